@@ -1,0 +1,1 @@
+Run Python in a subprocess and talk to it through channels: the wire protocol, the ``popen`` gateway, ``Group``, ``Gateway``, ``Channel`` and ``MultiChannel`` with Deferreds, the same API without them in ``pycomnet.blocking``, and the commands ``pycomnet run``, ``pycomnet map`` and ``pycomnet demo``.

@@ -1,0 +1,281 @@
+"""The same API without Deferreds: for scripts, the REPL and threads.
+
+Every class here is made from the one in :mod:`pycomnet` by :func:`_blocking`: the same names, the
+same arguments, and in place of a Deferred its result. The reactor runs in a thread of its own
+(crochet), which is started when the first object is made. Whatever waits takes a further keyword,
+``timeout``, in seconds, unless it has one already; when it is over, the operation is cancelled and
+:class:`~pycomnet.errors.TimeoutExpired` raised. Ctrl-C in the main thread interrupts a wait and
+cancels what was waited for. Callbacks run in threads of the reactor's pool, one value at a time for
+each channel, so that they may block and call this API themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import crochet
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from pycomnet import channel as _channel
+from pycomnet import files as _files
+from pycomnet import multichannel as _multichannel
+from pycomnet.errors import ChannelClosed, TimeoutExpired
+from pycomnet.gateways import gateway as _gateway
+from pycomnet.gateways import group as _group
+
+#: The Deferred API's class -> the blocking one.
+_classes: dict[type, type] = {}
+#: Arguments that are called back, in a thread rather than in the reactor's.
+_CALLBACKS = frozenset(("callback", "errback", "output"))
+#: Methods whose own ``timeout`` is not one of waiting for their result.
+_FOREVER = None
+
+
+def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
+    """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
+    crochet.setup()
+    given_up = False
+
+    def forget(failure: Failure) -> Failure | None:
+        return None if given_up and failure.check(CancelledError) else failure
+
+    def run() -> Any:
+        result = function()
+        return result.addErrback(forget) if isinstance(result, Deferred) else result
+
+    eventual = crochet.run_in_reactor(run)()
+    try:
+        return eventual.wait(timeout)
+    except crochet.TimeoutError:
+        given_up = True
+        eventual.cancel()
+        raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds") from None
+    except (KeyboardInterrupt, SystemExit):
+        given_up = True
+        eventual.cancel()
+        raise
+
+
+def _out(value: Any) -> Any:
+    """What the user gets: objects of the Deferred API in their blocking form."""
+    kind = _classes.get(type(value))
+    if kind is not None:
+        wrapper = object.__new__(kind)
+        wrapper._wrapped = value
+        return wrapper
+    if type(value) in (list, tuple):
+        return type(value)(_out(item) for item in value)
+    if type(value) is dict:
+        return {_out(key): _out(item) for key, item in value.items()}
+    if type(value) in (set, frozenset):
+        return type(value)(_out(item) for item in value)
+    return value
+
+
+def _in(value: Any) -> Any:
+    """What the Deferred API gets."""
+    if isinstance(value, _Blocking):
+        return value._wrapped
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(_in(item) for item in value)
+    if type(value) is dict:
+        return {_in(key): _in(item) for key, item in value.items()}
+    return value
+
+
+def _threaded(callback: Callable[[Any], Any]) -> Callable[[Any], Deferred[Any]]:
+    """Have a callback run in a thread of the pool; what it raises is passed on."""
+
+    @functools.wraps(callback)
+    def call(value: Any) -> Deferred[Any]:
+        value = value if isinstance(value, Failure) else _out(value)
+        return deferToThread(callback, value)
+
+    return call
+
+
+class _Blocking:
+    """An object of the Deferred API, for other threads than the reactor's."""
+
+    __slots__ = ("__weakref__", "_wrapped")
+
+    _wrapped: Any
+
+    def __repr__(self) -> str:
+        return repr(self._wrapped)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Blocking) and other._wrapped is self._wrapped
+
+    def __hash__(self) -> int:
+        return hash(self._wrapped)
+
+
+def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    parameters = inspect.signature(function).parameters
+    own_timeout = "timeout" in parameters
+    callbacks = [p for p in parameters if p in _CALLBACKS]
+
+    @functools.wraps(function)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        timeout = None if own_timeout else kwargs.pop("timeout", None)
+        args, kwargs = _in(args), _in(kwargs)
+        if callbacks:
+            bound = inspect.signature(function).bind(self._wrapped, *args, **kwargs)
+            for key in callbacks:
+                if bound.arguments.get(key) is not None:
+                    bound.arguments[key] = _threaded(bound.arguments[key])
+            args, kwargs = bound.args[1:], bound.kwargs
+        return _out(_wait(lambda: function(self._wrapped, *args, **kwargs), timeout, name))
+
+    return call
+
+
+def _property(name: str, source: Any) -> property:
+    def get(self: Any) -> Any:
+        return _out(getattr(self._wrapped, name))
+
+    return property(get, doc=getattr(source, "__doc__", None))
+
+
+def _blocking(cls: type, attributes: tuple[str, ...] = ()) -> Callable[[type], type]:
+    """Give a class the public methods of one of the Deferred API, without Deferreds.
+
+    :param attributes: the names of its instances' attributes.
+    """
+
+    def fill(target: type) -> type:
+        for name, value in inspect.getmembers(cls):
+            special = name in ("__len__", "__getitem__", "__contains__")
+            if (name.startswith("_") and not special) or name in target.__dict__:
+                continue
+            if inspect.isfunction(value):
+                setattr(target, name, _method(name, value))
+            elif isinstance(value, property):
+                setattr(target, name, _property(name, value))
+        for name in attributes:
+            setattr(target, name, _property(name, None))
+        target.__doc__ = cls.__doc__
+        _classes[cls] = target
+        return target
+
+    return fill
+
+
+@_blocking(_channel.Channel, ("gateway",))
+class Channel(_Blocking):
+    """Filled from :class:`pycomnet.Channel`."""
+
+    __slots__ = ()
+
+    def attach(self, protocol: object) -> NoReturn:
+        """Not here: a protocol runs in the reactor's thread."""
+        raise TypeError("a protocol can be attached in the Deferred API only")
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self.receive()  # type: ignore[attr-defined]
+        except ChannelClosed:
+            raise StopIteration from None
+
+
+@_blocking(_files.ChannelFile, ("channel", "mode", "closed"))
+class ChannelFile(_Blocking):
+    """Filled from :class:`pycomnet.files.ChannelFile`."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        line = self.readline()  # type: ignore[attr-defined]
+        if not line:
+            raise StopIteration
+        return line
+
+    def __enter__(self) -> ChannelFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()  # type: ignore[attr-defined]
+
+
+@_blocking(_multichannel.MultiChannel)
+class MultiChannel(_Blocking):
+    """Filled from :class:`pycomnet.MultiChannel`."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter([_out(channel) for channel in self._wrapped])
+
+    def make_receive_queue(self, endmarker: object = _channel.NO_ENDMARKER) -> Any:
+        """A ``queue.Queue`` of (channel, value), as they come from any of them."""
+        import queue
+
+        filled: queue.Queue[Any] = queue.Queue()
+
+        def fill() -> None:
+            for channel in self._wrapped:
+                put = functools.partial(_put, filled, channel)
+                channel.setcallback(put, lambda failure: None, endmarker)
+
+        _wait(fill, None, "make_receive_queue")
+        return filled
+
+
+def _put(filled: Any, channel: Any, value: Any) -> None:
+    filled.put((_out(channel), _out(value)))
+
+
+@_blocking(_gateway.Gateway, ("id", "spec", "group", "info"))
+class Gateway(_Blocking):
+    """Filled from :class:`pycomnet.Gateway`."""
+
+    __slots__ = ()
+
+
+@_blocking(_group.Group)
+class Group(_Blocking):
+    """Filled from :class:`pycomnet.Group`."""
+
+    __slots__ = ()
+
+    def __init__(self, **options: Any) -> None:
+        output = options.pop("output", None)
+        if output is not None:
+            options["output"] = _threaded(output)
+
+        def make() -> _group.Group:
+            from twisted.internet import reactor
+
+            return _group.Group(reactor, **options)
+
+        self._wrapped = _wait(make, None, "Group")
+
+    def __iter__(self) -> Iterator[Gateway]:
+        return iter([_out(gateway) for gateway in _wait(lambda: list(self._wrapped), None, "iter")])
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(crochet.ReactorStopped):
+            self.close()  # type: ignore[attr-defined]
+
+
+if TYPE_CHECKING:
+    # What the generated classes have can't be seen by a type checker.
+    Channel = Gateway = Group = MultiChannel = ChannelFile = Any  # type: ignore[assignment,misc]
+
+__all__ = ["Channel", "ChannelFile", "Gateway", "Group", "MultiChannel"]

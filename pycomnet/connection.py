@@ -1,0 +1,370 @@
+"""The Twisted protocol round the multiplexer: one connection and its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer, error
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.channel import ChannelCore
+from pycomnet.errors import ConnectionLost, ProtocolViolation, PycomnetError
+from pycomnet.wire import mux as wire
+from pycomnet.wire.frames import ERROR
+from pycomnet.wire.values import make_codec
+
+#: How much is read and written at a time while there is that much. Twisted's own 64 KiB makes a
+#: bulk transfer several times as slow.
+BULK_SIZE = 1 << 20
+#: Twisted's own, for when there is little to read: the buffer is allocated for each read.
+SMALL_SIZE = 1 << 16
+#: How many closed channels are kept that the peer opened, sent to and closed before the value that
+#: they are in was received.
+MAX_UNCLAIMED = 64
+
+
+@implementer(IPushProducer)
+class Connection(Protocol):
+    """One end of a connection.
+
+    Whatever carries it is its transport: a socket, a pair of pipes, another connection's raw
+    channel. When that is a plain descriptor with nothing left to write, what is sent goes to the
+    system at once; Twisted itself would wait for its next turn.
+
+    :param reactor: for delayed calls.
+    :param initiator: True at the end that made the connection.
+    :param limits: what the peer is allowed.
+    :param info: what this end's hello says of it.
+    :param credential: for a listener that asks for one.
+    :param keepalive: seconds of silence after which the peer is asked for a sign of life, and
+        given up when it stays silent for as long again; None never asks.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        initiator: bool = True,
+        limits: wire.Limits | None = None,
+        info: dict[str, Any] | None = None,
+        credential: bytes | None = None,
+        keepalive: float | None = None,
+    ) -> None:
+        self.mux = wire.Mux(initiator, limits, info, credential)
+        codec = make_codec(ChannelCore.handle_types, self._dump_channel, self._load_channel)
+        self.encode: Callable[[object], bytes] = codec.encode
+        self.decode: Callable[[bytes], Any] = codec.decode
+        #: what to do with a channel that the peer opens for a purpose
+        self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
+        #: makes what a user has in hands of a core; set by whoever owns the connection
+        self.make_handle: Callable[[ChannelCore], object] = lambda core: core
+        #: called when the connection is over, to find out why
+        self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: why it is over, once it is
+        self.lost: ConnectionLost | None = None
+        self._reactor = reactor
+        self._keepalive = keepalive
+        self._keepalive_call: Any = None
+        self._heard = False
+        self._asked = False
+        self._ready: list[defer.Deferred[dict[str, Any]]] = []
+        self._pongs: list[tuple[bytes, float, defer.Deferred[float]]] = []
+        self._ping_number = 0
+        self._corked = True
+        self._flushing = False
+        self._descriptor: FileDescriptor | None = None
+        self._reason: ConnectionLost | None = None
+        self._unclaimed: dict[int, ChannelCore] = {}
+        self._turn: Any = None
+
+    # -- for users -------------------------------------------------------------------------------
+
+    def when_ready(self) -> defer.Deferred[dict[str, Any]]:
+        """Fires with the peer's hello; fails with :class:`ConnectionLost`."""
+        if self.lost is not None:
+            return defer.fail(self.lost)
+        if self.mux.peer is not None:
+            return defer.succeed(self.mux.peer)
+        deferred: defer.Deferred[dict[str, Any]] = defer.Deferred(self._ready.remove)
+        self._ready.append(deferred)
+        return deferred
+
+    def open(
+        self, purpose: str, first: bytes | None = None, raw: bool = False, end: bool = False
+    ) -> ChannelCore:
+        """Open a channel.
+
+        :param first: the encoding of its first value.
+        :param end: this end sends nothing after that.
+        :raises ConnectionLost: the connection is over.
+        """
+        if self.lost is not None:
+            raise self.lost
+        try:
+            stream = self.mux.open(purpose, first, raw, end)
+        except wire.LocalError as problem:
+            raise PycomnetError(str(problem)) from None
+        core = ChannelCore(self, stream)
+        self.flush_soon()
+        return core
+
+    def ping(self) -> defer.Deferred[float]:
+        """Fires with the seconds that the peer took to answer. Cancelling it forgets the answer."""
+        if self.lost is not None:
+            return defer.fail(self.lost)
+        self._ping_number += 1
+        data = self._ping_number.to_bytes(8, "big")
+
+        def cancel(_: object) -> None:
+            self._pongs = [pong for pong in self._pongs if pong[0] != data]
+
+        deferred: defer.Deferred[float] = defer.Deferred(cancel)
+        self._pongs.append((data, self._reactor.seconds(), deferred))
+        self.mux.ping(data)
+        self.flush_soon()
+        return deferred
+
+    def goodbye(self, code: str = "exit", message: str = "") -> None:
+        """Tell the peer that this is the end, and close the connection once it is written."""
+        if self.lost is None and self.transport is not None:
+            self._reason = self._reason or ConnectionLost("the connection was closed here")
+            self.mux.goaway(code, message)
+            self._corked = False
+            self._flush()
+            self.transport.loseConnection()
+
+    def abort(self, reason: ConnectionLost) -> None:
+        """Drop the connection at once."""
+        if self.lost is None and self.transport is not None:
+            self._reason = self._reason or reason
+            abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
+            abort()
+
+    def violated(self, code: str, message: str) -> ProtocolViolation:
+        """The peer sent what it may not: tell it, drop the connection, return the error."""
+        problem = ProtocolViolation(
+            f"the other end broke the wire protocol ({code}): {message}", code
+        )
+        self._reason = self._reason or problem
+        self.goodbye(code, message)
+        return problem
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """Write what there is: at once, or with what else this turn of the reactor brings."""
+        if not self._corked:
+            self._flush()
+            # What follows in the same turn is collected.
+            self._corked = True
+            self._turn = self._reactor.callLater(0, self._uncork)
+
+    def _uncork(self) -> None:
+        self._turn = None
+        self._corked = False
+        if self.lost is None and self.mux.has_data():
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._flushing:
+            return
+        self._flushing = True
+        mux = self.mux
+        try:
+            while not mux.congested:
+                data = mux.data_to_send(BULK_SIZE)
+                if not data:
+                    break
+                self._write(data)
+                if mux.sent:
+                    sent, mux.sent = mux.sent, []
+                    for deferred in sent:
+                        deferred.callback(None)
+        finally:
+            self._flushing = False
+
+    def _write(self, data: bytes) -> None:
+        descriptor = self._descriptor
+        if (
+            descriptor is not None
+            and not descriptor.dataBuffer
+            and not descriptor._tempDataBuffer
+            and descriptor.connected
+            and not descriptor.disconnecting
+        ):
+            written = descriptor.writeSomeData(data)
+            if isinstance(written, int) and written > 0:
+                if written == len(data):
+                    return
+                data = data[written:]
+            # An error shows again when the transport itself writes; it then ends the connection.
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def pauseProducing(self) -> None:
+        self.mux.congested = True
+
+    def resumeProducing(self) -> None:
+        self.mux.congested = False
+        self._flush()
+
+    def stopProducing(self) -> None:
+        self.mux.congested = True
+
+    # -- what Twisted calls ----------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
+            self._descriptor = transport
+            transport.SEND_LIMIT = BULK_SIZE
+        transport.registerProducer(self, True)
+        self._corked = False
+        self._flush()
+        if self._keepalive:
+            self._keepalive_call = self._reactor.callLater(self._keepalive, self._check_alive)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = True
+        descriptor = self._descriptor
+        if descriptor is not None:
+            size = BULK_SIZE if len(data) >= SMALL_SIZE else SMALL_SIZE
+            if size != descriptor.bufferSize:
+                descriptor.bufferSize = size
+        mux = self.mux
+        corked = self._corked
+        self._corked = True
+        try:
+            for event in mux.receive_data(data):
+                if event[0] == 0:  # EV_DATA
+                    event[1].app.arrived(event[2], event[3])
+                else:
+                    self._event(event)
+        finally:
+            if self._turn is None:
+                self._corked = corked
+        if mux._out or mux._ready:
+            self._flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        lost = self._reason
+        if lost is None:
+            if reason.check(error.ConnectionDone):
+                lost = ConnectionLost("the other end closed the connection")
+            else:
+                lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
+        self._corked = True
+        self.mux.congested = True
+        for call in (self._turn, self._keepalive_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._reason = lost
+        self.explain(lost).addCallback(self._is_lost)
+
+    def _is_lost(self, lost: ConnectionLost) -> None:
+        self.lost = lost
+        for stream in list(self.mux.streams.values()):
+            if stream.app is not None:
+                stream.app.connection_lost(lost)
+        for ready in self._ready:
+            ready.errback(Failure(lost))
+        for _, _, pong in self._pongs:
+            pong.errback(Failure(lost))
+        self._ready, self._pongs = [], []
+        self._unclaimed.clear()
+
+    # -- what the peer says ----------------------------------------------------------------------
+
+    def _event(self, event: tuple[Any, ...]) -> None:
+        kind = event[0]
+        if kind == wire.EV_CLOSED:
+            core = event[1].app
+            core.closed(event[2], event[3])
+            if event[1].id in self._unclaimed:
+                self._limit_unclaimed()
+        elif kind == wire.EV_END:
+            event[1].app.ended()
+        elif kind == wire.EV_OPENED:
+            self._opened(event[1])
+        elif kind == wire.EV_HELLO:
+            ready, self._ready = self._ready, []
+            for deferred in ready:
+                deferred.callback(event[1])
+        elif kind == wire.EV_PONG:
+            self._pong(event[1])
+        elif kind == wire.EV_GOAWAY:
+            code, message = event[1:]
+            if code == "exit":
+                self._reason = ConnectionLost("the other end said goodbye")
+            else:
+                self._reason = ProtocolViolation(
+                    f"the other end refused what this end sent ({code}): {message}", str(code)
+                )
+            self.transport.loseConnection()  # type: ignore[union-attr]
+        elif kind == wire.EV_FAILED:
+            problem = event[1]
+            self._corked = False
+            self.violated(problem.code, problem.message)
+
+    def _opened(self, stream: wire.Stream) -> None:
+        core = ChannelCore(self, stream)
+        if stream.purpose == "channel":
+            self._unclaimed[stream.id] = core
+            return
+        accept = self.purposes.get(stream.purpose)
+        if accept is None:
+            message = f"unknown purpose {stream.purpose!r}"
+            payload = self.encode({"code": "purpose", "message": message})
+            self.mux.close(stream, ERROR, payload)
+        else:
+            accept(core)
+
+    def _limit_unclaimed(self) -> None:
+        over = [id for id, core in self._unclaimed.items() if core.over is not None]
+        for id in over[:-MAX_UNCLAIMED]:
+            del self._unclaimed[id]
+
+    def _dump_channel(self, handle: Any) -> int:
+        core: ChannelCore = handle.core
+        if core.connection is not self:
+            raise ValueError("it belongs to another connection")
+        if core.over is not None or not core.stream.sending:
+            raise ValueError("it is closed")
+        return core.stream.id
+
+    def _load_channel(self, id: int) -> object:
+        core = self._unclaimed.pop(id, None)
+        if core is None:
+            stream = self.mux.streams.get(id)
+            if stream is None or stream.app is None:
+                raise ValueError(f"channel {id} is not open")
+            core = stream.app
+        return self.make_handle(core)
+
+    def _pong(self, data: bytes) -> None:
+        for pong in self._pongs:
+            if pong[0] == data:
+                self._pongs.remove(pong)
+                pong[2].callback(self._reactor.seconds() - pong[1])
+                return
+
+    def _check_alive(self) -> None:
+        assert self._keepalive is not None
+        if self._heard:
+            self._heard = self._asked = False
+        elif self._asked:
+            reason = f"the other end was silent for {2 * self._keepalive:g} seconds"
+            self.abort(ConnectionLost(reason))
+            return
+        else:
+            self._asked = True
+            self.mux.ping(b"\x00" * 8)
+            self.flush_soon()
+        self._keepalive_call = self._reactor.callLater(self._keepalive, self._check_alive)

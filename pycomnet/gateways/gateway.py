@@ -1,0 +1,291 @@
+"""A gateway: one far side, and what can be done there."""
+
+from __future__ import annotations
+
+import signal
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted, ProtocolViolation
+from pycomnet.gateways import popen
+from pycomnet.gateways.output import OutputCallback, OutputSink
+from pycomnet.gateways.process import LocalProcess, SocketPairTransport, describe_status
+from pycomnet.gateways.source import call_request, exec_request
+from pycomnet.gateways.spec import Spec
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.group import Group
+
+#: Seconds that a far side has to say hello. A JVM on a busy machine takes ten.
+START_TIMEOUT = 60.0
+#: Seconds that a far side's process has to end, once the connection is over, before it is killed.
+#: Its supervisor needs at most four.
+EXIT_TIMEOUT = 6.0
+#: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
+STATUS_TIMEOUT = 5.0
+
+
+class Link:
+    """The connection to a far side and its process: what a gateway is made of.
+
+    The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
+    can be found out and ended.
+    """
+
+    def __init__(self, spec: Spec, id: str, output: OutputCallback, reactor: Any) -> None:
+        self.spec = spec
+        self.id = id
+        self.reactor = reactor
+        self.sink = OutputSink(id, output)
+        self.connection = Connection(reactor)
+        self.connection.purposes["output"] = self.sink.accept
+        self.connection.explain = self._explain
+        self.ending = False
+        self.process: LocalProcess | None = None
+
+    @deferred
+    async def start(self, timeout: float) -> dict[str, Any]:
+        """Start the process; fires with the far side's hello."""
+        self.process = process = popen.start(self.spec, self.id, self.sink.stderr, self.reactor)
+        ready = self.connection.when_ready()
+        SocketPairTransport(process.socket, self.connection, self.reactor)
+        ready.addTimeout(timeout, self.reactor)
+        try:
+            return await ready
+        except defer.TimeoutError:
+            await self.end(0)
+            raise self._not_started(f"no hello in {timeout:g} seconds") from None
+        except ConnectionLost as lost:
+            await self.end(0)
+            if isinstance(lost, ProtocolViolation):
+                raise self._not_started("what it started is not a far side", lost) from None
+            raise self._not_started("its process ended before it said hello", lost) from None
+        except BaseException:
+            await self.end(0)
+            raise
+
+    def _not_started(self, what: str, lost: ConnectionLost | None = None) -> GatewayNotStarted:
+        assert self.process is not None
+        status, stderr = self.process.status, self.process.stderr_tail()
+        words = f"gateway {self.id} ({self.spec}): {what}"
+        if isinstance(lost, ProtocolViolation):
+            words += f": {lost.reason}"
+        elif isinstance(lost, GatewayDied) and status is not None:
+            words += f": {describe_status(status)}"
+        if stderr:
+            words += f"; its standard error:\n{stderr}"
+        return GatewayNotStarted(words, status if status is None or status >= 0 else None, stderr)
+
+    def _explain(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+        """Find out how the process ended, which is why the connection did."""
+        process = self.process
+        if process is None or self.ending or isinstance(lost, ProtocolViolation):
+            return defer.succeed(lost)
+        ended = process.when_ended()
+        ended.addTimeout(STATUS_TIMEOUT, self.reactor)
+
+        def died(status: int) -> ConnectionLost:
+            stderr = process.stderr_tail()
+            words = f"gateway {self.id}: its process is gone: {describe_status(status)}"
+            if stderr:
+                words += f"; its standard error ended with:\n{stderr}"
+            code = status if status >= 0 else None
+            return GatewayDied(words, code, -status if status < 0 else None, stderr)
+
+        def unknown(_: Failure) -> ConnectionLost:
+            process.kill(signal.SIGTERM)
+            reason = f"gateway {self.id}: {lost.reason}, and its process goes on"
+            return GatewayDied(reason, None, None, process.stderr_tail())
+
+        result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)
+        return result
+
+    @deferred
+    async def end(self, timeout: float) -> int | None:
+        """End the far side.
+
+        :param timeout: seconds it has before it is killed; the supervisor's own grace comes first.
+        :returns: fires with the process's status once it is gone.
+        """
+        self.ending = True
+        process = self.process
+        if process is None:
+            return None
+        self.connection.goodbye()
+        # What is still in the transport's buffer can't be waited for: the peer may not read.
+        for wait, number in (
+            (timeout, signal.SIGTERM),
+            (EXIT_TIMEOUT, signal.SIGKILL),
+        ):
+            if await _in_time(process.when_ended(), wait, self.reactor):
+                break
+            process.shutdown()
+            process.kill(number)
+        return await process.when_ended()
+
+    def abandon(self) -> None:
+        """Nobody can reach the gateway any more. Called from any thread."""
+        if self.process is not None and self.process.status is None:
+            self.ending = True
+            self.process.shutdown()
+
+
+async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) -> bool:
+    waited.addTimeout(timeout, reactor)
+    try:
+        await waited
+    except defer.TimeoutError:
+        return False
+    return True
+
+
+class Gateway:
+    """A far side.
+
+    Made by :meth:`Group.makegateway`. It is ended when nobody holds it, its group or one of its
+    channels any more.
+
+    :ivar id: its name in its group.
+    :ivar spec: the :class:`~pycomnet.gateways.spec.Spec` it was made from.
+    :ivar group: the group it is in.
+    :ivar info: what the far side says of itself: ``pid``, ``python`` (version), ``implementation``,
+        ``platform``, ``executable``, ``execmodel``.
+    """
+
+    def __init__(self, link: Link, group: Group, info: dict[str, Any]) -> None:
+        self._link = link
+        self._connection = link.connection
+        self.id = link.id
+        self.spec = link.spec
+        self.group = group
+        self.info = info
+        self._connection.make_handle = _HandleMaker(self)
+        self._finalizer = weakref.finalize(self, link.abandon)
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self._connection.lost is not None else f"pid {self.info.get('pid')}"
+        return f"<Gateway {self.id} {self.spec} {state}>"
+
+    def remote_exec(self, code: object, **kwargs: Any) -> Channel:
+        """Run code at the far side.
+
+        :param code: source text, which finds the channel as the global ``channel``; a module, whose
+            source is run likewise, with ``__name__`` set to ``"__channelexec__"``; or a function,
+            whose first argument is the channel.
+        :param kwargs: values for the function's other parameters, or global names for the text.
+        :returns: a channel to the code, at once. It is closed when the code has run, with a
+            :class:`RemoteError` if it raised.
+        :raises CodeNotSendable: the function can't run on its own; it says which name it needs.
+        :raises ConnectionLost: the gateway is gone.
+        """
+        payload = self._connection.encode(exec_request(code, kwargs))
+        return Channel(self._connection.open("exec", payload), self)
+
+    def call(
+        self, function: str | Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> defer.Deferred[Any]:
+        """Run a function at the far side and get its result here.
+
+        :param function: a function, whose source is sent (once compiled it is kept there); or
+            ``"module:function"``, which is imported there.
+        :returns: fires with its result; fails with :class:`RemoteError` when it raised,
+            :class:`CodeNotSendable`, :class:`ConnectionLost`. Cancelling it drops the result; what
+            has begun runs on.
+        """
+        try:
+            payload = self._connection.encode(call_request(function, args, kwargs))
+            core = self._connection.open("call", payload, end=True)
+        except Exception as problem:
+            return defer.fail(problem)
+        result = core.receive()
+        if not result.called:
+            forward: defer.Deferred[Any] = defer.Deferred(lambda _: core.close())
+            result.chainDeferred(forward)
+            return forward
+        return result
+
+    def newchannel(self, raw: bool = False) -> Channel:
+        """A new channel, to be sent over another one to code that shall have its other end.
+
+        :param raw: it carries bytes as they are, and can be a protocol's transport.
+        :raises ConnectionLost: the gateway is gone.
+        """
+        return Channel(self._connection.open("channel", raw=raw), self)
+
+    def remote_status(self) -> defer.Deferred[dict[str, Any]]:
+        """How the far side is.
+
+        :returns: fires with a dict: ``running`` and ``queued`` requests, open ``channels``,
+            ``threads`` that requests run in, ``execmodel``. Fails with :class:`ConnectionLost`.
+            Cancelling it drops the answer.
+        """
+        try:
+            return self._connection.open("status", end=True).receive()
+        except ConnectionLost as lost:
+            return defer.fail(lost)
+
+    def ping(self) -> defer.Deferred[float]:
+        """Fires with the seconds that the far side took to answer. Cancelling it drops that."""
+        return self._connection.ping()
+
+    def setoutput(self, callback: OutputCallback) -> None:
+        """Have what is printed there given to ``callback`` as
+        :class:`~pycomnet.gateways.output.Output`; a Deferred that it returns is waited for.
+        """
+        self._link.sink.callback = callback
+
+    def isalive(self) -> bool:
+        """Whether the connection to the far side is there."""
+        return self._connection.lost is None
+
+    @deferred
+    async def exit(self, timeout: float = 5.0) -> None:
+        """End the far side and everything that it started.
+
+        Its main thread gets a KeyboardInterrupt, and two seconds later it is killed, whatever it
+        does. What waits for something of it fails with :class:`ConnectionLost`.
+
+        :param timeout: seconds after which it is killed at once.
+        :returns: fires when it is gone. Cancelling it does not keep it from going.
+        """
+        self.group._leave(self)
+        await self._link.end(timeout)
+
+    @deferred
+    async def join(self) -> int | None:
+        """Wait until the far side has ended, without ending it.
+
+        :returns: fires with its exit status, or minus the signal that ended it. Cancelling it
+            changes nothing there.
+        """
+        process = self._link.process
+        return None if process is None else await process.when_ended()
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more. Called from any thread, at any time."""
+        if self._connection.lost is None:
+            self._link.reactor.callFromThread(core.abandon)
+
+
+class _HandleMaker:
+    """Makes channels of cores for a gateway, without keeping it alive."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = weakref.ref(gateway)
+
+    def __call__(self, core: ChannelCore) -> object:
+        gateway = self._gateway()
+        if gateway is None:
+            raise ValueError("the gateway is gone")
+        return Channel(core, gateway)
+
+
+__all__ = ["Gateway", "Link"]

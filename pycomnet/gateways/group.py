@@ -1,0 +1,152 @@
+"""A group of gateways: it makes them, names them and ends them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError, SpecError
+from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
+from pycomnet.gateways.output import OutputCallback, PrefixedLines
+from pycomnet.gateways.spec import Spec
+from pycomnet.multichannel import MultiChannel
+
+
+class Group:
+    """Gateways that belong together.
+
+    It is a mapping of ids to gateways that iterates over the gateways. When the reactor shuts
+    down, or nobody holds the group and its gateways any more, they are ended.
+
+    :param output: gets what far code prints, as :class:`~pycomnet.gateways.output.Output`; by
+        default each line is shown under the gateway's id.
+    :param reactor: what the gateways' processes and connections are watched by.
+    """
+
+    def __init__(self, reactor: Any, *, output: OutputCallback | None = None) -> None:
+        self._reactor = reactor
+        self._output: OutputCallback = output or PrefixedLines()
+        self._gateways: dict[str, Gateway] = {}
+        self._starting: dict[str, Link] = {}
+        self._counter = 0
+        self._closed = False
+        self._shutdown = self._reactor.addSystemEventTrigger(
+            "before", "shutdown", _terminate_weakly, weakref.ref(self)
+        )
+        self._finalizer = weakref.finalize(self, _remove_trigger, self._reactor, self._shutdown)
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        return f"<Group {list(self._gateways)}>"
+
+    def __getitem__(self, id: str | int) -> Gateway:
+        if isinstance(id, int):
+            return list(self._gateways.values())[id]
+        return self._gateways[id]
+
+    def __iter__(self) -> Iterator[Gateway]:
+        return iter(list(self._gateways.values()))
+
+    def __len__(self) -> int:
+        return len(self._gateways)
+
+    def __contains__(self, item: object) -> bool:
+        if isinstance(item, Gateway):
+            return self._gateways.get(item.id) is item
+        return item in self._gateways
+
+    @deferred
+    async def makegateway(
+        self, spec: str | Spec = "popen", *, timeout: float = START_TIMEOUT, **options: Any
+    ) -> Gateway:
+        """Start a far side.
+
+        :param spec: what and where, as :class:`~pycomnet.gateways.spec.Spec` reads it.
+        :param timeout: seconds that the far side has to say hello.
+        :param options: keys of the spec as arguments: ``python``, ``id``, ``chdir``, ``nice``,
+            ``env`` (a dict), ``execmodel``.
+        :returns: fires with a :class:`Gateway`. Fails with :class:`SpecError`, or
+            :class:`GatewayNotStarted`, which has what the process said on standard error.
+            Cancelling it ends the process.
+        """
+        if self._closed:
+            raise PycomnetError("the group is terminated")
+        parsed = Spec.parse(spec, **options)
+        id = self._allocate(parsed)
+        link = Link(parsed, id, self._output, self._reactor)
+        self._starting[id] = link
+        try:
+            hello = await link.start(timeout)
+        finally:
+            del self._starting[id]
+        gateway = Gateway(link, self, hello["info"])
+        self._gateways[id] = gateway
+        if self._closed:
+            await gateway.exit(0)
+            raise PycomnetError("the group was terminated")
+        return gateway
+
+    def _allocate(self, spec: Spec) -> str:
+        if spec.id is not None:
+            if spec.id in self._gateways or spec.id in self._starting:
+                raise SpecError(f"there is a gateway {spec.id!r} in this group already")
+            return spec.id
+        while True:
+            id = f"gw{self._counter}"
+            self._counter += 1
+            if id not in self._gateways and id not in self._starting:
+                return id
+
+    def _leave(self, gateway: Gateway) -> None:
+        if self._gateways.get(gateway.id) is gateway:
+            del self._gateways[gateway.id]
+
+    def remote_exec(self, code: object, **kwargs: Any) -> MultiChannel:
+        """Run code at each gateway; as :meth:`Gateway.remote_exec`.
+
+        :returns: a :class:`MultiChannel` of the channels, in the gateways' order.
+        """
+        return MultiChannel([gateway.remote_exec(code, **kwargs) for gateway in self])
+
+    @deferred
+    async def terminate(self, timeout: float = 5.0) -> None:
+        """End all gateways, also those that are still starting.
+
+        :param timeout: seconds after which a far side that has not ended is killed at once.
+        :returns: fires when all are gone. Cancelling it does not keep them from going.
+        """
+        ending = [gateway.exit(timeout) for gateway in self]
+        ending += [link.end(0) for link in self._starting.values()]
+        await defer.gatherResults(ending, consumeErrors=True)
+
+    @deferred
+    async def close(self, timeout: float = 5.0) -> None:
+        """As :meth:`terminate`, and make no more."""
+        self._closed = True
+        self._finalizer()
+        await self.terminate(timeout)
+
+    async def __aenter__(self) -> Group:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | None:
+    group = reference()
+    return None if group is None else group.terminate()
+
+
+def _remove_trigger(reactor: Any, trigger: Any) -> None:
+    def remove() -> None:
+        try:
+            reactor.removeSystemEventTrigger(trigger)
+        except (ValueError, KeyError, TypeError):
+            pass  # it has been fired
+
+    reactor.callFromThread(remove)

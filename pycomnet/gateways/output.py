@@ -1,0 +1,98 @@
+"""What far code prints, as events at the near side."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import attrs
+
+#: 1 for standard output, 2 for standard error.
+STDOUT, STDERR = 1, 2
+#: Characters of a line without an end that are kept before they are shown anyway.
+MAX_LINE = 65536
+
+
+@attrs.frozen
+class Output:
+    """A piece of what far code printed.
+
+    :ivar gateway: the id of the gateway it runs in.
+    :ivar stream: 1 for standard output, 2 for standard error.
+    :ivar text: what was printed; cut anywhere.
+    """
+
+    gateway: str
+    stream: int
+    text: str
+
+
+OutputCallback = Callable[[Output], Any]
+
+
+class OutputSink:
+    """Where a gateway's output goes: decoded, and given to a callback.
+
+    :param id: the gateway's.
+    :param callback: gets each :class:`Output`. What it returns, a Deferred too, is waited for
+        before the next piece that far code printed is taken.
+    """
+
+    def __init__(self, id: str, callback: OutputCallback) -> None:
+        self.id = id
+        self.callback = callback
+        self._decoders = {
+            stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (STDOUT, STDERR)
+        }
+
+    def accept(self, core: Any) -> None:
+        """Take the channel that the far side opened for its output."""
+        core.set_callback(self._event, lambda failure: None, None)
+
+    def _event(self, event: Any) -> Any:
+        if event is None:
+            return None  # the end
+        stream, data = event
+        text = self._decoders[STDERR if stream == STDERR else STDOUT].decode(data)
+        return self.callback(Output(self.id, stream, text)) if text else None
+
+    def stderr(self, text: str) -> None:
+        """What the process itself wrote to its standard error."""
+        self.callback(Output(self.id, STDERR, text))
+
+
+class PrefixedLines:
+    """Shows whole lines under the gateway's id: ``[gw0] text``.
+
+    :param stdout: where standard output goes; None is ``sys.stdout`` at that time.
+    :param stderr: where standard error goes.
+    """
+
+    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        self._files = {STDOUT: stdout, STDERR: stderr}
+        self._rest: dict[tuple[str, int], str] = {}
+
+    def __call__(self, output: Output) -> None:
+        key = (output.gateway, output.stream)
+        *lines, rest = (self._rest.pop(key, "") + output.text).split("\n")
+        if len(rest) > MAX_LINE:
+            lines.append(rest)
+            rest = ""
+        if rest:
+            self._rest[key] = rest
+        if lines:
+            self._show(key, lines)
+
+    def flush(self, gateway: str) -> None:
+        """Show what a gateway printed without a line's end: it is over."""
+        for key in [key for key in self._rest if key[0] == gateway]:
+            self._show(key, [self._rest.pop(key)])
+
+    def _show(self, key: tuple[str, int], lines: list[str]) -> None:
+        gateway, stream = key
+        default = sys.stderr if stream == STDERR else sys.stdout
+        file = self._files[STDERR if stream == STDERR else STDOUT] or default
+        file.write("".join(f"[{gateway}] {line}\n" for line in lines))
+        file.flush()

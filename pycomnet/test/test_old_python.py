@@ -1,0 +1,274 @@
+"""What is sent to a bare far side is in the common subset of Python 2.7 and 3.
+
+A real Python 2.7 compiles it where there is one; a look at the syntax tree and the tokens finds the
+usual slips where there is none, and those that 2.7 compiles to something else. Both are tested on
+small sources.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import shutil
+import subprocess
+import tokenize
+from collections.abc import Iterator, Mapping
+from textwrap import dedent
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from pycomnet.test.test_imports import FAR_SIDE, room, runtime_nodes, tree
+
+
+class NewerThanTwo(ast.NodeVisitor):
+    """Collects what Python 2.7 lacks or reads as something else, of what a syntax tree shows.
+
+    It is what can be done without a Python 2.7 at hand, so it need not be complete.
+    """
+
+    NAMES = {
+        "AnnAssign": "annotation",
+        "AsyncFor": "async for",
+        "AsyncFunctionDef": "async def",
+        "AsyncWith": "async with",
+        "Await": "await",
+        "JoinedStr": "f-string",
+        "MatMult": "@ operator",
+        "Match": "match",
+        "NamedExpr": ":=",
+        "Nonlocal": "nonlocal",
+        "Starred": "*a",
+        "TryStar": "except*",
+        "YieldFrom": "yield from",
+    }
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, str]] = []
+        self.line = 1
+
+    def add(self, what: str) -> None:
+        self.found.append((self.line, what))
+
+    def visit(self, node: ast.AST) -> None:
+        self.line = getattr(node, "lineno", self.line)
+        if type(node).__name__ in self.NAMES:
+            self.add(self.NAMES[type(node).__name__])
+        super().visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.returns:
+            self.add("annotation")
+        own = [n for n, inside in runtime_nodes(node) if inside]
+        returns = any(isinstance(n, ast.Return) and n.value for n in own)
+        if returns and any(isinstance(n, ast.Yield) for n in own):
+            self.add("return of a value in a generator")
+        self.generic_visit(node)
+
+    def visit_arguments(self, node: ast.arguments) -> None:
+        if node.kwonlyargs:
+            self.add("keyword-only argument")
+        if node.posonlyargs:
+            self.add("positional-only argument")
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        if node.annotation:
+            self.add("annotation")
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        if node.keywords:
+            self.add("keyword in a class's bases")
+        elif not node.bases:
+            self.add("class without (object)")
+        self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if node.cause:
+            self.add("raise from")
+        self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> None:
+        if None in node.keys:
+            self.add("{**d}")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if node.value is ...:
+            self.add("...")
+
+    def visit_Call(self, node: ast.Call) -> None:
+        called = node.func.id if isinstance(node.func, ast.Name) else None
+        if called == "super" and not node.args:
+            self.add("super() without arguments")
+        if called == "print" and (len(node.args) != 1 or node.keywords):
+            self.add("print() as a function")
+        last = node.args[-1:]
+        if last and isinstance(last[0], ast.Starred):  # the one place where 2.7 has it
+            last = [last[0].value]
+        for child in [node.func, *node.args[:-1], *last, *node.keywords]:
+            self.visit(child)
+
+
+def newer_tokens(source: str) -> Iterator[tuple[int, str]]:
+    """What Python 2.7 lacks and only the tokens show."""
+    opened: list[str] = []  # for each bracket that is open: the token that its last item began with
+    before = item = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in {tokenize.COMMENT, tokenize.NL}:
+            continue
+        if token.type == tokenize.NUMBER and "_" in token.string:
+            yield token.start[0], "_ in a number"
+        if token.type == tokenize.STRING and token.string[:2].lower() == "rb":
+            yield token.start[0], "rb''"
+        if opened and before in {"(", ","}:
+            item = opened[-1]
+            opened[-1] = token.string
+        if token.string in {"(", "[", "{"}:
+            opened.append("")
+        elif token.string in {")", "]", "}"}:
+            if before == "," and item in {"*", "**"}:
+                # The formatter writes it when it splits a long call.
+                yield token.start[0], "comma after *a or **k"
+            opened.pop()
+        before = token.string
+    if not source.isascii() and "coding" not in source.partition("\n")[0]:
+        yield 1, "not ASCII, and no coding line"
+
+
+def newer_syntax(source: str) -> list[str]:
+    """What the source has that Python 2.7 has not."""
+    visitor = NewerThanTwo()
+    visitor.visit(ast.parse(source))
+    return [f"line {n}: {what}" for n, what in sorted({*visitor.found, *newer_tokens(source)})]
+
+
+def old_pythons() -> list[str]:
+    """Every Python 2.7 that runs here; they do not all refuse the same."""
+    found = []
+    for name in ("python2.7", "pypy", "jython"):
+        path = shutil.which(name)
+        command = [path or name, "-c", "import sys; sys.exit(27 if sys.version_info < (3,) else 0)"]
+        if path and subprocess.run(command, capture_output=True, timeout=120).returncode == 27:
+            found.append(path)
+    return found
+
+
+def compile_with(python: str, sources: Mapping[str, str]) -> dict[str, str]:
+    """Compile each source there; what each that fails raises."""
+    script = (
+        "import json, sys\n"
+        "found = {}\n"
+        "for name, source in json.load(sys.stdin).items():\n"
+        "    try:\n"
+        "        compile(source.encode('utf-8'), name.encode('utf-8'), 'exec', 0, True)\n"
+        "    except:\n"  # Jython also raises Java's own, for a function too long for a JVM
+        "        found[name] = repr(sys.exc_info()[1])\n"
+        "print(json.dumps(found))\n"
+    )
+    ran = subprocess.run(
+        [python, "-c", script],
+        input=json.dumps(sources),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if ran.returncode:
+        raise AssertionError(ran.stderr)
+    found: dict[str, str] = json.loads(ran.stdout)
+    return found
+
+
+class OldPythonTests(SynchronousTestCase):
+    """The wire and the worker keep to it, and what looks after that can see when they do not."""
+
+    #: One of each kind that 2.7 refuses.
+    NEWER = dedent(
+        """\
+        f"{a}"
+        a: int = 1
+        def f(a: int): pass
+        def f() -> int: pass
+        def f(*, a): pass
+        def f(a, /): pass
+        def f(*a,): pass
+        def f(): nonlocal a
+        def f(): yield 1; return 2
+        def f(): yield from a
+        async def f(): pass
+        raise A from b
+        (a := 1)
+        a, *b = c
+        a = [*b]
+        a = {**b}
+        f(*a, b)
+        f(a, **b,)
+        f(g(a), *[1, 2],)
+        a @ b
+        a = ...
+        a = 1_000
+        a = rb"b"
+        class A(B, metaclass=C): pass
+        print(a, file=b)
+        """
+    ).splitlines()
+
+    #: What 2.7 compiles, but to something else.
+    DIFFERENT = (
+        "class A: pass",
+        "class A(object):\n  def f(self): super().f()",
+        "print(a, b)",
+        "a = 'é'",
+    )
+
+    #: What looks similar and is in both.
+    COMMON = dedent(
+        """\
+        # -*- coding: utf-8 -*- \u00e9
+        class A(object):
+            def f(self, *a, **k):
+                super(A, self).f(1, *a, **k)
+                print("%s" % (a,))
+                try:
+                    f(k, g(*a), b=1)
+                except (A, B) as e:
+                    raise C(e)
+                with a as b, c as d:
+                    yield {1: 2}, {1, 2}, [x for x in a], u"a", b"b", br"c", 0o17,
+                return
+        """
+    )
+
+    def test_the_tree(self) -> None:
+        """No module of the wire and the worker has syntax that is newer."""
+        for name, source in self.far_side().items():
+            self.assertEqual(newer_syntax(source), [], name)
+
+    def test_the_tree_compiles(self) -> None:
+        """Every real Python 2.7 that is here compiles all of them."""
+        for python in self.pythons():
+            self.assertEqual(compile_with(python, self.far_side()), {}, python)
+
+    def test_finds(self) -> None:
+        """Each construct is found."""
+        for source in [*self.NEWER, *self.DIFFERENT]:
+            self.assertNotEqual(newer_syntax(source), [], source)
+        self.assertEqual(newer_syntax(self.COMMON), [])
+
+    def test_finds_what_2_refuses(self) -> None:
+        """The examples are what they are said to be: a real Python 2.7 refuses just these."""
+        sources = {source: source for source in [*self.NEWER, *self.DIFFERENT, self.COMMON]}
+        for python in self.pythons():
+            self.assertEqual(sorted(compile_with(python, sources)), sorted(self.NEWER), python)
+
+    def far_side(self) -> dict[str, str]:
+        return {name: source for name, (_, source) in tree().items() if room(name) in FAR_SIDE}
+
+    def pythons(self) -> list[str]:
+        found = old_pythons()
+        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
+            self.assertIn("jython", {os.path.basename(path) for path in found})
+        if not found:
+            raise SkipTest("no Python 2.7 here: neither CPython, PyPy nor Jython")
+        return found

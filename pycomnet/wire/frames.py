@@ -1,0 +1,76 @@
+"""The frames: their header, their types, and the limits that both ends keep.
+
+docs/protocol.rst is the specification. This is stdlib only and in the common subset of Python 2.7
+and 3, as is all that a bare far side is sent.
+"""
+
+import struct
+
+MAGIC = b"PYCOMNET"
+VERSION = 1
+
+HELLO = 0
+DATA = 1
+MORE = 2
+CREDIT = 3
+OPEN = 4
+END = 5
+CLOSE = 6
+PING = 7
+PONG = 8
+GOAWAY = 9
+
+#: The names, for messages.
+NAMES = ("HELLO", "DATA", "MORE", "CREDIT", "OPEN", "END", "CLOSE", "PING", "PONG", "GOAWAY")
+
+# OPEN's flags.
+RAW = 0x01
+FIRST = 0x02
+FIRST_MORE = 0x04
+OPEN_END = 0x08
+
+# CLOSE's kinds.
+NORMAL = 0
+ERROR = 1
+RESULT = 2
+
+#: length u32, type u8, channel u32
+HEADER = struct.Struct(">IBI")
+HEADER_SIZE = HEADER.size
+U32 = struct.Struct(">I")
+U16 = struct.Struct(">H")
+
+#: A value longer than this is cut into fragments of this size, and channels take turns. 64 KiB is a
+#: fraction of a millisecond on any local transport, which is what a ping may have to wait, and
+#: large enough that the work per frame doesn't show.
+FRAGMENT = 65536
+#: The longest hello: before it nothing is known of the peer, so little is kept for it.
+MAX_HELLO = 65536
+#: What a frame costs in credit beside its payload: about what a queued bytes object takes here.
+FRAME_COST = 64
+#: What a channel may hold for each direction. Enough for a round trip of 10 ms at 100 MB/s, and
+#: small enough that nobody minds a few that are full.
+WINDOW = 1048576
+#: The smallest window and frame limit that a hello may announce: a fragment must fit.
+MIN_WINDOW = 1024
+MIN_FRAME = 1024
+#: Credit is a signed 32 bit number for any peer that wants it so.
+MAX_CREDIT = 0x7FFFFFFF
+#: A fragment is not sent smaller than this when more of the value is left: a peer that gives its
+#: credit in crumbs is made to wait for a whole loaf.
+MIN_FRAGMENT = 256
+#: Channels that the peer may have open at a time. Each takes about a kilobyte.
+CHANNELS = 16384
+#: The longest value that is put together from fragments: MessagePack's own limit.
+MAX_VALUE = 0xFFFFFFFF
+#: Bytes of answers (PONG, CLOSE, CREDIT) that wait for a peer that does not read.
+CONTROL = 1048576
+#: The highest channel id.
+MAX_CHANNEL = 0xFFFFFFFF
+
+
+def name(ftype):
+    """The name of a frame type, for messages."""
+    if ftype < len(NAMES):
+        return NAMES[ftype]
+    return "type %d" % ftype

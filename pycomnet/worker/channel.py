@@ -1,0 +1,347 @@
+"""The channel as the user's code at the far side has it: its operations block."""
+
+from collections import deque
+
+from ..wire.frames import ERROR, NORMAL, RESULT
+from ..wire.mux import LocalError
+from .link import start_new_thread
+
+#: What ``setcallback`` and ``makefile`` take for "none".
+NO_ENDMARKER = object()
+MAX_ERROR = 60000
+#: Values up to this are copied behind their frame's header.
+SHORT = 16384
+
+
+class RemoteError(Exception):
+    """The near side closed the channel with an error, or its code raised one.
+
+    :ivar formatted: the traceback there, if there is one.
+    """
+
+    def __init__(self, error):
+        self.type = error.get("type", "")
+        self.message = error.get("message", "")
+        self.formatted = error.get("formatted", "")
+        Exception.__init__(self, self.formatted or self.message)
+
+
+class _Token(object):
+    """A value that waits for credit."""
+
+    __slots__ = ("channel", "state")
+
+    def __init__(self, channel):
+        self.channel = channel
+        self.state = None
+
+    def done(self, state):
+        self.state = state
+        self.channel._wake()
+
+
+def error_payload(link, error):
+    """The encoding of an error's map, cut so that it fits in a frame."""
+    payload = link.encode(error)
+    if len(payload) > MAX_ERROR:
+        error = dict(error)
+        for key, most in (("message", 8000), ("type", 400), ("code", 40), ("formatted", 10000)):
+            text = error.get(key, "")
+            if len(text) > most:
+                error[key] = text[: most // 2] + "\n... cut ...\n" + text[-(most // 2) :]
+        payload = link.encode(error)
+    return payload
+
+
+class Channel(object):
+    """One end of a channel.
+
+    ``send`` blocks while the other end's window is full, ``receive`` until there is a value. At
+    the end of what the other end sent, ``receive`` raises EOFError, or :class:`RemoteError` when
+    it was closed with an error.
+    """
+
+    RemoteError = RemoteError
+
+    def __init__(self, link, stream):
+        self._link = link
+        self._stream = stream
+        self._encode = link.encode
+        self._immediate = link.mux.immediate
+        self._items = deque()
+        self._gates = []
+        #: None while values may come; then the exception that says why none will
+        self._over = None
+        #: called with the first value instead of its being received
+        self._request = None
+        #: whether the user's code has had it in hands
+        self._claimed = True
+        self._callback = None
+
+    @property
+    def id(self):
+        """The channel's number on its connection."""
+        return self._stream.id
+
+    @property
+    def gateway(self):
+        """The connection's own view: ``newchannel()`` and ``id``."""
+        return self._link.gateway
+
+    def __repr__(self):
+        return "<Channel %d%s>" % (self.id, " closed" if self.isclosed() else "")
+
+    def send(self, value):
+        """Send a value; block until there is room for it.
+
+        :raises TypeError: the value can't be sent; it says what in it and where.
+        :raises EOFError: the channel or the connection is closed.
+        """
+        link = self._link
+        payload = bytes(value) if self._stream.raw else self._encode(value)
+        if len(payload) < SHORT:
+            # Once it is here it is in the system's hands: what was sent before a crash arrives.
+            with link.write_lock:
+                with link.lock:
+                    frame = self._immediate(self._stream, payload)
+                if frame is not None:
+                    link.write_one(frame)
+                    return
+        self._send(payload)
+
+    def _send(self, payload):
+        link = self._link
+        mux = link.mux
+        token = None
+        with link.write_lock:
+            with link.lock:
+                if link.closed:
+                    raise EOFError(link.reason)
+                stream = self._stream
+                if not stream.sending:
+                    raise self._send_error()
+                # The token is for a value that has to wait; most do not.
+                if stream.queue or stream.credit < len(payload) + 64 or len(payload) > 65536:
+                    token = _Token(self)
+                mux.send(stream, payload, token)
+                parts = mux.parts_to_send()
+                sent = mux.sent
+                if sent:
+                    mux.sent = []
+            if parts:
+                link._write(parts)
+            for other in sent:
+                other.done(True)
+            if token is not None:
+                link._flush()
+        if token is not None:
+            link.wait(lambda: token.state is not None or not stream.sending, self._gates)
+            if token.state is None:
+                raise self._send_error()
+
+    def _send_error(self):
+        if self._over is not None and not isinstance(self._over, RemoteError):
+            return EOFError("channel %d is closed: %s" % (self.id, self._over))
+        if self._over is not None:
+            return self._over
+        return EOFError("channel %d is closed for sending" % self.id)
+
+    def receive(self, timeout=None):
+        """The next value.
+
+        :param timeout: seconds, or None to wait for ever.
+        :raises EOFError: the other end closed it, and everything it sent has been received.
+        :raises RemoteError: it was closed with an error.
+        """
+        payload = self._receive(timeout)
+        return payload if self._stream.raw else self._link.decode(payload)
+
+    def _receive(self, timeout=None):
+        link = self._link
+        if self._callback is not None:
+            raise IOError("channel %d has a callback" % self.id)
+        while True:
+            try:
+                payload, cost = self._items.popleft()
+                break
+            except IndexError:
+                pass
+            if self._over is not None:
+                raise self._over
+            self._wait(timeout)
+        mux = link.mux
+        with link.lock:
+            mux.consumed(self._stream, cost)
+            write = mux._out
+        if write:
+            link.flush()
+        return payload
+
+    def _ready(self):
+        return self._items or self._over is not None
+
+    def _wait(self, timeout):
+        link = self._link
+        stream = self._stream
+        with link.lock:
+            link.mux.want(stream)
+            write = link.mux.has_data()
+        if write:
+            link.flush()
+        try:
+            if not link.wait(self._ready, self._gates, timeout):
+                raise self.TimeoutError("nothing came in %g seconds" % timeout)
+        finally:
+            stream.wanted = False
+
+    class TimeoutError(IOError):
+        """Nothing came in the time that ``receive`` was given."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.receive()
+        except EOFError:
+            raise StopIteration
+
+    next = __next__
+
+    def setcallback(self, callback, endmarker=NO_ENDMARKER):
+        """Have ``callback`` called with each value, in a thread of the channel's own.
+
+        :param endmarker: it is called with this at the end, if one is given.
+        """
+        if self._callback is not None:
+            raise IOError("channel %d has a callback already" % self.id)
+        receive = self._next_value
+        self._callback = callback
+        start_new_thread(self._call_back, (receive, callback, endmarker))
+
+    def _next_value(self):
+        callback, self._callback = self._callback, None
+        try:
+            return self.receive()
+        finally:
+            self._callback = callback
+
+    def _call_back(self, receive, callback, endmarker):
+        try:
+            while True:
+                callback(receive())
+        except EOFError:
+            pass
+        except Exception:
+            if self._over is None:
+                from .execute import error_map
+
+                self.close(error_map())
+        if endmarker is not NO_ENDMARKER:
+            callback(endmarker)
+
+    def close(self, error=None):
+        """Close it, both ways; what was sent still arrives.
+
+        :param error: a string: the near side's ``receive`` raises RemoteError with it.
+        """
+        link = self._link
+        if error is None:
+            self._close(NORMAL, b"")
+        else:
+            if not isinstance(error, dict):
+                error = {"code": "remote", "type": "", "message": str(error)}
+            self._close(ERROR, error_payload(link, error))
+
+    def _close(self, kind, payload):
+        link = self._link
+        with link.lock:
+            link.mux.close(self._stream, kind, payload)
+            if self._over is None:
+                self._over = EOFError("channel %d was closed here" % self.id)
+        self._wake()
+        if not link.closed:
+            link.flush()
+
+    def close_with(self, value):
+        """Send a last value and close, in one frame when it is short enough."""
+        payload = self._link.encode(value)
+        if len(payload) <= MAX_ERROR:
+            self._close(RESULT, payload)
+        else:
+            self._send(payload)
+            self._close(NORMAL, b"")
+
+    def send_end(self):
+        """Say that no more is sent; the other end may go on."""
+        with self._link.lock:
+            self._link.mux.end(self._stream)
+        self._link.flush()
+
+    def isclosed(self):
+        """Whether nothing can be sent any more."""
+        return not self._stream.sending
+
+    def waitclose(self, timeout=None):
+        """Wait until the other end has closed it.
+
+        :raises RemoteError: it was closed with an error.
+        """
+        link = self._link
+        if not link.wait(lambda: self._over is not None, self._gates, timeout):
+            raise self.TimeoutError("channel %d: not closed in %g seconds" % (self.id, timeout))
+        if isinstance(self._over, RemoteError):
+            raise self._over
+
+    def makefile(self, mode="w", proxyclose=False):
+        """A file object: what is written is sent as it is; what is received is read.
+
+        :param mode: ``"w"`` or ``"r"``.
+        :param proxyclose: closing the file closes the channel.
+        """
+        from .files import ChannelFileRead, ChannelFileWrite
+
+        if mode not in ("w", "r"):
+            raise ValueError("mode: 'w' or 'r', not %r" % (mode,))
+        return (ChannelFileWrite if mode == "w" else ChannelFileRead)(self, proxyclose)
+
+    # -- what the link says; it holds the lock ---------------------------------------------------
+
+    def _arrived(self, payload, cost):
+        if self._request is not None:
+            request, self._request = self._request, None
+            self._stream.wanted = False
+            self._link.mux.consumed(self._stream, cost)
+            request(self, payload)
+            return
+        self._items.append((payload, cost))
+        if self._gates:
+            self._wake()
+
+    def _ended(self):
+        if self._over is None:
+            self._over = EOFError("channel %d: the other end sends no more" % self.id)
+        self._wake()
+
+    def _closed(self, kind, payload):
+        if self._over is None:
+            self._over = EOFError("channel %d: the other end closed it" % self.id)
+        if kind == RESULT:
+            self._items.append((payload, 0))
+        elif kind == ERROR:
+            error = self._link.decode(payload)
+            self._over = RemoteError(error if isinstance(error, dict) else {})
+        self._wake()
+
+    def _lost(self, reason):
+        self._stream.sending = False
+        if self._over is None:
+            self._over = EOFError(reason)
+        self._wake()
+
+    def _wake(self):
+        for gate in list(self._gates):
+            self._link.open_gate(gate)
+
+
+__all__ = ["Channel", "LocalError", "RemoteError", "error_payload"]

@@ -1,0 +1,174 @@
+"""Running what the near side asks for, and telling it what was raised."""
+
+import sys
+
+from .channel import error_payload
+from ..wire.frames import ERROR, NORMAL
+
+#: Functions whose code is kept, so that calling one again costs no compilation.
+CACHE_SIZE = 256
+_cache = {}
+#: filename -> {line number: text} of what was sent, for tracebacks
+_lines = {}
+
+
+class Request(object):
+    """One ``exec`` or ``call``.
+
+    :param channel: the channel it came on.
+    :param request: the map (docs/protocol.rst, "Remote execution").
+    """
+
+    def __init__(self, channel, payload):
+        self.channel = channel
+        self.payload = payload
+
+    def run(self):
+        """Run it and close the channel, with its error if it raised."""
+        channel = self.channel
+        is_call = channel._stream.purpose == "call"
+        try:
+            request = channel._link.decode(self.payload)
+            self.payload = None
+            result = self._run(request, is_call)
+            flush_output()
+            if is_call:
+                channel.close_with(result)
+            else:
+                channel._close(NORMAL, b"")
+        except EOFError:
+            if channel._link.closed:
+                return
+            self._failed()
+        except BaseException:
+            self._failed()
+
+    def _failed(self):
+        error = error_map()
+        flush_output()
+        link = self.channel._link
+        self.channel._close(ERROR, error_payload(link, error))
+
+    def _run(self, request, is_call):
+        kwargs = _keywords(request.get("kwargs") or {})
+        where = request.get("import")
+        name = request.get("function")
+        if where is not None:
+            function = _import(where)
+        else:
+            code = _compile(request, name is not None)
+            namespace = {"__name__": "__channelexec__", "__file__": code.co_filename}
+            if name is None:
+                namespace["channel"] = self.channel
+                namespace.update(kwargs)
+                exec(code, namespace)
+                return None
+            exec(code, namespace)
+            function = namespace[name]
+        if is_call:
+            return function(*(request.get("args") or ()), **kwargs)
+        function(self.channel, **kwargs)
+
+
+def _keywords(kwargs):
+    if str is bytes:  # Python 2 has keywords that are str
+        return dict((str(key), value) for key, value in kwargs.items())
+    return kwargs
+
+
+def _import(where):
+    module, _, path = where.partition(":")
+    __import__(module)
+    value = sys.modules[module]
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _compile(request, is_function):
+    source = request["source"]
+    filename = request.get("filename") or "<remote_exec>"
+    line = request.get("line") or 1
+    key = (source, filename, line, is_function)
+    code = _cache.get(key)
+    if code is None:
+        if str is bytes:
+            filename = filename.encode("utf-8", "replace")
+        lines = source.splitlines()
+        kept = _lines.setdefault(filename, {})
+        for at, text in enumerate(lines):
+            kept[line + at] = text
+        flags = 0
+        if is_function:
+            # A nested function is indented; a block around it keeps strings in it as they are.
+            if source[:1].isspace():
+                source = "if 1:\n" + source
+                line -= 1
+            flags = _annotations_flag()
+        elif str is bytes:
+            source = source.encode("utf-8")  # it may have a coding line
+        # Line 0 is possible (a nested function on line 1); nobody will miss it.
+        text = "\n" * (line - 1) + source
+        code = compile(text, filename, "exec", flags, True)
+        if len(_cache) >= CACHE_SIZE:
+            _cache.clear()
+        _cache[key] = code
+    return code
+
+
+def _annotations_flag():
+    # The annotations of a function that was sent name what is not here.
+    import __future__
+
+    feature = getattr(__future__, "annotations", None)
+    return feature.compiler_flag if feature is not None else 0
+
+
+def error_map(info=None):
+    """The map of the exception that is being dealt with, or of ``sys.exc_info()``'s triple."""
+    kind, value, tb = info or sys.exc_info()
+    module = getattr(kind, "__module__", "")
+    name = getattr(kind, "__qualname__", kind.__name__)
+    if module not in ("builtins", "exceptions", "__builtin__", "", None):
+        name = "%s.%s" % (module, name)
+    try:
+        message = str(value)
+    except Exception:
+        message = "<the exception's own __str__ raised>"
+    if isinstance(message, bytes):
+        message = message.decode("utf-8", "replace")
+    return {
+        "code": "remote",
+        "type": name,
+        "message": message,
+        "formatted": _formatted(kind, value, tb),
+    }
+
+
+def _formatted(kind, value, tb):
+    try:
+        import linecache
+        import traceback
+
+        here = error_map.__code__.co_filename
+        while tb is not None and tb.tb_frame.f_code.co_filename == here:
+            tb = tb.tb_next
+        for filename, lines in list(_lines.items()):
+            count = max(lines)
+            text = [lines.get(at, "") + "\n" for at in range(1, count + 1)]
+            linecache.cache[filename] = (len(text), None, text, filename)
+        text = "".join(traceback.format_exception(kind, value, tb))
+    except Exception as error:
+        text = "%s: the traceback can't be formatted: %r\n" % (kind.__name__, error)
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return text
+
+
+def flush_output():
+    """Send what was printed so far."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass

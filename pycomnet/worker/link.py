@@ -1,0 +1,377 @@
+"""The connection at the far side: blocking I/O, done by whichever thread waits.
+
+There is no reader thread that hands values to others: a thread that waits in ``receive`` takes the
+*reader's role* and reads the connection itself, so that a round trip costs no switch of threads.
+Only one thread has the role; others that wait are *parked* until the reader has something for them
+or leaves. A background thread, the *deputy*, reads while nobody else does (so that pings are
+answered and new requests start while the user's code computes) and gives the role up as soon as
+somebody wants it.
+"""
+
+import os
+import time
+
+from ..wire.mux import (
+    EV_CLOSED,
+    EV_DATA,
+    EV_END,
+    EV_FAILED,
+    EV_GOAWAY,
+    EV_OPENED,
+    LocalError,
+    Mux,
+)
+
+try:
+    from _thread import allocate_lock, start_new_thread
+except ImportError:  # Python 2
+    from thread import allocate_lock, start_new_thread
+
+#: Seconds between the deputy's looks whether somebody reads. New requests wait at most this long
+#: when the code that reads has just turned to something else.
+DEPUTY_INTERVAL = 0.01
+READ_SMALL = 65536
+READ_LARGE = 1048576
+#: Pieces that one gathering write takes: no system's limit is lower.
+MAX_PIECES = 512
+
+
+def timed_acquire(lock, timeout):
+    """Acquire a lock within a time in seconds (None: for ever); True when that worked."""
+    if timeout is None:
+        return lock.acquire()
+    if timeout <= 0:
+        return lock.acquire(False)
+    try:
+        return lock.acquire(True, timeout)
+    except TypeError:  # Python 2 has no timeout
+        end = time.time() + timeout
+        while not lock.acquire(False):
+            if time.time() > end:
+                return False
+            time.sleep(0.001)
+        return True
+
+
+class FileIO(object):
+    """Reads and writes file descriptors.
+
+    :param read_fd: where bytes come from; blocking.
+    :param write_fd: where they go; may be the same.
+    """
+
+    def __init__(self, read_fd, write_fd):
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self._size = READ_SMALL
+        self._writev = getattr(os, "writev", None)
+
+    def wait(self, timeout):
+        """Whether there is something to read within a time in seconds."""
+        import select
+
+        return bool(select.select([self.read_fd], [], [], timeout)[0])
+
+    def read(self):
+        """Some bytes, at least one; empty at the end."""
+        size = self._size
+        try:
+            data = os.read(self.read_fd, size)
+        except OSError:  # reset: as good as the end
+            return b""
+        # A large buffer is only worth its allocation while there is that much to read.
+        self._size = READ_LARGE if len(data) == size else READ_SMALL
+        return data
+
+    def write_one(self, data):
+        """Write all of some bytes."""
+        done = os.write(self.write_fd, data)
+        while done != len(data):
+            data = data[done:]
+            done = os.write(self.write_fd, data)
+
+    def write(self, parts):
+        """Write all of a list of bytes and memoryviews."""
+        if len(parts) > 1:
+            if self._writev is None or len(parts) > MAX_PIECES:
+                parts = [b"".join(parts)]
+        if len(parts) == 1:
+            self.write_one(parts[0])
+            return
+        size = 0
+        for part in parts:
+            size += len(part)
+        done = self._writev(self.write_fd, parts)
+        if done != size:
+            self.write_one(b"".join(parts)[done:])
+
+
+class Link(object):
+    """One connection and its threads.
+
+    :param io: what reads and writes, as :class:`FileIO`.
+    :param make_codec: as ``wire.values.make_codec``.
+    :param channel_class: made for each stream: ``channel_class(link, stream)``.
+    :param opened: called with each channel that the peer opens; holding the lock.
+    :param lost: called once, when the connection is over; holding no lock.
+    """
+
+    def __init__(self, io, make_codec, channel_class, opened, lost, info, limits=None):
+        self.io = io
+        self._write_one = io.write_one
+        self.mux = Mux(False, limits, info)
+        self.codec = make_codec(channel_class, self._dump_channel, self._load_channel)
+        self.encode = self.codec.encode
+        self.decode = self.codec.decode
+        #: the state of the mux and of the channels
+        self.lock = allocate_lock()
+        #: who writes; taken before ``lock``
+        self.write_lock = allocate_lock()
+        self.closed = False
+        #: why it is over, as a sentence
+        self.reason = "the connection is closed"
+        self._channel_class = channel_class
+        self._opened = opened
+        self._lost = lost
+        self._unclaimed = []
+        self._role = allocate_lock()
+        self._parked = []
+        self._turns = 0
+        self._wanted_role = False
+        self._deputy_gate = allocate_lock()
+        self._deputy_gate.acquire()
+        self._deputy_deep = False
+
+    def start(self):
+        """Send the hello and let the deputy begin."""
+        self.flush()
+        start_new_thread(self._deputy, ())
+
+    # -- channels --------------------------------------------------------------------------------
+
+    def open(self, purpose, first=None, raw=False):
+        """Open a channel to the near side."""
+        with self.write_lock:
+            with self.lock:
+                stream = self.mux.open(purpose, first, raw)
+                stream.app = channel = self._channel_class(self, stream)
+            self._flush()
+        return channel
+
+    def _dump_channel(self, channel):
+        if channel._link is not self:
+            raise ValueError("a channel of another connection")
+        if channel._over is not None:
+            raise ValueError("a closed channel")
+        return channel._stream.id
+
+    def _load_channel(self, id):
+        stream = self.mux.streams.get(id)
+        if stream is not None:
+            return stream.app
+        for channel in self._unclaimed:
+            if channel._stream.id == id:
+                self._unclaimed.remove(channel)
+                return channel
+        raise ValueError("channel %d is over" % id)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def flush(self):
+        """Write what there is to write."""
+        with self.write_lock:
+            self._flush()
+
+    def _flush(self):
+        mux = self.mux
+        while True:
+            with self.lock:
+                parts = mux.parts_to_send()
+                sent = mux.sent
+                if sent:
+                    mux.sent = []
+            if not parts:
+                return
+            self._write(parts)
+            for token in sent:
+                token.done(True)
+
+    def write_one(self, frame):
+        """Write one frame; the caller has the write lock."""
+        try:
+            self._write_one(frame)
+        except BaseException as error:
+            self._write_failed(error)
+
+    def _write(self, parts):
+        try:
+            self.io.write(parts)
+        except BaseException as error:
+            self._write_failed(error)
+
+    def _write_failed(self, error):
+        if isinstance(error, OSError):
+            self._over("can't write to the near side: %s" % error)
+            return
+        # A signal's exception in the middle of a frame: what was written can't be known.
+        self._over("interrupted while writing a frame")
+        raise error
+
+    # -- reading, and who does it ----------------------------------------------------------------
+
+    def wait(self, done, waiters=None, timeout=None):
+        """Block until ``done()``, reading the connection if nobody else does.
+
+        :param waiters: a list for this thread's gate, which is opened when something came.
+        :param timeout: seconds, or None.
+        :returns: False when the time was over first.
+        """
+        end = None if timeout is None else time.time() + timeout
+        role = self._role
+        try:
+            while not done():
+                if end is not None:
+                    timeout = end - time.time()
+                    if timeout <= 0:
+                        return False
+                if role.acquire(False):
+                    try:
+                        while not done():
+                            if end is not None:
+                                timeout = end - time.time()
+                                if timeout <= 0 or not self.io.wait(timeout):
+                                    return done()
+                            self._read()
+                    finally:
+                        role.release()
+                        self._turns += 1
+                        if self._deputy_deep:
+                            self._deputy_deep = False
+                            self._deputy_gate.release()
+                else:
+                    self._park(done, waiters, timeout)
+            return True
+        finally:
+            # Whoever leaves sees to it that somebody else who waits reads on.
+            if self._parked and not role.locked():
+                self._unpark()
+
+    def _park(self, done, waiters, timeout):
+        gate = allocate_lock()
+        gate.acquire()
+        self._wanted_role = True
+        self._parked.append(gate)
+        if waiters is not None:
+            waiters.append(gate)
+        try:
+            # Looked at again after the gate is in the lists: nothing can be missed in between.
+            if not done() and self._role.locked():
+                timed_acquire(gate, timeout)
+        finally:
+            for where in (self._parked, waiters):
+                try:
+                    if where is not None:
+                        where.remove(gate)
+                except ValueError:
+                    pass
+
+    def _unpark(self):
+        try:
+            self.open_gate(self._parked[0])
+        except IndexError:
+            pass
+
+    @staticmethod
+    def open_gate(gate):
+        """Let a parked thread go on."""
+        try:
+            gate.release()
+        except Exception:  # it was open already: thread.error, RuntimeError
+            pass
+
+    def _deputy(self):
+        seen = -1
+        while not self.closed:
+            if self._role.acquire(False):
+                self._wanted_role = False
+                try:
+                    while not self._wanted_role and not self.closed:
+                        self._read()
+                finally:
+                    self._role.release()
+                if self._parked:
+                    self._unpark()
+            elif seen == self._turns:
+                # The same thread has been reading all the time: it opens the gate when it leaves.
+                self._deputy_deep = True
+                if self._role.locked():
+                    self._deputy_gate.acquire()
+                elif self._deputy_deep:
+                    self._deputy_deep = False
+                else:
+                    self._deputy_gate.acquire()
+            seen = self._turns
+            timed_acquire(self._deputy_gate, DEPUTY_INTERVAL)
+
+    def _read(self):
+        """Read once and deal with what came. Only whoever has the role calls this."""
+        data = self.io.read()
+        if not data:
+            self._over("the near side closed the connection")
+            return
+        mux = self.mux
+        calls = None
+        with self.lock:
+            if self.closed:
+                return
+            for event in mux.receive_data(data):
+                kind = event[0]
+                if kind == EV_DATA:
+                    channel = event[1].app
+                    if channel is not None:
+                        channel._arrived(event[2], event[3])
+                else:
+                    calls = calls or []
+                    self._event(kind, event, calls)
+            write = mux.has_data()
+        if write:
+            self.flush()
+        if calls:
+            for call, argument in calls:
+                call(argument)
+
+    def _event(self, kind, event, calls):
+        if kind == EV_OPENED:
+            stream = event[1]
+            stream.app = channel = self._channel_class(self, stream)
+            self._opened(channel)
+        elif kind == EV_END:
+            event[1].app._ended()
+        elif kind == EV_CLOSED:
+            channel = event[1].app
+            channel._closed(event[2], event[3])
+            if not channel._claimed and channel._items:
+                self._unclaimed.append(channel)
+                del self._unclaimed[:-64]
+        elif kind == EV_GOAWAY:
+            calls.append((self._over, "the near side said goodbye: %s %s" % event[1:]))
+        elif kind == EV_FAILED:
+            calls.append((self._over, "the near side broke the protocol: %s" % event[1]))
+
+    def _over(self, reason):
+        """The connection is over: every thread that waits on it learns so."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            self.reason = reason
+            for stream in list(self.mux.streams.values()):
+                if stream.app is not None:
+                    stream.app._lost(reason)
+        for gate in list(self._parked):
+            self.open_gate(gate)
+        self.open_gate(self._deputy_gate)
+        self._lost()
+
+
+__all__ = ["FileIO", "Link", "LocalError"]

@@ -1,0 +1,216 @@
+"""The worker: takes requests from the near side and runs the user's code."""
+
+import os
+import sys
+import time
+
+from ..wire.values import make_codec
+from .channel import Channel, error_payload
+from .execute import Request, flush_output
+from .link import FileIO, Link, start_new_thread
+from .output import Output
+from ..wire.frames import ERROR
+
+#: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
+#: KeyboardInterrupt at the beginning of that time.
+GRACE = 2.0
+
+
+class Gateway(object):
+    """What ``channel.gateway`` is at the far side."""
+
+    def __init__(self, worker, id):
+        self._worker = worker
+        self.id = id
+
+    def newchannel(self):
+        """A new channel, to be sent to the near side in a value."""
+        return self._worker.link.open("channel")
+
+
+class Worker(object):
+    """One far side.
+
+    :param io: as :class:`~.link.FileIO`.
+    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only").
+    """
+
+    def __init__(self, io, config):
+        self.execmodel = config.get("execmodel") or "thread"
+        self.link = Link(io, make_codec, Channel, self._opened, self._lost, self._info())
+        self.link.mux_info = None
+        self.link.gateway = Gateway(self, config.get("id"))
+        self._work = []
+        self._main_free = True
+        self._running = 0
+        self._threads = 0
+        self._gates = []
+        self._ended = False
+
+    def _info(self):
+        return {
+            "pid": os.getpid() if hasattr(os, "getpid") else 0,
+            "python": "%d.%d.%d" % sys.version_info[:3],
+            "implementation": _implementation(),
+            "platform": sys.platform,
+            "executable": sys.executable or "",
+            "execmodel": self.execmodel,
+        }
+
+    def serve(self):
+        """Take requests until the connection is over. Called in the main thread."""
+        Output(self.link).install()
+        self.link.start()
+        link = self.link
+        try:
+            while True:
+                link.wait(lambda: self._work or link.closed, self._gates)
+                if link.closed:
+                    break
+                self._run(self._work.pop(0))
+                with link.lock:
+                    self._main_free = not self._work
+        except KeyboardInterrupt:
+            if not link.closed:
+                raise
+        self._exit()
+
+    def _run(self, request):
+        with self.link.lock:
+            self._running += 1
+        try:
+            request.run()
+        finally:
+            with self.link.lock:
+                self._running -= 1
+
+    # -- what the link says; it holds the lock ---------------------------------------------------
+
+    def _opened(self, channel):
+        purpose = channel._stream.purpose
+        if purpose in ("exec", "call"):
+            channel._request = self._requested
+            channel._stream.wanted = True
+        elif purpose == "channel":
+            channel._claimed = False
+        elif purpose == "status":
+            self._status(channel)
+        else:
+            error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
+            self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
+
+    def _requested(self, channel, payload):
+        request = Request(channel, payload)
+        if self._main_free or self.execmodel == "main_thread_only":
+            self._main_free = False
+            self._work.append(request)
+            for gate in list(self._gates):
+                self.link.open_gate(gate)
+        else:
+            import threading
+
+            self._threads += 1
+            name = "pycomnet-%d" % channel.id
+            thread = threading.Thread(target=self._run_in_thread, args=(request,), name=name)
+            thread.daemon = True
+            thread.start()
+
+    def _run_in_thread(self, request):
+        self._run(request)
+        with self.link.lock:
+            self._threads -= 1
+
+    def _status(self, channel):
+        link = self.link
+        status = {
+            "running": self._running,
+            "queued": len(self._work),
+            "channels": len(link.mux.streams) - 1,
+            "threads": self._threads,
+            "execmodel": self.execmodel,
+        }
+        link.mux.close(channel._stream, 2, link.encode(status))
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _lost(self):
+        """The connection is over: interrupt the main thread, and be gone after a while."""
+        if self._main_free:
+            return  # it sees so itself, at once
+        start_new_thread(self._reap, ())
+
+    def _reap(self):
+        try:
+            import _signal as signal
+        except ImportError:
+            import signal
+        if not self._main_free:
+            # A real signal: it also ends a sleep or a read that the main thread is in.
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except Exception:
+                import thread  # Jython
+
+                thread.interrupt_main()
+        time.sleep(GRACE)
+        os._exit(1)
+
+    def _exit(self):
+        """Run the exit functions and end, without waiting for any thread."""
+        if self._ended:
+            return
+        self._ended = True
+        start_new_thread(self._end_anyway, ())
+        flush_output()
+        if "atexit" in sys.modules:
+            try:
+                sys.modules["atexit"]._run_exitfuncs()
+            except BaseException:
+                pass
+        os._exit(0)
+
+    def _end_anyway(self):
+        time.sleep(GRACE)
+        os._exit(1)
+
+
+def _implementation():
+    if sys.platform.startswith("java"):
+        return "jython"
+    implementation = getattr(sys, "implementation", None)
+    return implementation.name if implementation is not None else "cpython"
+
+
+def take_stdio():
+    """Make standard input and output the connection; let nothing else touch them.
+
+    :returns: the descriptors to read from and to write to.
+    """
+    read_fd, write_fd = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    # What C code and child processes print as standard output goes where errors go.
+    os.dup2(2, 1)
+    return read_fd, write_fd
+
+
+def main(config):
+    """The far side's beginning: called by what the transport starts.
+
+    :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``.
+    """
+    try:
+        if config.get("chdir"):
+            os.chdir(config["chdir"])
+        if config.get("nice"):
+            os.nice(config["nice"])
+    except (OSError, AttributeError) as error:
+        sys.stderr.write("pycomnet: %s\n" % error)
+        sys.exit(2)
+    read_fd, write_fd = take_stdio()
+    if hasattr(os, "fork") and config.get("fork", True):
+        from .supervisor import supervised
+
+        supervised(read_fd)
+    Worker(FileIO(read_fd, write_fd), config).serve()

@@ -1,0 +1,232 @@
+"""The supervisor: a small parent that ends its worker and all that the worker started, for sure.
+
+It is the process that the transport started. It forks the worker, which has the connection, and
+then only waits: for the worker's end, whose status it passes on as its own; and for the near side's
+end, which the connection shows without being read (a hang-up). It has one thread and runs none of
+the user's code, so neither a loop in C that holds the interpreter lock nor a swallowed
+KeyboardInterrupt can keep it from killing.
+"""
+
+import os
+import select
+import sys
+import time
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+#: Seconds that the worker has to end by itself once the near side is gone. A little more than it
+#: gives the user's code (worker/main.py).
+WORKER_GRACE = 2.5
+#: Seconds that processes which the worker started have between SIGTERM and SIGKILL.
+REST_GRACE = 1.0
+
+
+def supervised(fd):
+    """Fork: the child returns from this, the parent supervises it and never returns.
+
+    :param fd: the connection, whose hang-up is the near side's end.
+    """
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        return
+    status = 1
+    try:
+        status = Supervisor(pid, fd).run()
+    finally:
+        _end_as(status)
+
+
+class Supervisor(object):
+    """Watches one worker.
+
+    :param pid: the worker's.
+    :param fd: the connection.
+    """
+
+    def __init__(self, pid, fd):
+        self.pid = pid
+        self.fd = fd
+        self.hurry = False
+        self._wake, wake = os.pipe()
+        for end in (self._wake, wake):
+            _set_nonblocking(end)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, self._terminate)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _terminate(self, number, frame):
+        self.hurry = True
+
+    def run(self):
+        """Wait for the worker's end; return the status that ``waitpid`` gave."""
+        status = self._reap()
+        if status is None:
+            _become_subreaper()
+            status = self._wait(None, True)
+        if status is None and not self.hurry:
+            status = self._wait(WORKER_GRACE, False)
+        family = descendants(os.getpid())
+        if status is None:
+            _kill([self.pid], signal.SIGKILL)
+            status = self._wait(None, False, deaf=True)
+        self._end_rest(family)
+        return status
+
+    def _end_rest(self, family):
+        """End what the worker started and left."""
+        rest = (family | descendants(os.getpid())) - set([self.pid])
+        _kill_group(self.pid, signal.SIGTERM)
+        if not rest and not _group_lives(self.pid):
+            return
+        _kill(rest, signal.SIGTERM)
+        end = time.time() + (0 if self.hurry else REST_GRACE)
+        while time.time() < end:
+            self._reap_all()
+            rest = set(pid for pid in rest | descendants(os.getpid()) if _lives(pid))
+            if not rest and not _group_lives(self.pid):
+                return
+            time.sleep(0.02)
+        _kill_group(self.pid, signal.SIGKILL)
+        _kill(rest, signal.SIGKILL)
+
+    def _wait(self, timeout, watch, deaf=False):
+        """Wait for the worker, and if ``watch`` for the near side; None when it isn't the worker.
+
+        :param deaf: SIGTERM doesn't end the wait.
+        """
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        if watch:
+            poll.register(self.fd, 0)
+        end = None if timeout is None else time.time() + timeout
+        while True:
+            status = self._reap()
+            if status is not None:
+                return status
+            if self.hurry and not deaf:
+                return None
+            left = None if end is None else max(0, end - time.time())
+            try:
+                ready = poll.poll(None if left is None else int(left * 1000) + 1)
+            except (OSError, select.error):
+                continue  # Python 2: interrupted by the signal
+            for fd, _ in ready:
+                if fd == self.fd:
+                    return self._reap()
+                os.read(self._wake, 512)
+            if not ready and left == 0:
+                return None
+
+    def _reap(self):
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except OSError:
+            return 0
+        return status if pid else None
+
+    def _reap_all(self):
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except OSError:
+            pass
+
+
+def _set_nonblocking(fd):
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(fd, False)
+    else:
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+
+
+def _become_subreaper():
+    """Have orphans of the worker become this process's children (Linux), to find them by."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    except Exception:
+        pass  # then only what is in the worker's session is found
+
+
+def descendants(pid):
+    """The process ids of all that descends from a process, as far as /proc tells."""
+    children = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return set()
+    for name in names:
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, "rb") as stat:
+                    parent = int(stat.read().rpartition(b")")[2].split()[1])
+            except (IOError, OSError, IndexError, ValueError):
+                continue
+            children.setdefault(parent, []).append(int(name))
+    found = set()
+    todo = [pid]
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def _kill(pids, number):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pass
+
+
+def _kill_group(pid, number):
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        pass
+
+
+def _group_lives(pid):
+    try:
+        os.killpg(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _end_as(status):
+    """End this process as the worker ended: the same exit status, or the same signal."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if number not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        except Exception:
+            pass
+        os._exit(128 + number)
+    os._exit(os.WEXITSTATUS(status))
