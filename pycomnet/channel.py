@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.wire import mux as wire
-from pycomnet.wire.frames import ERROR, NORMAL, RESULT
+from pycomnet.wire.frames import ERROR, FRAGMENT, NORMAL, RESULT, bin32
 from pycomnet.wire.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ChannelCore:
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def send(self, payload: bytes) -> defer.Deferred[None]:
+    def send(self, payload: bytes, prefix: bytes = b"") -> defer.Deferred[None]:
         deferred: defer.Deferred[None]
         connection = self.connection
         stream = self.stream
@@ -98,7 +98,7 @@ class ChannelCore:
             stream.queue[-1][2] = deferred = defer.Deferred(self._cancel_send)
         else:
             deferred = defer.Deferred(self._cancel_send)
-            connection.mux.send(stream, payload, deferred)
+            connection.mux.send(stream, payload, deferred, prefix)
         self.sends[deferred] = None
         deferred.addBoth(self._sent, deferred)
         connection.flush_soon()
@@ -183,15 +183,19 @@ class ChannelCore:
         connection = self.connection
         if cost:
             connection.mux.consumed(self.stream, cost)
-        if self.stream.raw:
-            deferred.callback(payload)
-            return
         try:
-            value = connection.decode(payload)
+            value = self._value(payload)
         except InvalidValue as problem:
             deferred.errback(Failure(connection.violated("value", str(problem))))
         else:
             deferred.callback(value)
+
+    def _value(self, payload: bytes) -> Any:
+        if self.stream.raw:
+            return payload
+        if type(payload) is memoryview:
+            return payload.obj
+        return self.connection.decode(payload)
 
     def arrived(self, payload: bytes, cost: int) -> None:
         """A value's encoding, or raw bytes, from the peer."""
@@ -213,7 +217,7 @@ class ChannelCore:
         if cost:
             connection.mux.consumed(self.stream, cost)
         try:
-            value = payload if self.stream.raw else connection.decode(payload)
+            value = self._value(payload)
         except InvalidValue as problem:
             connection.violated("value", str(problem))
             return
@@ -456,6 +460,8 @@ class Channel:
                 kind = type(value).__name__
                 return defer.fail(TypeError(f"a raw channel carries bytes, not {kind}"))
             return core.send(bytes(value))
+        if type(value) is bytes and len(value) > FRAGMENT:
+            return core.send(value, bin32(len(value)))
         try:
             payload = core.connection.encode(value)
         except Exception as problem:

@@ -24,6 +24,8 @@ from pycomnet.wire.values import make_codec
 BULK_SIZE = 1 << 20
 #: Twisted's own, for when there is little to read: the buffer is allocated for each read.
 SMALL_SIZE = 1 << 16
+#: Pieces that are handed over without being put together: more cost more than copying them.
+MAX_PIECES = 64
 #: How many closed channels are kept that the peer opened, sent to and closed before the value that
 #: they are in was received.
 MAX_UNCLAIMED = 64
@@ -80,6 +82,7 @@ class Connection(Protocol):
         self._corked = True
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
+        self._write_parts: Callable[[list[bytes]], int] | None = None
         self._reason: ConnectionLost | None = None
         self._unclaimed: dict[int, ChannelCore] = {}
         self._turn: Any = None
@@ -179,10 +182,10 @@ class Connection(Protocol):
         mux = self.mux
         try:
             while not mux.congested:
-                data = mux.data_to_send(BULK_SIZE)
-                if not data:
+                parts = mux.parts_to_send(BULK_SIZE)
+                if not parts:
                     break
-                self._write(data)
+                self._write(parts)
                 if mux.sent:
                     sent, mux.sent = mux.sent, []
                     for deferred in sent:
@@ -190,22 +193,30 @@ class Connection(Protocol):
         finally:
             self._flushing = False
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, parts: list[bytes]) -> None:
         descriptor = self._descriptor
         if (
-            descriptor is not None
-            and not descriptor.dataBuffer
-            and not descriptor._tempDataBuffer
-            and descriptor.connected
-            and not descriptor.disconnecting
+            descriptor is None
+            or descriptor.dataBuffer
+            or descriptor._tempDataBuffer
+            or not descriptor.connected
+            or descriptor.disconnecting
         ):
-            written = descriptor.writeSomeData(data)
-            if isinstance(written, int) and written > 0:
-                if written == len(data):
-                    return
-                data = data[written:]
-            # An error shows again when the transport itself writes; it then ends the connection.
-        self.transport.write(data)  # type: ignore[union-attr]
+            self.transport.write(b"".join(parts))  # type: ignore[union-attr]
+            return
+        # Nothing is waiting to be written: hand it to the system now. An error is left to the
+        # transport's own writing, where it shows again and ends the connection.
+        if self._write_parts is not None and 1 < len(parts) <= MAX_PIECES:
+            written = self._write_parts(parts)
+            if written == sum(map(len, parts)):
+                return
+            data = b"".join(parts)
+        else:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            result = descriptor.writeSomeData(data)
+            written = result if isinstance(result, int) else 0
+        if written < len(data):
+            descriptor.write(data[max(written, 0) :])
 
     def pauseProducing(self) -> None:
         self.mux.congested = True
@@ -224,6 +235,7 @@ class Connection(Protocol):
         assert transport is not None
         if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
             self._descriptor = transport
+            self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
         transport.registerProducer(self, True)
         self._corked = False

@@ -16,7 +16,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted, ProtocolViolation
 from pycomnet.gateways import popen
 from pycomnet.gateways.output import OutputCallback, OutputSink
-from pycomnet.gateways.process import LocalProcess, SocketPairTransport, describe_status
+from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
 
@@ -55,7 +55,7 @@ class Link:
         """Start the process; fires with the far side's hello."""
         self.process = process = popen.start(self.spec, self.id, self.sink.stderr, self.reactor)
         ready = self.connection.when_ready()
-        SocketPairTransport(process.socket, self.connection, self.reactor)
+        ProcessTransport(process.socket, process.pipe, self.connection, self.reactor)
         ready.addTimeout(timeout, self.reactor)
         try:
             return await ready

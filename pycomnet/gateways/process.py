@@ -1,4 +1,4 @@
-"""A local process at the other end of a socket pair, and how it ends.
+"""A local process, the transport to its standard input and output, and how it ends.
 
 ``subprocess`` starts it rather than ``reactor.spawnProcess``: it does not run Python between fork
 and exec, it says at once when there is no such program, and its end is seen through a pidfd,
@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from twisted.internet import defer, error, fdesc, main
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import IProtocol
-from twisted.internet.tcp import Connection as SocketConnection
+from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 #: Socket buffers in bytes, as far as the system grants them: what may be under way to a process
 #: without waking it for each piece.
 SOCKET_BUFFER = 4 << 20
+#: How much is read at a time, and what a pipe is grown to when it is found full. Growing only those
+#: keeps within what the system grants a user's pipes together.
+READ_SMALL = 1 << 16
+READ_LARGE = 1 << 20
 #: Lines of standard error that are kept for error messages, and their length in characters.
 STDERR_LINES = 20
 STDERR_LINE = 500
@@ -34,29 +39,11 @@ STDERR_LINE = 500
 POLL_INTERVAL = 0.05
 
 
-class SocketPairTransport(SocketConnection):
-    """One end of a socket pair as a Twisted transport.
-
-    :param sock: a connected stream socket.
-    :param protocol: what runs on it.
-    """
-
-    def __init__(self, sock: socket.socket, protocol: IProtocol, reactor: Any) -> None:
-        super().__init__(sock, protocol, reactor)
-        self.connected = 1
-        self.logstr = type(protocol).__name__
-        protocol.makeConnection(self)  # type: ignore[arg-type]
-        self.startReading()
-
-    def getHost(self) -> UNIXAddress:
-        return UNIXAddress(None)
-
-    def getPeer(self) -> UNIXAddress:
-        return UNIXAddress(None)
-
-
 class _Readable(FileDescriptor):
-    """Calls a function when a descriptor can be read; closes it at the end."""
+    """Calls a function when a descriptor can be read; closes it at the end.
+
+    :param readable: returns False when there is no more.
+    """
 
     def __init__(self, fd: int, readable: Callable[[], bool], reactor: Any) -> None:
         super().__init__(reactor)
@@ -69,24 +56,115 @@ class _Readable(FileDescriptor):
         return self._fd
 
     def doRead(self) -> Any:
-        if not self._readable():
-            return main.CONNECTION_DONE
-        return None
+        return None if self._readable() else main.CONNECTION_DONE
 
     def connectionLost(self, reason: Failure) -> None:
+        if self._fd >= 0:
+            super().connectionLost(reason)
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+
+
+@implementer(ITransport)
+class ProcessTransport(FileDescriptor):
+    """A Twisted transport that writes to a socket and reads from a pipe.
+
+    What a far side writes comes in many small pieces, each with a system call of its own; a pipe
+    takes three of them in the time in which a socket takes one. What the near side writes is
+    collected, and a socket holds more of it.
+
+    :param sock: what is written to.
+    :param pipe: the descriptor that is read from.
+    :param protocol: what runs on them.
+    """
+
+    def __init__(self, sock: socket.socket, pipe: int, protocol: Any, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._socket = sock
+        self._pipe = pipe
+        self._protocol = protocol
+        self._read_size = READ_SMALL
+        self.connected = 1
+        sock.setblocking(False)
+        fdesc.setNonBlocking(pipe)
+        self._reader = _Readable(pipe, self._read, reactor)
+        protocol.makeConnection(self)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def writeSomeData(self, data: bytes) -> int | BaseException:
+        try:
+            return self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            return main.CONNECTION_LOST
+
+    def write_parts(self, parts: list[bytes]) -> int:
+        """Write what the socket takes at once of several pieces; the number of bytes."""
+        try:
+            return self._socket.sendmsg(parts)
+        except OSError:
+            return 0  # an error shows again
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._pipe, self._read_size)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            self.connectionLost(Failure(main.CONNECTION_DONE))
+            return True
+        if len(data) == self._read_size:
+            self._grow()
+        self._protocol.dataReceived(data)
+        return True
+
+    def _grow(self) -> None:
+        """There is much to read: have the pipe hold more, where the system allows it."""
+        if self._read_size < READ_LARGE:
+            self._read_size = READ_LARGE
+            with contextlib.suppress(AttributeError, OSError):
+                fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, READ_LARGE)
+
+    def startReading(self) -> None:
+        if self._reader.connected:
+            self._reader.startReading()
+
+    def stopReading(self) -> None:
+        self._reader.stopReading()
+
+    def abortConnection(self) -> None:
+        """Close both ends at once."""
+        self.connectionLost(Failure(error.ConnectionAborted()))
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.disconnected:
+            return
         super().connectionLost(reason)
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
-        self._fd = -1
+        self._reader.connectionLost(reason)
+        self._socket.close()
+        self._protocol.connectionLost(reason)
+
+    def getHost(self) -> UNIXAddress:
+        return UNIXAddress(None)
+
+    def getPeer(self) -> UNIXAddress:
+        return UNIXAddress(None)
 
 
 class LocalProcess:
-    """A process whose standard input and output are one end of a socket pair.
+    """A process whose standard input is a socket and whose standard output is a pipe.
 
     :param argv: the program and its arguments.
     :param env: its whole environment.
     :param output: called with each piece of its standard error, str.
-    :ivar socket: the near end of the pair.
+    :ivar socket: the near end of its standard input.
+    :ivar pipe: the descriptor that its standard output is read from.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
     :raises OSError: it could not be started.
     """
@@ -109,11 +187,14 @@ class LocalProcess:
         self.status: int | None = None
         near, far = socket.socketpair()
         try:
-            for end in (near, far):
-                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                    end.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
             self._process = subprocess.Popen(
-                argv, stdin=far, stdout=far, stderr=subprocess.PIPE, env=env, start_new_session=True
+                argv,
+                stdin=far,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=env,
+                start_new_session=True,
             )
         except BaseException:
             near.close()
@@ -122,9 +203,8 @@ class LocalProcess:
             far.close()
         self.socket = near
         self.pid = self._process.pid
-        assert self._process.stderr is not None
-        stderr = os.dup(self._process.stderr.fileno())
-        self._process.stderr.close()
+        self.pipe = _take_descriptor(self._process.stdout)
+        stderr = _take_descriptor(self._process.stderr)
         fdesc.setNonBlocking(stderr)
         self._stderr = _Readable(stderr, self._read_stderr, reactor)
         self._watch()
@@ -202,6 +282,13 @@ class LocalProcess:
         self._line = rest[:STDERR_LINE]
 
 
+def _take_descriptor(file: IO[bytes] | None) -> int:
+    assert file is not None
+    fd = os.dup(file.fileno())
+    file.close()
+    return fd
+
+
 def describe_status(status: int, platform_signal: Callable[[int], str] | None = None) -> str:
     """What a process's status says, as words.
 
@@ -219,4 +306,4 @@ def describe_status(status: int, platform_signal: Callable[[int], str] | None = 
     return words
 
 
-__all__ = ["LocalProcess", "SocketPairTransport", "describe_status", "error"]
+__all__ = ["LocalProcess", "ProcessTransport", "describe_status"]

@@ -38,6 +38,8 @@ RESULT = 2
 HEADER = struct.Struct(">IBI")
 HEADER_SIZE = HEADER.size
 U32 = struct.Struct(">I")
+#: The first byte of a value that is bytes, more than 65535 of them.
+BIN32 = b"\xc6"
 U16 = struct.Struct(">H")
 
 #: A value longer than this is cut into fragments of this size, and channels take turns. 64 KiB is a
@@ -67,6 +69,11 @@ MAX_VALUE = 0xFFFFFFFF
 CONTROL = 1048576
 #: The highest channel id.
 MAX_CHANNEL = 0xFFFFFFFF
+
+
+def bin32(size):
+    """What comes before the bytes of a value that is bytes, more than 65535 of them."""
+    return BIN32 + U32.pack(size)
 
 
 def name(ftype):

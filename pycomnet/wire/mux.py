@@ -9,9 +9,13 @@ cannot be. A peer that breaks the protocol raises nothing: the last event is ``F
 :class:`ProtocolError`, and what is left to send is a GOAWAY that says so.
 """
 
-from collections import deque
+try:
+    from _collections import deque  # the package itself imports much more
+except ImportError:
+    from collections import deque
 
 from .frames import (
+    BIN32,
     CHANNELS,
     CLOSE,
     CONTROL,
@@ -52,7 +56,8 @@ from .frames import (
 from .values import InvalidValue, PureCodec
 
 # The events. Each is a tuple that begins with one of these.
-EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's bytes, or raw bytes
+EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's encoding, or raw bytes; or, where
+# the value is long bytes, a memoryview whose ``obj`` is the value itself
 EV_OPENED = 1  # (EV_OPENED, stream): the peer opened a channel
 EV_END = 2  # (EV_END, stream): the peer sends no more on it
 EV_CLOSED = 3  # (EV_CLOSED, stream, kind, payload): the peer closed it
@@ -64,8 +69,10 @@ EV_FAILED = 7  # (EV_FAILED, error): the last one
 _pack = HEADER.pack
 _unpack_from = HEADER.unpack_from
 _plain = PureCodec()
+_INTS = (int, type(1 << 70))  # Python 2 has two types of it
+_STRS = (str, type(b"".decode("ascii")))
+_view = memoryview
 try:
-    _view = memoryview
     b"".join([_view(b"")])
 except TypeError:  # Python 2's join takes no memoryview
 
@@ -105,8 +112,10 @@ class Limits(object):
     ):
         if not MIN_WINDOW <= window <= MAX_CREDIT:
             raise ValueError("window: %d to %d, not %r" % (MIN_WINDOW, MAX_CREDIT, window))
-        if frame < MIN_FRAME:
-            raise ValueError("frame: at least %d, not %r" % (MIN_FRAME, frame))
+        if not MIN_FRAME <= frame <= MAX_CREDIT:
+            raise ValueError("frame: %d to %d, not %r" % (MIN_FRAME, MAX_CREDIT, frame))
+        if not 0 <= channels <= MAX_CREDIT:
+            raise ValueError("channels: 0 to %d, not %r" % (MAX_CREDIT, channels))
         self.window = window
         self.frame = frame
         self.channels = channels
@@ -172,7 +181,7 @@ class Stream(object):
         self.ended = False
         self.end_sent = False
         self.close_sent = False
-        #: the END or CLOSE frame that follows what is queued
+        #: the type and payload of the END or CLOSE that follows what is queued
         self.finish = None
 
 
@@ -188,9 +197,12 @@ class Mux(object):
     def __init__(self, initiator, limits=None, info=None, credential=None):
         self.limits = limits = limits or Limits()
         self.streams = {}
+        #: what the peer's hello says; None until it has come
         self.peer = None
+        #: why the connection is over: a ProtocolError, also for a GOAWAY of either end
         self.failed = None
-        #: True while the transport takes no more: then nothing is moved past the channels' queues
+        #: True while the transport takes no more: then nothing is moved past the channels' queues,
+        #: neither values nor what ends a channel, so that the limit on channels bounds that too
         self.congested = False
         #: tokens of queued values that have been handed over since the user last looked
         self.sent = []
@@ -199,10 +211,12 @@ class Mux(object):
         self._last_peer_id = 0
         self._peer_open = 0
         self._local_open = 0
+        self._goodbye = False
+        self._untold = []
         self._control = 0
         self._ready = deque()
         self._tail = bytearray()
-        self._max_frame = MAX_HELLO
+        self._max_frame = -1  # before the hello no other frame may come
         self._fragment = FRAGMENT
         hello = {
             "window": limits.window,
@@ -213,31 +227,41 @@ class Mux(object):
         if credential is not None:
             hello["credential"] = bytearray(credential)
         payload = MAGIC + U16.pack(VERSION) + _plain.encode(hello)
-        self._out = [_pack(len(payload), HELLO, 0), payload]
+        if len(payload) > MAX_HELLO:
+            raise LocalError("a hello of %d bytes, the limit is %d" % (len(payload), MAX_HELLO))
+        self._first = _pack(len(payload), HELLO, 0) + payload
+        self._out = [self._first]
 
     # -- what this end's user does ---------------------------------------------------------------
 
     def open(self, purpose, first=None, raw=False, end=False):
         """Open a channel.
 
-        :param purpose: what it is for, ASCII.
+        :param purpose: what it is for, up to 255 ASCII characters.
         :param first: the encoding of its first value, or None.
         :param raw: for bytes, not values.
         :param end: this end sends no more after ``first``.
         :returns: a :class:`Stream`.
         """
-        if self.peer is None or self.failed:
+        if self.failed is not None:
+            raise LocalError("no channel can be opened: the connection is over (%s)" % self.failed)
+        if self.peer is None:
             raise LocalError("no channel can be opened: there is no hello from the peer")
         if self._local_open >= self.peer["channels"]:
             raise LocalError("the peer allows %d open channels" % self.peer["channels"])
         id = self._next_id
         if id > MAX_CHANNEL:
             raise LocalError("the connection has used all its channel ids")
+        try:
+            head = purpose.encode("ascii")
+        except UnicodeError:
+            raise LocalError("a purpose is ASCII, not %r" % purpose)
+        if len(head) > 255:
+            raise LocalError("a purpose is up to 255 characters, not %d" % len(head))
         self._next_id = id + 2
         stream = Stream(id, purpose, raw, True, self.peer["window"], self.limits.window)
         self.streams[id] = stream
         self._local_open += 1
-        head = purpose.encode("ascii")
         flags = RAW if raw else 0
         piece = b""
         rest = None
@@ -261,15 +285,16 @@ class Mux(object):
         if piece:
             self._out.append(piece)
         if rest is not None:
-            stream.queue.append([first, rest, None])
+            stream.queue.append([first, rest, None, b""])
             self._enqueue(stream)
             if end:
                 self.end(stream)
         return stream
 
-    def send(self, stream, payload, token=None):
+    def send(self, stream, payload, token=None, prefix=b""):
         """Send a value's encoding, or raw bytes.
 
+        :param prefix: goes in front of the payload, which saves copying a long one behind it.
         :param token: what is put into :attr:`sent` once the last of it has been handed over.
         :returns: True when it is on its way already, and the token is not used; False when it
             waits for credit or for its turn.
@@ -279,6 +304,7 @@ class Mux(object):
         size = len(payload)
         if (
             size <= self._fragment
+            and not prefix
             and stream.credit >= size + FRAME_COST
             and not stream.queue
             and not self.congested
@@ -290,7 +316,9 @@ class Mux(object):
                 self._out.append(_pack(size, DATA, stream.id))
                 self._out.append(payload)
             return True
-        stream.queue.append([payload, 0, token])
+        if size + len(prefix) > MAX_VALUE and not stream.raw:
+            raise LocalError("a value of %d bytes, the limit is %d" % (size, MAX_VALUE))
+        stream.queue.append([payload, -len(prefix), token, prefix])
         self._enqueue(stream)
         return False
 
@@ -305,8 +333,10 @@ class Mux(object):
             stream.credit < size + FRAME_COST
             or self._out
             or self._ready
+            or stream.queue  # it waits for credit for more than this
             or size > self._fragment
             or not stream.sending
+            or self.congested
         ):
             return None
         stream.credit -= size + FRAME_COST
@@ -317,12 +347,16 @@ class Mux(object):
 
         :returns: True when it was taken back.
         """
-        for item in stream.queue:
+        queue = stream.queue
+        for index, item in enumerate(queue):
             if item[2] is token:
-                if item[1]:
+                if item[1] + len(item[3]):
                     return False
-                stream.queue.remove(item)
-                self._finish(stream)
+                del queue[index]
+                if queue:
+                    self._enqueue(stream)  # the next may be short enough for the credit
+                else:
+                    self._finish(stream)
                 return True
         return False
 
@@ -334,22 +368,44 @@ class Mux(object):
             self._finish(stream)
 
     def close(self, stream, kind=NORMAL, payload=b""):
-        """Close the channel, both ways. What is queued goes first, unless ``kind`` is ERROR."""
+        """Close the channel, both ways. What is queued goes first, unless ``kind`` is ERROR.
+
+        When it is being closed already, only an error that goes before what is queued matters. A
+        result or an error that is too long for the peer's frames is sent as a value before the
+        close, or cut.
+        """
         if stream.close_sent or stream.id not in self.streams:
             return
+        queue = stream.queue
+        if (
+            stream.finish is not None
+            and stream.finish[0] == CLOSE
+            and not (kind == ERROR and queue)
+        ):
+            return
+        if kind == RESULT and not stream.sending:
+            raise LocalError("channel %d is closed for sending" % stream.id)
+        if len(payload) >= self._fragment:
+            if kind == RESULT:
+                queue.append([payload, 0, None, b""])
+                self._enqueue(stream)
+                kind, payload = NORMAL, b""
+            else:
+                payload = self._cut_error(payload)
+        if kind == ERROR:
+            queue.clear()
         stream.sending = False
         self._stop_receiving(stream)
         stream.finish = (CLOSE, bytes(bytearray((kind,))) + payload)
-        if kind == ERROR:
-            stream.queue.clear()
         self._finish(stream)
+        if queue and self._used(stream):
+            self._give_quietly(stream, self._used(stream))
 
     def consumed(self, stream, cost):
         """The user took what cost this much: give the credit back, in large portions."""
         unacked = stream.unacked + cost
         if unacked >= stream.half and stream.receiving:
-            stream.window += unacked
-            self._answer(_pack(4, CREDIT, stream.id) + U32.pack(unacked))
+            self._give_quietly(stream, unacked)
             unacked = 0
         stream.unacked = unacked
 
@@ -363,14 +419,20 @@ class Mux(object):
 
     def ping(self, data):
         """Ask the peer to answer with the same eight bytes."""
-        self._out.append(_pack(8, PING, 0) + data)
+        if len(data) != 8:
+            raise LocalError("a ping has 8 bytes, not %d" % len(data))
+        if self.failed is None:
+            self._out.append(_pack(8, PING, 0) + data)
 
     def goaway(self, code, message):
         """Say that this connection is over, and why. It is the last thing to be sent."""
-        payload = _plain.encode({"code": code, "message": message[:4096]})
+        if self._goodbye:
+            return
+        self._goodbye = True
+        most = 4096 if self._fragment == FRAGMENT else 128
+        payload = _plain.encode({"code": code, "message": message[:most]})
         self._out.append(_pack(len(payload), GOAWAY, 0) + payload)
-        self.failed = self.failed or ProtocolError(code, message)
-        self._ready.clear()
+        self._over(ProtocolError(code, message))
 
     # -- what is to be written -------------------------------------------------------------------
 
@@ -407,12 +469,12 @@ class Mux(object):
         # cannot keep a long one from its turn.
         while ready:
             stream = ready.popleft()
+            stream.ready = False
             taken = self._take_fragment(stream, parts)
             size += taken
             if taken and stream.queue and stream.credit > FRAME_COST:
+                stream.ready = True
                 ready.append(stream)
-            else:
-                stream.ready = False
             if size >= limit:
                 break
         return parts
@@ -421,9 +483,9 @@ class Mux(object):
         """Append the next frame of the channel to ``parts``; return its size, or 0."""
         queue = stream.queue
         if not queue:
-            return 0
+            return self._finish(stream, parts)
         item = queue[0]
-        payload, offset, token = item
+        payload, offset, token, prefix = item
         left = len(payload) - offset
         room = stream.credit - FRAME_COST
         take = left if left < self._fragment else self._fragment
@@ -434,8 +496,13 @@ class Mux(object):
         last = take == left
         ftype = DATA if last or stream.raw else MORE
         parts.append(_pack(take, ftype, stream.id))
+        end = offset + take
+        if offset < 0:
+            # A fragment is longer than any prefix.
+            parts.append(prefix)
+            offset = 0
         if offset or not last:
-            parts.append(_view(payload)[offset : offset + take])
+            parts.append(_view(payload)[offset:end])
         else:
             parts.append(payload)
         stream.credit -= take + FRAME_COST
@@ -444,9 +511,9 @@ class Mux(object):
             if token is not None:
                 self.sent.append(token)
             if not queue and stream.finish is not None:
-                self._finish(stream, parts)
+                take += self._finish(stream, parts)
         else:
-            item[1] = offset + take
+            item[1] = end
         return HEADER_SIZE + take
 
     def _enqueue(self, stream):
@@ -455,20 +522,43 @@ class Mux(object):
             self._ready.append(stream)
 
     def _finish(self, stream, out=None):
-        """Send the END or CLOSE that waits, if nothing is queued before it any more."""
-        if stream.finish is None or stream.queue:
-            return
+        """Send the END or CLOSE that waits, if nothing is queued before it; return its size."""
+        if stream.finish is None or stream.queue or self.failed is not None:
+            return 0
+        if out is None:
+            if self.congested:
+                if not stream.ready:
+                    stream.ready = True
+                    self._ready.append(stream)
+                return 0
+            out = self._out
         ftype, payload = stream.finish
         stream.finish = None
-        (self._out if out is None else out).append(_pack(len(payload), ftype, stream.id) + payload)
+        out.append(_pack(len(payload), ftype, stream.id) + payload)
         if ftype == END:
             stream.end_sent = True
-            if not stream.receiving:
-                self._forget(stream)
         else:
             stream.close_sent = True
-            if stream.ended:
-                self._forget(stream)
+        if stream.ended:
+            self._forget(stream)
+        return HEADER_SIZE + len(payload)
+
+    def _cut_error(self, payload):
+        """An error's map, cut so that it fits in the peer's frames."""
+        message = "an error of %d bytes" % len(payload)
+        cut = {"code": "remote", "message": message}
+        try:
+            error = _plain.decode(payload)
+        except InvalidValue:
+            error = None
+        if isinstance(error, dict):
+            half = self._fragment // 32 - 16  # four texts, of up to 4 bytes a character
+            for key in ("code", "type", "message", "formatted"):
+                value = error.get(key)
+                if isinstance(value, _STRS):
+                    short = len(value) <= 2 * half
+                    cut[key] = value if short else value[:half] + "..." + value[-half:]
+        return _plain.encode(cut)
 
     def _answer(self, frame):
         """Queue a frame that the peer made us send, within the limit on those."""
@@ -479,6 +569,45 @@ class Mux(object):
                 "over %d bytes of answers wait to be read by the peer" % self.limits.control,
             )
         self._out.append(frame)
+
+    def _give_credit(self, stream, credit):
+        self._answer(_pack(4, CREDIT, stream.id) + U32.pack(credit))
+        stream.window += credit
+
+    def _give_quietly(self, stream, credit):
+        # This end's user does this, who must not see it raise: receive_data tells.
+        try:
+            self._give_credit(stream, credit)
+        except ProtocolError as error:
+            self._untold.append(self._fail(error))
+
+    def _used(self, stream):
+        """What to give back of a channel whose CLOSE waits behind what is queued.
+
+        All that the peer has used, as it is dropped. Otherwise two ends could wait for each other:
+        this one's CLOSE for the credit for what is before it, the peer's user, who would give that,
+        for credit to send.
+        """
+        used = self.limits.window - stream.window
+        return used if used >= stream.half and not stream.ended and self.failed is None else 0
+
+    def _fail(self, error):
+        """The peer broke the protocol; return the event that says so."""
+        self._tail = bytearray()
+        # The hello goes before the GOAWAY if it has not gone yet; nothing else matters now.
+        self._out = [part for part in self._out[:1] if part is self._first]
+        self._over(error)
+        self.goaway(error.code, error.message)
+        return (EV_FAILED, error)
+
+    def _over(self, error):
+        """Nothing is sent and nothing is taken any more, but what is on its way."""
+        if self.failed is None:
+            self.failed = error
+        self._ready.clear()
+        for stream in self.streams.values():
+            stream.credit = 0
+            stream.receiving = False
 
     def _stop_receiving(self, stream):
         stream.receiving = False
@@ -494,6 +623,13 @@ class Mux(object):
         stream.sending = stream.receiving = False
         stream.queue.clear()
         stream.finish = None
+        stream.partial = None
+        ready = self._ready
+        if stream.ready and len(ready) > 2 * len(self.streams) + 64:
+            # Most that wait for their turn are over. It may be long until that comes.
+            alive = [other for other in ready if other.id in self.streams]
+            ready.clear()
+            ready.extend(alive)
 
     # -- what arrives ----------------------------------------------------------------------------
 
@@ -501,24 +637,21 @@ class Mux(object):
         """Take bytes that arrived.
 
         :param data: bytes, cut anywhere.
-        :returns: a list of events.
+        :returns: a list of events; none once the connection is over.
         """
         events = []
         if self.failed is not None:
+            events, self._untold = self._untold, events
             return events
         try:
             position = 0
             if self._tail:
                 position = self._receive_tail(data, events)
-                if position < 0:
+                if position < 0 or self.failed is not None:
                     return events
             self._receive(data, position, events)
         except ProtocolError as error:
-            self._tail = bytearray()
-            self._out = []
-            self.goaway(error.code, error.message)
-            self.failed = error
-            events.append((EV_FAILED, error))
+            events.append(self._fail(error))
         return events
 
     def _receive_tail(self, data, events):
@@ -530,11 +663,12 @@ class Mux(object):
             position = HEADER_SIZE - have
             tail += data[:position]
             have = len(tail)
-            if have < HEADER_SIZE:
+            if self.peer is None:
                 self._check_start(tail)
+            if have < HEADER_SIZE:
                 return -1
-        length, ftype, id = _unpack_from(bytes(tail[:HEADER_SIZE]))
-        if position:
+        length, ftype, _ = _unpack_from(bytes(tail[:HEADER_SIZE]))
+        if position and self.peer is not None:
             self._check_header(length, ftype)
         stop = position + HEADER_SIZE + length - have
         tail += data[position:stop]
@@ -569,32 +703,38 @@ class Mux(object):
                 else:
                     self._drop(id, stream, length)
             else:
-                self._check_header(length, ftype)
+                if self.peer is None:
+                    self._check_start(data[position : position + 64])
+                else:
+                    self._check_header(length, ftype)
                 if stop > end:
                     break
-                self._frame(ftype, id, data[start:stop], events)
+                if length >= FRAGMENT and ftype == MORE:
+                    # Not copied: it is joined with the others soon.
+                    self._frame(ftype, id, _view(data)[start:stop], events)
+                else:
+                    self._frame(ftype, id, data[start:stop], events)
+                if self.failed is not None:
+                    return
                 limit = self._max_frame
             position = stop
         if position < end:
             self._tail = tail = bytearray(data[position:])
-            if len(tail) < HEADER_SIZE:
+            if len(tail) < HEADER_SIZE and self.peer is None:
                 self._check_start(tail)
 
-    def _check_start(self, tail):
+    def _check_start(self, start):
         """Refuse what can't become a hello as soon as that is known: it may never be longer."""
-        if self.peer is None and len(tail) > 4 and tail[4] != HELLO:
-            self._not_hello(bytes(tail))
+        start = bytes(start)
+        if start[4:5] > b"\x00" or (len(start) > 4 and U32.unpack(start[:4])[0] > MAX_HELLO):
+            self._not_hello(start)
 
     def _not_hello(self, start):
         raise ProtocolError(
-            "hello", "expected a hello, got %r: the peer does not speak this protocol" % start
+            "hello", "expected a hello, got %r: the peer does not speak this protocol" % start[:64]
         )
 
     def _check_header(self, length, ftype):
-        if self.peer is None:
-            if ftype != HELLO or length > MAX_HELLO:
-                self._not_hello(_pack(length, ftype, 0)[:5])
-            return
         if ftype > GOAWAY:
             raise ProtocolError("frame", "unknown frame type %d" % ftype)
         if length > self._max_frame:
@@ -619,6 +759,8 @@ class Mux(object):
         stream.window -= length + FRAME_COST
         if stream.window < 0:
             self._overrun(stream, stream.window)
+        if not stream.close_sent and self._used(stream):
+            self._give_credit(stream, self._used(stream))
 
     def _unknown(self, id, ftype):
         what = "is over" if self._is_past(id) else "was never opened"
@@ -638,6 +780,16 @@ class Mux(object):
         stream.partial_size = 0
         cost += stream.partial_cost
         stream.partial_cost = 0
+        first = partial[0]
+        if first[:1] == BIN32 and not stream.raw and _view is memoryview:
+            # Bytes: what they are encoded as is they themselves, behind five bytes. A memoryview
+            # in the event says that its ``obj`` is the value, which saves copying that.
+            partial[0] = first[5:]
+            value = b"".join(partial)
+            if bytes(first[1:5]) == U32.pack(len(value)):
+                events.append((EV_DATA, stream, memoryview(value), cost))
+                return
+            partial[0] = first
         events.append((EV_DATA, stream, b"".join(partial), cost))
 
     def _check_value(self, stream, size):
@@ -653,15 +805,19 @@ class Mux(object):
         stream.partial.append(payload)
         self._check_value(stream, len(payload))
         cost = len(payload) + FRAME_COST
+        stream.partial_cost += cost
         if stream.wanted:
-            self.consumed(stream, cost)
-        else:
-            stream.partial_cost += cost
+            cost = stream.partial_cost + stream.unacked
+            stream.partial_cost = 0
+            if cost >= stream.half:
+                self._give_credit(stream, cost)
+                cost = 0
+            stream.unacked = cost
 
     def _frame(self, ftype, id, payload, events):
         """Any frame but DATA."""
         if ftype == HELLO:
-            self._hello(payload, events)
+            self._hello(id, payload, events)
         elif ftype == PING or ftype == PONG:
             if id or len(payload) != 8:
                 raise ProtocolError("frame", "%s is 8 bytes on channel 0" % name(ftype))
@@ -671,7 +827,11 @@ class Mux(object):
                 events.append((EV_PONG, payload))
         elif ftype == GOAWAY:
             reason = self._map(payload, "frame", "GOAWAY")
-            events.append((EV_GOAWAY, reason.get("code", ""), reason.get("message", "")))
+            code, message = reason.get("code"), reason.get("message")
+            if id or not isinstance(code, _STRS) or not isinstance(message, _STRS):
+                raise ProtocolError("frame", "GOAWAY is a code and a message on channel 0")
+            events.append((EV_GOAWAY, code, message))
+            self._over(ProtocolError(code, message))
         elif ftype == OPEN:
             self._opened(id, payload, events)
         else:
@@ -688,12 +848,14 @@ class Mux(object):
             else:
                 self._closed(stream, payload, events)
 
-    def _hello(self, payload, events):
+    def _hello(self, id, payload, events):
         if self.peer is not None:
             raise ProtocolError("hello", "a second hello")
+        if id:
+            raise ProtocolError("hello", "a hello on channel %d, not 0" % id)
         size = len(MAGIC)
         if payload[:size] != MAGIC:
-            self._not_hello(payload[:size])
+            self._not_hello(payload)
         if len(payload) < size + 2:
             raise ProtocolError("hello", "a hello of %d bytes" % len(payload))
         (version,) = U16.unpack_from(payload, size)
@@ -706,15 +868,17 @@ class Mux(object):
         lowest = {"window": MIN_WINDOW, "frame": MIN_FRAME, "channels": 0}
         for key in lowest:
             value = hello.get(key, peer[key])
-            if not isinstance(value, int) or not lowest[key] <= value <= MAX_CREDIT:
+            if type(value) not in _INTS or not lowest[key] <= value <= MAX_CREDIT:
                 raise ProtocolError(
-                    "hello", "%s: %d to %d, not %r" % (key, lowest[key], MAX_CREDIT, value)
+                    "hello", "%s: %d to %d, not %.60r" % (key, lowest[key], MAX_CREDIT, value)
                 )
             peer[key] = value
-        peer["credential"] = hello.get("credential")
+        peer["credential"] = credential = hello.get("credential")
+        if credential is not None and type(credential) is not bytes:
+            raise ProtocolError("hello", "credential: bytes, not %s" % type(credential).__name__)
         info = hello.get("info", {})
         if not isinstance(info, dict):
-            raise ProtocolError("hello", "info: a map, not %r" % type(info).__name__)
+            raise ProtocolError("hello", "info: a map, not %s" % type(info).__name__)
         peer["info"] = info
         self.peer = peer
         self._fragment = min(FRAGMENT, peer["frame"])
@@ -748,6 +912,7 @@ class Mux(object):
             flags > 15
             or (flags & FIRST_MORE and (not flags & FIRST or flags & (RAW | OPEN_END)))
             or (first and not flags & FIRST)
+            or (len(first) < MIN_FRAGMENT and flags & FIRST_MORE)
         ):
             raise ProtocolError("frame", "OPEN with flags %d and %d bytes" % (flags, len(first)))
         try:
@@ -755,7 +920,9 @@ class Mux(object):
         except UnicodeDecodeError:
             raise ProtocolError("frame", "OPEN's purpose %r is not ASCII" % payload[2 : 2 + size])
         self._last_peer_id = id
-        stream = Stream(id, purpose, bool(flags & RAW), False, self.peer["window"], self.limits.window)
+        stream = Stream(
+            id, purpose, bool(flags & RAW), False, self.peer["window"], self.limits.window
+        )
         self.streams[id] = stream
         self._peer_open += 1
         events.append((EV_OPENED, stream))
@@ -774,6 +941,10 @@ class Mux(object):
     def _more(self, stream, payload):
         if stream.raw:
             raise ProtocolError("frame", "MORE on the raw channel %d" % stream.id)
+        if len(payload) < MIN_FRAGMENT:
+            raise ProtocolError(
+                "frame", "MORE of %d bytes, at least %d" % (len(payload), MIN_FRAGMENT)
+            )
         if not stream.receiving:
             self._drop(stream.id, stream, len(payload))
             return
@@ -787,9 +958,7 @@ class Mux(object):
             raise ProtocolError("frame", "CREDIT of %d bytes, not 4" % len(payload))
         stream.credit += U32.unpack(payload)[0]
         if stream.credit > MAX_CREDIT:
-            raise ProtocolError(
-                "window", "channel %d: credit over %d" % (stream.id, MAX_CREDIT)
-            )
+            raise ProtocolError("window", "channel %d: credit over %d" % (stream.id, MAX_CREDIT))
         if stream.queue:
             self._enqueue(stream)
 
@@ -815,6 +984,10 @@ class Mux(object):
         kind = bytearray(payload[:1])
         if not kind or kind[0] > RESULT or (kind[0] == NORMAL and len(payload) > 1):
             raise ProtocolError("frame", "CLOSE with %r" % payload[:8])
+        if kind[0] == RESULT and stream.ended:
+            raise ProtocolError("channel", "a result on channel %d after its end" % stream.id)
+        if kind[0] == RESULT and stream.partial is not None:
+            raise ProtocolError("frame", "a result on channel %d within a value" % stream.id)
         if not stream.close_sent:
             if not stream.end_sent:
                 self._answer(_pack(1, CLOSE, stream.id) + b"\x00")

@@ -1,9 +1,9 @@
-"""Values as bytes: MessagePack and its extension types, in pure Python.
+"""Values as bytes: MessagePack with its extension types, in pure Python.
 
-docs/protocol.rst, "Values", is the specification. This source is sent to bare far sides: it is
-stdlib only, short, and in the common subset of Python 2.7 and 3. Neither direction recurses, so
-that no value and no payload reaches the interpreter's recursion limit. Both are one loop, because
-a call per item is what a pure Python codec spends its time on.
+docs/protocol.rst, "Values", is the specification. This source is sent to bare far sides: stdlib
+only, short, and in the common subset of Python 2.7 and 3. Each direction is one loop with a stack
+of its own: a call per item is what a pure Python codec spends its time on, and what does not
+recurse never meets the interpreter's recursion limit.
 """
 
 import struct
@@ -17,35 +17,35 @@ except ImportError:
     pass
 
 PY2 = sys.version_info[0] == 2
-text = type("".encode("ascii").decode("ascii"))
+text = type(b"".decode("ascii"))
 
-#: Containers within each other when sent, from the value or from the extension they are in.
+#: Containers in each other when sent, from the value or from the extension that they are in.
 MAX_DEPTH = 255
-#: Tuples, sets and frozensets within each other.
+#: Tuples, sets and frozensets in each other.
 MAX_EXTENSIONS = 32
-#: What is open at a time, per extension, when received. A container takes one, or two under a key
-#: that is more than a short string. It is lenient as ormsgpack is (1022 containers), so that what
-#: the two accept is the same.
+#: What is open at a time in each extension when received: a container takes one place, or two below
+#: a key that is not a short one. As lenient as ormsgpack is (1022 containers), so that both codecs
+#: accept the same.
 MAX_OPEN = 2100
-#: Bytes of an int: decoding takes time that grows with the square.
+#: Bytes of an int: the time that a decoder takes may grow with the square.
 MAX_INT = 65536
-#: Bytes of an encoded value, and of each part of it.
+#: Bytes of an encoded value and of each part of it.
 MAX_VALUE = 0xFFFFFFFF
-#: Keys that are kept with their encoding, both ways: messages repeat them.
+#: How many keys are kept with their encoding, each way, as messages repeat them.
 MAX_KEYS = 1024
 
 TUPLE, SET, FROZENSET, COMPLEX, INT, CHANNEL, SURROGATES = 1, 2, 3, 4, 5, 6, 7
+#: What the array of an extension is made into.
+MAKE = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 
-SENDABLE = (
-    "None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex and channels can"
-)
+SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex and channels can"
 
 
 class ValueNotSendable(TypeError):
     """A value, or something in it, can't be sent.
 
     :ivar path: where in the value it is, such as ``value["jobs"][3]``.
-    :ivar type_name: its type, with its module unless that is the builtin one.
+    :ivar type_name: its type, with the module unless that is builtins.
     """
 
     def __init__(self, message, path="value", type_name=""):
@@ -58,43 +58,46 @@ class InvalidValue(ValueError):
     """Bytes that are not a value, or one over the limits."""
 
 
-class _Refused(Exception):
-    """Why the value at hand can't be sent; encode() adds where it is."""
+class Refused(Exception):
+    """Why something can't be sent; ``encode`` adds what it is and where."""
+
+
+class _TooDeep(Refused):
+    pass
 
 
 def _packer(form):
     return struct.Struct(">" + form).pack
 
 
+def _unpacker(form):
+    return struct.Struct(">" + form).unpack, struct.calcsize(">" + form)
+
+
 _U8, _U16, _U32, _U64 = _packer("BB"), _packer("BH"), _packer("BI"), _packer("BQ")
 _I8, _I16, _I32, _I64 = _packer("Bb"), _packer("Bh"), _packer("Bi"), _packer("Bq")
-_FLOAT, _COMPLEX, _ID, _BYTE = _packer("Bd"), _packer("dd"), _packer("I"), _packer("B")
+_BYTE, _FLOAT, dump_complex, _ID = _packer("B"), _packer("Bd"), _packer("dd"), _packer("I")
 
 _STR = [_BYTE(0xA0 + n) for n in range(32)]
 _ARRAY = [_BYTE(0x90 + n) for n in range(16)]
 _MAP = [_BYTE(0x80 + n) for n in range(16)]
-# An index below 0 counts from the list's end, so the negative ints are there.
-_INTS = [_BYTE(n) if n < 128 else _U8(0xCC, n) for n in range(256)]
+_FIXEXT = {1: b"\xd4", 2: b"\xd5", 4: b"\xd6", 8: b"\xd7", 16: b"\xd8"}
+# The negative ones are where an index below 0 finds them.
+_INTS = [_BYTE(n) for n in range(128)] + [_U8(0xCC, n) for n in range(128, 256)]
 _INTS += [_BYTE(256 + n) for n in range(-32, 0)]
 
 
-def _long_head(n, first):
-    # The header of an array (first is 0xDC), a map (0xDE) or a str (0xDA) that isn't a short one.
+def _head16(n, first):
     return _U16(first, n) if n < 65536 else _U32(first + 1, n)
 
 
-def _str_head(n):
-    return _U8(0xD9, n) if n < 256 else _long_head(n, 0xDA)
+def _head8(n, first):
+    return _U8(first, n) if n < 256 else _head16(n, first + 1)
 
 
-def _bin_head(n):
-    return _U8(0xC4, n) if n < 256 else _long_head(n, 0xC5)
-
-
-def _ext_head(n, code):
-    if n in (1, 2, 4, 8, 16):
-        return _U8(0xD3 + n.bit_length(), code)
-    return (_U8(0xC7, n) if n < 256 else _long_head(n, 0xC8)) + _BYTE(code)
+def _ext(data, code):
+    n = len(data)
+    return (_FIXEXT[n] if n in _FIXEXT else _head8(n, 0xC7)) + code + data
 
 
 def _int(n):
@@ -117,130 +120,153 @@ def _int(n):
         return _I32(0xD2, n)
     elif n >= -1 << 63:
         return _I64(0xD3, n)
-    data = dump_int(n)
-    return _ext_head(len(data), INT) + data
+    return _ext(dump_int(n), b"\x05")
 
 
 def dump_int(n):
-    """The shortest two's complement of an int, as bytes."""
+    """The shortest two's complement of an int."""
     from binascii import unhexlify
 
     size = (n if n >= 0 else ~n).bit_length() // 8 + 1
     if size > MAX_INT:
-        raise _Refused("it takes %d bytes, and %d is the limit" % (size, MAX_INT))
-    if n < 0:
-        n += 1 << 8 * size
-    return unhexlify(("%0*x" % (2 * size, n)).encode("ascii"))
-
-
-def _text(s):
-    try:
-        data = s.encode("utf-8")
-    except UnicodeEncodeError:
-        data = s.encode("utf-8", "surrogatepass")
-        return _ext_head(len(data), SURROGATES) + data
-    n = len(data)
-    if PY2:
-        # It encodes lone surrogates without a word: ED A0 and up, which UTF-8 doesn't have.
-        at = data.find(b"\xed")
-        while at >= 0:
-            if data[at + 1] >= b"\xa0":
-                return _ext_head(n, SURROGATES) + data
-            at = data.find(b"\xed", at + 1)
-    return (_STR[n] if n < 32 else _str_head(n)) + data
+        raise Refused("it takes %d bytes, and %d are the limit" % (size, MAX_INT))
+    return unhexlify(("%0*x" % (2 * size, n if n >= 0 else n + (1 << 8 * size))).encode("ascii"))
 
 
 def _bytes(data):
-    return _bin_head(len(data)) + data
+    return _head8(len(data), 0xC4) + data
 
 
 def _buffer(view):
     try:
         return _bytes(view.tobytes())
     except ValueError as error:  # it has been released
-        raise _Refused(str(error))
+        raise Refused(str(error))
 
 
-def _native_str(s):
-    # Python 2's str is text when it is ASCII, and else bytes.
+def _text(s):
+    try:
+        data = s.encode("utf-8")
+    except UnicodeEncodeError:
+        return _ext(s.encode("utf-8", "surrogatepass"), b"\x07")
+    if PY2:
+        # It encodes lone surrogates as if they were characters: ED A0 and up.
+        at = data.find(b"\xed")
+        while at >= 0:
+            if data[at + 1] >= b"\xa0":
+                return _ext(data, b"\x07")
+            at = data.find(b"\xed", at + 1)
+    n = len(data)
+    return (_STR[n] if n < 32 else _head8(n, 0xD9)) + data
+
+
+def _native(s):
     try:
         return _text(s.decode("ascii"))
     except UnicodeDecodeError:
         return _bytes(s)
 
 
-# The encoder of each type that is neither a container nor a channel.
+# How each type is encoded that holds nothing and is no channel.
 _PLAIN = {
     type(None): lambda none: b"\xc0",
-    bool: {False: b"\xc2", True: b"\xc3"}.__getitem__,
+    bool: lambda yes: b"\xc3" if yes else b"\xc2",
     int: _int,
     float: lambda x: _FLOAT(0xCB, x),
-    complex: lambda z: b"\xd8\x04" + _COMPLEX(z.real, z.imag),
+    complex: lambda z: b"\xd8\x04" + dump_complex(z.real, z.imag),
     bytes: _bytes,
     bytearray: lambda data: _bytes(bytes(data)),
     memoryview: _buffer,
     text: _text,
 }
-# The types that encode() deals with itself, for speed. Python 2's have to be looked at first.
+_CODES = {tuple: b"\x01", set: b"\x02", frozenset: b"\x03"}
+# What encode() does itself as it is so frequent; in Python 2 it isn't so simple.
 _FAST_TEXT, _FAST_BYTES = text, bytes
 if PY2:
-    _PLAIN[str] = _native_str
-    _PLAIN[long] = _int  # noqa: F821
     _FAST_TEXT = _FAST_BYTES = None
+    _PLAIN[str] = _native
+    _PLAIN[long] = _int  # noqa: F821
 
 
-class _KeysOut(dict):
+class _Keys(dict):
+    # Keys and what they become; the oldest way to bound it is good enough.
+    def __init__(self, convert):
+        self.convert = convert
+
     def __missing__(self, key):
-        data = _PLAIN[type(key)](key)
-        if len(data) <= 32:
+        converted = self.convert(key)
+        if len(key) < 32:
             if len(self) >= MAX_KEYS:
                 self.clear()
-            self[key] = data
-        return data
+            self[key] = converted
+        return converted
 
 
-class _KeysIn(dict):
-    def __missing__(self, data):
-        if len(self) >= MAX_KEYS:
-            self.clear()
-        key = self[data] = text(data, "utf-8")
-        return key
+_keys_out = _Keys(lambda key: _PLAIN[type(key)](key))
+_keys_in = _Keys(lambda data: text(data, "utf-8"))
 
-
-_keys_out, _keys_in = _KeysOut(), _KeysIn()
-
-# Stand where a dict's items have their key: what follows is an element, or an element of a key (in
-# which tuples are arrays).
+# These stand for the key in an iteration like a dict's items(): an element, and an element of a
+# key, in which a tuple is an array.
 _ELEMENT, _IN_KEY = object(), object()
 _elements, _in_key = repeat(_ELEMENT), repeat(_IN_KEY)
 
+# The decoder's tables, by a value's first byte. The roles of what is in a container: 0 an element,
+# 1 a key and its value, 2 the value alone.
+_ONE = {b"\xc0": None, b"\xc2": False, b"\xc3": True}
+_ONE.update((_BYTE(n & 255), n) for n in range(-32, 128))
+_SHORT = dict((head, n) for n, head in enumerate(_STR))
+_OPEN = dict((head, (0,) * n) for n, head in enumerate(_ARRAY))
+_OPEN.update((head, (1, 2) * n) for n, head in enumerate(_MAP))
+_FIXED = dict((_BYTE(n), _unpacker(form)) for n, form in enumerate("fdBHIQbhiq", 0xCA))
+_SIZED = dict((_BYTE(n), _unpacker(form)) for n, form in enumerate("BHI", 0xC4))
+_SIZED.update((_BYTE(n), _unpacker(form)) for n, form in enumerate("BHI", 0xD9))
+_LONG = dict((_BYTE(n), _unpacker(form)) for n, form in enumerate("HIHI", 0xDC))
+_ARRAYS = frozenset(_ARRAY + [b"\xdc", b"\xdd"])
+_EXT = dict((_BYTE(n), _unpacker(form)) for n, form in enumerate("BHI", 0xC7))
+_EXT.update((head, (lambda nothing, n=n: (n,), 0)) for n, head in _FIXEXT.items())
+
+
+def load_extension(code, data):
+    """The value of an extension that holds no others."""
+    if code == COMPLEX:
+        return complex(*struct.unpack(">dd", data))
+    if code == INT and 0 < len(data) <= MAX_INT:
+        from binascii import hexlify
+
+        n = int(hexlify(data), 16)
+        return n - (1 << 8 * len(data)) if data[:1] >= b"\x80" else n
+    if code == SURROGATES:
+        return data.decode("utf-8") if PY2 else data.decode("utf-8", "surrogatepass")
+    raise InvalidValue("no value is an extension of type %d and %d bytes" % (code, len(data)))
+
 
 def type_name(kind):
-    """A type's name for messages; no code of a metaclass runs."""
-    name, module = [
-        type.__dict__[attr].__get__(kind)
-        for attr in ("__qualname__" if "__qualname__" in type.__dict__ else "__name__", "__module__")
-    ]
-    return name if module in ("builtins", "__builtin__", "exceptions") else module + "." + name
+    """A type's name for messages, found without running any code of its own."""
+    own = type.__dict__
+    name = own["__qualname__" if "__qualname__" in own else "__name__"].__get__(kind)
+    module = own["__module__"].__get__(kind)
+    return name if module in ("builtins", "__builtin__") else "%s.%s" % (module, name)
 
 
 def _show(thing):
-    # repr() of what has no user's code in its repr(), kept short.
     if type(thing) not in _PLAIN or type(thing) in (bytearray, memoryview):
         return "<%s>" % type_name(type(thing))
     try:
         shown = repr(thing)
-    except ValueError:  # an int that Python won't show
+    except ValueError:  # an int too long for Python to show
         return "<int>"
     if type(thing) in (text, str):
         shown = '"%s"' % shown.lstrip("u")[1:-1].replace('"', '\\"')
     return shown if len(shown) <= 60 else shown[:50] + "..." + shown[-7:]
 
 
-def _path(parents, bad):
+def _not_sendable(parents, bad, reason):
+    # parents: what it is in, from the value itself down.
     path = "value"
     for parent, child in zip(parents, parents[1:] + [bad]):
-        outer = "(%s)" % path if path.startswith("key of ") else path
+        if parent is child:  # it is there twice, on the way to a key
+            continue
+        outer = "(%s)" % path if path.startswith("key of") else path
         if type(parent) is dict:
             for key, value in parent.items():
                 if key is child:
@@ -249,88 +275,80 @@ def _path(parents, bad):
                 if value is child:
                     path = "%s[%s]" % (outer, _show(key))
                     break
-        elif type(parent) in (set, frozenset):
-            path = "%s{%s}" % (outer, _show(child))
+        elif type(parent) in (list, tuple):
+            places = [n for n, element in enumerate(parent) if element is child]
+            path = "%s[%s]" % (outer, places[0] if places else "?")
         else:
-            path = "%s[%s]" % (outer, ([i for i, x in enumerate(parent) if x is child] + ["?"])[0])
-    return path
-
-
-# The decoder's tables, by the first byte.
-_ONE = {b"\xc0": None, b"\xc2": False, b"\xc3": True}
-_ONE.update((_BYTE(n & 0xFF), n) for n in range(-32, 128))
-_SHORT = dict((head, n) for n, head in enumerate(_STR))
-# The roles of what is in a container: 0 an element, 1 a key and its value, 2 only the value.
-_OPEN = dict((head, (0,) * n) for n, head in enumerate(_ARRAY))
-_OPEN.update((head, (1,) * n) for n, head in enumerate(_MAP))
-_FIXED = {}
-for _first, _form in enumerate("fdBHIQbhiq", 0xCA):
-    _FIXED[_BYTE(_first)] = (struct.Struct(">" + _form).unpack, struct.calcsize(">" + _form))
-# str, bin, array, map and ext that give their length: what they are, and how to read the length.
-_LONG = {}
-for _kind, _first, _forms in (
-    ("bin", 0xC4, "BHI"),
-    ("ext", 0xC7, "BHI"),
-    ("str", 0xD9, "BHI"),
-    ("array", 0xDC, "HI"),
-    ("map", 0xDE, "HI"),
-):
-    for _n, _form in enumerate(_forms):
-        _LONG[_BYTE(_first + _n)] = (
-            _kind,
-            struct.Struct(">" + _form).unpack,
-            struct.calcsize(">" + _form),
-        )
-for _n in range(5):
-    _LONG[_BYTE(0xD4 + _n)] = ("ext", (1 << _n,).__add__, 0)
-_MAKE = {b"\x01": tuple, b"\x02": set, b"\x03": frozenset}
+            path = "%s{%s}" % (outer, _show(child))
+    name = type_name(type(bad))
+    return ValueNotSendable("%s: %s can't be sent (%s)" % (path, name, reason), path, name)
 
 
 class PureCodec(object):
     """Encodes and decodes values.
 
-    :param channel_type: the class, or a tuple of them, of what is sent as a channel.
-    :param dump_channel: called with a channel, returns its id. What it raises makes a
-        :class:`ValueNotSendable`. It may be called more than once for a value.
-    :param load_channel: called with an id, returns the channel. What it raises makes an
-        :class:`InvalidValue`. It is called once for each id in a payload.
+    :param channel_type: the class of what is sent as a channel, or a tuple of classes.
+    :param dump_channel: returns the id of a channel, or raises: then it is not sendable. It may be
+        called more than once for the same.
+    :param load_channel: returns the channel that an id stands for, or raises: then the payload is
+        not valid. It is called once for each id in a payload.
     """
 
     name = "pure"
 
     def __init__(self, channel_type=None, dump_channel=None, load_channel=None):
-        self.channel_type = () if channel_type is None else channel_type
+        self._channel_type = channel_type or ()
         self._dump_channel = dump_channel
         self._load_channel = load_channel
+
+    def dump_channel(self, channel):
+        """A channel's id, as bytes."""
+        if not issubclass(type(channel), self._channel_type):
+            raise Refused(SENDABLE)
+        try:
+            return _ID(self._dump_channel(channel))
+        except Exception as error:
+            raise Refused(str(error))
+
+    def load_channel(self, data, loaded):
+        """The channel with an id in bytes; ``loaded`` has those of this payload so far."""
+        if data not in loaded:
+            if len(data) != 4 or self._load_channel is None:
+                raise InvalidValue("it has a channel where there can be none")
+            loaded[data] = self._load_channel(struct.unpack(">I", data)[0])
+        return loaded[data]
 
     def encode(self, value, nesting=0):
         """The bytes of a value.
 
-        :param nesting: how many extensions this value is in.
+        :param nesting: how many extensions it is in.
         :raises ValueNotSendable: for what can't be sent.
         """
-        out = []
-        write = out.append
-        # What is open around the current container: the rest of each container, what to do at the
-        # current one's end, and the container.
+        t = type(value)
+        # What is open around the current container: the rest of it, how it ends, and itself.
         stack = []
-        closing = parent = None
-        room = MAX_DEPTH
-        extensions = MAX_EXTENSIONS - nesting
-        keys = _keys_out
+        parent = None
         k = _ELEMENT
         v = value
-        it = iter(((k, v),))
         try:
-            t = type(v)
             if t in _PLAIN:
-                return _PLAIN[t](v)
+                return _PLAIN[t](value)
+            out = []
+            write = out.append
+            # How the current container ends: None for most, False for a key and its value, and for
+            # an extension its code, where it began in out, and the room around it.
+            closing = None
+            room = MAX_DEPTH
+            extensions = MAX_EXTENSIONS - nesting
+            it = iter(((k, v),))
             while True:
                 for k, v in it:
                     if k is not _ELEMENT:
                         t = type(k)
                         if t is text or t is str:
-                            write(keys[k])
+                            write(_keys_out[k])
+                        elif t in _PLAIN:
+                            write(_PLAIN[t](k))
                         elif k is not _IN_KEY:
                             stack.append((it, closing, parent))
                             closing = False
@@ -344,78 +362,233 @@ class PureCodec(object):
                             write(_text(v))
                         else:
                             n = len(data)
-                            write(_STR[n] if n < 32 else _str_head(n))
+                            write(_STR[n] if n < 32 else _head8(n, 0xD9))
                             write(data)
                     elif t is int:
                         write(_INTS[v] if -32 <= v < 256 else _int(v))
-                    elif t is dict or t is list:
+                    elif t is float:
+                        write(_FLOAT(0xCB, v))
+                    elif v is True:
+                        write(b"\xc3")
+                    elif v is False:
+                        write(b"\xc2")
+                    elif v is None:
+                        write(b"\xc0")
+                    elif t is dict or t is list or (k is _IN_KEY and t is tuple):
                         if not room:
-                            raise _Refused("it nests more than %d deep" % MAX_DEPTH)
+                            raise _TooDeep(
+                                "it nests more than %d deep, or within itself" % MAX_DEPTH
+                            )
                         room -= 1
                         stack.append((it, closing, parent))
                         closing = None
                         parent = v
+                        if t is list:
+                            v = tuple(v)  # another thread may change it
+                        n = len(v)
                         if t is dict:
-                            n = len(v)
-                            write(_MAP[n] if n < 16 else _long_head(n, 0xDE))
+                            write(_MAP[n] if n < 16 else _head16(n, 0xDE))
                             it = iter(v.items())
                         else:
-                            v = tuple(v)  # another thread may change the list
-                            n = len(v)
-                            write(_ARRAY[n] if n < 16 else _long_head(n, 0xDC))
-                            it = zip(_elements, v)
+                            write(_ARRAY[n] if n < 16 else _head16(n, 0xDC))
+                            it = zip(_elements if t is list else _in_key, v)
                         break
-                    elif v is None:
-                        write(b"\xc0")
-                    elif t is float:
-                        write(_FLOAT(0xCB, v))
                     elif t is _FAST_BYTES:
-                        write(_bin_head(len(v)))
+                        write(_head8(len(v), 0xC4))
                         write(v)
                     elif t in _PLAIN:
                         write(_PLAIN[t](v))
-                    elif t is tuple or t is set or t is frozenset:
-                        array = t is tuple and k is _IN_KEY
-                        if not (room if array else extensions):
-                            raise _Refused("it nests too deep")
+                    elif t in _CODES:
+                        if not extensions:
+                            raise _TooDeep(
+                                "tuples and sets in it nest more than %d deep" % MAX_EXTENSIONS
+                            )
+                        extensions -= 1
                         stack.append((it, closing, parent))
+                        closing = (_CODES[t], len(out), room)
+                        room = MAX_DEPTH - 1
                         parent = v
-                        v = tuple(v)
-                        if array:
-                            room -= 1
-                            closing = None
-                            it = zip(_in_key, v)
-                        else:
-                            extensions -= 1
-                            closing = (_CODES[t], len(out), room)
-                            room = MAX_DEPTH - 1
-                            it = zip(_elements, v)
                         n = len(v)
-                        write(_ARRAY[n] if n < 16 else _long_head(n, 0xDC))
+                        write(_ARRAY[n] if n < 16 else _head16(n, 0xDC))
+                        it = zip(_elements, v)
                         break
-                    elif issubclass(t, self.channel_type):
-                        try:
-                            data = _ID(self._dump_channel(v))
-                        except Exception as error:
-                            raise _Refused(str(error))
-                        write(b"\xd6\x06" + data)
                     else:
-                        raise _Refused(SENDABLE)
+                        write(b"\xd6\x06" + self.dump_channel(v))
                 else:
                     if not stack:
                         break
                     if closing:
                         code, start, room = closing
                         extensions += 1
-                        data = b"".join(out[start:])
-                        out[start:] = (_ext_head(len(data), code), data)
+                        out[start:] = [_ext(b"".join(out[start:]), code)]
                     elif closing is None:
                         room += 1
                     it, closing, parent = stack.pop()
-            v = value
             data = b"".join(out)
-            if len(data) > MAX_VALUE:
-                raise _Refused("it takes %d bytes, and %d is the limit" % (len(data), MAX_VALUE))
-            return data
-        except (_Refused, RuntimeError, struct.error) as error:
+            if len(data) <= MAX_VALUE:
+                return data
+            v = value
+            reason = "it takes %d bytes, and %d are the limit" % (len(data), MAX_VALUE)
+        except (Refused, TypeError, RuntimeError, OverflowError, struct.error) as error:
+            reason = str(error)
+            if type(error) is _TooDeep:
+                v = value
+                parent = None
+                del stack[:]
+        if k is not _ELEMENT and k is not _IN_KEY:
+            try:
+                _PLAIN[type(k)](k)
+            except (Refused, struct.error):
+                v = k
+        parents = [frame[2] for frame in stack] + [parent]
+        raise _not_sendable([p for p in parents if p is not None], v, reason)
+
+    def decode(self, payload, nesting=0, loaded=None):
+        """The value that the bytes begin with.
+
+        :param payload: bytes, or a bytearray or memoryview of them.
+        :param nesting: how many extensions it is in.
+        :param loaded: the channels that are loaded already, by their ids as bytes.
+        :raises InvalidValue: for any other bytes, and nothing else.
+        """
+        b = b""
+        loaded = {} if loaded is None else loaded
+        try:
+            if type(payload) is not bytes:
+                payload = payload.tobytes() if type(payload) is memoryview else bytes(payload)
+            if len(payload) == 1 and payload in _ONE:
+                return _ONE[payload]
+            stream = BytesIO(payload)
+            read = stream.read
+            # What is open around the current container: the roles of what is left of it, itself,
+            # where in it the value goes that is open, and how it ends.
+            stack = []
+            # How the current container ends: None for most; else what to make of it, where its
+            # extension ends (0 in a key, in which arrays are tuples), and the limit around it.
+            closing = key = None
+            extensions = MAX_EXTENSIONS - nesting
+            limit = MAX_OPEN
+            # The last str or bin, and its length. When it is shorter the payload ended in it: the
+            # next read gets nothing, or there is none and the end is where that is seen.
+            data = b""
+            n = 0
+            b = read(1)
+            direct = b in _OPEN  # the value is the first container; else it is put in a list
+            target = {} if b"\x80" <= b < b"\x90" else []
+            if direct:
+                it = iter(_OPEN[b])
+            else:
+                it = iter((0,))
+                stream.seek(0)
+            while True:
+                for role in it:
+                    b = read(1)
+                    if b in _SHORT:
+                        n = _SHORT[b]
+                        data = read(n)
+                        if role == 1:
+                            key = _keys_in[data]
+                            continue
+                        v = text(data, "utf-8")
+                    elif b in _ONE:
+                        v = _ONE[b]
+                    elif b in _FIXED:
+                        unpack, size = _FIXED[b]
+                        (v,) = unpack(read(size))
+                    elif b in _SIZED:
+                        unpack, size = _SIZED[b]
+                        (n,) = unpack(read(size))
+                        v = data = read(n)
+                        if b >= b"\xd9":
+                            v = text(data, "utf-8")
+                    else:
+                        make = None
+                        end = 0
+                        if b in _EXT:
+                            unpack, size = _EXT[b]
+                            (size,) = unpack(read(size))
+                            code = ord(read(1))
+                            end = stream.tell() + size
+                            if end > len(payload):
+                                raise InvalidValue("it ends in an extension")
+                            make = MAKE.get(code)
+                            if make:
+                                b = read(1)
+                                if b not in _ARRAYS or not extensions:
+                                    raise InvalidValue("a tuple or set is no array, or too deep")
+                            elif code == CHANNEL:
+                                v = self.load_channel(read(size), loaded)
+                            else:
+                                v = load_extension(code, read(size))
+                        if make or not end:
+                            if len(stack) >= limit:
+                                raise InvalidValue("it nests too deep")
+                            stack.append((it, target, key, role, closing))
+                            if make:
+                                closing = (make, end, limit)
+                                extensions -= 1
+                                limit = len(stack) + MAX_OPEN
+                            elif b in _ARRAYS and (role == 1 or closing and not closing[1]):
+                                closing = (tuple, 0, limit)
+                            else:
+                                closing = None
+                            target = [] if b in _ARRAYS else {}
+                            if b in _OPEN:
+                                it = iter(_OPEN[b])
+                            else:
+                                unpack, size = _LONG[b]
+                                (size,) = unpack(read(size))
+                                it = repeat(0, size)
+                                if b >= b"\xde":
+                                    it = chain.from_iterable(repeat((1, 2), size))
+                            break
+                    if role == 2:
+                        target[key] = v
+                    elif role:
+                        key = v
+                    else:
+                        target.append(v)
+                else:
+                    if not stack:
+                        break
+                    v = target
+                    if closing:
+                        make, end, limit = closing
+                        v = make(v)
+                        if end:
+                            if stream.tell() > end:
+                                raise InvalidValue("an array is longer than its extension")
+                            stream.seek(end)
+                            extensions += 1
+                    it, target, key, role, closing = stack.pop()
+                    if role == 2:
+                        target[key] = v
+                    elif role:
+                        key = v
+                    else:
+                        target.append(v)
+            if len(data) < n:
+                raise InvalidValue("it ends in a str or bin")
+            return target if direct else target[0]
+        except (InvalidValue, MemoryError):
+            raise
+        except KeyError:
+            reason = "no value begins with byte 0x%02x" % ord(b) if b else "it ends too early"
+        except Exception as error:
+            reason = str(error)
+        raise InvalidValue(reason)
+
+
+def make_codec(channel_type=None, dump_channel=None, load_channel=None, pure=False):
+    """The fastest codec that there is here; for the parameters see :class:`PureCodec`.
+
+    :param pure: only the one in pure Python.
+    """
+    if not pure:
+        try:
+            from .rust import RustCodec
+        except ImportError:
             pass
+        else:
+            return RustCodec(channel_type, dump_channel, load_channel)
+    return PureCodec(channel_type, dump_channel, load_channel)

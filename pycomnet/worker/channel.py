@@ -1,8 +1,11 @@
 """The channel as the user's code at the far side has it: its operations block."""
 
-from collections import deque
+try:
+    from _collections import deque  # the package itself imports much more
+except ImportError:
+    from collections import deque
 
-from ..wire.frames import ERROR, NORMAL, RESULT
+from ..wire.frames import ERROR, FRAGMENT, NORMAL, RESULT, bin32
 from ..wire.mux import LocalError
 from .link import start_new_thread
 
@@ -66,7 +69,6 @@ class Channel(object):
     def __init__(self, link, stream):
         self._link = link
         self._stream = stream
-        self._encode = link.encode
         self._immediate = link.mux.immediate
         self._items = deque()
         self._gates = []
@@ -98,7 +100,13 @@ class Channel(object):
         :raises EOFError: the channel or the connection is closed.
         """
         link = self._link
-        payload = bytes(value) if self._stream.raw else self._encode(value)
+        if self._stream.raw:
+            payload = bytes(value)
+        elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
+            self._send(value, bin32(len(value)))
+            return
+        else:
+            payload = link.encode(value)
         if len(payload) < SHORT:
             # Once it is here it is in the system's hands: what was sent before a crash arrives.
             with link.write_lock:
@@ -109,7 +117,7 @@ class Channel(object):
                     return
         self._send(payload)
 
-    def _send(self, payload):
+    def _send(self, payload, prefix=b""):
         link = self._link
         mux = link.mux
         token = None
@@ -123,7 +131,7 @@ class Channel(object):
                 # The token is for a value that has to wait; most do not.
                 if stream.queue or stream.credit < len(payload) + 64 or len(payload) > 65536:
                     token = _Token(self)
-                mux.send(stream, payload, token)
+                mux.send(stream, payload, token, prefix)
                 parts = mux.parts_to_send()
                 sent = mux.sent
                 if sent:
@@ -154,7 +162,11 @@ class Channel(object):
         :raises RemoteError: it was closed with an error.
         """
         payload = self._receive(timeout)
-        return payload if self._stream.raw else self._link.decode(payload)
+        if self._stream.raw:
+            return payload
+        if type(payload) is memoryview:
+            return payload.obj
+        return self._link.decode(payload)
 
     def _receive(self, timeout=None):
         link = self._link

@@ -21,6 +21,7 @@ from ..wire.mux import (
     LocalError,
     Mux,
 )
+from ..wire.values import PureCodec, make_codec
 
 try:
     from _thread import allocate_lock, start_new_thread
@@ -30,8 +31,16 @@ except ImportError:  # Python 2
 #: Seconds between the deputy's looks whether somebody reads. New requests wait at most this long
 #: when the code that reads has just turned to something else.
 DEPUTY_INTERVAL = 0.01
+#: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
+#: what two processes on two processors need to answer each other, and less than a wake-up takes.
+SPINS = range(40)
+#: Waits without spinning after many that spun in vain.
+MAX_MISSES = 255
 READ_SMALL = 65536
 READ_LARGE = 1048576
+#: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
+#: imported once so many values, or pieces of 64 bytes of values, have gone through.
+FAST_CODEC_AFTER = 1000
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 
@@ -53,6 +62,20 @@ def timed_acquire(lock, timeout):
         return True
 
 
+def _poller(fd):
+    """What looks whether a descriptor can be read; None where spinning is of no use."""
+    try:
+        if len(os.sched_getaffinity(0)) < 2:
+            return None
+        import select
+
+        poll = select.poll()
+    except (AttributeError, OSError):
+        return None
+    poll.register(fd, select.POLLIN)
+    return poll.poll
+
+
 class FileIO(object):
     """Reads and writes file descriptors.
 
@@ -64,6 +87,8 @@ class FileIO(object):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
+        self._poll = _poller(read_fd)
+        self._misses = self._skip = 0
         self._writev = getattr(os, "writev", None)
 
     def wait(self, timeout):
@@ -72,9 +97,14 @@ class FileIO(object):
 
         return bool(select.select([self.read_fd], [], [], timeout)[0])
 
-    def read(self):
-        """Some bytes, at least one; empty at the end."""
+    def read(self, spin=False):
+        """Some bytes, at least one; empty at the end.
+
+        :param spin: look for them a few times before sleeping for them.
+        """
         size = self._size
+        if spin and self._poll is not None:
+            self._spin()
         try:
             data = os.read(self.read_fd, size)
         except OSError:  # reset: as good as the end
@@ -82,6 +112,23 @@ class FileIO(object):
         # A large buffer is only worth its allocation while there is that much to read.
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         return data
+
+    def _spin(self):
+        """Look for an answer that is about to come, which saves the time it takes to be woken.
+
+        The more often in a row nothing came, the less often it is tried.
+        """
+        if self._skip:
+            self._skip -= 1
+            return
+        poll = self._poll
+        for _ in SPINS:
+            if poll(0):
+                self._misses = 0
+                return
+            os.sched_yield()
+        self._misses = min(2 * self._misses + 1, MAX_MISSES)
+        self._skip = self._misses
 
     def write_one(self, data):
         """Write all of some bytes."""
@@ -110,19 +157,17 @@ class Link(object):
     """One connection and its threads.
 
     :param io: what reads and writes, as :class:`FileIO`.
-    :param make_codec: as ``wire.values.make_codec``.
     :param channel_class: made for each stream: ``channel_class(link, stream)``.
     :param opened: called with each channel that the peer opens; holding the lock.
     :param lost: called once, when the connection is over; holding no lock.
     """
 
-    def __init__(self, io, make_codec, channel_class, opened, lost, info, limits=None):
+    def __init__(self, io, channel_class, opened, lost, info, limits=None):
         self.io = io
         self._write_one = io.write_one
         self.mux = Mux(False, limits, info)
-        self.codec = make_codec(channel_class, self._dump_channel, self._load_channel)
-        self.encode = self.codec.encode
-        self.decode = self.codec.decode
+        self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
+        self._work_done = 0
         #: the state of the mux and of the channels
         self.lock = allocate_lock()
         #: who writes; taken before ``lock``
@@ -146,6 +191,28 @@ class Link(object):
         """Send the hello and let the deputy begin."""
         self.flush()
         start_new_thread(self._deputy, ())
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def encode(self, value):
+        """The encoding of a value. Replaced by the fast codec's once that pays."""
+        payload = self._codec.encode(value)
+        self._worked(value, payload)
+        return payload
+
+    def decode(self, payload):
+        """The value of an encoding; as :meth:`encode`."""
+        value = self._codec.decode(payload)
+        self._worked(value, payload)
+        return value
+
+    def _worked(self, value, payload):
+        self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
+        if self._work_done > FAST_CODEC_AFTER:
+            codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+            self._codec = codec
+            self.encode = codec.encode
+            self.decode = codec.decode
 
     # -- channels --------------------------------------------------------------------------------
 
@@ -241,13 +308,13 @@ class Link(object):
                                 timeout = end - time.time()
                                 if timeout <= 0 or not self.io.wait(timeout):
                                     return done()
-                            self._read()
+                            self._read(True)
                     finally:
                         role.release()
                         self._turns += 1
                         if self._deputy_deep:
                             self._deputy_deep = False
-                            self._deputy_gate.release()
+                            self.open_gate(self._deputy_gate)
                 else:
                     self._park(done, waiters, timeout)
             return True
@@ -313,9 +380,9 @@ class Link(object):
             seen = self._turns
             timed_acquire(self._deputy_gate, DEPUTY_INTERVAL)
 
-    def _read(self):
+    def _read(self, spin=False):
         """Read once and deal with what came. Only whoever has the role calls this."""
-        data = self.io.read()
+        data = self.io.read(spin)
         if not data:
             self._over("the near side closed the connection")
             return

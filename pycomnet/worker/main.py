@@ -4,7 +4,6 @@ import os
 import sys
 import time
 
-from ..wire.values import make_codec
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
 from .link import FileIO, Link, start_new_thread
@@ -37,8 +36,7 @@ class Worker(object):
 
     def __init__(self, io, config):
         self.execmodel = config.get("execmodel") or "thread"
-        self.link = Link(io, make_codec, Channel, self._opened, self._lost, self._info())
-        self.link.mux_info = None
+        self.link = Link(io, Channel, self._opened, self._lost, self._info())
         self.link.gateway = Gateway(self, config.get("id"))
         self._work = []
         self._main_free = True

@@ -1,0 +1,195 @@
+"""The figures of a run as a table, as JSON and as a plot."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import statistics
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rows import OURS, PEERS, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row with its figures.
+
+    :ivar runs: each peer's figures, one for each process.
+    """
+
+    row: Row
+    runs: dict[str, list[float]]
+
+    def median(self, peer: str) -> float | None:
+        """The median of a peer's figures; None when it has none."""
+        figures = self.runs.get(peer)
+        return statistics.median(figures) if figures else None
+
+    @property
+    def factor(self) -> float | None:
+        """How many times as good ours is as what it is compared with."""
+        ours, other = self.median(OURS), self.median(self.row.against)
+        return None if ours is None or other is None else self.row.factor(ours, other)
+
+    @property
+    def ratio(self) -> str:
+        """What the target speaks of: so many times as good, or a share of the other's figure."""
+        ours, other = self.median(OURS), self.median(self.row.against)
+        if ours is None or other is None:
+            return "-"
+        target = self.row.target
+        if target is not None and target.kind == "share":
+            return f"{ours / other:.2f} of it"
+        return f"{_number(self.row.factor(ours, other))} times"
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None when there is none."""
+        ours = self.median(OURS)
+        return None if ours is None else self.row.reached(ours, self.median(self.row.against))
+
+    def as_map(self) -> dict[str, Any]:
+        """For the JSON."""
+        row = self.row
+        return {
+            "name": row.name,
+            "title": row.title,
+            "unit": row.unit,
+            "better": row.better,
+            "against": row.against,
+            "median": {peer: self.median(peer) for peer in self.runs},
+            "runs": self.runs,
+            "factor": self.factor,
+            "target": None if row.target is None else row.target.text(row.unit),
+            "reached": self.reached,
+        }
+
+    def cells(self, peers: list[str]) -> list[str]:
+        """For the table."""
+        row = self.row
+        figures = [self.median(peer) for peer in peers]
+        against = "" if row.against == "execnet" else f" {row.against}"
+        return [
+            row.title,
+            row.unit,
+            *("-" if figure is None else _number(figure) for figure in figures),
+            self.ratio,
+            "" if row.target is None else row.target.text(row.unit) + against,
+            {True: "yes", False: "NO", None: ""}[self.reached],
+        ]
+
+
+def _number(figure: float) -> str:
+    """Three digits, or all before the point."""
+    if figure == 0 or not math.isfinite(figure):
+        return f"{figure:g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(figure))))
+    return f"{figure:,.{digits}f}"
+
+
+def conditions(rounds: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    versions = {}
+    for name in ("pycomnet", "execnet", "mitogen", "twisted", "ormsgpack"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": len(os.sched_getaffinity(0)),
+        "rounds": rounds,
+        "versions": versions,
+    }
+
+
+def _header(lines: list[Line]) -> tuple[list[str], list[str]]:
+    peers = [peer for peer in PEERS if any(peer in line.runs for line in lines)]
+    return peers, ["what", "unit", *peers, "ratio", "target", "reached"]
+
+
+def caption(run: dict[str, Any]) -> str:
+    """What the figures depend on, as a line."""
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    return (
+        f"Medians of {run['rounds']} interleaved rounds; {run['python']}, {run['system']}, "
+        f"{run['cpus']} CPUs; {versions}"
+    )
+
+
+def text_table(lines: list[Line]) -> str:
+    """For the terminal."""
+    peers, header = _header(lines)
+    table = [header, *(line.cells(peers) for line in lines)]
+    widths = [max(len(cells[at]) for cells in table) for at in range(len(header))]
+    left = {0, 1, len(header) - 2, len(header) - 1}
+    shown = []
+    for cells in table:
+        padded = (
+            cell.ljust(width) if at in left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        shown.append("  ".join(padded).rstrip())
+    shown.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(shown)
+
+
+def rst_table(lines: list[Line], run: dict[str, Any]) -> str:
+    """For the documentation."""
+    peers, header = _header(lines)
+    shown = [f"{caption(run)}.", "", ".. list-table::", "   :header-rows: 1", ""]
+    for cells in (header, *(line.cells(peers) for line in lines)):
+        shown += [f"   {'-' if at else '*'} - {cell}".rstrip() for at, cell in enumerate(cells)]
+    return "\n".join(shown).replace("   - - ", "     - ").replace("   - -", "     -") + "\n"
+
+
+def plot(lines: list[Line], run: dict[str, Any], path: str) -> None:
+    """How many times as good as execnet, and the targets, as bars on a logarithmic axis."""
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit("--plot needs matplotlib: pip install 'pycomnet[bench]'")
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "pycomnet"  # the same figures make the same file
+    from matplotlib import pyplot
+
+    shown = [
+        (line, line.factor)
+        for line in reversed(lines)
+        if line.factor is not None and line.row.against == "execnet" and line.row.target
+    ]
+    figure, axes = pyplot.subplots(figsize=(8, 1.4 + 0.34 * len(shown)), layout="constrained")
+    wanted = [_wanted(line) for line, _ in shown]
+    colours = ["#b5442e" if line.reached is False else "#2f6f9f" for line, _ in shown]
+    factors = [factor for _, factor in shown]
+    bars = axes.barh([line.row.title for line, _ in shown], factors, color=colours, height=0.62)
+    axes.bar_label(bars, [f" {_number(factor)}" for factor in factors], fontsize=8)
+    for at, target in enumerate(wanted):
+        if target is not None:
+            axes.plot([target, target], [at - 0.42, at + 0.42], color="black", linewidth=1.6)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, *factors, 0.5), max(factors, default=1.0) * 3)
+    axes.axvline(1, color="#888888", linewidth=0.8, linestyle=":")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("times as good as execnet (dotted: the same; black: the target)")
+    axes.tick_params(axis="y", labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    metadata = {"Date": None} if path.endswith(".svg") else None
+    figure.savefig(path, dpi=150, metadata=metadata)
+    pyplot.close(figure)
+
+
+def _wanted(line: Line) -> float | None:
+    target = line.row.target
+    if target is None:
+        return None
+    if target.kind == "below":  # against execnet's figure, as the bars are
+        other = line.median(line.row.against)
+        return None if other is None else other / target.value
+    return target.value if target.kind == "times" else 1 / target.value

@@ -1,0 +1,114 @@
+"""The command line's root: ``pycomnet``, its options, and its commands, each loaded when it is run."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+#: name -> where the command is, and its line in the help
+COMMANDS = {
+    "demo": ("pycomnet.cli.demo:demo", "Take a tour: see it at work on this machine."),
+    "map": ("pycomnet.cli.map:map_command", "Spread the lines of standard input over gateways."),
+    "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
+}
+EPILOG = """\b
+Examples:
+  pycomnet demo
+  pycomnet run --on 2xpopen script.py --verbose
+  pycomnet run --on popen --on popen//python=pypy3 -c "import sys; print(sys.version)"
+  pycomnet map --on 4xpopen os.path:getsize < names.txt
+
+\b
+A gateway is a Python process, here or elsewhere, that pycomnet starts and connects to. A SPEC says
+what and where: TRANSPORT//KEY=VALUE//KEY=VALUE...
+  popen                        a subprocess with this Python
+  popen//python=pypy3          with another one
+  popen//chdir=/tmp//nice=10   elsewhere, and nicer
+  popen//env:LANG=C//id=worker with a variable set, and a name
+  4xpopen                      four of a kind
+
+"pycomnet COMMAND --help" says more.
+"""
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are used: one does not wait for what another needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        import pycomnet
+
+        python = ".".join(str(part) for part in sys.version_info[:3])
+        click.echo(f"pycomnet {pycomnet.__version__} (Python {python})")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Log to standard error what happens; twice for all details.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def root(verbose: int) -> None:
+    """Run Python anywhere you can reach: in subprocesses of any interpreter, side by side."""
+    if verbose:
+        start_logging(verbose)
+
+
+def start_logging(verbose: int) -> None:
+    """Have twisted.logger write to standard error.
+
+    :param verbose: 1 for what happens, more for details.
+    """
+    from twisted.logger import (
+        FilteringLogObserver,
+        LogLevel,
+        LogLevelFilterPredicate,
+        globalLogBeginner,
+        textFileLogObserver,
+    )
+
+    level = LogLevel.info if verbose == 1 else LogLevel.debug
+    observer = FilteringLogObserver(
+        textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(defaultLogLevel=level)]
+    )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def run(args: list[str] | None = None, **extra: Any) -> None:
+    """Run the command line, and exit.
+
+    :param args: the arguments, by default the process's own.
+    """
+    root.main(args, prog_name="pycomnet", **extra)

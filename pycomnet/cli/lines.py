@@ -1,0 +1,142 @@
+"""What far code prints, shown line by line under its gateway's id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from twisted.internet import defer
+
+from pycomnet.cli.program import Program, encode
+from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
+
+#: The gateways' colours, in turn: those that can be read on dark and on light.
+COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
+
+#: Writes text; returns what to wait for, or None.
+Write = Callable[[str], "defer.Deferred[None] | None"]
+
+
+class GatewayLines:
+    """An output callback for a group: whole lines, each with its gateway's id before it.
+
+    What it returns makes the far side wait when nobody takes the lines.
+
+    :param stdout: where standard output goes.
+    :param stderr: where standard error goes.
+    :param prefix: whether lines get the id.
+    :param alone: there is one gateway: without a prefix its output need not be cut into lines.
+    :param colours: whether a stream (1, 2) shows colours.
+    """
+
+    def __init__(
+        self,
+        stdout: Write,
+        stderr: Write,
+        prefix: bool = True,
+        alone: bool = False,
+        colours: Callable[[int], bool] = lambda stream: False,
+    ) -> None:
+        self._write = {STDOUT: stdout, STDERR: stderr}
+        self._prefix = prefix
+        self._as_it_comes = alone and not prefix
+        self._colours = colours
+        self._prefixes: dict[tuple[str, int], str] = {}
+        self._number: dict[str, int] = {}
+        self._rest: dict[tuple[str, int], str] = {}
+        self._waiting = 0
+
+    def __call__(self, output: Output) -> defer.Deferred[None] | None:
+        stream = STDERR if output.stream == STDERR else STDOUT
+        if self._as_it_comes:
+            return self._put(stream, output.text)
+        key = (output.gateway, stream)
+        *lines, rest = (self._rest.pop(key, "") + output.text).split("\n")
+        if len(rest) > MAX_LINE:
+            lines.append(rest)
+            rest = ""
+        if rest:
+            self._rest[key] = rest
+        return self._show(key, lines) if lines else None
+
+    def flush(self) -> None:
+        """Show what has been printed without a line's end: nothing more comes."""
+        for key, rest in list(self._rest.items()):
+            self._show(key, [rest])
+        self._rest.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was printed waits to be written."""
+        return not self._waiting
+
+    def _show(self, key: tuple[str, int], lines: list[str]) -> defer.Deferred[None] | None:
+        prefix = self._prefix_of(key)
+        return self._put(key[1], "".join(f"{prefix}{line}\n" for line in lines))
+
+    def _put(self, stream: int, text: str) -> defer.Deferred[None] | None:
+        waited = self._write[stream](text)
+        if waited is not None:
+            self._waiting += 1
+            waited.addBoth(self._written)
+        return waited
+
+    def _written(self, result: None) -> None:
+        self._waiting -= 1
+
+    def _prefix_of(self, key: tuple[str, int]) -> str:
+        if not self._prefix:
+            return ""
+        known = self._prefixes.get(key)
+        if known is None:
+            gateway, stream = key
+            number = self._number.setdefault(gateway, len(self._number))
+            known = f"[{gateway}] "
+            if self._colours(stream):
+                known = click.style(f"[{gateway}]", fg=COLOURS[number % len(COLOURS)]) + " "
+            self._prefixes[key] = known
+        return known
+
+
+def shown_by(program: Program, prefix: bool = True, alone: bool = False) -> GatewayLines:
+    """Lines on the program's own standard output and error."""
+
+    def colours(stream: int) -> bool:
+        out = program.stderr if stream == STDERR else program.stdout
+        return out.isatty() and "NO_COLOR" not in os.environ
+
+    def stdout(text: str) -> defer.Deferred[None] | None:
+        return program.stdout.put(encode(text))
+
+    return GatewayLines(stdout, program.show, prefix, alone, colours)
+
+
+class GatewayFiles:
+    """An output callback for a group: ``DIR/ID.out`` and ``DIR/ID.err``.
+
+    :param directory: made if it isn't there.
+    :raises OSError: it can't be made.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._files: dict[tuple[str, int], BinaryIO] = {}
+
+    def open(self, gateway: str) -> None:
+        """Make a gateway's files, which are there even if it prints nothing.
+
+        :raises OSError: one can't be made.
+        """
+        for stream, suffix in ((STDOUT, "out"), (STDERR, "err")):
+            path = self._directory / f"{gateway.replace(os.sep, '_')}.{suffix}"
+            self._files[gateway, stream] = path.open("wb")
+
+    def __call__(self, output: Output) -> None:
+        file = self._files.get((output.gateway, STDERR if output.stream == STDERR else STDOUT))
+        if file is not None:
+            file.write(encode(output.text))
+            file.flush()

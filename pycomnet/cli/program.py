@@ -1,0 +1,193 @@
+"""One run of a command: the reactor, the standard streams, signals and the exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.cli.streams import OutputStream
+from pycomnet.errors import PycomnetError
+
+log = Logger()
+
+#: What a shell reports for a program that a signal ended: this and the signal's number.
+SIGNALLED = 128
+#: The status when ``--timeout`` was over: that of coreutils' ``timeout``.
+TIMED_OUT = 124
+#: Seconds that gateways have to end by themselves at the end of a command.
+END_TIMEOUT = 5.0
+
+SIGNALS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "the terminal is gone",
+}
+
+
+class Program:
+    """What a command's coroutine has in hands.
+
+    :ivar reactor: the reactor that runs.
+    :ivar stdout: standard output.
+    :ivar stderr: standard error; write to it with :meth:`show`.
+    :ivar above: when set, called with the text to show on standard error in place of writing it
+        there: by a progress bar that is to stay below.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.stdout = OutputStream(1, self._broken, reactor)
+        self.stderr = OutputStream(2, self._broken, reactor)
+        self.above: Callable[[str], None] | None = None
+        self._main: defer.Deferred[int] | None = None
+        self._was_signalled = False
+        #: why it ends before its coroutine does, as an exit status
+        self._ended: int | None = None
+
+    # -- for commands ----------------------------------------------------------------------------
+
+    def show(self, text: str) -> defer.Deferred[None] | None:
+        """Write to standard error; as :meth:`OutputStream.put`."""
+        if self.above is not None:
+            self.above(text)
+            return None
+        return self.stderr.put(encode(text))
+
+    def say(self, message: str) -> None:
+        """Tell the user something, on standard error, as a line of its own."""
+        prefix = "pycomnet: "
+        if self.stderr.isatty() and "NO_COLOR" not in os.environ:
+            prefix = click.style(prefix, fg="red", bold=True)
+        self.show(f"{prefix}{message}\n")
+
+    def end(self, status: int) -> None:
+        """Cancel the command, so that it cleans up, and then exit with a status."""
+        if self._ended is None:
+            self._ended = status
+            if self._main is not None:
+                self._main.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether :meth:`end` was called."""
+        return self._ended is not None
+
+    # -- the run ---------------------------------------------------------------------------------
+
+    def run(self, main: Callable[[Program], Coroutine[Any, Any, int]]) -> int:
+        """Run the reactor until the coroutine is done; return the exit status."""
+        statuses: list[int] = []
+
+        def start() -> None:
+            self._main = defer.Deferred.fromCoroutine(main(self))
+            self._main.addErrback(self._explain)
+            self._main.addCallback(self._drain)
+            self._main.addErrback(self._explain)
+            self._main.addCallback(statuses.append)
+            self._main.addBoth(lambda _: self.reactor.stop())
+
+        self.reactor.callWhenRunning(start)
+        # Not the reactor's own handlers: they would stop it before the command has cleaned up.
+        previous = {
+            number: signal.signal(number, self._signalled)
+            for number in SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN  # nohup, or a shell's "&"
+        }
+        try:
+            self.reactor.run(installSignalHandlers=False)
+        finally:
+            for number, old in previous.items():
+                signal.signal(number, old)
+        return statuses[0] if self._ended is None else self._ended
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self._was_signalled:
+            # The second time: the far sides see the connections end, and end without being asked.
+            if self.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
+            os._exit(SIGNALLED + number)
+        self._was_signalled = True
+        self.reactor.callFromThread(self._stop, number)
+
+    def _stop(self, number: int) -> None:
+        if self._ended is None:
+            self.say(f"{SIGNALS[signal.Signals(number)]}: ending the gateways")
+            self.end(SIGNALLED + number)
+
+    def _broken(self, problem: OSError) -> None:
+        if isinstance(problem, BrokenPipeError):
+            self.end(SIGNALLED + signal.SIGPIPE)  # as any program in a pipeline, silently
+        else:
+            if self.stderr.problem is None:
+                self.say(f"can't write: {problem}")
+            self.end(1)
+
+    def _explain(self, failure: Failure) -> int:
+        if self._ended is not None:
+            return self._ended
+        problem = failure.value
+        if isinstance(problem, defer.FirstError):
+            failure = problem.subFailure
+            problem = failure.value
+        if isinstance(problem, click.ClickException):
+            self.show(f"Error: {problem.format_message()}\n")
+            return problem.exit_code
+        if isinstance(problem, PycomnetError | OSError):
+            self.say(str(problem))
+        else:
+            log.failure("the command failed", failure)
+        return 1
+
+    async def _drained(self, status: int) -> int:
+        for stream in (self.stdout, self.stderr):
+            await stream.when_empty()
+        return status
+
+    def _drain(self, status: int) -> defer.Deferred[int]:
+        if self._ended is not None:
+            return defer.succeed(status)  # whoever reads may be why it was interrupted
+        return defer.Deferred.fromCoroutine(self._drained(status))
+
+
+def encode(text: str) -> bytes:
+    """Text for a standard stream. Bytes that were not UTF-8 when they were read are themselves."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
+
+
+def run_command(main: Callable[[Program], Coroutine[Any, Any, int]]) -> NoReturn:
+    """Run a command in the global reactor, and exit with its status.
+
+    :param main: called with the :class:`Program`; its coroutine gives the exit status. It is
+        cancelled by Ctrl-C, SIGTERM, SIGHUP (status 128 and the signal's number) and when nobody
+        reads standard output any more (141, as SIGPIPE). A second signal exits at once.
+    """
+    for fd in (0, 1, 2):
+        # A descriptor that the caller closed would be taken by the first socket.
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    from twisted.internet import reactor
+
+    status = Program(reactor).run(main)
+    # The interpreter's own flush at exit would complain of a broken pipe once more.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+    sys.exit(status)

@@ -1,0 +1,206 @@
+"""``pycomnet run``: a script on every gateway, at the same time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from pycomnet.cli.options import gateway_options, start_gateways
+
+if TYPE_CHECKING:
+    from pycomnet.cli.lines import GatewayFiles, GatewayLines
+    from pycomnet.cli.program import Program
+    from pycomnet.gateways.gateway import Gateway
+    from pycomnet.gateways.spec import Spec
+
+EPILOG = """\b
+Examples:
+  pycomnet run script.py -x --an-option-of-the-script
+  pycomnet run --on 2xpopen --on popen//python=pypy3 script.py
+  pycomnet run --on 4xpopen -c "import os; print(os.getpid())"
+  pycomnet run --on popen//chdir=/srv/app --env DEBUG=1 -m app.check -- --fast
+  echo 'print(6 * 7)' | pycomnet run --no-prefix -
+
+\b
+The script is read here and runs there as __main__, with its own arguments. Its standard input is
+empty. Options before FILE are pycomnet's, what follows it is the script's; with -c or -m, put "--"
+before arguments that begin with a dash.
+
+\b
+Exit status: that of the first gateway, in the order of --on, whose script's is not 0, with
+  1          for an exception that the script does not catch, or a gateway that can't be started
+  2          for a mistake on the command line
+  124        when --timeout was over
+  128+N      when signal N ended a gateway's process, or this command (Ctrl-C: 130)
+"""
+
+
+@attrs.frozen
+class Script:
+    """What is to run.
+
+    :ivar source: its text as it is in the file, or None for a module.
+    :ivar filename: for tracebacks and ``__file__``.
+    :ivar argv: ``sys.argv``.
+    :ivar directory: where it looks for modules first; ``""`` is the working directory.
+    :ivar module: the module's name, or None.
+    """
+
+    source: bytes | None
+    filename: str
+    argv: list[str]
+    directory: str = ""
+    module: str | None = None
+
+
+def read_script(
+    args: tuple[str, ...], code: str | None = None, module: str | None = None
+) -> Script:
+    """What the command line asks to run.
+
+    :raises click.ClickException: there is nothing, or it can't be read.
+    """
+    if code is not None and module is not None:
+        raise click.UsageError("-c and -m: one of them")
+    if code is not None:
+        return Script(code.encode("utf-8", "surrogateescape"), "<string>", ["-c", *args])
+    if module is not None:
+        return Script(None, module, [module, *args], module=module)
+    if not args:
+        raise click.UsageError('what to run? Give a FILE, "-" for standard input, -c or -m.')
+    name = args[0]
+    if name == "-":
+        return Script(sys.stdin.buffer.read(), "<stdin>", list(args))
+    try:
+        source = Path(name).read_bytes()
+    except OSError as problem:
+        reason = "it is a directory; try -m" if os.path.isdir(name) else str(problem.strerror)
+        raise click.UsageError(f"can't read {name!r}: {reason}") from None
+    directory = os.path.dirname(os.path.realpath(name))
+    return Script(source, os.path.abspath(name), list(args), directory)
+
+
+@click.command(
+    "run",
+    epilog=EPILOG,
+    short_help="Run a script on gateways at the same time.",
+    context_settings={"allow_interspersed_args": False},
+)
+@gateway_options
+@click.option("-c", "code", metavar="CODE", help="Run this text.")
+@click.option("-m", "module", metavar="MODULE", help="Run this module, as imported there.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), help="End it after so many seconds."
+)
+@click.option(
+    "--prefix/--no-prefix",
+    default=True,
+    help="Whether each line of output begins with the gateway's id. [default: prefix]",
+)
+@click.option(
+    "--output-dir",
+    metavar="DIR",
+    help="Write output to DIR/ID.out and DIR/ID.err instead of showing it.",
+)
+@click.argument("args", metavar="[FILE] [ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def run_command_line(
+    specs: list[Spec],
+    code: str | None,
+    module: str | None,
+    timeout: float | None,
+    prefix: bool,
+    output_dir: str | None,
+    args: tuple[str, ...],
+) -> None:
+    """Run a script on every gateway at the same time.
+
+    Standard output and error come here, each line with the id of the gateway that wrote it, and the
+    exit status is kept.
+    """
+    from pycomnet.cli.lines import GatewayFiles, shown_by
+    from pycomnet.cli.program import run_command
+
+    script = read_script(args, code, module)
+
+    async def main(program: Program) -> int:
+        lines = shown_by(program, prefix, alone=len(specs) == 1)
+        files = GatewayFiles(output_dir) if output_dir is not None else None
+        return await run_script(program, specs, script, lines, files, timeout)
+
+    run_command(main)
+
+
+async def run_script(
+    program: Program,
+    specs: list[Spec],
+    script: Script,
+    lines: GatewayLines,
+    files: GatewayFiles | None = None,
+    timeout: float | None = None,
+) -> int:
+    """Run it on a gateway for each spec.
+
+    :param lines: shows the output, unless there are ``files`` for it.
+    :returns: the exit status, as the help tells it. Cancelling it ends the gateways.
+    """
+    from twisted.internet import defer
+
+    from pycomnet.cli.program import END_TIMEOUT, TIMED_OUT
+    from pycomnet.gateways.group import Group
+
+    group = Group(program.reactor, output=files or lines)
+    try:
+        gateways = await start_gateways(group, specs)
+        for gateway in gateways if files is not None else ():
+            files.open(gateway.id)  # type: ignore[union-attr]
+        running = defer.gatherResults(
+            [defer.Deferred.fromCoroutine(_run_on(program, it, script)) for it in gateways],
+            consumeErrors=True,
+        )
+        if timeout is not None:
+            running.addTimeout(timeout, program.reactor)
+        try:
+            statuses = await running
+        except defer.TimeoutError:
+            program.say(f"--timeout: not done in {timeout:g} seconds")
+            return TIMED_OUT
+        while not lines.idle:  # all that they sent has come, not all of it is written
+            await program.stdout.when_empty()
+            await program.stderr.when_empty()
+    finally:
+        await group.close(END_TIMEOUT)
+        lines.flush()
+    return next((status for status in statuses if status), 0)
+
+
+async def _run_on(program: Program, gateway: Gateway, script: Script) -> int:
+    from pycomnet.cli import script as far
+    from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayDied
+
+    channel = gateway.remote_exec(far, **attrs.asdict(script))
+    try:
+        status: int = await channel.receive()
+    except ChannelClosed:
+        program.say(f"{gateway.id}: the script closed the channel that it was sent on")
+        return 1
+    except GatewayDied as died:
+        program.say(str(died))
+        return _status_of(died)
+    except ConnectionLost as lost:
+        program.say(f"{gateway.id}: {lost}")
+        return 1
+    return status
+
+
+def _status_of(died: Any) -> int:
+    """The exit status for a script whose process went away under it, by ``os._exit`` perhaps."""
+    if died.signal:
+        return 128 + int(died.signal)
+    return died.exit_status or 1
+
+

@@ -1,0 +1,214 @@
+# ruff: noqa: UP031
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="name-defined, attr-defined"
+"""At the far side: run a program as ``__main__``, as the interpreter itself would.
+
+``pycomnet run`` sends this module with the program's source. It ends with one value on the channel:
+the program's exit status. In the common subset of Python 2.7 and 3, as everything that is sent.
+"""
+
+import os
+import sys
+
+
+def run_program(channel, source, filename, argv, directory, module):
+    """Run it, see to what is done when an interpreter ends, and send the exit status.
+
+    :param source: the program, bytes; None to run a module.
+    :param filename: for tracebacks, and ``__file__`` unless it is ``<such>``.
+    :param argv: ``sys.argv``.
+    :param directory: what comes first in ``sys.path``.
+    :param module: the name of the module to run, or None.
+    """
+    if sys.path[:1] == [""]:
+        del sys.path[0]
+    sys.path.insert(0, directory)
+    sys.argv = [_native(argument) for argument in argv]
+    output = _Descriptor()
+    _in_forked_children(_use_descriptors)
+    pid = os.getpid()
+    status = _run(source, _native(filename), _native(module))
+    status = _finish(status)
+    _flush()
+    if os.getpid() != pid:
+        os._exit(status)  # a child that the program forked; the connection is its parent's
+    output.close()
+    _flush()
+    channel.send(status)
+
+
+def _native(text):
+    """Python 2's names and arguments are bytes."""
+    if str is bytes and text is not None and not isinstance(text, str):
+        return text.encode("utf-8")
+    return text
+
+
+def _run(source, filename, module):
+    try:
+        if module is not None:
+            import runpy
+
+            runpy.run_module(module, None, "__main__", True)
+        else:
+            main = type(sys)("__main__")
+            main.__builtins__ = sys.modules["builtins" if str is not bytes else "__builtin__"]
+            if not filename.startswith("<"):
+                main.__file__ = filename
+            sys.modules["__main__"] = main
+            _remember(filename, source)
+            exec(compile(source, filename, "exec", 0, True), main.__dict__)
+    except SystemExit:
+        return _exit_status(sys.exc_info()[1])
+    except BaseException:
+        _show(*sys.exc_info())
+        return 130 if isinstance(sys.exc_info()[1], KeyboardInterrupt) else 1
+    return 0
+
+
+def _remember(filename, source):
+    """Have tracebacks show the program's lines, wherever its file is."""
+    import io
+    import linecache
+
+    try:
+        # As the compiler reads it: the coding line, a byte order mark, any ends of lines.
+        import tokenize
+
+        encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
+        text = io.TextIOWrapper(io.BytesIO(source), encoding).read()
+    except (AttributeError, SyntaxError, UnicodeError):
+        text = source if str is bytes else source.decode("utf-8", "replace")
+    lines = text.splitlines(True)
+    linecache.cache[filename] = (len(text), None, lines, filename)
+
+
+def _exit_status(problem):
+    """What ``sys.exit`` makes of its argument."""
+    code = problem.code
+    if code is None:
+        return 0
+    try:
+        return int(code) & 0xFF if isinstance(code, (int, type(1 << 70))) else _complain(code)
+    except Exception:
+        return 1
+
+
+def _complain(code):
+    _flush()
+    sys.stderr.write("%s\n" % (code,))
+    return 1
+
+
+def _show(kind, value, tb):
+    """The traceback, from the program's own first line on."""
+    import traceback
+
+    _flush()
+    here = _run.__code__.co_filename
+    while tb is not None and _is_ours(tb.tb_frame.f_code.co_filename, here):
+        tb = tb.tb_next
+    try:
+        if sys.excepthook is sys.__excepthook__:
+            # Not the hook itself: it knows only the source lines of files.
+            traceback.print_exception(kind, value, tb)
+        else:
+            sys.excepthook(kind, value, tb)
+    except BaseException:
+        traceback.print_exc()
+
+
+def _is_ours(filename, here):
+    return filename == here or os.path.basename(filename) in ("runpy.py", "<frozen runpy>")
+
+
+def _finish(status):
+    """What an interpreter does at its end: wait for threads, run the exit functions."""
+    try:
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        if "atexit" in sys.modules:
+            sys.modules["atexit"]._run_exitfuncs()
+    except KeyboardInterrupt:
+        return status or 130
+    except BaseException:
+        if str is not bytes:
+            _show(*sys.exc_info())
+    return status
+
+
+def _flush():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
+def _in_forked_children(function):
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
+def _use_descriptors():
+    """In a forked child: write to the descriptors, as the connection is the parent's."""
+    sys.stdout = open(1, "w", 1, "utf-8", "surrogateescape", "\n", False)
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", "\n", False)
+
+
+class _Descriptor(object):  # noqa: UP004
+    """Descriptor 1: what child processes and C code write there is standard output, too.
+
+    A thread copies it to ``sys.stdout``. At the end it takes what is there and does not wait for
+    processes that are left and could still write.
+    """
+
+    def __init__(self):
+        self._thread = None
+        self._out = sys.stdout
+        try:
+            import threading
+
+            self._saved = os.dup(1)
+            self._read, write = os.pipe()
+            self._over, self._end = os.pipe()
+            os.dup2(write, 1)
+            os.close(write)
+        except (ImportError, AttributeError, OSError, NotImplementedError):
+            return  # Jython has no descriptors
+        self._thread = threading.Thread(target=self._copy)
+        self._thread.daemon = True
+        self._thread.start()
+
+    def _copy(self):
+        import select
+
+        out = getattr(self._out, "buffer", self._out)
+        timeout = None
+        while True:
+            try:
+                ready = select.select([self._read, self._over], [], [], timeout)[0]
+            except (OSError, select.error):
+                continue
+            if self._read in ready:
+                data = os.read(self._read, 65536)
+                if not data:
+                    return
+                out.write(data)
+                out.flush()
+            elif not ready:
+                return
+            if self._over in ready:
+                timeout = 0
+                if self._read not in ready:
+                    return
+
+    def close(self):
+        """Put things back and take what there still is."""
+        if self._thread is not None:
+            os.dup2(self._saved, 1)
+            os.close(self._end)
+            self._thread.join()
+
+
+if __name__ == "__channelexec__":
+    run_program(channel, source, filename, argv, directory, module)  # noqa: F821

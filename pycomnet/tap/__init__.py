@@ -1,0 +1,1 @@
+"""The service makers, one module for each twistd plugin."""

@@ -1,0 +1,49 @@
+from struct import Struct
+from typing import Final
+
+MAGIC: Final = b"PYCOMNET"
+VERSION: Final = 1
+
+HELLO: Final = 0
+DATA: Final = 1
+MORE: Final = 2
+CREDIT: Final = 3
+OPEN: Final = 4
+END: Final = 5
+CLOSE: Final = 6
+PING: Final = 7
+PONG: Final = 8
+GOAWAY: Final = 9
+
+NAMES: Final[tuple[str, ...]]
+
+RAW: Final = 0x01
+FIRST: Final = 0x02
+FIRST_MORE: Final = 0x04
+OPEN_END: Final = 0x08
+
+NORMAL: Final = 0
+ERROR: Final = 1
+RESULT: Final = 2
+
+HEADER: Final[Struct]
+HEADER_SIZE: Final[int]
+U32: Final[Struct]
+U16: Final[Struct]
+
+FRAGMENT: Final[int]
+MAX_HELLO: Final[int]
+FRAME_COST: Final[int]
+WINDOW: Final[int]
+MIN_WINDOW: Final[int]
+MIN_FRAME: Final[int]
+MAX_CREDIT: Final[int]
+MIN_FRAGMENT: Final[int]
+CHANNELS: Final[int]
+MAX_VALUE: Final[int]
+CONTROL: Final[int]
+MAX_CHANNEL: Final[int]
+BIN32: Final[bytes]
+
+def bin32(size: int) -> bytes: ...
+def name(ftype: int) -> str: ...
