@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.channel import ChannelCore
-from pycomnet.errors import ConnectionLost, ProtocolViolation, PycomnetError
+from pycomnet.errors import ChannelClosed, ConnectionLost, ProtocolViolation, PycomnetError
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
@@ -29,6 +29,9 @@ MAX_PIECES = 64
 #: How many closed channels are kept that the peer opened, sent to and closed before the value that
 #: they are in was received.
 MAX_UNCLAIMED = 64
+#: Seconds that a connection which is being closed has to write what is left: then it is dropped,
+#: because the peer may never read that.
+LINGER = 5.0
 
 
 @implementer(IPushProducer)
@@ -71,32 +74,42 @@ class Connection(Protocol):
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
-        self._reactor = reactor
+        self.reactor = reactor
         self._keepalive = keepalive
         self._keepalive_call: Any = None
         self._heard = False
         self._asked = False
-        self._ready: list[defer.Deferred[dict[str, Any]]] = []
-        self._pongs: list[tuple[bytes, float, defer.Deferred[float]]] = []
+        self._ready: dict[defer.Deferred[dict[str, Any]], None] = {}
+        self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
         self._ping_number = 0
         self._corked = True
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
-        self._write_parts: Callable[[list[bytes]], int] | None = None
+        self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
         self._reason: ConnectionLost | None = None
         self._unclaimed: dict[int, ChannelCore] = {}
         self._turn: Any = None
+        #: the delayed call that aborts a connection which is being closed
+        self._disconnecting: Any = None
 
     # -- for users -------------------------------------------------------------------------------
 
     def when_ready(self) -> defer.Deferred[dict[str, Any]]:
-        """Fires with the peer's hello; fails with :class:`ConnectionLost`."""
+        """Wait for the peer's hello; from then on channels can be opened.
+
+        :returns: fires with what it says; fails with :class:`ConnectionLost`. Cancelling it
+            changes nothing.
+        """
         if self.lost is not None:
             return defer.fail(self.lost)
         if self.mux.peer is not None:
             return defer.succeed(self.mux.peer)
-        deferred: defer.Deferred[dict[str, Any]] = defer.Deferred(self._ready.remove)
-        self._ready.append(deferred)
+
+        def cancel(deferred: defer.Deferred[Any]) -> None:
+            self._ready.pop(deferred, None)
+
+        deferred: defer.Deferred[dict[str, Any]] = defer.Deferred(cancel)
+        self._ready[deferred] = None
         return deferred
 
     def open(
@@ -107,55 +120,83 @@ class Connection(Protocol):
         :param first: the encoding of its first value.
         :param end: this end sends nothing after that.
         :raises ConnectionLost: the connection is over.
+        :raises PycomnetError: it is not ready, or has as many channels as the peer allows.
         """
         if self.lost is not None:
             raise self.lost
         try:
             stream = self.mux.open(purpose, first, raw, end)
         except wire.LocalError as problem:
+            if self._reason is not None:
+                raise self._reason from None
             raise PycomnetError(str(problem)) from None
         core = ChannelCore(self, stream)
         self.flush_soon()
         return core
 
     def ping(self) -> defer.Deferred[float]:
-        """Fires with the seconds that the peer took to answer. Cancelling it forgets the answer."""
+        """Ask the peer for an answer.
+
+        :returns: fires with the seconds that it took; fails with :class:`ConnectionLost`.
+            Cancelling it forgets the answer.
+        """
         if self.lost is not None:
             return defer.fail(self.lost)
+        if self.mux.peer is None:
+            return self.when_ready().addCallback(lambda _: self.ping())
         self._ping_number += 1
         data = self._ping_number.to_bytes(8, "big")
 
         def cancel(_: object) -> None:
-            self._pongs = [pong for pong in self._pongs if pong[0] != data]
+            self._pongs.pop(data, None)
 
         deferred: defer.Deferred[float] = defer.Deferred(cancel)
-        self._pongs.append((data, self._reactor.seconds(), deferred))
+        self._pongs[data] = (self.reactor.seconds(), deferred)
         self.mux.ping(data)
         self.flush_soon()
         return deferred
 
     def goodbye(self, code: str = "exit", message: str = "") -> None:
-        """Tell the peer that this is the end, and close the connection once it is written."""
-        if self.lost is None and self.transport is not None:
-            self._reason = self._reason or ConnectionLost("the connection was closed here")
+        """Tell the peer that this is the end, and close the connection once it is written.
+
+        What waits on it fails when it is closed: after :data:`LINGER` at the latest.
+        """
+        if self._reason is None:
+            self._reason = ConnectionLost("the connection was closed here")
+        if self._disconnecting is None and self.transport is not None:
             self.mux.goaway(code, message)
-            self._corked = False
-            self._flush()
-            self.transport.loseConnection()
+            self._lose_connection()
+
+    def _lose_connection(self) -> None:
+        """Write what is left, however much the transport has to write already, and close."""
+        transport: Any = self.transport
+        self._disconnecting = self.reactor.callLater(LINGER, self._abort)
+        parts = self.mux.parts_to_send(BULK_SIZE)
+        if parts:
+            self._write(parts)
+        self.mux.congested = True
+        transport.unregisterProducer()  # some wait for this
+        transport.loseConnection()
 
     def abort(self, reason: ConnectionLost) -> None:
         """Drop the connection at once."""
-        if self.lost is None and self.transport is not None:
-            self._reason = self._reason or reason
-            abort = getattr(self.transport, "abortConnection", self.transport.loseConnection)
-            abort()
+        if self._reason is None:
+            self._reason = reason
+        if self.transport is not None:
+            self._abort()
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        abort = getattr(transport, "abortConnection", transport.loseConnection)
+        abort()
 
     def violated(self, code: str, message: str) -> ProtocolViolation:
         """The peer sent what it may not: tell it, drop the connection, return the error."""
         problem = ProtocolViolation(
             f"the other end broke the wire protocol ({code}): {message}", code
         )
-        self._reason = self._reason or problem
+        if self._reason is None:
+            self._reason = problem
         self.goodbye(code, message)
         return problem
 
@@ -167,7 +208,7 @@ class Connection(Protocol):
             self._flush()
             # What follows in the same turn is collected.
             self._corked = True
-            self._turn = self._reactor.callLater(0, self._uncork)
+            self._turn = self.reactor.callLater(0, self._uncork)
 
     def _uncork(self) -> None:
         self._turn = None
@@ -189,11 +230,12 @@ class Connection(Protocol):
                 if mux.sent:
                     sent, mux.sent = mux.sent, []
                     for deferred in sent:
-                        deferred.callback(None)
+                        if not deferred.called:
+                            deferred.callback(None)
         finally:
             self._flushing = False
 
-    def _write(self, parts: list[bytes]) -> None:
+    def _write(self, parts: list[bytes | memoryview]) -> None:
         descriptor = self._descriptor
         if (
             descriptor is None
@@ -222,8 +264,9 @@ class Connection(Protocol):
         self.mux.congested = True
 
     def resumeProducing(self) -> None:
-        self.mux.congested = False
-        self._flush()
+        if self._disconnecting is None:
+            self.mux.congested = False
+            self._flush()
 
     def stopProducing(self) -> None:
         self.mux.congested = True
@@ -231,8 +274,7 @@ class Connection(Protocol):
     # -- what Twisted calls ----------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        transport = self.transport
-        assert transport is not None
+        transport: Any = self.transport
         if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
             self._descriptor = transport
             self._write_parts = getattr(transport, "write_parts", None)
@@ -241,7 +283,7 @@ class Connection(Protocol):
         self._corked = False
         self._flush()
         if self._keepalive:
-            self._keepalive_call = self._reactor.callLater(self._keepalive, self._check_alive)
+            self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
@@ -274,22 +316,29 @@ class Connection(Protocol):
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         self._corked = True
         self.mux.congested = True
-        for call in (self._turn, self._keepalive_call):
+        for call in (self._turn, self._keepalive_call, self._disconnecting):
             if call is not None and call.active():
                 call.cancel()
         self._reason = lost
-        self.explain(lost).addCallback(self._is_lost)
+        self.transport = None
+
+        def unexplained(failure: Failure) -> ConnectionLost:
+            self.log.failure("can't find out why the connection is over", failure)
+            return lost
+
+        defer.maybeDeferred(self.explain, lost).addErrback(unexplained).addCallback(self._is_lost)
 
     def _is_lost(self, lost: ConnectionLost) -> None:
         self.lost = lost
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
                 stream.app.connection_lost(lost)
-        for ready in self._ready:
-            ready.errback(Failure(lost))
-        for _, _, pong in self._pongs:
-            pong.errback(Failure(lost))
-        self._ready, self._pongs = [], []
+        ready, self._ready = self._ready, {}
+        pongs, self._pongs = self._pongs, {}
+        waiters: list[defer.Deferred[Any]] = [*ready, *(pong for _, pong in pongs.values())]
+        for waiting in waiters:
+            if not waiting.called:
+                waiting.errback(Failure(lost))
         self._unclaimed.clear()
 
     # -- what the peer says ----------------------------------------------------------------------
@@ -306,23 +355,25 @@ class Connection(Protocol):
         elif kind == wire.EV_OPENED:
             self._opened(event[1])
         elif kind == wire.EV_HELLO:
-            ready, self._ready = self._ready, []
+            ready, self._ready = self._ready, {}
             for deferred in ready:
-                deferred.callback(event[1])
+                if not deferred.called:
+                    deferred.callback(event[1])
         elif kind == wire.EV_PONG:
             self._pong(event[1])
         elif kind == wire.EV_GOAWAY:
             code, message = event[1:]
-            if code == "exit":
-                self._reason = ConnectionLost("the other end said goodbye")
-            else:
-                self._reason = ProtocolViolation(
-                    f"the other end refused what this end sent ({code}): {message}", str(code)
-                )
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            if self._reason is None:
+                if code == "exit":
+                    self._reason = ConnectionLost("the other end said goodbye")
+                else:
+                    self._reason = ProtocolViolation(
+                        f"the other end refused what this end sent ({code}): {message}", code
+                    )
+            if self._disconnecting is None:
+                self._lose_connection()
         elif kind == wire.EV_FAILED:
             problem = event[1]
-            self._corked = False
             self.violated(problem.code, problem.message)
 
     def _opened(self, stream: wire.Stream) -> None:
@@ -336,7 +387,11 @@ class Connection(Protocol):
             payload = self.encode({"code": "purpose", "message": message})
             self.mux.close(stream, ERROR, payload)
         else:
-            accept(core)
+            try:
+                accept(core)
+            except Exception as problem:
+                self.log.failure("channels for {purpose!r} can't be taken", purpose=stream.purpose)
+                core.close(problem)
 
     def _limit_unclaimed(self) -> None:
         over = [id for id, core in self._unclaimed.items() if core.over is not None]
@@ -352,31 +407,47 @@ class Connection(Protocol):
         return core.stream.id
 
     def _load_channel(self, id: int) -> object:
-        core = self._unclaimed.pop(id, None)
+        core: ChannelCore | None = self._unclaimed.pop(id, None)
         if core is None:
             stream = self.mux.streams.get(id)
-            if stream is None or stream.app is None:
-                raise ValueError(f"channel {id} is not open")
-            core = stream.app
-        return self.make_handle(core)
+            if stream is not None:
+                core = stream.app
+            elif self.mux._is_past(id):
+                core = self._closed_core(id)
+        if core is None:
+            raise ValueError(f"channel {id} was never opened")
+        handle = None if core.handle is None else core.handle()
+        return self.make_handle(core) if handle is None else handle
+
+    def _closed_core(self, id: int) -> ChannelCore:
+        """What stands for a channel that was over before the value it is in was received."""
+        stream = wire.Stream(id, "channel", False, False, 0, 0)
+        stream.sending = stream.receiving = False
+        core = ChannelCore(self, stream)
+        core.over = ChannelClosed(f"channel {id} was closed before it was received")
+        return core
 
     def _pong(self, data: bytes) -> None:
-        for pong in self._pongs:
-            if pong[0] == data:
-                self._pongs.remove(pong)
-                pong[2].callback(self._reactor.seconds() - pong[1])
-                return
+        pong = self._pongs.pop(data, None)
+        if pong is not None:
+            asked, deferred = pong
+            deferred.callback(self.reactor.seconds() - asked)
 
-    def _check_alive(self) -> None:
+    def _check_alive(self, last: bool = False) -> None:
         assert self._keepalive is not None
         if self._heard:
             self._heard = self._asked = False
-        elif self._asked:
+        elif last:
             reason = f"the other end was silent for {2 * self._keepalive:g} seconds"
             self.abort(ConnectionLost(reason))
             return
+        elif self._asked:
+            # This end may have been busy itself: read first what has come in the meantime.
+            self._keepalive_call = self.reactor.callLater(0, self._check_alive, True)
+            return
         else:
             self._asked = True
-            self.mux.ping(b"\x00" * 8)
-            self.flush_soon()
-        self._keepalive_call = self._reactor.callLater(self._keepalive, self._check_alive)
+            if self.mux.peer is not None:  # before its hello nothing may be sent to it
+                self.mux.ping(bytes(8))
+                self.flush_soon()
+        self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)

@@ -55,7 +55,7 @@ class Link:
         """Start the process; fires with the far side's hello."""
         self.process = process = popen.start(self.spec, self.id, self.sink.stderr, self.reactor)
         ready = self.connection.when_ready()
-        ProcessTransport(process.socket, process.pipe, self.connection, self.reactor)
+        ProcessTransport(process.stdin, process.stdout, self.connection, self.reactor)
         ready.addTimeout(timeout, self.reactor)
         try:
             return await ready
@@ -126,7 +126,7 @@ class Link:
         ):
             if await _in_time(process.when_ended(), wait, self.reactor):
                 break
-            process.shutdown()
+            self.connection.abort(ConnectionLost("the gateway was ended"))
             process.kill(number)
         return await process.when_ended()
 
@@ -134,7 +134,8 @@ class Link:
         """Nobody can reach the gateway any more. Called from any thread."""
         if self.process is not None and self.process.status is None:
             self.ending = True
-            self.process.shutdown()
+            lost = ConnectionLost("nobody holds the gateway any more")
+            self.reactor.callFromThread(self.connection.abort, lost)
 
 
 async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) -> bool:
@@ -207,7 +208,12 @@ class Gateway:
             return defer.fail(problem)
         result = core.receive()
         if not result.called:
-            forward: defer.Deferred[Any] = defer.Deferred(lambda _: core.close())
+
+            def cancel(_: object) -> None:
+                result.cancel()
+                core.close()
+
+            forward: defer.Deferred[Any] = defer.Deferred(cancel)
             result.chainDeferred(forward)
             return forward
         return result

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable
@@ -25,13 +24,16 @@ from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Socket buffers in bytes, as far as the system grants them: what may be under way to a process
-#: without waking it for each piece.
-SOCKET_BUFFER = 4 << 20
+from pycomnet.wire.spin import Spinner
+
 #: How much is read at a time, and what a pipe is grown to when it is found full. Growing only those
 #: keeps within what the system grants a user's pipes together.
 READ_SMALL = 1 << 16
 READ_LARGE = 1 << 20
+#: How often an answer that may come at once is looked for: about 20 us, a reactor's turn.
+SPINS = 16
+#: Answers that are taken in one turn of the reactor, before others get theirs.
+READS_PER_TURN = 8
 #: Lines of standard error that are kept for error messages, and their length in characters.
 STDERR_LINES = 20
 STDERR_LINE = 500
@@ -43,12 +45,20 @@ class _Readable(FileDescriptor):
     """Calls a function when a descriptor can be read; closes it at the end.
 
     :param readable: returns False when there is no more.
+    :param closed: called at the end: a reactor that sees a hang-up does not ask ``readable``.
     """
 
-    def __init__(self, fd: int, readable: Callable[[], bool], reactor: Any) -> None:
+    def __init__(
+        self,
+        fd: int,
+        readable: Callable[[], bool],
+        reactor: Any,
+        closed: Callable[[Failure], None] | None = None,
+    ) -> None:
         super().__init__(reactor)
         self._fd = fd
         self._readable = readable
+        self._closed = closed
         self.connected = 1
         self.startReading()
 
@@ -64,72 +74,97 @@ class _Readable(FileDescriptor):
             with contextlib.suppress(OSError):
                 os.close(self._fd)
             self._fd = -1
+            if self._closed is not None:
+                self._closed(reason)
 
 
 @implementer(ITransport)
 class ProcessTransport(FileDescriptor):
-    """A Twisted transport that writes to a socket and reads from a pipe.
+    """A Twisted transport over two pipes.
 
-    What a far side writes comes in many small pieces, each with a system call of its own; a pipe
-    takes three of them in the time in which a socket takes one. What the near side writes is
-    collected, and a socket holds more of it.
+    Pipes, as what a far side writes comes in many small pieces, each with a system call of its own:
+    a pipe takes two or three of them in the time in which a socket takes one.
 
-    :param sock: what is written to.
-    :param pipe: the descriptor that is read from.
+    :param write_pipe: the descriptor that is written to.
+    :param pipe: the one that is read from.
     :param protocol: what runs on them.
     """
 
-    def __init__(self, sock: socket.socket, pipe: int, protocol: Any, reactor: Any) -> None:
+    def __init__(self, write_pipe: int, pipe: int, protocol: Any, reactor: Any) -> None:
         super().__init__(reactor)
-        self._socket = sock
+        self._write_pipe = write_pipe
+        self._write_size = READ_SMALL
         self._pipe = pipe
         self._protocol = protocol
         self._read_size = READ_SMALL
+        self._wrote = False
+        self._spinner = Spinner(pipe, SPINS)
         self.connected = 1
-        sock.setblocking(False)
+        fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
-        self._reader = _Readable(pipe, self._read, reactor)
+        self._reader = _Readable(pipe, self._read, reactor, self.connectionLost)
         protocol.makeConnection(self)
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._write_pipe
 
     def writeSomeData(self, data: bytes) -> int | BaseException:
+        self._wrote = True
         try:
-            return self._socket.send(data)
+            written = os.write(self._write_pipe, data)
+            if written < len(data) and self._grow_writing():
+                written += os.write(self._write_pipe, data[written:])
+            return written
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
             return main.CONNECTION_LOST
 
     def write_parts(self, parts: list[bytes]) -> int:
-        """Write what the socket takes at once of several pieces; the number of bytes."""
+        """Write what the pipe takes at once of several pieces; the number of bytes."""
+        self._wrote = True
         try:
-            return self._socket.sendmsg(parts)
+            if self._write_size < READ_LARGE and sum(map(len, parts)) > READ_SMALL:
+                self._grow_writing()
+            return os.writev(self._write_pipe, parts)
         except OSError:
             return 0  # an error shows again
 
     def _read(self) -> bool:
-        try:
-            data = os.read(self._pipe, self._read_size)
-        except BlockingIOError:
-            return True
-        except OSError:
-            data = b""
-        if not data:
-            self.connectionLost(Failure(main.CONNECTION_DONE))
-            return True
-        if len(data) == self._read_size:
-            self._grow()
-        self._protocol.dataReceived(data)
+        for _ in range(READS_PER_TURN):
+            try:
+                data = os.read(self._pipe, self._read_size)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.connectionLost(Failure(main.CONNECTION_DONE))
+                break
+            if len(data) == self._read_size:
+                self._grow()
+            self._wrote = False
+            self._protocol.dataReceived(data)
+            if not self._wrote or self.disconnected or not self._reader.connected:
+                break
+            # What came was answered at once, and so may the answer be: look for that a few times
+            # before the reactor's turn ends, which takes longer.
+            if not self._spinner.spin():
+                break
         return True
 
     def _grow(self) -> None:
-        """There is much to read: have the pipe hold more, where the system allows it."""
+        """There is much to read: take more at a time, and have the pipe hold it."""
         if self._read_size < READ_LARGE:
             self._read_size = READ_LARGE
-            with contextlib.suppress(AttributeError, OSError):
-                fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, READ_LARGE)
+            _grow_pipe(self._pipe)
+
+    def _grow_writing(self) -> bool:
+        """There is much to write: have the pipe hold it; False when that was done before."""
+        if self._write_size == READ_LARGE:
+            return False
+        self._write_size = READ_LARGE
+        return _grow_pipe(self._write_pipe)
 
     def startReading(self) -> None:
         if self._reader.connected:
@@ -147,7 +182,9 @@ class ProcessTransport(FileDescriptor):
             return
         super().connectionLost(reason)
         self._reader.connectionLost(reason)
-        self._socket.close()
+        with contextlib.suppress(OSError):
+            os.close(self._write_pipe)
+        self._write_pipe = -1
         self._protocol.connectionLost(reason)
 
     def getHost(self) -> UNIXAddress:
@@ -158,13 +195,13 @@ class ProcessTransport(FileDescriptor):
 
 
 class LocalProcess:
-    """A process whose standard input is a socket and whose standard output is a pipe.
+    """A process whose standard input and output are pipes.
 
     :param argv: the program and its arguments.
     :param env: its whole environment.
     :param output: called with each piece of its standard error, str.
-    :ivar socket: the near end of its standard input.
-    :ivar pipe: the descriptor that its standard output is read from.
+    :ivar stdin: the descriptor that its standard input is written to.
+    :ivar stdout: the one that its standard output is read from.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
     :raises OSError: it could not be started.
     """
@@ -185,34 +222,22 @@ class LocalProcess:
         self._ended = False
         self._stderr_open = True
         self.status: int | None = None
-        near, far = socket.socketpair()
-        try:
-            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-            self._process = subprocess.Popen(
-                argv,
-                stdin=far,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=env,
-                start_new_session=True,
-            )
-        except BaseException:
-            near.close()
-            raise
-        finally:
-            far.close()
-        self.socket = near
+        self._process = subprocess.Popen(
+            argv,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            start_new_session=True,
+        )
         self.pid = self._process.pid
-        self.pipe = _take_descriptor(self._process.stdout)
+        self.stdin = _take_descriptor(self._process.stdin)
+        self.stdout = _take_descriptor(self._process.stdout)
         stderr = _take_descriptor(self._process.stderr)
         fdesc.setNonBlocking(stderr)
         self._stderr = _Readable(stderr, self._read_stderr, reactor)
         self._watch()
-
-    def shutdown(self) -> None:
-        """Cut the connection, from any thread: the far side ends by that."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
 
     def kill(self, number: int) -> None:
         """Send a signal, if it still runs."""
@@ -280,6 +305,15 @@ class LocalProcess:
         *lines, rest = (self._line + text).split("\n")
         self._lines.extend(line[:STDERR_LINE] for line in lines)
         self._line = rest[:STDERR_LINE]
+
+
+def _grow_pipe(fd: int) -> bool:
+    """Have a pipe hold :data:`READ_LARGE` bytes, where the system knows how and grants it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, READ_LARGE)
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def _take_descriptor(file: IO[bytes] | None) -> int:

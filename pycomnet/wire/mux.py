@@ -857,7 +857,9 @@ class Mux(object):
         if payload[:size] != MAGIC:
             self._not_hello(payload)
         if len(payload) < size + 2:
-            raise ProtocolError("hello", "a hello of %d bytes" % len(payload))
+            raise ProtocolError(
+                "hello", "a hello of %d bytes, at least %d" % (len(payload), size + 2)
+            )
         (version,) = U16.unpack_from(payload, size)
         if version != VERSION:
             raise ProtocolError(

@@ -19,6 +19,7 @@ from ormsgpack import (
     OPT_PASSTHROUGH_TUPLE,
     OPT_PASSTHROUGH_UUID,
     Ext,
+    __version__,
     packb,
     unpackb,
 )
@@ -26,8 +27,8 @@ from ormsgpack import (
 from .values import (
     CHANNEL,
     COMPLEX,
-    INT,
     FROZENSET,
+    INT,
     MAKE,
     MAX_VALUE,
     SET,
@@ -38,6 +39,10 @@ from .values import (
     dump_int,
     load_extension,
 )
+
+if [int(part) for part in __version__.split(".")[:2]] < [1, 13] or __version__ == "1.13.0":
+    # Up to 1.12 a payload of 4 kB can take 2.5 GB, and each that isn't valid leaks what it held.
+    raise ImportError("ormsgpack 1.13.1 is needed for what comes from a network")
 
 # Without OPT_NON_STR_KEYS: with it keys that are enums, dates or UUIDs become something else.
 OPTIONS = (
@@ -84,23 +89,28 @@ def _dump_hook(pure, nesting, deeper):
     return hook
 
 
+class _NotYet(dict):
+    """Stands for the loaded channels at the first try, which leaves them to the second."""
+
+    def __contains__(self, data):
+        raise InvalidValue("a channel")
+
+
 def _load_hook(pure, nesting, deeper, option, loaded):
     """What ormsgpack calls for an extension that is in so many others."""
 
     def hook(code, data):
         if code in MAKE:
-            if deeper is None or nesting and len(data) > LOAD_NESTED:
+            if deeper is None or (nesting and len(data) > LOAD_NESTED):
                 array = pure.decode(data, nesting + 1, loaded)
             else:
                 array = unpackb(data, ext_hook=deeper, option=option)
             if type(array) is not list:
                 raise InvalidValue("a tuple or set is no array")
             return MAKE[code](array)
-        if code != CHANNEL:
-            return load_extension(code, data)
-        if loaded is None:
-            raise InvalidValue("a channel: the first try leaves it to the second")
-        return pure.load_channel(data, loaded)
+        if code == CHANNEL:
+            return pure.load_channel(data, loaded)
+        return load_extension(code, data)
 
     return hook
 
@@ -122,9 +132,8 @@ class RustCodec(object):
         dump_hook = None
         for nesting in range(DUMP_NESTING - 1, -1, -1):
             dump_hook = _dump_hook(pure, nesting, dump_hook)
-        load_hook = _load_hooks(pure, None, None)
+        load_hook = _load_hooks(pure, None, _NotYet())
         pure_encode = pure.encode
-
         pure_decode = pure.decode
 
         def encode(value):

@@ -23,10 +23,9 @@ text = type(b"".decode("ascii"))
 MAX_DEPTH = 255
 #: Tuples, sets and frozensets in each other.
 MAX_EXTENSIONS = 32
-#: What is open at a time in each extension when received: a container takes one place, or two below
-#: a key that is not a short one. As lenient as ormsgpack is (1022 containers), so that both codecs
-#: accept the same.
-MAX_OPEN = 2100
+#: Containers in each other when received. ormsgpack has about this limit, and what the two accept
+#: is the same.
+MAX_OPEN = 1024
 #: Bytes of an int: the time that a decoder takes may grow with the square.
 MAX_INT = 65536
 #: Bytes of an encoded value and of each part of it.
@@ -38,7 +37,8 @@ TUPLE, SET, FROZENSET, COMPLEX, INT, CHANNEL, SURROGATES = 1, 2, 3, 4, 5, 6, 7
 #: What the array of an extension is made into.
 MAKE = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 
-SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex and channels can"
+SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex and "
+SENDABLE += "channels can"
 
 
 class ValueNotSendable(TypeError):
@@ -62,7 +62,7 @@ class Refused(Exception):
     """Why something can't be sent; ``encode`` adds what it is and where."""
 
 
-class _TooDeep(Refused):
+class _TooDeep(Exception):
     pass
 
 
@@ -139,6 +139,7 @@ def _bytes(data):
 
 def _buffer(view):
     try:
+        _head8(getattr(view, "nbytes", 0), 0xC4)  # too long is refused before it is copied
         return _bytes(view.tobytes())
     except ValueError as error:  # it has been released
         raise Refused(str(error))
@@ -179,7 +180,8 @@ _PLAIN = {
     memoryview: _buffer,
     text: _text,
 }
-_CODES = {tuple: b"\x01", set: b"\x02", frozenset: b"\x03"}
+# Those that hold others, and which extension they are.
+_CONTAINERS = {dict: None, list: None, tuple: b"\x01", set: b"\x02", frozenset: b"\x03"}
 # What encode() does itself as it is so frequent; in Python 2 it isn't so simple.
 _FAST_TEXT, _FAST_BYTES = text, bytes
 if PY2:
@@ -189,7 +191,7 @@ if PY2:
 
 
 class _Keys(dict):
-    # Keys and what they become; the oldest way to bound it is good enough.
+    # Short keys and what they become. It starts again when it is full: few programs have so many.
     def __init__(self, convert):
         self.convert = convert
 
@@ -203,7 +205,10 @@ class _Keys(dict):
 
 
 _keys_out = _Keys(lambda key: _PLAIN[type(key)](key))
-_keys_in = _Keys(lambda data: text(data, "utf-8"))
+_keys_in = _Keys(lambda data: data.decode("utf-8"))
+_utf8 = text
+if "__pypy__" in sys.builtin_module_names:  # str() of bytes lets lone surrogates pass there
+    _utf8 = bytes.decode
 
 # These stand for the key in an iteration like a dict's items(): an element, and an element of a
 # key, in which a tuple is an array.
@@ -211,7 +216,7 @@ _ELEMENT, _IN_KEY = object(), object()
 _elements, _in_key = repeat(_ELEMENT), repeat(_IN_KEY)
 
 # The decoder's tables, by a value's first byte. The roles of what is in a container: 0 an element,
-# 1 a key and its value, 2 the value alone.
+# 1 a key, 2 a key's value.
 _ONE = {b"\xc0": None, b"\xc2": False, b"\xc3": True}
 _ONE.update((_BYTE(n & 255), n) for n in range(-32, 128))
 _SHORT = dict((head, n) for n, head in enumerate(_STR))
@@ -236,7 +241,8 @@ def load_extension(code, data):
         n = int(hexlify(data), 16)
         return n - (1 << 8 * len(data)) if data[:1] >= b"\x80" else n
     if code == SURROGATES:
-        return data.decode("utf-8") if PY2 else data.decode("utf-8", "surrogatepass")
+        # Python 2 decodes them anyhow, but for Jython, which has none.
+        return data.decode("utf-8", "replace" if PY2 else "surrogatepass")
     raise InvalidValue("no value is an extension of type %d and %d bytes" % (code, len(data)))
 
 
@@ -374,44 +380,34 @@ class PureCodec(object):
                         write(b"\xc2")
                     elif v is None:
                         write(b"\xc0")
-                    elif t is dict or t is list or (k is _IN_KEY and t is tuple):
-                        if not room:
-                            raise _TooDeep(
-                                "it nests more than %d deep, or within itself" % MAX_DEPTH
-                            )
-                        room -= 1
+                    elif t in _CONTAINERS:
+                        code = None if k is _IN_KEY and t is tuple else _CONTAINERS[t]
+                        if not (extensions if code else room):
+                            raise _TooDeep
                         stack.append((it, closing, parent))
-                        closing = None
+                        if code:
+                            closing = (code, len(out), room)
+                            extensions -= 1
+                            room = MAX_DEPTH
+                        else:
+                            closing = None
+                        room -= 1
                         parent = v
-                        if t is list:
-                            v = tuple(v)  # another thread may change it
-                        n = len(v)
                         if t is dict:
+                            n = len(v)
                             write(_MAP[n] if n < 16 else _head16(n, 0xDE))
                             it = iter(v.items())
                         else:
+                            v = tuple(v)  # another thread may change it
+                            n = len(v)
                             write(_ARRAY[n] if n < 16 else _head16(n, 0xDC))
-                            it = zip(_elements if t is list else _in_key, v)
+                            it = zip(_in_key if t is tuple and not code else _elements, v)
                         break
                     elif t is _FAST_BYTES:
                         write(_head8(len(v), 0xC4))
                         write(v)
                     elif t in _PLAIN:
                         write(_PLAIN[t](v))
-                    elif t in _CODES:
-                        if not extensions:
-                            raise _TooDeep(
-                                "tuples and sets in it nest more than %d deep" % MAX_EXTENSIONS
-                            )
-                        extensions -= 1
-                        stack.append((it, closing, parent))
-                        closing = (_CODES[t], len(out), room)
-                        room = MAX_DEPTH - 1
-                        parent = v
-                        n = len(v)
-                        write(_ARRAY[n] if n < 16 else _head16(n, 0xDC))
-                        it = zip(_elements, v)
-                        break
                     else:
                         write(b"\xd6\x06" + self.dump_channel(v))
                 else:
@@ -429,16 +425,20 @@ class PureCodec(object):
                 return data
             v = value
             reason = "it takes %d bytes, and %d are the limit" % (len(data), MAX_VALUE)
-        except (Refused, TypeError, RuntimeError, OverflowError, struct.error) as error:
+        except _TooDeep:
+            v = value
+            parent = None
+            del stack[:]
+            reason = "it holds itself, or nests more than %d deep, or tuples and sets more than %d"
+            reason %= MAX_DEPTH, MAX_EXTENSIONS
+        except struct.error:
+            reason = "it is longer than %d" % MAX_VALUE
+        except (Refused, TypeError, RuntimeError, OverflowError) as error:
             reason = str(error)
-            if type(error) is _TooDeep:
-                v = value
-                parent = None
-                del stack[:]
         if k is not _ELEMENT and k is not _IN_KEY:
             try:
                 _PLAIN[type(k)](k)
-            except (Refused, struct.error):
+            except Exception:
                 v = k
         parents = [frame[2] for frame in stack] + [parent]
         raise _not_sendable([p for p in parents if p is not None], v, reason)
@@ -489,7 +489,7 @@ class PureCodec(object):
                         if role == 1:
                             key = _keys_in[data]
                             continue
-                        v = text(data, "utf-8")
+                        v = _utf8(data, "utf-8")
                     elif b in _ONE:
                         v = _ONE[b]
                     elif b in _FIXED:
@@ -500,7 +500,7 @@ class PureCodec(object):
                         (n,) = unpack(read(size))
                         v = data = read(n)
                         if b >= b"\xd9":
-                            v = text(data, "utf-8")
+                            v = _utf8(data, "utf-8")
                     else:
                         make = None
                         end = 0
@@ -528,7 +528,7 @@ class PureCodec(object):
                                 closing = (make, end, limit)
                                 extensions -= 1
                                 limit = len(stack) + MAX_OPEN
-                            elif b in _ARRAYS and (role == 1 or closing and not closing[1]):
+                            elif b in _ARRAYS and (role == 1 or (closing and not closing[1])):
                                 closing = (tuple, 0, limit)
                             else:
                                 closing = None

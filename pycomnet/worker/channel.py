@@ -70,6 +70,7 @@ class Channel(object):
         self._link = link
         self._stream = stream
         self._immediate = link.mux.immediate
+        self._write_one = link.io.write_one
         self._items = deque()
         self._gates = []
         #: None while values may come; then the exception that says why none will
@@ -113,7 +114,10 @@ class Channel(object):
                 with link.lock:
                     frame = self._immediate(self._stream, payload)
                 if frame is not None:
-                    link.write_one(frame)
+                    try:
+                        self._write_one(frame)
+                    except BaseException as error:
+                        link.write_failed(error)
                     return
         self._send(payload)
 

@@ -21,6 +21,7 @@ from ..wire.mux import (
     LocalError,
     Mux,
 )
+from ..wire.spin import Spinner
 from ..wire.values import PureCodec, make_codec
 
 try:
@@ -33,9 +34,7 @@ except ImportError:  # Python 2
 DEPUTY_INTERVAL = 0.01
 #: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
 #: what two processes on two processors need to answer each other, and less than a wake-up takes.
-SPINS = range(40)
-#: Waits without spinning after many that spun in vain.
-MAX_MISSES = 255
+SPINS = 40
 READ_SMALL = 65536
 READ_LARGE = 1048576
 #: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
@@ -62,20 +61,6 @@ def timed_acquire(lock, timeout):
         return True
 
 
-def _poller(fd):
-    """What looks whether a descriptor can be read; None where spinning is of no use."""
-    try:
-        if len(os.sched_getaffinity(0)) < 2:
-            return None
-        import select
-
-        poll = select.poll()
-    except (AttributeError, OSError):
-        return None
-    poll.register(fd, select.POLLIN)
-    return poll.poll
-
-
 class FileIO(object):
     """Reads and writes file descriptors.
 
@@ -87,8 +72,7 @@ class FileIO(object):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
-        self._poll = _poller(read_fd)
-        self._misses = self._skip = 0
+        self._spinner = Spinner(read_fd, SPINS)
         self._writev = getattr(os, "writev", None)
 
     def wait(self, timeout):
@@ -103,8 +87,8 @@ class FileIO(object):
         :param spin: look for them a few times before sleeping for them.
         """
         size = self._size
-        if spin and self._poll is not None:
-            self._spin()
+        if spin:
+            self._spinner.spin()
         try:
             data = os.read(self.read_fd, size)
         except OSError:  # reset: as good as the end
@@ -112,23 +96,6 @@ class FileIO(object):
         # A large buffer is only worth its allocation while there is that much to read.
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         return data
-
-    def _spin(self):
-        """Look for an answer that is about to come, which saves the time it takes to be woken.
-
-        The more often in a row nothing came, the less often it is tried.
-        """
-        if self._skip:
-            self._skip -= 1
-            return
-        poll = self._poll
-        for _ in SPINS:
-            if poll(0):
-                self._misses = 0
-                return
-            os.sched_yield()
-        self._misses = min(2 * self._misses + 1, MAX_MISSES)
-        self._skip = self._misses
 
     def write_one(self, data):
         """Write all of some bytes."""
@@ -164,7 +131,6 @@ class Link(object):
 
     def __init__(self, io, channel_class, opened, lost, info, limits=None):
         self.io = io
-        self._write_one = io.write_one
         self.mux = Mux(False, limits, info)
         self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
         self._work_done = 0
@@ -263,20 +229,14 @@ class Link(object):
             for token in sent:
                 token.done(True)
 
-    def write_one(self, frame):
-        """Write one frame; the caller has the write lock."""
-        try:
-            self._write_one(frame)
-        except BaseException as error:
-            self._write_failed(error)
-
     def _write(self, parts):
         try:
             self.io.write(parts)
         except BaseException as error:
-            self._write_failed(error)
+            self.write_failed(error)
 
-    def _write_failed(self, error):
+    def write_failed(self, error):
+        """What writing raised: it ends the connection."""
         if isinstance(error, OSError):
             self._over("can't write to the near side: %s" % error)
             return

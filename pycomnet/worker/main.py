@@ -88,7 +88,7 @@ class Worker(object):
         purpose = channel._stream.purpose
         if purpose in ("exec", "call"):
             channel._request = self._requested
-            channel._stream.wanted = True
+            self.link.mux.want(channel._stream)
         elif purpose == "channel":
             channel._claimed = False
         elif purpose == "status":

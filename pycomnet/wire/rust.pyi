@@ -1,0 +1,18 @@
+from collections.abc import Callable
+from typing import Any, Final
+
+OPTIONS: Final[int]
+DUMP_NESTING: Final = 8
+LOAD_NESTING: Final = 4
+LOAD_NESTED: Final = 256
+
+class RustCodec:
+    name: str
+    encode: Callable[[object], bytes]
+    decode: Callable[[bytes | bytearray | memoryview], Any]
+    def __init__(
+        self,
+        channel_type: type | tuple[type, ...] | None = None,
+        dump_channel: Callable[[Any], int] | None = None,
+        load_channel: Callable[[int], object] | None = None,
+    ) -> None: ...
