@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
 import attrs
+from twisted.internet import defer
+from twisted.logger import Logger
 
+log = Logger()
 #: 1 for standard output, 2 for standard error.
 STDOUT, STDERR = 1, 2
 #: Characters of a line without an end that are kept before they are shown anyway.
@@ -56,11 +60,33 @@ class OutputSink:
             return None  # the end
         stream, data = event
         text = self._decoders[STDERR if stream == STDERR else STDOUT].decode(data)
-        return self.callback(Output(self.id, stream, text)) if text else None
+        return self._give(stream, text) if text else None
 
-    def stderr(self, text: str) -> None:
-        """What the process itself wrote to its standard error."""
-        self.callback(Output(self.id, STDERR, text))
+    def stderr(self, text: str) -> Any:
+        """What the process itself wrote to its standard error; what the callback returned."""
+        return self._give(STDERR, text)
+
+    def _give(self, stream: int, text: str) -> Any:
+        """Call back; what it raises is logged, as it is nobody else's fault."""
+        try:
+            result = self.callback(Output(self.id, stream, text))
+        except Exception:
+            log.failure("the output callback of gateway {id} raised", id=self.id)
+            return None
+        if inspect.iscoroutine(result):
+            result = defer.Deferred.fromCoroutine(result)
+        if isinstance(result, defer.Deferred):
+            result.addErrback(
+                lambda failure: log.failure(
+                    "the output callback of gateway {id} failed", failure, id=self.id
+                )
+            )
+        return result
+
+    def flush(self) -> None:
+        """There will be no more: show what has no line's end."""
+        if isinstance(self.callback, PrefixedLines):
+            self.callback.flush(self.id)
 
 
 class PrefixedLines:

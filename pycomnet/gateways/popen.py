@@ -39,7 +39,7 @@ def boot_code(spec: Spec, id: str) -> str:
     return BOOT.format(path=PACKAGE, config=config)
 
 
-def start(spec: Spec, id: str, output: Callable[[str], None], reactor: Any) -> LocalProcess:
+def start(spec: Spec, id: str, output: Callable[[str], Any], reactor: Any) -> LocalProcess:
     """Start the process of a popen gateway.
 
     :raises GatewayNotStarted: there is no such interpreter, or it can't be run.

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.wire.spin import Spinner
+from pycomnet.worker.spin import Spinner
 
 #: How much is read at a time, and what a pipe is grown to when it is found full. Growing only those
 #: keeps within what the system grants a user's pipes together.
@@ -37,6 +37,9 @@ READS_PER_TURN = 8
 #: Lines of standard error that are kept for error messages, and their length in characters.
 STDERR_LINES = 20
 STDERR_LINE = 500
+#: Pieces of it that are read at the process's end: what a pipe holds, and no more, as processes that
+#: it left may go on writing.
+STDERR_READS = 16
 #: Seconds between looks at a process that has no pidfd.
 POLL_INTERVAL = 0.05
 
@@ -199,7 +202,8 @@ class LocalProcess:
 
     :param argv: the program and its arguments.
     :param env: its whole environment.
-    :param output: called with each piece of its standard error, str.
+    :param output: called with each piece of its standard error, str; a Deferred that it returns
+        is waited for before the next piece is read.
     :ivar stdin: the descriptor that its standard input is written to.
     :ivar stdout: the one that its standard output is read from.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
@@ -210,7 +214,7 @@ class LocalProcess:
         self,
         argv: list[str],
         env: dict[str, str] | None,
-        output: Callable[[str], None],
+        output: Callable[[str], Any],
         reactor: Any,
     ) -> None:
         self._reactor = reactor
@@ -220,7 +224,6 @@ class LocalProcess:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiters: list[defer.Deferred[int]] = []
         self._ended = False
-        self._stderr_open = True
         self.status: int | None = None
         self._process = subprocess.Popen(
             argv,
@@ -277,8 +280,9 @@ class LocalProcess:
             return True
         self.status = status
         # What it said last is still in the pipe; processes that it left may hold that open.
-        if self._stderr_open and not self._read_stderr():
-            self._stderr_open = False
+        for _ in range(STDERR_READS):
+            if not self._read_stderr():
+                break
         self._ended = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -286,20 +290,26 @@ class LocalProcess:
         return False
 
     def _read_stderr(self) -> bool:
-        while True:
-            try:
-                data = os.read(self._stderr.fileno(), 65536)
-            except BlockingIOError:
-                return True
-            except OSError:
-                data = b""
-            text = self._decoder.decode(data, not data)
-            if text:
-                self._keep(text)
-                self._output(text)
-            if not data:
-                self._stderr_open = False
-                return False
+        """Read what there is, a piece of it; False at the end."""
+        try:
+            data = os.read(self._stderr.fileno(), READ_SMALL)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        text = self._decoder.decode(data, not data)
+        if text:
+            self._keep(text)
+            taken = self._output(text)
+            if isinstance(taken, defer.Deferred) and not taken.called:
+                # Whoever prints waits for it, once the pipe is full.
+                self._stderr.stopReading()
+                taken.addBoth(self._read_on)
+        return bool(data)
+
+    def _read_on(self, _: object) -> None:
+        if self._stderr.connected:
+            self._stderr.startReading()
 
     def _keep(self, text: str) -> None:
         *lines, rest = (self._line + text).split("\n")

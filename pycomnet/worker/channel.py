@@ -48,7 +48,8 @@ def error_payload(link, error):
     payload = link.encode(error)
     if len(payload) > MAX_ERROR:
         error = dict(error)
-        for key, most in (("message", 8000), ("type", 400), ("code", 40), ("formatted", 10000)):
+        # A character takes up to four bytes.
+        for key, most in (("message", 4000), ("type", 400), ("code", 40), ("formatted", 10000)):
             text = error.get(key, "")
             if len(text) > most:
                 error[key] = text[: most // 2] + "\n... cut ...\n" + text[-(most // 2) :]

@@ -5,11 +5,12 @@ import sys
 from .channel import error_payload
 from ..wire.frames import ERROR, NORMAL
 
-#: Functions whose code is kept, so that calling one again costs no compilation.
+#: Sources whose code is kept, so that running one again costs no compilation, and their characters.
 CACHE_SIZE = 256
+CACHE_CHARACTERS = 4000000
 _cache = {}
-#: filename -> {line number: text} of what was sent, for tracebacks
-_lines = {}
+#: the keys of that, the oldest first: (source, filename, line, whether it is a function)
+_sources = []
 
 
 class Request(object):
@@ -36,12 +37,11 @@ class Request(object):
                 channel.close_with(result)
             else:
                 channel._close(NORMAL, b"")
-        except EOFError:
-            if channel._link.closed:
-                return
-            self._failed()
-        except BaseException:
-            self._failed()
+        except BaseException as error:
+            if channel._link.forked:
+                raise  # as in any other program
+            if not (channel._link.closed and isinstance(error, EOFError)):
+                self._failed()
 
     def _failed(self):
         error = error_map()
@@ -92,12 +92,6 @@ def _compile(request, is_function):
     key = (source, filename, line, is_function)
     code = _cache.get(key)
     if code is None:
-        if str is bytes:
-            filename = filename.encode("utf-8", "replace")
-        lines = source.splitlines()
-        kept = _lines.setdefault(filename, {})
-        for at, text in enumerate(lines):
-            kept[line + at] = text
         flags = 0
         if is_function:
             # A nested function is indented; a block around it keeps strings in it as they are.
@@ -109,11 +103,49 @@ def _compile(request, is_function):
             source = source.encode("utf-8")  # it may have a coding line
         # Line 0 is possible (a nested function on line 1); nobody will miss it.
         text = "\n" * (line - 1) + source
-        code = compile(text, filename, "exec", flags, True)
-        if len(_cache) >= CACHE_SIZE:
-            _cache.clear()
-        _cache[key] = code
+        code = compile(text, _distinct(filename), "exec", flags, True)
+        if _cache.setdefault(key, code) is code:
+            _sources.append(key)
+            _forget_oldest()
     return code
+
+
+def _distinct(filename):
+    """The name of a source: texts that have no file of their own are told apart by a number."""
+    global _numbered
+    if filename[:1] == "<":
+        _numbered += 1
+        filename = "<%s %d>" % (filename[1:-1], _numbered)
+    return filename.encode("utf-8", "replace") if str is bytes else filename
+
+
+_numbered = 0
+
+
+def _forget_oldest():
+    size = sum([len(key[0]) for key in list(_sources)])
+    while len(_sources) > 1 and (len(_sources) > CACHE_SIZE or size > CACHE_CHARACTERS):
+        key = _sources.pop(0)
+        code = _cache.pop(key, None)
+        size -= len(key[0])
+        linecache = sys.modules.get("linecache")
+        if linecache is not None and code is not None:
+            linecache.cache.pop(code.co_filename, None)
+
+
+def _show_sources(linecache):
+    """Let tracebacks find the lines of what was sent."""
+    files = {}
+    for key in list(_sources):
+        code = _cache.get(key)
+        if code is None:
+            continue
+        kept = files.setdefault(code.co_filename, {})
+        for at, text in enumerate(key[0].splitlines(), key[2]):
+            kept[at] = text + "\n"
+    for filename, lines in files.items():
+        text = [lines.get(at, "\n") for at in range(1, max(lines or [0]) + 1)]
+        linecache.cache[filename] = (len(text), None, text, filename)
 
 
 def _annotations_flag():
@@ -130,10 +162,10 @@ def error_map(info=None):
     module = getattr(kind, "__module__", "")
     name = getattr(kind, "__qualname__", kind.__name__)
     if module not in ("builtins", "exceptions", "__builtin__", "", None):
-        name = "%s.%s" % (module, name)
+        name = ("%s.%s" % (module, name)).replace("_pycomnet.", "pycomnet.", 1)
     try:
         message = str(value)
-    except Exception:
+    except BaseException:
         message = "<the exception's own __str__ raised>"
     if isinstance(message, bytes):
         message = message.decode("utf-8", "replace")
@@ -153,13 +185,10 @@ def _formatted(kind, value, tb):
         here = error_map.__code__.co_filename
         while tb is not None and tb.tb_frame.f_code.co_filename == here:
             tb = tb.tb_next
-        for filename, lines in list(_lines.items()):
-            count = max(lines)
-            text = [lines.get(at, "") + "\n" for at in range(1, count + 1)]
-            linecache.cache[filename] = (len(text), None, text, filename)
+        _show_sources(linecache)
         text = "".join(traceback.format_exception(kind, value, tb))
-    except Exception as error:
-        text = "%s: the traceback can't be formatted: %r\n" % (kind.__name__, error)
+    except BaseException as error:
+        text = "%s: the traceback can't be formatted: %s\n" % (kind.__name__, type(error).__name__)
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text

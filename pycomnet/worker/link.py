@@ -21,7 +21,7 @@ from ..wire.mux import (
     LocalError,
     Mux,
 )
-from ..wire.spin import Spinner
+from .spin import Spinner
 from ..wire.values import PureCodec, make_codec
 
 try:
@@ -74,6 +74,12 @@ class FileIO(object):
         self._size = READ_SMALL
         self._spinner = Spinner(read_fd, SPINS)
         self._writev = getattr(os, "writev", None)
+
+    def close(self):
+        """Close both; what is written afterwards fails."""
+        for fd in set((self.read_fd, self.write_fd)):
+            os.close(fd)
+        self.read_fd = self.write_fd = -1
 
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds."""
@@ -139,6 +145,8 @@ class Link(object):
         #: who writes; taken before ``lock``
         self.write_lock = allocate_lock()
         self.closed = False
+        #: True in a child that the user's code forked
+        self.forked = False
         #: why it is over, as a sentence
         self.reason = "the connection is closed"
         self._channel_class = channel_class
@@ -155,8 +163,21 @@ class Link(object):
 
     def start(self):
         """Send the hello and let the deputy begin."""
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
         self.flush()
         start_new_thread(self._deputy, ())
+
+    def _forked(self):
+        """In a child that the user's code forked: the connection is its parent's."""
+        self.lock = allocate_lock()
+        self.write_lock = allocate_lock()
+        self.forked = self.closed = True
+        self.reason = "the connection is the parent process's"
+        self.io.close()
+        for stream in list(self.mux.streams.values()):
+            if stream.app is not None:
+                stream.app._lost(self.reason)
 
     # -- values ----------------------------------------------------------------------------------
 
