@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import report
@@ -121,28 +122,44 @@ def measure(peer: str, job: Job, smoke: bool, env: dict[str, str]) -> dict[str, 
     return figures
 
 
-def run(arguments: argparse.Namespace) -> tuple[list[report.Line], dict[str, str]]:
+def run(
+    arguments: argparse.Namespace, env: dict[str, str]
+) -> tuple[list[report.Line], dict[str, str]]:
     """Measure everything.
 
     :returns: the lines, and what failed: ``job, peer`` and the last reason.
     """
-    env = environment()
     jobs = choose(arguments.only, arguments.heavy)
     rounds = 1 if arguments.smoke else arguments.rounds
+    turns = [
+        (job, peer)
+        for _ in range(rounds)
+        for job in jobs
+        for _ in range(1 if arguments.smoke else job.times)
+        for peer in filter(available, job.peers)
+    ]
     runs: dict[tuple[Job, str, str], list[float]] = {}
     failures = {}
-    for number in range(rounds):
-        for job in jobs:
-            print(f"round {number + 1} of {rounds}: {job.name}", file=sys.stderr)
-            peers = [peer for peer in job.peers if available(peer)]
-            for peer in peers * (1 if arguments.smoke else job.times):
-                try:
-                    figures = measure(peer, job, arguments.smoke, env)
-                except PeerFailed as problem:
-                    failures[f"{job.name}, {peer}"] = str(problem)
+
+    def take(turn: tuple[Job, str]) -> dict[str, float] | PeerFailed:
+        try:
+            return measure(turn[1], turn[0], arguments.smoke, env)
+        except PeerFailed as problem:
+            return problem
+
+    with ThreadPoolExecutor(os.cpu_count() if arguments.smoke else 1) as pool:
+        try:
+            for number, result in enumerate(pool.map(take, turns)):
+                job, peer = turns[number]
+                print(f"{number + 1}/{len(turns)} {job.name}, {peer}", file=sys.stderr)
+                if isinstance(result, PeerFailed):
+                    failures[f"{job.name}, {peer}"] = str(result)
                     continue
-                for key, figure in figures.items():
+                for key, figure in result.items():
                     runs.setdefault((job, key, peer), []).append(figure)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     lines = []
     for job in jobs:
         for row in job.rows:
@@ -155,11 +172,14 @@ def run(arguments: argparse.Namespace) -> tuple[list[report.Line], dict[str, str
 def main(argv: list[str]) -> int:
     """Run it; return the exit status: 1 when a peer failed to give a figure."""
     arguments = parse(argv)
-    lines, failures = run(arguments)
+    env = environment()
     conditions = report.conditions(1 if arguments.smoke else arguments.rounds)
+    lines, failures = run(arguments, env)
     print(report.caption(conditions))
+    if conditions["load"] > 0.5 and not arguments.smoke:
+        print(f"Something else ran on this machine: its load was {conditions['load']:.1f}.")
     print()
-    print(report.text_table(lines))
+    print(report.text_table(lines, arguments.smoke))
     for name, problem in failures.items():
         print(f"\nfailed: {name}: {problem}")
     if arguments.json:

@@ -93,8 +93,10 @@ def _number(figure: float) -> str:
 
 def conditions(rounds: int) -> dict[str, Any]:
     """What the figures depend on."""
-    versions = {}
-    for name in ("pycomnet", "execnet", "mitogen", "twisted", "ormsgpack"):
+    import pycomnet  # here, as the script may have to put it on the path first
+
+    versions = {"pycomnet": pycomnet.__version__}
+    for name in ("execnet", "mitogen", "twisted", "ormsgpack"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -103,6 +105,7 @@ def conditions(rounds: int) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
         "rounds": rounds,
         "versions": versions,
     }
@@ -122,12 +125,18 @@ def caption(run: dict[str, Any]) -> str:
     )
 
 
-def text_table(lines: list[Line]) -> str:
-    """For the terminal."""
+def text_table(lines: list[Line], smoke: bool = False) -> str:
+    """For the terminal.
+
+    :param smoke: leave out what compares, as the figures say nothing.
+    """
     peers, header = _header(lines)
     table = [header, *(line.cells(peers) for line in lines)]
+    if smoke:
+        table = [cells[: 2 + len(peers)] for cells in table]
+        header = table[0]
     widths = [max(len(cells[at]) for cells in table) for at in range(len(header))]
-    left = {0, 1, len(header) - 2, len(header) - 1}
+    left = {0, 1, 3 + len(peers), 4 + len(peers)}
     shown = []
     for cells in table:
         padded = (
@@ -144,8 +153,9 @@ def rst_table(lines: list[Line], run: dict[str, Any]) -> str:
     peers, header = _header(lines)
     shown = [f"{caption(run)}.", "", ".. list-table::", "   :header-rows: 1", ""]
     for cells in (header, *(line.cells(peers) for line in lines)):
-        shown += [f"   {'-' if at else '*'} - {cell}".rstrip() for at, cell in enumerate(cells)]
-    return "\n".join(shown).replace("   - - ", "     - ").replace("   - -", "     -") + "\n"
+        for at, cell in enumerate(cells):
+            shown.append(f"   {' ' if at else '*'} - {cell if cell != '-' else ''}".rstrip())
+    return "\n".join(shown) + "\n"
 
 
 def plot(lines: list[Line], run: dict[str, Any], path: str) -> None:
@@ -167,16 +177,19 @@ def plot(lines: list[Line], run: dict[str, Any], path: str) -> None:
     wanted = [_wanted(line) for line, _ in shown]
     colours = ["#b5442e" if line.reached is False else "#2f6f9f" for line, _ in shown]
     factors = [factor for _, factor in shown]
-    bars = axes.barh([line.row.title for line, _ in shown], factors, color=colours, height=0.62)
-    axes.bar_label(bars, [f" {_number(factor)}" for factor in factors], fontsize=8)
+    axes.barh([line.row.title for line, _ in shown], factors, color=colours, height=0.62)
+    beside = axes.get_yaxis_transform()
+    for at, factor in enumerate(factors):
+        axes.text(1.01, at, _number(factor), transform=beside, va="center", fontsize=8)
     for at, target in enumerate(wanted):
         if target is not None:
             axes.plot([target, target], [at - 0.42, at + 0.42], color="black", linewidth=1.6)
     axes.set_xscale("log")
-    axes.set_xlim(min(0.5, *factors, 0.5), max(factors, default=1.0) * 3)
+    axes.set_xlim(min([0.5, *factors]), max([2.0, *factors]) * 1.3)
+    axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.axvline(1, color="#888888", linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("times as good as execnet (dotted: the same; black: the target)")
+    axes.set_xlabel("times as good as execnet (black: the target; red: not reached)")
     axes.tick_params(axis="y", labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -383,8 +383,9 @@ class ChannelCore:
             self.seen = True
             if self.half and taker.half_ended():
                 return  # it goes on sending
-            self.taker = None
-            taker.ended(over)
+            if self.taker is not None:
+                self.taker = None
+                taker.ended(over)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -254,7 +254,7 @@ class Connection(Protocol):
                 return
             data = b"".join(parts)
         else:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            data = b"".join(parts)
             result = descriptor.writeSomeData(data)
             written = result if isinstance(result, int) else 0
         if written < len(data):

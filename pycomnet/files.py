@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import defer
@@ -14,6 +18,8 @@ from pycomnet.errors import ChannelClosed
 class ChannelFile:
     """What is written is sent as it is; what is received is put together and read.
 
+    A file is for str or for bytes, as what is sent over the channel is; not for both.
+
     :param mode: ``"w"`` or ``"r"``.
     :param proxyclose: closing the file closes the channel.
     """
@@ -25,20 +31,30 @@ class ChannelFile:
         self.mode = mode
         self.closed = False
         self._proxyclose = proxyclose
-        self._buffer: Any = None
+        #: str or bytes, once something has come
+        self._kind: Any = None
+        #: what has been received and not been read: its pieces, where in the first one it begins,
+        #: and how long it is
+        self._pieces: deque[Any] = deque()
+        self._start = 0
+        self._size = 0
 
     def write(self, data: str | bytes) -> defer.Deferred[None]:
         """Send it; as :meth:`Channel.send <pycomnet.Channel.send>`."""
+        try:
+            self._check("w")
+        except ValueError as problem:
+            return defer.fail(problem)
         return self.channel.send(data)
 
-    def writelines(self, lines: list[str] | list[bytes]) -> defer.Deferred[None]:
-        """Send each, one after the other."""
-        return self._writelines(lines)
-
     @deferred
-    async def _writelines(self, lines: list[str] | list[bytes]) -> None:
+    async def writelines(self, lines: Iterable[str] | Iterable[bytes]) -> None:
+        """Send each, one after the other.
+
+        :returns: fires when there is room for the last on its way. Cancelling it sends no more.
+        """
         for line in lines:
-            await self.channel.send(line)
+            await self.write(line)
 
     def flush(self) -> None:
         """Nothing to do: what is written is sent."""
@@ -60,33 +76,59 @@ class ChannelFile:
         :returns: fires with str or bytes, as what was received; ``""`` at the end. Cancelling it
             keeps what has come for the next read.
         """
-        while (size < 0 or len(self._buffer or "") < size) and await self._more():
+        self._check("r")
+        while (size < 0 or self._size < size) and await self._more():
             pass
-        return self._take(len(self._buffer or "") if size < 0 else size)
+        return self._take(self._size if size < 0 else size)
 
     @deferred
     async def readline(self) -> Any:
         """The next line with its end; ``""`` at the channel's end. Cancelling as for ``read``."""
+        self._check("r")
+        before = looked = 0  # characters and pieces without the end of a line
         while True:
-            buffer = self._buffer
-            if buffer:
-                at = buffer.find("\n" if isinstance(buffer, str) else b"\n")
+            for piece in itertools.islice(self._pieces, looked, None):
+                start = 0 if looked else self._start
+                at = piece.find("\n" if self._kind is str else b"\n", start)
                 if at >= 0:
-                    return self._take(at + 1)
+                    return self._take(before + at + 1 - start)
+                before += len(piece) - start
+                looked += 1
             if not await self._more():
-                return self._take(len(buffer or ""))
+                return self._take(self._size)
+
+    def _check(self, mode: str) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if self.mode != mode:
+            raise io.UnsupportedOperation("not writable" if mode == "w" else "not readable")
 
     async def _more(self) -> bool:
         try:
             item = await self.channel.receive()
         except ChannelClosed:
             return False
-        self._buffer = item if self._buffer is None else self._buffer + item
+        if self._kind is None and type(item) in (str, bytes):
+            self._kind = type(item)
+        if type(item) is not self._kind:
+            wanted = self._kind.__name__ if self._kind else "str or bytes"
+            raise TypeError(f"a file is read from {wanted}, not {type(item).__name__}")
+        if item:
+            self._pieces.append(item)
+            self._size += len(item)
         return True
 
     def _take(self, size: int) -> Any:
-        buffer = self._buffer
-        if buffer is None:
-            return ""
-        self._buffer = buffer[size:]
-        return buffer[:size]
+        taken = []
+        size = min(size, self._size)
+        self._size -= size
+        while size:
+            piece = self._pieces[0]
+            part = piece[self._start : self._start + size]
+            taken.append(part)
+            size -= len(part)
+            self._start += len(part)
+            if self._start == len(piece):
+                self._pieces.popleft()
+                self._start = 0
+        return "" if self._kind is None else self._kind().join(taken)

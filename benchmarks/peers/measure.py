@@ -36,7 +36,7 @@ class Amounts:
     codec: float = 0.1
 
 
-SMOKE = Amounts(roundtrips=100, dicts=1000, megabytes=5, lists=3, held=300, big=20, codec=0.005)
+SMOKE = Amounts(roundtrips=100, dicts=1000, megabytes=5, lists=3, held=30, big=20, codec=0.005)
 
 
 def both(count: int) -> list[int]:

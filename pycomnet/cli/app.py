@@ -1,4 +1,4 @@
-"""The command line's root: ``pycomnet``, its options, and its commands, each loaded when it is run."""
+"""The command line's root: ``pycomnet``, and its commands, each loaded when it is run."""
 
 from __future__ import annotations
 

@@ -101,17 +101,19 @@ class GatewayLines:
         return known
 
 
-def shown_by(program: Program, prefix: bool = True, alone: bool = False) -> GatewayLines:
-    """Lines on the program's own standard output and error."""
+def shown_by(
+    program: Program, prefix: bool = True, alone: bool = False, to_stderr: bool = False
+) -> GatewayLines:
+    """Lines on the program's own standard output and error, or on standard error alone."""
 
     def colours(stream: int) -> bool:
-        out = program.stderr if stream == STDERR else program.stdout
+        out = program.stderr if stream == STDERR or to_stderr else program.stdout
         return out.isatty() and "NO_COLOR" not in os.environ
 
     def stdout(text: str) -> defer.Deferred[None] | None:
         return program.stdout.put(encode(text))
 
-    return GatewayLines(stdout, program.show, prefix, alone, colours)
+    return GatewayLines(program.show if to_stderr else stdout, program.show, prefix, alone, colours)
 
 
 class GatewayFiles:

@@ -150,5 +150,10 @@ async def start_gateways(group: Group, specs: Sequence[Spec]) -> list[Gateway]:
     return gateways
 
 
+def brief(problem: Exception) -> str:
+    """An error's message without the far side's standard error, which was shown as it came."""
+    return str(problem).partition("; its standard error")[0]
+
+
 def _known(info: dict[str, Any]) -> dict[str, Any]:
     return {key: info.get(key) for key in ("python", "pid")}

@@ -14,6 +14,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
 from pycomnet.errors import PycomnetError
 
@@ -36,6 +37,7 @@ SIGNALS = {
 class Program:
     """What a command's coroutine has in hands.
 
+    :param stdout: the descriptor of standard output, and ``stderr`` that of standard error.
     :ivar reactor: the reactor that runs.
     :ivar stdout: standard output.
     :ivar stderr: standard error; write to it with :meth:`show`.
@@ -43,10 +45,10 @@ class Program:
         there: by a progress bar that is to stay below.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, stdout: int = 1, stderr: int = 2) -> None:
         self.reactor = reactor
-        self.stdout = OutputStream(1, self._broken, reactor)
-        self.stderr = OutputStream(2, self._broken, reactor)
+        self.stdout = OutputStream(stdout, self._broken, reactor)
+        self.stderr = OutputStream(stderr, self._broken, reactor)
         self.above: Callable[[str], None] | None = None
         self._main: defer.Deferred[int] | None = None
         self._was_signalled = False
@@ -76,26 +78,30 @@ class Program:
             if self._main is not None:
                 self._main.cancel()
 
-    @property
-    def ended(self) -> bool:
-        """Whether :meth:`end` was called."""
-        return self._ended is not None
-
     # -- the run ---------------------------------------------------------------------------------
 
+    def start(self, main: Callable[[Program], Coroutine[Any, Any, int]]) -> defer.Deferred[int]:
+        """Start a command.
+
+        :returns: fires with the exit status, once all is written. It does not fail. Use
+            :meth:`end` to cancel it.
+        """
+        self._main = running = defer.Deferred.fromCoroutine(main(self))
+        running.addErrback(self._explain)
+        running.addCallback(self._drain)
+        running.addErrback(self._explain)
+        if self._ended is not None:
+            running.cancel()
+        return running.addCallback(lambda status: status if self._ended is None else self._ended)
+
     def run(self, main: Callable[[Program], Coroutine[Any, Any, int]]) -> int:
-        """Run the reactor until the coroutine is done; return the exit status."""
+        """Run the reactor until the command is done; return the exit status."""
         statuses: list[int] = []
 
-        def start() -> None:
-            self._main = defer.Deferred.fromCoroutine(main(self))
-            self._main.addErrback(self._explain)
-            self._main.addCallback(self._drain)
-            self._main.addErrback(self._explain)
-            self._main.addCallback(statuses.append)
-            self._main.addBoth(lambda _: self.reactor.stop())
+        def begin() -> None:
+            self.start(main).addCallback(statuses.append).addBoth(lambda _: self.reactor.stop())
 
-        self.reactor.callWhenRunning(start)
+        self.reactor.callWhenRunning(begin)
         # Not the reactor's own handlers: they would stop it before the command has cleaned up.
         previous = {
             number: signal.signal(number, self._signalled)
@@ -107,7 +113,7 @@ class Program:
         finally:
             for number, old in previous.items():
                 signal.signal(number, old)
-        return statuses[0] if self._ended is None else self._ended
+        return statuses[0]
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._was_signalled:
@@ -142,7 +148,7 @@ class Program:
             self.show(f"Error: {problem.format_message()}\n")
             return problem.exit_code
         if isinstance(problem, PycomnetError | OSError):
-            self.say(str(problem))
+            self.say(brief(problem))
         else:
             log.failure("the command failed", failure)
         return 1

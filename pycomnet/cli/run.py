@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pycomnet.cli.options import gateway_options, start_gateways
+from pycomnet.cli.options import brief, gateway_options, start_gateways
 
 if TYPE_CHECKING:
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
@@ -150,32 +150,37 @@ async def run_script(
     """
     from twisted.internet import defer
 
-    from pycomnet.cli.program import END_TIMEOUT, TIMED_OUT
+    from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
 
     group = Group(program.reactor, output=files or lines)
+    timer = None
     try:
         gateways = await start_gateways(group, specs)
         for gateway in gateways if files is not None else ():
             files.open(gateway.id)  # type: ignore[union-attr]
-        running = defer.gatherResults(
+        if timeout is not None:
+            timer = program.reactor.callLater(timeout, _time_out, program, timeout)
+        statuses = await defer.gatherResults(
             [defer.Deferred.fromCoroutine(_run_on(program, it, script)) for it in gateways],
             consumeErrors=True,
         )
-        if timeout is not None:
-            running.addTimeout(timeout, program.reactor)
-        try:
-            statuses = await running
-        except defer.TimeoutError:
-            program.say(f"--timeout: not done in {timeout:g} seconds")
-            return TIMED_OUT
         while not lines.idle:  # all that they sent has come, not all of it is written
             await program.stdout.when_empty()
             await program.stderr.when_empty()
     finally:
+        if timer is not None and timer.active():
+            timer.cancel()
         await group.close(END_TIMEOUT)
         lines.flush()
     return next((status for status in statuses if status), 0)
+
+
+def _time_out(program: Program, timeout: float) -> None:
+    from pycomnet.cli.program import TIMED_OUT
+
+    program.say(f"--timeout: not done in {timeout:g} seconds: ending the gateways")
+    program.end(TIMED_OUT)
 
 
 async def _run_on(program: Program, gateway: Gateway, script: Script) -> int:
@@ -189,7 +194,7 @@ async def _run_on(program: Program, gateway: Gateway, script: Script) -> int:
         program.say(f"{gateway.id}: the script closed the channel that it was sent on")
         return 1
     except GatewayDied as died:
-        program.say(str(died))
+        program.say(brief(died))
         return _status_of(died)
     except ConnectionLost as lost:
         program.say(f"{gateway.id}: {lost}")
@@ -202,5 +207,3 @@ def _status_of(died: Any) -> int:
     if died.signal:
         return 128 + int(died.signal)
     return died.exit_status or 1
-
-

@@ -1,5 +1,5 @@
-# ruff: noqa: UP031
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="name-defined, attr-defined"
+# ruff: noqa: SIM105, SIM115, UP024, UP031
+# mypy: ignore-errors
 """At the far side: run a program as ``__main__``, as the interpreter itself would.
 
 ``pycomnet run`` sends this module with the program's source. It ends with one value on the channel:
@@ -8,6 +8,7 @@ the program's exit status. In the common subset of Python 2.7 and 3, as everythi
 
 import os
 import sys
+import types
 
 
 def run_program(channel, source, filename, argv, directory, module):
@@ -50,7 +51,7 @@ def _run(source, filename, module):
 
             runpy.run_module(module, None, "__main__", True)
         else:
-            main = type(sys)("__main__")
+            main = types.ModuleType("__main__")
             main.__builtins__ = sys.modules["builtins" if str is not bytes else "__builtin__"]
             if not filename.startswith("<"):
                 main.__file__ = filename

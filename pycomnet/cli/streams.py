@@ -109,7 +109,7 @@ class OutputStream(FileDescriptor):
         return done
 
     def doWrite(self) -> Any:
-        result = super().doWrite()
+        result = super().doWrite()  # type: ignore[no-untyped-call]
         if not self._pending():
             self._fire()
         return result
@@ -119,7 +119,7 @@ class OutputStream(FileDescriptor):
             self.problem = problem
             self.dataBuffer, self.offset = b"", 0
             self._tempDataBuffer, self._tempDataLen = [], 0
-            self.stopWriting()
+            self.stopWriting()  # type: ignore[no-untyped-call]
             self._failed(problem)
             self._fire()
 
@@ -138,6 +138,7 @@ class InputLines(FileDescriptor):
 
     :param fd: the descriptor; it is never closed here.
     :ivar size: how many bytes there are to read, or None when only the end will tell.
+    :ivar taken: how many have been read.
     """
 
     def __init__(self, fd: int, reactor: Any) -> None:
@@ -148,6 +149,7 @@ class InputLines(FileDescriptor):
         self._ended = False
         self._waiter: defer.Deferred[list[bytes]] | None = None
         self.size: int | None = None
+        self.taken = 0
         with contextlib.suppress(OSError):
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 self.size = max(0, os.fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR))
@@ -168,12 +170,19 @@ class InputLines(FileDescriptor):
             while self._waiter is not None:
                 self._read()
         else:
-            self.startReading()
+            self.startReading()  # type: ignore[no-untyped-call]
         return deferred
+
+    def stop(self) -> None:
+        """Read no more: whoever waits for lines gets the end."""
+        self._ended = True
+        if self._waiter is not None:
+            self._rest = []
+            self._read()
 
     def _cancel(self, deferred: defer.Deferred[list[bytes]]) -> None:
         self._waiter = None
-        self.stopReading()
+        self.stopReading()  # type: ignore[no-untyped-call]
 
     def doRead(self) -> None:
         self._read()
@@ -187,6 +196,7 @@ class InputLines(FileDescriptor):
             self._ended = True
             self._give(Failure(problem))
             return
+        self.taken += len(data)
         if data:
             *lines, rest = data.split(b"\n")
             if lines:
@@ -203,7 +213,7 @@ class InputLines(FileDescriptor):
     def _give(self, result: list[bytes] | Failure) -> None:
         waiter, self._waiter = self._waiter, None
         if not self._direct:
-            self.stopReading()
+            self.stopReading()  # type: ignore[no-untyped-call]
         if isinstance(result, Failure):
             if waiter is not None:
                 waiter.errback(result)

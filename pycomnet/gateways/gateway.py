@@ -30,6 +30,11 @@ START_TIMEOUT = 60.0
 EXIT_TIMEOUT = 6.0
 #: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
 STATUS_TIMEOUT = 5.0
+#: Seconds in which the connection has to be over once the process has ended: what it said last is
+#: read, but what it left behind may hold the connection open.
+DRAIN_TIMEOUT = 2.0
+#: Seconds that what was started and isn't a far side has to end by itself, and say why.
+STRANGER_TIMEOUT = 0.5
 
 
 class Link:
@@ -49,6 +54,8 @@ class Link:
         self.connection.explain = self._explain
         self.ending = False
         self.process: LocalProcess | None = None
+        self._over = False
+        self._drained: Any = None
 
     @deferred
     async def start(self, timeout: float) -> dict[str, Any]:
@@ -56,14 +63,18 @@ class Link:
         self.process = process = popen.start(self.spec, self.id, self.sink.stderr, self.reactor)
         ready = self.connection.when_ready()
         ProcessTransport(process.stdin, process.stdout, self.connection, self.reactor)
+        process.when_ended().addCallback(self._process_ended)
         ready.addTimeout(timeout, self.reactor)
         try:
-            return await ready
+            hello = await ready
+            if "python" not in hello["info"]:
+                raise ProtocolViolation("it says hello as no far side does", "hello")
+            return hello
         except defer.TimeoutError:
             await self.end(0)
             raise self._not_started(f"no hello in {timeout:g} seconds") from None
         except ConnectionLost as lost:
-            await self.end(0)
+            await self.end(STRANGER_TIMEOUT)
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None
             raise self._not_started("its process ended before it said hello", lost) from None
@@ -83,8 +94,16 @@ class Link:
             words += f"; its standard error:\n{stderr}"
         return GatewayNotStarted(words, status if status is None or status >= 0 else None, stderr)
 
+    def _process_ended(self, _: object) -> None:
+        if not self._over and not self.ending:
+            lost = ConnectionLost("its process has ended")
+            self._drained = self.reactor.callLater(DRAIN_TIMEOUT, self.connection.abort, lost)
+
     def _explain(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
         """Find out how the process ended, which is why the connection did."""
+        self._over = True
+        if self._drained is not None and self._drained.active():
+            self._drained.cancel()
         process = self.process
         if process is None or self.ending or isinstance(lost, ProtocolViolation):
             return defer.succeed(lost)
@@ -92,6 +111,7 @@ class Link:
         ended.addTimeout(STATUS_TIMEOUT, self.reactor)
 
         def died(status: int) -> ConnectionLost:
+            self.sink.flush()
             stderr = process.stderr_tail()
             words = f"gateway {self.id}: its process is gone: {describe_status(status)}"
             if stderr:
@@ -128,7 +148,9 @@ class Link:
                 break
             self.connection.abort(ConnectionLost("the gateway was ended"))
             process.kill(number)
-        return await process.when_ended()
+        status = await process.when_ended()
+        self.sink.flush()
+        return status
 
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""

@@ -37,8 +37,8 @@ READS_PER_TURN = 8
 #: Lines of standard error that are kept for error messages, and their length in characters.
 STDERR_LINES = 20
 STDERR_LINE = 500
-#: Pieces of it that are read at the process's end: what a pipe holds, and no more, as processes that
-#: it left may go on writing.
+#: Pieces of it that are read at the process's end: what a pipe holds, and no more, as what it left
+#: may go on writing.
 STDERR_READS = 16
 #: Seconds between looks at a process that has no pidfd.
 POLL_INTERVAL = 0.05
@@ -183,6 +183,12 @@ class ProcessTransport(FileDescriptor):
     def connectionLost(self, reason: Failure) -> None:
         if self.disconnected:
             return
+        if reason.check(error.ConnectionLost) and self._reader.connected and not self.disconnecting:
+            # Nobody takes what is written any more; what was said before may still be in the pipe,
+            # and behind it is its end.
+            self._writeDisconnected = True
+            self.stopWriting()
+            return
         super().connectionLost(reason)
         self._reader.connectionLost(reason)
         with contextlib.suppress(OSError):
@@ -243,10 +249,10 @@ class LocalProcess:
         self._watch()
 
     def kill(self, number: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal to its process group, if it still runs: it may be a script's shell."""
         if self.status is None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                os.killpg(self.pid, number)
 
     def when_ended(self) -> defer.Deferred[int]:
         """Fires with :attr:`status` once it has ended. Cancelling it changes nothing there."""
@@ -283,6 +289,7 @@ class LocalProcess:
         for _ in range(STDERR_READS):
             if not self._read_stderr():
                 break
+        self._stderr.connectionLost(Failure(main.CONNECTION_DONE))
         self._ended = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

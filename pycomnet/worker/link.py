@@ -207,6 +207,8 @@ class Link(object):
         """Open a channel to the near side."""
         with self.write_lock:
             with self.lock:
+                if self.closed:
+                    raise EOFError(self.reason)
                 stream = self.mux.open(purpose, first, raw)
                 stream.app = channel = self._channel_class(self, stream)
             self._flush()

@@ -29,15 +29,43 @@ def supervised(fd):
 
     :param fd: the connection, whose hang-up is the near side's end.
     """
+    tether, end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        os.close(end)
+        _die_with(tether)
         return
     status = 1
     try:
-        status = Supervisor(pid, fd).run()
+        os.close(tether)
+        supervisor = Supervisor(pid, fd)
+        status = supervisor.run()
+        if supervisor.hurry and os.WIFSIGNALED(status):
+            status = signal.SIGTERM  # the worker was killed, as this process was told to end
     finally:
         _end_as(status)
+
+
+def _die_with(tether):
+    """Have the system kill this process and its group when the other end of a pipe is closed.
+
+    The supervisor holds the other end and never writes, so that is when it was killed. It is done
+    by signal-driven I/O: a thread that reads the pipe does not run while C code holds the
+    interpreter lock.
+    """
+    try:
+        import fcntl
+
+        if hasattr(fcntl, "F_SETSIG"):
+            fcntl.fcntl(tether, fcntl.F_SETSIG, signal.SIGKILL)
+        # Elsewhere it is SIGIO, which ends a process that does nothing about it.
+        fcntl.fcntl(tether, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(tether, fcntl.F_SETFL, fcntl.fcntl(tether, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([tether], [], [], 0)[0]:
+            os._exit(1)  # it was closed before
+    except (ImportError, AttributeError, OSError, IOError):
+        pass  # then the near side's end is what ends it
 
 
 class Supervisor(object):

@@ -29,7 +29,7 @@ class GatewayCase(TestCase):
 
     spec = "popen"
     #: Seconds for one test; nothing here takes a tenth of that.
-    timeout = 60
+    timeout = 30
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -7,6 +7,8 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
+from twisted.internet.defer import CancelledError
+
 import pycomnet
 from pycomnet.test.gateways.case import GatewayCase
 
@@ -178,6 +180,7 @@ class Code(GatewayCase):
 
         call = gw.call(wait, channel)
         call.cancel()
+        await self.failure(call, CancelledError)
         await channel.send(1)
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
 
@@ -255,5 +258,3 @@ class ExecutionModels(GatewayCase):
         await gw.remote_exec(source).waitclose()
         await gw.exit()
         self.assertEqual(await gw.join(), 0)
-
-

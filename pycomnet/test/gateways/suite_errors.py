@@ -35,7 +35,10 @@ def notes():
 
 
 def group():
-    raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+    import builtins
+
+    kind = vars(builtins)["ExceptionGroup"]  # Python 3.10 has none
+    raise kind("several", [ValueError("one"), KeyError("two")])
 
 
 def line_of(function: FunctionType, text: str) -> int:
@@ -79,7 +82,7 @@ class Errors(GatewayCase):
             raise LookupError("deep")  # within
 
         error = await self.error(fails)
-        where = f'line {line_of(fails, "# within")}, in fails'
+        where = f"line {line_of(fails, '# within')}, in fails"
         self.assertIn(where, error.formatted)
         self.assertIn('raise LookupError("deep")  # within', error.formatted)
 

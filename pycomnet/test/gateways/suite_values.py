@@ -61,7 +61,9 @@ class Values(GatewayCase):
     async def test_buffers(self) -> None:
         """bytearray and memoryview arrive as bytes, at both ends."""
         gw = await self.gateway()
-        source = "channel.send([bytearray(b'a'), memoryview(b'b'), [type(v).__name__ for v in got]])"
+        source = (
+            "channel.send([bytearray(b'a'), memoryview(b'b'), [type(v).__name__ for v in got]])"
+        )
         channel = gw.remote_exec(source, got=[bytearray(b"c"), memoryview(b"d")])
         self.assertEqual(await channel.receive(), [b"a", b"b", ["bytes", "bytes"]])
 

@@ -135,7 +135,7 @@ def failure(mux: Mux, data: bytes) -> ProtocolError:
     """
     events = mux.receive_data(data)
     assert events, "it was accepted without an event"
-    assert events[-1][0] == wire.EV_FAILED, f"accepted: {plain(events)}"
+    assert events[-1][0] == wire.EV_FAILED, f"accepted: {plain(events)[-5:]}"
     error = events[-1][1]
     assert mux.failed is error
     left = frames(mux.data_to_send())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.test.wire import muxkit
 from pycomnet.test.wire.muxkit import greeted, hello, open_frame, opened, pair, plain
 from pycomnet.wire import frames
 from pycomnet.wire import mux as wire
@@ -110,6 +111,16 @@ class SentTests(SynchronousTestCase):
             + value[first + 65536 :]
             + b"\x00\x00\x00\x00\x05\x00\x00\x00\x01",
         )
+
+    def test_open_is_full(self) -> None:
+        """A first value that just fits in a frame, or in the window, is whole."""
+        for window, size in ((1 << 20, 65536 - 6), (2000, 2000 - 64)):
+            for more, sent in ((0, [b"\x02"]), (1, [b"\x06", b"v"])):
+                mux = greeted(True, window=window)
+                mux.open("exec", b"v" * (size + more))
+                mux.receive_data(b"\x00\x00\x00\x04\x03\x00\x00\x00\x01\x00\x00\x10\x00")
+                starts = [payload[:1] for _, _, payload in muxkit.frames(mux.data_to_send())]
+                self.assertEqual(starts, sent)
 
     def test_open_raw_with_long_bytes(self) -> None:
         """On a raw channel every fragment is DATA, and OPEN has no MORE."""
@@ -271,6 +282,16 @@ class ReceivedTests(SynchronousTestCase):
         assert arrived[0] == wire.EV_DATA
         assert isinstance(arrived[2], memoryview)
         self.assertEqual(arrived[2].obj, value)
+
+    def test_bytes_with_a_wrong_length(self) -> None:
+        """When there are more or fewer bytes than their header says they arrive as they came."""
+        near, far = pair()
+        stream = near.open("")
+        for size in (0, 70000, 199999, 200001, 0xFFFFFFFF):
+            near.send(stream, b"v" * 200000, prefix=frames.bin32(size))
+            arrived = far.receive_data(near.data_to_send(1 << 20))[-1]
+            assert arrived[0] == wire.EV_DATA
+            self.assertEqual(arrived[2], frames.bin32(size) + b"v" * 200000)
 
 
 class NameTests(SynchronousTestCase):

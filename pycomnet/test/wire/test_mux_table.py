@@ -3,8 +3,8 @@
 The mux is the acceptor and the test its peer, in a table's row's state; each entry says what one
 frame from the peer then does:
 
-- ``data``, ``end``, ``closed``, ``opened`` and so on: the event; ``answered``: the event of a CLOSE,
-  and a CLOSE that answers it; ``+PONG``: and that answer;
+- ``data``, ``end``, ``closed``, ``opened`` and so on: the event; ``+PONG``: and that answer;
+  ``answered``: the event of a CLOSE, and a CLOSE as the answer;
 - ``taken``: no event, but the channel's state is another (credit, a fragment, an awaited answer);
 - ``-``: it is dropped;
 - anything else: the code of the protocol error.

@@ -1,0 +1,264 @@
+"""Shows the steps of the tour: what each does, the code that does it, and what came of it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import signal
+import statistics
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.text import Text
+
+from pycomnet.cli import survey, tour
+from pycomnet.cli.program import END_TIMEOUT, Program, encode
+from pycomnet.errors import PycomnetError
+from pycomnet.gateways.gateway import Gateway
+from pycomnet.gateways.group import Group
+
+#: Round trips that are measured.
+ROUND_TRIPS = 1000
+#: What is streamed: so many blocks of so many bytes.
+BLOCKS, BLOCK = 64, 1 << 20
+#: Seconds that one process may take for the whole library; beyond, it gets a part of it.
+PATIENCE = 12.0
+#: Columns when standard output is not a terminal.
+PLAIN_WIDTH = 100
+
+
+class Guide:
+    """Leads through the tour.
+
+    :param number: how many gateways to use.
+    """
+
+    def __init__(self, program: Program, number: int) -> None:
+        self._program = program
+        self._number = number
+        self._step = 0
+        tty = program.stdout.isatty()
+        self._console = Console(
+            file=_Out(program),  # type: ignore[arg-type]
+            width=None if tty else PLAIN_WIDTH,
+            highlight=False,
+        )
+        self._plain = not self._console.is_terminal
+
+    async def run(self) -> int:
+        """The whole tour; returns the exit status.
+
+        :raises PycomnetError: something was not as it should be.
+        """
+        group = Group(self._program.reactor)
+        try:
+            gateways = await self._start(group)
+            await self._round_trips(gateways[0])
+            await self._stream(gateways[0])
+            await self._output(gateways[0])
+            await self._error(gateways[0])
+            await self._death(group)
+            await self._survey(gateways)
+        finally:
+            await group.close(END_TIMEOUT)
+        self._console.print()
+        self._say("That was it. Try it on your own work:")
+        self._say("  pycomnet run --on 2xpopen YOUR_SCRIPT.py")
+        self._say("  ls | pycomnet map --on 2xpopen os.path:getsize")
+        self._say("  pycomnet --help")
+        return 0
+
+    # -- the steps -------------------------------------------------------------------------------
+
+    async def _start(self, group: Group) -> list[Gateway]:
+        self._begin(
+            "Start gateways",
+            "A gateway is a Python process and a connection to it. These are subprocesses of this "
+            "one; nothing has to be installed in the Python that they run. A group makes them: "
+            "group = pycomnet.Group(reactor).",
+            tour.start,
+        )
+        begun = perf_counter()
+        gateways = await tour.start(group, self._number)
+        took = perf_counter() - begun
+        expect(len({gateway.info["pid"] for gateway in gateways}) == self._number, "the same pid")
+        for gateway in gateways:
+            info = gateway.info
+            self._result(
+                f"{gateway.id}: {info['implementation']} {info['python']}, pid {info['pid']}"
+            )
+        self._result(f"{self._number} started in {took * 1000:.0f} ms")
+        return gateways
+
+    async def _round_trips(self, gateway: Gateway) -> None:
+        self._begin(
+            "Send values, receive values",
+            "The first function's source is sent to the gateway and runs there; a channel leads to "
+            "it. A channel carries Python values, and they arrive as what they were.",
+            tour.echo,
+            tour.round_trips,
+        )
+        channel = gateway.remote_exec(tour.echo)
+        kinds = [None, 2**100, "text", b"bytes", (1, {2.5, "set"}), {"key": [1j, frozenset()]}]
+        await tour.round_trips(channel, kinds)
+        self._result("came back as they were: " + ", ".join(map(repr, kinds)))
+        seconds = await tour.round_trips(channel, list(range(ROUND_TRIPS)))
+        median = statistics.median(seconds) * 1e6
+        self._result(f"a round trip takes {median:.0f} us (the median of {ROUND_TRIPS:,})")
+        channel.close()
+
+    async def _stream(self, gateway: Gateway) -> None:
+        self._begin(
+            "Stream",
+            "send() waits while nobody receives: what is on its way is bounded, however much it "
+            "is.",
+            tour.produce,
+            tour.consume,
+        )
+        begun = perf_counter()
+        channel = gateway.remote_exec(tour.produce, blocks=BLOCKS, size=BLOCK)
+        total = await tour.consume(channel)
+        took = perf_counter() - begun
+        expect(total == BLOCKS * BLOCK, f"{total} bytes came")
+        self._result(
+            f"{total / 1e6:.0f} MB in {took * 1000:.0f} ms: {total / took / 1e6:,.0f} MB a second"
+        )
+
+    async def _output(self, gateway: Gateway) -> None:
+        self._begin(
+            "What is printed there",
+            "comes here: shown under the gateway's id, or given to a function as events.",
+            tour.talk,
+            tour.listen,
+        )
+        events = await tour.listen(gateway)
+        expect({event.stream for event in events} == {1, 2}, f"the events were {events}")
+        for event in events:
+            self._result(repr(event))
+
+    async def _error(self, gateway: Gateway) -> None:
+        self._begin(
+            "An exception there",
+            "is an exception here, and has the traceback of where it was raised. call() brings a "
+            "function's result.",
+            tour.average,
+            tour.fail,
+        )
+        error = await tour.fail(gateway)
+        expect(error.type == "ZeroDivisionError", f"the error was {error.type}")
+        self._result("average([1, 2, 6]) is 3, and average([]) raises this RemoteError:")
+        self._panel(error.formatted.rstrip())
+
+    async def _death(self, group: Group) -> None:
+        self._begin(
+            "A gateway that dies",
+            "says how. Only what waited for it fails; the others go on.",
+            tour.die,
+            tour.lose,
+        )
+        victim = await group.makegateway("popen//id=victim")
+        error = await tour.lose(victim)
+        expect(error.signal == signal.SIGKILL, f"the error was {error}")
+        self._panel(str(error))
+        await victim.exit()
+
+    async def _survey(self, gateways: list[Gateway]) -> None:
+        self._begin(
+            "Real work",
+            "Parse every module of the standard library (without its tests), on all gateways.",
+            survey.survey_module,
+            survey.survey,
+        )
+        paths = survey.library_modules()
+        begun = perf_counter()
+        found = await survey.survey(gateways, paths)
+        together = perf_counter() - begun
+        findings = survey.Findings.of(found)
+        expect(len(found) == len(paths) > 0, f"{len(found)} of {len(paths)} modules were done")
+        expect(findings.modules > len(paths) / 2, f"they can't be parsed: {findings.problems}")
+        for table in findings.tables(self._plain):
+            self._console.print(table)
+        every = max(1, round(together * len(gateways) / PATIENCE))
+        begun = perf_counter()
+        again = await survey.survey(gateways[:1], paths[::every])
+        alone = (perf_counter() - begun) * len(paths) / len(again)
+        expect(all(found[path] == again[path] for path in again), "one process found other things")
+        how = f" (by one in {every} modules)" if every > 1 else ""
+        self._result(f"{len(gateways)} gateways: {together:.2f} s")
+        self._result(f"one process:  {alone:.2f} s{how}: {alone / together:.1f} times as long")
+
+    # -- showing ---------------------------------------------------------------------------------
+
+    def _begin(self, title: str, text: str, *functions: Callable[..., Any]) -> None:
+        self._step += 1
+        self._console.print()
+        if self._plain:
+            self._say(f"{self._step}. {title}")
+            self._say("-" * len(f"{self._step}. {title}"))
+        else:
+            self._console.print(Rule(f"{self._step}. {title}", align="left"))
+        self._console.print(Text(text))
+        self._console.print()
+        self._code(functions)
+
+    def _code(self, functions: Sequence[Callable[..., Any]]) -> None:
+        code = "\n\n".join(source_of(function) for function in functions)
+        if self._plain:
+            self._say("".join(f"    {line}".rstrip() + "\n" for line in code.split("\n")))
+        else:
+            self._console.print(Syntax(code, "python", background_color="default"))
+            self._console.print()
+
+    def _result(self, text: str) -> None:
+        self._console.print(Text(f"=> {text}", style="bold green"))
+
+    def _panel(self, text: str) -> None:
+        if self._plain:
+            self._say("".join(f"   {line}\n" for line in text.split("\n")).rstrip("\n"))
+        else:
+            self._console.print(Panel(Text(text, style="red"), expand=False))
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def expect(condition: bool, otherwise: str) -> None:
+    """Check what a step showed.
+
+    :raises PycomnetError: it is not so.
+    """
+    if not condition:
+        raise PycomnetError(f"the tour went wrong: {otherwise}")
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """A function's source, without what only a type checker reads."""
+    source = inspect.getsource(function).rstrip("\n")
+    return re.sub(r"  # type: ignore\[.*?\]", "", source)
+
+
+class _Out:
+    """Standard output as rich writes to it: never blocking, and without its own broken pipes."""
+
+    encoding = "utf-8"
+
+    def __init__(self, program: Program) -> None:
+        self._stream = program.stdout
+
+    def write(self, text: str) -> int:
+        self._stream.put(encode(text))
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()

@@ -1,0 +1,126 @@
+"""``pycomnet map``: the lines of standard input, spread over gateways."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pycomnet.cli.options import gateway_options
+
+if TYPE_CHECKING:
+    from pycomnet.cli.program import Program
+    from pycomnet.gateways.spec import Spec
+
+EPILOG = """\b
+Examples:
+  ls -d /usr/lib/* | pycomnet map --on 4xpopen os.path:getsize
+  pycomnet map --on 2xpopen --on popen//python=pypy3 work.py:simulate < cases.txt
+  pycomnet map --on 4xpopen --jobs 20 --json crawl:fetch < urls.jsonl > pages.jsonl
+
+\b
+The function is called with one line, a str without its end, and str() of what it returns is
+printed; with --json both are JSON. Results come in the order of the lines. MODULE is imported there
+(the working directory is on the path); FILE.py is read here and sent.
+
+\b
+What the function prints goes to standard error. A line whose function raises is reported there,
+with its number, and has no result. When a gateway dies, its unfinished lines are given to others,
+so that a function may be called again with a line; a line that three gateways died of is given up.
+
+\b
+Exit status:
+  0          each line has its result
+  1          a line has none, or no gateway is left or could be started
+  2          a mistake on the command line, or the function can't be imported
+  128+N      a signal ended this command (Ctrl-C: 130); 141: nobody reads what it prints
+"""
+
+
+def read_target(text: str) -> dict[str, Any]:
+    """What the far side's :func:`~pycomnet.cli.items.find` is to find.
+
+    :param text: ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``.
+    :raises click.ClickException: it is neither, or there is no such file.
+    """
+    module, _, function = text.rpartition(":")
+    if not module or not function:
+        raise click.UsageError(f"expected MODULE:FUNCTION or FILE.py:FUNCTION, not {text!r}")
+    if not module.endswith(".py") and os.sep not in module:
+        return {"where": text, "source": None, "filename": ""}
+    path = Path(module)
+    try:
+        source = path.read_bytes()
+    except OSError as problem:
+        raise click.UsageError(f"can't read {module!r}: {problem.strerror}") from None
+    return {
+        "where": f"{path.stem}:{function}",
+        "source": source,
+        "filename": os.path.abspath(module),
+    }
+
+
+@click.command("map", epilog=EPILOG, short_help="Spread the lines of standard input over gateways.")
+@gateway_options
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Lines that are worked on at the same time on each gateway, in threads.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Lines and results are JSON.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first line that has no result.")
+@click.option("--traceback", is_flag=True, help="Show the traceback of a line that fails.")
+@click.option(
+    "--replace",
+    metavar="N",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="How often each gateway is replaced when it is lost.",
+)
+@click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Show a progress bar. [default: if standard error is a terminal, and output is not]",
+)
+@click.argument("target", metavar="MODULE:FUNCTION")
+def map_command(
+    specs: list[Spec],
+    jobs: int,
+    as_json: bool,
+    fail_fast: bool,
+    traceback: bool,
+    replace: int,
+    progress: bool | None,
+    target: str,
+) -> None:
+    """Call a function with each line of standard input, on all gateways at the same time."""
+    from pycomnet.cli.lines import shown_by
+    from pycomnet.cli.program import run_command
+
+    found = {**read_target(target), "as_json": as_json}
+
+    async def main(program: Program) -> int:
+        from pycomnet.cli.mapping import Mapping
+        from pycomnet.cli.streams import InputLines
+
+        lines = shown_by(program, to_stderr=True)
+        mapping = Mapping(program, InputLines(0, program.reactor), fail_fast, traceback)
+        if progress or (progress is None and wants_progress(program)):
+            from pycomnet.cli.progress import shown_progress
+
+            with shown_progress(program, mapping.ledger, mapping.source):
+                return await mapping.run(specs, found, jobs, replace, lines)
+        return await mapping.run(specs, found, jobs, replace, lines)
+
+    run_command(main)
+
+
+def wants_progress(program: Program) -> bool:
+    """Whether a bar is of use: on a terminal that shows nothing else."""
+    return program.stderr.isatty() and not program.stdout.isatty()

@@ -1,0 +1,123 @@
+"""One run of ``pycomnet map``: from the lines that are read to the results that are printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.cli.ledger import Failed, Item, Ledger
+from pycomnet.cli.lines import GatewayLines
+from pycomnet.cli.options import start_gateways
+from pycomnet.cli.program import END_TIMEOUT, Program, encode
+from pycomnet.cli.spread import CannotBegin, NoGatewayLeft, Spread, all_of
+from pycomnet.cli.streams import InputLines
+from pycomnet.gateways.group import Group
+from pycomnet.gateways.spec import Spec
+
+#: Characters of results that are written at a time.
+PRINTED = 1 << 16
+
+
+class Mapping:
+    """One run: from the lines that are read to the results that are printed.
+
+    :param source: the lines.
+    :param fail_fast: stop at the first line without a result.
+    :param traceback: show the traceback of a line that fails.
+    """
+
+    def __init__(
+        self, program: Program, source: InputLines, fail_fast: bool, traceback: bool
+    ) -> None:
+        self.source = source
+        self.ledger = Ledger()
+        self._program = program
+        self._fail_fast = fail_fast
+        self._traceback = traceback
+        self._status = 0
+
+    async def run(
+        self,
+        specs: list[Spec],
+        target: dict[str, Any],
+        jobs: int,
+        replacements: int,
+        lines: GatewayLines,
+    ) -> int:
+        """Do it.
+
+        :returns: the exit status, as the help tells it. Cancelling it ends the gateways.
+        """
+        program, ledger = self._program, self.ledger
+        group = Group(program.reactor, output=lines)
+        try:
+            gateways = await start_gateways(group, specs)
+            spread = Spread(
+                group,
+                ledger,
+                target,
+                jobs,
+                replacements,
+                program.say,
+                program.reactor,
+                self._failed,
+            )
+            await all_of([self._read(spread), self._print(spread), spread.work(gateways)])
+        except CannotBegin as problem:
+            program.say(f"can't begin with {target['where']}:\n{problem}")
+            return 2
+        except NoGatewayLeft as problem:
+            program.say(f"{problem}: stopped at line {ledger.done + 1}")
+            return 1
+        finally:
+            await group.close(END_TIMEOUT)
+            lines.flush()
+        return self._status
+
+    def _failed(self, item: Item) -> None:
+        if self._fail_fast:
+            self.ledger.stop_after(item)
+
+    async def _read(self, spread: Spread) -> None:
+        ledger = self.ledger
+        while not ledger.ended:
+            if ledger.full:
+                await spread.changed.wait()
+                continue
+            lines = await self.source.next_lines()
+            if ledger.ended:
+                return
+            if lines:
+                ledger.add([line.decode("utf-8", "surrogateescape") for line in lines])
+            else:
+                ledger.end()
+            spread.changed.ring()
+
+    async def _print(self, spread: Spread) -> None:
+        ledger = self.ledger
+        while not ledger.finished:
+            before = ledger.done
+            texts: list[str] = []
+            size = 0
+            for item, result in ledger.results():
+                if isinstance(result, str):
+                    texts.append(result)
+                    size += len(result)
+                    if size > PRINTED:
+                        break
+                else:
+                    self._report(item, result)
+            if ledger.done == before:
+                await spread.changed.wait()
+                continue
+            waited = self._program.stdout.put(encode("".join(f"{text}\n" for text in texts)))
+            if waited is not None:
+                await waited
+            spread.changed.ring()
+        self.source.stop()
+
+    def _report(self, item: Item, failed: Failed) -> None:
+        self._status = 1
+        what = f"{failed.type}: {failed.message}" if failed.type else failed.message
+        if self._traceback and failed.traceback:
+            what = failed.traceback.rstrip("\n")
+        self._program.say(f"line {item.number}: {what}")

@@ -1,0 +1,73 @@
+"""The progress bar of ``pycomnet map``, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from twisted.internet.task import LoopingCall
+
+from pycomnet.cli.ledger import Ledger
+from pycomnet.cli.program import Program
+from pycomnet.cli.streams import InputLines
+
+#: Seconds between two looks.
+INTERVAL = 0.1
+
+
+def expected_lines(ledger: Ledger, source: InputLines) -> float | None:
+    """How many lines there will have been, by the size of those that were read."""
+    if ledger.ended:
+        return ledger.lines
+    if not source.size or not source.taken:
+        return None
+    return max(ledger.lines, round(ledger.lines * source.size / source.taken))
+
+
+@contextmanager
+def shown_progress(program: Program, ledger: Ledger, source: InputLines) -> Iterator[Progress]:
+    """Show a bar while the body runs; what the program shows meanwhile is put above it."""
+    progress = Progress(
+        TextColumn("lines"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = progress.add_task("lines", total=None)
+
+    def update() -> None:
+        progress.update(task, completed=ledger.done, total=expected_lines(ledger, source))
+        progress.refresh()
+
+    def show_above(text: str) -> None:
+        progress.console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True)
+
+    loop = LoopingCall(update)
+    loop.clock = program.reactor
+    progress.start()
+    program.above = show_above
+    try:
+        loop.start(INTERVAL)
+        yield progress
+    finally:
+        loop.stop()
+        program.above = None
+        update()
+        progress.stop()

@@ -1,0 +1,90 @@
+"""The steps of ``pycomnet demo``: each is short enough to be shown, and what is shown is what runs.
+
+A function whose first parameter is ``channel`` runs at the far side: its source is sent there.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.channel import Channel
+from pycomnet.errors import GatewayDied, RemoteError
+from pycomnet.gateways.gateway import Gateway
+from pycomnet.gateways.group import Group
+from pycomnet.gateways.output import Output
+
+
+async def start(group: Group, number: int) -> list[Gateway]:
+    return await defer.gatherResults([group.makegateway("popen") for _ in range(number)])
+
+
+def echo(channel: Any) -> None:
+    for value in channel:
+        channel.send(value)
+
+
+async def round_trips(channel: Channel, values: list[Any]) -> list[float]:
+    seconds = []
+    for value in values:
+        begun = perf_counter()
+        channel.send(value)
+        assert await channel.receive() == value
+        seconds.append(perf_counter() - begun)
+    return seconds
+
+
+def produce(channel: Any, blocks: int, size: int) -> None:
+    for number in range(blocks):
+        channel.send((number, bytes(size)))
+
+
+async def consume(channel: Channel) -> int:
+    total = 0
+    async for _number, block in channel:
+        total += len(block)
+    return total
+
+
+def talk(channel: Any) -> None:
+    import sys
+
+    print("hello from", sys.implementation.name, sys.version.split()[0])
+    print("and this is an error message", file=sys.stderr)
+
+
+async def listen(gateway: Gateway) -> list[Output]:
+    events: list[Output] = []
+    gateway.setoutput(events.append)
+    await gateway.remote_exec(talk).waitclose()
+    return events
+
+
+def average(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+async def fail(gateway: Gateway) -> RemoteError:
+    assert await gateway.call(average, [1, 2, 6]) == 3
+    try:
+        await gateway.call(average, [])
+    except RemoteError as error:
+        return error
+    raise AssertionError("the error got lost")
+
+
+def die(channel: Any) -> None:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def lose(gateway: Gateway) -> GatewayDied:
+    try:
+        await gateway.remote_exec(die).receive()
+    except GatewayDied as error:
+        return error
+    raise AssertionError("it should be dead")

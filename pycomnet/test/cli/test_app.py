@@ -1,0 +1,149 @@
+"""The command line itself: help, mistakes, and what is imported when."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from click.testing import CliRunner
+from twisted.trial.unittest import SynchronousTestCase
+
+import pycomnet
+from pycomnet.cli.app import COMMANDS, root
+from pycomnet.cli.map import read_target
+from pycomnet.cli.options import expand, read_specs
+from pycomnet.cli.run import read_script
+from pycomnet.errors import SpecError
+
+IMPORTED = """
+import json, sys
+import {module}
+print(json.dumps([name for name in ("twisted.internet.reactor", "rich", "click", "twisted")
+                  if name in sys.modules]))
+"""
+
+
+def imported_by(module: str) -> list[str]:
+    """Which of the heavy modules come with one."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED.format(module=module)],
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    names: list[str] = json.loads(done.stdout)
+    return names
+
+
+class Imports(SynchronousTestCase):
+    """A command line that is fast to start."""
+
+    def test_package(self) -> None:
+        """What the console script imports is next to nothing."""
+        self.assertEqual(imported_by("pycomnet.cli"), [])
+
+    def test_commands(self) -> None:
+        """What defines the commands needs neither a reactor nor Twisted."""
+        modules = ", ".join(where.partition(":")[0] for where, _ in COMMANDS.values())
+        self.assertEqual(imported_by(f"pycomnet.cli.app, {modules}"), ["click"])
+
+    def test_all(self) -> None:
+        """No module of the command line loads a reactor."""
+        modules = "pycomnet.cli.mapping, pycomnet.cli.guide, pycomnet.cli.progress"
+        self.assertNotIn("twisted.internet.reactor", imported_by(modules))
+
+
+class Help(SynchronousTestCase):
+    """What it says of itself."""
+
+    def invoke(self, *args: str) -> tuple[int, str]:
+        """The exit status and what is printed."""
+        result = CliRunner().invoke(root, args)
+        return result.exit_code, result.output
+
+    def test_version(self) -> None:
+        """The version, and the Python it runs with."""
+        status, output = self.invoke("--version")
+        self.assertEqual(status, 0)
+        self.assertIn(f"pycomnet {pycomnet.__version__} ", output)
+
+    def test_help(self) -> None:
+        """Each command is listed, and its own help has examples that begin with its name."""
+        status, output = self.invoke("--help")
+        self.assertEqual(status, 0)
+        for name in COMMANDS:
+            self.assertIn(f"\n  {name} ", output)
+            status, text = self.invoke(name, "-h")
+            self.assertEqual(status, 0)
+            if name != "demo":
+                self.assertIn(f"  pycomnet {name} --on", text)
+                self.assertIn("Exit status:", text)
+
+    def test_mistakes(self) -> None:
+        """Status 2, and what to do instead."""
+        for args, hint in (
+            (["rum"], "No such command 'rum'"),
+            (["run"], "what to run?"),
+            (["run", "/no/such/file.py"], "can't read '/no/such/file.py': No such file"),
+            (["run", "."], "it is a directory; try -m"),
+            (["run", "-c", "1", "-m", "x"], "one of them"),
+            (["run", "--on", "popem", "x"], "did you mean 'popen'?"),
+            (["run", "--on", "0xpopen", "x"], "not 0"),
+            (["run", "--env", "X", "x"], "expected NAME=VALUE"),
+            (["map", "len"], "expected MODULE:FUNCTION"),
+            (["map", "/no/such/file.py:f"], "can't read '/no/such/file.py': No such file"),
+            (["map", "--jobs", "0", "a:b"], "--jobs"),
+        ):
+            status, output = self.invoke(*args)
+            self.assertEqual((status, hint in output), (2, True), (args, output))
+
+
+class Specs(SynchronousTestCase):
+    """``--on`` and the options that go with it."""
+
+    def test_default(self) -> None:
+        """Without ``--on`` it is one popen gateway."""
+        self.assertEqual([str(spec) for spec in read_specs([])], ["popen"])
+
+    def test_several_of_a_kind(self) -> None:
+        """``NxSPEC``, with numbered ids."""
+        self.assertEqual([str(s) for s in expand("3xpopen//nice=1")], ["popen//nice=1"] * 3)
+        self.assertEqual([s.id for s in expand("2xpopen//id=w")], ["w0", "w1"])
+
+    def test_options_fill_in(self) -> None:
+        """What a spec says itself comes first; variables are merged."""
+        own, other = read_specs(
+            ["popen//python=py//env:A=1", "popen"],
+            python="other",
+            chdir="/tmp",
+            env=[("A", "2"), ("B", "3")],
+        )
+        self.assertEqual((own.python, own.chdir, own.env), ("py", "/tmp", {"A": "1", "B": "3"}))
+        self.assertEqual((other.python, other.env), ("other", {"A": "2", "B": "3"}))
+
+    def test_ids_twice(self) -> None:
+        """Found before anything is started."""
+        with self.assertRaisesRegex(SpecError, "id 'w0'"):
+            read_specs(["2xpopen//id=w", "popen//id=w0"])
+
+
+class Arguments(SynchronousTestCase):
+    """What is to be run."""
+
+    def test_script(self) -> None:
+        """As the interpreter would: the arguments, and where modules are looked for."""
+        self.assertEqual(read_script(("-x", "y"), code="pass").argv, ["-c", "-x", "y"])
+        self.assertEqual(read_script(("y",), module="timeit").argv, ["timeit", "y"])
+        script = read_script((__file__, "a", "--b"))
+        self.assertEqual(script.argv, [__file__, "a", "--b"])
+        self.assertTrue(__file__.startswith(script.directory))
+
+    def test_target(self) -> None:
+        """A module by its name, a file by its suffix or a slash."""
+        self.assertEqual(read_target("os.path:basename")["where"], "os.path:basename")
+        self.assertIsNone(read_target("os.path:basename")["source"])
+        found = read_target(f"{__file__}:Arguments.test_target")
+        self.assertEqual(found["where"], "test_app:Arguments.test_target")
+        with open(__file__, "rb") as file:
+            self.assertEqual(found["source"], file.read())

@@ -1,0 +1,119 @@
+"""``demo``: the steps, on a part of the library, and what it does when one goes wrong."""
+
+from __future__ import annotations
+
+from pycomnet.cli import guide, survey, tour
+from pycomnet.cli.guide import Guide
+from pycomnet.cli.program import Program
+from pycomnet.errors import RemoteError
+from pycomnet.test.cli.case import CommandCase
+
+
+class Tour(CommandCase):
+    """The tour as a whole."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        paths = survey.library_modules()
+        self.assertGreater(len(paths), 100)
+        self.paths = [path for path in paths if "/json/" in path]
+        self.patch(survey, "library_modules", lambda: self.paths)
+
+    async def tour(self) -> int:
+        """Its exit status."""
+
+        async def main(program: Program) -> int:
+            return await Guide(program, 2).run()
+
+        return await self.status_of(main)
+
+    async def test_all_steps(self) -> None:
+        """Each is shown with its code and what came of it; it is plain ASCII in a file."""
+        self.assertEqual((await self.tour(), self.stderr), (0, ""))
+        text = self.stdout
+        self.assertTrue(text.isascii() and "\x1b" not in text)
+        for number in range(1, 8):
+            self.assertIn(f"\n{number}. ", text)
+        for shown in (
+            "=> 2 started in ",
+            "    def echo(channel: Any) -> None:\n        for value in channel:",
+            "=> a round trip takes ",
+            " MB a second\n",
+            "=> Output(gateway='gw0', stream=2, text='and this is an error message\\n')",
+            "       return sum(numbers) / len(numbers)\n",
+            "   ZeroDivisionError: division by zero\n",
+            "   gateway victim: its process is gone: it was killed by SIGKILL",
+            "| modules   |",
+            "=> 2 gateways: ",
+            "=> one process: ",
+        ):
+            self.assertIn(shown, text)
+
+    async def test_goes_wrong(self) -> None:
+        """A step that shows something else than it should ends the tour with status 1."""
+
+        async def fail(gateway: object) -> RemoteError:
+            return RemoteError("TypeError", "another one")
+
+        self.patch(tour, "fail", fail)
+        self.assertEqual(await self.tour(), 1)
+        self.assertEqual(self.stderr, "pycomnet: the tour went wrong: the error was TypeError\n")
+        self.assertNotIn("Real work", self.stdout)
+
+    async def test_gateway_is_lost(self) -> None:
+        """So does a gateway that dies under the work."""
+
+        def survey_module(path: str) -> None:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        self.patch(survey, "survey_module", survey_module)
+        self.assertEqual(await self.tour(), 1)
+        self.assertIn("its process is gone: it was killed by SIGKILL", self.stderr)
+
+    async def test_slow_machine(self) -> None:
+        """Where one process would take too long, it gets a part, and that is said."""
+        self.patch(guide, "PATIENCE", 1e-6)
+        self.assertEqual(await self.tour(), 0, self.stderr)
+        self.assertRegex(self.stdout, r"=> one process:  .* s \(by one in \d+ modules\): ")
+
+
+class Survey(CommandCase):
+    """What is found in a module."""
+
+    def test_module(self) -> None:
+        """Lines, functions with those within others, classes, imports that are not relative."""
+        path = self.file(
+            "m.py",
+            "import os, sys\nfrom json import loads\nfrom . import x\nfrom .y import z\n"
+            "class A:\n    def f(self):\n        def g():\n            pass\n        return g\n"
+            "async def h(): pass\n",
+        )
+        self.assertEqual(
+            survey.survey_module(path),
+            {
+                "lines": 10,
+                "functions": 3,
+                "classes": 1,
+                "longest": [(1, "h"), (2, "g"), (4, "f")],
+                "imports": {"os", "sys", "json"},
+            },
+        )
+
+    def test_not_python(self) -> None:
+        """A file that can't be parsed is counted as that."""
+        good, bad = self.file("good.py", "import os\n"), self.file("bad.py", "print 1\n")
+        found = {path: survey.survey_module(path) for path in (good, bad)}
+        self.patch(survey, "module_name", str)
+        findings = survey.Findings.of(found)
+        self.assertEqual((findings.modules, findings.lines), (1, 1))
+        self.assertEqual(findings.imported, [("os", 1)])
+        self.assertTrue(findings.problems[bad].startswith("SyntaxError: "))
+
+    def test_module_names(self) -> None:
+        """As they are imported."""
+        names = {survey.module_name(path) for path in survey.library_modules()}
+        self.assertTrue({"json", "json.decoder", "ast", "os"} <= names)
+        self.assertFalse({name for name in names if name.startswith(("test.", "site-packages"))})

@@ -1,0 +1,99 @@
+"""What far code prints, as lines under its gateway's id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.cli.lines import GatewayFiles, GatewayLines
+from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
+
+
+class Lines(SynchronousTestCase):
+    """Pieces in, lines out."""
+
+    def setUp(self) -> None:
+        self.out: list[str] = []
+        self.err: list[str] = []
+
+    def lines(self, **options: Any) -> GatewayLines:
+        """Lines that go to the two lists."""
+
+        def write(to: list[str]) -> Any:
+            return lambda text: to.append(text)
+
+        return GatewayLines(write(self.out), write(self.err), **options)
+
+    def test_cut_anywhere(self) -> None:
+        """Lines of two gateways and two streams do not mix."""
+        lines = self.lines()
+        for gateway, stream, text in (
+            ("a", STDOUT, "one"),
+            ("b", STDOUT, "two\nthr"),
+            ("a", STDERR, "oops\n"),
+            ("a", STDOUT, " and a half\n\n"),
+            ("b", STDOUT, "ee"),
+        ):
+            lines(Output(gateway, stream, text))
+        self.assertEqual("".join(self.out), "[b] two\n[a] one and a half\n[a] \n")
+        self.assertEqual("".join(self.err), "[a] oops\n")
+        lines.flush()
+        lines.flush()
+        self.assertEqual(self.out[-1], "[b] three\n")
+
+    def test_line_without_end(self) -> None:
+        """It is shown when it gets too long to be kept."""
+        lines = self.lines()
+        lines(Output("a", STDOUT, "x" * MAX_LINE))
+        self.assertEqual(self.out, [])
+        lines(Output("a", STDOUT, "y"))
+        self.assertEqual(self.out, ["[a] " + "x" * MAX_LINE + "y\n"])
+
+    def test_no_prefix(self) -> None:
+        """Several gateways' lines stay whole; one's output is as it is."""
+        lines = self.lines(prefix=False)
+        lines(Output("a", STDOUT, "one\ntw"))
+        self.assertEqual(self.out, ["one\n"])
+        lines = self.lines(prefix=False, alone=True)
+        lines(Output("a", STDOUT, "half"))
+        lines.flush()
+        self.assertEqual(self.out[1:], ["half"])
+
+    def test_colours(self) -> None:
+        """On a terminal each gateway has its own."""
+        lines = self.lines(colours=lambda stream: stream == STDOUT)
+        for gateway in ("a", "b", "a"):
+            lines(Output(gateway, STDOUT, "x\n"))
+        lines(Output("a", STDERR, "x\n"))
+        a, b, again = self.out
+        self.assertEqual(a, again)
+        self.assertEqual(a, "\x1b[36m[a]\x1b[0m x\n")
+        self.assertNotEqual(a.replace("a", "b"), b)
+        self.assertEqual(self.err, ["[a] x\n"])
+
+    def test_waits(self) -> None:
+        """It hands on what there is to wait for, and knows whether there is."""
+        written: defer.Deferred[None] = defer.Deferred()
+        lines = GatewayLines(lambda text: written, lambda text: None)
+        self.assertIs(lines(Output("a", STDOUT, "x\n")), written)
+        self.assertFalse(lines.idle)
+        written.callback(None)
+        self.assertTrue(lines.idle)
+
+
+class Files(SynchronousTestCase):
+    """``--output-dir``."""
+
+    def test_one_per_gateway_and_stream(self) -> None:
+        """Each has what was printed, byte for byte; those of silent ones are there, too."""
+        directory = Path(self.mktemp()) / "new"
+        files = GatewayFiles(str(directory))
+        files.open("a")
+        files.open("b")
+        files(Output("a", STDOUT, "no end"))
+        files(Output("a", STDERR, "err\n"))
+        found = {path.name: path.read_text() for path in directory.iterdir()}
+        self.assertEqual(found, {"a.out": "no end", "a.err": "err\n", "b.out": "", "b.err": ""})

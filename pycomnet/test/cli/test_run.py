@@ -1,0 +1,216 @@
+"""``run``: scripts on real gateways, as the interpreter itself would run them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Any
+
+from twisted.internet import defer
+from twisted.trial.unittest import SkipTest
+
+from pycomnet.cli.lines import GatewayFiles, shown_by
+from pycomnet.cli.program import Program
+from pycomnet.cli.run import read_script, run_script
+from pycomnet.test.cli.case import CommandCase
+
+
+class RunCase(CommandCase):
+    """A test of scripts."""
+
+    async def run_it(
+        self,
+        *args: str,
+        on: tuple[str, ...] = ("popen",),
+        prefix: bool = True,
+        timeout: float | None = None,
+        files: GatewayFiles | None = None,
+        **options: Any,
+    ) -> int:
+        """Run a script; its exit status."""
+        specs = self.specs(*on)
+
+        async def main(program: Program) -> int:
+            lines = shown_by(program, prefix, alone=len(specs) == 1)
+            return await run_script(
+                program, specs, read_script(args, **options), lines, files, timeout
+            )
+
+        return await self.status_of(main)
+
+
+class Environment(RunCase):
+    """What a script finds when it runs."""
+
+    async def test_as_main(self) -> None:
+        """It is ``__main__``, with its arguments, its file, and its directory on the path."""
+        self.file("sibling.py", "name = 'sibling'")
+        script = self.file(
+            "script.py",
+            "import sys, sibling\n"
+            "print(__name__, sys.argv[1:], __file__ == sys.argv[0], sibling.name)\n"
+            "print(sys.modules['__main__'].__dict__ is globals())\n",
+        )
+        self.assertEqual(await self.run_it(script, "-x", "a b"), 0)
+        self.assertEqual(
+            self.stdout, "[gw0] __main__ ['-x', 'a b'] True sibling\n[gw0] True\n", self.stderr
+        )
+
+    async def test_code_and_module(self) -> None:
+        """``-c`` and ``-m`` have their arguments, too."""
+        status = await self.run_it("a", code="import sys; print(sys.argv, __name__)")
+        self.assertEqual((status, self.stdout), (0, "[gw0] ['-c', 'a'] __main__\n"))
+        path = self.file("amodule.py", "import sys; print(__name__, sys.argv[1:])")
+        on = (f"popen//chdir={os.path.dirname(path)}",)
+        self.assertEqual(await self.run_it("b", module="amodule", on=on), 0)
+        self.assertTrue(self.stdout.endswith("[gw0] __main__ ['b']\n"), self.stderr)
+
+    async def test_every_gateway(self) -> None:
+        """It runs on all, under the ids that they have."""
+        on = ("popen//id=a//env:X=1", "popen//id=b//env:X=2")
+        self.assertEqual(await self.run_it(code="import os; print(os.environ['X'])", on=on), 0)
+        self.assertEqual(sorted(self.stdout.splitlines()), ["[a] 1", "[b] 2"])
+
+    async def test_old_python(self) -> None:
+        """What is sent runs in PyPy as well."""
+        if not shutil.which("pypy3"):
+            raise SkipTest("there is no pypy3 here")
+        code = "import sys; print(sys.implementation.name); sys.exit(5)"
+        self.assertEqual(await self.run_it(code=code, on=("popen//python=pypy3",)), 5)
+        self.assertEqual(self.stdout, "[gw0] pypy\n")
+
+
+class Output(RunCase):
+    """What a script prints."""
+
+    async def test_streams(self) -> None:
+        """Its own output and that of its children, each on its stream."""
+        code = (
+            "import os, subprocess, sys\n"
+            "print('out'); print('err', file=sys.stderr)\n"
+            "subprocess.run(['sh', '-c', 'echo child; echo child-err >&2'])\n"
+            "if os.fork() == 0:\n"
+            "    print('forked'); print('forked-err', file=sys.stderr)\n"
+            "else:\n"
+            "    os.wait()\n"
+            "    print('last', end='')\n"
+        )
+        self.assertEqual(await self.run_it(code=code), 0, self.stderr)
+        out, err = self.stdout.splitlines(), self.stderr.splitlines()
+        self.assertEqual(sorted(out), ["[gw0] child", "[gw0] forked", "[gw0] last", "[gw0] out"])
+        self.assertEqual(sorted(err), ["[gw0] child-err", "[gw0] err", "[gw0] forked-err"])
+
+    async def test_all_of_it(self) -> None:
+        """Much output, and the last of it before a sudden end, is not lost."""
+        code = "import os\nfor i in range(20000): print(i)\nos._exit(3)"
+        self.assertEqual(await self.run_it(code=code, prefix=False), 3)
+        self.assertEqual(self.stdout, "".join(f"{i}\n" for i in range(20000)))
+
+    async def test_processes_that_are_left(self) -> None:
+        """A child that still has the output open does not keep the command from ending."""
+        code = "import subprocess; subprocess.Popen(['sleep', '1000']); print('done')"
+        self.assertEqual(await self.run_it(code=code), 0)
+        self.assertEqual(self.stdout, "[gw0] done\n")
+
+    async def test_files(self) -> None:
+        """``--output-dir``: nothing is shown."""
+        files = GatewayFiles(str(self.directory / "out"))
+        status = await self.run_it(code="print('x'); 1/0", on=("2xpopen//id=w",), files=files)
+        self.assertEqual((status, self.stdout, self.stderr), (1, "", ""))
+        for name in ("w0", "w1"):
+            self.assertEqual((self.directory / "out" / f"{name}.out").read_text(), "x\n")
+            self.assertIn("ZeroDivision", (self.directory / "out" / f"{name}.err").read_text())
+
+
+class Status(RunCase):
+    """The exit status."""
+
+    async def test_sys_exit(self) -> None:
+        """As ``sys.exit`` makes it of its argument."""
+        for argument, status in (("", 0), ("0", 0), ("3", 3), ("-1", 255), ("True", 1)):
+            code = f"import sys; sys.exit({argument})"
+            self.assertEqual((await self.run_it(code=code), self.stderr), (status, ""), argument)
+        self.assertEqual(await self.run_it(code="import sys; sys.exit('a message')"), 1)
+        self.assertEqual(self.stderr, "[gw0] a message\n")
+
+    async def test_exception(self) -> None:
+        """A traceback as the interpreter's: with source lines, from the script's own first one."""
+        script = self.file("script.py", "def f():\n    raise ValueError('bad')  # here\nf()\n")
+        self.assertEqual(await self.run_it(script), 1)
+        lines = [line.removeprefix("[gw0] ") for line in self.stderr.splitlines()]
+        lines = [line for line in lines if set(line.strip()) - set("~^")]
+        self.assertEqual(
+            lines,
+            [
+                "Traceback (most recent call last):",
+                f'  File "{script}", line 3, in <module>',
+                "    f()",
+                f'  File "{script}", line 2, in f',
+                "    raise ValueError('bad')  # here",
+                "ValueError: bad",
+            ],
+        )
+
+    async def test_syntax_error(self) -> None:
+        """Its line is shown, and nothing of what runs the script."""
+        self.assertEqual(await self.run_it(code="x = (\n"), 1)
+        self.assertIn('[gw0]   File "<string>", line 1\n[gw0]     x = (\n', self.stderr)
+        self.assertNotIn("pycomnet", self.stderr)
+
+    async def test_as_an_interpreter_ends(self) -> None:
+        """It waits for threads, and runs the exit functions."""
+        code = (
+            "import atexit, threading, time\n"
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "atexit.register(print, 'at exit')\n"
+            "go = threading.Event()\n"
+            "def late():\n"
+            "    go.wait(10); print('thread')\n"
+            "threading.Thread(target=late).start()\n"
+            "ThreadPoolExecutor(1).submit(print, 'pool').add_done_callback(lambda _: go.set())\n"
+            "raise SystemExit(4)\n"
+        )
+        self.assertEqual(await self.run_it(code=code, prefix=False), 4)
+        self.assertEqual(self.stdout, "pool\nthread\nat exit\n")
+
+    async def test_first_that_is_not_0(self) -> None:
+        """In the order of ``--on``, whichever ends first."""
+        on = tuple(f"popen//env:STATUS={status}" for status in (0, 7, 8))
+        code = "import os, sys; sys.exit(int(os.environ['STATUS']))"
+        self.assertEqual(await self.run_it(code=code, on=on), 7)
+
+    async def test_killed(self) -> None:
+        """128 and the signal's number, and a message that says so."""
+        code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        self.assertEqual(await self.run_it(code=code), 137)
+        self.assertIn("pycomnet: gateway gw0: its process is gone: it was killed", self.stderr)
+
+    async def test_not_started(self) -> None:
+        """Its process's own words, and status 1; nothing runs on the others."""
+        on = ("popen", f"popen//python={sys.executable} -c 'exit(\"no, thanks\")'")
+        self.assertEqual(await self.run_it(code="print('ran')", on=on), 1)
+        self.assertEqual(self.stdout, "")
+        self.assertIn("[gw1] no, thanks\n", self.stderr)
+        self.assertEqual(self.stderr.count("no, thanks\n"), 1)
+        self.assertIn("pycomnet: gateway gw1 (popen//python=", self.stderr)
+
+    async def test_timeout(self) -> None:
+        """124, also when the script swallows what should end it."""
+        code = (
+            "import time\n"
+            "print('begun', flush=True)\n"
+            "while True:\n"
+            "    try: time.sleep(1000)\n"
+            "    except KeyboardInterrupt: pass\n"
+        )
+        self.assertEqual(await self.run_it(code=code, timeout=0.5), 124)
+        self.assertIn("--timeout: not done in 0.5 seconds", self.stderr)
+
+    async def test_end(self) -> None:
+        """Ended from outside, the status is what was said, and the gateways are gone."""
+        running = defer.ensureDeferred(
+            self.run_it(code="import time; time.sleep(1000)", on=("2xpopen",))
+        )
+        self.program.end(130)
+        self.assertEqual(await running, 130)

@@ -1,0 +1,280 @@
+"""Back pressure in both directions, and many threads on one connection."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.test.gateways.case import GatewayCase
+from pycomnet.test.processes import resident
+
+PIECE = 65536
+#: Pieces that the window of a channel has room for.
+ROOM = 15
+#: Pieces that are sent where nobody receives: 40 MB.
+MANY = 640
+
+
+def send_pieces(channel, count, size):
+    import sys
+
+    sys.sent = 0
+    data = b"p" * size
+    for _ in range(count):
+        channel.send(data)
+        sys.sent += 1
+
+
+def sent():
+    import sys
+
+    return getattr(sys, "sent", 0)
+
+
+def memory():
+    import gc
+
+    gc.collect()
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("RssAnon"):
+                return int(line.split()[1]) * 1024
+
+
+class FlowControl(GatewayCase):
+    """A sender waits for its receiver, and nothing piles up in between."""
+
+    async def test_far_to_near(self) -> None:
+        """Far code waits in ``send`` while the near side receives nothing."""
+        gw = await self.gateway()
+        before = resident(os.getpid())
+        channel = gw.remote_exec(send_pieces, count=MANY, size=PIECE)
+        while await gw.call(sent) < ROOM:
+            pass
+        for _ in range(20):
+            self.assertEqual(await gw.call(sent), ROOM)
+        self.assertLess(resident(os.getpid()) - before, 8_000_000)
+        got = 0
+        async for piece in channel:
+            got += len(piece)
+        self.assertEqual(got, MANY * PIECE)
+
+    async def test_near_to_far(self) -> None:
+        """The near side's ``send`` waits while far code receives nothing."""
+        gw = await self.gateway()
+        before = await gw.call(memory)
+        channel = gw.remote_exec(
+            "channel.send(go.receive() and sum(map(len, channel)))", go=(go := gw.newchannel())
+        )
+        data = b"p" * PIECE
+        sends = [channel.send(data) for _ in range(MANY)]
+        for _ in range(20):
+            await gw.ping()
+            self.assertEqual(sum(send.called for send in sends), ROOM)
+        self.assertLess(await gw.call(memory) - before, 8_000_000)
+        await go.send(True)
+        await defer.gatherResults(sends)
+        channel.send_end()
+        self.assertEqual(await channel.receive(), MANY * PIECE)
+
+    async def test_full_channel_stalls_no_other(self) -> None:
+        """While one channel is full in both directions, others go on."""
+        gw = await self.gateway()
+        full = gw.remote_exec("for _ in range(100): channel.send(b'x' * 100000)")
+        sends = [full.send(b"y" * 100_000) for _ in range(100)]
+        channel = gw.remote_exec("for value in channel: channel.send(value)")
+        for n in range(50):
+            await channel.send(n)
+            self.assertEqual(await channel.receive(), n)
+        self.assertEqual(len([value async for value in full]), 100)
+        await defer.DeferredList(sends, consumeErrors=True)
+
+    async def test_slow_callback(self) -> None:
+        """A callback's Deferred holds up the sender of its channel, and of no other."""
+        gw = await self.gateway()
+        gate: defer.Deferred[None] = defer.Deferred()
+        ended: defer.Deferred[None] = defer.Deferred()
+        got: list[Any] = []
+
+        def callback(value: Any) -> Any:
+            if value is None:
+                ended.callback(None)
+                return None
+            got.append(len(value))
+            return gate if len(got) == 1 else None
+
+        gw.remote_exec(send_pieces, count=100, size=PIECE).setcallback(callback, endmarker=None)
+        # The one piece that the callback has is taken; the window is full behind it.
+        while await gw.call(sent) < ROOM:
+            pass
+        for _ in range(20):
+            self.assertLessEqual(await gw.call(sent), ROOM + 1)
+        self.assertEqual(got, [PIECE])
+        gate.callback(None)
+        await ended
+        self.assertEqual(got, [PIECE] * 100)
+
+    async def test_many_small(self) -> None:
+        """Small values that nobody receives are counted with what holding them costs."""
+        gw = await self.gateway()
+        before = resident(os.getpid())
+        channel = gw.remote_exec(send_pieces, count=200_000, size=1)
+        while (count := await gw.call(sent)) < 10_000:
+            pass
+        for _ in range(20):
+            count = await gw.call(sent)
+        self.assertLess(count, 20_000)
+        self.assertLess(resident(os.getpid()) - before, 8_000_000)
+        channel.close()
+
+    async def test_sender_released_by_close(self) -> None:
+        """Closing a full channel ends the far ``send`` that waits."""
+        gw = await self.gateway()
+        report = gw.newchannel()
+        source = """
+        try:
+            while True:
+                channel.send(b"x" * 100000)
+        except EOFError:
+            report.send("eof")
+        """
+        channel = gw.remote_exec(source, report=report)
+        await channel.receive()
+        channel.close()
+        self.assertEqual(await report.receive(), "eof")
+
+    async def test_send_cancelled(self) -> None:
+        """A send that waits can be taken back, and those around it arrive."""
+        gw = await self.gateway()
+        go = gw.newchannel()
+        channel = gw.remote_exec("go.receive(); channel.send([v[:1] for v in channel])", go=go)
+        fills = [channel.send(b"a" * 60_000) for _ in range(17)]
+        taken_back = channel.send(b"b" * 60_000)
+        last = channel.send(b"c" * 60_000)
+        self.assertFalse(taken_back.called)
+        taken_back.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        taken_back.cancel()
+        await go.send(1)
+        await defer.gatherResults([*fills, last])
+        channel.send_end()
+        self.assertEqual(await channel.receive(), [b"a"] * 17 + [b"c"])
+
+
+class Threads(GatewayCase):
+    """Many threads of the far side on one connection: each takes its turn at reading it."""
+
+    ROUNDS = 100
+
+    async def ping_pong(self, channels: list[Any]) -> None:
+        async def play(channel: Any, number: int) -> None:
+            for n in range(self.ROUNDS):
+                await channel.send((number, n))
+                self.assertEqual(await channel.receive(), (number, n))
+            channel.send_end()
+            await channel.waitclose()
+
+        plays = [
+            defer.Deferred.fromCoroutine(play(channel, number))
+            for number, channel in enumerate(channels)
+        ]
+        await defer.gatherResults(plays)
+
+    async def test_while_computing(self) -> None:
+        """Twenty threads play ping-pong while the main thread computes: nothing is lost."""
+        gw = await self.gateway()
+        source = """
+        stop = []
+        channel.setcallback(stop.append)
+        while not stop:
+            sum(range(100))
+        """
+        main = gw.remote_exec(source)
+        echo = "for value in channel: channel.send(value)"
+        await self.ping_pong([gw.remote_exec(echo) for _ in range(20)])
+        await main.send(1)
+        await main.waitclose()
+
+    async def test_while_receiving(self) -> None:
+        """The same, with the main thread among them."""
+        gw = await self.gateway()
+        echo = "for value in channel: channel.send(value)"
+        await self.ping_pong([gw.remote_exec(echo) for _ in range(21)])
+
+    async def test_with_timeouts(self) -> None:
+        """The same, with receives that time out all the time."""
+        gw = await self.gateway()
+        echo = """
+        while True:
+            try:
+                channel.send(channel.receive(0.001))
+            except channel.TimeoutError:
+                pass
+            except EOFError:
+                break
+        """
+        await self.ping_pong([gw.remote_exec(echo) for _ in range(10)])
+
+    async def test_with_callbacks(self) -> None:
+        """The same, with far callbacks."""
+        gw = await self.gateway()
+        echo = "channel.setcallback(channel.send); channel.waitclose()"
+        await self.ping_pong([gw.remote_exec(echo) for _ in range(20)])
+
+    async def test_one_channel_many_receivers(self) -> None:
+        """Far threads that receive from one channel get each value once."""
+        gw = await self.gateway()
+        source = """
+        import threading
+        got = []
+        def take():
+            for value in channel:
+                got.append(value)
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        channel.send(sorted(got))
+        """
+        channel = gw.remote_exec(source)
+        for n in range(2000):
+            channel.send(n)
+        channel.send_end()
+        self.assertEqual(await channel.receive(), list(range(2000)))
+
+    async def test_one_channel_many_senders(self) -> None:
+        """What far threads send on one channel arrives whole, and each thread's in order."""
+        gw = await self.gateway()
+        source = """
+        import threading
+        def give(number):
+            for n in range(200):
+                channel.send((number, n, b"x" * (n * 701 % 100000)))
+        threads = [threading.Thread(target=give, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        """
+        last = dict.fromkeys(range(8), -1)
+        async for number, n, blob in gw.remote_exec(source):
+            self.assertEqual((last[number] + 1, len(blob)), (n, n * 701 % 100_000))
+            last[number] = n
+        self.assertEqual(set(last.values()), {199})
+
+    async def test_own_threads_call_each_other(self) -> None:
+        """Far threads that wait for each other's channels through the near side."""
+        gw = await self.gateway()
+        source = """
+        for value in channel:
+            channel.send(value + 1)
+        """
+        channels = [gw.remote_exec(source) for _ in range(10)]
+        value = 0
+        for _ in range(30):
+            for channel in channels:
+                await channel.send(value)
+                value = await channel.receive()
+        self.assertEqual(value, 300)

@@ -1,0 +1,238 @@
+"""Popen gateways: the suite, and starting local processes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.test.gateways import suite
+from pycomnet.test.gateways.case import GatewayCase
+
+globals().update(suite.cases("Popen", "popen", __name__))
+
+
+class PopenCase(GatewayCase):
+    """What the cases below have in common."""
+
+    async def not_started(self, spec: str, **options: Any) -> pycomnet.GatewayNotStarted:
+        """The error that making a gateway fails with; the group is left as it was."""
+        making = self.group.makegateway(spec, **options)
+        error = await self.failure(making, pycomnet.GatewayNotStarted)
+        assert isinstance(error, pycomnet.GatewayNotStarted)
+        self.assertEqual(len(self.group), 0)
+        return error
+
+    def script(self, text: str) -> str:
+        """An executable shell script."""
+        path = Path(self.mktemp()).absolute()
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+        return str(path)
+
+
+class Options(PopenCase):
+    """What the keys of a spec do."""
+
+    async def test_chdir(self) -> None:
+        """``chdir`` is where the far side works, relative to the near side's directory."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        gw = await self.gateway(chdir=str(directory))
+        self.assertEqual(await gw.call("os:getcwd"), str(directory.resolve()))
+
+    async def test_chdir_missing(self) -> None:
+        """A directory that isn't there is named in the error."""
+        error = await self.not_started("popen", chdir="/no/such/directory")
+        self.assertIn("/no/such/directory", str(error))
+        self.assertEqual(error.exit_status, 2)
+
+    async def test_env(self) -> None:
+        """``env:NAME`` sets a variable beside those that the near side has."""
+        gw = await self.group.makegateway("popen//env:PYCOMNET_A=1", env={"PYCOMNET_B": "x//y= z"})
+        got = [await gw.call("os:getenv", name) for name in ("PYCOMNET_A", "PYCOMNET_B", "PATH")]
+        self.assertEqual(got, ["1", "x//y= z", os.environ["PATH"]])
+
+    async def test_nice(self) -> None:
+        """``nice`` is added to the near side's niceness."""
+        gw = await self.group.makegateway("popen//nice=3")
+        self.assertEqual(await gw.call("os:nice", 0), min(os.nice(0) + 3, 19))
+
+    async def test_python(self) -> None:
+        """``python`` is an interpreter with its arguments, as a shell would split them."""
+        gw = await self.gateway(python=f"'{sys.executable}' -X 'an option=with a space' -O")
+        source = "import sys; channel.send([sys._xoptions, __debug__])"
+        got = await gw.remote_exec(source).receive()
+        self.assertEqual(got, [{"an option": "with a space"}, False])
+
+    async def test_wrapped(self) -> None:
+        """A script that starts the interpreter and stays is ended with it."""
+        script = self.script(f'"{sys.executable}" "$@"; echo after >&2; exit 4')
+        gw = await self.gateway(python=script)
+        source = "import os; channel.send([os.getpid(), os.getppid()]); channel.receive()"
+        ids = await gw.remote_exec(source).receive()
+        process = gw._link.process
+        assert process is not None
+        await gw.exit()
+        await self.assert_gone(*ids, process.pid)
+
+    async def test_no_standard_error(self) -> None:
+        """Far code that closes the standard error, or whose disk is full, harms only itself."""
+        gw = await self.gateway()
+        source = """
+        import os, sys
+        os.close(2)
+        print("printed")
+        print("an error", file=sys.stderr)
+        channel.send(1)
+        with open("/dev/full", "w") as full:
+            full.write("x" * 10)
+        """
+        channel = gw.remote_exec(source)
+        self.assertEqual(await channel.receive(), 1)
+        error = await self.failure(channel.receive(), pycomnet.RemoteError)
+        self.assertIn("No space left", error.message)
+        self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+        self.assertEqual((self.printed(1), self.printed(2)), ("printed\n", "an error\n"))
+
+
+class NotStarted(PopenCase):
+    """What is no interpreter, or none that works, is told with what it said."""
+
+    async def test_missing(self) -> None:
+        """No such program."""
+        error = await self.not_started("popen//python=/no/such/python")
+        self.assertIn("/no/such/python", str(error))
+        self.assertIn("No such file", str(error))
+
+    async def test_not_executable(self) -> None:
+        """A file that may not be run."""
+        path = Path(self.mktemp()).absolute()
+        path.write_text("")
+        self.assertIn("Permission denied", str(await self.not_started(f"popen//python={path}")))
+
+    async def test_no_program(self) -> None:
+        """A file that the system can't run."""
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(b"\0\1\2")
+        path.chmod(0o755)
+        self.assertIn("Exec format", str(await self.not_started(f"popen//python={path}")))
+
+    async def test_cat(self) -> None:
+        """A program that refuses the arguments: its status and what it said."""
+        error = await self.not_started("popen//python=/bin/cat")
+        self.assertEqual(error.exit_status, 1)
+        self.assertIn("exited with status 1", str(error))
+        self.assertIn("invalid option", error.stderr)
+        self.assertIn("invalid option", str(error))
+
+    async def test_echo(self) -> None:
+        """A program that prints something else."""
+        error = await self.not_started("popen//python=/bin/echo")
+        self.assertIn("not a far side", str(error))
+
+    async def test_mirror(self) -> None:
+        """A program that sends back what it gets, the near side's hello too."""
+        error = await self.not_started("popen", python=self.script("exec cat"))
+        self.assertIn("not a far side", str(error))
+
+    async def test_yes(self) -> None:
+        """A program that prints without end."""
+        error = await self.not_started("popen", python=self.script("exec yes"))
+        self.assertIn("not a far side", str(error))
+
+    async def test_noise(self) -> None:
+        """A program that complains without end."""
+        error = await self.not_started("popen", python=self.script("exec yes bad >&2"), timeout=0.3)
+        self.assertIn("no hello in 0.3 seconds", str(error))
+        self.assertIn("bad\nbad\n", error.stderr)
+        self.assertLess(len(error.stderr), 1000)
+
+    async def test_garbage_before(self) -> None:
+        """An interpreter that prints a line before it starts, and says why."""
+        text = (
+            f'echo "Welcome to this host"; echo "a banner is set" >&2; exec {sys.executable} "$@"'
+        )
+        error = await self.not_started("popen", python=self.script(text))
+        self.assertIn("Welc", str(error))
+        self.assertIn("a banner is set", str(error))
+
+    async def test_binary_garbage(self) -> None:
+        """What looks like the longest of frames."""
+        text = r"printf '\377\377\377\377\000\000\000\000\000'; exec sleep 1000"
+        error = await self.not_started("popen", python=self.script(text))
+        self.assertIn("not a far side", str(error))
+
+    async def test_half_a_hello(self) -> None:
+        """The beginning of a hello, and then its end."""
+        text = r"printf '\000\000\000\100\000\000\000\000\000PYCOMNET'; exit 9"
+        error = await self.not_started("popen", python=self.script(text))
+        self.assertEqual(error.exit_status, 9)
+
+    async def test_hangs(self) -> None:
+        """A program that says nothing, and what it started, are ended after the timeout."""
+        pids = Path(self.mktemp()).absolute()
+        text = f"sleep 1000 & echo $$ $! >{pids}; wait"
+        error = await self.not_started("popen", python=self.script(text), timeout=0.3)
+        self.assertIn("no hello in 0.3 seconds", str(error))
+        await self.assert_gone(*map(int, pids.read_text().split()))
+
+    async def test_hangs_stubbornly(self) -> None:
+        """The same for one that can't be interrupted or terminated."""
+        pids = Path(self.mktemp()).absolute()
+        text = f"trap '' TERM INT HUP; echo $$ >{pids}; while :; do sleep 1; done"
+        self.patch(sys.modules["pycomnet.gateways.gateway"], "EXIT_TIMEOUT", 0.3)
+        error = await self.not_started("popen", python=self.script(text), timeout=0.3)
+        self.assertIn("no hello", str(error))
+        await self.assert_gone(int(pids.read_text()))
+
+    async def test_broken_python(self) -> None:
+        """An interpreter that can't import its own library says so."""
+        python = f"env PYTHONHOME=/nowhere {sys.executable}"
+        error = await self.not_started("popen", python=python)
+        self.assertEqual(error.exit_status, 1)
+        self.assertIn("encodings", str(error))
+
+    async def test_output_too(self) -> None:
+        """What it said on standard error is also shown as output."""
+        await self.not_started("popen//python=/bin/cat//id=cat")
+        self.assertIn("invalid option", self.printed(2))
+        self.assertEqual({output.gateway for output in self.outputs}, {"cat"})
+
+    async def test_cancelled(self) -> None:
+        """Cancelling ``makegateway`` ends a process that hangs."""
+        pids = Path(self.mktemp()).absolute()
+        fifo = str(pids) + ".fifo"
+        os.mkfifo(fifo)
+        making = self.group.makegateway("popen", python=self.script(f"echo $$ >{fifo}; sleep 1000"))
+        with open(fifo) as started:
+            pid = int(started.read())
+        making.cancel()
+        await self.failure(making, defer.CancelledError)
+        await self.assert_gone(pid)
+
+    async def test_no_descriptors(self) -> None:
+        """Running out of descriptors is an error of making a gateway, and of nothing else."""
+        gw = await self.gateway()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
+        try:
+            making = self.group.makegateway("popen")
+            error = await self.failure(making, pycomnet.GatewayNotStarted)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertIn("Too many open files", str(error))
+        self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), used)
+
+    async def test_misspelt(self) -> None:
+        """A misspelt key suggests the right one, and starts nothing."""
+        making = self.group.makegateway("popen//chdri=/tmp")
+        error = await self.failure(making, pycomnet.SpecError)
+        self.assertIn("did you mean 'chdir'", str(error))

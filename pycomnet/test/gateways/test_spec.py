@@ -1,0 +1,215 @@
+"""Gateway specs: read, shown, and refused with words that help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.errors import PycomnetError, SpecError
+from pycomnet.gateways.spec import Spec
+
+
+class Reading(SynchronousTestCase):
+    """What a text says."""
+
+    def test_defaults(self) -> None:
+        """A bare transport has its defaults."""
+        spec = Spec.parse("popen")
+        self.assertEqual(spec, Spec())
+        self.assertEqual(
+            (spec.transport, spec.python, spec.id, spec.chdir, spec.nice, spec.execmodel, spec.env),
+            ("popen", None, None, None, 0, "thread", {}),
+        )
+
+    def test_all(self) -> None:
+        """Each key is read, in any order; values may have an equals sign and blanks."""
+        text = (
+            "popen//env:A=1//python=pypy3 -X a=b//id=w//chdir=/tmp/x y//nice=5"
+            "//execmodel=main_thread_only//env:B=x=y//env:EMPTY="
+        )
+        self.assertEqual(
+            Spec.parse(text),
+            Spec(
+                python="pypy3 -X a=b",
+                id="w",
+                chdir="/tmp/x y",
+                nice=5,
+                execmodel="main_thread_only",
+                env={"A": "1", "B": "x=y", "EMPTY": ""},
+            ),
+        )
+
+    def test_negative(self) -> None:
+        """A niceness may be below zero."""
+        self.assertEqual(Spec.parse("popen//nice=-5").nice, -5)
+
+    def test_options(self) -> None:
+        """Options go before what the text says, and may hold what it can't; None says nothing."""
+        spec = Spec.parse(
+            "popen//id=a//python=b//env:A=1//env:B=2",
+            id="c",
+            python=None,
+            chdir=Path("/x//y"),
+            nice=3,
+            env={"B": "//", "C": "3"},
+            execmodel="main_thread_only",
+        )
+        self.assertEqual(
+            spec,
+            Spec(
+                id="c",
+                python="b",
+                chdir="/x/y",
+                nice=3,
+                execmodel="main_thread_only",
+                env={"A": "1", "B": "//", "C": "3"},
+            ),
+        )
+
+    def test_spec(self) -> None:
+        """A Spec is taken as it is, or changed as a text is; itself it stays."""
+        base = Spec(id="a", env={"A": "1"})
+        self.assertEqual(Spec.parse(base), base)
+        changed = Spec.parse(base, nice="7", env={"B": "2"})
+        self.assertEqual(changed, Spec(id="a", nice=7, env={"A": "1", "B": "2"}))
+        self.assertEqual(base.env, {"A": "1"})
+
+    def test_frozen(self) -> None:
+        """It can't be changed in place, and can be kept in sets."""
+        spec = Spec.parse("popen//env:A=1")
+        with self.assertRaises(AttributeError):
+            spec.nice = 5  # type: ignore[misc]
+        self.assertEqual(len({spec, Spec.parse("popen//env:A=1"), Spec()}), 2)
+
+
+class Showing(SynchronousTestCase):
+    """How a spec is shown."""
+
+    def test_str(self) -> None:
+        """As a text with what isn't a default, even if it looks like one."""
+        for text in ("popen", "popen//python=thread//id=x//nice=-3//execmodel=main_thread_only"):
+            self.assertEqual(str(Spec.parse(text)), text)
+            self.assertEqual(Spec.parse(str(Spec.parse(text))), Spec.parse(text))
+
+    def test_no_secrets(self) -> None:
+        """The values of environment variables are never shown: not in errors either."""
+        text = "popen//env:TOKEN=s3cret//env:URL=a=s3cret"
+        spec = Spec.parse(text)
+        self.assertEqual(str(spec), "popen//env:TOKEN=...//env:URL=...")
+        self.assertIn("TOKEN", repr(spec))
+        self.assertNotIn("s3cret", repr(spec))
+        for bad in (
+            lambda: Spec.parse(text + "//nice=x"),
+            lambda: Spec.parse(text + "//chdri=x"),
+            lambda: Spec.parse(text, nicce=3),
+            lambda: Spec.parse(spec, nice="x"),
+            lambda: Spec.parse("popen", env={"TOKEN": b"s3cret"}),
+            lambda: Spec.parse("poppen//env:TOKEN=s3cret"),
+        ):
+            error = self.assertRaises(SpecError, bad)
+            self.assertNotIn("s3cret", str(error))
+
+
+class Refusing(SynchronousTestCase):
+    """What is wrong with a spec, and what was meant."""
+
+    def refused(self, text: Any, **options: Any) -> str:
+        """The message of the error."""
+        error = self.assertRaises(SpecError, Spec.parse, text, **options)
+        self.assertIsInstance(error, PycomnetError)
+        self.assertIsInstance(error, ValueError)
+        return str(error)
+
+    def test_transport(self) -> None:
+        """A transport that there isn't: the nearest, and all there are."""
+        self.assertEqual(
+            self.refused("poppen//id=x"),
+            "spec 'poppen//id=x': no transport 'poppen' (did you mean 'popen'?); there is: popen",
+        )
+        self.assertEqual(
+            self.refused("xyz"), "spec 'xyz': no transport 'xyz'; there is: popen"
+        )
+        self.assertIn("no transport ''", self.refused(""))
+        self.assertIn("(did you mean 'popen'?)", self.refused("popen=python3"))
+
+    def test_keys(self) -> None:
+        """A misspelt key: each is suggested for its slips, and all are listed."""
+        for slip, meant in (
+            ("pyhton=3", "python"),
+            ("pythn=3", "python"),
+            ("ID=3", "id"),
+            ("chdri=3", "chdir"),
+            ("dir=3", "chdir"),
+            ("nicc=3", "nice"),
+            ("exec=3", "execmodel"),
+            ("exec_model=3", "execmodel"),
+            ("env=3", "env:NAME"),
+            ("envNAME=3", "env:NAME"),
+        ):
+            message = self.refused(f"popen//{slip}")
+            self.assertIn(f"(did you mean {meant!r}?)", message, slip)
+            self.assertIn("there are: python, id, chdir, nice, execmodel, env:NAME", message)
+        self.assertIn("no key 'xyz'; there are", self.refused("popen//xyz=3"))
+
+    def test_options(self) -> None:
+        """An option that there isn't is treated likewise."""
+        self.assertEqual(
+            self.refused("popen", niec=3),
+            "spec 'popen': no option 'niec' (did you mean 'nice'?)",
+        )
+        self.assertIn("(did you mean 'env'?)", self.refused("popen", envs={}))
+        self.assertIn("no option 'transport'", self.refused("popen", transport="ssh"))
+        self.assertIn("(did you mean 'nice'?)", self.refused(Spec(), niec=3))
+
+    def test_pairs(self) -> None:
+        """Each part is a key and a value."""
+        for part in ("nice", "nice=", "", "=5", "/tmp/x"):
+            message = self.refused(f"popen//{part}")
+            if part == "=5":
+                self.assertIn("no key ''", message)
+            else:
+                self.assertIn(f"expected key=value, not {part!r}", message)
+
+    def test_twice(self) -> None:
+        """No key, and no variable, is given twice."""
+        self.assertIn("nice twice", self.refused("popen//nice=1//nice=2"))
+        self.assertIn("env:A twice", self.refused("popen//env:A=1//env:A=2"))
+        self.assertIn("no key 'transport'", self.refused("popen//transport=ssh"))
+
+    def test_nice(self) -> None:
+        """The niceness is a whole number."""
+        for value in ("high", "1.5", "", [], 1.5, float("inf")):
+            message = self.refused("popen", nice=value)
+            self.assertEqual(message, f"spec 'popen': nice is a whole number, not {value!r}")
+        self.assertIn("not 'high'", self.refused("popen//nice=high"))
+        self.assertEqual(Spec.parse("popen", nice=2.0).nice, 2)
+
+    def test_execmodel(self) -> None:
+        """There are two execution models; the nearest is suggested."""
+        self.assertEqual(
+            self.refused("popen//execmodel=threads"),
+            "spec 'popen//execmodel=threads': execmodel is thread or main_thread_only, "
+            "not 'threads' (did you mean 'thread'?)",
+        )
+        self.assertIn("'main_thread_only'?", self.refused("popen", execmodel="main_thread"))
+        self.assertIn("not 5", self.refused("popen", execmodel=5))
+
+    def test_texts(self) -> None:
+        """What is text can be nothing else."""
+        for key in ("python", "id", "chdir"):
+            for value in (5, b"bytes", "", "a\0b", ["x"]):
+                message = self.refused("popen", **{key: value})
+                self.assertIn(f"{key} is text, not {value!r}", message)
+
+    def test_variables(self) -> None:
+        """Environment variables have a name, and text as their value."""
+        self.assertIn("can be called ''", self.refused("popen//env:=1"))
+        for name in ("", "a=b", "a\0", 5):
+            self.assertIn(f"can be called {name!r}", self.refused("popen", env={name: "x"}))
+        for value in (5, None, b"x", "a\0b"):
+            message = self.refused("popen", env={"A": value})
+            self.assertEqual(
+                message, "spec 'popen': the environment variable A is text without NUL"
+            )

@@ -1,0 +1,166 @@
+"""A near side, to be ended in one of many ways: ``python -m ... ENDING FAR_CODE ...``.
+
+It makes a gateway for each far code that is named, has it run, prints the ids of all processes that
+are there now as one line of JSON, and waits to be ended, or, for a line, to end as it is told.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from typing import Any
+
+BEGIN = """
+import os, signal, subprocess, sys, threading, time
+def here(*more):
+    channel.send([os.getpid(), os.getppid()] + list(more))
+"""
+#: What the far side is doing. Each says first which processes there are.
+FAR_CODE = {
+    "idle": "here()",
+    "receive": "here(); channel.receive()",
+    "sleep": "here(); time.sleep(300)",
+    "send": "here()\nwhile True: channel.send(b'x' * 100000)",
+    "print": "here()\nwhile True: print('x' * 1000)",
+    "swallow": """
+here()
+while True:
+    try:
+        time.sleep(300)
+    except BaseException:
+        pass
+""",
+    "c_call": "import ctypes; here(); ctypes.PyDLL(None).sleep(300)",
+    "c_loop": """
+from itertools import chain
+def first():
+    here()
+    yield 0
+sum(chain(first(), range(10**12)))
+""",
+    "threads": """
+for _ in range(3):
+    threading.Thread(target=time.sleep, args=(300,)).start()
+here()
+""",
+    "child": "here(subprocess.Popen(['sleep', '300']).pid); channel.receive()",
+    "session": """
+here(subprocess.Popen(['sleep', '300'], start_new_session=True).pid)
+channel.receive()
+""",
+    "stubborn": """
+script = "trap '' TERM INT HUP; echo $$; while :; do sleep 300; done"
+child = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+here(int(child.stdout.readline()))
+time.sleep(300)
+""",
+    "daemon": """
+script = "setsid sleep 300 >/dev/null 2>&1 & echo $!"
+here(int(subprocess.check_output(script, shell=True)))
+channel.receive()
+""",
+    "forked": """
+pid = os.fork()
+if not pid:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        time.sleep(300)
+here(pid)
+channel.receive()
+""",
+}
+ENDINGS = (
+    *("wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
+    *("blocking_wait", "blocking_end", "blocking_raise", "blocking_receive", "blocking_collect"),
+)
+
+
+def say(pids: list[int], ending: str) -> None:
+    """Print the process ids for the test that started this; wait for its word to end."""
+    print(json.dumps(pids), flush=True)
+    if not ending.endswith(("wait", "receive")):
+        sys.stdin.readline()
+
+
+async def start(group: Any, names: list[str]) -> tuple[list[int], list[Any]]:
+    """Make the gateways and run the far code; the ids, and what must be held."""
+    pids: list[int] = []
+    held = []
+    for name in names:
+        gateway = await group.makegateway("popen")
+        channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
+        pids += await channel.receive()
+        held.append((gateway, channel))
+    return pids, held
+
+
+async def twisted_near(reactor: Any, ending: str, names: list[str]) -> None:
+    """The near side on the Deferred API."""
+    from twisted.internet.defer import Deferred
+
+    import pycomnet
+
+    # What is printed is never taken, so that far code which prints waits.
+    group = pycomnet.Group(reactor, output=lambda output: Deferred())
+    pids, held = await start(group, names)
+    say(pids, ending)
+    if ending == "stop":
+        reactor.stop()
+    elif ending == "exit":
+        sys.exit(3)
+    elif ending == "os_exit":
+        os._exit(3)
+    elif ending == "raise":
+        raise RuntimeError("unhandled")
+    elif ending == "collect":
+        del group, held
+        # Not now: the stack here has what the last Deferred fired with.
+        reactor.callLater(0, gc.collect)
+    if ending != "return":
+        await Deferred()
+
+
+def blocking_near(ending: str, names: list[str]) -> None:
+    """The near side on the blocking API."""
+    from pycomnet.blocking import Group
+
+    group = Group()
+    pids: list[int] = []
+    held = []
+    for name in names:
+        gateway = group.makegateway("popen")
+        channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
+        pids += channel.receive()
+        held.append((gateway, channel))
+    if ending == "blocking_receive":
+        waiting = group[0].newchannel()
+        say(pids, ending)
+        waiting.receive()
+    say(pids, ending)
+    if ending == "blocking_raise":
+        raise RuntimeError("unhandled")
+    if ending == "blocking_collect":
+        gateway = channel = None
+        del group, held
+        gc.collect()
+    if ending != "blocking_end":
+        sys.stdin.read()
+
+
+def main() -> None:
+    """Run what the command line says."""
+    ending, *names = sys.argv[1:]
+    assert ending in ENDINGS, ending
+    if ending.startswith("blocking"):
+        blocking_near(ending, names)
+    else:
+        from twisted.internet.task import react
+
+        react(twisted_near, (ending, names))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The ``pycomnet`` command as a process: signals, pipes, and what is left when it is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from pycomnet.test.processes import children, resident, still_there
+
+#: Seconds for what takes one or two.
+PATIENCE = 30
+COMMAND = [sys.executable, "-m", "pycomnet"]
+#: Far code that says who it is and then does not want to end.
+STUBBORN = """
+import os, time
+print(os.getpid(), os.getppid(), flush=True)
+while True:
+    try:
+        time.sleep(1000)
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+class Command:
+    """A running command.
+
+    :ivar process: its process.
+    """
+
+    def __init__(self, *args: str, **options: Any) -> None:
+        pipe = subprocess.PIPE
+        options = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
+        self.process = subprocess.Popen([*COMMAND, *args], **options)
+
+    def line(self, stream: Any = None) -> str:
+        """The next line of standard output, which has to come."""
+        stream = stream or self.process.stdout
+        text = b""
+        while not text.endswith(b"\n"):
+            assert select.select([stream], [], [], PATIENCE)[0], f"no line, only {text!r}"
+            data = os.read(stream.fileno(), 1)
+            assert data, f"the end, after {text!r}"
+            text += data
+        return text.decode().rstrip("\n")
+
+    def send(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def close(self, name: str) -> None:
+        """Close this end of one of its streams."""
+        close(getattr(self.process, name))
+        setattr(self.process, name, None)
+
+    def finish(self) -> tuple[int, str, str]:
+        """Its exit status and what it printed since."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out.decode(), (err or b"").decode()
+
+    def kill(self) -> None:
+        """End it, at the end of the test."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            close(stream)
+
+
+def close(stream: IO[bytes] | None) -> None:
+    """Close a pipe, if it is one."""
+    if stream is not None:
+        stream.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    """Starts commands; they are ended with the test."""
+    commands: list[Command] = []
+
+    def start(*args: str, **options: Any) -> Command:
+        commands.append(Command(*args, **options))
+        return commands[-1]
+
+    yield start
+    for command in commands:
+        command.kill()
+
+
+def test_exit_status(start, tmp_path):
+    """The script's own status, its output on each stream, its arguments."""
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print(sys.argv[1:]); print('e', file=sys.stderr); sys.exit(7)")
+    status, out, err = start("run", str(script), "--on", "x").finish()
+    assert (status, out, err) == (7, "[gw0] ['--on', 'x']\n", "[gw0] e\n")
+
+
+def test_standard_input_is_the_script(start):
+    """``-``, and plain output without a prefix."""
+    command = start("run", "--no-prefix", "-", "a", stdin=subprocess.PIPE)
+    command.send("import sys\nprint(sys.argv, __name__)\n1/0\n")
+    status, out, err = command.finish()
+    assert (status, out) == (1, "['-', 'a'] __main__\n")
+    assert err.startswith('Traceback (most recent call last):\n  File "<stdin>", line 3, in')
+
+
+def test_usage(start):
+    """A mistake is status 2, with a hint; nothing of a traceback."""
+    status, out, err = start("run", "--on", "popem", "script.py").finish()
+    assert (status, out) == (2, "")
+    assert "did you mean 'popen'?" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signal(start, number, status):
+    """The command ends its gateways, however little they want to, and exits."""
+    command = start("run", "--no-prefix", "--on", "2xpopen", "-c", STUBBORN)
+    pids = {int(pid) for _ in range(2) for pid in command.line().split()}
+    assert len(pids) == 4
+    command.process.send_signal(number)
+    code, _, err = command.finish()
+    assert code == status
+    assert "ending the gateways" in err
+    assert still_there(pids, PATIENCE) == []
+
+
+def test_second_signal(start):
+    """The second Ctrl-C does not wait; the gateways end all the same."""
+    command = start("run", "--no-prefix", "-c", STUBBORN)
+    pids = [int(pid) for pid in command.line().split()]
+    command.process.send_signal(signal.SIGINT)
+    assert "ending the gateways" in command.line(command.process.stderr)
+    command.process.send_signal(signal.SIGINT)
+    assert command.finish()[0] == 130
+    assert still_there(pids, PATIENCE) == []
+
+
+def test_killed(start):
+    """When the command itself is killed, nothing is left either."""
+    command = start("run", "--no-prefix", "-c", STUBBORN)
+    pids = [int(pid) for pid in command.line().split()]
+    command.process.kill()
+    command.process.wait()
+    assert still_there(pids, PATIENCE) == []
+
+
+def test_signal_while_nobody_reads(start):
+    """A full pipe does not keep Ctrl-C from working."""
+    code = "import sys\nprint('begun', file=sys.stderr, flush=True)\nwhile True: print('x' * 1000)"
+    command = start("run", "-c", code)
+    assert command.line(command.process.stderr) == "[gw0] begun"
+    poll = select.poll()
+    poll.register(command.process.stdout, select.POLLIN)
+    assert poll.poll(PATIENCE * 1000)
+    command.process.send_signal(signal.SIGINT)
+    assert command.process.wait(PATIENCE) == 130
+
+
+LOST = """
+import os
+
+def work(line):
+    if line == "hold":
+        with open({held!r}, "w") as held:
+            held.write(str(os.getpid()))
+        open({go!r}).close()
+    return line + "!"
+"""
+
+
+def test_map_loses_a_gateway(start, tmp_path):
+    """A worker is killed while it has a line: all results come, in order, and it is said."""
+    held, go = tmp_path / "held", tmp_path / "go"
+    os.mkfifo(held)
+    os.mkfifo(go)
+    functions = tmp_path / "functions.py"
+    functions.write_text(LOST.format(held=str(held), go=str(go)))
+    command = start("map", "--on", "2xpopen", f"{functions}:work", stdin=subprocess.PIPE)
+    lines = [*map(str, range(200)), "hold", *map(str, range(200))]
+    command.send("".join(f"{line}\n" for line in lines))
+    command.close("stdin")
+    first = int(held.read_text())  # waits for a worker to have the line
+    os.kill(first, signal.SIGKILL)
+    second = int(held.read_text())
+    assert second != first
+    go.write_text("")
+    status, out, err = command.finish()
+    assert (status, out.split()) == (0, [f"{line}!" for line in lines])
+    assert "killed by SIGKILL" in err and "takes its place" in err
+    assert still_there([second], PATIENCE) == []
+
+
+def test_map_as_lines_come(start):
+    """A result is printed when it is there, not when the input ends."""
+    command = start("map", "builtins:len", stdin=subprocess.PIPE)
+    for text, length in (("abc", "3"), ("", "0"), ("abcd", "4")):
+        command.send(f"{text}\n")
+        assert command.line() == length
+    workers = children(command.process.pid)
+    assert workers
+    command.process.send_signal(signal.SIGINT)
+    assert command.finish()[0] == 130
+    assert still_there(workers, PATIENCE) == []
+
+
+def test_broken_pipe(start):
+    """``| head -1``: it ends silently, as a program that SIGPIPE ends, and so do its gateways."""
+    endless = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
+    try:
+        command = start("map", "--on", "2xpopen", "builtins:str", stdin=endless.stdout)
+        close(endless.stdout)
+        assert command.line() == "y"
+        workers = children(command.process.pid)
+        command.close("stdout")
+        assert command.process.wait(PATIENCE) == 141
+        assert command.process.stderr.read() == b""
+        assert still_there(workers, PATIENCE) == []
+        assert endless.wait(PATIENCE) == -signal.SIGPIPE
+    finally:
+        endless.kill()
+        endless.wait()
+
+
+def test_run_broken_pipe(start):
+    """So does ``run``, though its script would print for ever."""
+    command = start("run", "-c", "while True: print('x')")
+    assert command.line() == "[gw0] x"
+    command.close("stdout")
+    assert command.process.wait(PATIENCE) == 141
+    assert command.process.stderr.read() == b""
+
+
+def test_endless_input(start):
+    """Input that does not end takes no more memory the longer it lasts."""
+    endless = subprocess.Popen(["yes", "x" * 1000], stdout=subprocess.PIPE)
+    try:
+        command = start("map", "--on", "2xpopen", "builtins:str", stdin=endless.stdout)
+        close(endless.stdout)
+        out = command.process.stdout
+        sizes = []
+        for _ in range(3):
+            for _ in range(20):
+                assert len(out.read(1_001_000)) == 1_001_000
+            sizes.append(resident(command.process.pid))
+        assert sizes[2] - sizes[0] < 20_000_000, sizes
+        assert sizes[2] < 150_000_000, sizes
+    finally:
+        endless.kill()
+        endless.wait()
+
+
+def test_closed_descriptors(start, tmp_path):
+    """With standard output closed from the start, results do not end up in a gateway's socket."""
+    source = Path(tmp_path / "in")
+    source.write_text("1\n2\n")
+    shell = f'{sys.executable} -m pycomnet map builtins:str <{source} >&-; echo "status $?" >&2'
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, timeout=PATIENCE)
+    assert done.stderr == b"status 0\n"
+
+
+def test_verbose(start):
+    """``-v`` logs to standard error, and results stay what they are."""
+    status, out, err = start("-v", "run", "--no-prefix", "-c", "print(1)").finish()
+    assert (status, out) == (0, "1\n")
+    assert "#info] gw0 is " in err

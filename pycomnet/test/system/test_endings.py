@@ -1,0 +1,123 @@
+"""Nothing is left: far sides and what they started end with the near side, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pycomnet.test.system.near_side import FAR_CODE
+from pycomnet.test.system.nearby import Near, near, processes_end
+
+SCRIPT = str(Path(__file__).with_name("near_side.py"))
+#: All that the far side can be doing, side by side, but for what takes a processor.
+ALL = [name for name in FAR_CODE if name != "c_loop"]
+#: The same, but for what would have to be shown on the terminal.
+SILENT = [name for name in ALL if name != "print"]
+
+
+def alive(program: Near) -> bool:
+    """Whether it still runs."""
+    return program.process.poll() is None
+
+
+@pytest.mark.parametrize("far_code", FAR_CODE)
+def test_killed(far_code: str) -> None:
+    """The near side is killed with -9 while the far side does this."""
+    with near(SCRIPT, "wait", far_code) as program, processes_end(program.line()):
+        program.signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_signalled(number: signal.Signals) -> None:
+    """Ctrl-C, or SIGTERM, that reaches only the near side stops its reactor and so all."""
+    with near(SCRIPT, "wait", *ALL) as program:
+        with processes_end(program.line()):
+            program.signal(number)
+        program.ended(1)
+
+
+def test_interrupted_twice() -> None:
+    """A second Ctrl-C, while it waits for far sides that swallow theirs, changes nothing."""
+    with near(SCRIPT, "wait", "swallow", "stubborn", "c_call") as program:
+        with processes_end(program.line()):
+            program.signal(signal.SIGINT)
+            program.signal(signal.SIGINT)
+        program.ended(1)
+
+
+@pytest.mark.parametrize("ending", ["return", "stop", "exit", "os_exit", "raise"])
+def test_ends(ending: str) -> None:
+    """The near side ends by itself, in this way, without terminating its group."""
+    with near(SCRIPT, ending, *ALL) as program:
+        with processes_end(program.line()):
+            program.tell("end")
+        status, _, stderr = program.ended(1)
+    assert status == {"return": 0, "stop": 0, "exit": 3, "os_exit": 3, "raise": 1}[ending], stderr
+    assert ("unhandled" in stderr) == (ending == "raise")
+
+
+def test_collected() -> None:
+    """A group that nobody holds any more ends its gateways while the near side goes on."""
+    with near(SCRIPT, "collect", *ALL) as program:
+        with processes_end(program.line()):
+            program.tell("end")
+        assert alive(program)
+
+
+@pytest.mark.parametrize("far_code", ["idle", "receive", "c_call", "session", "forked"])
+def test_supervisor_killed(far_code: str) -> None:
+    """The process between the near side and the worker is killed with -9: the worker goes, too."""
+    with near(SCRIPT, "wait", far_code) as program:
+        worker, supervisor, *_ = program.line()
+        with processes_end([worker, supervisor]):
+            os.kill(supervisor, signal.SIGKILL)
+        assert alive(program)
+
+
+@pytest.mark.parametrize("far_code", FAR_CODE)
+def test_worker_killed(far_code: str) -> None:
+    """The worker is killed with -9: its supervisor, and what it started, go, too."""
+    with near(SCRIPT, "wait", far_code) as program:
+        pids = program.line()
+        with processes_end(pids):
+            os.kill(pids[0], signal.SIGKILL)
+        assert alive(program)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
+def test_blocking_killed(number: signal.Signals) -> None:
+    """A script on the blocking API is killed."""
+    with near(SCRIPT, "blocking_wait", *SILENT) as program, processes_end(program.line()):
+        program.signal(number)
+
+
+def test_blocking_interrupted() -> None:
+    """Ctrl-C while a blocking script waits to receive: KeyboardInterrupt, then its end."""
+    with near(SCRIPT, "blocking_receive", *SILENT) as program:
+        with processes_end(program.line()):
+            program.signal(signal.SIGINT)
+        status, _, stderr = program.ended(1)
+    assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
+    assert status == -signal.SIGINT
+
+
+@pytest.mark.parametrize("ending", ["blocking_end", "blocking_raise"])
+def test_blocking_ends(ending: str) -> None:
+    """A script on the blocking API ends, in this way, without terminating its group."""
+    with near(SCRIPT, ending, *SILENT) as program:
+        with processes_end(program.line()):
+            program.tell("end")
+        status, _, stderr = program.ended(1)
+    assert status == (ending == "blocking_raise"), stderr
+    assert ("unhandled" in stderr) == (ending == "blocking_raise")
+
+
+def test_blocking_collected() -> None:
+    """A blocking group that nobody holds any more ends its gateways while the script goes on."""
+    with near(SCRIPT, "blocking_collect", *SILENT) as program:
+        with processes_end(program.line()):
+            program.tell("end")
+        assert alive(program)

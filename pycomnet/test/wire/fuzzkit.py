@@ -1,0 +1,492 @@
+"""Mutated streams against a mux, mutated values against the codecs: what benchmarks/fuzz.py runs.
+
+A case is made of a seed and its number alone, so that it can be run again by itself. Valid streams
+are recorded from two honest muxes whose users do random things; a case mutates one, cuts it, and
+feeds it to a mux whose user goes on doing random things. Whatever comes, all that may happen is an
+event; what is held stays in bounds; what is answered is well formed; and no input takes long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import struct
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from pycomnet.test.wire import muxkit
+from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
+from pycomnet.test.wire.vectors import CHANNELS, Channel
+from pycomnet.wire import mux as wire
+from pycomnet.wire.mux import Limits, LocalError, Mux, Stream
+from pycomnet.wire.values import InvalidValue, PureCodec, make_codec
+
+#: Cases that share their recorded streams; recording takes longer than running one.
+GROUP = 40
+#: Seconds of this process's time in which a case has to come to its end: it takes milliseconds.
+TOO_LONG = 10
+#: A case in so many is run with tracemalloc, which makes it several times as slow.
+TRACED = 16
+#: Bytes that a case may take at a time, for each byte of input and beside that. The costliest value
+#: is a list of small sets or dicts, a hundred bytes for each.
+MEMORY_FACTOR = 200
+MEMORY_FIXED = 8 << 20
+#: The longest mutated stream.
+LONGEST = 1 << 20
+
+LIMITS = {"window": 8192, "channels": 20, "value": 1 << 18, "control": 4096}
+#: Where implementations slip.
+NUMBERS = (
+    *(0, 1, 2, 3, 8, 0x7F, 0x80, 255, 256, 1023, 1024, 65535, 65536, 65537),
+    *(0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A case that did what no input may make it do."""
+
+    seed: int
+    case: int
+    problem: BaseException
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, case {self.case}: {type(self.problem).__name__}: {self.problem}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to."""
+
+    cases: int = 0
+    size: int = 0
+    #: how the cases ended: "taken", or the code of the protocol error
+    outcomes: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class TooLong(BaseException):
+    """A case does not come to its end. Nothing on the way catches it."""
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Raise :class:`TooLong` in the body when it takes longer, where the system can do that."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
+        yield
+        return
+
+    def late(signum: int, stack: object) -> None:
+        raise TooLong(f"more than {seconds} seconds")
+
+    before = signal.signal(signal.SIGVTALRM, late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def run(
+    seed: int,
+    count: int | None,
+    first: int = 0,
+    seconds: float | None = None,
+    make_mux: Callable[..., Mux] = Mux,
+) -> Report:
+    """Run cases from ``first`` on: so many, or until so many seconds have passed."""
+    report = Report()
+    end = None if seconds is None else time.monotonic() + seconds
+    case = first
+    while (count is None or case < first + count) and (end is None or time.monotonic() < end):
+        try:
+            with bounded(TOO_LONG):
+                run_case(seed, case, report, make_mux)
+        except (Exception, TooLong) as problem:
+            report.findings.append(Finding(seed, case, problem))
+        report.cases += 1
+        case += 1
+    return report
+
+
+def run_case(seed: int, case: int, report: Report, make_mux: Callable[..., Mux] = Mux) -> None:
+    """One case: of each three, two are streams and one is values."""
+    rng = random.Random(f"{seed} {case}")
+    if case % 3 == 2:
+        data = mutated_value(rng)
+    else:
+        by_initiator = rng.random() < 0.5
+        data = mutated_stream(rng, recorded(seed, case // GROUP), by_initiator)
+        if rng.random() < 0.02:
+            by_initiator = not by_initiator
+        user = User(rng, make_mux(not by_initiator, Limits(**LIMITS)))
+    report.size += len(data)
+    traced = case % TRACED == 0 and not tracemalloc.is_tracing()
+    if traced:
+        tracemalloc.start()
+    try:
+        report.outcomes[fuzz_value(data) if case % 3 == 2 else fuzz_stream(user, data)] += 1
+        if traced:
+            peak = tracemalloc.get_traced_memory()[1]
+            bound = MEMORY_FIXED + MEMORY_FACTOR * len(data)
+            assert peak <= bound, f"{peak} bytes of memory for {len(data)} of input"
+    finally:
+        if traced:
+            tracemalloc.stop()
+
+
+# -- streams -------------------------------------------------------------------------------------
+
+
+class ValueLink(Link):
+    """A link whose values are real ones, so that the codecs see what the mux lets through."""
+
+    def __init__(self, rng: random.Random, *limits: Limits) -> None:
+        super().__init__(*limits)
+        self.rng = rng
+        self.codec = PureCodec(*CHANNELS)
+
+    def value(self, size: int) -> bytes:
+        return self.codec.encode([super().value(size), random_value(self.rng, 2)])
+
+
+@lru_cache(maxsize=2)
+def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
+    """Streams of both ends of some links: what the initiator wrote, and what the acceptor did."""
+    rng = random.Random(f"{seed} group {group}")
+    streams = []
+    for _ in range(4):
+        link = ValueLink(rng, Limits(**LIMITS), Limits(**LIMITS))
+        link.settle()
+        for name in ("open", "open-raw", "open-first", "open"):
+            link.operate(name, rng.randrange(2), 0, 3000)
+        for _ in range(rng.choice((5, 50, 300))):
+            name = rng.choice(TRAFFIC if rng.random() < 0.9 else REST)
+            size = rng.choice((rng.randrange(30), rng.randrange(20000)))
+            link.operate(name, rng.randrange(2), rng.randrange(5), size)
+            if name == "congested":  # not for long
+                link.operate("free", rng.randrange(2), 0, 0)
+        if rng.random() < 0.5:
+            link.settle()
+        for end in link.ends:
+            end.mux.congested = False
+            link.write(end, 1 << 20)
+            end.mux.goaway("exit", "bye")
+            link.write(end, 1)
+        streams.append((b"".join(link.ends[0].said), b"".join(link.ends[1].said)))
+    return streams
+
+
+def starts(data: bytes) -> list[int]:
+    """Where the frames begin, as far as the headers say so."""
+    found = []
+    at = 0
+    while at + 9 <= len(data):
+        found.append(at)
+        at += 9 + int.from_bytes(data[at : at + 4], "big")
+    return found
+
+
+def flip(rng: random.Random, data: bytes) -> bytes:
+    """Other bits in some places."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        changed[rng.randrange(len(changed))] ^= rng.choice((1, 0x80, 0xFF, rng.randrange(1, 256)))
+    return bytes(changed)
+
+
+def cut(rng: random.Random, data: bytes) -> bytes:
+    """A piece less."""
+    a, b = place(rng, data), place(rng, data)
+    return data[: min(a, b)] + data[max(a, b) :]
+
+
+def times(rng: random.Random, piece: bytes) -> bytes:
+    """A piece so often, unless that is too long."""
+    most = LONGEST // (len(piece) + 1) + 1
+    return piece * min(rng.choice((1, 1, 2, 50, 3000)), most)
+
+
+def repeat(rng: random.Random, data: bytes) -> bytes:
+    """A piece more than once: perhaps so often that it is a flood."""
+    a, b = sorted((place(rng, data), place(rng, data)))
+    return data[:b] + times(rng, data[a:b]) + data[b:]
+
+
+def repeat_frame(rng: random.Random, data: bytes) -> bytes:
+    """One frame many times."""
+    at = rng.choice(starts(data) or [0])
+    end = at + 9 + int.from_bytes(data[at : at + 4], "big")
+    return data[:end] + times(rng, data[at:end]) + data[end:]
+
+
+def insert(rng: random.Random, data: bytes) -> bytes:
+    """Garbage in between."""
+    at = place(rng, data)
+    return data[:at] + rng.randbytes(rng.choice((1, 3, 9, 100, 3000))) + data[at:]
+
+
+def insert_frame(rng: random.Random, data: bytes) -> bytes:
+    """A frame of any type in between, perhaps with a payload of the right form."""
+    at = rng.choice([*starts(data)[1:], len(data)])
+    payload = rng.choice((b"", b"\x00", rng.randbytes(rng.choice((4, 8, 300, 5000)))))
+    channel = rng.choice((*range(9), rng.choice(NUMBERS)))
+    return data[:at] + muxkit.frame(rng.randrange(11), channel, payload) + data[at:]
+
+
+def field_changed(rng: random.Random, data: bytes) -> bytes:
+    """Another length, type, channel, or beginning of a payload."""
+    at = rng.choice(starts(data) or [0])
+    offset, form = rng.choice(((0, ">I"), (4, "B"), (5, ">I"), (5, ">I"), (9, ">I"), (9, "B")))
+    number = rng.choice((rng.choice(NUMBERS), rng.randrange(12)))
+    packed = struct.pack(form, number & (0xFF if form == "B" else 0xFFFFFFFF))
+    return (data[: at + offset] + packed + data[at + offset + len(packed) :])[: max(len(data), 9)]
+
+
+def swap(rng: random.Random, data: bytes) -> bytes:
+    """Two neighbouring pieces, perhaps frames, the other way round."""
+    a, b, c = sorted(place(rng, data) for _ in range(3))
+    return data[:a] + data[b:c] + data[a:b] + data[c:]
+
+
+def place(rng: random.Random, data: bytes) -> int:
+    """A place in the data, often one where a frame begins."""
+    if rng.random() < 0.6:
+        return rng.choice([*starts(data), len(data)])
+    return rng.randrange(len(data) + 1)
+
+
+MUTATIONS = (flip, cut, repeat, repeat_frame, insert, insert_frame, field_changed, swap)
+
+
+def mutated(rng: random.Random, data: bytes, count: int) -> bytes:
+    """The data after so many mutations."""
+    for _ in range(count):
+        if data:
+            data = rng.choice(MUTATIONS)(rng, data)[:LONGEST]
+    return data
+
+
+def mutated_stream(
+    rng: random.Random, streams: list[tuple[bytes, bytes]], by_initiator: bool
+) -> bytes:
+    """One of the streams, mutated; the hello in front stays as it is in most."""
+    data = rng.choice(streams)[0 if by_initiator else 1]
+    head = starts(data)[1] if rng.random() < 0.9 else 0
+    return data[:head] + mutated(rng, data[head:], rng.choice((0, 1, 1, 1, 2, 3, 6)))
+
+
+def pieces(rng: random.Random, data: bytes) -> Iterator[bytes]:
+    """The data in one piece, in few, or byte by byte."""
+    longest = rng.choice((len(data), 65536, 3000, 100, 1 if len(data) < 20000 else 1000))
+    at = 0
+    while at < len(data):
+        size = rng.randint(1, max(longest, 1)) if longest > 1 else 1
+        yield data[at : at + size]
+        at += size
+
+
+class User:
+    """A mux, and who uses it without much sense, but by the rules."""
+
+    def __init__(self, rng: random.Random, mux: Mux) -> None:
+        self.rng = rng
+        self.mux = mux
+        self.streams: list[Stream] = []
+        #: costs of what came and was not consumed, by channel
+        self.costs: dict[int, list[int]] = {}
+        #: bytes that the user itself has caused to be queued
+        self.mine = 0
+        self.codecs = (PureCodec(*CHANNELS).decode, make_codec(*CHANNELS).decode)
+
+    def see(self, events: list[Any]) -> None:
+        """Take note of events, and check what can be of each."""
+        for number, event in enumerate(events):
+            if event[0] == wire.EV_HELLO:
+                # An acceptor's stream is about channels that its peer has opened.
+                for _ in range(20 if self.mux._next_id & 1 else self.rng.randrange(4)):
+                    self.open()
+            elif event[0] == wire.EV_OPENED:
+                self.streams.append(event[1])
+            elif event[0] == wire.EV_DATA:
+                self.costs.setdefault(event[1].id, []).append(event[3])
+                if not event[1].raw:
+                    self.decode(muxkit.whole(event[2]))
+            elif event[0] == wire.EV_CLOSED:
+                self.decode(event[3])
+            elif event[0] in (wire.EV_FAILED, wire.EV_GOAWAY):
+                assert number == len(events) - 1, "it is not the last event"
+                assert self.mux.failed is not None
+
+    def decode(self, payload: bytes) -> None:
+        for decode in self.codecs:
+            with contextlib.suppress(InvalidValue):
+                decode(payload)
+
+    def open(self) -> None:
+        rng = self.rng
+        first = rng.choice((None, b"", bytes(rng.randrange(20000))))
+        self.mine += 300 + len(first or b"")
+        with contextlib.suppress(LocalError):
+            stream = self.mux.open("channel", first, rng.random() < 0.3, rng.random() < 0.3)
+            self.streams.append(stream)
+
+    def act(self) -> None:
+        """Do something."""
+        rng, mux = self.rng, self.mux
+        mux.congested = rng.random() < 0.2
+        if self.streams:
+            stream = rng.choice(self.streams[-8:])
+            choice = rng.randrange(16)
+            with contextlib.suppress(LocalError):
+                if choice == 0:
+                    mux.want(stream, False)
+                elif choice < 3:
+                    size = rng.choice((0, 10, 20000))
+                    self.mine += size + 9
+                    mux.send(stream, bytes(size), stream)
+                elif choice == 3:
+                    mux.unsend(stream, stream)
+                elif choice == 4:
+                    mux.end(stream)
+                elif choice == 5:
+                    mux.close(stream, rng.randrange(3), b"\xc0")
+                elif choice == 6:
+                    self.open()
+        if rng.random() < 0.8:
+            self.receive()
+        if rng.random() < 0.5:
+            self.read()
+
+    def receive(self) -> None:
+        """Take all that has come, and wait for more."""
+        for stream in self.streams[-20:]:
+            costs = self.costs.pop(stream.id, ())
+            for cost in costs:
+                self.mux.consumed(stream, cost)
+            self.mux.want(stream)
+
+    def read(self) -> None:
+        """Take what there is to send; it is well formed."""
+        muxkit.frames(self.mux.data_to_send(self.rng.choice((1, 1 << 20))))
+        self.mux.sent.clear()
+        self.mine = sum(
+            len(item[0]) + 9 for stream in self.mux.streams.values() for item in stream.queue
+        )
+
+    def check(self) -> None:
+        """What the mux holds is in bounds, and its accounts are right."""
+        mux = self.mux
+        limits = mux.limits
+        assert len(mux._tail) <= max(limits.frame, 65536) + 9
+        assert mux._peer_open <= limits.channels
+        assert mux._peer_open + mux._local_open == len(mux.streams)
+        assert len(mux._ready) <= 2 * len(mux.streams) + 65
+        waiting = sum(map(len, mux._out))
+        endings = 10 * (len(self.streams) + 1)
+        assert waiting <= limits.control + self.mine + endings + 20000, f"{waiting} bytes queued"
+        for stream in mux.streams.values():
+            held = sum(map(len, stream.partial or ()))
+            assert held == stream.partial_size <= limits.value
+            if stream.receiving:
+                used = sum(self.costs.get(stream.id, ())) + stream.unacked + stream.partial_cost
+                assert limits.window - stream.window == used <= limits.window, stream.id
+
+
+def fuzz_stream(user: User, data: bytes) -> str:
+    """Feed it to the user's mux; return how that ended."""
+    mux = user.mux
+    for piece in pieces(user.rng, data):
+        user.see(mux.receive_data(piece))
+        user.check()
+        if mux.failed is not None:
+            break
+        user.act()
+    if mux.failed is None:
+        return "taken"
+    user.act()
+    user.see(mux.receive_data(b""))
+    assert mux.receive_data(data) == [], "events after the end"
+    user.read()
+    assert not mux.has_data() and not mux._tail
+    return mux.failed.code if mux.failed.code in CODES else "another code"
+
+
+#: Those of docs/protocol.rst.
+CODES = frozenset(
+    {"exit", "hello", "version", "credential", "frame", "channel", "channels", "window"}
+    | {"value", "control"}
+)
+
+
+# -- values --------------------------------------------------------------------------------------
+
+
+def random_value(rng: random.Random, depth: int) -> Any:
+    """Any value, with containers so deep."""
+    kind = rng.randrange(15 if depth else 9)
+    if kind < 9:
+        return rng.choice(
+            (
+                None,
+                True,
+                rng.randrange(-300, 300),
+                rng.choice((-1, 1)) * rng.choice(NUMBERS) << rng.choice((0, 0, 40, 90, 3000)),
+                rng.random() * 1e9,
+                complex(rng.random(), -1.5),
+                "t\u20ac" * rng.randrange(20),
+                "\udc80surrogate",
+                rng.randbytes(rng.choice((0, 5, 300))),
+                Channel(rng.choice(NUMBERS)),
+            )
+        )
+    items = [random_value(rng, depth - 1) for _ in range(rng.choice((0, 1, 3, 17)))]
+    if kind < 11:
+        return items
+    if kind == 11:
+        return tuple(items)
+    if kind == 12:
+        return {f"key{number}": item for number, item in enumerate(items)}
+    hashable = [item for item in items if not isinstance(item, list | dict | set | tuple)]
+    if kind == 13:
+        return dict.fromkeys(hashable)
+    return rng.choice((set, frozenset))(hashable)
+
+
+def mutated_value(rng: random.Random) -> bytes:
+    """The encoding of a value, mutated."""
+    codec = rng.choice((PureCodec(*CHANNELS), make_codec(*CHANNELS)))
+    data = codec.encode([random_value(rng, 4) for _ in range(rng.choice((1, 4)))])
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 5))):
+        at = rng.randrange(len(data) + 1)
+        # Every first byte of a value; half of the time one that says a length.
+        new = bytes([rng.choice((rng.randrange(256), rng.randrange(0xC4, 0xE0)))])
+        new += rng.choice((b"", b"", rng.randbytes(rng.choice((1, 2, 4))), b"\xff" * 4))
+        end = at + rng.choice((0, 1, 1, 1, len(new), rng.randrange(40)))
+        data = data[:at] + new * rng.choice((1, 1, 1, 1, 300, 5000)) + data[end:]
+    return data
+
+
+def fuzz_value(data: bytes) -> str:
+    """Decode it with both codecs, which see the same in it or both refuse it."""
+    results = []
+    for codec in (PureCodec(*CHANNELS), make_codec(*CHANNELS)):
+        try:
+            value = codec.decode(data)
+        except InvalidValue:
+            results.append("refused")
+        else:
+            results.append(repr(value))
+            codec.encode(value)
+    assert results[0] == results[1], f"{results[0][:200]} or {results[1][:200]}, of {data[:200]!r}"
+    return "refused value" if results[0] == "refused" else "value"

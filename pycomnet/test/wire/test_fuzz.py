@@ -1,0 +1,121 @@
+"""A short run of the fuzzer; benchmarks/fuzz.py makes long ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import pycomnet
+from pycomnet.test.wire import fuzzkit
+from pycomnet.wire.mux import Mux, Stream
+
+if TYPE_CHECKING:
+    from pycomnet.wire.mux import Event
+
+ROOT = Path(pycomnet.__file__).parent.parent
+SCRIPT = ROOT / "benchmarks" / "fuzz.py"
+
+
+class FuzzTests(SynchronousTestCase):
+    """Whatever comes, all that may happen is an event."""
+
+    def test_short_run(self) -> None:
+        """Nothing is found in some hundred cases; they are of all kinds."""
+        report = fuzzkit.run(seed=20, count=300)
+        self.assertEqual([str(finding) for finding in report.findings], [])
+        self.assertEqual(report.cases, 300)
+        self.assertGreaterEqual(
+            set(report.outcomes), {"exit", "taken", "frame", "channel", "value", "refused value"}
+        )
+
+    def test_by_itself(self) -> None:
+        """A case does the same again without those before it."""
+        both = [fuzzkit.run(seed=3, count=1, first=number).outcomes for number in range(40, 46)]
+        whole = fuzzkit.run(seed=3, count=46).outcomes
+        first = fuzzkit.run(seed=3, count=40).outcomes
+        self.assertEqual(sum(both, first), whole)
+
+    def test_script(self) -> None:
+        """The script says what it did, and how to have it again."""
+        if not SCRIPT.is_file():
+            raise SkipTest("this is not a checkout: there are no benchmarks")
+        ran = subprocess.run(
+            [sys.executable, str(SCRIPT), "--count", "3", "--seed", "5"],
+            env={"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertRegex(ran.stdout, r"^fuzz: seed 5, 3 cases, .*; 0 findings\n$")
+
+
+class Raises(Mux):
+    """It does not expect a CREDIT of another size."""
+
+    def _credit(self, stream: Stream, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise IndexError("list index out of range")
+
+
+class Keeps(Mux):
+    """It keeps what arrives."""
+
+    kept: list[bytes]
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        self.kept = [*getattr(self, "kept", ()), data * 60]
+        return super().receive_data(data)
+
+
+class Forgets(Mux):
+    """It gives credit for what nobody has taken."""
+
+    def _fragment_arrived(self, stream: Stream, payload: bytes) -> None:
+        super()._fragment_arrived(stream, payload)  # type: ignore[misc]
+        stream.partial_cost = 0
+
+
+class Hangs(Mux):
+    """It never comes back from a GOAWAY."""
+
+    def _map(self, payload: bytes, code: str, what: str) -> dict[str, Any]:
+        while code == "frame":
+            pass
+        return super()._map(payload, code, what)  # type: ignore[misc, no-any-return]
+
+
+class FinderTests(SynchronousTestCase):
+    """The fuzzer finds what is wrong with a mux that is."""
+
+    def found(self, make_mux: Callable[..., Mux], count: int) -> list[fuzzkit.Finding]:
+        return fuzzkit.run(seed=1, count=count, make_mux=make_mux).findings
+
+    def test_exception(self) -> None:
+        """Another exception, with the case to reproduce it."""
+        [finding, *_] = self.found(Raises, 200)
+        self.assertRegex(str(finding), r"^seed 1, case \d+: IndexError: list index out of range$")
+        again = fuzzkit.run(1, 1, finding.case, make_mux=Raises).findings
+        self.assertEqual([str(other) for other in again], [str(finding)])
+
+    def test_memory(self) -> None:
+        """Memory that grows with what arrives."""
+        self.patch(fuzzkit, "MEMORY_FACTOR", 40)
+        self.patch(fuzzkit, "MEMORY_FIXED", 1 << 20)
+        problems = [str(finding.problem) for finding in self.found(Keeps, 40)]
+        self.assertTrue(any("bytes of memory" in problem for problem in problems), problems)
+
+    def test_accounts(self) -> None:
+        """Credit that does not add up."""
+        self.assertNotEqual(self.found(Forgets, 100), [])
+
+    def test_hang(self) -> None:
+        """A case that takes too long."""
+        self.patch(fuzzkit, "TOO_LONG", 0.5)
+        [finding, *_] = self.found(Hangs, 8)
+        self.assertIsInstance(finding.problem, fuzzkit.TooLong)

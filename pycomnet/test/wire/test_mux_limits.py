@@ -1,0 +1,502 @@
+"""Every limit and a peer that breaks it: the error's code, and what its message names."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import ormsgpack
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.test.wire.muxkit import (
+    CLOSE,
+    COST,
+    CREDIT,
+    DATA,
+    END,
+    ERROR,
+    FIRST,
+    FIRST_MORE,
+    GOAWAY,
+    HELLO,
+    MORE,
+    OPEN,
+    OPEN_END,
+    PIECE,
+    PING,
+    PONG,
+    RAW,
+    RESULT,
+    close,
+    credit,
+    failure,
+    frame,
+    greeted,
+    hello,
+    left_over,
+    open_frame,
+    opened,
+    plain,
+)
+from pycomnet.wire import mux as wire
+from pycomnet.wire.mux import Limits, Mux
+
+
+class LimitsCase(SynchronousTestCase):
+    """What the tests here have in common."""
+
+    def breaks(self, code: str, message: str, data: bytes, mux: Mux | None = None) -> None:
+        """The bytes end the connection with this code, and the message has this in it."""
+        error = failure(greeted() if mux is None else mux, data)
+        self.assertEqual(error.code, code, error.message)
+        self.assertIn(message, error.message)
+        self.assertEqual(str(error), f"{error.code}: {error.message}")
+
+
+class HelloTests(LimitsCase):
+    """What is not a hello, or not one that can be."""
+
+    def test_other_protocols(self) -> None:
+        """What else is often found behind a port, or in front of a shell, is shown."""
+        for data in (
+            b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n",
+            b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n",
+            b"bash: python3: command not found\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"Traceback (most recent call last):\n",
+        ):
+            self.breaks("hello", repr(data[:64]), data, Mux(True))
+
+    def test_as_soon_as_it_is_known(self) -> None:
+        """Five bytes are enough to see that it is none: it may be all that ever comes."""
+        mux = Mux(True)
+        self.assertEqual(mux.receive_data(b"SSH-"), [])
+        self.breaks("hello", "b'SSH-2'", b"2", mux)
+        self.breaks("hello", "expected a hello", b"\x00\x00\x00\x05\x01", Mux(True))
+        self.breaks("hello", "expected a hello", b"\x00\x01\x00\x01\x00", Mux(True))
+
+    def test_other_frames_first(self) -> None:
+        """Any other frame, however well formed, and a GOAWAY too."""
+        goaway = ormsgpack.packb({"code": "exit", "message": ""})
+        for data in (
+            frame(DATA, 1, b"x"),
+            frame(DATA, 1),
+            frame(MORE, 1, PIECE),
+            open_frame(1),
+            credit(1, 1),
+            frame(END, 1),
+            close(1),
+            frame(PING, 0, b"12345678"),
+            frame(PONG, 0, b"12345678"),
+            frame(GOAWAY, 0, goaway),
+            frame(99),
+        ):
+            self.breaks("hello", "expected a hello", data, Mux(False))
+
+    def test_random_bytes(self) -> None:
+        """Garbage of any length fails or waits for more, and nothing else."""
+        source = random.Random(7)
+        for _ in range(500):
+            data = source.randbytes(source.choice((5, 9, 20, 300)))
+            mux = Mux(False)
+            events = mux.receive_data(data)
+            if data[:5] > b"\x00\x01\x00\x00\x00" or data[4]:
+                assert events[0][0] == wire.EV_FAILED
+                self.assertEqual(events[0][1].code, "hello")
+            else:
+                self.assertEqual(events, [])
+
+    def test_empty(self) -> None:
+        """A hello without its magic, version or map."""
+        self.breaks("hello", "got b''", frame(HELLO), Mux(True))
+        self.breaks("hello", "8 bytes, at least 10", frame(HELLO, 0, b"PYCOMNET"), Mux(True))
+        self.breaks("hello", "9 bytes", frame(HELLO, 0, b"PYCOMNET\x00"), Mux(True))
+        self.breaks("hello", "the hello: ", frame(HELLO, 0, b"PYCOMNET\x00\x01"), Mux(True))
+
+    def test_magic(self) -> None:
+        """Another magic."""
+        self.breaks("hello", "b'pycomnet", hello(b"pycomnet"), Mux(True))
+
+    def test_version(self) -> None:
+        """Another version, whatever follows it: a later one may have another map."""
+        self.breaks("version", "version 2, this is version 1", hello(version=2), Mux(True))
+        self.breaks("version", "version 65535", hello(version=0xFFFF)[:-1] + b"\xc1", Mux(True))
+
+    def test_channel(self) -> None:
+        """It is on channel 0."""
+        self.breaks("hello", "channel 5", frame(HELLO, 5, hello()[9:]), Mux(True))
+
+    def test_not_a_map(self) -> None:
+        """What follows the version is a map."""
+        start = b"PYCOMNET\x00\x01"
+        for payload, shown in (
+            (b"\xc1", "the hello: "),
+            (b"\x93\x01\x02\x03", "a map, not list"),
+            (b"\x84\xa6window", "the hello: "),
+            (b"\xdf\xff\xff\xff\xff", "the hello: "),
+            (b"\x81" * 3000, "the hello: "),
+            (b"\xd6\x06\x00\x00\x00\x01", "the hello: "),
+        ):
+            self.breaks("hello", shown, frame(HELLO, 0, start + payload), Mux(True))
+
+    def test_values(self) -> None:
+        """Each number's type and range, the types of the rest."""
+        numbers: dict[str, tuple[Any, ...]] = {
+            "window": (1023, 1 << 31, -1, 0, 1 << 40, True, None, "1048576", 65536.0, [65536]),
+            "frame": (1023, 1 << 31, -1, 0, True, None, b"65536", {}),
+            "channels": (-1, 1 << 31, True, False, None, "1"),
+        }
+        for key, values in numbers.items():
+            for value in values:
+                self.breaks("hello", f"{key}: ", hello(**{key: value}), Mux(True))
+        for value in ([], None, "x", 5):
+            self.breaks("hello", "info: a map", hello(info=value), Mux(True))
+        for value in ("key", 5, [b"key"], {}):
+            self.breaks("hello", "credential: bytes", hello(credential=value), Mux(True))
+
+    def test_secret_is_not_shown(self) -> None:
+        """A message that goes back to the peer, and to logs, never has a credential in it."""
+        error = failure(Mux(True), hello(credential="hunter2"))
+        self.assertNotIn("hunter2", str(error))
+
+    def test_long_values_are_cut(self) -> None:
+        """A message is short whatever came."""
+        self.assertLess(len(failure(Mux(True), hello(window="w" * 60000)).message), 200)
+
+    def test_extremes(self) -> None:
+        """The bounds themselves are allowed."""
+        most = 0x7FFFFFFF
+        self.assertIsNone(greeted(window=1024, frame=1024, channels=0).failed)
+        self.assertIsNone(greeted(window=most, frame=most, channels=most).failed)
+
+    def test_second(self) -> None:
+        """A hello comes once."""
+        self.breaks("hello", "second hello", hello())
+
+    def test_too_long(self) -> None:
+        """A hello is at most 65 536 bytes, which shows in its header."""
+        fits = hello(x="y" * 65000)
+        fits += b"\x00" * (65536 + 9 - len(fits))
+        mux = Mux(True)
+        mux.receive_data((65536).to_bytes(4, "big") + fits[4:])
+        self.assertIsNone(mux.failed)
+        self.breaks("hello", "expected a hello", (65537).to_bytes(4, "big") + fits[4:9], Mux(True))
+
+
+class FrameTests(LimitsCase):
+    """Frames that are not well formed."""
+
+    def test_too_long(self) -> None:
+        """A frame over the limit is refused by its header; at the limit it is not."""
+        limits = Limits(frame=2000)
+        for ftype in (DATA, MORE, OPEN, GOAWAY):
+            mux = greeted(limits=limits)
+            header = frame(ftype, 1, b"x" * 2001)[:9]
+            message = "of 2001 bytes, the limit is 2000"
+            self.breaks("frame", message, header, mux)
+            mux = greeted(limits=limits)
+            self.assertEqual(mux.receive_data(header[:5]), [])
+            self.breaks("frame", message, header[5:], mux)
+        mux = greeted(limits=limits)
+        data = open_frame(1) + frame(DATA, 1, b"x" * 2000)
+        self.assertEqual(plain(mux.receive_data(data))[1:], [(0, 1, b"x" * 2000, 2064)])
+
+    def test_unknown_type(self) -> None:
+        """Every type above the last."""
+        for ftype in range(10, 256):
+            self.breaks("frame", f"unknown frame type {ftype}", frame(ftype))
+
+    def test_length_lies(self) -> None:
+        """A length that is not the payload's makes a later header one that can't be."""
+        payload = ormsgpack.packb("some value")
+        good = frame(DATA, 1, payload)
+        for length in [*range(3 * len(good)), 65536]:
+            if (length - len(payload)) % len(good) == 0:
+                continue  # it swallows whole frames
+            mux = greeted()
+            opened(mux, open_frame(1))
+            error = failure(mux, length.to_bytes(4, "big") + good[4:] + good * 4000)
+            self.assertIn(error.code, ("frame", "channel", "hello", "window"))
+
+    def test_open(self) -> None:
+        """OPEN's flags, its purpose, and what fits together."""
+        more = b"m" * 256
+        for flags, first in (
+            (0x10, b""),
+            (0x80 | FIRST, b"x"),
+            (0xFF, more),
+            (0, b"x"),
+            (RAW, b"x"),
+            (OPEN_END, b"x"),
+            (FIRST_MORE, b""),
+            (FIRST_MORE, more),
+            (FIRST_MORE | FIRST | RAW, more),
+            (FIRST_MORE | FIRST | OPEN_END, more),
+            (FIRST_MORE | FIRST, more[1:]),
+            (FIRST_MORE | FIRST, b""),
+        ):
+            self.breaks(
+                "frame", f"flags {flags} and {len(first)} bytes", open_frame(1, flags, first)
+            )
+        for payload in (b"", b"\x00", b"\x00\x01", b"\x02\x09exec"):
+            self.breaks("frame", "too short", frame(OPEN, 1, payload))
+        self.breaks("frame", r"'caf\xc3\xa9' is not ASCII", open_frame(1, purpose=b"caf\xc3\xa9"))
+        for flags in range(16):
+            if not flags & FIRST_MORE:
+                first = b"x" if flags & FIRST else b""
+                self.assertIsNone(opened(greeted(), open_frame(1, flags, first)).app)
+
+    def test_more(self) -> None:
+        """A fragment that more follow has at least 256 bytes, and none are on a raw channel."""
+        for size in (0, 1, 255):
+            self.breaks(
+                "frame",
+                f"MORE of {size} bytes, at least 256",
+                open_frame(1) + frame(MORE, 1, bytes(size)),
+            )
+        self.breaks("frame", "raw channel 1", open_frame(1, RAW) + frame(MORE, 1, PIECE))
+
+    def test_fixed_sizes(self) -> None:
+        """CREDIT, END, PING and PONG have just one size."""
+        for data, message in (
+            (frame(CREDIT, 1), "CREDIT of 0 bytes"),
+            (frame(CREDIT, 1, b"123"), "CREDIT of 3 bytes"),
+            (frame(CREDIT, 1, b"12345"), "CREDIT of 5 bytes"),
+            (frame(END, 1, b"x"), "END with 1 bytes"),
+            (frame(PING, 0), "PING is 8 bytes"),
+            (frame(PING, 0, b"1234567"), "PING is 8 bytes"),
+            (frame(PING, 0, b"123456789"), "PING is 8 bytes"),
+            (frame(PING, 1, b"12345678"), "on channel 0"),
+            (frame(PONG, 0, b"1234567"), "PONG is 8 bytes"),
+            (frame(PONG, 3, b"12345678"), "on channel 0"),
+        ):
+            self.breaks("frame", message, open_frame(1) + data)
+
+    def test_close(self) -> None:
+        """CLOSE's kind, and that NORMAL has nothing behind it."""
+        for payload in (b"", b"\x03", b"\xff", b"\x00x"):
+            self.breaks("frame", "CLOSE with ", open_frame(1) + frame(CLOSE, 1, payload))
+
+    def test_goaway(self) -> None:
+        """GOAWAY is a map of two strings on channel 0."""
+        for channel, payload in (
+            (0, b""),
+            (0, b"\xc1"),
+            (0, b"\x80"),
+            (0, ormsgpack.packb({"code": "exit"})),
+            (0, ormsgpack.packb({"code": "exit", "message": 5})),
+            (0, ormsgpack.packb({"code": [], "message": ""})),
+            (0, b"\x93"),
+            (0, ormsgpack.packb([1])),
+            (1, ormsgpack.packb({"code": "exit", "message": ""})),
+        ):
+            self.breaks("frame", "GOAWAY", frame(GOAWAY, channel, payload))
+
+
+class ChannelTests(LimitsCase):
+    """Channel ids, and frames that a channel can't have any more."""
+
+    def test_open_ids(self) -> None:
+        """Parity, order, reuse, and 0; for both ends."""
+        for initiator, first, bad in (
+            (False, 5, (0, 2, 6, 5, 3, 1, 0xFFFFFFFE)),
+            (True, 6, (0, 1, 7, 6, 4, 2, 0xFFFFFFFF)),
+        ):
+            for id in bad:
+                mux = greeted(initiator)
+                opened(mux, open_frame(first))
+                self.breaks("channel", f"OPEN of channel {id} after {first}", open_frame(id), mux)
+        self.breaks("channel", "ids are odd", open_frame(2))
+        self.breaks("channel", "ids are even", open_frame(1), greeted(True))
+        opened(greeted(), open_frame(0xFFFFFFFF))
+
+    def test_never_opened(self) -> None:
+        """No frame for an id that nobody opened."""
+        for name, make in self.frames_for():
+            for id in (0, 1, 2, 0xFFFFFFFF):
+                self.breaks("channel", f"{name} for channel {id}, which was never", make(id))
+
+    def test_over(self) -> None:
+        """No DATA and MORE for a channel that is over; the rest may have been under way."""
+        for name, make in self.frames_for():
+            mux = greeted()
+            mux.receive_data(open_frame(1) + close(1))
+            mux.data_to_send()
+            if name in ("DATA", "MORE"):
+                self.breaks("channel", f"{name} for channel 1, which is over", make(1), mux)
+            else:
+                self.assertEqual((mux.receive_data(make(1)), left_over(mux)), ([], []))
+
+    @staticmethod
+    def frames_for() -> Iterator[tuple[str, Any]]:
+        yield "DATA", lambda id: frame(DATA, id, b"x")
+        yield "MORE", lambda id: frame(MORE, id, PIECE)
+        yield "CREDIT", lambda id: credit(id, 1)
+        yield "END", lambda id: frame(END, id)
+        yield "CLOSE", close
+
+    def test_after_end(self) -> None:
+        """Nothing of a value comes after END."""
+        for data, message in (
+            (frame(DATA, 1, b"x"), "data on channel 1 after its end"),
+            (frame(MORE, 1, PIECE), "data on channel 1 after its end"),
+            (frame(END, 1), "second END on channel 1"),
+            (close(1, RESULT, b"\xc0"), "result on channel 1 after its end"),
+        ):
+            self.breaks("channel", message, open_frame(1) + frame(END, 1) + data)
+            self.breaks("channel", message, open_frame(1, OPEN_END) + data)
+
+    def test_within_a_value(self) -> None:
+        """Neither END nor a result comes before a value is complete; an error may."""
+        start = open_frame(1) + frame(MORE, 1, PIECE)
+        self.breaks("frame", "END on channel 1 within a value", start + frame(END, 1))
+        result = close(1, RESULT, b"\xc0")
+        self.breaks("frame", "a result on channel 1 within a value", start + result)
+        events = plain(greeted().receive_data(start + close(1, ERROR, b"\x80")))
+        self.assertEqual(events[1:], [(wire.EV_CLOSED, 1, ERROR, b"\x80")])
+
+    def test_too_many(self) -> None:
+        """Channels that the peer has open at a time; its own closed ones make room."""
+        mux = greeted(limits=Limits(channels=3))
+        mux.receive_data(b"".join(open_frame(id) for id in (1, 3, 5)))
+        mux.receive_data(close(3) + open_frame(7))
+        self.assertEqual(sorted(mux.streams), [1, 5, 7])
+        self.breaks("channels", "over 3 open channels", open_frame(9), mux)
+
+    def test_ours_do_not_count(self) -> None:
+        """What this end opened takes no room of the peer's."""
+        mux = greeted(limits=Limits(channels=1))
+        for _ in range(5):
+            mux.open("")
+        opened(mux, open_frame(1))
+        self.assertIsNone(mux.failed)
+
+
+class WindowTests(LimitsCase):
+    """Credit that the peer does not have, or gives too much of."""
+
+    def test_overrun(self) -> None:
+        """One byte too many in DATA, MORE or OPEN; the message has the window and the excess."""
+        limits = Limits(window=1024)
+        message = "channel 1: 1 bytes over its credit (the window is 1024)"
+        most = 1024 - COST
+        start = open_frame(1)
+        for make in (
+            lambda size: start + frame(DATA, 1, bytes(size)),
+            lambda size: start + frame(MORE, 1, bytes(size)),
+            lambda size: open_frame(1, FIRST, bytes(size)),
+            lambda size: open_frame(1, FIRST | FIRST_MORE, bytes(size)),
+            lambda size: start + frame(DATA, 1, bytes(300)) + frame(DATA, 1, bytes(size - 364)),
+            lambda size: start + frame(MORE, 1, bytes(300)) + frame(DATA, 1, bytes(size - 364)),
+            lambda size: start + frame(MORE, 1, bytes(300)) + frame(MORE, 1, bytes(size - 364)),
+        ):
+            mux = greeted(limits=limits)
+            mux.receive_data(make(most))
+            self.assertIsNone(mux.failed)
+            self.breaks("window", message, make(most + 1), greeted(limits=limits))
+
+    def test_empty_frames_cost(self) -> None:
+        """Frames without a byte use the window up as well."""
+        mux = greeted(limits=Limits(window=1024))
+        data = open_frame(1) + frame(DATA, 1) * (1024 // COST)
+        self.assertEqual(len(mux.receive_data(data)), 1 + 1024 // COST)
+        self.breaks("window", "64 bytes over", frame(DATA, 1), mux)
+
+    def test_after_close(self) -> None:
+        """What is dropped counts too, or the peer could send for ever."""
+        mux = greeted(limits=Limits(window=1024))
+        mux.close(opened(mux, open_frame(1)))
+        mux.data_to_send()
+        data = frame(DATA, 1, bytes(300))
+        self.assertEqual(mux.receive_data(data + data), [])
+        self.breaks("window", "channel 1", data, mux)
+        for data in (frame(DATA, 1, bytes(2000)), frame(MORE, 1, bytes(2000))):
+            mux = greeted(limits=Limits(window=1024))
+            mux.close(opened(mux, open_frame(1)))
+            self.breaks("window", "channel 1", data, mux)
+
+    def test_too_much_credit(self) -> None:
+        """Credit never rises above 2**31 - 1, not by adding it up either."""
+        most = 0x7FFFFFFF - 1024
+        mux = greeted(window=1024)
+        opened(mux, open_frame(1) + credit(1, most))
+        self.assertIsNone(mux.failed)
+        self.breaks("window", "channel 1: credit over 2147483647", credit(1, 1), mux)
+        self.breaks("window", "credit over", open_frame(1) + credit(1, 0xFFFFFFFF))
+
+
+class ValueTests(LimitsCase):
+    """A value that is put together from fragments."""
+
+    def test_too_long(self) -> None:
+        """Over the limit in the last fragment or before it, in OPEN's as well."""
+        limits = Limits(value=1000)
+        message = "channel 1: a value over 1000 bytes"
+        half = frame(MORE, 1, bytes(500))
+        first = open_frame(1, FIRST | FIRST_MORE, bytes(500))
+        for data in (
+            open_frame(1) + half + frame(DATA, 1, bytes(501)),
+            open_frame(1) + half + half + frame(MORE, 1, PIECE),
+            first + frame(DATA, 1, bytes(501)),
+            open_frame(1) + frame(MORE, 1, bytes(1001)),
+        ):
+            self.breaks("value", message, data, greeted(limits=limits))
+        data = first + frame(DATA, 1, bytes(500)) + half + frame(DATA, 1, bytes(500))
+        mux = greeted(limits=limits)
+        self.assertEqual(len(mux.receive_data(data)), 3)
+        self.assertIsNone(mux.failed)
+
+
+class ControlTests(LimitsCase):
+    """Answers that the peer makes this end queue and does not read."""
+
+    def test_pings(self) -> None:
+        """PONGs up to the limit, then no more; reading them makes room."""
+        ping = frame(PING, 0, b"12345678")
+        mux = greeted(limits=Limits(control=17 * 100))
+        for _ in range(3):
+            mux.receive_data(ping * 100)
+            self.assertIsNone(mux.failed)
+            mux.data_to_send()
+        mux.receive_data(ping * 100)
+        self.breaks("control", "over 1700 bytes of answers", ping, mux)
+
+    def test_closes(self) -> None:
+        """So do the answers to CLOSE."""
+        data = b"".join(open_frame(id) + close(id) for id in range(1, 2001, 2))
+        self.breaks("control", "answers", data, greeted(limits=Limits(control=5000)))
+
+    def test_credits(self) -> None:
+        """And CREDIT: this end's user, who gives it, sees nothing; the next bytes fail."""
+        mux = greeted(limits=Limits(window=1024, control=1300))
+        stream = opened(mux, open_frame(1))
+        for _ in range(100):
+            [event] = mux.receive_data(frame(DATA, 1, bytes(500)))
+            assert event[0] == wire.EV_DATA
+            mux.consumed(stream, event[3])
+        self.assertIsNone(mux.failed)
+        mux.receive_data(frame(DATA, 1, bytes(500)))
+        mux.consumed(stream, 564)
+        self.assertIsNotNone(mux.failed)
+        self.breaks("control", "over 1300 bytes", b"", mux)
+
+    def test_credits_for_what_is_dropped(self) -> None:
+        """The same while a CLOSE waits behind what the peer gives no credit for."""
+        mux = greeted(limits=Limits(window=1024, control=1300), window=1024)
+        stream = opened(mux, open_frame(1))
+        mux.send(stream, bytes(2000))
+        mux.close(stream)
+        data = frame(DATA, 1, bytes(500)) * 101
+        self.breaks("control", "over 1300 bytes", data, mux)
+
+    def test_the_default(self) -> None:
+        """A million pings are not answered, let alone kept."""
+        mux = greeted()
+        lump = frame(PING, 0, b"12345678") * 10000
+        lumps = 0
+        while mux.failed is None:
+            mux.receive_data(lump)
+            lumps += 1
+        self.assertEqual(lumps, 7)
+        self.assertLess(sum(map(len, mux._out)), 200)
