@@ -51,7 +51,7 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
 
     eventual = crochet.run_in_reactor(run)()
     try:
-        return eventual.wait(timeout)
+        return eventual.wait(timeout)  # type: ignore[arg-type]  # None waits for ever
     except crochet.TimeoutError:
         given_up = True
         eventual.cancel()
@@ -66,7 +66,7 @@ def _out(value: Any) -> Any:
     """What the user gets: objects of the Deferred API in their blocking form."""
     kind = _classes.get(type(value))
     if kind is not None:
-        wrapper = object.__new__(kind)
+        wrapper: Any = object.__new__(kind)
         wrapper._wrapped = value
         return wrapper
     if type(value) in (list, tuple):
@@ -115,6 +115,13 @@ class _Blocking:
 
     def __hash__(self) -> int:
         return hash(self._wrapped)
+
+    if TYPE_CHECKING:
+        # A type checker can't see what the classes are filled with.
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, key: Any) -> Any: ...
+        def __len__(self) -> int: ...
+        def __contains__(self, item: object) -> bool: ...
 
 
 def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,7 +190,7 @@ class Channel(_Blocking):
 
     def __next__(self) -> Any:
         try:
-            return self.receive()  # type: ignore[attr-defined]
+            return self.receive()
         except ChannelClosed:
             raise StopIteration from None
 
@@ -198,7 +205,7 @@ class ChannelFile(_Blocking):
         return self
 
     def __next__(self) -> Any:
-        line = self.readline()  # type: ignore[attr-defined]
+        line = self.readline()
         if not line:
             raise StopIteration
         return line
@@ -207,7 +214,7 @@ class ChannelFile(_Blocking):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()  # type: ignore[attr-defined]
+        self.close()
 
 
 @_blocking(_multichannel.MultiChannel)
@@ -271,11 +278,7 @@ class Group(_Blocking):
 
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(crochet.ReactorStopped):
-            self.close()  # type: ignore[attr-defined]
+            self.close()
 
-
-if TYPE_CHECKING:
-    # What the generated classes have can't be seen by a type checker.
-    Channel = Gateway = Group = MultiChannel = ChannelFile = Any  # type: ignore[assignment,misc]
 
 __all__ = ["Channel", "ChannelFile", "Gateway", "Group", "MultiChannel"]

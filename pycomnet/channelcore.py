@@ -215,9 +215,7 @@ class ChannelCore:
             self.waiters.remove(deferred)
         self.stream.wanted = bool(self.waiters)
 
-    def _give(
-        self, deferred: defer.Deferred[Any], payload: bytes | memoryview, cost: int
-    ) -> None:
+    def _give(self, deferred: defer.Deferred[Any], payload: bytes | memoryview, cost: int) -> None:
         connection = self.connection
         if cost:
             connection.mux.consumed(self.stream, cost)

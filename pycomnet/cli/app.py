@@ -21,9 +21,10 @@ Examples:
   pycomnet run --on popen --on popen//python=pypy3 -c "import sys; print(sys.version)"
   pycomnet map --on 4xpopen os.path:getsize < names.txt
 
-\b
 A gateway is a Python process, here or elsewhere, that pycomnet starts and connects to. A SPEC says
 what and where: TRANSPORT//KEY=VALUE//KEY=VALUE...
+
+\b
   popen                        a subprocess with this Python
   popen//python=pypy3          with another one
   popen//chdir=/tmp//nice=10   elsewhere, and nicer

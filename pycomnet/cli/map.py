@@ -20,12 +20,10 @@ Examples:
   pycomnet map --on 2xpopen --on popen//python=pypy3 work.py:simulate < cases.txt
   pycomnet map --on 4xpopen --jobs 20 --json crawl:fetch < urls.jsonl > pages.jsonl
 
-\b
 The function is called with one line, a str without its end, and str() of what it returns is
 printed; with --json both are JSON. Results come in the order of the lines. MODULE is imported there
 (the working directory is on the path); FILE.py is read here and sent.
 
-\b
 What the function prints goes to standard error. A line whose function raises is reported there,
 with its number, and has no result. When a gateway dies, its unfinished lines are given to others,
 so that a function may be called again with a line; a line that three gateways died of is given up.

@@ -26,7 +26,6 @@ Examples:
   pycomnet run --on popen//chdir=/srv/app --env DEBUG=1 -m app.check -- --fast
   echo 'print(6 * 7)' | pycomnet run --no-prefix -
 
-\b
 The script is read here and runs there as __main__, with its own arguments. Its standard input is
 empty. Options before FILE are pycomnet's, what follows it is the script's; with -c or -m, put "--"
 before arguments that begin with a dash.
@@ -95,7 +94,10 @@ def read_script(
 @click.option("-c", "code", metavar="CODE", help="Run this text.")
 @click.option("-m", "module", metavar="MODULE", help="Run this module, as imported there.")
 @click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), help="End it after so many seconds."
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="End it after so long.",
 )
 @click.option(
     "--prefix/--no-prefix",

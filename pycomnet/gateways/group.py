@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -119,7 +120,7 @@ class Group:
         :param timeout: seconds after which a far side that has not ended is killed at once.
         :returns: fires when all are gone. Cancelling it does not keep them from going.
         """
-        ending = [gateway.exit(timeout) for gateway in self]
+        ending: list[defer.Deferred[Any]] = [gateway.exit(timeout) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
 
@@ -144,9 +145,8 @@ def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | N
 
 def _remove_trigger(reactor: Any, trigger: Any) -> None:
     def remove() -> None:
-        try:
+        # It may have been fired.
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             reactor.removeSystemEventTrigger(trigger)
-        except (ValueError, KeyError, TypeError):
-            pass  # it has been fired
 
     reactor.callFromThread(remove)

@@ -11,6 +11,9 @@ from typing import Any, TextIO
 import attrs
 from twisted.internet import defer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.errors import ConnectionLost
 
 log = Logger()
 #: 1 for standard output, 2 for standard error.
@@ -53,7 +56,12 @@ class OutputSink:
 
     def accept(self, core: Any) -> None:
         """Take the channel that the far side opened for its output."""
-        core.set_callback(self._event, lambda failure: None, None)
+        core.set_callback(self._event, self._failed, None)
+
+    def _failed(self, failure: Failure) -> None:
+        # That the connection is over is told to whoever waits for something.
+        if not failure.check(ConnectionLost):
+            log.failure("the output of gateway {id} is lost", failure, id=self.id)
 
     def _event(self, event: Any) -> Any:
         if event is None:
@@ -84,7 +92,11 @@ class OutputSink:
         return result
 
     def flush(self) -> None:
-        """There will be no more: show what has no line's end."""
+        """There will be no more: show what has no line's end, and half characters as such."""
+        for stream, decoder in self._decoders.items():
+            text = decoder.decode(b"", True)
+            if text:
+                self._give(stream, text)
         if isinstance(self.callback, PrefixedLines):
             self.callback.flush(self.id)
 

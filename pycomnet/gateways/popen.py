@@ -17,9 +17,9 @@ from pycomnet.gateways.spec import Spec
 #: package's own files (and so from their cached bytecode), under a name that stands in nobody's
 #: way. Only the common subset of all Pythons, and nothing that is slow to import.
 BOOT = """\
-import sys
+import os, sys
 if sys.version_info < (3,): sys.dont_write_bytecode = True
-m = type(sys)("_pycomnet")
+m = type(os)("_pycomnet")
 m.__path__ = [{path!a}]
 sys.modules["_pycomnet"] = m
 from _pycomnet.worker.main import main

@@ -178,6 +178,7 @@ class ProcessTransport(FileDescriptor):
 
     def abortConnection(self) -> None:
         """Close both ends at once."""
+        self.disconnecting = True
         self.connectionLost(Failure(error.ConnectionAborted()))
 
     def connectionLost(self, reason: Failure) -> None:

@@ -1,13 +1,14 @@
 """What ``remote_exec`` and ``call`` send: source text, with what it needs to run on its own."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 import builtins
 import dis
 import functools
 import inspect
-import textwrap
+import os
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,8 +16,15 @@ from typing import Any
 
 from pycomnet.errors import CodeNotSendable
 
-#: Names that exist in any module.
-_KNOWN = frozenset(dir(builtins)) | {"__name__", "__file__", "__builtins__"}
+#: Builtins that only Python 2 has, which the far side may be.
+_PYTHON_2 = (
+    "apply basestring buffer cmp coerce execfile file intern long raw_input reduce reload unichr "
+    "unicode xrange"
+)
+#: Builtins, but for the interactive interpreter's last result.
+_BUILTINS = (frozenset(dir(builtins)) | {*_PYTHON_2.split()}) - {"_"}
+#: What else any module has.
+_MODULE_NAMES = frozenset(("__name__", "__file__", "__builtins__"))
 _functions: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 _lambda_message = "a lambda's source can't be sent: use a def"
 
@@ -28,7 +36,7 @@ def exec_request(code: object, kwargs: dict[str, Any]) -> dict[str, Any]:
     :raises CodeNotSendable: it can't run on its own; the message says why.
     """
     if isinstance(code, str):
-        request: dict[str, Any] = {"source": textwrap.dedent(code), "filename": "<remote_exec>"}
+        request: dict[str, Any] = {"source": _dedent(code), "filename": "<remote_exec>"}
     elif isinstance(code, types.ModuleType):
         request = _module(code)
     elif callable(code):
@@ -66,6 +74,16 @@ def call_request(
     return request
 
 
+def _dedent(text: str) -> str:
+    """Remove what all lines are indented by; ``textwrap`` would change strings within as well."""
+    lines = text.split("\n")
+    indents = [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
+    margin = len(os.path.commonprefix(indents))  # noqa: RUF071 - of characters
+    if not margin:
+        return text
+    return "\n".join(line[margin:] for line in lines)
+
+
 def _module(module: types.ModuleType) -> dict[str, Any]:
     try:
         source = inspect.getsource(module)
@@ -99,10 +117,10 @@ def _function(function: Any) -> dict[str, Any]:
 
 
 def _inspect(function: types.FunctionType) -> dict[str, Any]:
-    name = function.__name__
+    code = function.__code__
+    name = code.co_name  # as in the source, whatever it was renamed to
     if hasattr(function, "__wrapped__"):
         raise CodeNotSendable(f"function {name} is decorated: send what it wraps")
-    code = function.__code__
     if name == "<lambda>":
         raise CodeNotSendable(_lambda_message)
     if code.co_freevars:
@@ -112,9 +130,12 @@ def _inspect(function: types.FunctionType) -> dict[str, Any]:
         source = inspect.getsource(function)
     except (OSError, TypeError):
         raise CodeNotSendable(f"function {name}: its source can't be found") from None
-    definition = _definition(source, name)
-    missing = sorted(set(_globals(code)) - _KNOWN)
-    missing += [used for used in _defaults(definition) if used not in _KNOWN]
+    module = ast.Module([_definition(source, name)], [])
+    # Annotations are not evaluated at the far side.
+    flags = __future__.annotations.compiler_flag
+    compiled = compile(module, code.co_filename, "exec", flags, dont_inherit=True)
+    read = _globals_read(compiled) - _globals_written(compiled) - _MODULE_NAMES
+    missing = sorted(name for name in read if not _is_builtin(name, function.__globals__))
     if missing:
         raise CodeNotSendable(
             f"function {name} uses the global {missing[0]!r}, which is not there where it runs: "
@@ -141,30 +162,50 @@ def _definition(source: str, name: str) -> ast.FunctionDef:
             if node.decorator_list:
                 raise CodeNotSendable(f"function {name} is decorated: send what it wraps")
             return node
-    raise CodeNotSendable(_lambda_message)
+    raise CodeNotSendable(f"function {name}: its source can't be found alone")
 
 
-def _globals(code: types.CodeType) -> Iterator[str]:
-    """The global names that a function's code reads, those of functions within it too."""
-    stored = set()
-    loaded = []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            loaded.append(instruction.argval)
-        elif instruction.opname in ("STORE_GLOBAL", "STORE_NAME"):
-            stored.add(instruction.argval)
-    yield from (name for name in loaded if name not in stored)
-    in_class = {"__module__", "__qualname__"}
+def _is_builtin(name: str, module: dict[str, Any]) -> bool:
+    """Whether a global name is a builtin in a module, and not something of the module's own."""
+    if name in module:
+        return hasattr(builtins, name) and module[name] is getattr(builtins, name)
+    return name in _BUILTINS
+
+
+def _all_code(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A module's code and all that is within it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from (n for n in _globals(constant) if n not in stored and n not in in_class)
+            yield from _all_code(constant)
 
 
-def _defaults(definition: ast.FunctionDef) -> Iterator[str]:
-    """The names that the defaults of the parameters read."""
-    arguments = definition.args
-    for default in (*arguments.defaults, *arguments.kw_defaults):
-        if default is not None:
-            for node in ast.walk(default):
-                if isinstance(node, ast.Name):
-                    yield node.id
+def _globals_written(module: types.CodeType) -> set[str]:
+    """The global names that a module's code sets, in whatever function."""
+    return {
+        instruction.argval
+        for code in _all_code(module)
+        for instruction in dis.get_instructions(code)
+        if instruction.opname == "STORE_GLOBAL"
+        or (instruction.opname == "STORE_NAME" and code is module)
+    }
+
+
+def _globals_read(module: types.CodeType) -> set[str]:
+    """The global names that a module's code reads, in whatever function."""
+    read = set()
+    for code in _all_code(module):
+        own = set()
+        names = set()
+        for instruction in dis.get_instructions(code):
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"):
+                read.add(instruction.argval)
+            elif instruction.opname == "LOAD_NAME":
+                names.add(instruction.argval)
+            elif instruction.opname == "STORE_NAME":
+                own.add(instruction.argval)
+            elif instruction.opname == "SETUP_ANNOTATIONS":
+                own.add("__annotations__")
+        # A class's names are those that it sets itself, or globals.
+        read |= names - own
+    return read

@@ -102,7 +102,7 @@ class Pair:
         self.far = Connection(self.clock, False, far_limits)
         self.near_transport, self.far_transport = MemoryTransport(), MemoryTransport()
         self.accepted: list[Channel] = []
-        #: the far ends, which are closed when nobody holds them
+        #: both ends of channels: nobody else may hold them, and then they are closed
         self.kept: list[Channel] = []
         for id, connection in (("near", self.near), ("far", self.far)):
             self._equip(End(id, self, connection))
@@ -185,7 +185,7 @@ class Pair:
         near = self.open(purpose, raw)
         self.pump()
         far = self.accepted.pop()
-        self.kept.append(far)
+        self.kept += near, far
         return near, far
 
 

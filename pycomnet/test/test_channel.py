@@ -280,7 +280,9 @@ class Receiving(ChannelCase):
         self.pair.pump()
         self.near.close("no more paper")
         self.pair.pump()
-        self.assertEqual(self.failureResultOf(collected, RemoteError).value.message, "no more paper")
+        self.assertEqual(
+            self.failureResultOf(collected, RemoteError).value.message, "no more paper"
+        )
         self.assertEqual(values, [1])
 
     def test_iteration_cancel(self) -> None:
@@ -685,7 +687,9 @@ class Between(PairCase):
         mine.close("never mind")
         self.pair.pump()
         theirs = self.receive_now(self.far)
-        self.assertEqual(self.failureResultOf(theirs.receive(), RemoteError).value.message, "never mind")
+        self.assertEqual(
+            self.failureResultOf(theirs.receive(), RemoteError).value.message, "never mind"
+        )
 
     def test_closed_in_between(self) -> None:
         """Of two values with it the first's receiver closes it: the second has a closed one."""
@@ -756,7 +760,7 @@ class Abandoned(PairCase):
     """Channels that nobody holds any more."""
 
     def drop_all(self) -> None:
-        """Let go of the far ends and let what was collected be noticed."""
+        """Let go of the channels that only the pair holds, and let that be noticed."""
         self.pair.kept.clear()
         gc.collect()
         self.pair.pump()
@@ -856,8 +860,7 @@ class Abandoned(PairCase):
             far.send(bytes(200_000))
         self.pair.pump()
         del near
-        gc.collect()
-        self.pair.pump()
+        self.drop_all()
         sends = [far.send(HUGE) for _ in range(3)]
         self.pair.pump()
         for send in sends:
@@ -868,8 +871,7 @@ class Abandoned(PairCase):
         """What it raises is logged, once, with its words."""
         near, far = self.pair.channel("exec")
         del near
-        gc.collect()
-        self.pair.pump()
+        self.drop_all()
 
         def end() -> None:
             far.close(RemoteError("ValueError", "bad", "Traceback: bad"))
@@ -885,8 +887,7 @@ class Abandoned(PairCase):
 
         def drop(near: list[Channel]) -> None:
             near.clear()
-            gc.collect()
-            self.pair.pump()
+            self.drop_all()
 
         held = [near]
         del near
@@ -903,8 +904,7 @@ class Abandoned(PairCase):
 
         def drop() -> None:
             held.clear()
-            gc.collect()
-            self.pair.pump()
+            self.drop_all()
 
         self.assertEqual(self.logged_errors(drop), [])
 
@@ -912,8 +912,7 @@ class Abandoned(PairCase):
         """Nor the end of the connection."""
         near, far = self.pair.channel("exec")
         del near
-        gc.collect()
-        self.pair.pump()
+        self.drop_all()
         self.assertEqual(self.logged_errors(self.pair.lose), [])
         self.failureResultOf(far.receive(), ConnectionLost)
 
@@ -950,9 +949,11 @@ class Misuse(ChannelCase):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.binary(max_size=3000),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=5), inner, max_size=4)
-    | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+        | st.tuples(inner, inner)
+    ),
     max_leaves=8,
 )
 
@@ -961,7 +962,9 @@ class Everything(SynchronousTestCase):
     """What holds for any values, windows and cuts of the stream."""
 
     @settings(max_examples=60, deadline=None)
-    @given(st.lists(values, max_size=12), st.integers(1, 5000), st.integers(1024, 9000), st.booleans())
+    @given(
+        st.lists(values, max_size=12), st.integers(1, 5000), st.integers(1024, 9000), st.booleans()
+    )
     def test_any(self, sent: list[Any], size: int, window: int, callback: bool) -> None:
         """All values arrive, equal and in order, and every send fires."""
         pair = Pair(far_limits=Limits(window=window, frame=max(1024, window // 2)))

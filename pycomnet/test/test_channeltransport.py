@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 from typing import Any
 
 from twisted.internet import error, interfaces, protocol
@@ -10,7 +12,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from pycomnet.channel import Channel
 from pycomnet.channeltransport import HIGH_WATER, ChannelAddress, ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.errors import ConnectionLost, PycomnetError, RemoteError
@@ -665,10 +666,8 @@ class Writing(TransportCase):
 
     def test_pull(self) -> None:
         """A pull producer is asked again and again, whether or not there is room at once."""
-        import io
-
         sender = FileSender()
-        done = sender.beginFileTransfer(io.BytesIO(HUGE), self.transport)  # type: ignore[no-untyped-call]
+        done = sender.beginFileTransfer(io.BytesIO(HUGE), self.transport)
         got = b""
         while len(got) < len(HUGE):
             piece = self.take()
@@ -776,16 +775,14 @@ class Holding(PairCase):
 
     def test_kept(self) -> None:
         """The protocol keeps it open, whether or not anybody holds the channel."""
-        import gc
-
         near, far = self.pair.channel(raw=True)
         recorder = Recorder()
-        held: list[Channel] = [near]
+        near.attach(recorder)
         del near
-        held[0].attach(recorder)
-        held.clear()
+        self.pair.kept = [far]
         gc.collect()
         self.pair.pump()
         far.send(b"data")
         self.pair.pump()
         self.assertEqual(recorder.data, b"data")
+        self.assertEqual(recorder.reasons, [])

@@ -212,7 +212,7 @@ class Keepalive(SynchronousTestCase):
 
     def test_talking(self) -> None:
         """A peer that talks is not asked."""
-        near, far = self.pair.channel()
+        _, far = self.pair.channel()
         for _ in range(50):
             far.send("news")
             self.pass_seconds(4, deliver=True)
@@ -414,7 +414,9 @@ class DescriptorWriting(SynchronousTestCase):
         self.assertEqual(self.reactor.getWriters(), [self.descriptor])
         self.descriptor.room = 1 << 30
         self.descriptor.doWrite()
-        self.assertEqual(frames(self.descriptor.taken), [("DATA", 1, b"\x01"), ("DATA", 1, b"\x02")])
+        self.assertEqual(
+            frames(self.descriptor.taken), [("DATA", 1, b"\x01"), ("DATA", 1, b"\x02")]
+        )
 
     def test_broken(self) -> None:
         """An error is left to the transport's own writing, which ends the connection by it."""
@@ -682,7 +684,7 @@ class Ending(PairCase):
 
     def test_after_goodbye(self) -> None:
         """What a peer sends after its goodbye is not taken."""
-        near, far = self.pair.channel()
+        near, _ = self.pair.channel()
         values: list[Any] = []
         near.setcallback(values.append, lambda _: None)
         self.pair.far.goodbye()
@@ -730,7 +732,9 @@ class Purposes(PairCase):
         self.pair.far.purposes["test"] = accept
         channel = self.pair.open()
         self.pair.pump()
-        self.assertEqual(self.failureResultOf(channel.receive(), RemoteError).value.type, "KeyError")
+        self.assertEqual(
+            self.failureResultOf(channel.receive(), RemoteError).value.type, "KeyError"
+        )
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         far.send("still here")
         self.pair.pump()

@@ -156,7 +156,13 @@ class Reading(FileCase):
         file = self.reader()
         got = [
             self.successResultOf(deferred)
-            for deferred in (file.read(1), file.readline(), file.read(1), file.readline(), file.read())
+            for deferred in (
+                file.read(1),
+                file.readline(),
+                file.read(1),
+                file.readline(),
+                file.read(),
+            )
         ]
         self.assertEqual(got, ["a", "bc\n", "d", "ef\n", "gh"])
 

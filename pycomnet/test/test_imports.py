@@ -29,7 +29,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"worker"}),
     frozenset({"errors", "deferred"}),
     frozenset({"interfaces"}),
-    frozenset({"connection", "channel", "channelcore", "channeltransport", "files", "multichannel"}),
+    frozenset(
+        {"connection", "channel", "channelcore", "channeltransport", "files", "multichannel"}
+    ),
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),
     frozenset({""}),  # pycomnet itself: the public names of all below

@@ -607,7 +607,7 @@ class Mux(object):
         self._ready.clear()
         for stream in self.streams.values():
             stream.credit = 0
-            stream.receiving = False
+            self._stop_receiving(stream)
 
     def _stop_receiving(self, stream):
         stream.receiving = False

@@ -45,8 +45,10 @@ class _Token(object):
 
 def error_payload(link, error):
     """The encoding of an error's map, cut so that it fits in a frame."""
-    payload = link.encode(error)
-    if len(payload) > MAX_ERROR:
+    payload = None
+    if sum([len(text) for text in error.values()]) < MAX_ERROR:
+        payload = link.encode(error)
+    if payload is None or len(payload) > MAX_ERROR:
         error = dict(error)
         # A character takes up to four bytes.
         for key, most in (("message", 4000), ("type", 400), ("code", 40), ("formatted", 10000)):

@@ -2,8 +2,8 @@
 
 import sys
 
-from .channel import error_payload
 from ..wire.frames import ERROR, NORMAL
+from .channel import error_payload
 
 #: Sources whose code is kept, so that running one again costs no compilation, and their characters.
 CACHE_SIZE = 256
@@ -23,9 +23,15 @@ class Request(object):
     def __init__(self, channel, payload):
         self.channel = channel
         self.payload = payload
+        self._finished = None
 
-    def run(self):
-        """Run it and close the channel, with its error if it raised."""
+    def run(self, finished):
+        """Run it and close the channel, with its error if it raised.
+
+        :param finished: called when it has run, before the near side learns so: what that asks for
+            next finds this thread free.
+        """
+        self._finished = finished
         channel = self.channel
         is_call = channel._stream.purpose == "call"
         try:
@@ -33,6 +39,7 @@ class Request(object):
             self.payload = None
             result = self._run(request, is_call)
             flush_output()
+            self._finish()
             if is_call:
                 channel.close_with(result)
             else:
@@ -43,9 +50,18 @@ class Request(object):
             if not (channel._link.closed and isinstance(error, EOFError)):
                 self._failed()
 
+        finally:
+            self._finish()
+
+    def _finish(self):
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished()
+
     def _failed(self):
         error = error_map()
         flush_output()
+        self._finish()
         link = self.channel._link
         self.channel._close(ERROR, error_payload(link, error))
 

@@ -21,8 +21,8 @@ from ..wire.mux import (
     LocalError,
     Mux,
 )
-from .spin import Spinner
 from ..wire.values import PureCodec, make_codec
+from .spin import Spinner
 
 try:
     from _thread import allocate_lock, start_new_thread

@@ -4,11 +4,11 @@ import os
 import sys
 import time
 
+from ..wire.frames import ERROR
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
 from .link import FileIO, Link, start_new_thread
 from .output import Output
-from ..wire.frames import ERROR
 
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
 #: KeyboardInterrupt at the beginning of that time.
@@ -65,22 +65,26 @@ class Worker(object):
                 link.wait(lambda: self._work or link.closed, self._gates)
                 if link.closed:
                     break
-                self._run(self._work.pop(0))
-                with link.lock:
-                    self._main_free = not self._work
+                self._run(self._work.pop(0), self._main_finished)
         except KeyboardInterrupt:
             if not link.closed:
                 raise
         self._exit()
 
-    def _run(self, request):
+    def _run(self, request, finished):
         with self.link.lock:
             self._running += 1
-        try:
-            request.run()
-        finally:
-            with self.link.lock:
-                self._running -= 1
+        request.run(finished)
+
+    def _main_finished(self):
+        with self.link.lock:
+            self._running -= 1
+            self._main_free = not self._work
+
+    def _thread_finished(self):
+        with self.link.lock:
+            self._running -= 1
+            self._threads -= 1
 
     # -- what the link says; it holds the lock ---------------------------------------------------
 
@@ -114,9 +118,7 @@ class Worker(object):
             thread.start()
 
     def _run_in_thread(self, request):
-        self._run(request)
-        with self.link.lock:
-            self._threads -= 1
+        self._run(request, self._thread_finished)
 
     def _status(self, channel):
         link = self.link

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
+import click
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -79,6 +81,20 @@ class Help(SynchronousTestCase):
             if name != "demo":
                 self.assertIn(f"  pycomnet {name} --on", text)
                 self.assertIn("Exit status:", text)
+
+    def test_examples(self) -> None:
+        """Each example of the help can be given as it stands."""
+        context = click.Context(root, **root.context_settings)
+        for name in COMMANDS:
+            command = root.get_command(context, name)
+            assert command is not None
+            lines = f"{root.epilog}\n{command.epilog}".splitlines()
+            examples = [line for line in lines if f" pycomnet {name}" in line]
+            self.assertTrue(examples, name)
+            for example in examples:
+                words = shlex.split(example.partition(f"pycomnet {name}")[2])
+                cut = next((n for n, word in enumerate(words) if word in "<>|"), len(words))
+                command.make_context(name, words[:cut], context)
 
     def test_mistakes(self) -> None:
         """Status 2, and what to do instead."""

@@ -128,9 +128,7 @@ class Refusing(SynchronousTestCase):
             self.refused("poppen//id=x"),
             "spec 'poppen//id=x': no transport 'poppen' (did you mean 'popen'?); there is: popen",
         )
-        self.assertEqual(
-            self.refused("xyz"), "spec 'xyz': no transport 'xyz'; there is: popen"
-        )
+        self.assertEqual(self.refused("xyz"), "spec 'xyz': no transport 'xyz'; there is: popen")
         self.assertIn("no transport ''", self.refused(""))
         self.assertIn("(did you mean 'popen'?)", self.refused("popen=python3"))
 
@@ -180,7 +178,8 @@ class Refusing(SynchronousTestCase):
 
     def test_nice(self) -> None:
         """The niceness is a whole number."""
-        for value in ("high", "1.5", "", [], 1.5, float("inf")):
+        values: list[Any] = ["high", "1.5", "", [], 1.5, float("inf")]
+        for value in values:
             message = self.refused("popen", nice=value)
             self.assertEqual(message, f"spec 'popen': nice is a whole number, not {value!r}")
         self.assertIn("not 'high'", self.refused("popen//nice=high"))

@@ -275,3 +275,54 @@ def test_verbose(start):
     status, out, err = start("-v", "run", "--no-prefix", "-c", "print(1)").finish()
     assert (status, out) == (0, "1\n")
     assert "#info] gw0 is " in err
+
+
+def read_terminal(master: int, process: subprocess.Popen[bytes]) -> str:
+    """All that a process writes to its terminal until it ends."""
+    text = b""
+    while True:
+        assert select.select([master], [], [], PATIENCE)[0], text
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # Linux: nobody has the other end any more
+            data = b""
+        if not data:
+            assert process.wait(PATIENCE) is not None
+            return text.decode()
+        text += data
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """A pseudo-terminal: its master and the end for a command, which the test closes."""
+    master, end = os.openpty()
+    yield master, end
+    os.close(master)
+
+
+TERMINAL = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+TERMINAL.update(TERM="xterm-256color", COLUMNS="120")
+
+
+def test_progress(start, terminal, tmp_path):
+    """On a terminal there is a bar, reports are put above it, and results are not touched."""
+    master, end = terminal
+    (tmp_path / "in").write_text("1\nx\n" * 50)
+    with (tmp_path / "in").open() as source, (tmp_path / "out").open("w") as out:
+        command = start("map", "builtins:int", stdin=source, stdout=out, stderr=end, env=TERMINAL)
+        os.close(end)
+        shown = read_terminal(master, command.process)
+    assert command.process.returncode == 1
+    assert (tmp_path / "out").read_text() == "1\n" * 50
+    assert "100/100" in shown and "100%" in shown
+    assert shown.count("ValueError") == 50
+    assert shown.rstrip().endswith("\x1b[?25h"), "the cursor is not shown again"
+
+
+def test_colours(start, terminal):
+    """On a terminal each gateway's id has its colour."""
+    master, end = terminal
+    command = start("run", "-c", "print('x')", stdout=end, env=TERMINAL)
+    os.close(end)
+    shown = read_terminal(master, command.process)
+    assert shown == "\x1b[36m[gw0]\x1b[0m x\r\n"

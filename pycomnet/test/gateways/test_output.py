@@ -1,0 +1,204 @@
+"""What far code prints, on its way to whoever wants it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from twisted.internet import defer
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output, OutputSink, PrefixedLines
+from pycomnet.test.kit import PairCase
+
+
+class Lines(SynchronousTestCase):
+    """Showing whole lines under a gateway's id."""
+
+    def setUp(self) -> None:
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.lines = PrefixedLines(self.out, self.err)
+
+    def show(self, *texts: str, gateway: str = "gw0", stream: int = STDOUT) -> None:
+        """Have pieces of output shown."""
+        for text in texts:
+            self.lines(Output(gateway, stream, text))
+
+    def test_lines(self) -> None:
+        """Each line has the id before it, empty ones as well."""
+        self.show("one\ntwo\n\nthree\n")
+        self.assertEqual(self.out.getvalue(), "[gw0] one\n[gw0] two\n[gw0] \n[gw0] three\n")
+
+    def test_pieces(self) -> None:
+        """A line is shown when it is whole, wherever it was cut."""
+        self.show("on", "e")
+        self.assertEqual(self.out.getvalue(), "")
+        self.show("\ntw", "o\n")
+        self.assertEqual(self.out.getvalue(), "[gw0] one\n[gw0] two\n")
+
+    def test_apart(self) -> None:
+        """The pieces of several gateways, and of their two streams, do not mix."""
+        self.show("a")
+        self.show("b", gateway="gw1")
+        self.show("c", stream=STDERR)
+        self.show("A\n")
+        self.show("B\n", gateway="gw1")
+        self.show("C\n", stream=STDERR)
+        self.assertEqual(self.out.getvalue(), "[gw0] aA\n[gw1] bB\n")
+        self.assertEqual(self.err.getvalue(), "[gw0] cC\n")
+
+    def test_flush(self) -> None:
+        """At its end a gateway's last lines are shown without their own end; others' wait on."""
+        self.show("rest")
+        self.show("error", stream=STDERR)
+        self.show("other", gateway="gw1")
+        self.lines.flush("gw0")
+        self.lines.flush("gw0")
+        self.assertEqual(
+            (self.out.getvalue(), self.err.getvalue()), ("[gw0] rest\n", "[gw0] error\n")
+        )
+        self.show(" one\n", gateway="gw1")
+        self.assertIn("[gw1] other one\n", self.out.getvalue())
+
+    def test_endless(self) -> None:
+        """A line that never ends is shown in parts: it is not kept without a bound."""
+        for _ in range(5):
+            self.show("x" * (MAX_LINE // 2 + 1))
+        shown = self.out.getvalue()
+        self.assertEqual(shown.count("[gw0]"), 2)
+        self.lines.flush("gw0")
+        self.assertEqual(self.out.getvalue().count("x"), 5 * (MAX_LINE // 2 + 1))
+
+    def test_current_streams(self) -> None:
+        """By default it goes to what ``sys.stdout`` and ``sys.stderr`` are at that time."""
+        lines = PrefixedLines()
+        out, err = io.StringIO(), io.StringIO()
+        self.patch(__import__("sys"), "stdout", out)
+        self.patch(__import__("sys"), "stderr", err)
+        lines(Output("gw0", STDOUT, "a\n"))
+        lines(Output("gw0", STDERR, "b\n"))
+        self.assertEqual((out.getvalue(), err.getvalue()), ("[gw0] a\n", "[gw0] b\n"))
+
+
+class Sink(PairCase):
+    """From the far side's output channel to the callback."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.outputs: list[Output] = []
+        self.result: Any = None
+        self.sink = OutputSink("gw0", self.collect)
+        self.pair.near.purposes["output"] = self.sink.accept
+        core = self.pair.far.open("output")
+        self.far = core
+        self.pair.pump()
+
+    def collect(self, output: Output) -> Any:
+        """The callback."""
+        self.outputs.append(output)
+        return self.result
+
+    def print(self, *events: tuple[int, bytes]) -> defer.Deferred[None]:
+        """Have the far side print."""
+        sent: defer.Deferred[None] = defer.succeed(None)
+        for stream, data in events:
+            sent = self.far.send(self.pair.far.encode([stream, data]))
+        self.pair.pump()
+        return sent
+
+    def texts(self, stream: int = STDOUT) -> str:
+        """What has come of a stream."""
+        return "".join(o.text for o in self.outputs if o.stream == stream)
+
+    def test_streams(self) -> None:
+        """It comes as text, with its stream and the gateway's id."""
+        self.print((STDOUT, b"out"), (STDERR, b"err"))
+        self.assertEqual(self.outputs, [Output("gw0", 1, "out"), Output("gw0", 2, "err")])
+
+    def test_utf8(self) -> None:
+        """A character that is cut in two is one, in each stream; what is none is shown as such."""
+        data = "äö€\U0001f600".encode()
+        for at in range(len(data)):
+            self.print((STDOUT, data[at : at + 1]), (STDERR, data[at : at + 1]))
+        self.assertEqual((self.texts(), self.texts(STDERR)), ("äö€\U0001f600",) * 2)
+        self.print((STDOUT, b"\xff!"))
+        self.assertEqual(self.texts(), "äö€\U0001f600\ufffd!")
+
+    def test_cut_at_end(self) -> None:
+        """Half a character at the very end is not lost without a trace."""
+        self.print((STDOUT, b"x\xe2\x82"))
+        self.assertEqual(self.texts(), "x")
+        self.sink.flush()
+        self.sink.flush()
+        self.assertEqual(self.texts(), "x\ufffd")
+
+    def test_waits(self) -> None:
+        """A Deferred that the callback returns is waited for, and so does the far side."""
+        self.result = waiting = defer.Deferred[None]()
+        sent = self.print(*[(STDOUT, bytes(60_000))] * 40)
+        self.assertEqual(len(self.outputs), 1)
+        self.assertNoResult(sent)
+        self.result = None
+        waiting.callback(None)
+        self.pair.pump()
+        self.assertEqual(len(self.outputs), 40)
+        self.successResultOf(sent)
+
+    def test_raises(self) -> None:
+        """A callback that raises is logged each time, and gets what comes next."""
+
+        def broken(output: Output) -> None:
+            self.outputs.append(output)
+            raise KeyError("broken")
+
+        self.sink.callback = broken
+        self.print((STDOUT, b"one"), (STDOUT, b"two"))
+        self.sink.stderr("three")
+        self.assertEqual([o.text for o in self.outputs], ["one", "two", "three"])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 3)
+
+    def test_fails(self) -> None:
+        """So is one whose Deferred or coroutine fails."""
+
+        async def broken(output: Output) -> None:
+            self.outputs.append(output)
+            raise KeyError("broken")
+
+        self.sink.callback = broken
+        self.print((STDOUT, b"one"), (STDOUT, b"two"))
+        self.sink.stderr("three")
+        self.assertEqual([o.text for o in self.outputs], ["one", "two", "three"])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 3)
+
+    def test_changed(self) -> None:
+        """The callback can be changed in between."""
+        self.print((STDOUT, b"one"))
+        others: list[Output] = []
+        self.sink.callback = others.append
+        self.print((STDOUT, b"two"))
+        self.assertEqual([o.text for o in self.outputs + others], ["one", "two"])
+        self.assertEqual(len(others), 1)
+
+    def test_end(self) -> None:
+        """The channel's end, and the connection's, are no output and no error."""
+        self.far.close()
+        self.pair.pump()
+        self.sink.accept(self.pair.near.open("test"))
+        self.pair.lose()
+        self.assertEqual(self.outputs, [])
+
+    def test_not_an_event(self) -> None:
+        """What is no output event ends the channel, and is logged."""
+        self.far.send(self.pair.far.encode("just text"))
+        self.pair.pump()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.outputs, [])
+
+    def test_flush_shows(self) -> None:
+        """At the end the default callback shows what has no line's end."""
+        out = io.StringIO()
+        self.sink.callback = PrefixedLines(out)
+        self.print((STDOUT, b"no end \xe2\x82"))
+        self.assertEqual(out.getvalue(), "")
+        self.sink.flush()
+        self.assertEqual(out.getvalue(), "[gw0] no end \ufffd\n")

@@ -1,0 +1,707 @@
+"""What is sent for a function, a module and a text; and what is refused, naming what it needs."""
+
+# Much of what is here is meant to be wrong where it stands.
+# ruff: noqa: B008, B905, F821, RUF013
+# mypy: disable-error-code="name-defined,valid-type,assignment,return-value,index"
+
+from __future__ import annotations
+import __future__
+
+import functools
+import gzip
+import importlib.util
+import inspect
+import linecache
+import os as system
+import sys
+import types
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import pycomnet
+from pycomnet.errors import CodeNotSendable, PycomnetError
+from pycomnet.gateways.source import call_request, exec_request
+
+SETTING = 5
+open = gzip.open  # a module's own, which hides a builtin
+same = len
+print = print  # the builtin itself
+
+
+def request(function: Callable[..., Any], **kwargs: Any) -> dict[str, Any]:
+    """The request of ``remote_exec``."""
+    return exec_request(function, kwargs)
+
+
+def run(request: dict[str, Any], *args: Any) -> Any:
+    """Run what a request says as a far side does: alone, with the lines where they were."""
+    source, line = request["source"], request["line"]
+    if source[:1].isspace():
+        source, line = "if 1:\n" + source, line - 1
+    text = "\n" * (line - 1) + source
+    flags = __future__.annotations.compiler_flag
+    namespace: dict[str, Any] = {"__name__": "far", "__file__": request["filename"]}
+    exec(compile(text, request["filename"], "exec", flags, dont_inherit=True), namespace)
+    return namespace[request["function"]](*args)
+
+
+class Box:
+    """A class, for its methods."""
+
+    def method(self, channel):
+        return channel
+
+    @staticmethod
+    def static(channel):
+        return [channel]
+
+    def __call__(self, channel):
+        return channel
+
+
+def decorator(function):
+    """A decorator that leaves no trace in what it returns but the function's own."""
+    return function
+
+
+def wrapping(function):
+    """A decorator as they should be."""
+
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args)
+
+    return call
+
+
+class Text(SynchronousTestCase):
+    """Source text."""
+
+    def test_text(self) -> None:
+        """It is sent as it is."""
+        self.assertEqual(
+            exec_request("channel.send(1)\n", {}),
+            {"source": "channel.send(1)\n", "filename": "<remote_exec>"},
+        )
+
+    def test_kwargs(self) -> None:
+        """Its global names go with it."""
+        self.assertEqual(exec_request("x", {"a": 1})["kwargs"], {"a": 1})
+        self.assertNotIn("kwargs", exec_request("x", {}))
+
+    def test_dedented(self) -> None:
+        """What all lines are indented by is removed, and their numbers stay."""
+        text = """
+            if True:
+                channel.send(1)
+
+            # done
+        """
+        self.assertEqual(
+            exec_request(text, {})["source"],
+            "\nif True:\n    channel.send(1)\n\n# done\n",
+        )
+
+    def test_strings_kept(self) -> None:
+        """Blank lines in strings keep their blanks."""
+        text = "x = '''a\n   \n\t\nb'''\n"
+        self.assertEqual(exec_request(text, {})["source"], text)
+        indented = "    x = '''a\n      \n    b'''\n"
+        self.assertEqual(exec_request(indented, {})["source"], "x = '''a\n  \nb'''\n")
+
+    def test_tabs(self) -> None:
+        """Tabs are as good as blanks; what is not indented alike is left alone."""
+        self.assertEqual(exec_request("\tx\n\t\ty", {})["source"], "x\n\ty")
+        self.assertEqual(exec_request("\tx\n    y", {})["source"], "\tx\n    y")
+
+    def test_nothing(self) -> None:
+        """No text, and blank text, are texts."""
+        for text in ("", "\n", "   ", "\n   \n"):
+            self.assertEqual(exec_request(text, {})["source"], text)
+
+    def test_others(self) -> None:
+        """Nothing else can be run, and what can is said."""
+        for thing, kind in ((5, "int"), (b"x", "bytes"), (None, "NoneType")):
+            error = self.assertRaises(CodeNotSendable, exec_request, thing, {})
+            self.assertEqual(
+                str(error), f"source text, a function or a module can be run, not {kind}"
+            )
+            self.assertIsInstance(error, PycomnetError)
+
+
+class Module(SynchronousTestCase):
+    """Modules."""
+
+    def test_module(self) -> None:
+        """Its source is sent, with its file's name."""
+        got = exec_request(functools, {"x": 1})
+        self.assertEqual(got["filename"], functools.__file__)
+        self.assertEqual(got["source"], inspect.getsource(functools))
+        self.assertEqual(got["kwargs"], {"x": 1})
+
+    def test_package(self) -> None:
+        """A package's is that of its ``__init__``."""
+        self.assertEqual(
+            exec_request(pycomnet, {}),
+            {"source": inspect.getsource(pycomnet), "filename": pycomnet.__file__},
+        )
+
+    def test_without_source(self) -> None:
+        """One without source is refused by name."""
+        for module, name in ((sys, "sys"), (types.ModuleType("made_up"), "made_up")):
+            error = self.assertRaises(CodeNotSendable, exec_request, module, {})
+            self.assertEqual(str(error), f"module {name}: its source can't be found")
+
+    def test_fresh(self) -> None:
+        """A module made from a file just now has that file's text."""
+        path = self.mktemp() + ".py"
+        with system.fdopen(system.open(path, system.O_WRONLY | system.O_CREAT), "w") as file:
+            file.write("channel.send('from a file')\n")
+        spec = importlib.util.spec_from_file_location("fresh", path)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        self.assertEqual(exec_request(module, {})["source"], "channel.send('from a file')\n")
+
+
+class Lines(SynchronousTestCase):
+    """A function's source, file and line."""
+
+    def raising_line(self, function: Callable[..., Any]) -> int:
+        """The line at which it raises when it is run from its request."""
+        made = request(function)
+        try:
+            run(made, None)
+        except ZeroDivisionError as error:
+            traceback = error.__traceback__
+            while traceback is not None and traceback.tb_next is not None:
+                traceback = traceback.tb_next
+            assert traceback is not None
+            code = traceback.tb_frame.f_code
+            self.assertEqual(code.co_filename, made["filename"])
+            text = linecache.getline(code.co_filename, traceback.tb_lineno)
+            self.assertIn("# here", text)
+            return traceback.tb_lineno
+        self.fail("it did not raise")
+
+    def test_top_level(self) -> None:
+        """A module's function has the lines of its file."""
+        made = request(top_level)
+        self.assertEqual(made["function"], "top_level")
+        self.assertEqual(made["line"], top_level.__code__.co_firstlineno)
+        self.assertEqual(made["filename"], __file__)
+        self.raising_line(top_level)
+
+    def test_nested(self) -> None:
+        """So does an indented one, whose strings and continued lines may be indented less."""
+
+        def nested(channel):
+            text = """
+less
+            """
+            assert text == "\nless\n            ", text
+            value = 1
+            return value / 0  # here
+
+        self.raising_line(nested)
+
+    def test_deeply_nested(self) -> None:
+        """And one in a block in a block."""
+        if SETTING:
+            for _ in range(1):
+
+                def nested(channel):
+                    return 1 / 0  # here
+
+        self.raising_line(nested)
+
+    def test_static_method(self) -> None:
+        """A static method is a plain function, but for its decorator."""
+        error = self.assertRaises(CodeNotSendable, request, Box.static)
+        self.assertEqual(str(error), "function static is decorated: send what it wraps")
+
+    def test_from_class(self) -> None:
+        """A method taken from its class is a plain function."""
+        self.assertEqual(run(request(Box.method), "self", "argument"), "argument")
+
+    def test_renamed(self) -> None:
+        """A function with another name than its source has is found all the same."""
+
+        def original(channel):
+            return "ran"
+
+        original.__name__ = original.__qualname__ = "renamed"
+        made = request(original)
+        self.assertEqual(made["function"], "original")
+        self.assertEqual(run(made, None), "ran")
+
+    def test_kept(self) -> None:
+        """What was found out of a function is kept, not shared: requests are apart."""
+        first, second = request(top_level, a=1), request(top_level, b=2)
+        self.assertEqual((first["kwargs"], second["kwargs"]), ({"a": 1}, {"b": 2}))
+        self.assertNotIn("kwargs", request(top_level))
+        self.assertIs(first["source"], second["source"])
+
+
+def top_level(channel):
+    value = 1
+    return value / 0  # here
+
+
+class Alone(SynchronousTestCase):
+    """Functions that can run alone, and do."""
+
+    def check(self, function: Callable[..., Any], expected: Any, *args: Any) -> None:
+        """Run it from its request."""
+        self.assertEqual(run(request(function), None, *args), expected)
+
+    def test_builtins(self) -> None:
+        """Builtins are everywhere, also when a module has them by their own name."""
+
+        def function(channel):
+            print(end="")
+            return sorted(map(len, ["aa", "b"])), isinstance(__name__, str), bool(__file__)
+
+        self.check(function, ([1, 2], True, True))
+
+    def test_imports(self) -> None:
+        """What it imports itself is its own."""
+
+        def function(channel):
+            import os.path as path
+            from math import floor
+
+            return floor(1.5), path.join("a", "b")
+
+        self.check(function, (1, "a/b"))
+
+    def test_recursion(self) -> None:
+        """It may call itself: it is there under its name."""
+
+        def factorial(channel, n=5):
+            return n * factorial(channel, n - 1) if n else 1
+
+        def indirectly(channel, n=5):
+            def inner():
+                return indirectly(channel, n - 1)
+
+            return inner() if n else "down"
+
+        # A nested function's own name would be a closure's.
+        for function in (factorial, indirectly):
+            error = self.assertRaises(CodeNotSendable, request, function)
+            self.assertIn("is a closure over", str(error))
+        self.check(fibonacci, 55, 10)
+
+    def test_annotations(self) -> None:
+        """Annotations are not evaluated there, wherever they are."""
+
+        def function(channel: Box, *rest: SETTING, key: BytesIO = None) -> pycomnet.Channel:
+            local: Nowhere = 1
+
+            class Inner:
+                field: Nowhere = 2
+                bare: Nowhere
+
+            def inner(x: Nowhere) -> Nowhere:
+                return x
+
+            return local, Inner.field, inner(3)
+
+        self.check(function, (1, 2, 3))
+
+    def test_defaults(self) -> None:
+        """Defaults may use builtins and names of their own."""
+
+        def function(channel, a=max(1, 2), *, key=lambda x: x + 1, c=tuple(n * 2 for n in [1])):
+            return a, key(1), c
+
+        self.check(function, (2, 2, (2,)))
+
+    def test_nested_scopes(self) -> None:
+        """Functions, lambdas, comprehensions, generators and classes within see each other."""
+
+        def function(channel):
+            offset = 1
+
+            def add(x):
+                return x + offset
+
+            class Base:
+                factor = 2
+                doubled = factor * 2
+
+                def apply(self, x):
+                    return add(x) * self.factor
+
+            class Derived(Base):
+                def apply(self, x):
+                    return super().apply(x) + self.doubled
+
+            made = [Derived().apply(x) for x in range(3) if x]
+            return made, {k: v for k, v in zip("ab", made)}, (lambda y: y + offset)(1)
+
+        self.check(function, ([8, 10], {"a": 8, "b": 10}, 2))
+
+    def test_own_globals(self) -> None:
+        """It may make globals of its own, wherever it sets and reads them."""
+
+        def function(channel):
+            global counter, module
+
+            def inner():
+                global deep
+                deep = 3
+
+            counter = 1
+            counter += 1
+            import math as module
+
+            inner()
+            return counter, module.floor(2.5), deep
+
+        self.check(function, (2, 2, 3))
+
+    def test_exceptions(self) -> None:
+        """What ``except`` and ``with`` bind is its own."""
+
+        def function(channel):
+            try:
+                {}["x"]
+            except KeyError as error:
+                return repr(error)
+
+        self.check(function, "KeyError('x')")
+
+    def test_walrus_and_match(self) -> None:
+        """So is what newer syntax binds."""
+
+        def function(channel):
+            if (n := 5) > 3:
+                match [n, 2]:
+                    case [first, *rest]:
+                        return first, rest
+
+        self.check(function, (5, [2]))
+
+    def test_python_2(self) -> None:
+        """Builtins that only Python 2 has can be used: the far side may be one."""
+
+        def function(channel):
+            return unicode, xrange, raw_input
+
+        self.assertEqual(request(function)["function"], "function")
+
+    def test_stars(self) -> None:
+        """The channel may come as one of any arguments."""
+
+        def stars(*args, **kwargs):
+            return len(args)
+
+        def only(channel, /):
+            return 1
+
+        self.check(stars, 1)
+        self.check(only, 1)
+
+
+def fibonacci(channel, n):
+    return n if n < 2 else fibonacci(channel, n - 1) + fibonacci(channel, n - 2)
+
+
+class Refused(SynchronousTestCase):
+    """Functions that can't run alone, and what they are told."""
+
+    def refused(self, function: Any) -> str:
+        """The message of the error."""
+        return str(self.assertRaises(CodeNotSendable, request, function))
+
+    def uses(self, function: Callable[..., Any], name: str) -> None:
+        """It is refused for using a global."""
+        self.assertEqual(
+            self.refused(function),
+            f"function {function.__name__} uses the global {name!r}, which is not there where it "
+            f"runs: import it inside the function or pass it as an argument",
+        )
+
+    def test_global(self) -> None:
+        """The global that it uses is named."""
+
+        def function(channel):
+            channel.send(SETTING)
+
+        self.uses(function, "SETTING")
+
+    def test_import_outside(self) -> None:
+        """A module that is imported outside is a global."""
+
+        def function(channel):
+            return system.getpid()
+
+        self.uses(function, "system")
+
+    def test_hidden_builtin(self) -> None:
+        """So is what hides a builtin: it would run, and do something else."""
+
+        def function(channel):
+            return open("x")
+
+        self.uses(function, "open")
+
+    def test_other_name(self) -> None:
+        """So is a builtin by another name."""
+
+        def function(channel):
+            return same("x")
+
+        self.uses(function, "same")
+
+    def test_misspelt(self) -> None:
+        """So is a name that there isn't."""
+
+        def function(channel):
+            return lne("x")
+
+        self.uses(function, "lne")
+
+    def test_nested(self) -> None:
+        """In whatever is within it."""
+
+        def in_function(channel):
+            def inner():
+                return lambda: SETTING
+
+            return inner
+
+        def in_comprehension(channel):
+            return [SETTING for _ in range(3)]
+
+        def in_generator(channel):
+            return sum(x for x in range(SETTING))
+
+        def in_class(channel):
+            class Inner:
+                setting = SETTING
+
+            return Inner
+
+        def in_base(channel):
+            class Inner(Box):
+                pass
+
+            return Inner
+
+        def in_method(channel):
+            class Inner:
+                def method(self):
+                    return SETTING
+
+            return Inner
+
+        def in_decorator(channel):
+            @decorator
+            def inner():
+                pass
+
+            return inner
+
+        def in_inner_default(channel):
+            def inner(x=SETTING):
+                return x
+
+            return inner
+
+        for function in (in_function, in_comprehension, in_generator, in_class, in_method):
+            self.uses(function, "SETTING")
+        self.uses(in_inner_default, "SETTING")
+        self.uses(in_base, "Box")
+        self.uses(in_decorator, "decorator")
+
+    def test_class_names(self) -> None:
+        """A class's names are not those of the functions within it."""
+
+        def function(channel):
+            class Inner:
+                SETTING = 1
+
+                def method(self):
+                    return SETTING
+
+            return Inner
+
+        self.uses(function, "SETTING")
+
+    def test_defaults(self) -> None:
+        """Defaults are evaluated there."""
+
+        def positional(channel, x=SETTING):
+            return x
+
+        def keyword(channel, *, x=(1, [SETTING])):
+            return x
+
+        def lambdas(channel, x=lambda y: y + SETTING):
+            return x
+
+        for function in (positional, keyword, lambdas):
+            self.uses(function, "SETTING")
+
+    def test_first_of_several(self) -> None:
+        """Of several the first by name is named."""
+
+        def function(channel):
+            return system, SETTING, Box
+
+        self.uses(function, "Box")
+
+    def test_closure(self) -> None:
+        """The variables that it is a closure over are named."""
+        one = two = 1
+
+        def function(channel):
+            return one + two
+
+        self.assertEqual(
+            self.refused(function),
+            "function function is a closure over one, two: pass it as an argument",
+        )
+
+    def test_super(self) -> None:
+        """A method that uses ``super`` is a closure over its class."""
+
+        class Derived(Box):
+            def method(self, channel):
+                return super().method(channel)
+
+        self.assertIn("is a closure over __class__", self.refused(Derived.method))
+
+    def test_lambda(self) -> None:
+        """A lambda has no source of its own."""
+        expected = "a lambda's source can't be sent: use a def"
+        self.assertEqual(self.refused(lambda channel: channel.send(1)), expected)
+
+    def test_async(self) -> None:
+        """Nothing awaits there."""
+
+        async def function(channel):
+            return 1
+
+        self.assertEqual(
+            self.refused(function), "function function is async: only plain functions can be sent"
+        )
+
+    def test_decorated(self) -> None:
+        """A decorator is not there where it runs."""
+
+        @decorator
+        def plainly(channel):
+            return 1
+
+        @wrapping
+        def wrapped(channel):
+            return 1
+
+        self.assertIn("function plainly is decorated: send what it wraps", self.refused(plainly))
+        self.assertIn("is decorated: send what it wraps", self.refused(wrapped))
+
+    def test_cached(self) -> None:
+        """So is what ``functools`` makes of a function."""
+
+        @functools.lru_cache
+        def function(channel):
+            return 1
+
+        self.assertIn("only functions written in Python can be sent", self.refused(function))
+
+    def test_bound(self) -> None:
+        """A bound method has an object with it."""
+        self.assertEqual(
+            self.refused(Box().method), "method Box.method: only plain functions can be sent"
+        )
+
+    def test_partial(self) -> None:
+        """A partial is to be sent as what it is made of."""
+        self.assertEqual(
+            self.refused(functools.partial(top_level, 1)),
+            "a functools.partial can't be sent: send its function and arguments",
+        )
+
+    def test_not_python(self) -> None:
+        """What isn't a function, or isn't written in Python, is named by its type."""
+        for thing, kind in (
+            (len, "builtin_function_or_method"),
+            (Box, "type"),
+            (Box(), "Box"),
+            ("".join, "builtin_function_or_method"),
+        ):
+            self.assertEqual(
+                self.refused(thing), f"only functions written in Python can be sent, not {kind}"
+            )
+
+    def test_no_source(self) -> None:
+        """A function that was made from a text that is nowhere to be found."""
+        namespace: dict[str, Any] = {}
+        exec("def made(channel): pass", namespace)
+        self.assertEqual(
+            self.refused(namespace["made"]), "function made: its source can't be found"
+        )
+
+    def test_no_channel(self) -> None:
+        """A function for ``remote_exec`` takes the channel first."""
+
+        def nothing():
+            pass
+
+        def keyword(*, channel):
+            pass
+
+        def keywords(**kwargs):
+            pass
+
+        for function in (nothing, keyword, keywords):
+            self.assertEqual(
+                self.refused(function),
+                f"function {function.__name__} must take the channel as its first parameter",
+            )
+        self.assertEqual(call_request(nothing, (), {})["function"], "nothing")
+
+
+class Calling(SynchronousTestCase):
+    """``call``."""
+
+    def test_function(self) -> None:
+        """A function goes with its arguments, as ``remote_exec``'s does; none are left out."""
+        made = call_request(fibonacci, (None, 10), {})
+        self.assertEqual(made["args"], [None, 10])
+        self.assertNotIn("kwargs", made)
+        self.assertEqual(run(made, *made["args"]), 55)
+        made = call_request(fibonacci, (), {"n": 1})
+        self.assertEqual(made["kwargs"], {"n": 1})
+        self.assertNotIn("args", made)
+
+    def test_name(self) -> None:
+        """A name is imported there."""
+        self.assertEqual(
+            call_request("os.path:join", ("a", "b"), {}),
+            {"import": "os.path:join", "args": ["a", "b"]},
+        )
+        self.assertEqual(call_request("a:B.c", (), {}), {"import": "a:B.c"})
+
+    def test_bad_name(self) -> None:
+        """It has a module and a name."""
+        for name in ("", "os", "os.path.join", ":join", "os:"):
+            error = self.assertRaises(CodeNotSendable, call_request, name, (), {})
+            self.assertEqual(str(error), f"expected 'module:function', not {name!r}")
+
+    def test_refused(self) -> None:
+        """What can't run alone is refused here too."""
+
+        def function():
+            return SETTING
+
+        error = self.assertRaises(CodeNotSendable, call_request, function, (), {})
+        self.assertIn("'SETTING'", str(error))
+        error = self.assertRaises(CodeNotSendable, call_request, 5, (), {})
+        self.assertEqual(str(error), "a function can be called, not int")
