@@ -1,77 +1,47 @@
 from collections import deque
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-EV_DATA: Final = 0
-EV_OPENED: Final = 1
-EV_END: Final = 2
-EV_CLOSED: Final = 3
-EV_HELLO: Final = 4
-EV_PONG: Final = 5
-EV_GOAWAY: Final = 6
-EV_FAILED: Final = 7
-
-_Buffer: TypeAlias = bytes | bytearray | memoryview
-
-# A type checker that compares event[0] with one of the constants knows the rest.
-Event: TypeAlias = (
-    tuple[Literal[0], Stream, bytes | memoryview, int]
-    | tuple[Literal[1], Stream]
-    | tuple[Literal[2], Stream]
-    | tuple[Literal[3], Stream, int, bytes]
-    | tuple[Literal[4], dict[str, Any]]
-    | tuple[Literal[5], bytes]
-    | tuple[Literal[6], str, str]
-    | tuple[Literal[7], ProtocolError]
+from .stream import (
+    EV_CLOSED as EV_CLOSED,
+)
+from .stream import (
+    EV_DATA as EV_DATA,
+)
+from .stream import (
+    EV_END as EV_END,
+)
+from .stream import (
+    EV_FAILED as EV_FAILED,
+)
+from .stream import (
+    EV_GOAWAY as EV_GOAWAY,
+)
+from .stream import (
+    EV_HELLO as EV_HELLO,
+)
+from .stream import (
+    EV_OPENED as EV_OPENED,
+)
+from .stream import (
+    EV_PONG as EV_PONG,
+)
+from .stream import (
+    Event as Event,
+)
+from .stream import (
+    Limits as Limits,
+)
+from .stream import (
+    LocalError as LocalError,
+)
+from .stream import (
+    ProtocolError as ProtocolError,
+)
+from .stream import (
+    Stream as Stream,
 )
 
-class LocalError(Exception): ...
-
-class ProtocolError(Exception):
-    code: str
-    message: str
-    def __init__(self, code: str, message: str) -> None: ...
-
-class Limits:
-    window: int
-    frame: int
-    channels: int
-    value: int
-    control: int
-    def __init__(
-        self,
-        window: int = ...,
-        frame: int = ...,
-        channels: int = ...,
-        value: int = ...,
-        control: int = ...,
-    ) -> None: ...
-
-class Stream:
-    __slots__: ClassVar[tuple[str, ...]]
-    id: int
-    purpose: str
-    raw: bool
-    app: Any
-    local: bool
-    credit: int
-    queue: deque[list[Any]]
-    ready: bool
-    window: int
-    unacked: int
-    half: int
-    wanted: bool
-    partial: list[bytes | memoryview] | None
-    partial_size: int
-    partial_cost: int
-    sending: bool
-    receiving: bool
-    ended: bool
-    end_sent: bool
-    close_sent: bool
-    finish: tuple[int, bytes] | None
-    def __init__(
-        self, id: int, purpose: str, raw: bool, local: bool, credit: int, window: int
-    ) -> None: ...
+_Buffer: TypeAlias = bytes | bytearray | memoryview
 
 class Mux:
     limits: Limits

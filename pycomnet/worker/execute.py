@@ -44,10 +44,10 @@ class Request(object):
                 channel.close_with(result)
             else:
                 channel._close(NORMAL, b"")
-        except BaseException as error:
+        except:  # noqa: E722 - Java's exceptions have another base
             if channel._link.forked:
                 raise  # as in any other program
-            if not (channel._link.closed and isinstance(error, EOFError)):
+            if not (channel._link.closed and isinstance(sys.exc_info()[1], EOFError)):
                 self._failed()
 
         finally:

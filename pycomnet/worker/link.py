@@ -112,9 +112,8 @@ class FileIO(object):
 
     def write(self, parts):
         """Write all of a list of bytes and memoryviews."""
-        if len(parts) > 1:
-            if self._writev is None or len(parts) > MAX_PIECES:
-                parts = [b"".join(parts)]
+        if len(parts) > 1 and (self._writev is None or len(parts) > MAX_PIECES):
+            parts = [b"".join(parts)]
         if len(parts) == 1:
             self.write_one(parts[0])
             return

@@ -13,6 +13,7 @@ from .output import Output
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
 #: KeyboardInterrupt at the beginning of that time.
 GRACE = 2.0
+_halt = os._exit
 
 
 class Gateway(object):
@@ -140,20 +141,10 @@ class Worker(object):
         start_new_thread(self._reap, ())
 
     def _reap(self):
-        try:
-            import _signal as signal
-        except ImportError:
-            import signal
         if not self._main_free:
-            # A real signal: it also ends a sleep or a read that the main thread is in.
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-            except Exception:
-                import thread  # Jython
-
-                thread.interrupt_main()
+            interrupt_main()
         time.sleep(GRACE)
-        os._exit(1)
+        _halt(1)
 
     def _exit(self):
         """Run the exit functions and end, without waiting for any thread."""
@@ -167,11 +158,21 @@ class Worker(object):
                 sys.modules["atexit"]._run_exitfuncs()
             except BaseException:
                 pass
-        os._exit(0)
+        _halt(0)
 
     def _end_anyway(self):
         time.sleep(GRACE)
-        os._exit(1)
+        _halt(1)
+
+
+def interrupt_main():
+    """Raise KeyboardInterrupt in the main thread."""
+    try:
+        import _signal as signal
+    except ImportError:
+        import signal
+    # A real signal: it also ends a sleep or a read that the thread is in.
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _implementation():
@@ -208,9 +209,20 @@ def main(config):
     except (OSError, AttributeError) as error:
         sys.stderr.write("pycomnet: %s\n" % error)
         sys.exit(2)
-    read_fd, write_fd = take_stdio()
+    if sys.platform.startswith("java"):
+        io = _take_java()
+    else:
+        io = FileIO(*take_stdio())
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised
 
-        supervised(read_fd)
-    Worker(FileIO(read_fd, write_fd), config).serve()
+        supervised(io.read_fd)
+    Worker(io, config).serve()
+
+
+def _take_java():
+    global _halt, interrupt_main
+    from . import java
+
+    _halt, interrupt_main = java.halt, java.interrupt_main
+    return java.JavaIO()

@@ -1,8 +1,8 @@
 """Looking for an answer that is about to come, rather than sleeping for it.
 
 Waking a process that sleeps takes longer than answering a small request does. So whoever has just
-asked looks a few times first, and gives the processor away between the looks. Where the answer mostly
-comes later, it is seldom done.
+asked looks a few times first, and gives the processor away between the looks. Where the answer
+mostly comes later, it is seldom done.
 """
 
 import os

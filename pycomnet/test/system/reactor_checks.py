@@ -163,11 +163,14 @@ async def check_error(group: pycomnet.Group, reactor: Any) -> None:
 
 async def check_output(group: pycomnet.Group, reactor: Any) -> None:
     """What is printed comes here."""
-    printed: defer.Deferred[str] = defer.Deferred()
+    printed: defer.DeferredQueue[str] = defer.DeferredQueue()
     gw = await group.makegateway("popen")
-    gw.setoutput(lambda output: printed.called or printed.callback(output.text))
-    await gw.call(print, "hello") if False else gw.remote_exec("print('hello', flush=True)")
-    assert (await printed).startswith("hello")
+    gw.setoutput(lambda output: printed.put(output.text))
+    channel = gw.remote_exec("print('hello')")
+    text = ""
+    while text != "hello\n":
+        text += await printed.get()
+    await channel.waitclose()
 
 
 async def check_cancel(group: pycomnet.Group, reactor: Any) -> None:
@@ -319,12 +322,15 @@ async def check_garbage(group: pycomnet.Group, reactor: Any) -> None:
         endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"),
         lambda number: endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", number),
     )
-    waiting = far.ping().addBoth(lambda _: defer.Deferred())
-    pending = [far.open("nothing").receive() for _ in range(3)]
+    opened: defer.Deferred[Any] = defer.Deferred()
+    far.purposes["test"] = opened.callback
+    waiting = near.open("test").receive()
+    there = (await opened).receive()
     near.transport.write(b"GET / HTTP/1.0\r\n\r\n")  # type: ignore[union-attr]
-    for deferred in pending:
-        await fails(deferred, pycomnet.ProtocolViolation, pycomnet.RemoteError)
-    del waiting
+    error = await fails(waiting, pycomnet.ProtocolViolation)
+    assert (error.code, error.reason[:28]) == ("frame", "the other end refused what t"), error
+    error = await fails(there, pycomnet.ProtocolViolation)
+    assert error.reason.endswith("unknown frame type 47"), error
     await port.stopListening()
 
 
@@ -334,7 +340,9 @@ CHECKS: list[Callable[[pycomnet.Group, Any], Any]] = [
 
 
 async def run_all(reactor: Any) -> None:
-    """All checks, each with a group of its own."""
+    """All checks, each with a group of its own; print the reactor's name and theirs."""
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    print(type(reactor).__name__, type(loop).__module__.partition(".")[0])
     for check in CHECKS:
         print(check.__name__, flush=True)
         group = pycomnet.Group(reactor)

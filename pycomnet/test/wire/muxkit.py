@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import ormsgpack
+from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.wire import mux as wire
 from pycomnet.wire.mux import Limits, Mux, ProtocolError, Stream
@@ -163,3 +164,14 @@ def left_over(mux: Mux) -> list[object]:
     alive = [stream for stream in mux._ready if stream.queue or stream.finish]
     kept = [mux.streams, mux._out, alive, bytes(mux._tail), mux._peer_open, mux._local_open]
     return [item for item in kept if item]
+
+
+class HostileCase(SynchronousTestCase):
+    """Tests of a peer that breaks the protocol."""
+
+    def breaks(self, code: str, message: str, data: bytes, mux: Mux | None = None) -> None:
+        """The bytes end the connection with this code, and the message has this in it."""
+        error = failure(greeted() if mux is None else mux, data)
+        self.assertEqual(error.code, code, error.message)
+        self.assertIn(message, error.message)
+        self.assertEqual(str(error), f"{error.code}: {error.message}")

@@ -167,7 +167,7 @@ def snapshot(mux: Mux) -> object:
     """The state of all channels, to see whether a frame changed it."""
     ignored = {"app", "window", "queue", "partial"}
     streams = [
-        [len(stream.queue), len(stream.partial or ())]
+        [len(stream.queue), stream.partial.size if stream.partial else 0]
         + [getattr(stream, slot) for slot in type(stream).__slots__ if slot not in ignored]
         for stream in mux.streams.values()
     ]

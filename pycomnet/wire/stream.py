@@ -1,0 +1,199 @@
+"""What the multiplexer keeps of a channel; its limits, its events and its errors."""
+
+from io import BytesIO
+
+try:
+    from _collections import deque  # the package itself imports much more
+except ImportError:
+    from collections import deque
+
+from .frames import (
+    BIN32,
+    CHANNELS,
+    CONTROL,
+    FRAGMENT,
+    MAX_CREDIT,
+    MAX_VALUE,
+    MIN_FRAME,
+    MIN_WINDOW,
+    U32,
+    WINDOW,
+)
+
+# The events. Each is a tuple that begins with one of these.
+EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's encoding, or raw bytes; or, where
+# the value is long bytes, a memoryview whose ``obj`` is the value itself
+EV_OPENED = 1  # (EV_OPENED, stream): the peer opened a channel
+EV_END = 2  # (EV_END, stream): the peer sends no more on it
+EV_CLOSED = 3  # (EV_CLOSED, stream, kind, payload): the peer closed it
+EV_HELLO = 4  # (EV_HELLO, info): the peer's hello; channels can be opened now
+EV_PONG = 5  # (EV_PONG, data)
+EV_GOAWAY = 6  # (EV_GOAWAY, code, message)
+EV_FAILED = 7  # (EV_FAILED, error): the last one
+
+#: Bytes of a value from which its fragments are copied together as they come, so that the last of a
+#: gigabyte takes no longer than any other.
+LARGE = 1048576
+
+view = memoryview
+try:
+    b"".join([view(b"")])
+except TypeError:  # Python 2's join takes no memoryview
+
+    def view(data):
+        return data
+
+
+class LocalError(Exception):
+    """This end asked for something that the protocol does not allow, or not any more."""
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol.
+
+    :ivar code: the stable name of what it broke (docs/protocol.rst, "Ping, pong, goaway").
+    :ivar message: what was expected and what came.
+    """
+
+    def __init__(self, code, message):
+        Exception.__init__(self, "%s: %s" % (code, message))
+        self.code = code
+        self.message = message
+
+
+class Limits(object):
+    """What this end allows its peer, as its hello announces, and what it keeps to itself.
+
+    :ivar window: bytes of credit that each channel begins with.
+    :ivar frame: bytes of the longest payload that is accepted.
+    :ivar channels: channels that the peer may have open at a time.
+    :ivar value: bytes of the longest value that is put together from fragments.
+    :ivar control: bytes of answers that wait for a peer that does not read them.
+    """
+
+    def __init__(
+        self, window=WINDOW, frame=FRAGMENT, channels=CHANNELS, value=MAX_VALUE, control=CONTROL
+    ):
+        if not MIN_WINDOW <= window <= MAX_CREDIT:
+            raise ValueError("window: %d to %d, not %r" % (MIN_WINDOW, MAX_CREDIT, window))
+        if not MIN_FRAME <= frame <= MAX_CREDIT:
+            raise ValueError("frame: %d to %d, not %r" % (MIN_FRAME, MAX_CREDIT, frame))
+        if not 0 <= channels <= MAX_CREDIT:
+            raise ValueError("channels: 0 to %d, not %r" % (MAX_CREDIT, channels))
+        self.window = window
+        self.frame = frame
+        self.channels = channels
+        self.value = value
+        self.control = control
+
+
+class Stream(object):
+    """What the mux keeps of one channel. ``app`` is its user's."""
+
+    __slots__ = (
+        "id",
+        "purpose",
+        "raw",
+        "app",
+        "local",
+        "credit",
+        "queue",
+        "ready",
+        "window",
+        "unacked",
+        "half",
+        "wanted",
+        "partial",
+        "partial_cost",
+        "sending",
+        "receiving",
+        "ended",
+        "end_sent",
+        "close_sent",
+        "finish",
+    )
+
+    def __init__(self, id, purpose, raw, local, credit, window):
+        self.id = id
+        self.purpose = purpose
+        self.raw = raw
+        self.app = None
+        #: True when this end opened it.
+        self.local = local
+        #: what this end may still send
+        self.credit = credit
+        #: values that wait for credit or their turn: [payload, offset, token]
+        self.queue = deque()
+        #: True while it is in the mux's round of senders
+        self.ready = False
+        #: what the peer may still send
+        self.window = window
+        #: what was consumed and not given back yet
+        self.unacked = 0
+        self.half = window // 2
+        #: True while somebody waits for the value that comes next
+        self.wanted = False
+        #: the fragments of a value that is not complete yet
+        self.partial = None
+        self.partial_cost = 0
+        #: False once this end's user has ended or closed it
+        self.sending = True
+        #: False once the peer has ended it, or this end closed it: then data is dropped
+        self.receiving = True
+        #: True once the peer has ended it: nothing more can come
+        self.ended = False
+        self.end_sent = False
+        self.close_sent = False
+        #: the type and payload of the END or CLOSE that follows what is queued
+        self.finish = None
+
+
+class Assembly(object):
+    """The fragments of a value that is not complete yet."""
+
+    __slots__ = ("_buffer", "_declared", "_pieces", "size")
+
+    def __init__(self):
+        self.size = 0
+        self._pieces = []
+        self._buffer = None
+        #: the length that a value of bytes begins with, once it is known to be one
+        self._declared = None
+
+    def append(self, piece):
+        """The next fragment: bytes, or a memoryview."""
+        self.size += len(piece)
+        if self._buffer is not None:
+            self._buffer.write(piece)
+            return
+        self._pieces.append(piece)
+        if self.size > LARGE:
+            self._buffer = buffer = BytesIO()
+            buffer.write(self._strip())
+            for piece in self._pieces[1:]:
+                buffer.write(piece)
+            self._pieces = None
+
+    def _strip(self):
+        """The first fragment, without what says that the value is bytes and how many."""
+        first = self._pieces[0]
+        if view is memoryview and len(first) >= 5 and first[:1] == BIN32:
+            self._declared = U32.unpack(bytes(first[1:5]))[0]
+            return first[5:]
+        return first
+
+    def finish(self):
+        """The value's encoding; or, when it is bytes, a memoryview whose ``obj`` is the value.
+
+        That saves copying it: what bytes are encoded as is they themselves, behind five bytes.
+        """
+        if self._buffer is not None:
+            data = self._buffer.getvalue()
+        else:
+            self._pieces[0] = self._strip()
+            data = b"".join(self._pieces)
+        if self._declared is None:
+            return data
+        if self._declared == len(data):
+            return memoryview(data)
+        return BIN32 + U32.pack(self._declared) + data
