@@ -51,7 +51,7 @@ class Worker(object):
             "pid": os.getpid() if hasattr(os, "getpid") else 0,
             "python": "%d.%d.%d" % sys.version_info[:3],
             "implementation": _implementation(),
-            "platform": sys.platform,
+            "platform": "%s" % sys.platform,  # Jython's is no plain str
             "executable": sys.executable or "",
             "execmodel": self.execmodel,
         }
@@ -222,7 +222,7 @@ def main(config):
 
 def _take_java():
     global _halt, interrupt_main
-    from . import java
+    from . import javaio
 
-    _halt, interrupt_main = java.halt, java.interrupt_main
-    return java.JavaIO()
+    _halt, interrupt_main = javaio.halt, javaio.interrupt_main
+    return javaio.JavaIO()
