@@ -26,9 +26,11 @@ BULK_SIZE = 1 << 20
 SMALL_SIZE = 1 << 16
 #: Pieces that are handed over without being put together: more cost more than copying them.
 MAX_PIECES = 64
-#: How many closed channels are kept that the peer opened, sent to and closed before the value that
-#: they are in was received.
-MAX_UNCLAIMED = 64
+#: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
+#: they are in was received. Of those that are over this, the oldest are forgotten.
+MAX_UNCLAIMED = 16 << 20
+#: What each of them counts at least.
+UNCLAIMED_COST = 1024
 #: Seconds that a connection which is being closed has to write what is left: then it is dropped,
 #: because the peer may never read that.
 LINGER = 5.0
@@ -87,7 +89,10 @@ class Connection(Protocol):
         self._descriptor: FileDescriptor | None = None
         self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
         self._reason: ConnectionLost | None = None
+        #: channels that the peer opened and nobody has received yet; what those cost that are over
         self._unclaimed: dict[int, ChannelCore] = {}
+        self._unclaimed_costs: dict[int, int] = {}
+        self._unclaimed_cost = 0
         self._turn: Any = None
         #: the delayed call that aborts a connection which is being closed
         self._disconnecting: Any = None
@@ -340,6 +345,7 @@ class Connection(Protocol):
             if not waiting.called:
                 waiting.errback(Failure(lost))
         self._unclaimed.clear()
+        self._unclaimed_costs.clear()
 
     # -- what the peer says ----------------------------------------------------------------------
 
@@ -349,7 +355,7 @@ class Connection(Protocol):
             core = event[1].app
             core.closed(event[2], event[3])
             if event[1].id in self._unclaimed:
-                self._limit_unclaimed()
+                self._keep_unclaimed(core)
         elif kind == wire.EV_END:
             event[1].app.ended()
         elif kind == wire.EV_OPENED:
@@ -393,10 +399,17 @@ class Connection(Protocol):
                 self.log.failure("channels for {purpose!r} can't be taken", purpose=stream.purpose)
                 core.close(problem)
 
-    def _limit_unclaimed(self) -> None:
-        over = [id for id, core in self._unclaimed.items() if core.over is not None]
-        for id in over[:-MAX_UNCLAIMED]:
-            del self._unclaimed[id]
+    def _keep_unclaimed(self, core: ChannelCore) -> None:
+        costs = self._unclaimed_costs
+        cost = UNCLAIMED_COST + sum(cost for _, cost in core.queue)
+        costs[core.stream.id] = cost
+        self._unclaimed_cost += cost
+        while self._unclaimed_cost > MAX_UNCLAIMED and len(costs) > 1:
+            self._claim(next(iter(costs)))
+
+    def _claim(self, id: int) -> ChannelCore | None:
+        self._unclaimed_cost -= self._unclaimed_costs.pop(id, 0)
+        return self._unclaimed.pop(id, None)
 
     def _dump_channel(self, handle: Any) -> int:
         core: ChannelCore = handle.core
@@ -407,7 +420,7 @@ class Connection(Protocol):
         return core.stream.id
 
     def _load_channel(self, id: int) -> object:
-        core: ChannelCore | None = self._unclaimed.pop(id, None)
+        core = self._claim(id)
         if core is None:
             stream = self.mux.streams.get(id)
             if stream is not None:
@@ -424,7 +437,7 @@ class Connection(Protocol):
         stream = wire.Stream(id, "channel", False, False, 0, 0)
         stream.sending = stream.receiving = False
         core = ChannelCore(self, stream)
-        core.over = ChannelClosed(f"channel {id} was closed before it was received")
+        core.over = ChannelClosed(f"channel {id} was over before it was received")
         return core
 
     def _pong(self, data: bytes) -> None:

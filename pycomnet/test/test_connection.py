@@ -750,21 +750,42 @@ class Purposes(PairCase):
         pair.pump()
         pair.open()
 
-    def test_unclaimed_limit(self) -> None:
-        """Of the channels that are over before they were received, only the last ones are kept."""
-        near, far = self.pair.channel()
-        count = MAX_UNCLAIMED + 10
-        for number in range(count):
-            new = Channel(self.pair.far.open("channel"), self.pair.end(self.pair.far))
-            new.send(number)
-            far.send(new)
-            new.close()
+    def unclaimed(self, far: Channel, *values: object) -> None:
+        """Send a new channel from the far end, with values on it, closed again."""
+        new = Channel(self.pair.far.open("channel"), self.pair.end(self.pair.far))
+        for value in values:
+            new.send(value)
+        far.send(new)
+        new.close()
         self.pair.pump()
-        kept = []
+
+    def test_unclaimed(self) -> None:
+        """Any number of small channels may be over before anybody receives them."""
+        near, far = self.pair.channel()
+        for number in range(1000):
+            self.unclaimed(far, number)
+        for number in range(1000):
+            self.assertEqual(self.receive_all(self.receive_now(near)), [number])
+
+    def test_unclaimed_limit(self) -> None:
+        """But not of big ones: of those only the last are kept, and the others come as closed."""
+        near, far = self.pair.channel()
+        full = [bytes(65_000)] * 16
+        count = MAX_UNCLAIMED // WINDOW + 4
         for _ in range(count):
-            kept.append(self.receive_all(self.receive_now(near)))
-        self.assertEqual(kept, [[]] * 10 + [[number] for number in range(10, count)])
+            self.unclaimed(far, *full)
+        self.unclaimed(far, "small")
+        got = [self.receive_all(self.receive_now(near)) for _ in range(count + 1)]
+        self.assertEqual(got.pop(), ["small"])
+        kept = sum(values == full for values in got)
+        self.assertTrue(count - 6 <= kept < count, kept)
+        self.assertEqual(got, [[]] * (count - kept) + [full] * kept)
         self.assertIsNone(self.pair.near.lost)
+        # What was received does not count any more.
+        for _ in range(10):
+            self.unclaimed(far, *full)
+        for _ in range(10):
+            self.assertEqual(self.receive_all(self.receive_now(near)), full)
 
 
 class HostilePeer(PairCase):

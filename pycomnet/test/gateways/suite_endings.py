@@ -215,8 +215,8 @@ class Endings(GatewayCase):
         marker = self.mktemp()
         source = """
         import time
-        channel.send("begin")
         try:
+            channel.send("begin")
             time.sleep(1000)
         finally:
             with open(path, "w") as file:

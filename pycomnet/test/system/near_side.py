@@ -15,7 +15,9 @@ from typing import Any
 BEGIN = """
 import os, signal, subprocess, sys, threading, time
 def here(*more):
-    channel.send([os.getpid(), os.getppid()] + list(more))
+    # Jython is not supervised by a process of its own.
+    parent = [] if sys.platform.startswith("java") else [os.getppid()]
+    channel.send([os.getpid()] + parent + list(more))
 """
 #: What the far side is doing. Each says first which processes there are.
 FAR_CODE = {
@@ -47,12 +49,12 @@ here()
 """,
     "child": "here(subprocess.Popen(['sleep', '300']).pid); channel.receive()",
     "session": """
-here(subprocess.Popen(['sleep', '300'], start_new_session=True).pid)
+here(subprocess.Popen(['setsid', 'sleep', '300']).pid)
 channel.receive()
 """,
     "stubborn": """
 script = "trap '' TERM INT HUP; echo $$; while :; do sleep 300; done"
-child = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+child = subprocess.Popen(["setsid", "sh", "-c", script], stdout=subprocess.PIPE)
 here(int(child.stdout.readline()))
 time.sleep(300)
 """,
@@ -72,6 +74,8 @@ here(pid)
 channel.receive()
 """,
 }
+#: What the gateways are made from.
+SPEC = os.environ.get("PYCOMNET_TEST_SPEC", "popen")
 ENDINGS = (
     *("wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
     *("blocking_wait", "blocking_end", "blocking_raise", "blocking_receive", "blocking_collect"),
@@ -90,7 +94,7 @@ async def start(group: Any, names: list[str]) -> tuple[list[int], list[Any]]:
     pids: list[int] = []
     held = []
     for name in names:
-        gateway = await group.makegateway("popen")
+        gateway = await group.makegateway(SPEC)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
         pids += await channel.receive()
         held.append((gateway, channel))
@@ -131,7 +135,7 @@ def blocking_near(ending: str, names: list[str]) -> None:
     pids: list[int] = []
     held = []
     for name in names:
-        gateway = group.makegateway("popen")
+        gateway = group.makegateway(SPEC)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
         pids += channel.receive()
         held.append((gateway, channel))

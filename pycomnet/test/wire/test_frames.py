@@ -274,24 +274,37 @@ class ReceivedTests(SynchronousTestCase):
 
     def test_long_bytes_are_not_copied(self) -> None:
         """A value in fragments that is bytes arrives as a memoryview of just those bytes."""
-        near, far = pair()
+        near, far = pair(None, Limits(1 << 24))
         stream = near.open("")
-        value = b"v" * 200000
-        near.send(stream, value, prefix=frames.bin32(len(value)))
-        arrived = far.receive_data(near.data_to_send(1 << 20))[-1]
-        assert arrived[0] == wire.EV_DATA
-        assert isinstance(arrived[2], memoryview)
-        self.assertEqual(arrived[2].obj, value)
+        for size in (70000, 200000, 1 << 20, (1 << 20) + 1, 5 << 20):
+            value = bytes(range(250)) * (size // 250)
+            near.send(stream, value, prefix=frames.bin32(len(value)))
+            arrived = far.receive_data(near.data_to_send(1 << 24))[-1]
+            assert arrived[0] == wire.EV_DATA
+            assert isinstance(arrived[2], memoryview)
+            self.assertEqual(arrived[2].obj, value)
+
+    def test_long_values(self) -> None:
+        """Any other value in fragments arrives as its encoding, however long."""
+        near, far = pair(None, Limits(1 << 24))
+        stream = near.open("")
+        for size in (70000, 200000, 1 << 20, (1 << 20) + 1, 5 << 20):
+            value = b"\xdd" + bytes(range(250)) * (size // 250)
+            near.send(stream, value)
+            arrived = far.receive_data(near.data_to_send(1 << 24))[-1]
+            assert arrived[0] == wire.EV_DATA
+            self.assertEqual(arrived[2], value)
 
     def test_bytes_with_a_wrong_length(self) -> None:
         """When there are more or fewer bytes than their header says they arrive as they came."""
-        near, far = pair()
+        near, far = pair(None, Limits(1 << 26))
         stream = near.open("")
-        for size in (0, 70000, 199999, 200001, 0xFFFFFFFF):
-            near.send(stream, b"v" * 200000, prefix=frames.bin32(size))
-            arrived = far.receive_data(near.data_to_send(1 << 20))[-1]
-            assert arrived[0] == wire.EV_DATA
-            self.assertEqual(arrived[2], frames.bin32(size) + b"v" * 200000)
+        for size in (200000, 2000000):
+            for said in (0, 70000, size - 1, size + 1, 0xFFFFFFFF):
+                near.send(stream, b"v" * size, prefix=frames.bin32(said))
+                arrived = far.receive_data(near.data_to_send(1 << 26))[-1]
+                assert arrived[0] == wire.EV_DATA
+                self.assertEqual(arrived[2], frames.bin32(said) + b"v" * size)
 
 
 class NameTests(SynchronousTestCase):

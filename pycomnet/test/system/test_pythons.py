@@ -1,0 +1,456 @@
+"""Far sides under other Pythons: without site-packages, PyPy, and Jython, which is Python 2.7."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.test.gateways.suite_values import VALUES, same
+from pycomnet.test.processes import resident, still_there
+from pycomnet.test.system.near_side import FAR_CODE
+from pycomnet.test.system.nearby import ROOT, near, processes_end
+
+#: name -> (the interpreter and its arguments, what it says it is)
+PYTHONS = {
+    "bare": (f"{sys.executable} -S -E", "cpython"),
+    "pypy3": ("pypy3", "pypy"),
+    "jython": ("jython", "jython"),
+}
+NEAR_SIDE = os.path.join(os.path.dirname(__file__), "near_side.py")
+
+
+def require(name: str) -> str:
+    """The spec of a far side under this Python, which has to be there."""
+    command, _ = PYTHONS[name]
+    if shutil.which(command.split()[0]) is None:
+        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
+            pytest.fail(f"{command} is not installed")
+        pytest.skip(f"{command} is not installed")
+    return f"popen//python={command}"
+
+
+class Far:
+    """A gateway of one of the Pythons, and what its code printed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.spec = require(name)
+        self.printed: dict[int, str] = {1: "", 2: ""}
+        self.gateway: Any = None
+
+    def output(self, output: pycomnet.Output) -> None:
+        """Keep what is printed."""
+        self.printed[output.stream] += output.text
+
+
+@pytest_twisted.async_yield_fixture(scope="module", params=list(PYTHONS))
+async def far(request: Any) -> AsyncIterator[Far]:
+    """A far side under each of the Pythons; the tests share it."""
+    from twisted.internet import reactor
+
+    made = Far(request.param)
+    group = pycomnet.Group(reactor, output=made.output)
+    made.gateway = await group.makegateway(made.spec)
+    yield made
+    await group.close()
+
+
+def arrives_as(value: Any, name: str) -> Any:
+    """What a value is after it has been at the far side.
+
+    In Python 2, ASCII bytes are text; Jython has no lone surrogates.
+    """
+    if name != "jython":
+        return value
+    if type(value) is str:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if type(value) is bytes:
+        return value.decode() if value.isascii() else value
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(arrives_as(item, name) for item in value)
+    if type(value) is dict:
+        return {arrives_as(k, name): arrives_as(v, name) for k, v in value.items()}
+    return value
+
+
+def add(channel, offset=1):
+    for value in channel:
+        channel.send(value + offset)
+
+
+def fails():
+    return {}["missing"]  # the line to blame
+
+
+def send_pieces(channel, count, size):
+    import sys
+
+    sys.sent = 0
+    data = bytearray(b"p") * size
+    for _ in range(count):
+        channel.send(data)
+        sys.sent += 1
+
+
+def sent():
+    import sys
+
+    return getattr(sys, "sent", 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_it_is(far: Far) -> None:
+    """It is the Python that was asked for, and has nothing of ours or of site-packages."""
+    assert far.gateway.info["implementation"] == PYTHONS[far.name][1]
+    source = """
+    import sys
+    found = [name for name in sys.modules if name.split(".")[0] in ("pycomnet", "ormsgpack")]
+    try:
+        import ormsgpack
+        found.append("it can be imported")
+    except ImportError:
+        pass
+    channel.send([str(name) for name in found])
+    """
+    assert await far.gateway.remote_exec(source).receive() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_exec(far: Far) -> None:
+    """Source text, functions and calls run."""
+    channel = far.gateway.remote_exec("channel.send(channel.receive() * n)", n=6)
+    await channel.send(7)
+    assert await channel.receive() == 42
+    channel = far.gateway.remote_exec(add, offset=2)
+    await channel.send(3)
+    assert await channel.receive() == 5
+    channel.close()
+    assert await far.gateway.call("os.path:join", "a", "b") == "a/b"
+    assert await far.gateway.call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_values(far: Far) -> None:
+    """Every type of value comes back as it went."""
+    channel = far.gateway.remote_exec("for value in channel: channel.send(value)")
+    for _ in range(3):
+        for value in VALUES:
+            await channel.send(value)
+            back = await channel.receive()
+            assert same(back, arrives_as(value, far.name)), (value, back)
+    channel.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_values_seen_there(far: Far) -> None:
+    """The values are what they should be there, too."""
+    source = """
+    value = channel.receive()
+    text = type(u"")
+    assert type(value["text"]) is text and value["text"] == u"\\u20ac", repr(value["text"])
+    assert bytearray(value["bytes"]) == bytearray([0, 255]), repr(value["bytes"])
+    assert value["big"] == 2 ** 100 and value["tuple"] == (1, (2,)), repr(value)
+    assert value["set"] == set([1, 2]) and type(value["frozenset"]) is frozenset, repr(value)
+    assert value["complex"] == 1 + 2j and value["none"] is None and value["true"] is True
+    """
+    channel = far.gateway.remote_exec(source)
+    await channel.send(
+        {
+            "text": "\u20ac",
+            "bytes": b"\0\xff",
+            "big": 2**100,
+            "tuple": (1, (2,)),
+            "set": {1, 2},
+            "frozenset": frozenset(),
+            "complex": 1 + 2j,
+            "none": None,
+            "true": True,
+        }
+    )
+    await channel.waitclose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused(far: Far) -> None:
+    """What can't be sent is refused there with its type and place."""
+    channel = far.gateway.remote_exec("channel.send({'a': [1, object()]})")
+    with pytest.raises(pycomnet.RemoteError) as caught:
+        await channel.receive()
+    assert 'value["a"][1]: object' in caught.value.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_errors(far: Far) -> None:
+    """Errors arrive with their type, message, lines and source."""
+    with pytest.raises(pycomnet.RemoteError) as caught:
+        await far.gateway.call(fails)
+    assert (caught.value.type, caught.value.message) == ("KeyError", "'missing'")
+    line = fails.__code__.co_firstlineno + 1
+    assert f'File "{fails.__code__.co_filename}", line {line}, in fails' in caught.value.formatted
+    assert 'return {}["missing"]  # the line to blame' in caught.value.formatted
+    for source, kind in (
+        ("import sys; sys.exit(3)", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("x = = 1", "SyntaxError"),
+        ("raise ValueError(u'\u20ac')", "ValueError"),
+        ("class Own(Exception): pass\nraise Own('x' * 1000000)", "__channelexec__.Own"),
+    ):
+        with pytest.raises(pycomnet.RemoteError) as caught:
+            await far.gateway.remote_exec(source).waitclose()
+        assert caught.value.type == kind
+        assert source.splitlines()[-1] in caught.value.formatted
+    assert await far.gateway.call("operator:add", 1, 2) == 3
+
+
+@pytest.mark.parametrize("far", ["jython"], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_java_error(far: Far) -> None:
+    """What Java code raises is an error as any other."""
+    channel = far.gateway.remote_exec("import java\njava.util.ArrayList().get(0)")
+    with pytest.raises(pycomnet.RemoteError) as caught:
+        await channel.waitclose()
+    assert caught.value.type == "java.lang.IndexOutOfBoundsException"
+    assert "java.util.ArrayList().get(0)" in caught.value.formatted
+
+
+@pytest_twisted.ensureDeferred
+async def test_error_to_far(far: Far) -> None:
+    """An error of the near side is raised there."""
+    source = """
+    channel.send(1)
+    try:
+        channel.receive()
+    except channel.RemoteError as error:
+        report.send(error.message)
+    """
+    report = far.gateway.newchannel()
+    channel = far.gateway.remote_exec(source, report=report)
+    await channel.receive()
+    channel.close("not wanted")
+    assert await report.receive() == "not wanted"
+
+
+@pytest_twisted.ensureDeferred
+async def test_output(far: Far) -> None:
+    """What is printed comes back, and touches nothing else."""
+    source = """
+    import os, subprocess, sys
+    sys.stdout.write(u"text \\u20ac\\n")
+    sys.stdout.write("no end")
+    sys.stderr.write("error\\n")
+    sys.__stdout__.write("dunder\\n")
+    sys.__stdout__.flush()
+    subprocess.check_call(["echo", "child"])
+    if sys.platform.startswith("java"):
+        from java.lang import System
+        System.out.println("java")
+        System.out.flush()
+    else:
+        os.write(1, b"descriptor\\n")
+    """
+    far.printed.update({1: "", 2: ""})
+    await far.gateway.remote_exec(source).waitclose()
+    assert far.printed[1] == "text \u20ac\nno end"
+    other = "java" if far.name == "jython" else "descriptor"
+    while not all(f"{word}\n" in far.printed[2] for word in ("error", "dunder", "child", other)):
+        await far.gateway.ping()
+
+
+@pytest_twisted.ensureDeferred
+async def test_channels(far: Far) -> None:
+    """Channels over channels, callbacks, half-close and files there."""
+    side, report = far.gateway.newchannel(), far.gateway.newchannel()
+    source = """
+    side.setcallback(report.send, endmarker="end")
+    new = channel.gateway.newchannel()
+    channel.send([new])
+    new.send(sum(channel))
+    file = new.makefile("w")
+    file.write("a line\\n")
+    """
+    channel = far.gateway.remote_exec(source, side=side, report=report)
+    [new] = await channel.receive()
+    for n in range(10):
+        await channel.send(n)
+        await side.send(n)
+    channel.send_end()
+    side.close()
+    assert await new.receive() == 45
+    assert await new.receive() == "a line\n"
+    assert [await report.receive() for _ in range(11)] == [*range(10), "end"]
+    await channel.waitclose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_timeouts(far: Far) -> None:
+    """A receive ends with its timeout; what comes later is there."""
+    source = """
+    for timeout in (0, 0.01, 0.05):
+        try:
+            channel.receive(timeout)
+        except channel.TimeoutError as error:
+            channel.send(str(error))
+    channel.send(channel.receive(60))
+    """
+    channel = far.gateway.remote_exec(source)
+    for _ in range(3):
+        assert "seconds" in await channel.receive()
+    await channel.send("late")
+    assert await channel.receive() == "late"
+
+
+@pytest_twisted.ensureDeferred
+async def test_near_to_far_waits(far: Far) -> None:
+    """The near side's send waits while nothing is received there."""
+    go = far.gateway.newchannel()
+    source = "go.receive(); channel.send(sum(len(piece) for piece in channel))"
+    channel = far.gateway.remote_exec(source, go=go)
+    sends = [channel.send(b"\xff" * 65536) for _ in range(320)]
+    for _ in range(10):
+        await far.gateway.ping()
+        assert sum(send.called for send in sends) == 15
+    await go.send(1)
+    await defer.gatherResults(sends)
+    channel.send_end()
+    assert await channel.receive() == 320 * 65536
+
+
+@pytest_twisted.ensureDeferred
+async def test_far_to_near_waits(far: Far) -> None:
+    """Far code waits in send while nothing is received here."""
+    before = resident(os.getpid())
+    channel = far.gateway.remote_exec(send_pieces, count=640, size=65536)
+    while await far.gateway.call(sent) < 15:
+        pass
+    for _ in range(10):
+        assert await far.gateway.call(sent) == 15
+    assert resident(os.getpid()) - before < 8_000_000
+    assert sum([len(piece) async for piece in channel]) == 640 * 65536
+
+
+@pytest_twisted.ensureDeferred
+async def test_bulk(far: Far) -> None:
+    """Values of 20 MB go there and back."""
+    source = """
+    blob = channel.receive()
+    channel.send(len(blob))
+    channel.send(bytearray(blob))
+    records = channel.receive()
+    channel.send(records)
+    """
+    channel = far.gateway.remote_exec(source)
+    blob = bytes(range(256)) * 80_000
+    channel.send(blob)
+    assert await channel.receive() == len(blob)
+    assert await channel.receive() == blob
+    records = [{"id": n, "name": f"record {n}", "tags": ["a", "b"]} for n in range(20_000)]
+    channel.send(records)
+    assert await channel.receive() == records
+
+
+@pytest_twisted.ensureDeferred
+async def test_threads(far: Far) -> None:
+    """Ten threads play ping-pong while the main thread computes."""
+    source = """
+    stop = []
+    channel.setcallback(stop.append)
+    while not stop:
+        sum(range(100))
+    """
+    main = far.gateway.remote_exec(source)
+
+    async def play(number: int) -> None:
+        channel = far.gateway.remote_exec(add)
+        for n in range(100):
+            await channel.send(n)
+            assert await channel.receive() == n + 1
+        channel.close()
+
+    await defer.gatherResults([defer.Deferred.fromCoroutine(play(n)) for n in range(10)])
+    await main.send(1)
+    await main.waitclose()
+
+
+@pytest_twisted.ensureDeferred
+async def test_asked(far: Far) -> None:
+    """It answers pings and says how it is."""
+    assert await far.gateway.ping() > 0
+    status = await far.gateway.remote_status()
+    assert (status["queued"], status["execmodel"]) == (0, "thread")
+
+
+@pytest.mark.parametrize("name", list(PYTHONS))
+@pytest_twisted.ensureDeferred
+async def test_deaths(name: str) -> None:
+    """os._exit and kill -9 there are told as what they were."""
+    from twisted.internet import reactor
+
+    spec = require(name)
+    async with pycomnet.Group(reactor) as group:
+        one, two = await defer.gatherResults([group.makegateway(spec) for _ in range(2)])
+        channel = one.remote_exec("import os; os._exit(3)")
+        with pytest.raises(pycomnet.GatewayDied, match="exited with status 3"):
+            await channel.receive()
+        waiting = two.remote_exec("channel.receive()").waitclose()
+        os.kill(two.info["pid"], signal.SIGKILL)
+        with pytest.raises(pycomnet.GatewayDied, match="SIGKILL"):
+            await waiting
+
+
+@pytest.mark.parametrize("name", list(PYTHONS))
+@pytest_twisted.ensureDeferred
+async def test_exit(name: str) -> None:
+    """exit() ends it and what it started."""
+    from twisted.internet import reactor
+
+    spec = require(name)
+    async with pycomnet.Group(reactor) as group:
+        gateway = await group.makegateway(spec)
+        source = """
+        import os, subprocess
+        channel.send([os.getpid(), subprocess.Popen(["sleep", "300"]).pid])
+        channel.receive()
+        """
+        pids = await gateway.remote_exec(source).receive()
+        await gateway.exit()
+    assert still_there(pids, 6) == []
+
+
+#: What needs fork or C is not there on Jython.
+ON_JYTHON = [n for n in FAR_CODE if n not in ("forked", "c_call", "c_loop", "daemon")]
+
+
+@pytest.mark.parametrize(
+    ("name", "far_code"),
+    [("pypy3", code) for code in FAR_CODE] + [("jython", code) for code in ON_JYTHON],
+)
+def test_near_side_killed(name: str, far_code: str) -> None:
+    """The near side is killed with -9: all is gone within six seconds."""
+    os.environ["PYCOMNET_TEST_SPEC"] = require(name)
+    try:
+        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line()):
+            program.signal(signal.SIGKILL)
+    finally:
+        del os.environ["PYCOMNET_TEST_SPEC"]
+
+
+@pytest.mark.parametrize("name", ["bare", "pypy3"])
+def test_passes_the_suite(name: str, tmp_path: Any) -> None:
+    """The whole gateway suite, under this Python."""
+    env = {**os.environ, "PYCOMNET_TEST_SPEC": require(name), "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
+    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
+    assert match is not None and int(match[1]) > 100, ran.stdout
