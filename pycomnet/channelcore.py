@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pycomnet.callbacks import pending_result, tell
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR, NORMAL, RESULT
@@ -270,7 +270,7 @@ class ChannelCore:
             self._callback_failed(Failure())
             return
         if result is not None:
-            pending = _pending(result)
+            pending = pending_result(result)
             if pending is not None:
                 self.stream.wanted = False
                 pending.addCallbacks(self._callback_done, self._callback_failed)
@@ -288,7 +288,7 @@ class ChannelCore:
         self.callback, self.endmarker = _ignore, NO_ENDMARKER
         self.told = self.seen = True
         self.close(failure.value if isinstance(failure.value, Exception) else None)
-        _tell(errback, failure)
+        tell(errback, failure)
 
     def set_callback(
         self,
@@ -327,12 +327,12 @@ class ChannelCore:
         else:
             self.seen = True
             self.errback = None
-            _tell(errback, Failure(self.over))
+            tell(errback, Failure(self.over))
             errback = None
         if endmarker is NO_ENDMARKER or callback is None:
             return
         try:
-            pending = _pending(callback(endmarker))
+            pending = pending_result(callback(endmarker))
         except BaseException:
             self._callback_failed_at_end(Failure(), errback)
         else:
@@ -344,7 +344,7 @@ class ChannelCore:
     ) -> None:
         self.errback = None
         self.close(failure.value if isinstance(failure.value, Exception) else None)
-        _tell(errback, failure)
+        tell(errback, failure)
 
     # -- a protocol on a raw channel -------------------------------------------------------------
 
@@ -452,7 +452,7 @@ class ChannelCore:
             self.over = over
             self.seen = self.told
             if self.told:
-                _tell(self.errback, Failure(over))
+                tell(self.errback, Failure(over))
         if self.told:
             self.errback = None
         if not self.busy and not self.queue:
@@ -479,29 +479,6 @@ class ChannelCore:
             deferred.callback(None)
         else:
             deferred.errback(Failure(self.over))
-
-
-def _pending(result: object) -> defer.Deferred[Any] | None:
-    """What a callback returned, if it is to be waited for."""
-    if inspect.iscoroutine(result):
-        result = defer.Deferred.fromCoroutine(result)
-    if not isinstance(result, defer.Deferred):
-        return None
-    if result.called and not result.paused and not isinstance(result.result, Failure):
-        return None
-    return result
-
-
-def _tell(errback: Callable[[Failure], Any] | None, failure: Failure) -> None:
-    if errback is None:
-        log.failure("unhandled error in a channel's callback", failure)
-        return
-    try:
-        pending = _pending(errback(failure))
-        if pending is not None:
-            pending.addErrback(lambda f: log.failure("a channel's errback failed", f))
-    except BaseException:
-        log.failure("a channel's errback raised")
 
 
 def _ignore(_: object) -> None:

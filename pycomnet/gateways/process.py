@@ -281,7 +281,14 @@ class LocalProcess:
         if self._may_have_ended():
             self._reactor.callLater(POLL_INTERVAL, self._poll)
 
+    def _end_group(self) -> None:
+        """Once it has ended, kill what it left in its process group; its pid is held till then."""
+        with contextlib.suppress(AttributeError, OSError):
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                os.killpg(self.pid, signal.SIGKILL)
+
     def _may_have_ended(self) -> bool:
+        self._end_group()
         status = self._process.poll()
         if status is None:
             return True

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import ast
 import io
-import json
-import os
-import shutil
-import subprocess
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from textwrap import dedent
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.test.test_imports import FAR_SIDE, room, runtime_nodes, tree
 
@@ -144,40 +140,9 @@ def newer_syntax(source: str) -> list[str]:
     return [f"line {n}: {what}" for n, what in sorted({*visitor.found, *newer_tokens(source)})]
 
 
-def old_pythons() -> list[str]:
-    """Every Python 2.7 that runs here; they do not all refuse the same."""
-    found = []
-    for name in ("python2.7", "pypy", "jython"):
-        path = shutil.which(name)
-        command = [path or name, "-c", "import sys; sys.exit(27 if sys.version_info < (3,) else 0)"]
-        if path and subprocess.run(command, capture_output=True, timeout=120).returncode == 27:
-            found.append(path)
-    return found
-
-
-def compile_with(python: str, sources: Mapping[str, str]) -> dict[str, str]:
-    """Compile each source there; what each that fails raises."""
-    script = (
-        "import json, sys\n"
-        "found = {}\n"
-        "for name, source in json.load(sys.stdin).items():\n"
-        "    try:\n"
-        "        compile(source.encode('utf-8'), name.encode('utf-8'), 'exec', 0, True)\n"
-        "    except:\n"  # Jython also raises Java's own, for a function too long for a JVM
-        "        found[name] = repr(sys.exc_info()[1])\n"
-        "print(json.dumps(found))\n"
-    )
-    ran = subprocess.run(
-        [python, "-c", script],
-        input=json.dumps(sources),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    if ran.returncode:
-        raise AssertionError(ran.stderr)
-    found: dict[str, str] = json.loads(ran.stdout)
-    return found
+def far_side() -> dict[str, str]:
+    """The sources that a far side is sent, by module."""
+    return {name: source for name, (_, source) in tree().items() if room(name) in FAR_SIDE}
 
 
 class OldPythonTests(SynchronousTestCase):
@@ -242,33 +207,11 @@ class OldPythonTests(SynchronousTestCase):
 
     def test_the_tree(self) -> None:
         """No module of the wire and the worker has syntax that is newer."""
-        for name, source in self.far_side().items():
+        for name, source in far_side().items():
             self.assertEqual(newer_syntax(source), [], name)
-
-    def test_the_tree_compiles(self) -> None:
-        """Every real Python 2.7 that is here compiles all of them."""
-        for python in self.pythons():
-            self.assertEqual(compile_with(python, self.far_side()), {}, python)
 
     def test_finds(self) -> None:
         """Each construct is found."""
         for source in [*self.NEWER, *self.DIFFERENT]:
             self.assertNotEqual(newer_syntax(source), [], source)
         self.assertEqual(newer_syntax(self.COMMON), [])
-
-    def test_finds_what_2_refuses(self) -> None:
-        """The examples are what they are said to be: a real Python 2.7 refuses just these."""
-        sources = {source: source for source in [*self.NEWER, *self.DIFFERENT, self.COMMON]}
-        for python in self.pythons():
-            self.assertEqual(sorted(compile_with(python, sources)), sorted(self.NEWER), python)
-
-    def far_side(self) -> dict[str, str]:
-        return {name: source for name, (_, source) in tree().items() if room(name) in FAR_SIDE}
-
-    def pythons(self) -> list[str]:
-        found = old_pythons()
-        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
-            self.assertIn("jython", {os.path.basename(path) for path in found})
-        if not found:
-            raise SkipTest("no Python 2.7 here: neither CPython, PyPy nor Jython")
-        return found

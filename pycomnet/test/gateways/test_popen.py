@@ -191,6 +191,12 @@ class NotStarted(PopenCase):
         self.assertIn("no hello", str(error))
         await self.assert_gone(int(pids.read_text()))
 
+    async def test_leaves_something(self) -> None:
+        """What it started before it failed is ended, too."""
+        pids = Path(self.mktemp()).absolute()
+        await self.not_started("popen", python=self.script(f"sleep 1000 & echo $! >{pids}; exit 1"))
+        await self.assert_gone(int(pids.read_text()))
+
     async def test_broken_python(self) -> None:
         """An interpreter that can't import its own library says so."""
         python = f"env PYTHONHOME=/nowhere {sys.executable}"

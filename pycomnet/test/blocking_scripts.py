@@ -1,0 +1,297 @@
+"""Scripts on the blocking API: ``python -m pycomnet.test.blocking_scripts NAME`` runs one.
+
+The reactor of :mod:`pycomnet.blocking` runs in a thread for as long as the process lives, so each
+of these has a process of its own. What goes wrong is an exception.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+import pycomnet
+from pycomnet import blocking
+from pycomnet.blocking import Group
+from pycomnet.errors import TimeoutExpired
+
+ECHO = "for value in channel: channel.send(value)"
+
+
+def raises(kind: type[BaseException], function: Any, *args: Any, **kwargs: Any) -> Any:
+    """The exception that a call must raise."""
+    try:
+        result = function(*args, **kwargs)
+    except kind as error:
+        return error
+    raise AssertionError(f"expected {kind.__name__}, got {result!r}")
+
+
+def values() -> None:
+    """Values come back; what comes out is never a Deferred."""
+    gateway = Group().makegateway("popen")
+    channel = gateway.remote_exec(ECHO)
+    for value in (None, 1, "x", b"y", [1, (2, {"a": {3}})], b"z" * 3_000_000):
+        assert channel.send(value) is None
+        assert channel.receive() == value
+    assert gateway.call("operator:add", 1, 2) == 3
+    assert gateway.ping() > 0
+    assert gateway.remote_status()["running"] == 1
+    assert channel.isclosed() is False
+    assert channel.close() is None
+    assert channel.isclosed() is True
+    raises(pycomnet.ChannelClosed, channel.receive)
+    raises(TypeError, channel.attach, None)
+
+
+def errors() -> None:
+    """Far errors are raised where the result is waited for, with this thread's frames."""
+    gateway = Group().makegateway("popen")
+    error = raises(pycomnet.RemoteError, gateway.remote_exec("1/0").waitclose)
+    assert error.type == "ZeroDivisionError"
+    error = raises(pycomnet.RemoteError, gateway.call, "os:no_such_name")
+    traceback = error.__traceback__
+    names = []
+    while traceback is not None:
+        names.append(traceback.tb_frame.f_code.co_name)
+        traceback = traceback.tb_next
+    assert "raises" in names, names
+    raises(pycomnet.SpecError, Group().makegateway, "popne")
+    raises(pycomnet.GatewayNotStarted, Group().makegateway, "popen//python=/no/such/python")
+    raises(pycomnet.ValueNotSendable, gateway.newchannel().send, object())
+    raises(pycomnet.CodeNotSendable, gateway.remote_exec, lambda channel: None)
+    channel = gateway.remote_exec("import os; os._exit(3)")
+    assert raises(pycomnet.GatewayDied, channel.receive).exit_status == 3
+
+
+def timeouts() -> None:
+    """What takes too long raises TimeoutExpired, and is taken back."""
+    gateway = Group().makegateway("popen")
+    channel = gateway.remote_exec(ECHO)
+    begin = time.monotonic()
+    error = raises(TimeoutExpired, channel.receive, timeout=0.2)
+    assert isinstance(error, TimeoutError)
+    assert "receive" in str(error) and "0.2 seconds" in str(error)
+    assert 0.2 <= time.monotonic() - begin < 5
+    channel.send("late")
+    assert channel.receive(timeout=60) == "late"
+    raises(TimeoutExpired, gateway.call, "time:sleep", 1, timeout=0.1)
+    raises(TimeoutExpired, channel.waitclose, timeout=0.1)
+    full = gateway.remote_exec("channel.gateway.newchannel().receive()")
+    sent = 0
+    try:
+        while True:
+            full.send(b"x" * 60_000, timeout=0.2)
+            sent += 1
+    except TimeoutExpired:
+        pass
+    assert sent == 17, sent
+    hangs = "popen//python=sh -c 'sleep 1000'"
+    error = raises(pycomnet.GatewayNotStarted, Group().makegateway, hangs, timeout=0.2)
+    assert "no hello in 0.2 seconds" in str(error)
+
+
+def threads() -> None:
+    """Threads share a group, a gateway and a channel."""
+    group = Group()
+    shared = group.makegateway("popen")
+    failures = []
+
+    def work(number: int) -> None:
+        try:
+            own = group.makegateway("popen")
+            mine, ours = own.remote_exec(ECHO), shared.remote_exec(ECHO)
+            for n in range(100):
+                for channel in (mine, ours):
+                    channel.send((number, n))
+                    assert channel.receive() == (number, n)
+            own.exit()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert list(group) == [shared]
+
+
+def callbacks() -> None:
+    """Callbacks run in threads, one at a time and in order, and may block on this API."""
+    gateway = Group().makegateway("popen")
+    echo = gateway.remote_exec(ECHO)
+    got: list[Any] = []
+    done = threading.Event()
+    busy = threading.Lock()
+
+    def callback(value: Any) -> None:
+        assert busy.acquire(blocking=False), "two at a time"
+        try:
+            assert threading.current_thread() is not threading.main_thread()
+            if value == "end":
+                done.set()
+                return
+            echo.send(value)
+            got.append(echo.receive())
+        finally:
+            busy.release()
+
+    gateway.remote_exec("for n in range(50): channel.send(n)").setcallback(callback, None, "end")
+    assert done.wait(60)
+    assert got == list(range(50))
+
+    failures: list[Any] = []
+    failed = threading.Event()
+
+    def errback(failure: Any) -> None:
+        failures.append(failure.value)
+        failed.set()
+
+    gateway.remote_exec("1/0").setcallback(print, errback)
+    assert failed.wait(60)
+    assert failures[0].type == "ZeroDivisionError"
+    failed.clear()
+
+    def broken(value: Any) -> None:
+        raise LookupError(value)
+
+    channel = gateway.remote_exec("channel.send(1); channel.receive()")
+    channel.setcallback(broken, errback)
+    assert failed.wait(60)
+    assert isinstance(failures[1], LookupError)
+
+
+def output() -> None:
+    """The output callback runs in a thread, too, and holds up who prints."""
+    printed: list[str] = []
+    done = threading.Event()
+
+    def callback(event: pycomnet.Output) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        printed.append(event.text)
+        if "999\n" in event.text:
+            done.set()
+
+    group = Group(output=callback)
+    gateway = group.makegateway("popen")
+    gateway.remote_exec("for n in range(1000): print(n)").waitclose()
+    assert done.wait(60)
+    assert "".join(printed).split() == [str(n) for n in range(1000)]
+    again: list[str] = []
+    gateway.setoutput(lambda event: (again.append(event.text), done.set()))
+    done.clear()
+    gateway.remote_exec("print('again')").waitclose()
+    assert done.wait(60)
+    assert again == ["again\n"]
+
+
+def multichannel() -> None:
+    """MultiChannel: all at once, and a queue of what comes from any."""
+    group = Group()
+    for _ in range(3):
+        group.makegateway("popen")
+    channels = group.remote_exec("for value in channel: channel.send((channel.gateway.id, value))")
+    channels.send_each("hello")
+    ids = [gateway.id for gateway in group]
+    assert channels.receive_each() == [(id, "hello") for id in ids]
+    channels.send_each("again")
+    pairs = channels.receive_each(withchannel=True)
+    assert [channel for channel, _ in pairs] == list(channels)
+    assert [channel.gateway.id for channel, _ in pairs] == ids
+    assert len(channels) == 3
+    assert channels[0] in channels
+    assert type(channels[0]) is blocking.Channel
+    queue = channels.make_receive_queue(endmarker=None)
+    channels.send_each(5)
+    first = [queue.get(timeout=60) for _ in range(3)]
+    assert {value for _, value in first} == {(id, 5) for id in ids}
+    for channel, value in first:
+        assert channel.gateway.id == value[0]
+        channel.send_end()
+    assert sorted(str(queue.get(timeout=60)[1]) for _ in range(3)) == ["None"] * 3
+    channels.waitclose()
+
+
+def objects() -> None:
+    """Channels, gateways and files come as this API's own, equal when they are the same."""
+    with Group() as group:
+        gateway = group.makegateway("popen", id="named")
+        assert group["named"] == gateway == group[0]
+        assert gateway.group == group
+        assert gateway in group and len(group) == 1
+        assert len({gateway, group["named"]}) == 1
+        assert gateway.id == "named" and gateway.spec.transport == "popen"
+        assert gateway.info["pid"] == gateway.call("os:getpid")
+        assert "named" in repr(gateway)
+        channel = gateway.remote_exec(
+            "new = channel.gateway.newchannel(); channel.send({'c': [new]})"
+        )
+        new = channel.receive()["c"][0]
+        assert type(new) is blocking.Channel
+        channel = gateway.remote_exec(ECHO)
+        side = gateway.newchannel()
+        channel.send((side,))
+        assert channel.receive()[0].id == side.id
+        channel = gateway.remote_exec("for n in range(3): print(n, file=channel.makefile('w'))")
+        with channel.makefile("r") as file:
+            assert list(file) == ["0\n", "1\n", "2\n"]
+        assert list(gateway.remote_exec("for n in range(3): channel.send(n)")) == [0, 1, 2]
+        raw = gateway.newchannel(raw=True)
+        gateway.remote_exec("raw.send(raw.receive() * 2); raw.close()", raw=raw)
+        raw.send(b"ab")
+        assert raw.receive() == b"abab"
+    assert not gateway.isalive()
+    assert list(group) == []
+    raises(pycomnet.ConnectionLost, gateway.ping)
+
+
+def complete() -> None:
+    """Every public name of the Deferred API is here, and documented."""
+    from pycomnet.files import ChannelFile
+
+    for source in (
+        pycomnet.Channel,
+        pycomnet.Gateway,
+        pycomnet.Group,
+        pycomnet.MultiChannel,
+        ChannelFile,
+    ):
+        made = getattr(blocking, source.__name__)
+        assert made.__doc__ == source.__doc__
+        for name, value in vars(source).items():
+            if name.startswith("_") or not callable(value):
+                continue
+            if name in ("abandoned",):  # the channel's own business
+                continue
+            assert callable(getattr(made, name)), name
+            assert getattr(made, name).__doc__, name
+
+
+def interrupted() -> None:
+    """Prints a line when it waits; Ctrl-C ends that wait, and all else goes on."""
+    gateway = Group().makegateway("popen")
+    channel = gateway.remote_exec(ECHO)
+    for wait in (channel.receive, lambda: channel.receive(timeout=1000), channel.waitclose):
+        print("waiting", flush=True)
+        raises(KeyboardInterrupt, wait)
+    channel.send("unharmed")
+    assert channel.receive() == "unharmed"
+    print("waiting", flush=True)
+    raises(KeyboardInterrupt, gateway.call, "time:sleep", 1000)
+    assert gateway.isalive()
+    print("waiting", flush=True)
+    raises(KeyboardInterrupt, Group().makegateway, "popen//python=sh -c 'sleep 1000'")
+    print("done", flush=True)
+
+
+def main() -> None:
+    """Run the script that the command line names."""
+    globals()[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    main()
