@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import crochet
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
@@ -37,29 +37,55 @@ _CALLBACKS = frozenset(("callback", "errback", "output"))
 _FOREVER = None
 
 
+class _Operation:
+    """A call in the reactor's thread, whose outcome another thread waits for."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._given_up = False
+        self._deferred: Deferred[Any] | None = None
+        self.outcome: Any = None
+
+    def begin(self) -> Deferred[None] | None:
+        if self._given_up:
+            return None
+        # The outcome is kept here, so that nobody complains of an error that nobody waits for.
+        self._deferred = maybeDeferred(self._function)
+        return self._deferred.addBoth(self._finish)
+
+    def _finish(self, outcome: Any) -> None:
+        self.outcome = outcome
+
+    def give_up(self) -> None:
+        self._given_up = True
+        if self._deferred is not None:
+            self._deferred.cancel()
+
+    def result(self) -> Any:
+        if isinstance(self.outcome, Failure):
+            self.outcome.raiseException()
+        return self.outcome
+
+
 def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
     crochet.setup()
-    given_up = False
-
-    def forget(failure: Failure) -> Failure | None:
-        return None if given_up and failure.check(CancelledError) else failure
-
-    def run() -> Any:
-        result = function()
-        return result.addErrback(forget) if isinstance(result, Deferred) else result
-
-    eventual = crochet.run_in_reactor(run)()
+    operation = _Operation(function)
+    give_up = crochet.run_in_reactor(operation.give_up)
     try:
-        return eventual.wait(timeout)  # type: ignore[arg-type]  # None waits for ever
+        begun = crochet.run_in_reactor(operation.begin)()
+        begun.wait(timeout)  # type: ignore[arg-type]  # None waits for ever
     except crochet.TimeoutError:
-        given_up = True
-        eventual.cancel()
-        raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds") from None
+        # What comes until it is cancelled must not be lost.
+        give_up().wait()  # type: ignore[call-arg]
+        outcome = operation.outcome
+        if isinstance(outcome, Failure) and outcome.check(CancelledError):
+            message = f"{what} took longer than {timeout:g} seconds"
+            raise TimeoutExpired(message) from None
     except (KeyboardInterrupt, SystemExit):
-        given_up = True
-        eventual.cancel()
+        give_up()
         raise
+    return operation.result()
 
 
 def _out(value: Any) -> Any:

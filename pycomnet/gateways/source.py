@@ -9,6 +9,7 @@ import dis
 import functools
 import inspect
 import os
+import tokenize
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -128,7 +129,7 @@ def _inspect(function: types.FunctionType) -> dict[str, Any]:
         raise CodeNotSendable(f"function {name} is a closure over {names}: pass it as an argument")
     try:
         source = inspect.getsource(function)
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         raise CodeNotSendable(f"function {name}: its source can't be found") from None
     module = ast.Module([_definition(source, name)], [])
     # Annotations are not evaluated at the far side.

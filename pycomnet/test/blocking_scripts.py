@@ -227,9 +227,7 @@ def objects() -> None:
         assert gateway.id == "named" and gateway.spec.transport == "popen"
         assert gateway.info["pid"] == gateway.call("os:getpid")
         assert "named" in repr(gateway)
-        channel = gateway.remote_exec(
-            "new = channel.gateway.newchannel(); channel.send({'c': [new]})"
-        )
+        channel = gateway.remote_exec("channel.send({'c': [channel.gateway.newchannel()]})")
         new = channel.receive()["c"][0]
         assert type(new) is blocking.Channel
         channel = gateway.remote_exec(ECHO)
@@ -253,13 +251,8 @@ def complete() -> None:
     """Every public name of the Deferred API is here, and documented."""
     from pycomnet.files import ChannelFile
 
-    for source in (
-        pycomnet.Channel,
-        pycomnet.Gateway,
-        pycomnet.Group,
-        pycomnet.MultiChannel,
-        ChannelFile,
-    ):
+    classes = (pycomnet.Channel, pycomnet.Gateway, pycomnet.Group, pycomnet.MultiChannel)
+    for source in (*classes, ChannelFile):
         made = getattr(blocking, source.__name__)
         assert made.__doc__ == source.__doc__
         for name, value in vars(source).items():
@@ -271,20 +264,25 @@ def complete() -> None:
             assert getattr(made, name).__doc__, name
 
 
+def announced(wait: Any, *args: Any, **kwargs: Any) -> None:
+    """Print a line, and wait."""
+    print("waiting", flush=True)
+    wait(*args, **kwargs)
+
+
 def interrupted() -> None:
     """Prints a line when it waits; Ctrl-C ends that wait, and all else goes on."""
     gateway = Group().makegateway("popen")
     channel = gateway.remote_exec(ECHO)
-    for wait in (channel.receive, lambda: channel.receive(timeout=1000), channel.waitclose):
-        print("waiting", flush=True)
-        raises(KeyboardInterrupt, wait)
+    raises(KeyboardInterrupt, announced, channel.receive)
+    raises(KeyboardInterrupt, announced, channel.receive, timeout=1000)
+    raises(KeyboardInterrupt, announced, channel.waitclose)
     channel.send("unharmed")
     assert channel.receive() == "unharmed"
-    print("waiting", flush=True)
-    raises(KeyboardInterrupt, gateway.call, "time:sleep", 1000)
+    raises(KeyboardInterrupt, announced, gateway.call, "time:sleep", 1000)
     assert gateway.isalive()
-    print("waiting", flush=True)
-    raises(KeyboardInterrupt, Group().makegateway, "popen//python=sh -c 'sleep 1000'")
+    hangs = "popen//python=sh -c 'sleep 1000'"
+    raises(KeyboardInterrupt, announced, Group().makegateway, hangs)
     print("done", flush=True)
 
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
+from pycomnet.wire import mux
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import ValueNotSendable
@@ -173,6 +174,13 @@ class Sending(ChannelCase):
         self.near.send("fine")
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), ["fine"])
+
+    def test_too_long(self) -> None:
+        """Neither can one be sent that is longer than any may be."""
+        self.patch(mux, "MAX_VALUE", 100_000)
+        problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
+        self.assertIn("the limit is 100000", str(problem))
+        self.assertFalse(self.near.isclosed())
 
     def test_closed(self) -> None:
         """On a channel that is closed it fails, whoever closed it."""

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channel import Channel
-from pycomnet.connection import LINGER, MAX_UNCLAIMED, Connection
+from pycomnet.connection import BULK_SIZE, LINGER, MAX_UNCLAIMED, Connection
 from pycomnet.errors import (
     ChannelClosed,
     ConnectionLost,
@@ -351,6 +351,15 @@ class Writing(PairCase):
         self.successResultOf(first)
         self.failureResultOf(second, ConnectionLost)
 
+    def test_stopped(self) -> None:
+        """A transport that is gone before the connection is told takes nothing more."""
+        self.pair.near.stopProducing()
+        send = self.channel.send(1)
+        self.pair.turn()
+        self.assertEqual(self.writes(), [])
+        self.pair.lose()
+        self.failureResultOf(send, ConnectionLost)
+
     def test_fair_turns(self) -> None:
         """Two long values on two channels are written in turns."""
         other, _ = self.pair.channel()
@@ -383,12 +392,21 @@ class Descriptor(FileDescriptor):
         return size
 
 
+class Gathering(Descriptor):
+    """One that can write several pieces without putting them together."""
+
+    def write_parts(self, parts: list[bytes | memoryview]) -> int:
+        return 0 if self.broken else self.writeSomeData(b"".join(parts))
+
+
 class DescriptorWriting(SynchronousTestCase):
     """Writing to a plain descriptor: to the system at once, as far as it goes."""
 
+    kind = Descriptor
+
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
-        self.descriptor = Descriptor(self.reactor)
+        self.descriptor = self.kind(self.reactor)
         self.near, self.far = Connection(self.reactor, True), Connection(Clock(), False)
         far_transport = MemoryTransport()
         self.far.makeConnection(far_transport)
@@ -418,6 +436,27 @@ class DescriptorWriting(SynchronousTestCase):
             frames(self.descriptor.taken), [("DATA", 1, b"\x01"), ("DATA", 1, b"\x02")]
         )
 
+    def test_pieces(self) -> None:
+        """So is what is left of a long value, however much of it the system takes at a time."""
+        payload = bytes(range(256)) * 1000
+        for room in (1, 9, 70_000, 1 << 30):
+            self.descriptor.room = room
+            self.core.send(payload)
+            self.descriptor.room = 1 << 30
+            while self.reactor.getWriters():
+                self.descriptor.doWrite()
+            self.reactor.advance(0)
+        fragments = frames(self.descriptor.taken)
+        self.assertTrue(b"".join(f[2] for f in fragments) == payload * 4)
+
+    def test_reading_size(self) -> None:
+        """It reads much at a time while there is much, and no more than usual otherwise."""
+        usual = self.descriptor.bufferSize
+        self.near.dataReceived(frame(DATA, 1, bytes(60_000)) * 2)
+        self.assertEqual(self.descriptor.bufferSize, BULK_SIZE)
+        self.near.dataReceived(frame(DATA, 1, b"\x01"))
+        self.assertEqual(self.descriptor.bufferSize, usual)
+
     def test_broken(self) -> None:
         """An error is left to the transport's own writing, which ends the connection by it."""
         self.descriptor.broken = True
@@ -432,6 +471,25 @@ class DescriptorWriting(SynchronousTestCase):
         self.descriptor.room = 1 << 30
         self.assertIs(self.descriptor.doWrite(), main.CONNECTION_DONE)
         self.assertEqual([f[0] for f in frames(self.descriptor.taken)], ["GOAWAY"])
+
+
+class GatheredWriting(DescriptorWriting):
+    """All that, with a descriptor that takes pieces."""
+
+    kind = Gathering
+
+    def test_taken_whole(self) -> None:
+        """What it takes at once is not put together before."""
+        gathered: list[int] = []
+
+        def write_parts(parts: list[bytes | memoryview]) -> int:
+            gathered.append(len(parts))
+            return sum(map(len, parts))
+
+        self.near._write_parts = write_parts
+        self.core.send(bytes(60_000))
+        self.assertEqual(gathered, [2])
+        self.assertEqual(self.reactor.getWriters(), [])
 
 
 class Ending(PairCase):

@@ -17,6 +17,7 @@ import sys
 import types
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -158,8 +159,7 @@ class Module(SynchronousTestCase):
     def test_fresh(self) -> None:
         """A module made from a file just now has that file's text."""
         path = self.mktemp() + ".py"
-        with system.fdopen(system.open(path, system.O_WRONLY | system.O_CREAT), "w") as file:
-            file.write("channel.send('from a file')\n")
+        Path(path).write_text("channel.send('from a file')\n")
         spec = importlib.util.spec_from_file_location("fresh", path)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
@@ -647,6 +647,16 @@ class Refused(SynchronousTestCase):
         self.assertEqual(
             self.refused(namespace["made"]), "function made: its source can't be found"
         )
+
+    def test_changed_file(self) -> None:
+        """A function whose file was changed since, so that something else is where it was."""
+        for text in ("x = (", "def other(channel):\n    pass\n", "def made(channel:\n"):
+            path = self.mktemp() + ".py"
+            Path(path).write_text(text)
+            namespace: dict[str, Any] = {}
+            exec(compile("def made(channel): pass", path, "exec"), namespace)
+            message = self.refused(namespace["made"])
+            self.assertRegex(message, "^function made: its source can't be found( alone)?$")
 
     def test_no_channel(self) -> None:
         """A function for ``remote_exec`` takes the channel first."""

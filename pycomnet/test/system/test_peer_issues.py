@@ -1,0 +1,752 @@
+"""What execnet's and pytest-xdist's users reported as broken: each situation, and that it is right.
+
+Each test runs a near side as a program of its own, which says what it saw as a line of JSON. The
+numbers are those of the issues: ``execnet#43`` and so on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pycomnet.test.processes import still_there
+from pycomnet.test.system.nearby import PATIENCE, near, processes_end
+
+#: What each program begins with.
+BEGIN = """
+import asyncio, atexit, json, os, signal, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import pycomnet
+from pycomnet.blocking import Group
+from pycomnet.test.processes import children
+from pycomnet.test.system.near_side import BEGIN, FAR_CODE
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+def told():
+    sys.stdin.readline()
+
+def start(group, *names):
+    pids, held = [], []
+    for name in names:
+        channel = group.makegateway("popen").remote_exec(BEGIN + FAR_CODE[name])
+        pids += channel.receive(timeout=60)
+        held.append(channel)
+    return pids, held
+
+def seen(wait):
+    # How a wait ended, as words.
+    try:
+        value = wait()
+    except Exception as error:
+        words = {name: getattr(error, name, None) for name in ("exit_status", "signal", "stderr")}
+        return {"type": type(error).__name__, "message": str(error), **words}
+    return {"type": None, "message": repr(value)[:100]}
+"""
+#: What ignores all that asks it to end.
+DEAF = """
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+"""
+#: Far sides that don't end by themselves, each in its own way.
+STUBBORN = ("swallow", "stubborn", "c_call", "forked", "threads")
+#: Seconds that a far side has to end by itself before it is killed, and those of a busy machine.
+ENDS = 12.0
+
+
+def run(program: str, *, timeout: float = PATIENCE, status: int = 0) -> list[Any]:
+    """Run a near side to its end.
+
+    :returns: what it said. Nothing may be on its standard error.
+    """
+    import json
+
+    with near("-c", BEGIN + program) as side:
+        ended, out, err = side.ended(timeout)
+    assert ended == status, err
+    assert err == ""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+# -- terminate that hangs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("far_code", [*STUBBORN, "send", "deaf"])
+def test_terminate_ignored(far_code: str) -> None:
+    """execnet#43: ``Group.terminate`` waits for ever for far sides that don't end."""
+    with near(
+        "-c",
+        BEGIN
+        + f"FAR_CODE['deaf'] = {DEAF!r} + FAR_CODE['swallow']\n"
+        + f"group = Group(); pids, held = start(group, *[{far_code!r}] * 2); say(pids); told()\n"
+        + "begin = time.monotonic(); group.terminate(timeout=1); say(time.monotonic() - begin)\n",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            assert side.line() < ENDS
+            status, _, err = side.ended()
+    assert (status, err) == (0, "")
+
+
+def test_terminate_without_time() -> None:
+    """execnet#43: a timeout of 0 kills at once."""
+    with near(
+        "-c",
+        BEGIN
+        + "group = Group(); pids, held = start(group, 'swallow', 'c_call'); say(pids); told()\n"
+        + "begin = time.monotonic(); group.terminate(timeout=0); say(time.monotonic() - begin)\n",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            assert side.line() < ENDS
+            status, _, err = side.ended()
+    assert (status, err) == (0, "")
+
+
+def test_terminate_many() -> None:
+    """execnet#43, with as many workers as xdist has: they end side by side, not one by one."""
+    with near(
+        "-c",
+        BEGIN
+        + "group = Group(); pids, held = start(group, *['swallow'] * 16); say(pids); told()\n"
+        + "begin = time.monotonic(); group.terminate(); say(time.monotonic() - begin)\n"
+        + "say(len(group))\n",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            # Each takes two seconds to be killed: one after the other takes 32.
+            assert side.line() < 2 * ENDS
+            assert side.line() == 0
+            status, _, err = side.ended()
+    assert (status, err) == (0, "")
+
+
+def test_terminate_twice() -> None:
+    """execnet#43: terminated again, from two threads at once, and with a gateway ended before."""
+    with near(
+        "-c",
+        BEGIN
+        + """
+group = Group()
+pids, held = start(group, "swallow", "idle", "c_call", "receive")
+say(pids)
+told()
+gateway = group[1]
+gateway.exit()
+with ThreadPoolExecutor(2) as pool:
+    ends = [pool.submit(group.terminate, timeout=1) for _ in range(2)]
+    say([seen(end.result) for end in ends])
+group.terminate()
+gateway.exit()
+say([len(group), [seen(channel.receive)["type"] for channel in held[2:]]])
+""",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            assert [end["type"] for end in side.line()] == [None, None]
+            assert side.line() == [0, ["ConnectionLost", "ConnectionLost"]]
+            status, _, err = side.ended()
+    assert (status, err) == (0, "")
+
+
+def test_terminate_while_starting() -> None:
+    """execnet#43: a gateway that is just being made does not hold up terminate, nor does it stay."""
+    said = run("""
+group = Group()
+with ThreadPoolExecutor(1) as pool:
+    hung = [sys.executable, "-c", "'import os; os.write(2, b\\\"up\\\\n\\\"); input(); input()'", "--"]
+    up = threading.Event()
+    quiet = Group(output=lambda output: up.set())
+    starting = pool.submit(quiet.makegateway, "popen", python=" ".join(hung))
+    assert up.wait(60)
+    quiet.terminate()
+    say(seen(starting.result))
+say([len(quiet), len(children(os.getpid()))])
+""")
+    assert said[0]["type"] == "GatewayNotStarted", said
+    assert said[1] == [0, 0]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_terminate_in_atexit(when: str) -> None:
+    """execnet#271: terminate in an exit function: "can't create new thread at interpreter shutdown".
+
+    Registered before or after the group is made, so on both sides of what ends the reactor.
+    """
+    register = "atexit.register(lambda: group.terminate(timeout=1))\n"
+    with near(
+        "-c",
+        BEGIN
+        + (register if when == "before" else "")
+        + "group = Group()\n"
+        + (register if when == "after" else "")
+        + "pids, held = start(group, 'swallow', 'idle', 'c_call'); say(pids); told()\n",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            status, _, err = side.ended(ENDS)
+    assert (status, err) == (0, "")
+
+
+def test_terminate_at_exit() -> None:
+    """execnet#271: a script that never terminates its group ends by itself, and says nothing."""
+    with near(
+        "-c",
+        BEGIN + "group = Group(); pids, held = start(group, 'swallow', 'idle'); say(pids); told()\n",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            status, _, err = side.ended(ENDS)
+    assert (status, err) == (0, "")
+
+
+# -- code off the main thread ----------------------------------------------------------------------
+
+WHERE = """
+WHERE = "import threading; channel.send(threading.current_thread() is threading.main_thread())"
+def where():
+    import threading
+    return threading.current_thread() is threading.main_thread()
+"""
+
+
+def test_main_thread_first() -> None:
+    """execnet#96: now and then the only request ran in another thread than the main one."""
+    said = run(
+        WHERE
+        + """
+with Group() as group, ThreadPoolExecutor(10) as pool:
+    gateways = list(pool.map(group.makegateway, ["popen"] * 10))
+    say([gateway.remote_exec(WHERE).receive(timeout=60) for gateway in gateways])
+"""
+    )
+    assert said == [[True] * 10]
+
+
+@pytest.mark.parametrize("ending", ["waitclose", "call", "died", "status"])
+def test_main_thread_after_others(ending: str) -> None:
+    """execnet#96: a request that follows one which has just ended; xdist asks for the status first.
+
+    It's a race that a busy far side loses, so it is run many times.
+    """
+    before = {
+        "waitclose": "gateway.remote_exec('pass').waitclose()",
+        "call": "assert gateway.call(where)",
+        "died": "seen(gateway.remote_exec('1 / 0').waitclose)",
+        "status": "gateway.remote_status()",
+    }[ending]
+    said = run(
+        WHERE
+        + f"""
+with Group() as group:
+    gateway = group.makegateway("popen")
+    places = []
+    for _ in range(200):
+        {before}
+        channel = gateway.remote_exec(WHERE)
+        places.append(channel.receive(timeout=60))
+        channel.waitclose(timeout=60)
+    say(sum(places))
+"""
+    )
+    assert said == [200]
+
+
+def test_main_thread_signals() -> None:
+    """xdist#620, execnet#96: ``signal only works in main thread``; asyncio's handlers need it."""
+    said = run(
+        '''
+def handlers():
+    import asyncio, os, signal
+    seen = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    async def main():
+        came = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, came.set)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        await asyncio.wait_for(came.wait(), 60)
+        seen.append(int(signal.SIGUSR2))
+    asyncio.run(main())
+    return [int(number) for number in seen]
+with Group() as group:
+    gateway = group.makegateway("popen")
+    for _ in range(3):
+        say(gateway.call(handlers, timeout=60))
+'''
+    )
+    assert said == [[int(signal.SIGUSR1), int(signal.SIGUSR2)]] * 3
+
+
+def test_main_thread_only() -> None:
+    """execnet#96: with ``main_thread_only`` several requests at once: a queue, not a deadlock."""
+    said = run(
+        WHERE
+        + """
+with Group() as group:
+    gateway = group.makegateway("popen", execmodel="main_thread_only")
+    first = gateway.remote_exec(WHERE + "; channel.receive()")
+    say(first.receive(timeout=60))
+    channels = [gateway.remote_exec(WHERE + f"; channel.send({n})") for n in range(10)]
+    status = gateway.remote_status()
+    say([status["running"], status["queued"], status["threads"]])
+    first.send("go on")
+    say([[channel.receive(timeout=60), channel.receive(timeout=60)] for channel in channels])
+    say(seen(lambda: gateway.remote_exec("1 / 0").waitclose(timeout=60))["type"])
+    say(gateway.call(where, timeout=60))
+"""
+    )
+    assert said == [True, [1, 10, 0], [[True, n] for n in range(10)], "RemoteError", True]
+
+
+# -- worker death with an unreadable message -------------------------------------------------------
+
+#: How a worker dies, and what is to be read of it then.
+DEATHS = {
+    "os_exit": ("os._exit(3)", 3, None, "it exited with status 3"),
+    "os_exit_0": ("os._exit(0)", 0, None, "it exited with status 0"),
+    "segfault": (
+        "import ctypes, resource\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); ctypes.string_at(0)",
+        None,
+        signal.SIGSEGV,
+        "it was killed by SIGSEGV",
+    ),
+    "abort": (
+        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.abort()",
+        None,
+        signal.SIGABRT,
+        "it was killed by SIGABRT",
+    ),
+    "killed": (
+        "os.kill(os.getpid(), 9)",
+        None,
+        signal.SIGKILL,
+        "it was killed by SIGKILL (by somebody, or by the system because memory ran out)",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_death_is_readable(how: str) -> None:
+    """execnet#143: "couldnt load message header, expected 9 bytes, got 0" is all that is said.
+
+    Whatever waits, or is begun after it, gets the status or signal and the last words.
+    """
+    code, status, number, words = DEATHS[how]
+    said = run(f"""
+with Group(output=lambda output: None) as group:
+    gateway = group.makegateway("popen")
+    far = "import os, sys; sys.stderr.write('last words\\\\n'); sys.stderr.flush()\\n"
+    other = gateway.remote_exec("channel.receive()")
+    dying = gateway.remote_exec("channel.receive()\\n" + far + {code!r})
+    with ThreadPoolExecutor(3) as pool:
+        waits = [
+            pool.submit(seen, lambda: dying.receive(timeout=60)),
+            pool.submit(seen, lambda: other.waitclose(timeout=60)),
+            pool.submit(seen, lambda: gateway.call("time:sleep", 300, timeout=60)),
+        ]
+        dying.send(None)
+        say([wait.result() for wait in waits])
+    say([seen(lambda: other.send(1)), seen(gateway.remote_status), seen(gateway.newchannel),
+         seen(lambda: gateway.remote_exec("pass"))])
+    say(gateway.isalive())
+""")
+    assert said[2] is False
+    for error in said[0] + said[1]:
+        assert error["type"] == "GatewayDied", error
+        assert error["message"].startswith(f"gateway gw0: its process is gone: {words}"), error
+        assert (error["exit_status"], error["signal"]) == (status, number), error
+        assert "last words" in error["message"] and "last words" in error["stderr"], error
+
+
+@pytest.mark.parametrize("how", ["sitecustomize", "no_encodings", "exits", "not_python", "missing"])
+def test_start_fails_readably(how: str, tmp_path: Path) -> None:
+    """execnet#143: an interpreter that ends while it starts: its status and what it said."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nos.write(2, b'no licence for this host\\n')\nos._exit(7)\n"
+    )
+    options, status, words = {
+        "sitecustomize": ({"env": {"PYTHONPATH": str(tmp_path)}}, 7, "no licence for this host"),
+        "no_encodings": ({"env": {"PYTHONHOME": "/nonexistent"}}, 1, "encodings"),
+        "exits": ({"python": "sh -c 'echo cannot start >&2; exit 9'"}, 9, "cannot start"),
+        "not_python": ({"python": "echo hello"}, 0, "not a far side"),
+        "missing": ({"python": "/nonexistent/python"}, None, "No such file or directory"),
+    }[how]
+    # Before the timeout of the start, and the same for each of several.
+    said = run(f"""
+with Group(output=lambda output: None) as group:
+    for _ in range(3):
+        say(seen(lambda: group.makegateway("popen", **{options!r})))
+    say([len(group), len(children(os.getpid()))])
+""")
+    *errors, left = said
+    assert left == [0, 0]
+    for error in errors:
+        assert error["type"] == "GatewayNotStarted", error
+        assert words in error["message"], error
+        assert error["exit_status"] == status, error
+
+
+# -- threads at interpreter exit -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+def test_far_threads_at_exit(daemon: bool) -> None:
+    """execnet#271: far threads, busy with all that a channel can do, when the far side ends."""
+    far = f"""
+def work(n):
+    if n == 0:
+        channel.receive()
+    while n == 1:
+        print("x" * 100)
+    while n == 2:
+        channel.send(b"x" * 1000)
+    while n == 3:
+        threading.Thread(target=int).start()
+    time.sleep(300)
+for n in range(5):
+    threading.Thread(target=work, args=(n,), daemon={daemon}).start()
+here()
+"""
+    with near(
+        "-c",
+        BEGIN
+        + f"FAR_CODE['busy'] = {far!r}\n"
+        # What it prints while it ends is shown, or not; nothing else may be.
+        + "group = Group(output=lambda output: output.text.strip('x\\n') and say(output.text))\n"
+        + "pids, held = start(group, 'busy', 'busy'); say(pids); told()\n"
+        + "group.terminate()\n",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            status, out, err = side.ended(2 * ENDS)
+    assert (status, out, err) == (0, "", "")
+
+
+def test_near_daemon_threads_at_exit() -> None:
+    """execnet#271: daemon threads that use the API while the near interpreter ends."""
+    with near(
+        "-c",
+        BEGIN
+        + """
+group = Group(output=lambda output: None)
+pids, (channel, *_) = start(group, "receive", "idle", "idle")
+gateway = group[1]
+began = threading.Barrier(5)
+def use(function):
+    began.wait()
+    while True:
+        function()
+def stream():
+    for value in group[2].remote_exec("while True: channel.send(1)"):
+        pass
+for function in (channel.receive, lambda: gateway.call("os:getpid"), stream,
+                 lambda: group.makegateway("popen").exit()):
+    threading.Thread(target=use, args=(function,), daemon=True).start()
+say(pids)
+began.wait()
+told()
+""",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            status, _, err = side.ended(ENDS)
+    assert status == 0
+    # That the reactor has stopped is what they may get, and say, as their own error.
+    assert "Fatal Python error" not in err and "can't create new thread" not in err, err
+    assert "Exception ignored" not in err, err
+
+
+@pytest.mark.parametrize("waits", ["receive", "call", "makegateway"])
+def test_near_threads_at_exit(waits: str) -> None:
+    """execnet#271: a thread that is not a daemon waits when the main thread ends: it is let go.
+
+    With an error, not a traceback of the library's own, and the program ends.
+    """
+    wait = {
+        "receive": "gateway.remote_exec('channel.receive()').receive",
+        "call": "lambda: gateway.call('time:sleep', 300)",
+        "makegateway": "lambda: group.makegateway('popen', python='sleep 300 --', timeout=300)",
+    }[waits]
+    with near(
+        "-c",
+        BEGIN
+        + f"""
+group = Group(output=lambda output: None)
+pids, held = start(group, "idle")
+gateway = group[0]
+wait = {wait}
+def use():
+    began.set()
+    say(seen(wait))
+    # It may well go on to use the API.
+    say(seen(lambda: gateway.call("os:getpid")))
+    say(seen(group.terminate))
+began = threading.Event()
+say(pids)
+told()
+threading.Thread(target=use).start()
+began.wait()
+""",
+    ) as side:
+        with processes_end(side.line(), ENDS):
+            side.tell("go")
+            ends = [side.line() for _ in range(3)]
+            status, _, err = side.ended(ENDS)
+    assert all(end["type"] for end in ends[:2]), ends
+    assert (status, err) == (0, "")
+
+
+# -- an out-of-memory kill that hangs the client ---------------------------------------------------
+
+#: Far code that dies in the midst of it, what the near side waits for meanwhile, and whether it is
+#: only to be killed once that much of it has been sent.
+HALVES = {
+    "receive": ("channel.receive()", "channel.receive"),
+    "half_sent": ("channel.send(b'x' * (200 << 20))", "fast.get"),
+    "half_received": ("time.sleep(300)", "lambda: channel.send(b'x' * (200 << 20))"),
+    "call": ("channel.receive()", "lambda: gateway.call('time:sleep', 300)"),
+    "waitclose": ("channel.receive()", "channel.waitclose"),
+    "iterate": ("channel.send(1); channel.receive()", "lambda: list(channel)"),
+}
+
+
+@pytest.mark.parametrize("what", [what for what in HALVES if what != "half_sent"])
+def test_killed_from_outside(what: str) -> None:
+    """xdist#658: the kernel kills a worker, the client waits for ever, and the others idle."""
+    far, wait = HALVES[what]
+    with near(
+        "-c",
+        BEGIN
+        + f"""
+group = Group()
+pids, (channel, other) = start(group, "receive", "idle")
+gateway = group[0]
+channel = gateway.remote_exec(BEGIN + "here()\\n" + {far!r})
+channel.receive()
+wait = {wait}
+say(pids)
+say(seen(wait))
+say(group[1].call("os:getpid", timeout=60))
+say(seen(group.terminate)["type"])
+""",
+    ) as side:
+        pids = side.line()
+        with processes_end(pids, ENDS):
+            # It waits, or is just about to: both have to end.
+            os.kill(pids[0], signal.SIGKILL)
+            error = side.line()
+            assert side.line() == pids[2]
+            assert side.line() is None
+            status, _, err = side.ended()
+    assert error["type"] == "GatewayDied", error
+    assert error["signal"] == signal.SIGKILL
+    assert "because memory ran out" in error["message"]
+    assert (status, err) == (0, "")
+
+
+def test_killed_half_sent() -> None:
+    """xdist#658: killed while a value is half sent: the half is not taken for the end, nor kept."""
+    with near(
+        "-c",
+        BEGIN
+        + """
+group = Group()
+channel = group.makegateway("popen").remote_exec(
+    "import os; channel.send(os.getpid()); channel.send(1); channel.send(b'x' * (200 << 20))")
+pid = channel.receive()
+# A status comes after what was sent before it, and not after all of that value.
+group[0].remote_status()
+say([pid])
+told()
+say([seen(channel.receive), seen(channel.receive), seen(channel.receive)])
+""",
+    ) as side:
+        pids = side.line()
+        with processes_end(pids, ENDS):
+            os.kill(pids[0], signal.SIGKILL)
+            assert still_there(pids, ENDS) == []
+            side.tell("go")
+            first, *errors = side.line()
+            status, _, err = side.ended()
+            pids.clear()
+    assert first == {"type": None, "message": "1"}
+    for error in errors:
+        assert error["type"] == "GatewayDied" and error["signal"] == signal.SIGKILL, error
+    assert (status, err) == (0, "")
+
+
+@contextlib.contextmanager
+def little_memory(size: int) -> Iterator[Path]:
+    """A control group with this much memory, of either version, or a skip; its ``cgroup.procs``."""
+    name = f"pycomnet-test-{os.getpid()}"
+    for root, limit in (
+        ("/sys/fs/cgroup", "memory.max"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+    ):
+        group = Path(root, name)
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            # Opening a file that the controller doesn't have must not make one.
+            with open(group / limit, "r+") as file:
+                file.write(str(size))
+            if (group / "memory.swap.max").exists():
+                (group / "memory.swap.max").write_text("0")
+        except OSError:
+            group.rmdir()
+            continue
+        try:
+            yield group / "cgroup.procs"
+        finally:
+            with contextlib.suppress(ValueError):
+                still_there([int(pid) for pid in (group / "cgroup.procs").read_text().split()], 10)
+            group.rmdir()
+        return
+    pytest.skip("no control group with a memory limit can be made here")
+
+
+@pytest.mark.parametrize("when", ["computes", "sends"])
+def test_out_of_memory(when: str) -> None:
+    """xdist#658: the kernel itself kills the worker in a control group that is full."""
+    with little_memory(64 << 20) as procs:
+        if not os.access(procs, os.W_OK):
+            pytest.skip("no process can be put into a control group here")
+        eat = {
+            "computes": "held = [bytearray(b'x') * (1 << 20) for _ in range(1000)]",
+            "sends": "held = bytearray(b'x') * (30 << 20)\nwhile True:\n"
+            "    channel.send(bytes(held)); held *= 2",
+        }[when]
+        far = (
+            f"import os\nwith open({str(procs)!r}, 'w') as file: file.write(str(os.getpid()))\n"
+            "channel.send(os.getpid())\n" + eat
+        )
+        said = run(f"""
+with Group() as group:
+    worker, other = group.makegateway("popen"), group.makegateway("popen")
+    channel = worker.remote_exec({far!r})
+    pid = channel.receive(timeout=60)
+    try:
+        for value in channel:
+            del value
+    except Exception as error:
+        problem = error
+    def again():
+        raise problem
+    say(seen(again))
+    say(other.call("builtins:len", "abc", timeout=60))
+    replacement = group.makegateway("popen")
+    say(replacement.call("builtins:len", "abcd", timeout=60))
+""")
+    error, *rest = said
+    assert rest == [3, 4]
+    assert error["type"] == "GatewayDied" and error["signal"] == signal.SIGKILL, error
+    assert "because memory ran out" in error["message"]
+
+
+# -- starting gateways one after another -----------------------------------------------------------
+
+
+def test_start_at_once() -> None:
+    """xdist#346: the time to start workers grows with their number, as each waits for the one before.
+
+    Here, 20 at once take less time than 20 in a row, and nothing is left of either.
+    """
+    said = run(
+        """
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import react
+
+def left():
+    return [len(os.listdir("/proc/self/fd")), len(children(os.getpid())),
+            threading.active_count()]
+
+async def main(reactor):
+    group = pycomnet.Group(reactor)
+    async def pids(gateways):
+        return [gateway.info["pid"] for gateway in gateways]
+    await group.makegateway("popen")
+    await group.terminate()
+    say(left())
+    begin = time.monotonic()
+    row = [await group.makegateway("popen") for _ in range(20)]
+    in_row = time.monotonic() - begin
+    say([gateway.info["pid"] for gateway in row])
+    del row
+    await group.terminate()
+    say(left())
+    begin = time.monotonic()
+    once = await gatherResults([group.makegateway("popen") for _ in range(20)])
+    at_once = time.monotonic() - begin
+    say([gateway.info["pid"] for gateway in once])
+    del once
+    await group.terminate()
+    say(left())
+    say([in_row, at_once])
+
+react(main)
+"""
+    )
+    before, row, after_row, once, after_once, (in_row, at_once) = said
+    assert before[1] == 0
+    assert after_row == after_once == before
+    assert len({*row, *once}) == 40
+    assert still_there([*row, *once], 0) == []
+    if len(os.sched_getaffinity(0)) > 1:
+        assert at_once < in_row
+
+
+def test_start_at_once_blocking() -> None:
+    """xdist#346: the same from threads, on the blocking API, while one of them can't start."""
+    said = run(
+        """
+def make(python):
+    return seen(lambda: group.makegateway("popen", python=python).call("builtins:len", "ab"))
+with Group(output=lambda output: None) as group:
+    group.makegateway("popen").exit()
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(21) as pool:
+        made = list(pool.map(make, [None] * 20 + ["false"]))
+    say([made, len(group), len({gateway.id for gateway in group})])
+    group.terminate()
+    say([len(os.listdir("/proc/self/fd")) - before, len(children(os.getpid()))])
+"""
+    )
+    made, count, ids = said[0]
+    assert [end["type"] for end in made] == [None] * 20 + ["GatewayNotStarted"], made
+    assert {end["message"] for end in made[:20]} == {"2"}
+    assert (count, ids) == (20, 20)
+    assert said[1] == [0, 0]
+
+
+def test_start_keeps_order() -> None:
+    """xdist#346: workers that start at once are still named in the order in which they were asked."""
+    said = run(
+        """
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import react
+
+async def main(reactor):
+    async with pycomnet.Group(reactor) as group:
+        made = await gatherResults([group.makegateway("popen") for _ in range(8)])
+        say([gateway.id for gateway in made])
+
+react(main)
+"""
+    )
+    assert said == [[f"gw{n}" for n in range(8)]]
+
+
+__all__: list[str] = []
