@@ -77,7 +77,7 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
         begun.wait(timeout)  # type: ignore[arg-type]  # None waits for ever
     except crochet.TimeoutError:
         # What comes until it is cancelled must not be lost.
-        give_up().wait()  # type: ignore[call-arg]
+        give_up().wait(None)  # type: ignore[arg-type]
         outcome = operation.outcome
         if isinstance(outcome, Failure) and outcome.check(CancelledError):
             message = f"{what} took longer than {timeout:g} seconds"

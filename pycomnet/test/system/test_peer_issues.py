@@ -7,10 +7,10 @@ numbers are those of the issues: ``execnet#43`` and so on.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
-import subprocess
-import time
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pycomnet.test.processes import still_there
-from pycomnet.test.system.nearby import PATIENCE, near, processes_end
+from pycomnet.test.system.nearby import PATIENCE, Near, near, processes_end
 
 #: What each program begins with.
 BEGIN = """
@@ -63,14 +63,22 @@ STUBBORN = ("swallow", "stubborn", "c_call", "forked", "threads")
 ENDS = 12.0
 
 
+@contextlib.contextmanager
+def program_runs(program: str) -> Iterator[Near]:
+    """A near side that runs; from a file, as the source of its functions has to be found."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "program.py")
+        path.write_text(BEGIN + program)
+        with near(str(path)) as side:
+            yield side
+
+
 def run(program: str, *, timeout: float = PATIENCE, status: int = 0) -> list[Any]:
     """Run a near side to its end.
 
     :returns: what it said. Nothing may be on its standard error.
     """
-    import json
-
-    with near("-c", BEGIN + program) as side:
+    with program_runs(program) as side:
         ended, out, err = side.ended(timeout)
     assert ended == status, err
     assert err == ""
@@ -83,59 +91,48 @@ def run(program: str, *, timeout: float = PATIENCE, status: int = 0) -> list[Any
 @pytest.mark.parametrize("far_code", [*STUBBORN, "send", "deaf"])
 def test_terminate_ignored(far_code: str) -> None:
     """execnet#43: ``Group.terminate`` waits for ever for far sides that don't end."""
-    with near(
-        "-c",
-        BEGIN
-        + f"FAR_CODE['deaf'] = {DEAF!r} + FAR_CODE['swallow']\n"
+    with program_runs(
+        f"FAR_CODE['deaf'] = {DEAF!r} + FAR_CODE['swallow']\n"
         + f"group = Group(); pids, held = start(group, *[{far_code!r}] * 2); say(pids); told()\n"
         + "begin = time.monotonic(); group.terminate(timeout=1); say(time.monotonic() - begin)\n",
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            assert side.line() < ENDS
-            status, _, err = side.ended()
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        assert side.line() < ENDS
+        status, _, err = side.ended()
     assert (status, err) == (0, "")
 
 
 def test_terminate_without_time() -> None:
     """execnet#43: a timeout of 0 kills at once."""
-    with near(
-        "-c",
-        BEGIN
-        + "group = Group(); pids, held = start(group, 'swallow', 'c_call'); say(pids); told()\n"
+    with program_runs(
+        "group = Group(); pids, held = start(group, 'swallow', 'c_call'); say(pids); told()\n"
         + "begin = time.monotonic(); group.terminate(timeout=0); say(time.monotonic() - begin)\n",
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            assert side.line() < ENDS
-            status, _, err = side.ended()
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        assert side.line() < ENDS
+        status, _, err = side.ended()
     assert (status, err) == (0, "")
 
 
 def test_terminate_many() -> None:
     """execnet#43, with as many workers as xdist has: they end side by side, not one by one."""
-    with near(
-        "-c",
-        BEGIN
-        + "group = Group(); pids, held = start(group, *['swallow'] * 16); say(pids); told()\n"
+    with program_runs(
+        "group = Group(); pids, held = start(group, *['swallow'] * 16); say(pids); told()\n"
         + "begin = time.monotonic(); group.terminate(); say(time.monotonic() - begin)\n"
         + "say(len(group))\n",
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            # Each takes two seconds to be killed: one after the other takes 32.
-            assert side.line() < 2 * ENDS
-            assert side.line() == 0
-            status, _, err = side.ended()
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        # Each takes two seconds to be killed: one after the other takes 32.
+        assert side.line() < 2 * ENDS
+        assert side.line() == 0
+        status, _, err = side.ended()
     assert (status, err) == (0, "")
 
 
 def test_terminate_twice() -> None:
     """execnet#43: terminated again, from two threads at once, and with a gateway ended before."""
-    with near(
-        "-c",
-        BEGIN
-        + """
+    with program_runs(
+        """
 group = Group()
 pids, held = start(group, "swallow", "idle", "c_call", "receive")
 say(pids)
@@ -149,28 +146,25 @@ group.terminate()
 gateway.exit()
 say([len(group), [seen(channel.receive)["type"] for channel in held[2:]]])
 """,
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            assert [end["type"] for end in side.line()] == [None, None]
-            assert side.line() == [0, ["ConnectionLost", "ConnectionLost"]]
-            status, _, err = side.ended()
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        assert [end["type"] for end in side.line()] == [None, None]
+        assert side.line() == [0, ["ConnectionLost", "ConnectionLost"]]
+        status, _, err = side.ended()
     assert (status, err) == (0, "")
 
 
 def test_terminate_while_starting() -> None:
-    """execnet#43: a gateway that is just being made does not hold up terminate, nor does it stay."""
+    """execnet#43: a gateway that is being made neither holds up terminate nor stays."""
     said = run("""
-group = Group()
+group, up = Group(output=lambda output: up.set()), threading.Event()
 with ThreadPoolExecutor(1) as pool:
-    hung = [sys.executable, "-c", "'import os; os.write(2, b\\\"up\\\\n\\\"); input(); input()'", "--"]
-    up = threading.Event()
-    quiet = Group(output=lambda output: up.set())
-    starting = pool.submit(quiet.makegateway, "popen", python=" ".join(hung))
+    stuck = "sh -c 'echo up >&2; exec sleep 300' --"
+    starting = pool.submit(seen, lambda: group.makegateway("popen", python=stuck))
     assert up.wait(60)
-    quiet.terminate()
-    say(seen(starting.result))
-say([len(quiet), len(children(os.getpid()))])
+    group.terminate()
+    say(starting.result())
+say([len(group), len(children(os.getpid()))])
 """)
     assert said[0]["type"] == "GatewayNotStarted", said
     assert said[1] == [0, 0]
@@ -178,34 +172,29 @@ say([len(quiet), len(children(os.getpid()))])
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_terminate_in_atexit(when: str) -> None:
-    """execnet#271: terminate in an exit function: "can't create new thread at interpreter shutdown".
+    """execnet#271: terminate in an exit function: "can't create new thread at ... shutdown".
 
     Registered before or after the group is made, so on both sides of what ends the reactor.
     """
     register = "atexit.register(lambda: group.terminate(timeout=1))\n"
-    with near(
-        "-c",
-        BEGIN
-        + (register if when == "before" else "")
+    with program_runs(
+        (register if when == "before" else "")
         + "group = Group()\n"
         + (register if when == "after" else "")
         + "pids, held = start(group, 'swallow', 'idle', 'c_call'); say(pids); told()\n",
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            status, _, err = side.ended(ENDS)
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        status, _, err = side.ended(ENDS)
     assert (status, err) == (0, "")
 
 
 def test_terminate_at_exit() -> None:
     """execnet#271: a script that never terminates its group ends by itself, and says nothing."""
-    with near(
-        "-c",
-        BEGIN + "group = Group(); pids, held = start(group, 'swallow', 'idle'); say(pids); told()\n",
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            status, _, err = side.ended(ENDS)
+    with program_runs(
+        "group = Group(); pids, held = start(group, 'swallow', 'idle'); say(pids); told()\n",
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        status, _, err = side.ended(ENDS)
     assert (status, err) == (0, "")
 
 
@@ -264,7 +253,7 @@ with Group() as group:
 def test_main_thread_signals() -> None:
     """xdist#620, execnet#96: ``signal only works in main thread``; asyncio's handlers need it."""
     said = run(
-        '''
+        """
 def handlers():
     import asyncio, os, signal
     seen = []
@@ -282,7 +271,7 @@ with Group() as group:
     gateway = group.makegateway("popen")
     for _ in range(3):
         say(gateway.call(handlers, timeout=60))
-'''
+"""
     )
     assert said == [[int(signal.SIGUSR1), int(signal.SIGUSR2)]] * 3
 
@@ -346,7 +335,7 @@ def test_death_is_readable(how: str) -> None:
     said = run(f"""
 with Group(output=lambda output: None) as group:
     gateway = group.makegateway("popen")
-    far = "import os, sys; sys.stderr.write('last words\\\\n'); sys.stderr.flush()\\n"
+    far = "import os; os.write(2, b'last words\\\\n')\\n"
     other = gateway.remote_exec("channel.receive()")
     dying = gateway.remote_exec("channel.receive()\\n" + far + {code!r})
     with ThreadPoolExecutor(3) as pool:
@@ -414,14 +403,12 @@ def work(n):
     while n == 3:
         threading.Thread(target=int).start()
     time.sleep(300)
+here()
 for n in range(5):
     threading.Thread(target=work, args=(n,), daemon={daemon}).start()
-here()
 """
-    with near(
-        "-c",
-        BEGIN
-        + f"FAR_CODE['busy'] = {far!r}\n"
+    with program_runs(
+        f"FAR_CODE['busy'] = {far!r}\n"
         # What it prints while it ends is shown, or not; nothing else may be.
         + "group = Group(output=lambda output: output.text.strip('x\\n') and say(output.text))\n"
         + "pids, held = start(group, 'busy', 'busy'); say(pids); told()\n"
@@ -435,10 +422,8 @@ here()
 
 def test_near_daemon_threads_at_exit() -> None:
     """execnet#271: daemon threads that use the API while the near interpreter ends."""
-    with near(
-        "-c",
-        BEGIN
-        + """
+    with program_runs(
+        """
 group = Group(output=lambda output: None)
 pids, (channel, *_) = start(group, "receive", "idle", "idle")
 gateway = group[1]
@@ -457,10 +442,9 @@ say(pids)
 began.wait()
 told()
 """,
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            status, _, err = side.ended(ENDS)
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        status, _, err = side.ended(ENDS)
     assert status == 0
     # That the reactor has stopped is what they may get, and say, as their own error.
     assert "Fatal Python error" not in err and "can't create new thread" not in err, err
@@ -476,16 +460,15 @@ def test_near_threads_at_exit(waits: str) -> None:
     wait = {
         "receive": "gateway.remote_exec('channel.receive()').receive",
         "call": "lambda: gateway.call('time:sleep', 300)",
-        "makegateway": "lambda: group.makegateway('popen', python='sleep 300 --', timeout=300)",
+        "makegateway": "lambda: group.makegateway('popen', python=STUCK, timeout=300)",
     }[waits]
-    with near(
-        "-c",
-        BEGIN
-        + f"""
+    with program_runs(
+        f"""
 group = Group(output=lambda output: None)
 pids, held = start(group, "idle")
 gateway = group[0]
 wait = {wait}
+STUCK = 'sh -c "exec sleep 300" --'
 def use():
     began.set()
     say(seen(wait))
@@ -498,11 +481,10 @@ told()
 threading.Thread(target=use).start()
 began.wait()
 """,
-    ) as side:
-        with processes_end(side.line(), ENDS):
-            side.tell("go")
-            ends = [side.line() for _ in range(3)]
-            status, _, err = side.ended(ENDS)
+    ) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        ends = [side.line() for _ in range(3)]
+        status, _, err = side.ended(ENDS)
     assert all(end["type"] for end in ends[:2]), ends
     assert (status, err) == (0, "")
 
@@ -525,10 +507,8 @@ HALVES = {
 def test_killed_from_outside(what: str) -> None:
     """xdist#658: the kernel kills a worker, the client waits for ever, and the others idle."""
     far, wait = HALVES[what]
-    with near(
-        "-c",
-        BEGIN
-        + f"""
+    with program_runs(
+        f"""
 group = Group()
 pids, (channel, other) = start(group, "receive", "idle")
 gateway = group[0]
@@ -557,10 +537,8 @@ say(seen(group.terminate)["type"])
 
 def test_killed_half_sent() -> None:
     """xdist#658: killed while a value is half sent: the half is not taken for the end, nor kept."""
-    with near(
-        "-c",
-        BEGIN
-        + """
+    with program_runs(
+        """
 group = Group()
 channel = group.makegateway("popen").remote_exec(
     "import os; channel.send(os.getpid()); channel.send(1); channel.send(b'x' * (200 << 20))")
@@ -660,7 +638,7 @@ with Group() as group:
 
 
 def test_start_at_once() -> None:
-    """xdist#346: the time to start workers grows with their number, as each waits for the one before.
+    """xdist#346: the time to start workers grows with their number, as each waits its turn.
 
     Here, 20 at once take less time than 20 in a row, and nothing is left of either.
     """
@@ -716,11 +694,13 @@ def make(python):
     return seen(lambda: group.makegateway("popen", python=python).call("builtins:len", "ab"))
 with Group(output=lambda output: None) as group:
     group.makegateway("popen").exit()
+    list(group)  # a turn of the reactor, which closes what has ended
     before = len(os.listdir("/proc/self/fd"))
     with ThreadPoolExecutor(21) as pool:
         made = list(pool.map(make, [None] * 20 + ["false"]))
     say([made, len(group), len({gateway.id for gateway in group})])
     group.terminate()
+    list(group)
     say([len(os.listdir("/proc/self/fd")) - before, len(children(os.getpid()))])
 """
     )
@@ -732,7 +712,7 @@ with Group(output=lambda output: None) as group:
 
 
 def test_start_keeps_order() -> None:
-    """xdist#346: workers that start at once are still named in the order in which they were asked."""
+    """xdist#346: workers that start at once are still named in the order they were asked in."""
     said = run(
         """
 from twisted.internet.defer import gatherResults
@@ -747,6 +727,3 @@ react(main)
 """
     )
     assert said == [[f"gw{n}" for n in range(8)]]
-
-
-__all__: list[str] = []

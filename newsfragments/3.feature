@@ -1,0 +1,1 @@
+Far sides run on CPython 3 without its site-packages, on PyPy 3 and on Jython 2.7. A supervisor ends a far side and everything that it started, whichever end dies and how. ``benchmarks/gateway.py`` compares pycomnet with execnet and Mitogen in one run, ``benchmarks/fuzz.py`` attacks the wire.
