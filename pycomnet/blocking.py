@@ -14,12 +14,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import crochet
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
+from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from pycomnet import channel as _channel
@@ -37,55 +39,90 @@ _CALLBACKS = frozenset(("callback", "errback", "output"))
 _FOREVER = None
 
 
+#: What is waited for; all of it ends when the reactor does.
+_running: set[_Operation] = set()
+_lock = threading.Lock()
+_state = "new"
+
+
 class _Operation:
     """A call in the reactor's thread, whose outcome another thread waits for."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
-        self._given_up = False
         self._deferred: Deferred[Any] | None = None
+        self._given_up = False
         self.outcome: Any = None
+        #: set when there is an outcome, and when it was given up
+        self.done = threading.Event()
 
-    def begin(self) -> Deferred[None] | None:
-        if self._given_up:
-            return None
-        # The outcome is kept here, so that nobody complains of an error that nobody waits for.
-        self._deferred = maybeDeferred(self._function)
-        return self._deferred.addBoth(self._finish)
+    def begin(self) -> None:
+        """Call the function. In the reactor's thread, as the others."""
+        if not self._given_up:
+            self._deferred = maybeDeferred(self._function)
+            self._deferred.addBoth(self.finish)
 
-    def _finish(self, outcome: Any) -> None:
-        self.outcome = outcome
+    def finish(self, outcome: Any) -> None:
+        if not self.done.is_set():
+            self.outcome = outcome
+            _running.discard(self)
+            self.done.set()
 
     def give_up(self) -> None:
+        """Cancel it, if there is no outcome yet."""
         self._given_up = True
         if self._deferred is not None:
             self._deferred.cancel()
+        self.finish(Failure(CancelledError()))
 
-    def result(self) -> Any:
-        if isinstance(self.outcome, Failure):
-            self.outcome.raiseException()
-        return self.outcome
+
+def _start() -> Any:
+    """The reactor, running in its thread."""
+    global _state
+    crochet.setup()
+    from twisted.internet import reactor
+
+    with _lock:
+        if _state == "new":
+            _state = "started"
+            threads: Any = reactor
+            threads.callFromThread(threads.addSystemEventTrigger, "after", "shutdown", _stop)
+    return reactor
+
+
+def _stop() -> None:
+    global _state
+    _state = "stopped"
+    for operation in list(_running):
+        operation.finish(Failure(crochet.ReactorStopped()))
 
 
 def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
-    crochet.setup()
+    # crochet.run_in_reactor is not used, as it complains of each result that nobody waits for any
+    # more, and as what comes between a timeout and its cancellation would be lost.
+    reactor = _start()
+    if threadable.isInIOThread():
+        raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")
     operation = _Operation(function)
-    give_up = crochet.run_in_reactor(operation.give_up)
+    _running.add(operation)
+    if _state == "stopped":
+        raise crochet.ReactorStopped()
     try:
-        begun = crochet.run_in_reactor(operation.begin)()
-        begun.wait(timeout)  # type: ignore[arg-type]  # None waits for ever
-    except crochet.TimeoutError:
-        # What comes until it is cancelled must not be lost.
-        give_up().wait(None)  # type: ignore[arg-type]
-        outcome = operation.outcome
-        if isinstance(outcome, Failure) and outcome.check(CancelledError):
-            message = f"{what} took longer than {timeout:g} seconds"
-            raise TimeoutExpired(message) from None
+        reactor.callFromThread(operation.begin)
+        done = operation.done.wait(timeout)
     except (KeyboardInterrupt, SystemExit):
-        give_up()
+        reactor.callFromThread(operation.give_up)
         raise
-    return operation.result()
+    if not done:
+        reactor.callFromThread(operation.give_up)
+        operation.done.wait()
+    outcome = operation.outcome
+    if isinstance(outcome, Failure):
+        if not done and outcome.check(CancelledError):
+            raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds")
+        outcome.raiseException()
+    return outcome
 
 
 def _out(value: Any) -> Any:

@@ -242,6 +242,8 @@ class ChannelCore:
             deferred = self.waiters.popleft()
             if not self.waiters:
                 self.stream.wanted = False
+            elif not self.stream.wanted:
+                self.connection.mux.want(self.stream)
             self._give(deferred, payload, cost)
         elif self.taker is not None and not self.busy:
             self.connection.mux.consumed(self.stream, cost)
@@ -276,6 +278,8 @@ class ChannelCore:
                 pending.addCallbacks(self._callback_done, self._callback_failed)
                 return
         self.busy = False
+        if not self.stream.wanted and self.over is None and connection.lost is None:
+            connection.mux.want(self.stream)
 
     def _callback_done(self, _: object) -> None:
         self.busy = False

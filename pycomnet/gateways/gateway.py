@@ -61,6 +61,7 @@ class Link:
     async def start(self, timeout: float) -> dict[str, Any]:
         """Start the process; fires with the far side's hello."""
         self.process = process = popen.start(self.spec, self.id, self.sink.stderr, self.reactor)
+        self.sink.keep = process.keep
         ready = self.connection.when_ready()
         ProcessTransport(process.stdin, process.stdout, self.connection, self.reactor)
         process.when_ended().addCallback(self._process_ended)

@@ -50,6 +50,8 @@ class OutputSink:
     def __init__(self, id: str, callback: OutputCallback) -> None:
         self.id = id
         self.callback = callback
+        #: called with what far code printed to standard error
+        self.keep: Callable[[str], object] | None = None
         self._decoders = {
             stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (STDOUT, STDERR)
         }
@@ -68,7 +70,11 @@ class OutputSink:
             return None  # the end
         stream, data = event
         text = self._decoders[STDERR if stream == STDERR else STDOUT].decode(data)
-        return self._give(stream, text) if text else None
+        if not text:
+            return None
+        if stream == STDERR and self.keep is not None:
+            self.keep(text)
+        return self._give(stream, text)
 
     def stderr(self, text: str) -> Any:
         """What the process itself wrote to its standard error; what the callback returned."""

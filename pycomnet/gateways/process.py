@@ -314,7 +314,7 @@ class LocalProcess:
             data = b""
         text = self._decoder.decode(data, not data)
         if text:
-            self._keep(text)
+            self.keep(text)
             taken = self._output(text)
             if isinstance(taken, defer.Deferred) and not taken.called:
                 # Whoever prints waits for it, once the pipe is full.
@@ -326,7 +326,8 @@ class LocalProcess:
         if self._stderr.connected:
             self._stderr.startReading()
 
-    def _keep(self, text: str) -> None:
+    def keep(self, text: str) -> None:
+        """Remember what its code said on standard error, for :meth:`stderr_tail`."""
         *lines, rest = (self._line + text).split("\n")
         self._lines.extend(line[:STDERR_LINE] for line in lines)
         self._line = rest[:STDERR_LINE]

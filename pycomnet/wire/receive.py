@@ -281,6 +281,8 @@ class Receiver(object):
         stream.partial = None
         cost += stream.partial_cost
         stream.partial_cost = 0
+        # The value that was waited for is here; whoever waits for the next one says so again.
+        stream.wanted = False
         events.append((EV_DATA, stream, partial.finish(), cost))
 
     def _check_value(self, stream):

@@ -76,6 +76,8 @@ class Channel(object):
         self._write_one = link.io.write_one
         self._items = deque()
         self._gates = []
+        #: threads in ``receive``
+        self._waiting = 0
         #: None while values may come; then the exception that says why none will
         self._over = None
         #: called with the first value instead of its being received
@@ -197,21 +199,34 @@ class Channel(object):
         return payload
 
     def _ready(self):
-        return self._items or self._over is not None
+        if self._items or self._over is not None:
+            return True
+        if not self._stream.wanted:
+            # Another thread got the value that both waited for.
+            self._want()
+        return False
 
-    def _wait(self, timeout):
+    def _want(self):
         link = self._link
-        stream = self._stream
         with link.lock:
-            link.mux.want(stream)
+            link.mux.want(self._stream)
             write = link.mux.has_data()
         if write:
             link.flush()
+
+    def _wait(self, timeout):
+        link = self._link
+        with link.lock:
+            self._waiting += 1
         try:
+            self._want()
             if not link.wait(self._ready, self._gates, timeout):
                 raise self.TimeoutError("nothing came in %g seconds" % timeout)
         finally:
-            stream.wanted = False
+            with link.lock:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._stream.wanted = False
 
     class TimeoutError(IOError):
         """Nothing came in the time that ``receive`` was given."""

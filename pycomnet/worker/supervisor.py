@@ -22,6 +22,8 @@ except ImportError:
 WORKER_GRACE = 2.5
 #: Seconds that processes which the worker started have between SIGTERM and SIGKILL.
 REST_GRACE = 1.0
+#: Whether importing ctypes takes less time than the worker needs to begin.
+QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
 
 
 def supervised(fd):
@@ -30,6 +32,8 @@ def supervised(fd):
     :param fd: the connection, whose hang-up is the near side's end.
     """
     tether, end = os.pipe()
+    if not QUICK_CTYPES:
+        _become_subreaper()  # before the worker can start anything
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -95,7 +99,8 @@ class Supervisor(object):
         """Wait for the worker's end; return the status that ``waitpid`` gave."""
         status = self._reap()
         if status is None:
-            _become_subreaper()
+            if QUICK_CTYPES:
+                _become_subreaper()  # while the worker starts
             status = self._wait(None, True)
         if status is None and not self.hurry:
             status = self._wait(WORKER_GRACE, False)

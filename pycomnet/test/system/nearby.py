@@ -39,13 +39,13 @@ class Near:
         self.pid = self.process.pid
         self._rest = b""
 
-    def line(self) -> Any:
+    def line(self, timeout: float = PATIENCE) -> Any:
         """What the next line that it prints says, as JSON."""
         assert self.process.stdout is not None
         waiting = poll()
         waiting.register(self.process.stdout)
         while b"\n" not in self._rest:
-            assert waiting.poll(PATIENCE * 1000), "it prints nothing"
+            assert waiting.poll(timeout * 1000), "it prints nothing"
             data = os.read(self.process.stdout.fileno(), 65536)
             assert data, f"it ended: {self.ended()}"
             self._rest += data
