@@ -57,7 +57,7 @@ def resident(pid: int) -> int:
 
 def children(pid: int) -> set[int]:
     """The child processes that a process has now, ended ones that it has not reaped included."""
-    found = set()
+    found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
         found.update(map(int, (task / "children").read_text().split()))
     return found

@@ -69,7 +69,7 @@ class ChannelFileRead(_ChannelFile):
         while True:
             buffer = self._buffer
             if buffer:
-                at = buffer.find("\n" if isinstance(buffer, type(u"")) else b"\n")
+                at = buffer.find(b"\n" if isinstance(buffer, bytes) else b"\n".decode("ascii"))
                 if at >= 0:
                     return self._take(at + 1)
             if not self._more():

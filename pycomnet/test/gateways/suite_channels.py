@@ -140,7 +140,7 @@ class Channels(GatewayCase):
                 self.got += data
 
             def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-                done.callback((self.got, reason.type.__name__))
+                done.callback((self.got, type(reason.value).__name__))
 
         raw.attach(Shouted())
         self.assertEqual(await done, (b"SHOUT", "ConnectionDone"))

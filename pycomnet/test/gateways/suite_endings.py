@@ -38,7 +38,7 @@ class Deaths(GatewayCase):
         else:
             killer(*ids)
         results = await defer.DeferredList(waiting, consumeErrors=True)
-        errors = [result.value for success, result in results if not success]  # type: ignore
+        errors = [result.value for success, result in results if not success]
         self.assertEqual(len(errors), len(waiting))
         errors.append((await callbacks)[0].value)
         for wait in (gw.ping(), gw.remote_status(), gw.call("os:getpid"), waits.send(1)):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import pycomnet
@@ -41,7 +41,7 @@ def group():
     raise kind("several", [ValueError("one"), KeyError("two")])
 
 
-def line_of(function: FunctionType, text: str) -> int:
+def line_of(function: Callable[..., Any], text: str) -> int:
     """The line of this file at which a function has some text."""
     lines, first = inspect.getsourcelines(function)
     return first + next(number for number, line in enumerate(lines) if text in line)
