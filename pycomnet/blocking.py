@@ -11,7 +11,6 @@ each channel, so that they may block and call this API themselves.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import threading
@@ -27,7 +26,7 @@ from twisted.python.failure import Failure
 from pycomnet import channel as _channel
 from pycomnet import files as _files
 from pycomnet import multichannel as _multichannel
-from pycomnet.errors import ChannelClosed, TimeoutExpired
+from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
 
@@ -43,6 +42,15 @@ _FOREVER = None
 _running: set[_Operation] = set()
 _lock = threading.Lock()
 _state = "new"
+#: What need not be done any more when the reactor has stopped: it ended all gateways before.
+_ENDINGS = frozenset(("close", "exit", "terminate"))
+
+
+class _ProgramEnds(ConnectionLost):
+    """The reactor has ended, as the program's main thread has; and with it all gateways."""
+
+    def __init__(self) -> None:
+        super().__init__("the program is ending: its gateways have been ended")
 
 
 class _Operation:
@@ -94,7 +102,13 @@ def _stop() -> None:
     global _state
     _state = "stopped"
     for operation in list(_running):
-        operation.finish(Failure(crochet.ReactorStopped()))
+        operation.finish(Failure(_stopped()))
+
+
+def _stopped() -> ConnectionLost:
+    return ConnectionLost(
+        "the program is ending: the reactor has stopped, and all gateways with it"
+    )
 
 
 def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
@@ -107,7 +121,7 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     operation = _Operation(function)
     _running.add(operation)
     if _state == "stopped":
-        raise crochet.ReactorStopped()
+        operation.finish(None if what in _ENDINGS else Failure(_stopped()))
     try:
         reactor.callFromThread(operation.begin)
         done = operation.done.wait(timeout)
@@ -119,6 +133,8 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
         operation.done.wait()
     outcome = operation.outcome
     if isinstance(outcome, Failure):
+        if what in _ENDINGS and _state == "stopped":
+            return None
         if not done and outcome.check(CancelledError):
             raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds")
         outcome.raiseException()
@@ -340,8 +356,7 @@ class Group(_Blocking):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(crochet.ReactorStopped):
-            self.close()
+        self.close()
 
 
 __all__ = ["Channel", "ChannelFile", "Gateway", "Group", "MultiChannel"]

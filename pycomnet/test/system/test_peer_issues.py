@@ -185,7 +185,6 @@ say([len(group), len(children(os.getpid()))])
     assert said[1] == [0, 0]
 
 
-@pytest.mark.xfail(reason="pycomnet.blocking: terminate raises crochet.ReactorStopped at exit")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_terminate_in_atexit(when: str) -> None:
     """execnet#271: terminate in an exit function: "can't create new thread at ... shutdown".
@@ -518,7 +517,6 @@ began.wait()
     assert (status, err) == (0, "")
 
 
-@pytest.mark.xfail(reason="pycomnet.blocking: what is begun gets crochet.ReactorStopped, no words")
 @pytest.mark.parametrize("use", ["channel.receive()", "gateway.call('os:getpid')"])
 def test_near_threads_learn_why(use: str) -> None:
     """execnet#143, #271: what is begun when the main thread has ended fails with readable words."""
