@@ -34,8 +34,6 @@ from pycomnet.gateways import group as _group
 _classes: dict[type, type] = {}
 #: Arguments that are called back, in a thread rather than in the reactor's.
 _CALLBACKS = frozenset(("callback", "errback", "output"))
-#: Methods whose own ``timeout`` is not one of waiting for their result.
-_FOREVER = None
 
 
 #: What is waited for; all of it ends when the reactor does.
@@ -44,13 +42,6 @@ _lock = threading.Lock()
 _state = "new"
 #: What need not be done any more when the reactor has stopped: it ended all gateways before.
 _ENDINGS = frozenset(("close", "exit", "terminate"))
-
-
-class _ProgramEnds(ConnectionLost):
-    """The reactor has ended, as the program's main thread has; and with it all gateways."""
-
-    def __init__(self) -> None:
-        super().__init__("the program is ending: its gateways have been ended")
 
 
 class _Operation:
