@@ -35,6 +35,7 @@ def boot_code(spec: Spec, id: str) -> str:
         "execmodel": spec.execmodel,
         "chdir": spec.chdir,
         "nice": spec.nice,
+        "near": os.getpid(),
     }
     return BOOT.format(path=PACKAGE, config=config)
 

@@ -199,7 +199,7 @@ def take_stdio():
 def main(config):
     """The far side's beginning: called by what the transport starts.
 
-    :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``.
+    :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid).
     """
     try:
         if config.get("chdir"):
@@ -216,7 +216,7 @@ def main(config):
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised
 
-        supervised(io.read_fd)
+        supervised(io.read_fd, config.get("near"))
     Worker(io, config).serve()
 
 

@@ -22,14 +22,18 @@ except ImportError:
 WORKER_GRACE = 2.5
 #: Seconds that processes which the worker started have between SIGTERM and SIGKILL.
 REST_GRACE = 1.0
+#: How often what is left is killed at the most, every 10 ms.
+KILL_ROUNDS = 50
 #: Whether importing ctypes takes less time than the worker needs to begin.
 QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
 
 
-def supervised(fd):
+def supervised(fd, near=None):
     """Fork: the child returns from this, the parent supervises it and never returns.
 
     :param fd: the connection, whose hang-up is the near side's end.
+    :param near: the near side's process id, when it is on this machine: a process that it forked
+        may hold the connection when it is gone itself.
     """
     tether, end = os.pipe()
     if not QUICK_CTYPES:
@@ -43,7 +47,7 @@ def supervised(fd):
     status = 1
     try:
         os.close(tether)
-        supervisor = Supervisor(pid, fd)
+        supervisor = Supervisor(pid, fd, near)
         status = supervisor.run()
         if supervisor.hurry and os.WIFSIGNALED(status):
             status = signal.SIGTERM  # the worker was killed, as this process was told to end
@@ -77,11 +81,14 @@ class Supervisor(object):
 
     :param pid: the worker's.
     :param fd: the connection.
+    :param near: as for :func:`supervised`.
     """
 
-    def __init__(self, pid, fd):
+    def __init__(self, pid, fd, near=None):
         self.pid = pid
         self.fd = fd
+        # A number that is not the parent's may be another process's, in a container.
+        self.near_fd = _open_process(near) if near == os.getppid() else None
         self.hurry = False
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -125,8 +132,15 @@ class Supervisor(object):
             if not rest and not _group_lives(self.pid):
                 return
             time.sleep(0.02)
-        _kill_group(self.pid, signal.SIGKILL)
-        _kill(rest, signal.SIGKILL)
+        # Again until there is none: one of them may have started another just before it was killed.
+        for _ in range(KILL_ROUNDS):
+            _kill_group(self.pid, signal.SIGKILL)
+            _kill(rest, signal.SIGKILL)
+            time.sleep(0.01)
+            self._reap_all()
+            rest = descendants(os.getpid())
+            if not rest:
+                return
 
     def _wait(self, timeout, watch, deaf=False):
         """Wait for the worker, and if ``watch`` for the near side; None when it isn't the worker.
@@ -137,6 +151,8 @@ class Supervisor(object):
         poll.register(self._wake, select.POLLIN)
         if watch:
             poll.register(self.fd, 0)
+            if self.near_fd is not None:
+                poll.register(self.near_fd, select.POLLIN)
         end = None if timeout is None else time.time() + timeout
         while True:
             status = self._reap()
@@ -150,7 +166,7 @@ class Supervisor(object):
             except (OSError, select.error):
                 continue  # Python 2: interrupted by the signal
             for fd, _ in ready:
-                if fd == self.fd:
+                if fd != self._wake:
                     return self._reap()
                 os.read(self._wake, 512)
             if not ready and left == 0:
@@ -169,6 +185,14 @@ class Supervisor(object):
                 pass
         except OSError:
             pass
+
+
+def _open_process(pid):
+    """A descriptor that can be read when the process has ended; None where there is no such."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def _set_nonblocking(fd):

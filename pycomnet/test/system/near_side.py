@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import time
 from typing import Any
 
 BEGIN = """
@@ -23,6 +24,7 @@ def here(*more):
 FAR_CODE = {
     "idle": "here()",
     "receive": "here(); channel.receive()",
+    "timed": "here(); channel.receive(300)",
     "sleep": "here(); time.sleep(300)",
     "send": "here()\nwhile True: channel.send(b'x' * 100000)",
     "print": "here()\nwhile True: print('x' * 1000)",
@@ -77,7 +79,7 @@ channel.receive()
 #: What the gateways are made from.
 SPEC = os.environ.get("PYCOMNET_TEST_SPEC", "popen")
 ENDINGS = (
-    *("wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
+    *("wait", "fork_wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
     *("blocking_wait", "blocking_end", "blocking_raise", "blocking_receive", "blocking_collect"),
 )
 
@@ -111,6 +113,8 @@ async def twisted_near(reactor: Any, ending: str, names: list[str]) -> None:
     group = pycomnet.Group(reactor, output=lambda output: Deferred())
     pids, held = await start(group, names)
     say(pids, ending)
+    if ending == "fork_wait" and not os.fork():
+        time.sleep(300)
     if ending == "stop":
         reactor.stop()
     elif ending == "exit":

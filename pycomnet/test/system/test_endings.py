@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pycomnet.test.processes import children
 from pycomnet.test.system.near_side import FAR_CODE
 from pycomnet.test.system.nearby import Near, near, processes_end
 
@@ -28,6 +29,22 @@ def test_killed(far_code: str) -> None:
     """The near side is killed with -9 while the far side does this."""
     with near(SCRIPT, "wait", far_code) as program, processes_end(program.line()):
         program.signal(signal.SIGKILL)
+
+
+def test_killed_with_a_child() -> None:
+    """The near side is killed, and a process that it forked goes on and holds its descriptors."""
+    with near(SCRIPT, "fork_wait", *ALL) as program:
+        pids = program.line()
+        while not (forked := children(program.pid) - set(pids)):
+            pass
+        try:
+            with processes_end(pids):
+                program.signal(signal.SIGKILL)
+            for pid in forked:
+                os.kill(pid, 0)
+        finally:
+            for pid in forked:
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
