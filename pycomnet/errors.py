@@ -17,6 +17,10 @@ class EndpointError(PycomnetError, ValueError):
     """An address that is no endpoint string, or whose files can't be read."""
 
 
+class TokenError(PycomnetError, ValueError):
+    """A token or a file of tokens that can't be used; the message says why, and not the token."""
+
+
 class CodeNotSendable(PycomnetError, ValueError):
     """A function or module whose source can't run on its own; the message names what it needs."""
 
