@@ -131,6 +131,8 @@ class RemoteError(PycomnetError):
         self.message = message
         self.formatted = formatted
         self.code = code
+        #: the map that it was made from
+        self.error: dict[str, Any] = {}
 
     def __str__(self) -> str:
         if self.formatted:
@@ -140,12 +142,14 @@ class RemoteError(PycomnetError):
     @classmethod
     def from_map(cls, error: dict[str, Any]) -> RemoteError:
         """Make one of an error's map (docs/protocol.rst, "Errors"); what is missing is empty."""
-        return cls(
+        made = cls(
             str(error.get("type", "")),
             str(error.get("message", "")),
             str(error.get("formatted", "")),
             str(error.get("code", "remote")),
         )
+        made.error = error
+        return made
 
     def as_map(self) -> dict[str, str]:
         """The error's map, as CLOSE carries it."""

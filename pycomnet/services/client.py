@@ -13,13 +13,12 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     InvalidArguments,
-    PycomnetError,
+    RemoteError,
     ServerLeaving,
     ServiceUnreachable,
     UnknownInterface,
     from_map,
 )
-from pycomnet.services.interface import INTROSPECTION
 from pycomnet.wire.frames import ERROR, NORMAL, RESULT
 from pycomnet.wire.values import InvalidValue
 
@@ -364,6 +363,8 @@ class RemoteStream:
             raise self._problem
         if isinstance(problem, ConnectionLost):
             raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
+        if isinstance(problem, RemoteError):
+            raise from_map(problem.error)
         return failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -398,5 +399,4 @@ class RemoteStream:
     cancel = close
 
 
-__all__ = ["DEFAULT", "INTROSPECTION", "PendingCall", "RemoteService", "RemoteStream"]
-_ = PycomnetError
+__all__ = ["DEFAULT", "PendingCall", "RemoteService", "RemoteStream"]

@@ -88,7 +88,8 @@ class Call:
         self.connection = connection
         self.stream = stream
         stream.app = self
-        stream.wanted = True
+        # A request that is longer than a window comes as a whole; its length has a limit.
+        connection.mux.want(stream)
         self.streaming = streaming
         #: the request's encoding, while it waits for its turn
         self.payload: bytes | None = None
