@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
     from pycomnet.errors import SpecError as SpecError
+    from pycomnet.errors import TokenError as TokenError
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
@@ -44,6 +45,7 @@ _WHERE = {
     "RemoteError": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",
+    "TokenError": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",
 }
 

@@ -13,6 +13,10 @@ class SpecError(PycomnetError, ValueError):
     """A gateway spec that can't be read; the message says which part and what was expected."""
 
 
+class TokenError(PycomnetError, ValueError):
+    """A token or a file of tokens that can't be used; the message says why, and not the token."""
+
+
 class CodeNotSendable(PycomnetError, ValueError):
     """A function or module whose source can't run on its own; the message names what it needs."""
 
