@@ -175,10 +175,6 @@ class NotLeaseOwner(NameserverError):
     """The secret is not the one that was given out with the lease."""
 
 
-class ServiceNotFound(NameserverError, LookupError):
-    """No live service offers what was asked for."""
-
-
 class RevisionTooOld(NameserverError):
     """A watch can't go on from that revision: begin with a snapshot again.
 
