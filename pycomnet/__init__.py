@@ -12,15 +12,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pycomnet.channel import Channel as Channel
+    from pycomnet.errors import CertificateRefused as CertificateRefused
     from pycomnet.errors import ChannelClosed as ChannelClosed
     from pycomnet.errors import CodeNotSendable as CodeNotSendable
     from pycomnet.errors import ConnectionLost as ConnectionLost
+    from pycomnet.errors import EndpointError as EndpointError
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
     from pycomnet.errors import SpecError as SpecError
+    from pycomnet.errors import TokenError as TokenError
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
@@ -29,10 +32,12 @@ if TYPE_CHECKING:
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
+    "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
+    "EndpointError": "pycomnet.errors",
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
@@ -44,6 +49,7 @@ _WHERE = {
     "RemoteError": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",
+    "TokenError": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",
 }
 
