@@ -259,9 +259,8 @@ class ChannelCore:
         if self.callback is not None and not self.busy and not self.stream.raw:
             values = self.connection.decode_run(payloads)
         if values is None:
-            mux = self.connection.mux
             for payload in payloads:
-                if mux.failed is not None:
+                if self.connection.broken:
                     break  # one of them was not a value
                 self.arrived(payload, len(payload) + FRAME_COST)
             return

@@ -75,6 +75,8 @@ class Connection(Protocol):
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: whether the peer has broken the protocol: what comes from it is not looked at any more
+        self.broken = False
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
         self.reactor = reactor
@@ -204,6 +206,7 @@ class Connection(Protocol):
         )
         if self._reason is None:
             self._reason = problem
+        self.broken = True
         self.goodbye(code, message)
         return problem
 

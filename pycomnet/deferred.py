@@ -31,7 +31,7 @@ class _Done(Deferred[None]):
 
     called = True
     result = None
-    __init__ = object.__init__  # type: ignore[assignment]
+    __init__ = object.__init__
     _nothing: Iterator[Any] = iter(())
 
     def __await__(self) -> Any:

@@ -135,7 +135,7 @@ class Late(OutboxCase):
         """It asks for a flush once nothing is written any more, each time that it is woken."""
         flushed = threading.Semaphore(0)
         lock = threading.Lock()
-        done = []
+        done: list[bool] = []
 
         def flush() -> bool:
             with lock:
