@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import defer
@@ -144,6 +145,11 @@ class NameserverCase(SynchronousTestCase):
 
     def registration(self, service: str = "a", **args: Any) -> dict[str, Any]:
         return {"service": service, "interfaces": [CALC], "address": "tcp:127.0.0.1:1", **args}
+
+    def fill(self, names: Iterable[str], **options: Any) -> None:
+        """Have the store commit registrations, without the way through the network."""
+        for name in names:
+            self.store.commit(Put(record(name, CALC, **options)))
 
     def located(self) -> str:
         """The service that offers the interface, or nothing."""
@@ -332,13 +338,7 @@ class ExpiryTests(NameserverCase):
 
     def test_many(self) -> None:
         """Thousands that end together are removed, and others are answered meanwhile."""
-        self.patch(service_module, "TURNS", 10_000)
-        for number in range(3):
-            asked = [
-                self.client.invoke("register", self.registration(f"s{number}.{n}", ttl=5))
-                for n in range(1500)
-            ]
-            self.result(defer.gatherResults(asked))
+        self.fill((f"s{number}" for number in range(4500)), ttl=5.0)
         self.network.advance(5.5)
         self.network.wait(0.5)
         self.assertEqual(self.invoke("stat")["services"], 0)
@@ -535,12 +535,7 @@ class QuestionTests(NameserverCase):
 
     def test_long_list(self) -> None:
         """Looking for few among many takes turns with what others ask, and finds all."""
-        self.patch(service_module, "TURNS", 10_000)
-        asked = [
-            self.client.invoke("register", self.registration(f"s{number:05}"))
-            for number in range(7000)
-        ]
-        self.result(defer.gatherResults(asked))
+        self.fill(f"s{number:05}" for number in range(7000))
         listing = self.client.invoke("list_services", {"service": "*9999"})
         listing.addCallback(len)
         none = self.client.invoke("list_services", {"service": "*77"})
@@ -553,8 +548,7 @@ class QuestionTests(NameserverCase):
     def test_heavy_list(self) -> None:
         """A page is short rather than long where there is much metadata; the next one goes on."""
         filler = {"filler": "x" * 4000}
-        for number in range(600):
-            self.registered(f"s{number:03}", metadata=filler)
+        self.fill((f"s{number:03}" for number in range(600)), metadata=filler)
         first = self.invoke("list_services")
         self.assertTrue(200 < len(first) < 300, len(first))
         found = [one["service"] for one in first]
@@ -648,7 +642,8 @@ class WatchTests(NameserverCase):
         metadata = {"filler": "x" * 4000}
         count = 600  # over two megabytes: more than fits on its way
         for number in range(count):
-            self.registered(f"s{number}", metadata=metadata)
+            self.fill([f"s{number}"], metadata=metadata)
+            self.network.deliver()
         self.assertEqual(len(fast.take()), count + 1)
         events, problem = 0, None
         while problem is None:
