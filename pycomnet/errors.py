@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -148,3 +149,72 @@ class RemoteError(PycomnetError):
 
 class TimeoutExpired(PycomnetError, TimeoutError):
     """What a timeout was given for did not happen in that time."""
+
+
+class NameserverError(PycomnetError):
+    """The root of what a nameserver answers instead of a result."""
+
+
+class InvalidRegistration(NameserverError, ValueError):
+    """What a nameserver was given is not valid, or is over one of its limits."""
+
+
+class ServiceNameTaken(NameserverError):
+    """Another owner has the service name, and its lease is not over.
+
+    :ivar service: the name.
+    :ivar address: where the service is that has it.
+    :ivar interfaces: what that service offers.
+    :ivar ttl: seconds until its lease ends, unless it is renewed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        service: str = "",
+        address: str = "",
+        interfaces: Sequence[str] = (),
+        ttl: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.service = service
+        self.address = address
+        self.interfaces = list(interfaces)
+        self.ttl = ttl
+
+
+class LeaseLost(NameserverError):
+    """The lease is over: its time was up, or the nameserver has lost it. Register again."""
+
+
+class NotLeaseOwner(NameserverError):
+    """The secret is not the one that was given out with the lease."""
+
+
+class ServiceNotFound(NameserverError, LookupError):
+    """No live service offers what was asked for."""
+
+
+class RevisionTooOld(NameserverError):
+    """A watch can't go on from that revision: begin with a snapshot again.
+
+    :ivar revision: the revision that was asked for.
+    :ivar oldest: the oldest one that can be gone on from.
+    """
+
+    def __init__(self, message: str, revision: int = 0, oldest: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
+        self.oldest = oldest
+
+
+class NameserverFull(NameserverError):
+    """The nameserver has as many registrations or watches as it may have."""
+
+
+class StoreFailed(NameserverError):
+    """A nameserver's store can't read or write: a full disk, say. Nothing was changed."""
+
+
+class StoreConflict(StoreFailed):
+    """A store has another registration of that name than the one that was to be replaced."""
