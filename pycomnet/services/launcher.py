@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 from twisted.application import service
-from twisted.internet import defer, error
+from twisted.internet import defer
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -108,7 +108,9 @@ class Launcher(service.Service):
         policy: Policy | None = None,
         nameserver: Nameserver | None = None,
     ) -> None:
-        self.server = ServiceServer(reactor)
+        #: what the services call others with; it knows the nameserver
+        self.context = Context(reactor, nameserver=config.nameserver)
+        self.server = ServiceServer(reactor, context=self.context)
         self.addresses: list[str] = []
         self.registrations: list[Registration] = []
         self._config = config
@@ -117,7 +119,6 @@ class Launcher(service.Service):
         self._failed = failed
         self._policy = policy
         self._nameserver = nameserver
-        self._context: Context | None = None
         self._listening: defer.Deferred[None] | None = None
         self._starting: defer.Deferred[None] | None = None
 
@@ -155,8 +156,7 @@ class Launcher(service.Service):
         stopping = [registration.stop() for registration in self.registrations]
         await defer.DeferredList(stopping, consumeErrors=True)
         await self.server.close(CLOSE_TIMEOUT)
-        if self._context is not None:
-            await self._context.close()
+        await self.context.close()
         self.log.info("all services have ended")
 
     # -- starting --------------------------------------------------------------------------------
@@ -188,14 +188,10 @@ class Launcher(service.Service):
             self.log.info("not registered anywhere: there is no nameserver")
             return
         address = advertised(self.addresses[0], self._config.advertise)
-        nameserver = self._nameserver or self._connect(self._config.nameserver)
+        self.log.info("the nameserver is {address}", address=self._config.nameserver)
+        nameserver = self._nameserver or await self.context.nameserver()
         for name, members in self._by_name().items():
             await self._register(name, members, address, nameserver)
-
-    def _connect(self, address: str) -> Nameserver:
-        self._context = context = Context(self._reactor, nameserver=address)
-        self.log.info("the nameserver is {address}", address=address)
-        return _Nameserver(context)
 
     def _by_name(self) -> dict[str | None, list[Loaded]]:
         """The services by the name that they are registered as; None is for a generated one."""
@@ -213,7 +209,9 @@ class Launcher(service.Service):
                 interfaces=tuple(name for one in members for name in one.service.interfaces),
                 address=address,
                 tags=tuple(dict.fromkeys(tag for one in members for tag in one.entry.tags)),
-                metadata={key: value for one in members for key, value in one.entry.metadata.items()},
+                metadata={
+                    key: value for one in members for key, value in one.entry.metadata.items()
+                },
             )
             registration = Registration(
                 offer,
@@ -248,15 +246,3 @@ class Launcher(service.Service):
 
     def _lost(self, problem: PycomnetError) -> None:
         self._failed(LaunchFailed(f"the registration is lost: {problem}"))
-
-
-class _Nameserver:
-    """The nameserver of a context, looked for anew with each question."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    @deferred
-    async def invoke(self, method: str, args: Any = None, timeout: float | None = None) -> Any:
-        nameserver = await self._context.nameserver()
-        return await nameserver.invoke(method, args, timeout=timeout)

@@ -230,11 +230,13 @@ class Registration:
             except Exception as problem:
                 delay = self._policy(attempt)
                 attempt += 1
-                spent = self._reactor.seconds() - begun
-                if patience is not None and spent + delay > patience:
-                    raise NameserverUnreachable(
-                        f"no answer from the nameserver in {patience:g} seconds: {problem}"
-                    ) from problem
+                if patience is not None:
+                    left = begun + patience - self._reactor.seconds()
+                    if left <= 0:
+                        raise NameserverUnreachable(
+                            f"no answer from the nameserver in {patience:g} seconds: {problem}"
+                        ) from problem
+                    delay = min(delay, left)
                 self._say("can't register {service!r}", problem, delay)
             await deferLater(self._reactor, delay)
 

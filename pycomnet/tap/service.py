@@ -141,8 +141,10 @@ def makeService(options: Options) -> IService:
     from pycomnet.services.launcher import Launcher, load_all
     from pycomnet.tap.endings import ExitStatus
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    # twistd goes there only later.
+    directory = os.path.abspath(options.parent["rundir"] if options.parent else ".")
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     status = ExitStatus(NAME)
     try:
         loaded = load_all(options["launch"].services)

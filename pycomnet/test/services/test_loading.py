@@ -128,5 +128,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_cannot_be_made(self) -> None:
         """Wrong options are told with the error; an instance takes none."""
-        self.assertIn("unexpected keyword argument 'colour'", self.refused("loaded_good", colour=1))
+        self.assertIn(
+            "unexpected keyword argument 'colour'", self.refused("loaded_good:Second", colour=1)
+        )
         self.assertIn("takes no options", self.refused("loaded_good:second", size=1))
