@@ -70,6 +70,9 @@ class Connection(Protocol):
         self.decode: Callable[[bytes], Any] = codec.decode
         #: what to do with a channel that the peer opens for a purpose
         self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
+        #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
+        #: ``app``, for those that need less than a core
+        self.acceptors: dict[str, Callable[[wire.Stream], object]] = {}
         #: makes what a user has in hands of a core; set by whoever owns the connection
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
@@ -138,6 +141,27 @@ class Connection(Protocol):
         core = ChannelCore(self, stream)
         self.flush_soon()
         return core
+
+    def ask(self, purpose: str, first: bytes, app: Any) -> wire.Stream:
+        """Open a channel that this end sends nothing more on, without a core.
+
+        :param app: is told what comes on it: ``arrived``, ``ended``, ``closed`` and
+            ``connection_lost``, as a :class:`~pycomnet.channelcore.ChannelCore` is.
+        :raises ConnectionLost: as :meth:`open`.
+        """
+        if self.lost is not None:
+            raise self.lost
+        try:
+            stream = self.mux.open(purpose, first, False, True)
+        except wire.LocalError as problem:
+            if self._reason is not None:
+                raise self._reason from None
+            raise PycomnetError(str(problem)) from None
+        stream.app = app
+        stream.wanted = True
+        if not self._corked:
+            self.flush_soon()
+        return stream
 
     def ping(self) -> defer.Deferred[float]:
         """Ask the peer for an answer.
@@ -383,6 +407,10 @@ class Connection(Protocol):
             self.violated(problem.code, problem.message)
 
     def _opened(self, stream: wire.Stream) -> None:
+        acceptor = self.acceptors.get(stream.purpose)
+        if acceptor is not None:
+            acceptor(stream)
+            return
         core = ChannelCore(self, stream)
         if stream.purpose == "channel":
             self._unclaimed[stream.id] = core

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from pycomnet.errors import InvalidRegistration
+from pycomnet.endpoints import parse
+from pycomnet.errors import EndpointError, InvalidRegistration
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import Record, encode
@@ -48,8 +49,8 @@ class Limits:
 
 #: Characters of a secret that an owner makes itself: no fewer, or it could be guessed.
 MIN_SECRET, MAX_SECRET = 16, 128
-#: They have a meaning in patterns.
-WILD = frozenset("*?[]")
+#: Not in names: they have a meaning in patterns, or can't be seen at an end.
+WILD = frozenset("*?[] ")
 MAX_LEASE = (1 << 63) - 1
 
 
@@ -83,13 +84,10 @@ class Arguments:
             not isinstance(value, str)
             or not 0 < len(value) <= limit
             or not value.isprintable()
-            or " " in value
             or not forbidden.isdisjoint(value)
         ):
-            but = " without any of *?[]" if forbidden else ""
-            raise self.refused(
-                name, f"1 to {limit} printable characters without spaces{but}, as a str"
-            )
+            but = " without spaces and any of *?[]" if forbidden else ""
+            raise self.refused(name, f"1 to {limit} printable characters{but}, as a str")
         return value
 
     def text(self, name: str, default: str | None = None, limit: int = 0, wild: bool = True) -> Any:
@@ -140,6 +138,14 @@ class Arguments:
             raise self.refused(name, f"an int from {least} to {most}")
         return value
 
+    def address(self) -> str:
+        address: str = self.text("address", limit=self._limits.address)
+        try:
+            parse(address)
+        except EndpointError as problem:
+            raise self.refused("address", f"an endpoint string: {problem}") from None
+        return address
+
     def metadata(self) -> bytes:
         value = self._args.pop("metadata", None)
         if not value and (value is None or isinstance(value, Mapping)):
@@ -189,7 +195,7 @@ def registration(
     record = Record(
         service=taken.text("service", wild=False),
         interfaces=taken.texts("interfaces", limits.interfaces, wild=False, least=1),
-        address=taken.text("address", limit=limits.address),
+        address=taken.address(),
         metadata=taken.metadata(),
         tags=taken.texts("tags", limits.tags, wild=True),
         ttl=float(taken.number("ttl", limits.ttl, limits.min_ttl, limits.max_ttl)),

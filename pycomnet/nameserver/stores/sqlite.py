@@ -10,8 +10,8 @@ back from the reactor's.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.enterprise import adbapi
 from twisted.internet import defer
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pycomnet.interfaces import INameFollower
 
 log = Logger()
+
+T = TypeVar("T")
 
 #: SQLite's application_id of our files ("pcns"), and the version of the tables.
 APPLICATION = 0x70636E73
@@ -120,13 +122,13 @@ class SQLiteStore:
             cp_max=1,
             cp_noisy=False,
             cp_reactor=self._reactor,
-            cp_openfun=_prepare,
+            cp_openfun=self._prepare,
             check_same_thread=False,
             isolation_level=None,
             timeout=BUSY,
             cached_statements=4 * ROWS,
         )
-        self._opening = self._pool.runInteraction(self._read)
+        self._opening = self._pool.runInteraction(_tidily, self._read)
         try:
             revision = await self._opening
         except Exception as problem:
@@ -166,23 +168,31 @@ class SQLiteStore:
             blockingCallFromThread(self._reactor, self._follower.load, records)
         return revision
 
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Set up the connection, in the pool's thread. A file that is not ours is not touched."""
+        try:
+            if _number(connection, "application_id") != APPLICATION and _tables(connection):
+                raise StoreFailed(f"{self._path}: an SQLite file, but no nameserver's")
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            # An fsync for each transaction: what was acknowledged survives a power failure.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{CACHE}")
+        except BaseException:
+            connection.close()
+            raise
+
     def _check(self, transaction: Any) -> None:
-        """Make the tables in a new file; refuse one that is not ours."""
-
-        def number(pragma: str) -> int:
-            return int(transaction.execute(f"PRAGMA {pragma}").fetchone()[0])
-
-        application, version = number("application_id"), number("user_version")
-        tables = transaction.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables and not application:
+        """Make the tables in a new file; refuse those of another version."""
+        if not _tables(transaction):
             for statement in SCHEMA.split(";\n"):
                 transaction.execute(statement)
             transaction.execute(f"PRAGMA application_id = {APPLICATION}")
             transaction.execute(f"PRAGMA user_version = {VERSION}")
             transaction.execute("INSERT INTO state VALUES ('revision', ?)", (self._revisions(),))
-        elif application != APPLICATION:
-            raise StoreFailed(f"{self._path}: an SQLite file, but no nameserver's")
-        elif version != VERSION:
+            return
+        version = _number(transaction, "user_version")
+        if version != VERSION:
             raise StoreFailed(
                 f"{self._path}: has version {version} of the tables; this is for {VERSION}"
             )
@@ -216,7 +226,7 @@ class SQLiteStore:
                     last[asked.change.service] = asked.change
             try:
                 if last:
-                    await pool.runInteraction(_write, *_statements(last.values()))
+                    await pool.runInteraction(_tidily, _write, *_statements(last.values()))
             except Exception as problem:
                 log.failure("can't write to {path}", path=self._path)
                 batch += self._queue
@@ -259,7 +269,7 @@ class SQLiteStore:
         if pool is None:
             return
         try:
-            await pool.runInteraction(_save_times, self._follower)
+            await pool.runInteraction(_tidily, _save_times, self._follower)
         except Exception as problem:
             # Nothing is lost: the next start takes it for one after a crash.
             log.error(
@@ -270,13 +280,22 @@ class SQLiteStore:
             pool.close()
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Settings of the connection."""
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    # An fsync for each transaction: what was acknowledged survives a power failure.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA cache_size = -{CACHE}")
+def _number(connection: Any, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def _tables(connection: Any) -> int:
+    return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def _tidily(transaction: Any, function: Callable[..., T], *args: Any) -> T:
+    """Call a function; if it raises, close the cursor, which the traceback would keep, and that the
+    connection, and that its lock of the file."""
+    try:
+        return function(transaction, *args)
+    except BaseException:
+        transaction.close()
+        raise
 
 
 def _records(
