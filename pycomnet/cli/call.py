@@ -60,7 +60,6 @@ def read_arguments(text: str | None) -> Any:
     "files",
     metavar="PATH",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, readable=True),
     help="Send this file's contents as a block of binary data; may be given several times.",
 )
 @click.option(
@@ -69,7 +68,6 @@ def read_arguments(text: str | None) -> Any:
     "outs",
     metavar="PATH",
     multiple=True,
-    type=click.Path(dir_okay=False),
     help="Write the first block that comes back there; given again, the next one.",
 )
 @click.option("--stream", is_flag=True, help="Print each value as it comes, a line for each.")
@@ -111,11 +109,14 @@ async def show_result(
     outs: tuple[str, ...] = (),
 ) -> int:
     """Call it, write the blocks that come back to files, and print the result."""
-    from pycomnet.services.attachments import Binary
+    if files or outs:
+        from pycomnet.services.attachments import Binary  # type: ignore[import-not-found]
 
-    result, blocks = await service.invoke(
-        method, args, attachments=[Binary(path) for path in files], with_binary=True
-    )
+        result, blocks = await service.invoke(
+            method, args, attachments=[Binary(path) for path in files], with_binary=True
+        )
+    else:
+        result, blocks = await service.invoke(method, args), []
     try:
         for path, block in zip(outs, blocks, strict=False):
             write_block(path, block)

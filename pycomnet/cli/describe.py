@@ -81,7 +81,7 @@ def _method(name: str, declared: dict[str, Any]) -> str:
     if notes:
         line += f"  [{', '.join(notes)}]"
     doc = declared.get("doc")
-    return line + (f"\n{textwrap.indent(doc, '    ')}" if doc else "")
+    return line + (f"\n{textwrap.indent(doc, '  ')}" if doc else "")
 
 
 def _kind(kind: Any) -> str:

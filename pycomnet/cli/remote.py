@@ -85,9 +85,7 @@ def target_options(command: F) -> F:
                 metavar="ADDRESS",
                 help="Where the service is, such as tcp:HOST:PORT; no nameserver is asked.",
             ),
-            click.option(
-                "--service", metavar="NAME", help="The service of this name, of several."
-            ),
+            click.option("--service", metavar="NAME", help="The service of this name, of several."),
             click.option(
                 "--timeout",
                 metavar="SECONDS",

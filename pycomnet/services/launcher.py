@@ -129,12 +129,11 @@ class Launcher(service.Service):
 
         :raises LaunchFailed: that is known to be impossible by now.
         """
-        self._listening = defer.Deferred.fromCoroutine(self._listen())
-        problems: list[Failure] = []
-        self._listening.addErrback(problems.append)
-        if problems:
-            self._listening = None
-            problems[0].raiseException()
+        self._listening = listening = defer.Deferred.fromCoroutine(self._listen())
+        if listening.called and isinstance(listening.result, Failure):
+            failure = listening.result
+            listening.addErrback(lambda _: None)
+            failure.raiseException()
 
     def startService(self) -> None:
         """Listen, unless that is done, and register."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import (
@@ -21,6 +20,7 @@ from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.launchconfig import Entry, LaunchConfig
 from pycomnet.services.launcher import Launcher, Loaded, advertised, generated_name, load_all
 from pycomnet.test.services.names import Names
+from pycomnet.test.services.network import Network
 
 LISTEN = "tcp:4000:interface=127.0.0.1"
 
@@ -51,22 +51,11 @@ class Stock(Service):
         self.events.append("stopped")
 
 
-class Reactor(MemoryReactorClock):
-    """Some ports of it are taken."""
-
-    taken = (4999,)
-
-    def listenTCP(self, port: int, *args: Any, **kwargs: Any) -> Any:
-        if port in self.taken:
-            raise CannotListenError("127.0.0.1", port, OSError(98, "Address already in use"))
-        return super().listenTCP(port, *args, **kwargs)
-
-
 class LauncherTests(SynchronousTestCase):
     """One launcher and one nameserver."""
 
     def setUp(self) -> None:
-        self.reactor: Any = Reactor()
+        self.reactor = Network()
         self.names = Names(self.reactor)
         self.failures: list[PycomnetError] = []
 
@@ -168,7 +157,7 @@ class LauncherTests(SynchronousTestCase):
         """All are listened on, and the first one's address is registered."""
         made = self.started(listen=(LISTEN, "tcp:4001:interface=127.0.0.1"), name="calc")
         self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000", "tcp:127.0.0.1:4001"])
-        self.assertEqual([server[0] for server in self.reactor.tcpServers], [4000, 4001])
+        self.assertEqual(sorted(self.reactor.ports), [4000, 4001])
         self.assertEqual(self.registered()["calc"][0], "tcp:127.0.0.1:4000")
 
     def test_advertise(self) -> None:
@@ -195,9 +184,9 @@ class LauncherTests(SynchronousTestCase):
         starting: defer.Deferred[None] = defer.Deferred()
         events: list[str] = []
         self.started(Loaded(Entry("a"), Stock(events, starting)), name="a")
-        self.assertEqual((events, self.reactor.tcpServers), (["started"], []))
+        self.assertEqual((events, self.reactor.ports), (["started"], {}))
         starting.callback(None)
-        self.assertEqual(len(self.reactor.tcpServers), 1)
+        self.assertEqual(list(self.reactor.ports), [4000])
         self.assertIn("a", self.registered())
 
     # -- stopping --------------------------------------------------------------------------------
@@ -215,7 +204,7 @@ class LauncherTests(SynchronousTestCase):
         self.names.invoke = note  # type: ignore[method-assign]
         self.successResultOf(made.stopService())
         self.assertEqual(events, ["started", "unregister", "stopped"])
-        self.assertEqual(self.registered(), {})
+        self.assertEqual((self.registered(), self.reactor.ports), ({}, {}))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.failures, [])
 
@@ -239,11 +228,10 @@ class LauncherTests(SynchronousTestCase):
 
     def test_address_in_use(self) -> None:
         """It is raised before anything else is done, and says which and why."""
-        made = self.launcher(listen=("tcp:4999:interface=127.0.0.1",))
+        self.reactor.listenTCP(4000, Factory())
+        made = self.launcher()
         problem = self.assertRaises(LaunchFailed, made.privilegedStartService)
-        self.assertEqual(
-            str(problem), "can't listen on tcp:4999:interface=127.0.0.1: Address already in use"
-        )
+        self.assertEqual(str(problem), f"can't listen on {LISTEN}: in use")
         self.assertEqual(self.methods(), [])
 
     def test_no_address(self) -> None:
@@ -281,7 +269,7 @@ class LauncherTests(SynchronousTestCase):
         (problem,) = self.failures
         self.assertIsInstance(problem, NameserverUnreachable)
         self.failures.clear()
-        self.started(wait=True, listen=("tcp:4001",))
+        self.started(wait=True, listen=("tcp:4001:interface=127.0.0.1",))
         self.pass_time(1000)
         self.assertEqual(self.failures, [])
 
