@@ -49,6 +49,22 @@ class TokenError(PycomnetError, ValueError):
     """A token or a file of tokens that can't be used; the message says why, and not the token."""
 
 
+class LaunchFailed(PycomnetError):
+    """A launcher can't run its services; the message says why."""
+
+
+class LaunchConfigError(LaunchFailed, ValueError):
+    """A launcher's options or its file say what can't be; the message names it."""
+
+
+class ServiceNotLoaded(LaunchFailed):
+    """A module with services can't be imported, has none, or one can't be made."""
+
+
+class NameserverUnreachable(LaunchFailed):
+    """There was no answer from the nameserver in the time that it was given."""
+
+
 class CodeNotSendable(PycomnetError, ValueError):
     """A function or module whose source can't run on its own; the message names what it needs."""
 
