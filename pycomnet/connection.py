@@ -68,6 +68,7 @@ class Connection(Protocol):
         codec = make_codec(ChannelCore.handle_types, self._dump_channel, self._load_channel)
         self.encode: Callable[[object], bytes] = codec.encode
         self.decode: Callable[[bytes], Any] = codec.decode
+        self.decode_run: Callable[[list[bytes]], list[Any] | None] = codec.decode_run
         #: what to do with a channel that the peer opens for a purpose
         self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
         #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
@@ -77,6 +78,8 @@ class Connection(Protocol):
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: whether the peer has broken the protocol: what comes from it is not looked at any more
+        self.broken = False
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
         self.reactor = reactor
@@ -87,7 +90,8 @@ class Connection(Protocol):
         self._ready: dict[defer.Deferred[dict[str, Any]], None] = {}
         self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
         self._ping_number = 0
-        self._corked = True
+        #: whether what is to be written is written a little later, by whoever set this
+        self.corked = True
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
@@ -159,7 +163,7 @@ class Connection(Protocol):
             raise PycomnetError(str(problem)) from None
         stream.app = app
         stream.wanted = True
-        if not self._corked:
+        if not self.corked:
             self.flush_soon()
         return stream
 
@@ -226,6 +230,7 @@ class Connection(Protocol):
         )
         if self._reason is None:
             self._reason = problem
+        self.broken = True
         self.goodbye(code, message)
         return problem
 
@@ -233,15 +238,15 @@ class Connection(Protocol):
 
     def flush_soon(self) -> None:
         """Write what there is: at once, or with what else this turn of the reactor brings."""
-        if not self._corked:
+        if not self.corked:
             self._flush()
             # What follows in the same turn is collected.
-            self._corked = True
+            self.corked = True
             self._turn = self.reactor.callLater(0, self._uncork)
 
     def _uncork(self) -> None:
         self._turn = None
-        self._corked = False
+        self.corked = False
         if self.lost is None and self.mux.has_data():
             self._flush()
 
@@ -309,7 +314,7 @@ class Connection(Protocol):
             self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
         transport.registerProducer(self, True)
-        self._corked = False
+        self.corked = False
         self._flush()
         if self._keepalive:
             self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
@@ -322,17 +327,21 @@ class Connection(Protocol):
             if size != descriptor.bufferSize:
                 descriptor.bufferSize = size
         mux = self.mux
-        corked = self._corked
-        self._corked = True
+        corked = self.corked
+        self.corked = True
         try:
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
+                elif event[0] == 8:  # EV_RUN
+                    event[1].app.run_arrived(event[2], event[3])
+                    if mux._out:
+                        self._flush()  # credit: the peer may wait for it
                 else:
                     self._event(event)
         finally:
             if self._turn is None:
-                self._corked = corked
+                self.corked = corked
         if mux._out or mux._ready:
             self._flush()
 
@@ -343,7 +352,7 @@ class Connection(Protocol):
                 lost = ConnectionLost("the other end closed the connection")
             else:
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
-        self._corked = True
+        self.corked = True
         self.mux.congested = True
         for call in (self._turn, self._keepalive_call, self._disconnecting):
             if call is not None and call.active():
