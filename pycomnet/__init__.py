@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import RemoteError as RemoteError
     from pycomnet.errors import SpecError as SpecError
     from pycomnet.errors import TokenError as TokenError
+    from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
@@ -35,6 +36,7 @@ _WHERE = {
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
+    "ChannelGateway": "pycomnet.gateways.channelgateway",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
     "EndpointError": "pycomnet.errors",
