@@ -8,7 +8,7 @@ import errno
 import os
 import select
 
-from ..wire.frames import ERROR, FRAGMENT, bin32
+from ..wire.frames import ERROR, FRAME_COST, bin32
 from ..wire.mux import (
     EV_CLOSED,
     EV_DATA,
@@ -17,6 +17,7 @@ from ..wire.mux import (
     EV_GOAWAY,
     EV_HELLO,
     EV_OPENED,
+    EV_RUN,
     Mux,
     Stream,
 )
@@ -90,6 +91,13 @@ class Peer(object):
             kind = event[0]
             if kind == EV_DATA:
                 event[1].app.data(event[2], event[3])
+            elif kind == EV_RUN:
+                stream = event[1]
+                if stream.raw:
+                    stream.app.data(b"".join(event[2]), event[3])
+                else:
+                    for payload in event[2]:
+                        stream.app.data(payload, len(payload) + FRAME_COST)
             elif kind == EV_OPENED:
                 self._opened(self, event[1])
             elif kind == EV_END:
@@ -293,4 +301,4 @@ def splice(one, stream, other, onto):
         stream.app = there
 
 
-__all__ = ["FRAGMENT", "Nobody", "Peer", "Splice", "Waiting", "splice", "would_block"]
+__all__ = ["Nobody", "Peer", "Splice", "Waiting", "splice", "would_block"]
