@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 #: Timeouts up to so many seconds are kept to so many: half a percent to a few.
 _STEPS = ((0.2, 0.005), (2.0, 0.05), (20.0, 0.25), (float("inf"), 1.0))
+#: What is further away than so many seconds is not told apart from it.
+FAR = 1e8
 
 
 class Expiring(Protocol):
@@ -33,6 +35,8 @@ class Deadlines:
 
     def add(self, item: Expiring, seconds: float) -> dict[Expiring, None]:
         """Have ``item.expired()`` called in so many seconds; return the bucket that it is in."""
+        if not seconds <= FAR:
+            seconds = FAR
         step = next(step for most, step in _STEPS if seconds <= most)
         time = ((self._seconds() + seconds) // step + 1) * step
         bucket = self._buckets.get(time)

@@ -45,7 +45,13 @@ class Request:
 
     @property
     def session(self) -> Any:
-        """What is kept for this client, as a dict; of stateful interfaces only."""
+        """What is kept for this client, as a dict; of stateful interfaces only.
+
+        Its values are what could be sent, up to a size. It is the client's on every connection,
+        and forgotten when it is not used for some minutes: :class:`~pycomnet.SessionLimits`.
+
+        :raises SessionTooLarge: it holds too much.
+        """
         return self._call.connection.session(self.interface)
 
     @property

@@ -86,6 +86,15 @@ class ServerConnection(Connection):
         return self._user
 
     @property
+    def client(self) -> Any:
+        """What stands for the client in the keys of its sessions: what it says it is, if it does,
+        on whatever connection.
+        """
+        peer = self.mux.peer
+        said = None if peer is None else peer["info"].get("client")
+        return said if isinstance(said, bytes) and 8 <= len(said) <= 64 else id(self)
+
+    @property
     def is_local(self) -> bool:
         """Whether the client is on this machine."""
         transport: Any = self.transport
