@@ -9,6 +9,8 @@ from typing import Literal
 PEERS = ("bare", "pycomnet", "execnet", "mitogen")
 #: The one that the others are compared with.
 OURS = "pycomnet"
+#: In place of a peer's name: the best of all but the bare one.
+BEST = "the best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Row:
     :ivar name: what ``--only`` and the JSON call it.
     :ivar measure: which of the job's measures it shows; most are called as the row.
     :ivar better: whether less or more of it is better.
-    :ivar against: the peer that it is compared with.
+    :ivar against: the peer that it is compared with, or :data:`BEST`.
     """
 
     name: str

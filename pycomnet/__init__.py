@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pycomnet.channel import Channel as Channel
+    from pycomnet.errors import CertificateRefused as CertificateRefused
     from pycomnet.errors import ChannelClosed as ChannelClosed
     from pycomnet.errors import CodeNotSendable as CodeNotSendable
     from pycomnet.errors import ConnectionLost as ConnectionLost
+    from pycomnet.errors import EndpointError as EndpointError
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
+    "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
+    "EndpointError": "pycomnet.errors",
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",

@@ -13,6 +13,10 @@ class SpecError(PycomnetError, ValueError):
     """A gateway spec that can't be read; the message says which part and what was expected."""
 
 
+class EndpointError(PycomnetError, ValueError):
+    """An address that is no endpoint string, or whose files can't be read."""
+
+
 class TokenError(PycomnetError, ValueError):
     """A token or a file of tokens that can't be used; the message says why, and not the token."""
 
@@ -45,6 +49,10 @@ class ProtocolViolation(ConnectionLost):
     def __init__(self, reason: str, code: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+class CertificateRefused(ConnectionLost):
+    """The other end's TLS certificate was refused: its name, its dates or who signed it."""
 
 
 class GatewayDied(ConnectionLost):

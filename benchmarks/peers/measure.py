@@ -32,11 +32,28 @@ class Amounts:
     lists: int = 30
     held: int = 300
     big: int = 1000
+    #: calls one after the other; four times as many in flight
+    calls: int = 3000
+    #: calls with a megabyte, both ways
+    blocks: int = 256
+    #: idle connections
+    idle: int = 10000
     #: seconds for each of the codec's figures
     codec: float = 0.1
 
 
-SMOKE = Amounts(roundtrips=100, dicts=1000, megabytes=5, lists=3, held=30, big=20, codec=0.005)
+SMOKE = Amounts(
+    roundtrips=100,
+    dicts=1000,
+    megabytes=5,
+    lists=3,
+    held=30,
+    big=20,
+    calls=100,
+    blocks=5,
+    idle=100,
+    codec=0.005,
+)
 
 
 def both(count: int) -> list[int]:

@@ -14,9 +14,9 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted, ProtocolViolation
-from pycomnet.gateways import popen
+from pycomnet.gateways import transports
+from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.output import OutputCallback, OutputSink
-from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
 
@@ -38,13 +38,23 @@ STRANGER_TIMEOUT = 0.5
 
 
 class Link:
-    """The connection to a far side and its process: what a gateway is made of.
+    """The connection to a far side and what carries it: what a gateway is made of.
 
     The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
     can be found out and ended.
+
+    :param carrier: makes what carries the connection; by default the spec's transport does.
     """
 
-    def __init__(self, spec: Spec, id: str, output: OutputCallback, reactor: Any) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        id: str,
+        output: OutputCallback,
+        group: Group,
+        reactor: Any,
+        carrier: Callable[[Request], Carrier] = transports.carrier,
+    ) -> None:
         self.spec = spec
         self.id = id
         self.reactor = reactor
@@ -53,21 +63,21 @@ class Link:
         self.connection.purposes["output"] = self.sink.accept
         self.connection.explain = self._explain
         self.ending = False
-        self.process: LocalProcess | None = None
+        self._request = Request(spec, id, self.sink.stderr, group, reactor)
+        self.carrier = carrier(self._request)
+        self.sink.keep = self.carrier.keep
         self._over = False
         self._drained: Any = None
 
     @deferred
     async def start(self, timeout: float) -> dict[str, Any]:
-        """Start the process; fires with the far side's hello."""
-        self.process = process = popen.start(self.spec, self.id, self.sink.stderr, self.reactor)
-        self.sink.keep = process.keep
+        """Reach the far side; fires with its hello."""
         ready = self.connection.when_ready()
-        ProcessTransport(process.stdin, process.stdout, self.connection, self.reactor)
-        process.when_ended().addCallback(self._process_ended)
-        ready.addTimeout(timeout, self.reactor)
+        reaching: defer.Deferred[Any] = self.carrier.connect(self.connection)
+        reaching.addCallback(self._reached, ready)
+        reaching.addTimeout(timeout, self.reactor)
         try:
-            hello = await ready
+            hello: dict[str, Any] = await reaching
             if "python" not in hello["info"]:
                 raise ProtocolViolation("it says hello as no far side does", "hello")
             return hello
@@ -78,52 +88,57 @@ class Link:
             await self.end(STRANGER_TIMEOUT)
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None
-            raise self._not_started("its process ended before it said hello", lost) from None
+            what = self.carrier.what
+            raise self._not_started(f"{what} ended before it said hello", lost) from None
         except BaseException:
             await self.end(0)
             raise
 
+    def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
+        self.carrier.when_ended().addCallback(self._process_ended)
+        return ready
+
     def _not_started(self, what: str, lost: ConnectionLost | None = None) -> GatewayNotStarted:
-        assert self.process is not None
-        status, stderr = self.process.status, self.process.stderr_tail()
-        words = f"gateway {self.id} ({self.spec}): {what}"
+        status, stderr = self.carrier.status, self.carrier.stderr_tail()
         if isinstance(lost, ProtocolViolation):
-            words += f": {lost.reason}"
-        elif isinstance(lost, GatewayDied) and status is not None:
-            words += f": {describe_status(status)}"
-        if stderr:
-            words += f"; its standard error:\n{stderr}"
-        return GatewayNotStarted(words, status if status is None or status >= 0 else None, stderr)
+            what += f": {lost.reason}"
+        elif isinstance(lost, GatewayDied):
+            how = self.carrier.describe_end(status)
+            what += f": {how}" if how else ""
+        return self._request.not_started(what, status, stderr)
 
     def _process_ended(self, _: object) -> None:
         if not self._over and not self.ending:
-            lost = ConnectionLost("its process has ended")
+            lost = ConnectionLost(f"{self.carrier.what} has ended")
             self._drained = self.reactor.callLater(DRAIN_TIMEOUT, self.connection.abort, lost)
 
     def _explain(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
-        """Find out how the process ended, which is why the connection did."""
+        """Find out how the far side ended, which is why the connection did."""
         self._over = True
         if self._drained is not None and self._drained.active():
             self._drained.cancel()
-        process = self.process
-        if process is None or self.ending or isinstance(lost, ProtocolViolation):
+        carrier = self.carrier
+        if self.ending or isinstance(lost, ProtocolViolation):
             return defer.succeed(lost)
-        ended = process.when_ended()
+        ended = carrier.when_ended()
         ended.addTimeout(STATUS_TIMEOUT, self.reactor)
 
-        def died(status: int) -> ConnectionLost:
+        def died(status: int | None) -> ConnectionLost:
             self.sink.flush()
-            stderr = process.stderr_tail()
-            words = f"gateway {self.id}: its process is gone: {describe_status(status)}"
+            stderr = carrier.stderr_tail()
+            how = carrier.describe_end(status) or lost.reason
+            words = f"gateway {self.id}: {carrier.what} is gone: {how}"
             if stderr:
                 words += f"; its standard error ended with:\n{stderr}"
+            if status is None:
+                return GatewayDied(words, None, None, stderr)
             code = status if status >= 0 else None
             return GatewayDied(words, code, -status if status < 0 else None, stderr)
 
         def unknown(_: Failure) -> ConnectionLost:
-            process.kill(signal.SIGTERM)
-            reason = f"gateway {self.id}: {lost.reason}, and its process goes on"
-            return GatewayDied(reason, None, None, process.stderr_tail())
+            carrier.kill(signal.SIGTERM)
+            reason = f"gateway {self.id}: {lost.reason}, and {carrier.what} goes on"
+            return GatewayDied(reason, None, None, carrier.stderr_tail())
 
         result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)
         return result
@@ -133,29 +148,27 @@ class Link:
         """End the far side.
 
         :param timeout: seconds it has before it is killed; the supervisor's own grace comes first.
-        :returns: fires with the process's status once it is gone.
+        :returns: fires with its status, where that can be known, once it is gone.
         """
         self.ending = True
-        process = self.process
-        if process is None:
-            return None
+        carrier = self.carrier
         self.connection.goodbye()
         # What is still in the transport's buffer can't be waited for: the peer may not read.
         for wait, number in (
             (timeout, signal.SIGTERM),
             (EXIT_TIMEOUT, signal.SIGKILL),
         ):
-            if await _in_time(process.when_ended(), wait, self.reactor):
+            if await _in_time(carrier.when_ended(), wait, self.reactor):
                 break
             self.connection.abort(ConnectionLost("the gateway was ended"))
-            process.kill(number)
-        status = await process.when_ended()
+            carrier.kill(number)
+        status = await carrier.when_ended()
         self.sink.flush()
         return status
 
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""
-        if self.process is not None and self.process.status is None:
+        if self.connection.lost is None:
             self.ending = True
             lost = ConnectionLost("nobody holds the gateway any more")
             self.reactor.callFromThread(self.connection.abort, lost)
@@ -292,11 +305,10 @@ class Gateway:
     async def join(self) -> int | None:
         """Wait until the far side has ended, without ending it.
 
-        :returns: fires with its exit status, or minus the signal that ended it. Cancelling it
-            changes nothing there.
+        :returns: fires with its exit status, or minus the signal that ended it; with None where
+            the transport can't see that. Cancelling it changes nothing there.
         """
-        process = self._link.process
-        return None if process is None else await process.when_ended()
+        return await self._link.carrier.when_ended()
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more. Called from any thread, at any time."""

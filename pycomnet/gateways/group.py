@@ -78,7 +78,7 @@ class Group:
             raise PycomnetError("the group is terminated")
         parsed = Spec.parse(spec, **options)
         id = self._allocate(parsed)
-        link = Link(parsed, id, self._output, self._reactor)
+        link = Link(parsed, id, self._output, self, self._reactor)
         self._starting[id] = link
         try:
             hello = await link.start(timeout)

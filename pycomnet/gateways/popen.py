@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pycomnet.errors import GatewayNotStarted
-from pycomnet.gateways.process import LocalProcess
+from twisted.internet import defer
+
+from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.spec import Spec
 
 #: What a far side on this machine is started with. It imports the far side's modules from this
@@ -40,14 +41,59 @@ def boot_code(spec: Spec, id: str) -> str:
     return BOOT.format(path=PACKAGE, config=config)
 
 
-def start(spec: Spec, id: str, output: Callable[[str], Any], reactor: Any) -> LocalProcess:
-    """Start the process of a popen gateway.
+class ProcessCarrier:
+    """A process that is started for one gateway, and its pipes."""
 
-    :raises GatewayNotStarted: there is no such interpreter, or it can't be run.
-    """
-    python = shlex.split(spec.python) if spec.python else [sys.executable]
-    env = {**os.environ, **spec.env} if spec.env else None
-    try:
-        return LocalProcess([*python, "-c", boot_code(spec, id)], env, output, reactor)
-    except (OSError, ValueError) as problem:
-        raise GatewayNotStarted(f"{spec}: can't start {python[0]!r}: {problem}") from problem
+    what = "its process"
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.process: LocalProcess | None = None
+
+    @property
+    def status(self) -> int | None:
+        """How the process ended."""
+        return None if self.process is None else self.process.status
+
+    def connect(self, connection: Any) -> defer.Deferred[None]:
+        """Start the process."""
+        spec, reactor = self._request.spec, self._request.reactor
+        python = shlex.split(spec.python) if spec.python else [sys.executable]
+        env = {**os.environ, **spec.env} if spec.env else None
+        argv = [*python, "-c", boot_code(spec, self._request.id)]
+        try:
+            self.process = process = LocalProcess(argv, env, self._request.output, reactor)
+        except (OSError, ValueError) as problem:
+            return defer.fail(self._request.not_started(f"can't start {python[0]!r}: {problem}"))
+        ProcessTransport(process.stdin, process.stdout, connection, reactor)
+        return defer.succeed(None)
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        """Fires with the process's status once it has ended."""
+        if self.process is None:
+            return defer.succeed(None)
+        ended: defer.Deferred[Any] = self.process.when_ended()
+        return ended
+
+    def kill(self, number: int) -> None:
+        """Send its process group a signal."""
+        if self.process is not None:
+            self.process.kill(number)
+
+    def describe_end(self, status: int | None) -> str:
+        """The process's status in words."""
+        return "" if status is None else describe_status(status)
+
+    def keep(self, text: str) -> None:
+        """Remember what its code said on standard error."""
+        if self.process is not None:
+            self.process.keep(text)
+
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error."""
+        return "" if self.process is None else self.process.stderr_tail()
+
+
+def carrier(request: Request) -> Carrier:
+    """What carries a popen gateway's connection."""
+    return ProcessCarrier(request)

@@ -1,49 +1,96 @@
-"""Gateway specs: ``popen//python=pypy3//chdir=/tmp//env:LANG=C``, read and checked."""
+"""Gateway specs: ``ssh=me@host -p 2222//python=pypy3//env:LANG=C``, read and checked."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
+import shlex
 from typing import Any
 
 import attrs
 
 from pycomnet.errors import SpecError
+from pycomnet.gateways.transports import TRANSPORTS
 
-#: The transports there are.
-TRANSPORTS = ("popen",)
 EXECMODELS = ("thread", "main_thread_only")
-#: The keys that a spec may have, and what each is; ``env:NAME`` beside them.
+#: The keys that a spec may have, and what each is; ``env:NAME`` beside them. Which of them go with
+#: which transport is in :data:`~pycomnet.gateways.transports.TRANSPORTS`.
 KEYS = {
     "python": "the interpreter, with its arguments split as a shell does",
     "id": "the gateway's name in its group",
     "chdir": "the directory that the far side works in",
     "nice": "added to the far side's niceness",
     "execmodel": "thread or main_thread_only",
+    "fork": "yes, or no: start an interpreter of its own, rather than fork from its place's",
+    "via": "the id of the gateway to start it from",
+    "ssh_config": "a file of ssh's options, instead of the user's own",
+    "keepalive": "seconds of silence after which the other end is asked for a sign of life",
+    "token": "what the service knows this user by",
+    "token_file": "a file that holds the token",
+    "ca": "a file of certificates that the service's one is signed by",
+    "cert": "a file with the certificate that this user is known by",
+    "key": "a file with the certificate's private key",
+    "linger": "seconds that it stays when its program is gone, with a factory",
+    "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
+#: What is text, a file's name included.
+_TEXTS = ("python", "id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
+_SECONDS = ("keepalive", "linger")
+_SECRETS = ("token",)
+
+
+def _hidden(value: object) -> str:
+    return "None" if value is None else "'...'"
 
 
 @attrs.frozen
 class Spec:
     """A gateway spec, as parts.
 
-    :ivar transport: how to get there: ``popen``.
-    :ivar python: the interpreter and its arguments, or None for the near side's own.
+    :ivar transport: how to get there: a key of
+        :data:`~pycomnet.gateways.transports.TRANSPORTS`.
+    :ivar target: where: what follows ``transport=``; None for ``popen``.
+    :ivar python: the interpreter and its arguments, or None for the transport's own choice.
     :ivar id: the gateway's name, or None for one that the group makes.
     :ivar chdir: the far side's working directory, or None.
     :ivar nice: what is added to its niceness.
     :ivar execmodel: ``thread``: the first request runs in the main thread, others that come
         meanwhile in threads of their own; ``main_thread_only``: they wait for the main thread.
+    :ivar fork: whether it may be forked from an interpreter that is there already.
+    :ivar via: the id of the gateway that it is started from, or None.
+    :ivar ssh_config: a file of ssh's options, or None.
+    :ivar keepalive: seconds of silence after which the other end is asked for a sign of life; None
+        leaves that to the transport.
+    :ivar token: what the service knows this user by; never shown.
+    :ivar token_file: a file that holds it.
+    :ivar ca: a file of certificates that the service's one is signed by.
+    :ivar cert: a file with the certificate that this user is known by.
+    :ivar key: a file with its private key.
+    :ivar linger: seconds that it stays when its program is gone, where there is a factory.
+    :ivar resume: whether to take over the gateway of that id.
     :ivar env: environment variables that are set there.
     """
 
     transport: str = "popen"
+    target: str | None = None
     python: str | None = None
     id: str | None = None
     chdir: str | None = None
     nice: int = 0
     execmodel: str = "thread"
+    fork: bool = True
+    via: str | None = None
+    ssh_config: str | None = None
+    keepalive: float | None = None
+    token: str | None = attrs.field(default=None, repr=_hidden)
+    token_file: str | None = None
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    linger: float | None = None
+    resume: bool = False
     # Its values are often secrets.
     env: dict[str, str] = attrs.field(factory=dict, hash=False, repr=lambda env: f"{[*env]}")
 
@@ -51,7 +98,8 @@ class Spec:
     def parse(cls, text: str | Spec, **options: Any) -> Spec:
         """Read a spec.
 
-        :param text: ``transport//key=value//key=value...``; or a Spec, which is only changed.
+        :param text: ``transport//key=value...`` or ``transport=target//key=value...``; or a Spec,
+            which is only changed.
         :param options: further keys, for values that a spec string cannot hold; ``env`` is a dict.
             They go before what the text says.
         :raises SpecError: it says which part is wrong and what it may have been meant to be.
@@ -61,17 +109,23 @@ class Spec:
         else:
             values = _read(text)
         where = f"spec {_shown(text)}"
+        known = _keys(values["transport"])
         for key, value in options.items():
-            if key not in KEYS and key != "env":
-                raise SpecError(f"{where}: no option {key!r}{_suggest(key, (*KEYS, 'env'))}")
+            if key not in known and key != "env":
+                raise SpecError(f"{where}: {_unknown('option', key, (*known, 'env'))}")
             if value is not None:
                 values[key] = {**values["env"], **value} if key == "env" else value
-        for key in ("python", "id", "chdir"):
+        for key in _TEXTS:
             if key in values:
                 values[key] = _text(where, key, values[key])
+        for key in _SECONDS:
+            if values.get(key) is not None:
+                values[key] = _seconds(where, key, values[key])
         for name, value in values["env"].items():
             _check_variable(where, name, value)
         values["nice"] = _integer(where, "nice", values.get("nice", 0))
+        values["fork"] = _yes(where, "fork", values.get("fork", True))
+        values["resume"] = _yes(where, "resume", values.get("resume", False))
         execmodel = values.get("execmodel", "thread")
         if execmodel not in EXECMODELS:
             raise SpecError(
@@ -81,36 +135,54 @@ class Spec:
         return cls(**values)
 
     def __str__(self) -> str:
-        """As it may be written, but for the values of environment variables."""
-        parts = [self.transport]
+        """As it may be written, but for the values of environment variables and secrets."""
+        parts = [self.transport if self.target is None else f"{self.transport}={self.target}"]
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
             if field.name in KEYS and value != field.default:
-                parts.append(f"{field.name}={value}")
+                if isinstance(value, bool):
+                    value = "yes" if value else "no"
+                elif isinstance(value, float):
+                    value = f"{value:g}"
+                parts.append(f"{field.name}={'...' if field.name in _SECRETS else value}")
         parts.extend(f"env:{name}=..." for name in self.env)
         return "//".join(parts)
 
 
+def _keys(transport: str) -> tuple[str, ...]:
+    """The keys of a transport's specs, in the order of :data:`KEYS`."""
+    return tuple(key for key in KEYS if key in TRANSPORTS[transport].keys)
+
+
 def _read(text: str) -> dict[str, Any]:
     """What a spec's text says, as the fields that it has, and ``env``."""
-    transport, *parts = text.split("//")
+    first, *parts = text.split("//")
     where = f"spec {_shown(text)}"
+    transport, equals, target = first.partition("=")
     if transport not in TRANSPORTS:
         raise SpecError(
-            f"{where}: no transport {transport!r}{_suggest(transport, TRANSPORTS)}; "
-            f"there is: {', '.join(TRANSPORTS)}"
+            f"{where}: no transport {transport!r}{_suggest(transport, tuple(TRANSPORTS))}; "
+            f"there are: {', '.join(TRANSPORTS)}"
         )
     env: dict[str, str] = {}
     values: dict[str, Any] = {"transport": transport, "env": env}
+    wanted = TRANSPORTS[transport].target
+    if wanted is None and equals:
+        raise SpecError(f"{where}: {transport!r} alone, with nothing after it")
+    if wanted is not None:
+        if not target.strip():
+            raise SpecError(f"{where}: expected {transport}=... ({wanted})")
+        values["target"] = _target(where, transport, target)
+    known = _keys(transport)
     for part in parts:
         key, equals, value = part.partition("=")
         variable = key.startswith("env:")
         if not equals or not (value or variable):
             raise SpecError(f"{where}: expected key=value, not {part!r}")
-        if not variable and key not in KEYS:
+        if not variable and key not in known:
             raise SpecError(
-                f"{where}: no key {key!r}{_suggest(key, (*KEYS, 'env:NAME'))}; "
-                f"there are: {', '.join(KEYS)}, env:NAME"
+                f"{where}: {_unknown('key', key, (*known, 'env:NAME'), transport)}; "
+                f"there are: {', '.join(known)}, env:NAME"
             )
         if key in values or (variable and key[4:] in env):
             raise SpecError(f"{where}: {key} twice")
@@ -121,14 +193,33 @@ def _read(text: str) -> dict[str, Any]:
     return values
 
 
+def _target(where: str, transport: str, target: str) -> str:
+    if "\0" in target:
+        raise SpecError(f"{where}: what follows {transport}= is text without NUL")
+    if transport == "ssh":
+        try:
+            shlex.split(target)
+        except ValueError as problem:
+            raise SpecError(
+                f"{where}: {target!r} can't be split as a shell does: {problem}"
+            ) from None
+    return target
+
+
+def _unknown(kind: str, key: str, known: tuple[str, ...], transport: str = "") -> str:
+    if key in KEYS and transport:
+        return f"{key!r} is no key of {transport} gateways"
+    return f"no {kind} {key!r}{_suggest(key, known)}"
+
+
 def _shown(text: str | Spec) -> str:
-    """A spec, for messages: without the values of environment variables."""
+    """A spec, for messages: without the values of environment variables and secrets."""
     if isinstance(text, Spec):
         return f"'{text}'"
     parts = text.split("//")
     return repr(
         "//".join(
-            f"{part.partition('=')[0]}=..." if re.match("env:[^=]*=", part) else part
+            f"{part.partition('=')[0]}=..." if re.match("(env:[^=]*|token)=", part) else part
             for part in parts
         )
     )
@@ -142,7 +233,8 @@ def _text(where: str, key: str, value: Any) -> str | None:
     except TypeError:
         text = b""
     if not isinstance(text, str) or not text or "\0" in text:
-        raise SpecError(f"{where}: {key} is text, not {value!r}")
+        shown = f", not {value!r}" if key not in _SECRETS else ""
+        raise SpecError(f"{where}: {key} is text{shown}")
     return text
 
 
@@ -161,6 +253,24 @@ def _integer(where: str, key: str, value: Any) -> int:
     if number is None or (isinstance(value, float) and number != value):
         raise SpecError(f"{where}: {key} is a whole number, not {value!r}")
     return number
+
+
+def _seconds(where: str, key: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise SpecError(f"{where}: {key} is a number of seconds above 0, not {value!r}")
+    return number
+
+
+def _yes(where: str, key: str, value: Any) -> bool:
+    if value in (True, "yes"):
+        return True
+    if value in (False, "no"):
+        return False
+    raise SpecError(f"{where}: {key} is yes or no, not {value!r}")
 
 
 def _suggest(word: str, known: tuple[str, ...]) -> str:

@@ -27,7 +27,7 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
-    frozenset({"errors", "deferred", "callbacks", "endpoints", "tokens"}),
+    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens"}),
     frozenset({"interfaces"}),
     frozenset(
         {"connection", "channel", "channelcore", "channeltransport", "files", "multichannel"}

@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import defer
 
@@ -76,8 +76,7 @@ class Options(PopenCase):
         gw = await self.gateway(python=script)
         source = "import os; channel.send([os.getpid(), os.getppid()]); channel.receive()"
         ids = await gw.remote_exec(source).receive()
-        process = gw._link.process
-        assert process is not None
+        process = cast(Any, gw._link.carrier).process
         await gw.exit()
         await self.assert_gone(*ids, process.pid)
 

@@ -41,6 +41,34 @@ class Reading(SynchronousTestCase):
             ),
         )
 
+    def test_targets(self) -> None:
+        """What follows the transport's name is where it leads; it may have blanks and colons."""
+        for text, transport, target in (
+            ("ssh=host", "ssh", "host"),
+            ("ssh=me@host -p 2222 -i 'a key'//id=x", "ssh", "me@host -p 2222 -i 'a key'"),
+            ("socket=tls:host.example:443", "socket", "tls:host.example:443"),
+            ("socket=unix:/run/x.sock", "socket", "unix:/run/x.sock"),
+            ("http=localhost:8080/exec", "http", "localhost:8080/exec"),
+            ("https=[::1]:8443", "https", "[::1]:8443"),
+        ):
+            spec = Spec.parse(text)
+            self.assertEqual((spec.transport, spec.target), (transport, target))
+            self.assertEqual(str(spec), text)
+
+    def test_transports_keys(self) -> None:
+        """Keys that only some transports have."""
+        spec = Spec.parse("ssh=h//ssh_config=/c//keepalive=1.5//fork=no//via=gw0//python=pypy3")
+        self.assertEqual(
+            (spec.ssh_config, spec.keepalive, spec.fork, spec.via, spec.python),
+            ("/c", 1.5, False, "gw0", "pypy3"),
+        )
+        spec = Spec.parse("socket=tcp:h:1//token=t//ca=/ca//cert=/c//key=/k//linger=60//resume=yes")
+        self.assertEqual(
+            (spec.token, spec.ca, spec.cert, spec.key, spec.linger, spec.resume),
+            ("t", "/ca", "/c", "/k", 60.0, True),
+        )
+        self.assertEqual(Spec.parse("popen", fork=False, linger=2), Spec(fork=False, linger=2.0))
+
     def test_negative(self) -> None:
         """A niceness may be below zero."""
         self.assertEqual(Spec.parse("popen//nice=-5").nice, -5)
@@ -89,7 +117,12 @@ class Showing(SynchronousTestCase):
 
     def test_str(self) -> None:
         """As a text with what isn't a default, even if it looks like one."""
-        for text in ("popen", "popen//python=thread//id=x//nice=-3//execmodel=main_thread_only"):
+        for text in (
+            "popen",
+            "popen//python=thread//id=x//nice=-3//execmodel=main_thread_only",
+            "ssh=h//fork=no//via=x//keepalive=2.5",
+            "socket=tcp:h:1//linger=60//resume=yes",
+        ):
             self.assertEqual(str(Spec.parse(text)), text)
             self.assertEqual(Spec.parse(str(Spec.parse(text))), Spec.parse(text))
 
@@ -100,7 +133,13 @@ class Showing(SynchronousTestCase):
         self.assertEqual(str(spec), "popen//env:TOKEN=...//env:URL=...")
         self.assertIn("TOKEN", repr(spec))
         self.assertNotIn("s3cret", repr(spec))
+        secret = Spec.parse("socket=tcp:h:1//token=s3cret")
+        self.assertEqual(str(secret), "socket=tcp:h:1//token=...")
+        self.assertNotIn("s3cret", repr(secret))
         for bad in (
+            lambda: Spec.parse("socket=tcp:h:1//token=s3cret//nice=x"),
+            lambda: Spec.parse("socket=tcp:h:1", token=b"s3cret"),
+            lambda: Spec.parse("socket=tcp:h:1//token=s3cret//token=s3cret"),
             lambda: Spec.parse(text + "//nice=x"),
             lambda: Spec.parse(text + "//chdri=x"),
             lambda: Spec.parse(text, nicce=3),
@@ -126,11 +165,47 @@ class Refusing(SynchronousTestCase):
         """A transport that there isn't: the nearest, and all there are."""
         self.assertEqual(
             self.refused("poppen//id=x"),
-            "spec 'poppen//id=x': no transport 'poppen' (did you mean 'popen'?); there is: popen",
+            "spec 'poppen//id=x': no transport 'poppen' (did you mean 'popen'?); "
+            "there are: popen, ssh, socket, http, https",
         )
-        self.assertEqual(self.refused("xyz"), "spec 'xyz': no transport 'xyz'; there is: popen")
+        self.assertEqual(
+            self.refused("xyz"),
+            "spec 'xyz': no transport 'xyz'; there are: popen, ssh, socket, http, https",
+        )
+        self.assertIn("(did you mean 'ssh'?)", self.refused("shs=host"))
         self.assertIn("no transport ''", self.refused(""))
-        self.assertIn("(did you mean 'popen'?)", self.refused("popen=python3"))
+        self.assertEqual(
+            self.refused("popen=python3"),
+            "spec 'popen=python3': 'popen' alone, with nothing after it",
+        )
+
+    def test_target(self) -> None:
+        """Where to: it can't be missing, and what ssh gets is split as a shell does."""
+        for text in ("ssh", "ssh=", "ssh= //id=x"):
+            self.assertIn("expected ssh=... (host, or", self.refused(text))
+        self.assertIn("(an endpoint)", self.refused("socket//token=x"))
+        self.assertIn("(host:port/prefix)", self.refused("https"))
+        self.assertIn("No closing quotation", self.refused("ssh=host -i 'a key"))
+        self.assertIn("without NUL", self.refused("ssh=ho\0st"))
+
+    def test_keys_of_others(self) -> None:
+        """A key that other transports have is said to be theirs."""
+        message = self.refused("popen//ssh_config=x")
+        self.assertIn("'ssh_config' is no key of popen gateways; there are: python", message)
+        self.assertIn("'via' is no key of http gateways", self.refused("http=h:1//via=x"))
+        self.assertIn("no option 'token'", self.refused("ssh=h", token="x"))
+
+    def test_yes_or_no(self) -> None:
+        """What is yes or no is nothing else."""
+        for key in ("fork", "resume"):
+            self.assertIn(f"{key} is yes or no, not 'maybe'", self.refused(f"popen//{key}=maybe"))
+            self.assertIn(f"{key} is yes or no, not 7", self.refused("popen", **{key: 7}))
+
+    def test_seconds(self) -> None:
+        """Times are numbers above 0."""
+        for value in ("soon", "0", "-1", "nan", "inf"):
+            message = self.refused(f"ssh=h//keepalive={value}")
+            self.assertIn(f"keepalive is a number of seconds above 0, not {value!r}", message)
 
     def test_keys(self) -> None:
         """A misspelt key: each is suggested for its slips, and all are listed."""
@@ -148,7 +223,7 @@ class Refusing(SynchronousTestCase):
         ):
             message = self.refused(f"popen//{slip}")
             self.assertIn(f"(did you mean {meant!r}?)", message, slip)
-            self.assertIn("there are: python, id, chdir, nice, execmodel, env:NAME", message)
+            self.assertIn("there are: python, id, chdir, nice, execmodel, fork, via, ", message)
         self.assertIn("no key 'xyz'; there are", self.refused("popen//xyz=3"))
 
     def test_options(self) -> None:

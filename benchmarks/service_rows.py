@@ -1,0 +1,90 @@
+"""What calls are measured by, and what they must reach: the rows of the services' table."""
+
+from __future__ import annotations
+
+from rows import BEST, Job, Row, Target
+
+#: The peers, in the order of the table's columns.
+PEERS = ("bare", "pycomnet", "pyro5", "rpyc", "amp", "grpc")
+#: What each is in Python's words; None is what Twisted itself is.
+PACKAGES = {
+    "bare": None,
+    "pycomnet": "pycomnet",
+    "pyro5": "Pyro5",
+    "rpyc": "rpyc",
+    "amp": "twisted",
+    "grpc": "grpc",
+}
+
+_QUICKER = Target("times", 1.3)
+_FLIGHT = Target("times", 4)
+_HALF = Target("times", 0.5)
+
+
+def _small(name: str, title: str) -> Job:
+    """A job of small calls."""
+    flight = f"{name}_flight"
+    return Job(
+        name,
+        (
+            Row(
+                f"{name}_one", f"{title}, one after the other", "us", "less", _QUICKER, against=BEST
+            ),
+            Row(flight, f"{title}, 64 in flight", "/s", "more", _FLIGHT, against=BEST),
+            Row(
+                f"{name}_flight_bare",
+                "... to bare Twisted, 64 messages in flight",
+                "/s",
+                "more",
+                _HALF,
+                measure=flight,
+                against="bare",
+            ),
+            Row(
+                f"{name}_flight_awaited",
+                "... to the same, each awaited in a coroutine",
+                "/s",
+                "more",
+                _HALF,
+                against="bare",
+            ),
+        ),
+        peers=PEERS,
+    )
+
+
+JOBS = (
+    _small("null", "null call"),
+    _small("dict", "small dict echoed"),
+    Job(
+        "bytes",
+        (
+            Row(
+                "bytes_one",
+                "1 MB bytes echoed, one by one",
+                "us",
+                "less",
+                Target("times", 1),
+                against="pyro5",
+            ),
+            Row("bytes_flight", "1 MB bytes echoed, 64 in flight", "/s", "more", against=BEST),
+        ),
+        peers=PEERS,
+        timeout=120.0,
+    ),
+    Job(
+        "idle",
+        (
+            Row(
+                "idle",
+                "10,000 idle client connections: the server's memory for each",
+                "kB",
+                "less",
+                Target("below", 30),
+                against="bare",
+            ),
+        ),
+        peers=("bare", "pycomnet"),
+        timeout=180.0,
+    ),
+)

@@ -1,0 +1,1 @@
+Addresses are Twisted endpoint strings everywhere. With ``tls:`` and ``ssl:`` a server's certificate is always checked, its name included, and one that is refused fails with ``CertificateRefused``, which says why.

@@ -1,0 +1,148 @@
+"""Endpoint strings: what they say, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet import endpoints
+from pycomnet.errors import CertificateRefused, EndpointError
+
+
+class FakePort:
+    """A listening port that says where it listens."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def getHost(self) -> Any:
+        return self.address
+
+
+class ParseTests(SynchronousTestCase):
+    """Reading strings."""
+
+    def test_clean(self) -> None:
+        """Each form has one usual form, which is its own."""
+        for given, cleaned in (
+            ("127.0.0.1:80", "tcp:127.0.0.1:80"),
+            (" tcp:localhost:80\n", "tcp:localhost:80"),
+            ("TCP:localhost:80", "tcp:localhost:80"),
+            ("unix:/run/a b", "unix:/run/a b"),
+            (r"unix:/c\:d", r"unix:/c\:d"),
+            ("tls:h:1:trustRoots=/x=y", "tls:h:1:trustRoots=/x=y"),
+            (r"tcp6:1:interface=\:\:1", r"tcp6:1:interface=\:\:1"),
+            ("tcp:8080", "tcp:8080"),
+        ):
+            self.assertEqual(endpoints.clean(given), cleaned)
+            self.assertEqual(endpoints.clean(cleaned), cleaned)
+
+    def test_not_an_address(self) -> None:
+        """Anything else is an error that shows what was expected."""
+        for given in ("", "  ", "tcp", "a=b:c", ":", ":80", "tcp:\x00:1"):
+            problem = self.assertRaises(EndpointError, endpoints.parse, given)
+            self.assertIn("tcp:HOST:PORT", str(problem))
+        self.assertRaises(EndpointError, endpoints.parse, 2012)
+
+    def test_local(self) -> None:
+        """What only this machine can reach: loopback interfaces and UNIX sockets."""
+        for given, local in (
+            ("tcp:0:interface=127.0.0.1", True),
+            (r"tcp:0:interface=\:\:1", True),
+            (r"tcp6:0:interface=\:\:1", True),
+            ("tls:0:interface=localhost", True),
+            ("unix:/tmp/x", True),
+            ("tcp:127.0.0.1:80", True),
+            ("localhost:80", True),
+            ("tcp:0", False),
+            ("tcp:0:interface=0.0.0.0", False),
+            ("tcp:0:interface=192.0.2.1", False),
+            ("tcp:example.org:80", False),
+        ):
+            self.assertEqual(endpoints.is_local(given), local, given)
+
+    def test_local_address(self) -> None:
+        """Of a transport's addresses, too; an IPv4 one may come in IPv6's form."""
+        for address, local in (
+            (IPv4Address("TCP", "127.0.0.2", 1), True),
+            (IPv6Address("TCP", "::1", 1), True),
+            (IPv6Address("TCP", "::ffff:127.0.0.1", 1), True),
+            (UNIXAddress("/tmp/x"), True),
+            (IPv4Address("TCP", "192.0.2.1", 1), False),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 1), False),
+            (IPv6Address("TCP", "fe80::1%eth0", 1), False),
+            (None, False),
+        ):
+            self.assertEqual(endpoints.is_local_address(address), local, address)
+
+    def test_tls(self) -> None:
+        """``tls:`` and ``ssl:`` are TLS."""
+        self.assertTrue(endpoints.is_tls("tls:h:1"))
+        self.assertTrue(endpoints.is_tls("ssl:h:1"))
+        self.assertFalse(endpoints.is_tls("h:1"))
+
+    def test_client_string(self) -> None:
+        """What to connect to: the interface, or the host that is given."""
+        four = FakePort(IPv4Address("TCP", "127.0.0.1", 99))
+        every = FakePort(IPv4Address("TCP", "0.0.0.0", 99))
+        six = FakePort(IPv6Address("TCP", "::1", 99))
+        self.assertEqual(endpoints.client_string(four, "tcp:0"), "tcp:127.0.0.1:99")
+        self.assertEqual(endpoints.client_string(every, "tcp:0", "a.test"), "tcp:a.test:99")
+        self.assertNotIn("0.0.0.0", endpoints.client_string(every, "tcp:0"))
+        self.assertEqual(endpoints.client_string(six, "tls:0:privateKey=k"), r"tls:\:\:1:99")
+        unix = FakePort(UNIXAddress("/tmp/a:b"))
+        self.assertEqual(endpoints.client_string(unix, "unix:/tmp/x"), r"unix:/tmp/a\:b")
+        self.assertRaises(EndpointError, endpoints.client_string, FakePort(None), "tcp:0")
+
+    def test_describe(self) -> None:
+        """A transport's address, as a string."""
+        self.assertEqual(endpoints.describe_address(IPv6Address("TCP", "::1", 5)), r"tcp:\:\:1:5")
+        self.assertEqual(endpoints.describe_address(UNIXAddress(None)), "unix:")
+
+
+class EndpointTests(SynchronousTestCase):
+    """Making Twisted's endpoints."""
+
+    def test_listen(self) -> None:
+        """Twisted's own kinds are Twisted's own endpoints."""
+        reactor = MemoryReactorClock()
+        tcp = endpoints.server_endpoint(reactor, "tcp:0:interface=127.0.0.1")
+        self.assertIsInstance(tcp, TCP4ServerEndpoint)
+        unix = endpoints.server_endpoint(reactor, "unix:/tmp/x")
+        self.assertIsInstance(unix, UNIXServerEndpoint)
+
+    def test_mistakes(self) -> None:
+        """Each mistake is an error that has the string and says what is wrong."""
+        reactor = MemoryReactorClock()
+        for make, given, says in (
+            (endpoints.server_endpoint, "tcp:eighty", "tcp:eighty"),
+            (endpoints.server_endpoint, "tpc:80", "tpc"),
+            (endpoints.server_endpoint, "tls:80", "privateKey=FILE"),
+            (endpoints.server_endpoint, "tls:x:privateKey=k", "port"),
+            (endpoints.server_endpoint, "tls:1:privateKey=/no/such.pem", "/no/such.pem"),
+            (endpoints.server_endpoint, "tls:1:pirvateKey=k", "pirvateKey"),
+            (endpoints.client_endpoint, "tcp:example.org:http", "port"),
+            (endpoints.client_endpoint, "tcp:127.0.0.1:1:colour=red", "colour"),
+            (endpoints.client_endpoint, "tls:example.org:1:trustRoots=/no/such.pem", "/no/such"),
+            (endpoints.client_endpoint, "tls:example.org:1:trust=x", "trustRoots"),
+            (endpoints.client_endpoint, "tls:example.org:1:timeout=soon", "timeout"),
+        ):
+            problem = self.assertRaises(EndpointError, make, reactor, given)
+            self.assertIn(says, str(problem), given)
+
+    def test_explain(self) -> None:
+        """Why there is no connection, in words."""
+        for problem, says in (
+            (error.ConnectionRefusedError(), "refused"),
+            (error.TimeoutError(), "timed out"),
+            (error.DNSLookupError(), "resolved"),
+            (CertificateRefused("it has expired"), "it has expired"),
+            (OSError("odd"), "odd"),
+            (OSError(), "OSError"),
+        ):
+            self.assertIn(says, endpoints.explain(problem))

@@ -1,0 +1,226 @@
+"""TLS for endpoint strings: listeners with their keys, clients that check what they connect to."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from OpenSSL import SSL
+from service_identity import VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
+from twisted.internet import ssl
+from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.endpoints import is_number, number, seconds
+from pycomnet.errors import CertificateRefused, EndpointError
+
+#: What may be given to a TLS listener, beside its port and interface.
+_TLS_LISTENER = frozenset(
+    {"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "clientCAs"}
+)
+#: What may be given to a TLS client; ``ssl:`` and ``tls:`` have different names for the same.
+_TLS_CLIENT = frozenset(
+    {"host", "port", "timeout", "bindAddress", "hostname", "trustRoots", "certificate"}
+    | {"privateKey"}
+)
+_OTHER_NAMES = {"caCertsDir": "trustRoots", "certKey": "certificate"}
+
+
+def listener(
+    reactor: Any, description: str, args: tuple[str, ...], options: dict[str, str]
+) -> IStreamServerEndpoint:
+    """What listens with TLS; see :func:`pycomnet.endpoints.server_endpoint`."""
+    options = dict(zip(["port"], args, strict=False)) | options
+    _check_names(description, options, _TLS_LISTENER, args[1:])
+    return cast(
+        IStreamServerEndpoint,
+        SSL4ServerEndpoint(
+            reactor,
+            number(description, options.get("port", ""), "port"),
+            _listener_options(description, options),
+            number(description, options.get("backlog", "50"), "backlog"),
+            options.get("interface", ""),
+        ),
+    )
+
+
+def _listener_options(description: str, options: dict[str, str]) -> Any:
+    key = options.get("privateKey") or options.get("certKey")
+    if key is None:
+        raise EndpointError(f"{description!r}: TLS needs privateKey=FILE and certKey=FILE")
+    pem = _read(description, options.get("certKey", key)) + b"\n" + _read(description, key)
+    try:
+        own = ssl.PrivateCertificate.loadPEM(pem)
+        chain = [
+            certificate.original
+            for certificate in _certificates(description, options.get("extraCertChain"))
+        ]
+        # What follows the first certificate in its file is its chain, too.
+        chain += [certificate.original for certificate in _load_certificates(pem)[1:]]
+    except Exception as problem:
+        raise EndpointError(f"{description!r}: no key and certificate: {problem}") from None
+    authorities = _certificates(description, options.get("clientCAs"))
+    return ssl.CertificateOptions(
+        privateKey=own.privateKey.original,
+        certificate=own.original,
+        extraCertChain=chain,
+        trustRoot=ssl.trustRootFromCertificates(authorities) if authorities else None,
+    )
+
+
+def connector(
+    reactor: Any, description: str, args: tuple[str, ...], options: dict[str, str]
+) -> IStreamClientEndpoint:
+    options = {_OTHER_NAMES.get(name, name): value for name, value in options.items()}
+    options = dict(zip(["host", "port"], args, strict=False)) | options
+    _check_names(description, options, _TLS_CLIENT, args[2:])
+    host = options.get("host", "")
+    name = options.get("hostname") or host
+    if not name:
+        raise EndpointError(f"{description!r}: expected tls:HOST:PORT")
+    authorities = _certificates(description, options.get("trustRoots"))
+    own = None
+    if "certificate" in options:
+        pem = _read(description, options["certificate"])
+        if "privateKey" in options:
+            pem += b"\n" + _read(description, options["privateKey"])
+        try:
+            own = ssl.PrivateCertificate.loadPEM(pem)
+        except Exception as problem:
+            raise EndpointError(f"{description!r}: no key and certificate: {problem}") from None
+    creator = ssl.optionsForClientTLS(
+        name,
+        trustRoot=ssl.trustRootFromCertificates(authorities) if authorities else None,
+        clientCertificate=own,
+    )
+    port = number(description, options.get("port", ""), "port")
+    bind = (options["bindAddress"], 0) if "bindAddress" in options else None
+    wrapped = HostnameEndpoint(reactor, host, port, seconds(description, options), bind)
+    return wrapClientTLS(_ExplainingCreator(creator, name), wrapped)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _ExplainingCreator:
+    """Makes a client's TLS connections, as ``creator`` does, and says why one was refused."""
+
+    def __init__(self, creator: Any, name: str) -> None:
+        self._creator = creator
+        self._name = name
+
+    def clientConnectionForTLS(self, protocol: Any) -> Any:
+        connection = self._creator.clientConnectionForTLS(protocol)
+        flags = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        connection.set_verify(flags, _verifier(protocol, self._name))
+        return connection
+
+
+#: OpenSSL's X509_V_ERR numbers, as somebody who has to do something about it would say it.
+_REFUSALS = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed, and not among the certificates that are trusted",
+    19: "its chain ends in a self-signed certificate that is not among those that are trusted",
+    20: "it is from an authority that is not among those that are trusted",
+    21: "it is from an authority that is not among those that are trusted",
+    23: "it was revoked",
+    26: "it is not meant for a server",
+}
+
+
+def _verifier(protocol: Any, name: str) -> Callable[..., bool]:
+    """OpenSSL's verification callback: the chain's dates and signatures, and the name."""
+    # OpenSSL holds the callback; it must not hold the protocol, which holds OpenSSL's connection.
+    reference = weakref.ref(protocol)
+    service = IPAddress_ID(name) if is_number(name) else DNS_ID(_ascii(name))
+
+    def refuse(why: str) -> bool:
+        tls = reference()
+        if tls is not None:
+            tls.failVerification(Failure(CertificateRefused(f"{name}'s certificate: {why}")))
+        return False
+
+    def verify(_: object, certificate: Any, number: int, depth: int, ok: int) -> bool:
+        try:
+            if not ok:
+                return refuse(_REFUSALS.get(number, f"refused by OpenSSL, error {number}"))
+            if depth == 0:
+                patterns = extract_patterns(certificate)
+                try:
+                    verify_service_identity(patterns, [service], [])
+                except VerificationError:
+                    names = ", ".join(_pattern(pattern) for pattern in patterns) or "no name"
+                    return refuse(f"it is for another name: {names}")
+            return True
+        except Exception as problem:  # what is raised here is lost in OpenSSL
+            return refuse(f"it can't be checked: {problem}")
+
+    return verify
+
+
+def _pattern(pattern: Any) -> str:
+    value = pattern.pattern
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _ascii(name: str) -> str:
+    if name.isascii():
+        return name
+    try:
+        import idna
+
+        return idna.encode(name, uts46=True).decode("ascii")
+    except (ImportError, ValueError):
+        return name.encode("idna").decode("ascii")
+
+
+def _check_names(
+    description: str, options: dict[str, str], known: frozenset[str], more: tuple[str, ...]
+) -> None:
+    unknown = [*sorted(set(options) - known), *more]
+    if unknown:
+        raise EndpointError(
+            f"{description!r}: there is no {unknown[0]!r} for TLS, but {', '.join(sorted(known))}"
+        )
+
+
+def _read(description: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as problem:
+        raise EndpointError(f"{description!r}: {problem}") from None
+
+
+def _certificates(description: str, path: str | None) -> list[Any]:
+    """The certificates in a file, or in a directory's files ``*.pem`` and ``*.crt``."""
+    if path is None:
+        return []
+    files = [path]
+    if Path(path).is_dir():
+        files = [str(name) for name in sorted(Path(path).iterdir()) if name.suffix in _PEM]
+    found = [one for name in files for one in _load_certificates(_read(description, name))]
+    if not found:
+        raise EndpointError(f"{description!r}: there are no certificates in {path}")
+    return found
+
+
+_PEM = (".pem", ".crt")
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+
+
+def _load_certificates(pem: bytes) -> list[Any]:
+    found = []
+    for part in pem.split(_BEGIN)[1:]:
+        body, end, _ = part.partition(_END)
+        if end:
+            found.append(ssl.Certificate.loadPEM(_BEGIN + body + end + b"\n"))
+    return found
