@@ -11,4 +11,11 @@ there is no ``__init__.py`` beside it: with one, Twisted would not look here at 
     )
 """
 
-# ServiceMaker lines go here, sorted by name.
+from twisted.application.service import ServiceMaker
+
+pycomnet_http_exec = ServiceMaker(
+    "pycomnet http-exec",
+    "pycomnet.tap.http_exec",
+    "Run Python in subprocesses for clients that come through HTTP.",
+    "pycomnet-http-exec",
+)
