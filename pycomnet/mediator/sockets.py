@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -30,9 +31,10 @@ CONFIRM_EVERY = 1 << 18
 PING_INTERVAL = 20.0
 #: Close codes of RFC 6455, section 7.4.1.
 NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG = 1000, 1001, 1003, 1008, 1009
-#: What a binary message begins with: which stream the rest is of.
+#: What a binary message begins with: which stream it is of, and the offset of its first byte.
+HEADER = Struct(">BQ")
 STDIN, STDOUT, STDERR = 0, 1, 2
-STREAMS = {"stdout": bytes([STDOUT]), "stderr": bytes([STDERR])}
+NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
 
 
 class _Bounded:
@@ -100,7 +102,11 @@ class Socket:
         if self.over:
             return
         tune_reading(self._wire.transport, len(data))
-        self.received(bytes(data))
+        if len(data) < HEADER.size:
+            self.close(UNSUPPORTED)
+            return
+        number, offset = HEADER.unpack_from(data)
+        self.received(number, offset, bytes(data[HEADER.size :]))
 
     def textMessageReceived(self, message: str) -> None:
         self._heard = True
@@ -125,10 +131,10 @@ class Socket:
         self.over = True
         self.lost(reason)
 
-    def send(self, data: bytes) -> None:
-        """Send a binary message."""
+    def send(self, stream: str, offset: int, data: bytes | memoryview) -> None:
+        """Send bytes of a stream."""
         if not self.over:
-            self._wire.sendBytesMessage(data)
+            self._wire.sendBytesMessage(HEADER.pack(NUMBERS[stream], offset) + data)
 
     def tell(self, value: dict[str, Any]) -> None:
         """Send JSON."""
@@ -156,8 +162,8 @@ class Socket:
     def opened(self) -> None:
         """It can be used."""
 
-    def received(self, data: bytes) -> None:
-        """A binary message."""
+    def received(self, number: int, offset: int, data: bytes) -> None:
+        """Bytes of a stream."""
         self.close(UNSUPPORTED)
 
     def told(self, value: dict[str, Any]) -> None:
@@ -216,13 +222,13 @@ class ExecSocket(Socket):
         self.tell({**problem.as_map(), "status": problem.status})
         self.close(POLICY)
 
-    def received(self, data: bytes) -> None:
-        if data[:1] != b"\0":
+    def received(self, number: int, offset: int, data: bytes) -> None:
+        if number != STDIN:
             self.close(UNSUPPORTED)
             return
         session = self._session
         try:
-            session.write(session.stdin.received, data[1:])
+            session.write(offset, data)
         except HttpError as problem:
             self.refuse(problem)
             return
@@ -258,7 +264,7 @@ class ExecSocket(Socket):
             queue = session.streams[stream]
             while positions[stream] < queue.end and not self._paused:
                 piece = queue.read(positions[stream], MESSAGE_SIZE)
-                self.send(STREAMS[stream] + piece)
+                self.send(stream, positions[stream], piece)
                 positions[stream] += len(piece)
         self.flush()
         if session.end is not None and not self._said_end and not self._paused:
@@ -368,7 +374,7 @@ def upgrade(request: Any, protocol: Socket) -> None:
         request.setHeader("upgrade", "websocket")
         raise HttpError(426, "websocket", "this is a WebSocket: Upgrade and Connection are needed")
     channel = request.channel
-    answer = WebSocketResource(_Made(protocol)).render_GET(request)  # type: ignore[arg-type]
+    answer = WebSocketResource(_Made(protocol)).render_GET(request)
     if isinstance(answer, bytes):
         raise HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
     # The channel's own timer is for requests.
