@@ -12,45 +12,99 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pycomnet.channel import Channel as Channel
+    from pycomnet.errors import AttachmentFailed as AttachmentFailed
+    from pycomnet.errors import AttachmentTooLarge as AttachmentTooLarge
+    from pycomnet.errors import CallInterrupted as CallInterrupted
     from pycomnet.errors import CertificateRefused as CertificateRefused
     from pycomnet.errors import ChannelClosed as ChannelClosed
     from pycomnet.errors import CodeNotSendable as CodeNotSendable
     from pycomnet.errors import ConnectionLost as ConnectionLost
+    from pycomnet.errors import DeadlineExceeded as DeadlineExceeded
     from pycomnet.errors import EndpointError as EndpointError
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
+    from pycomnet.errors import InvalidArguments as InvalidArguments
+    from pycomnet.errors import Overloaded as Overloaded
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
+    from pycomnet.errors import ResultNotSendable as ResultNotSendable
+    from pycomnet.errors import ServerLeaving as ServerLeaving
+    from pycomnet.errors import ServiceError as ServiceError
+    from pycomnet.errors import ServiceNotFound as ServiceNotFound
+    from pycomnet.errors import ServiceUnreachable as ServiceUnreachable
+    from pycomnet.errors import SessionTooLarge as SessionTooLarge
     from pycomnet.errors import SpecError as SpecError
     from pycomnet.errors import TokenError as TokenError
+    from pycomnet.errors import UnknownInterface as UnknownInterface
+    from pycomnet.errors import UnknownMethod as UnknownMethod
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
+    from pycomnet.services.client import RemoteService as RemoteService
+    from pycomnet.services.client import RemoteStream as RemoteStream
+    from pycomnet.services.context import Context as Context
+    from pycomnet.services.default import configure as configure
+    from pycomnet.services.default import connect as connect
+    from pycomnet.services.default import locate as locate
+    from pycomnet.services.default import nameserver as nameserver
+    from pycomnet.services.interface import Service as Service
+    from pycomnet.services.interface import interface as interface
+    from pycomnet.services.interface import method as method
+    from pycomnet.services.request import Request as Request
+    from pycomnet.services.server import ServerLimits as ServerLimits
+    from pycomnet.services.server import ServiceServer as ServiceServer
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
+    "AttachmentFailed": "pycomnet.errors",
+    "AttachmentTooLarge": "pycomnet.errors",
+    "CallInterrupted": "pycomnet.errors",
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
+    "Context": "pycomnet.services.context",
+    "DeadlineExceeded": "pycomnet.errors",
     "EndpointError": "pycomnet.errors",
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
     "Group": "pycomnet.gateways.group",
+    "InvalidArguments": "pycomnet.errors",
     "MultiChannel": "pycomnet.multichannel",
     "Output": "pycomnet.gateways.output",
+    "Overloaded": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
     "RemoteError": "pycomnet.errors",
+    "RemoteService": "pycomnet.services.client",
+    "RemoteStream": "pycomnet.services.client",
+    "Request": "pycomnet.services.request",
+    "ResultNotSendable": "pycomnet.errors",
+    "ServerLeaving": "pycomnet.errors",
+    "ServerLimits": "pycomnet.services.server",
+    "Service": "pycomnet.services.interface",
+    "ServiceError": "pycomnet.errors",
+    "ServiceNotFound": "pycomnet.errors",
+    "ServiceServer": "pycomnet.services.server",
+    "ServiceUnreachable": "pycomnet.errors",
+    "SessionTooLarge": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",
     "TokenError": "pycomnet.errors",
+    "UnknownInterface": "pycomnet.errors",
+    "UnknownMethod": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",
+    "configure": "pycomnet.services.default",
+    "connect": "pycomnet.services.default",
+    "interface": "pycomnet.services.interface",
+    "locate": "pycomnet.services.default",
+    "method": "pycomnet.services.interface",
+    "nameserver": "pycomnet.services.default",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

@@ -10,6 +10,7 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.channelcore import NO_ENDMARKER, ChannelCore
+from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.wire.frames import FRAGMENT, bin32
 
@@ -67,10 +68,15 @@ class Channel:
             return core.send(bytes(value))
         if type(value) is bytes and len(value) > FRAGMENT:
             return core.send(value, bin32(len(value)))
+        connection = core.connection
         try:
-            payload = core.connection.encode(value)
+            payload = connection.encode(value)
         except Exception as problem:
             return defer.fail(problem)
+        if connection.mux.send_now(core.stream, payload):
+            if not connection.corked:
+                connection.flush_soon()
+            return done()
         return core.send(payload)
 
     def receive(self) -> defer.Deferred[Any]:

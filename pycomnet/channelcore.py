@@ -13,9 +13,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.callbacks import pending_result, tell
+from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.wire import mux as wire
-from pycomnet.wire.frames import ERROR, NORMAL, RESULT
+from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotSendable, type_name
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ class ChannelCore:
         size = len(payload)
         if size <= 65536 and not stream.queue and stream.credit >= size + 64:
             if connection.mux.send(stream, payload):
-                connection.flush_soon()
-                return defer.succeed(None)
+                if not connection.corked:
+                    connection.flush_soon()
+                return done()
             # The transport takes no more just now: wait behind what was just queued.
             stream.queue[-1][2] = deferred = defer.Deferred(self._cancel_send)
         else:
@@ -251,6 +253,43 @@ class ChannelCore:
         elif self.over is None:
             self.queue.append((payload, cost))
 
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several short values, or raw bytes, from the peer; ``cost`` is that of all."""
+        values = None
+        if self.callback is not None and not self.busy and not self.stream.raw:
+            values = self.connection.decode_run(payloads)
+        if values is None:
+            for payload in payloads:
+                if self.connection.broken:
+                    break  # one of them was not a value
+                self.arrived(payload, len(payload) + FRAME_COST)
+            return
+        callback = self.callback
+        pending = None
+        self.busy = True
+        taken = 0
+        try:
+            for value in values:
+                taken += 1
+                result = callback(value)  # type: ignore[misc]
+                if result is not None:
+                    pending = pending_result(result)
+                    if pending is not None:
+                        break
+                if self.over is not None:
+                    break
+        except BaseException:
+            self._callback_failed(Failure())
+            return
+        if taken < len(payloads) and self.over is None:
+            rest = [(payload, len(payload) + FRAME_COST) for payload in payloads[taken:]]
+            cost -= sum(cost for _, cost in rest)
+            self.queue.extend(rest)
+        self.connection.mux.consumed(self.stream, cost)
+        self._called_back(pending)
+        if self.over is not None or self.queue:
+            self._drain()
+
     def _call_back(self, payload: bytes | memoryview, cost: int) -> None:
         connection = self.connection
         if cost:
@@ -271,15 +310,17 @@ class ChannelCore:
         except BaseException:
             self._callback_failed(Failure())
             return
-        if result is not None:
-            pending = pending_result(result)
-            if pending is not None:
-                self.stream.wanted = False
-                pending.addCallbacks(self._callback_done, self._callback_failed)
-                return
+        self._called_back(None if result is None else pending_result(result))
+
+    def _called_back(self, pending: defer.Deferred[Any] | None) -> None:
+        """The callback has returned: for the next value it is ready, or will be."""
+        if pending is not None:
+            self.stream.wanted = False
+            pending.addCallbacks(self._callback_done, self._callback_failed)
+            return
         self.busy = False
-        if not self.stream.wanted and self.over is None and connection.lost is None:
-            connection.mux.want(self.stream)
+        if not self.stream.wanted and self.over is None and self.connection.lost is None:
+            self.connection.mux.want(self.stream)
 
     def _callback_done(self, _: object) -> None:
         self.busy = False

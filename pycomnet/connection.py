@@ -68,12 +68,18 @@ class Connection(Protocol):
         codec = make_codec(ChannelCore.handle_types, self._dump_channel, self._load_channel)
         self.encode: Callable[[object], bytes] = codec.encode
         self.decode: Callable[[bytes], Any] = codec.decode
+        self.decode_run: Callable[[list[bytes]], list[Any] | None] = codec.decode_run
         #: what to do with a channel that the peer opens for a purpose
         self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
+        #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
+        #: ``app``, for those that need less than a core
+        self.acceptors: dict[str, Callable[[wire.Stream], object]] = {}
         #: makes what a user has in hands of a core; set by whoever owns the connection
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: whether the peer has broken the protocol: what comes from it is not looked at any more
+        self.broken = False
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
         self.reactor = reactor
@@ -84,7 +90,8 @@ class Connection(Protocol):
         self._ready: dict[defer.Deferred[dict[str, Any]], None] = {}
         self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
         self._ping_number = 0
-        self._corked = True
+        #: whether what is to be written is written a little later, by whoever set this
+        self.corked = True
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
@@ -138,6 +145,27 @@ class Connection(Protocol):
         core = ChannelCore(self, stream)
         self.flush_soon()
         return core
+
+    def ask(self, purpose: str, first: bytes, app: Any) -> wire.Stream:
+        """Open a channel that this end sends nothing more on, without a core.
+
+        :param app: is told what comes on it: ``arrived``, ``ended``, ``closed`` and
+            ``connection_lost``, as a :class:`~pycomnet.channelcore.ChannelCore` is.
+        :raises ConnectionLost: as :meth:`open`.
+        """
+        if self.lost is not None:
+            raise self.lost
+        try:
+            stream = self.mux.open(purpose, first, False, True)
+        except wire.LocalError as problem:
+            if self._reason is not None:
+                raise self._reason from None
+            raise PycomnetError(str(problem)) from None
+        stream.app = app
+        stream.wanted = True
+        if not self._corked:
+            self.flush_soon()
+        return stream
 
     def ping(self) -> defer.Deferred[float]:
         """Ask the peer for an answer.
@@ -202,6 +230,7 @@ class Connection(Protocol):
         )
         if self._reason is None:
             self._reason = problem
+        self.broken = True
         self.goodbye(code, message)
         return problem
 
@@ -209,15 +238,15 @@ class Connection(Protocol):
 
     def flush_soon(self) -> None:
         """Write what there is: at once, or with what else this turn of the reactor brings."""
-        if not self._corked:
+        if not self.corked:
             self._flush()
             # What follows in the same turn is collected.
-            self._corked = True
+            self.corked = True
             self._turn = self.reactor.callLater(0, self._uncork)
 
     def _uncork(self) -> None:
         self._turn = None
-        self._corked = False
+        self.corked = False
         if self.lost is None and self.mux.has_data():
             self._flush()
 
@@ -285,7 +314,7 @@ class Connection(Protocol):
             self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
         transport.registerProducer(self, True)
-        self._corked = False
+        self.corked = False
         self._flush()
         if self._keepalive:
             self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
@@ -298,17 +327,21 @@ class Connection(Protocol):
             if size != descriptor.bufferSize:
                 descriptor.bufferSize = size
         mux = self.mux
-        corked = self._corked
-        self._corked = True
+        corked = self.corked
+        self.corked = True
         try:
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
+                elif event[0] == 8:  # EV_RUN
+                    event[1].app.run_arrived(event[2], event[3])
+                    if mux._out:
+                        self._flush()  # credit: the peer may wait for it
                 else:
                     self._event(event)
         finally:
             if self._turn is None:
-                self._corked = corked
+                self.corked = corked
         if mux._out or mux._ready:
             self._flush()
 
@@ -319,7 +352,7 @@ class Connection(Protocol):
                 lost = ConnectionLost("the other end closed the connection")
             else:
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
-        self._corked = True
+        self.corked = True
         self.mux.congested = True
         for call in (self._turn, self._keepalive_call, self._disconnecting):
             if call is not None and call.active():
@@ -383,6 +416,10 @@ class Connection(Protocol):
             self.violated(problem.code, problem.message)
 
     def _opened(self, stream: wire.Stream) -> None:
+        acceptor = self.acceptors.get(stream.purpose)
+        if acceptor is not None:
+            acceptor(stream)
+            return
         core = ChannelCore(self, stream)
         if stream.purpose == "channel":
             self._unclaimed[stream.id] = core

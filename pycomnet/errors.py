@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pycomnet.wire.values import type_name
+
+#: Code -> the class of errors that it stands for; what travels between processes.
+_by_code: dict[str, type[PycomnetError]] = {}
 
 
 class PycomnetError(Exception):
-    """The root of all errors that pycomnet raises."""
+    """The root of all errors that pycomnet raises.
+
+    A subclass with a ``code`` of its own may be raised by a service, and is raised at the caller
+    as the same class, if that is imported there: the code is what travels.
+
+    :cvar fields: the names of attributes that travel with it, beside its message.
+    :ivar code: its stable name, or an empty one.
+    :ivar formatted: the traceback where it was raised, if that was another process and it says so.
+    """
+
+    code: str = ""
+    fields: ClassVar[tuple[str, ...]] = ()
+    formatted: str = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        code = cls.__dict__.get("code")
+        if not isinstance(code, str):
+            return
+        other = _by_code.setdefault(code, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"{cls.__qualname__}: the code {code!r} is {other.__qualname__}'s")
+        _by_code[code] = cls
 
 
 class SpecError(PycomnetError, ValueError):
@@ -104,6 +132,8 @@ class RemoteError(PycomnetError):
         self.message = message
         self.formatted = formatted
         self.code = code
+        #: the map that it was made from
+        self.error: dict[str, Any] = {}
 
     def __str__(self) -> str:
         if self.formatted:
@@ -113,12 +143,14 @@ class RemoteError(PycomnetError):
     @classmethod
     def from_map(cls, error: dict[str, Any]) -> RemoteError:
         """Make one of an error's map (docs/protocol.rst, "Errors"); what is missing is empty."""
-        return cls(
+        made = cls(
             str(error.get("type", "")),
             str(error.get("message", "")),
             str(error.get("formatted", "")),
             str(error.get("code", "remote")),
         )
+        made.error = error
+        return made
 
     def as_map(self) -> dict[str, str]:
         """The error's map, as CLOSE carries it."""
@@ -132,3 +164,197 @@ class RemoteError(PycomnetError):
 
 class TimeoutExpired(PycomnetError, TimeoutError):
     """What a timeout was given for did not happen in that time."""
+
+
+class ServiceError(PycomnetError):
+    """The root of what can go wrong with a call of a service, beside what its method raises."""
+
+
+class UnknownInterface(ServiceError):
+    """There is no such interface at that address; the message has those that there are."""
+
+    code = "interface"
+
+
+class UnknownMethod(ServiceError):
+    """The interface has no such method; the message has those that it has."""
+
+    code = "method"
+
+
+class InvalidArguments(ServiceError, ValueError):
+    """The arguments are not what the method declares."""
+
+    code = "arguments"
+
+
+class ResultNotSendable(ServiceError):
+    """A method returned what can't be sent; the message names the type and where it is."""
+
+    code = "result"
+
+
+class DeadlineExceeded(ServiceError, TimeoutExpired):
+    """The call's deadline passed before it had a result; the method was cancelled."""
+
+    code = "deadline"
+
+
+class Overloaded(ServiceError):
+    """The server has as many calls as it takes; nothing was run. Try again later, or elsewhere."""
+
+    code = "overloaded"
+
+
+class ServerLeaving(ServiceError):
+    """The server is about to end and takes no more calls; nothing was run."""
+
+    code = "leaving"
+
+
+class CallInterrupted(ServiceError):
+    """The connection broke while the call was under way: it may have been run, or not.
+
+    A method that is declared idempotent is called again instead.
+    """
+
+    code = "interrupted"
+
+
+class ServiceUnreachable(ServiceError):
+    """No connection to the service's address could be made; nothing was run."""
+
+    code = "unreachable"
+
+
+class ServiceNotFound(ServiceError, LookupError):
+    """The nameserver has no such service."""
+
+    code = "not-found"
+
+
+class AttachmentFailed(ServiceError):
+    """A block of binary data did not arrive in full."""
+
+    code = "attachment"
+
+
+class AttachmentTooLarge(ServiceError):
+    """A call's blocks of binary data are longer, or more, than the receiver allows."""
+
+    code = "attachment-limit"
+
+
+class SessionTooLarge(ServiceError):
+    """A session holds more than the server allows a client."""
+
+    code = "session-limit"
+
+
+class NameserverError(PycomnetError):
+    """The root of what a nameserver answers instead of a result."""
+
+
+class InvalidRegistration(NameserverError, ValueError):
+    """What a nameserver was given is not valid, or is over one of its limits."""
+
+
+class ServiceNameTaken(NameserverError):
+    """Another owner has the service name, and its lease is not over.
+
+    :ivar service: the name.
+    :ivar address: where the service is that has it.
+    :ivar interfaces: what that service offers.
+    :ivar ttl: seconds until its lease ends, unless it is renewed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        service: str = "",
+        address: str = "",
+        interfaces: Sequence[str] = (),
+        ttl: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.service = service
+        self.address = address
+        self.interfaces = list(interfaces)
+        self.ttl = ttl
+
+
+class LeaseLost(NameserverError):
+    """The lease is over: its time was up, or the nameserver has lost it. Register again."""
+
+
+class NotLeaseOwner(NameserverError):
+    """The secret is not the one that was given out with the lease."""
+
+
+class RevisionTooOld(NameserverError):
+    """A watch can't go on from that revision: begin with a snapshot again.
+
+    :ivar revision: the revision that was asked for.
+    :ivar oldest: the oldest one that can be gone on from.
+    """
+
+    def __init__(self, message: str, revision: int = 0, oldest: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
+        self.oldest = oldest
+
+
+class NameserverFull(NameserverError):
+    """The nameserver has as many registrations or watches as it may have."""
+
+
+class StoreFailed(NameserverError):
+    """A nameserver's store can't read or write: a full disk, say. Nothing was changed."""
+
+
+class StoreConflict(StoreFailed):
+    """A store has another registration of that name than the one that was to be replaced."""
+
+
+def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
+    """What is sent of an error: the map of docs/protocol.rst, "Errors".
+
+    :param formatted: its traceback, if that may be seen there.
+    """
+    if isinstance(problem, RemoteError):
+        found: dict[str, Any] = dict(problem.as_map())
+        found["formatted"] = formatted and (problem.formatted or formatted)
+        return found
+    kind: Any = type(problem)
+    found = {
+        "code": "remote",
+        "type": type_name(kind),
+        "message": str(problem),
+        "formatted": formatted,
+    }
+    if isinstance(problem, PycomnetError):
+        known = _by_code.get(kind.code)
+        if known is not None and issubclass(kind, known):
+            found["code"] = kind.code
+            fields = {key: getattr(problem, key) for key in known.fields if hasattr(problem, key)}
+            if fields:
+                found["fields"] = fields
+    return found
+
+
+def from_map(error: object) -> PycomnetError:
+    """The error that a map stands for: of the class that has its code, else a RemoteError."""
+    if not isinstance(error, dict):
+        return RemoteError.from_map({})
+    kind = _by_code.get(str(error.get("code")))
+    if kind is None:
+        return RemoteError.from_map(error)
+    problem = kind.__new__(kind)
+    problem.args = (str(error.get("message", "")),)
+    problem.formatted = str(error.get("formatted", ""))
+    fields = error.get("fields")
+    if isinstance(fields, dict):
+        for key in kind.fields:
+            if key in fields:
+                setattr(problem, key, fields[key])
+    return problem

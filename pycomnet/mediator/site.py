@@ -188,6 +188,7 @@ class Upload:
 class Request(server.Request):
     """A request; one that carries bytes for a subprocess hands them on as they come."""
 
+    channel: Any
     upload: Upload | None = None
     disconnected = False
     too_large = False
@@ -306,7 +307,7 @@ class Site(server.Site):
         super().__init__(
             resource, Request, parsePOSTFormSubmission=False, reactor=reactor, **options
         )
-        self.protocol = http.HTTPChannel
+        self.protocol: Any = http.HTTPChannel
         self.access = access
         self.destination = destination
         self.answered = answered

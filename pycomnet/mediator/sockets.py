@@ -374,6 +374,7 @@ def upgrade(request: Any, protocol: Socket) -> None:
         request.setHeader("upgrade", "websocket")
         raise HttpError(426, "websocket", "this is a WebSocket: Upgrade and Connection are needed")
     channel = request.channel
+    channel.transport.unregisterProducer()  # the channel itself, which is out of it from now on
     answer = WebSocketResource(_Made(protocol)).render_GET(request)
     if isinstance(answer, bytes):
         raise HttpError(400, "websocket", "the WebSocket's opening handshake is not right")

@@ -9,8 +9,15 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.channel import Channel
-from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
-from pycomnet.test.kit import HUGE, PairCase
+from pycomnet.errors import (
+    ChannelClosed,
+    ConnectionLost,
+    ProtocolViolation,
+    PycomnetError,
+    RemoteError,
+)
+from pycomnet.test.kit import HUGE, PairCase, frame
+from pycomnet.wire.frames import DATA
 
 END = "the endmarker"
 
@@ -104,6 +111,80 @@ class Values(CallbackCase):
         self.pair.pump()
         with self.assertRaises(PycomnetError):
             self.set()
+
+
+class Runs(CallbackCase):
+    """Short values that come together."""
+
+    def test_closed_midway(self) -> None:
+        """Once the callback has closed the channel it gets no more."""
+
+        def callback(value: int) -> None:
+            self.values.append(value)
+            if value == 3:
+                self.near.close()
+
+        self.set(callback, endmarker=END)
+        self.send(*range(10))
+        self.assertEqual(self.values, [0, 1, 2, 3, END])
+        self.assertEqual(self.failures, [])
+
+    def test_raises_midway(self) -> None:
+        """Once the callback has raised it gets no more, and its errback says what it raised."""
+
+        def callback(value: int) -> None:
+            self.values.append(value)
+            if value == 3:
+                raise ValueError("four is too much")
+
+        self.set(callback)
+        self.send(*range(10))
+        self.assertEqual(self.values, [0, 1, 2, 3])
+        self.assertEqual([failure.type for failure in self.failures], [ValueError])
+
+    def test_waits_midway(self) -> None:
+        """While it waits, the rest waits, with its cost; then it comes in order."""
+        pending: defer.Deferred[None] = defer.Deferred()
+
+        def callback(value: int) -> defer.Deferred[None] | None:
+            self.values.append(value)
+            return pending if value == 3 else None
+
+        self.set(callback)
+        self.send(*range(10))
+        self.assertEqual(self.values, [0, 1, 2, 3])
+        stream = self.near.core.stream
+        self.assertEqual(stream.unacked, 4 * 65)
+        self.send(10, 11)
+        self.assertEqual(self.values, [0, 1, 2, 3])
+        pending.callback(None)
+        self.assertEqual(self.values, [*range(12)])
+        self.assertEqual(stream.unacked, 12 * 65)
+        self.send(12, 13)
+        self.assertEqual(self.values, [*range(14)])
+
+    def test_not_valid(self) -> None:
+        """Of those that came with one that is not a value, the ones before it are given."""
+        self.set()
+        stream = self.near.core.stream
+        payloads = [b"\x01", b"\x02", b"\xc1", b"\x03"]
+        self.pair.near.dataReceived(b"".join(frame(DATA, stream.id, each) for each in payloads))
+        self.pair.pump()
+        self.assertEqual(self.values, [1, 2])
+        self.assertEqual([failure.type for failure in self.failures], [ProtocolViolation])
+
+    def test_keys(self) -> None:
+        """Values that can't be decoded together come all the same."""
+        self.set()
+        self.send(1, {2: 3}, (4,), {"five": {6}})
+        self.assertEqual(self.values, [1, {2: 3}, (4,), {"five": {6}}])
+
+    def test_receives(self) -> None:
+        """Each waiting receive gets one, the rest is there for later ones."""
+        waiting = [self.near.receive(), self.near.receive()]
+        self.send(*range(5))
+        self.assertEqual([self.successResultOf(each) for each in waiting], [0, 1])
+        self.assertEqual([self.receive_now(self.near) for _ in range(3)], [2, 3, 4])
 
 
 class Waiting(CallbackCase):

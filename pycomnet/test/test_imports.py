@@ -41,8 +41,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 #: Who may import the global reactor, in a function: the places where a program begins.
-#: (The services' default context joins them when there is one.)
-REACTOR_USERS = frozenset({"blocking", "cli", "__main__", "tap"})
+#: ``services`` has the default context.
+REACTOR_USERS = frozenset({"blocking", "cli", "services", "__main__", "tap"})
 REACTOR = "twisted.internet.reactor"
 
 #: What the far side may import: the standard library of Python 3 and of 2.7, there under a name of

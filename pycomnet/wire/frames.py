@@ -67,6 +67,10 @@ CHANNELS = 16384
 MAX_VALUE = 0xFFFFFFFF
 #: Bytes of answers (PONG, CLOSE, CREDIT) that wait for a peer that does not read.
 CONTROL = 1048576
+#: Values up to this are given to the user as a run when several of a channel come together, ...
+RUN_VALUE = 1024
+#: ... and so many bytes of them at the most: a run is decoded as a whole.
+RUN = 32768
 #: The highest channel id.
 MAX_CHANNEL = 0xFFFFFFFF
 

@@ -43,6 +43,8 @@ CHANNELS: Final[int]
 MAX_VALUE: Final[int]
 CONTROL: Final[int]
 MAX_CHANNEL: Final[int]
+RUN_VALUE: Final[int]
+RUN: Final[int]
 BIN32: Final[bytes]
 
 def bin32(size: int) -> bytes: ...

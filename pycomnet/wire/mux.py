@@ -31,6 +31,7 @@ from .frames import (
     MAX_HELLO,
     MAX_VALUE,
     MIN_FRAGMENT,
+    MIN_FRAME,
     MORE,
     NORMAL,
     OPEN,
@@ -51,6 +52,7 @@ from .stream import (
     EV_HELLO,
     EV_OPENED,
     EV_PONG,
+    EV_RUN,
     Limits,
     LocalError,
     ProtocolError,
@@ -196,6 +198,25 @@ class Mux(Receiver):
         stream.queue.append([payload, -len(prefix), token, prefix])
         self._enqueue(stream)
         return False
+
+    def send_now(self, stream, payload):
+        """Send a short value if it need not wait for anything: the fast way of :meth:`send`.
+
+        :returns: True when it is on its way; False when :meth:`send` has to be called.
+        """
+        size = len(payload)
+        cost = size + FRAME_COST
+        if (
+            cost > stream.credit
+            or not stream.sending
+            or stream.queue
+            or size > MIN_FRAME
+            or self.congested
+        ):
+            return False
+        stream.credit -= cost
+        self._out.append(pack(size, DATA, stream.id) + payload)
+        return True
 
     def immediate(self, stream, payload):
         """The frame of a short value, when it may be written at once: the fastest way there is.
@@ -445,6 +466,7 @@ __all__ = [
     "EV_HELLO",
     "EV_OPENED",
     "EV_PONG",
+    "EV_RUN",
     "Limits",
     "LocalError",
     "Mux",

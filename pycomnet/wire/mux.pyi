@@ -26,6 +26,9 @@ from .stream import (
     EV_PONG as EV_PONG,
 )
 from .stream import (
+    EV_RUN as EV_RUN,
+)
+from .stream import (
     Event as Event,
 )
 from .stream import (
@@ -70,6 +73,7 @@ class Mux:
     def send(
         self, stream: Stream, payload: _Buffer, token: object = None, prefix: bytes = b""
     ) -> bool: ...
+    def send_now(self, stream: Stream, payload: bytes) -> bool: ...
     def immediate(self, stream: Stream, payload: bytes) -> bytes | None: ...
     def unsend(self, stream: Stream, token: object) -> bool: ...
     def end(self, stream: Stream) -> None: ...

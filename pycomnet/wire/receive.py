@@ -28,6 +28,8 @@ from .frames import (
     PONG,
     RAW,
     RESULT,
+    RUN,
+    RUN_VALUE,
     U16,
     U32,
     VERSION,
@@ -43,6 +45,7 @@ from .stream import (
     EV_HELLO,
     EV_OPENED,
     EV_PONG,
+    EV_RUN,
     Assembly,
     ProtocolError,
     Stream,
@@ -199,7 +202,10 @@ class Receiver(object):
                         self._overrun(stream, window)
                     stream.window = window
                     if stream.partial is None:
-                        events.append((EV_DATA, stream, data[start:stop], cost))
+                        if length <= RUN_VALUE and end - stop > HEADER_SIZE:
+                            stop = self._receive_run(data, position, stop, end, stream, events)
+                        else:
+                            events.append((EV_DATA, stream, data[start:stop], cost))
                     else:
                         self._complete(stream, data[start:stop], cost, events)
                 else:
@@ -224,6 +230,41 @@ class Receiver(object):
             self._tail = tail = bytearray(data[position:])
             if len(tail) < HEADER_SIZE and self.peer is None:
                 self._check_start(tail)
+
+    def _receive_run(self, data, position, stop, end, stream, events):
+        """A short value and those of the same channel right behind it; the position after them."""
+        id = stream.id
+        run = [data[position + HEADER_SIZE : stop]]
+        first = stop
+        if end > position + RUN:
+            end = position + RUN
+        last = end - HEADER_SIZE
+        limit = RUN_VALUE if self._max_frame > RUN_VALUE else self._max_frame
+        while stop <= last:
+            length, ftype, other = unpack_from(data, stop)
+            if other != id or ftype != DATA or length > limit:
+                break
+            start = stop + HEADER_SIZE
+            after = start + length
+            if after > end:
+                break
+            run.append(data[start:after])
+            stop = after
+        count = len(run)
+        if count == 1:
+            events.append((EV_DATA, stream, run[0], len(run[0]) + FRAME_COST))
+            return stop
+        extra = FRAME_COST - HEADER_SIZE
+        window = stream.window - (stop - first) - (count - 1) * extra
+        while window < 0:
+            # Those for which there is no credit are left to be found out by themselves.
+            size = len(run.pop())
+            window += size + FRAME_COST
+            stop -= size + HEADER_SIZE
+        stream.window = window
+        cost = stop - position + len(run) * extra
+        events.append((EV_RUN, stream, run, cost))
+        return stop
 
     def _check_start(self, start):
         """Refuse what can't become a hello as soon as that is known: it may never be longer."""

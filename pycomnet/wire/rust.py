@@ -9,6 +9,8 @@ hook calls it again for the next extension. So only a few extensions deep are it
 them only small ones: a payload that nests all it may would need 20 MB of stack.
 """
 
+from struct import Struct
+
 from ormsgpack import (
     OPT_NON_STR_KEYS,
     OPT_PASSTHROUGH_BIG_INT,
@@ -54,6 +56,11 @@ OPTIONS = (
     | OPT_PASSTHROUGH_TUPLE
     | OPT_PASSTHROUGH_UUID
 )
+#: Stands behind values that are decoded together, so that one which doesn't end where it should
+#: shows.
+LAST = "pycomnet: the run ends here"
+_LAST = packb(LAST)
+_ARRAY32 = Struct(">BI").pack
 #: How many extensions deep it goes when it encodes: 255 dicts in each take 60 kB of stack.
 DUMP_NESTING = 8
 #: How many extensions deep it goes when it decodes, ...
@@ -162,6 +169,19 @@ class RustCodec(object):
                 pass
             return pure_decode(payload, 0, loaded)
 
+        def decode_run(payloads):
+            """The values of several payloads at once; None when each has to be decoded by itself.
+
+            That is where one is not valid, has channels, or has keys that are not strings.
+            """
+            data = b"".join([_ARRAY32(0xDD, len(payloads) + 1)] + payloads + [_LAST])
+            try:
+                values = unpackb(data, ext_hook=load_hook)
+            except Exception:
+                return None
+            return values if values.pop() == LAST else None
+
         # Functions and not methods, so that what they need is at hand.
         self.encode = encode
         self.decode = decode
+        self.decode_run = decode_run

@@ -10,6 +10,7 @@ class RustCodec:
     name: str
     encode: Callable[[object], bytes]
     decode: Callable[[bytes | bytearray | memoryview], Any]
+    decode_run: Callable[[list[bytes]], list[Any] | None]
     def __init__(
         self,
         channel_type: type | tuple[type, ...] | None = None,

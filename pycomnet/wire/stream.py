@@ -30,6 +30,7 @@ EV_HELLO = 4  # (EV_HELLO, info): the peer's hello; channels can be opened now
 EV_PONG = 5  # (EV_PONG, data)
 EV_GOAWAY = 6  # (EV_GOAWAY, code, message)
 EV_FAILED = 7  # (EV_FAILED, error): the last one
+EV_RUN = 8  # (EV_RUN, stream, payloads, cost): several short values of a channel, cost in all
 
 #: Bytes of a value from which its fragments are copied together as they come, so that the last of a
 #: gigabyte takes no longer than any other.

@@ -9,6 +9,7 @@ EV_HELLO: Final = 4
 EV_PONG: Final = 5
 EV_GOAWAY: Final = 6
 EV_FAILED: Final = 7
+EV_RUN: Final = 8
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -22,6 +23,7 @@ Event: TypeAlias = (
     | tuple[Literal[5], bytes]
     | tuple[Literal[6], str, str]
     | tuple[Literal[7], ProtocolError]
+    | tuple[Literal[8], Stream, list[bytes], int]
 )
 
 class LocalError(Exception): ...

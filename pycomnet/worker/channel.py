@@ -5,10 +5,11 @@ try:
 except ImportError:
     from collections import deque
 
-from ..wire.frames import ERROR, FRAGMENT, NORMAL, RESULT, bin32
+from ..wire.frames import DATA, ERROR, FRAGMENT, FRAME_COST, HEADER, NORMAL, RESULT, bin32
 from ..wire.mux import LocalError
 from .link import start_new_thread
 
+pack = HEADER.pack
 #: What ``setcallback`` and ``makefile`` take for "none".
 NO_ENDMARKER = object()
 MAX_ERROR = 60000
@@ -73,8 +74,11 @@ class Channel(object):
         self._link = link
         self._stream = stream
         self._immediate = link.mux.immediate
-        self._write_one = link.io.write_one
+        self._put = link.put
+        #: what has come: payload and cost; or a list of payloads, and what they cost together
         self._items = deque()
+        #: values that came before those, decoded already
+        self._values = deque()
         self._gates = []
         #: threads in ``receive``
         self._waiting = 0
@@ -106,21 +110,32 @@ class Channel(object):
         :raises EOFError: the channel or the connection is closed.
         """
         link = self._link
-        if self._stream.raw:
+        stream = self._stream
+        if stream.raw:
             payload = bytes(value)
         elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
             self._send(value, bin32(len(value)))
             return
         else:
             payload = link.encode(value)
-        if len(payload) < SHORT:
-            # Once it is here it is in the system's hands: what was sent before a crash arrives.
+        size = len(payload)
+        if size < SHORT:
+            # Once it is here nothing that happens to this process keeps it from arriving.
             with link.write_lock:
+                if link.collector is self and stream.sending:
+                    left = link.allowance - size - FRAME_COST
+                    if left >= 0:
+                        link.allowance = left
+                        try:
+                            self._put(pack(size, DATA, stream.id) + payload)
+                        except BaseException as error:
+                            link.write_failed(error)
+                        return
                 with link.lock:
-                    frame = self._immediate(self._stream, payload)
+                    frame = self._immediate(stream, payload)
                 if frame is not None:
                     try:
-                        self._write_one(frame)
+                        link.write_value(self, frame)
                     except BaseException as error:
                         link.write_failed(error)
                     return
@@ -137,6 +152,7 @@ class Channel(object):
                 stream = self._stream
                 if not stream.sending:
                     raise self._send_error()
+                link.settle()
                 # The token is for a value that has to wait; most do not.
                 if stream.queue or stream.credit < len(payload) + 64 or len(payload) > 65536:
                     token = _Token(self)
@@ -170,36 +186,58 @@ class Channel(object):
         :raises EOFError: the other end closed it, and everything it sent has been received.
         :raises RemoteError: it was closed with an error.
         """
-        payload = self._receive(timeout)
-        if self._stream.raw:
+        try:
+            if self._callback is None:
+                return self._values.popleft()
+        except IndexError:
+            pass
+        decoded, payload = self._next(timeout)
+        if decoded or self._stream.raw:
             return payload
         if type(payload) is memoryview:
             return payload.obj
         return self._link.decode(payload)
 
-    def _receive(self, timeout=None):
+    def _next(self, timeout):
+        """What is next: True and a value, or False and a payload."""
         link = self._link
-        if self._callback is not None:
-            raise IOError("channel %d has a callback" % self.id)
+        items = self._items
         while True:
-            try:
-                payload, cost = self._items.popleft()
-                break
-            except IndexError:
-                pass
-            if self._over is not None:
+            if self._callback is not None:
+                raise IOError("channel %d has a callback" % self.id)
+            mux = link.mux
+            with link.lock:
+                found = self._take(mux)
+                write = mux._out
+            if write:
+                link.flush()
+            if found is not None:
+                return found
+            if self._over is not None and not items and not self._values:
                 raise self._over
             self._wait(timeout)
-        mux = link.mux
-        with link.lock:
-            mux.consumed(self._stream, cost)
-            write = mux._out
-        if write:
-            link.flush()
-        return payload
+
+    def _take(self, mux):
+        """As :meth:`_next`, holding the lock; None when there is nothing."""
+        values = self._values
+        if values:
+            return True, values.popleft()
+        items = self._items
+        if not items:
+            return None
+        payload, cost = items.popleft()
+        mux.consumed(self._stream, cost)
+        if type(payload) is not list:
+            return False, payload
+        run = self._link.decode_run(payload)
+        if run is not None:
+            values.extend(run)
+            return True, values.popleft()
+        items.extendleft([(each, 0) for each in reversed(payload)])
+        return False, items.popleft()[0]
 
     def _ready(self):
-        if self._items or self._over is not None:
+        if self._items or self._values or self._over is not None:
             return True
         if not self._stream.wanted:
             # Another thread got the value that both waited for.
@@ -340,6 +378,15 @@ class Channel(object):
         return (ChannelFileWrite if mode == "w" else ChannelFileRead)(self, proxyclose)
 
     # -- what the link says; it holds the lock ---------------------------------------------------
+
+    def _run_arrived(self, payloads, cost):
+        if self._request is not None or self._stream.raw:
+            for payload in payloads:
+                self._arrived(payload, len(payload) + FRAME_COST)
+            return
+        self._items.append((payloads, cost))
+        if self._gates:
+            self._wake()
 
     def _arrived(self, payload, cost):
         if self._request is not None:

@@ -18,10 +18,12 @@ from ..wire.mux import (
     EV_FAILED,
     EV_GOAWAY,
     EV_OPENED,
+    EV_RUN,
     LocalError,
     Mux,
 )
 from ..wire.values import PureCodec, make_codec
+from .outbox import HEAD, STRAIGHT
 from .spin import Spinner
 
 try:
@@ -40,6 +42,8 @@ READ_LARGE = 1048576
 #: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
 #: imported once so many values, or pieces of 64 bytes of values, have gone through.
 FAST_CODEC_AFTER = 1000
+#: Bytes of credit that are taken at once for values that are collected.
+ALLOWANCE = 4096
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 
@@ -132,10 +136,23 @@ class Link(object):
     :param channel_class: made for each stream: ``channel_class(link, stream)``.
     :param opened: called with each channel that the peer opens; holding the lock.
     :param lost: called once, when the connection is over; holding no lock.
+    :param outbox: an :class:`~.outbox.Outbox`, or None to write each value at once.
     """
 
-    def __init__(self, io, channel_class, opened, lost, info, limits=None):
+    def __init__(self, io, channel_class, opened, lost, info, limits=None, outbox=None):
         self.io = io
+        self._outbox = outbox
+        #: how many short values are still to be written one by one before any is collected
+        self.straight = STRAIGHT
+        #: the channel whose short values are collected just now, to be written together, and how
+        #: many bytes of them need not be asked for: its credit for them is taken already
+        self.collector = None
+        self.allowance = 0
+        #: collects a frame
+        self.put = None
+        if outbox is not None:
+            self.put = outbox.put
+            outbox.flush_late(self._flush_late)
         self.mux = Mux(False, limits, info)
         self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
         self._work_done = 0
@@ -192,6 +209,10 @@ class Link(object):
         self._worked(value, payload)
         return value
 
+    def decode_run(self, payloads):
+        """The values of several payloads, when they can be decoded together; as :meth:`encode`."""
+        return None
+
     def _worked(self, value, payload):
         self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
         if self._work_done > FAST_CODEC_AFTER:
@@ -199,6 +220,7 @@ class Link(object):
             self._codec = codec
             self.encode = codec.encode
             self.decode = codec.decode
+            self.decode_run = codec.decode_run
 
     # -- channels --------------------------------------------------------------------------------
 
@@ -251,7 +273,54 @@ class Link(object):
             for token in sent:
                 token.done(True)
 
+    def write_value(self, channel, frame):
+        """Write the frame of a short value: now, or soon with others that follow it.
+
+        Whoever calls this has :attr:`write_lock`, and got the frame from the mux.
+        """
+        outbox = self._outbox
+        if outbox is None:
+            self.io.write_one(frame)
+        elif self.straight:
+            self.straight -= 1
+            self.io.write_one(frame)
+        elif not outbox.put(frame):
+            self.io.write_one(frame)
+        else:
+            outbox.wake()
+            with self.lock:
+                self.settle()
+                if self.mux._fragment >= ALLOWANCE:
+                    stream = channel._stream
+                    self.allowance = min(stream.credit, ALLOWANCE)
+                    stream.credit -= self.allowance
+                    self.collector = channel
+
+    def settle(self):
+        """Give the channel whose values are collected back what it was allowed and didn't use."""
+        if self.collector is not None:
+            self.collector._stream.credit += self.allowance
+            self.collector = None
+
+    def _flush_outbox(self):
+        self.straight = STRAIGHT
+        with self.lock:
+            self.settle()
+        try:
+            self._outbox.flush()
+        except BaseException as error:
+            self.write_failed(error)
+
+    def _flush_late(self):
+        with self.write_lock:
+            if not self.closed:
+                self._flush_outbox()
+            self._outbox.rest()
+        return not self.closed
+
     def _write(self, parts):
+        if self._outbox is not None and self._outbox.end != HEAD:
+            self._flush_outbox()
         try:
             self.io.write(parts)
         except BaseException as error:
@@ -277,6 +346,11 @@ class Link(object):
         """
         end = None if timeout is None else time.time() + timeout
         role = self._role
+        if self._outbox is not None:
+            if self._outbox.end != HEAD and not done():
+                with self.write_lock:
+                    self._flush_outbox()
+            self.straight = STRAIGHT
         try:
             while not done():
                 if end is not None:
@@ -379,6 +453,10 @@ class Link(object):
                     channel = event[1].app
                     if channel is not None:
                         channel._arrived(event[2], event[3])
+                elif kind == EV_RUN:
+                    channel = event[1].app
+                    if channel is not None:
+                        channel._run_arrived(event[2], event[3])
                 else:
                     calls = calls or []
                     self._event(kind, event, calls)

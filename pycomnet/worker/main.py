@@ -8,6 +8,7 @@ from ..wire.frames import ERROR
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
 from .link import FileIO, Link, start_new_thread
+from .outbox import Outbox
 from .output import Output
 
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
@@ -33,11 +34,12 @@ class Worker(object):
 
     :param io: as :class:`~.link.FileIO`.
     :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only").
+    :param outbox: as for :class:`~.link.Link`.
     """
 
-    def __init__(self, io, config):
+    def __init__(self, io, config, outbox=None):
         self.execmodel = config.get("execmodel") or "thread"
-        self.link = Link(io, Channel, self._opened, self._lost, self._info())
+        self.link = Link(io, Channel, self._opened, self._lost, self._info(), None, outbox)
         self.link.gateway = Gateway(self, config.get("id"))
         self._work = []
         self._main_free = True
@@ -213,11 +215,16 @@ def main(config):
         io = _take_java()
     else:
         io = FileIO(*take_stdio())
+    outbox = None
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised
 
-        supervised(io.read_fd, config.get("near"))
-    Worker(io, config).serve()
+        try:
+            outbox = Outbox(io.write_fd)
+        except (ImportError, AttributeError, TypeError, OSError):
+            pass  # each value is written by itself
+        supervised(io.read_fd, config.get("near"), outbox)
+    Worker(io, config, outbox).serve()
 
 
 def _take_java():

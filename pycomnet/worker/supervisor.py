@@ -28,12 +28,13 @@ KILL_ROUNDS = 50
 QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
 
 
-def supervised(fd, near=None):
+def supervised(fd, near=None, outbox=None):
     """Fork: the child returns from this, the parent supervises it and never returns.
 
     :param fd: the connection, whose hang-up is the near side's end.
     :param near: the near side's process id, when it is on this machine: a process that it forked
         may hold the connection when it is gone itself.
+    :param outbox: the :class:`~.outbox.Outbox` of the worker, whose last words are written here.
     """
     tether, end = os.pipe()
     if not QUICK_CTYPES:
@@ -48,7 +49,7 @@ def supervised(fd, near=None):
     try:
         os.close(tether)
         supervisor = Supervisor(pid, fd, near)
-        status = supervisor.run()
+        status = supervisor.run(outbox)
         if supervisor.hurry and os.WIFSIGNALED(status):
             status = signal.SIGTERM  # the worker was killed, as this process was told to end
     finally:
@@ -102,7 +103,7 @@ class Supervisor(object):
     def _terminate(self, number, frame):
         self.hurry = True
 
-    def run(self):
+    def run(self, outbox=None):
         """Wait for the worker's end; return the status that ``waitpid`` gave."""
         status = self._reap()
         if status is None:
@@ -115,6 +116,8 @@ class Supervisor(object):
         if status is None:
             _kill([self.pid], signal.SIGKILL)
             status = self._wait(None, False, deaf=True)
+        if outbox is not None:
+            outbox.last_words()
         self._end_rest(family)
         return status
 

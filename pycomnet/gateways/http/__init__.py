@@ -53,10 +53,17 @@ class HttpCarrier:
         starting: defer.Deferred[dict[str, Any]] = client.start(request.spec, request.id)
         self._starting = True
         reached: defer.Deferred[dict[str, Any]] = defer.Deferred(lambda _: self._give_up())
-        starting.addCallbacks(self._started, self._not_started, (connection, reached), None, (reached,))
+        starting.addCallbacks(
+            self._started,
+            self._not_started,
+            callbackArgs=(connection, reached),
+            errbackArgs=(reached,),
+        )
         await reached
 
-    def _started(self, about: dict[str, Any], connection: Any, reached: defer.Deferred[Any]) -> None:
+    def _started(
+        self, about: dict[str, Any], connection: Any, reached: defer.Deferred[Any]
+    ) -> None:
         assert self._client is not None
         self._starting = False
         spec = self._request.spec

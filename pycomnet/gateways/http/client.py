@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import attrs
+import treq
 from treq.client import HTTPClient
 from twisted.internet import defer, error, task
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import connectionDone
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
@@ -23,7 +23,7 @@ from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
-from pycomnet.mediator.eager import flush_now
+from pycomnet.mediator.eager import tune_reading
 
 #: Seconds for the answer of a request that isn't one to wait for.
 ANSWER_TIMEOUT = 30.0
@@ -95,16 +95,6 @@ class Server:
             raise EndpointError("ca, cert and key are for https")
         url = f"{scheme}://{host}{f':{port}' if port else ''}{(prefix or '').rstrip('/')}"
         return cls(url, ":".join(parts))
-
-
-class _Kept(ProtocolWrapper):
-    """A protocol whose transport the client knows."""
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-
-    def connectionLost(self, reason: Any = connectionDone) -> None:
-        super().connectionLost(reason)
 
 
 @implementer(IStreamClientEndpoint)
@@ -190,6 +180,14 @@ class Client:
             no_delay(True)
         return protocol
 
+    def tune(self, size: int) -> None:
+        """Read much at a time while there is much.
+
+        :param size: what was read last.
+        """
+        for transport in self._transports:
+            tune_reading(transport, size)
+
     @property
     def newest(self) -> Any:
         """The transport of the connection that was made last."""
@@ -203,7 +201,7 @@ class Client:
         wanted = {key: value for key, value in query.items() if value is not None}
         if wanted:
             url += "?" + urlencode(wanted)
-        sent: dict[str, Any] = {
+        sent: dict[bytes | str, bytes | str] = {
             "Authorization": f"Bearer {self._token}",
             "User-Agent": f"pycomnet/{pycomnet.__version__}",
             "Accept": "application/json",
@@ -250,8 +248,6 @@ class Client:
 
         :returns: fires with what the server says of it: ``pid`` and so on.
         """
-        import json
-
         options: dict[str, Any] = {"id": id}
         for key in ("python", "chdir", "linger"):
             if getattr(spec, key) is not None:
@@ -299,15 +295,11 @@ class Client:
 
 async def read_json(response: Any, timeout: float, reactor: Any) -> dict[str, Any]:
     """What an answer says, if it is JSON; else a map without ``error``."""
-    import json
-
     parts: list[bytes] = []
 
     def collect(data: bytes) -> None:
         if sum(map(len, parts)) < 1 << 24:
             parts.append(data)
-
-    import treq
 
     await treq.collect(response, collect).addTimeout(timeout, reactor)
     try:
@@ -348,18 +340,3 @@ def explain(problem: BaseException) -> str:
     if isinstance(problem, error.ConnectionDone):
         return "the connection was closed before the answer"
     return endpoints.explain(problem)
-
-
-__all__ = [
-    "Body",
-    "Client",
-    "Refused",
-    "Server",
-    "WrappingFactory",
-    "can_pass",
-    "explain",
-    "flush_now",
-    "quote",
-    "read_json",
-    "refused",
-]

@@ -12,7 +12,7 @@ from pycomnet.test.gateways.suite_channels import Asking, Channels
 from pycomnet.test.gateways.suite_code import Code, ExecutionModels
 from pycomnet.test.gateways.suite_endings import Deaths, Endings, Groups
 from pycomnet.test.gateways.suite_errors import Errors
-from pycomnet.test.gateways.suite_flow import FlowControl, Threads
+from pycomnet.test.gateways.suite_flow import FlowControl, Streams, Threads
 from pycomnet.test.gateways.suite_output import Printing
 from pycomnet.test.gateways.suite_values import Values
 
@@ -24,6 +24,7 @@ SUITE: tuple[type[GatewayCase], ...] = (
     Channels,
     Asking,
     FlowControl,
+    Streams,
     Threads,
     Printing,
     Deaths,

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+import pycomnet
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import resident
 
@@ -41,6 +42,109 @@ def memory():
         for line in status:
             if line.startswith("RssAnon"):
                 return int(line.split()[1]) * 1024
+
+
+def send_many(channel, count, how):
+    """Send so many numbers, one right after the other, and end in this way."""
+    import os
+    import time
+
+    for number in range(count):
+        channel.send(number)
+    if how == "sleep":
+        time.sleep(1000)
+    elif how == "compute":
+        while True:
+            pass
+    elif how == "exit":
+        os._exit(3)
+    elif how == "kill":
+        os.kill(os.getpid(), 9)
+    elif how == "receive":
+        channel.send(channel.receive())
+    elif how == "print":
+        print("printed")
+        channel.receive()
+
+
+def send_by_turns(channel, other, count):
+    for number in range(count):
+        channel.send(number)
+        if not number % 100:
+            other.send(number)
+        if not number % 1000:
+            channel.send(b"x" * 100000)
+
+
+class Streams(GatewayCase):
+    """Many small values in a row."""
+
+    async def arrive(self, how: str) -> pycomnet.Channel:
+        """All that was sent is there, whatever the far code does then."""
+        gw = await self.gateway()
+        channel = gw.remote_exec(send_many, count=500, how=how)
+        self.assertEqual([await channel.receive() for _ in range(500)], [*range(500)])
+        return channel
+
+    async def test_nothing_after(self) -> None:
+        """The code ends."""
+        await (await self.arrive("end")).waitclose()
+
+    async def test_sleep(self) -> None:
+        """The code sleeps."""
+        await self.arrive("sleep")
+
+    async def test_compute(self) -> None:
+        """The code computes."""
+        await self.arrive("compute")
+
+    async def test_exit(self) -> None:
+        """The code ends the process without a goodbye."""
+        channel = await self.arrive("exit")
+        await self.failure(channel.receive(), pycomnet.ConnectionLost)
+
+    async def test_killed(self) -> None:
+        """The process is killed in that moment."""
+        channel = await self.arrive("kill")
+        await self.failure(channel.receive(), pycomnet.ConnectionLost)
+
+    async def test_receive(self) -> None:
+        """The code waits for an answer."""
+        channel = await self.arrive("receive")
+        await channel.send("answer")
+        self.assertEqual(await channel.receive(), "answer")
+
+    async def test_print(self) -> None:
+        """The code prints."""
+        await self.arrive("print")
+        await self.until_printed("printed")
+
+    async def test_by_turns(self) -> None:
+        """On several channels, short and long, each in its order."""
+        gw = await self.gateway()
+        other = gw.newchannel()
+        channel = gw.remote_exec(send_by_turns, other=other, count=5000)
+        got = [value async for value in channel]
+        self.assertEqual([value for value in got if type(value) is int], [*range(5000)])
+        self.assertEqual([got[1], got[-1000]], [b"x" * 100000, b"x" * 100000])
+        self.assertEqual([await other.receive() for _ in range(50)], [*range(0, 5000, 100)])
+
+    async def test_callback_fails(self) -> None:
+        """A callback that raises in the midst gets no more, and the gateway goes on."""
+        gw = await self.gateway()
+        got = []
+        failed: defer.Deferred[Any] = defer.Deferred()
+
+        def callback(value: int) -> None:
+            got.append(value)
+            if value == 300:
+                raise ValueError("no more")
+
+        channel = gw.remote_exec(send_many, count=500, how="end")
+        channel.setcallback(callback, lambda failure: failed.callback(failure.type))
+        self.assertEqual(await failed, ValueError)
+        self.assertEqual(got, [*range(301)])
+        self.assertEqual(await gw.call("operator:add", 1, 2), 3)
 
 
 class FlowControl(GatewayCase):

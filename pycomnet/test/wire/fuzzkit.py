@@ -22,6 +22,7 @@ from typing import Any
 
 from pycomnet.test.wire import muxkit
 from pycomnet.test.wire.mutations import NUMBERS, mutated, starts
+from pycomnet.test.wire.muxkit import flat
 from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
 from pycomnet.test.wire.vectors import CHANNELS, Channel
 from pycomnet.wire import mux as wire
@@ -214,6 +215,7 @@ class User:
 
     def see(self, events: list[Any]) -> None:
         """Take note of events, and check what can be of each."""
+        events = list(flat(events))
         for number, event in enumerate(events):
             if event[0] == wire.EV_HELLO:
                 # An acceptor's stream is about channels that its peer has opened.

@@ -6,7 +6,7 @@ Nothing here uses the mux's own packing, so that both being wrong in the same wa
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import ormsgpack
@@ -110,10 +110,23 @@ def whole(payload: bytes | memoryview) -> bytes:
     return payload
 
 
+def flat(events: Iterable[Event]) -> Iterator[Event]:
+    """Events with each value of a run as one of its own; a run costs what its values do."""
+    for event in events:
+        if event[0] == wire.EV_RUN:
+            _, stream, payloads, cost = event
+            assert len(payloads) > 1
+            assert cost == sum(len(payload) + COST for payload in payloads)
+            for payload in payloads:
+                yield wire.EV_DATA, stream, payload, len(payload) + COST
+        else:
+            yield event
+
+
 def plain(events: Iterable[Event]) -> list[tuple[Any, ...]]:
     """Events that can be compared: streams as their ids, errors as their codes and messages."""
     found: list[tuple[Any, ...]] = []
-    for event in events:
+    for event in flat(events):
         items: list[Any] = [event[0]]
         item: Any
         for item in event[1:]:

@@ -30,6 +30,7 @@ from pycomnet.test.wire.muxkit import (
     OPEN,
     OPEN_END,
     RESULT,
+    flat,
     frames,
     left_over,
     plain,
@@ -293,7 +294,7 @@ class Link:
         while end.credits and end.credits[0][0] <= end.arrived:
             _, id, credit = end.credits.popleft()
             end.senders[id].credit += credit
-        for event in end.mux.receive_data(data):
+        for event in flat(end.mux.receive_data(data)):
             if event[0] == wire.EV_OPENED:
                 assert event[1].id not in end.sides
                 end.sides[event[1].id] = Side(event[1])

@@ -566,6 +566,26 @@ class BothTests(SynchronousTestCase):
         pure = outcome(PURE.decode, bytes(payload))
         self.assertEqual(outcome(RUST.decode, bytes(payload)), pure)
 
+    @bounded
+    @given(st.lists(values, min_size=2, max_size=6))
+    def test_same_of_runs(self, several: list[object]) -> None:
+        """Values that are decoded together are what each is by itself."""
+        payloads = [RUST.encode(value) for value in several]
+        run = RUST.decode_run(payloads)
+        if run is not None:
+            self.assertEqual(shape(run), shape([RUST.decode(each) for each in payloads]))
+        self.assertIsNone(PURE.decode_run(payloads))
+
+    def test_runs(self) -> None:
+        """Values are decoded together, but for those that have to be decoded alone."""
+        several = [1, {"a": (2, None)}, b"x", "y", [3.5]]
+        payloads = [RUST.encode(value) for value in several]
+        self.assertEqual(RUST.decode_run(payloads), several)
+        for bad in (b"\x01\x02", b"\x92\x01", b"", b"\xc1", RUST.encode({1: 2})):
+            for place in range(len(payloads) + 1):
+                run = [*payloads[:place], bad, *payloads[place:]]
+                self.assertIsNone(RUST.decode_run(run), (bad, place))
+
     @settings(bounded, max_examples=400)
     @given(
         st.lists(

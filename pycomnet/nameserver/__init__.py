@@ -1,0 +1,1 @@
+"""The nameserver: who offers which interface, where, and for how long."""

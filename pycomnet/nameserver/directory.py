@@ -1,0 +1,277 @@
+"""The nameserver without a network, a disk and a clock: what is registered, and whose it is."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import hmac
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import attrs
+from zope.interface import implementer
+
+from pycomnet.errors import LeaseLost, NotLeaseOwner, ServiceNameTaken
+from pycomnet.interfaces import INameFollower
+from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
+from pycomnet.nameserver.index import Index
+from pycomnet.nameserver.leases import GRAIN, Leases
+from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.records import Change, Delete, Put, Record
+
+#: Names that one look for a page goes through. At about a quarter of a microsecond each, others
+#: wait for less than a millisecond.
+STRIDE = 2_000
+#: An interface with no more instances than this is listed from these, not from all names.
+FEW = 2_000
+#: Bytes of a secret's digest. Whoever finds it in the store can't make the secret of it.
+DIGEST = 16
+
+
+def digest(secret: str) -> bytes:
+    """What is kept of a secret. It is long and random, so that a quick hash is enough."""
+    data = secret.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=DIGEST).digest()
+
+
+@attrs.frozen
+class Page:
+    """Some of what was asked for.
+
+    :ivar records: in the order of their names.
+    :ivar after: where to go on, or None when that is all.
+    """
+
+    records: list[Record]
+    after: str | None
+
+
+@implementer(INameFollower)
+class Directory:
+    """What is registered.
+
+    It follows a store: nothing is registered here before the store has committed it, and what
+    others have the same store commit comes the same way. It proposes what the store is to commit
+    (:meth:`proposal`, :meth:`removal`, :meth:`due`), and answers what is asked.
+
+    :param seconds: the clock that leases end by, the same that callers give ``now`` by.
+    :param ends_leases: whether leases end by this clock; False when the store ends them.
+    :param log_length: changes kept for watchers.
+    :ivar log: the last changes.
+    """
+
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        ends_leases: bool = True,
+        log_length: int = LENGTH,
+    ) -> None:
+        self.log = ChangeLog(length=log_length)
+        self._seconds = seconds
+        self._ends_leases = ends_leases
+        self._index = Index()
+        self._leases = Leases()
+        self._listeners: dict[Callable[[], None], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def interfaces(self) -> int:
+        """How many interfaces there are."""
+        return self._index.interfaces
+
+    # -- following the store ---------------------------------------------------------------------
+
+    def load(self, records: Iterable[tuple[Record, float]]) -> None:
+        """Take what the store has, each with the seconds that its lease has left."""
+        now = self._seconds()
+
+        def filled() -> Iterator[Record]:
+            for record, left in records:
+                record.ends = now + left
+                if self._ends_leases:
+                    self._leases.add(record)
+                yield record
+
+        self._index.fill(filled())
+
+    def loaded(self, revision: int) -> None:
+        """That was all, as of a revision."""
+        self.log.restart(revision)
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Take what the store has committed, in the order of the revisions."""
+        now = self._seconds()
+        for change in changes:
+            record = change.record
+            if record is not None:
+                record.fence = change.revision
+                record.ends = now + record.ttl
+                old = self._index.put(record)
+                if self._ends_leases:
+                    self._leases.add(record)
+            else:
+                old = self._index.remove(change.service)
+            if old is not None:
+                self._leases.drop(old)
+            self.log.add(Step(change.revision, change.service, old, record, change.why))
+        for listener in list(self._listeners):
+            listener()
+
+    def fence_of(self, service: str) -> int | None:
+        """The fence of what is registered, its lease over or not, or None."""
+        record = self._index.names.get(service)
+        return None if record is None else record.fence
+
+    def times_left(self) -> Iterator[tuple[str, float]]:
+        """Each name, and the seconds that its lease has left."""
+        now = self._seconds()
+        for record in self._index.names.values():
+            yield record.service, record.time_left(now)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each group of changes."""
+        self._listeners[listener] = None
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Undo :meth:`listen`."""
+        self._listeners.pop(listener, None)
+
+    # -- owners ----------------------------------------------------------------------------------
+
+    def proposal(self, record: Record, now: float) -> Put:
+        """What the store is to commit so that a record is registered.
+
+        :param record: with its owner's digest. If the owner has that name already, it keeps its
+            lease's number.
+        :raises ServiceNameTaken: another has it.
+        """
+        held = self._index.names.get(record.service)
+        if held is None:
+            return Put(record)
+        if hmac.compare_digest(held.secret, record.secret):
+            if held.ends > now:
+                record.lease = held.lease
+        elif held.ends > now:
+            raise self.taken(held, now)
+        return Put(record, held.fence)
+
+    def taken(self, held: Record, now: float) -> ServiceNameTaken:
+        """The error for whoever wants a name that another has."""
+        left = held.time_left(now)
+        return ServiceNameTaken(
+            f"{held.service!r} is registered for {held.address} until its lease ends in "
+            f"{left:.1f} s, unless its owner renews it",
+            service=held.service,
+            address=held.address,
+            interfaces=list(held.interfaces),
+            ttl=left,
+        )
+
+    def find(self, service: str, now: float) -> Record | None:
+        """The live record of a name."""
+        record = self._index.names.get(service)
+        return record if record is not None and record.ends > now else None
+
+    def owned(self, lease: int, secret: str, now: float) -> Record:
+        """The live record of a lease, for its owner.
+
+        :raises LeaseLost: the lease is over, or never was.
+        :raises NotLeaseOwner: the secret is another.
+        """
+        record = self._index.leases.get(lease)
+        if record is None or record.ends <= now:
+            raise LeaseLost(f"lease {lease} is over: register again")
+        if not hmac.compare_digest(record.secret, digest(secret)):
+            raise NotLeaseOwner(f"that is not the secret of lease {lease}")
+        return record
+
+    def renew(self, lease: int, secret: str, now: float) -> Record:
+        """Let a lease last its whole length from now; errors as :meth:`owned`."""
+        record = self.owned(lease, secret, now)
+        record.ends = now + record.ttl
+        return record
+
+    def removal(self, lease: int, secret: str, now: float) -> Delete:
+        """What the store is to commit so that a record is gone; errors as :meth:`owned`."""
+        record = self.owned(lease, secret, now)
+        return Delete(record.service, record.fence)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def next_time(self) -> float | None:
+        """When the next lease may end, or None while there is none."""
+        return self._leases.next_time()
+
+    def due(self, now: float, limit: int = STRIDE) -> list[Record]:
+        """Take out records whose lease has ended: nobody sees these any more, and the store is to
+        remove them. What it can't remove goes back with :meth:`put_off`.
+        """
+        return self._leases.due(now, limit)
+
+    def put_off(self, record: Record, now: float, delay: float) -> None:
+        """Have a record be due again later; its lease stays over."""
+        if self._index.names.get(record.service) is record:
+            ends, record.ends = record.ends, now + delay - GRAIN
+            self._leases.add(record)
+            record.ends = ends
+
+    # -- questions -------------------------------------------------------------------------------
+
+    def locate(
+        self, interface: str | None, service: str | None, tags: frozenset[str], now: float
+    ) -> Record | None:
+        """One live record, each of those that match in turn."""
+        if service is None:
+            return None if interface is None else self._index.next(interface, tags, now)
+        record = self._index.names.get(service)
+        if (
+            record is not None
+            and record.ends > now
+            and (interface is None or interface in record.interfaces)
+            and tags.issubset(record.tags)
+        ):
+            return record
+        return None
+
+    def page(self, query: Query, after: str, limit: int, now: float, stride: int = STRIDE) -> Page:
+        """Some of the live records that match, in the order of their names.
+
+        :param after: the name to go on after; the empty one to begin.
+        :param limit: how many at most.
+        :param stride: how many names to look at, at most: a page may be empty and not the last.
+        """
+        names = self._index.names
+        if query.name is not None:
+            record = names.get(query.name) if query.name > after else None
+            found = [] if record is None else [record]
+            return Page([one for one in found if one.ends > now and query.matches(one)], None)
+        if query.only_interface is not None:
+            some = self._index.instances(query.only_interface)
+            if len(some) <= FEW:
+                found = [
+                    one
+                    for one in some
+                    if one.service > after and one.ends > now and query.matches(one)
+                ]
+                first = heapq.nsmallest(limit, found, key=_name)
+                return Page(first, first[-1].service if len(first) < len(found) else None)
+        found = []
+        begin, inclusive = (query.prefix, True) if query.prefix > after else (after, False)
+        name = after
+        for name in self._index.after(begin, inclusive):
+            if not name.startswith(query.prefix):
+                return Page(found, None)
+            record = names[name]
+            if record.ends > now and query.matches(record):
+                found.append(record)
+                if len(found) >= limit:
+                    return Page(found, name)
+            stride -= 1
+            if stride <= 0:
+                return Page(found, name)
+        return Page(found, None)
+
+
+def _name(record: Record) -> str:
+    return record.service

@@ -1,0 +1,178 @@
+"""The live records, by name, lease, interface and tag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sortedcontainers import SortedList
+
+from pycomnet.nameserver.records import Record
+from pycomnet.nameserver.rings import Ring
+
+#: Most interfaces have one instance: then the record itself is in the index, without a ring.
+Entry = Record | Ring
+
+
+class Index:
+    """Records found by what they are looked for by, each in constant time.
+
+    :ivar names: service name -> record.
+    :ivar leases: lease -> record.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, Record] = {}
+        self.leases: dict[int, Record] = {}
+        self._interfaces: dict[str, Entry] = {}
+        self._tags: dict[str, Entry] = {}
+        #: the names in order, for pages and prefixes
+        self._order: Any = SortedList()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def interfaces(self) -> int:
+        """How many interfaces have a record."""
+        return len(self._interfaces)
+
+    @property
+    def tags(self) -> int:
+        """How many tags have a record."""
+        return len(self._tags)
+
+    def fill(self, records: Iterable[Record]) -> None:
+        """Add many at once, all of new names."""
+        names = []
+        for record in records:
+            self._insert(record)
+            names.append(record.service)
+        self._order.update(names)
+
+    def put(self, record: Record) -> Record | None:
+        """Add a record; returns the one of the same name that it replaces."""
+        old = self.names.get(record.service)
+        if old is None:
+            self._insert(record)
+            self._order.add(record.service)
+            return None
+        record.service = old.service  # the string that the order has, too
+        self.names[record.service] = record
+        self.leases.pop(old.lease, None)
+        self.leases[record.lease] = record
+        _move(self._interfaces, old, record, old.interfaces, record.interfaces)
+        _move(self._tags, old, record, old.tags, record.tags)
+        return old
+
+    def remove(self, service: str) -> Record | None:
+        """Remove a record; returns it."""
+        record = self.names.pop(service, None)
+        if record is not None:
+            del self.leases[record.lease]
+            self._order.remove(service)
+            for name in record.interfaces:
+                _remove(self._interfaces, name, record)
+            for name in record.tags:
+                _remove(self._tags, name, record)
+        return record
+
+    def _insert(self, record: Record) -> None:
+        self.share(record)
+        self.names[record.service] = record
+        self.leases[record.lease] = record
+        for name in record.interfaces:
+            _add(self._interfaces, name, record)
+        for name in record.tags:
+            _add(self._tags, name, record)
+
+    def share(self, record: Record) -> None:
+        """Let it have in common with another record of its first interface what is equal."""
+        entry = self._interfaces.get(record.interfaces[0])
+        if entry is None:
+            return
+        other = entry.items[-1] if isinstance(entry, Ring) else entry
+        if other.interfaces == record.interfaces:
+            record.interfaces = other.interfaces
+        if other.tags == record.tags:
+            record.tags = other.tags
+        if other.metadata == record.metadata:
+            record.metadata = other.metadata
+        if other.ttl == record.ttl:
+            record.ttl = other.ttl
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def next(self, interface: str, tags: frozenset[str], now: float) -> Record | None:
+        """Whose turn it is among the live records with this interface and all these tags."""
+        fewest = _many(self._interfaces.get(interface))
+        for tag in tags:
+            # The rarest of what is asked for is looked through.
+            some = _many(self._tags.get(tag))
+            if len(some) < len(fewest):
+                fewest = some
+        if isinstance(fewest, Ring):
+            return fewest.next(now, tags, interface if tags else None)
+        for record in fewest:
+            if record.ends > now and interface in record.interfaces and tags.issubset(record.tags):
+                return record
+        return None
+
+    def instances(self, interface: str) -> Ring | tuple[Record, ...]:
+        """The records that have this interface, live or not."""
+        return _many(self._interfaces.get(interface))
+
+    def after(self, name: str, inclusive: bool = False) -> Iterator[str]:
+        """The names that sort after one, in order. Nothing may change while it is used."""
+        found: Iterator[str] = self._order.irange(minimum=name, inclusive=(inclusive, False))
+        return found
+
+
+def _many(entry: Entry | None) -> Ring | tuple[Record, ...]:
+    if entry is None:
+        return ()
+    return entry if isinstance(entry, Ring) else (entry,)
+
+
+def _add(entries: dict[str, Entry], name: str, record: Record) -> None:
+    entry = entries.get(name)
+    if entry is None:
+        entries[name] = record
+    elif isinstance(entry, Ring):
+        entry.add(record)
+    else:
+        entries[name] = Ring(entry, record)
+
+
+def _remove(entries: dict[str, Entry], name: str, record: Record) -> None:
+    entry = entries[name]
+    if isinstance(entry, Ring) and len(entry) > 1:
+        entry.remove(record)
+    else:
+        del entries[name]
+
+
+def _replace(entries: dict[str, Entry], name: str, old: Record, new: Record) -> None:
+    entry = entries[name]
+    if isinstance(entry, Ring):
+        entry.replace(old, new)
+    else:
+        entries[name] = new
+
+
+def _move(
+    entries: dict[str, Entry],
+    old: Record,
+    new: Record,
+    old_names: tuple[str, ...],
+    new_names: tuple[str, ...],
+) -> None:
+    """Have a record take another's place under each name."""
+    for name in old_names:
+        if name in new_names:
+            _replace(entries, name, old, new)
+        else:
+            _remove(entries, name, old)
+    for name in new_names:
+        if name not in old_names:
+            _add(entries, name, new)

@@ -1,0 +1,215 @@
+"""What clients may ask for: the forms of names and arguments, and their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from pycomnet.endpoints import parse
+from pycomnet.errors import EndpointError, InvalidRegistration
+from pycomnet.nameserver.directory import digest
+from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.records import Record, encode
+from pycomnet.wire.values import ValueNotSendable
+
+
+@attrs.frozen
+class Limits:
+    """What a nameserver takes at most.
+
+    :ivar name: characters of a service's or interface's name, or a tag.
+    :ivar interfaces: of one service.
+    :ivar tags: of one service.
+    :ivar address: characters of an address.
+    :ivar metadata: bytes of a service's metadata, encoded.
+    :ivar min_ttl: seconds of a lease, at least: below it renewals would be a flood.
+    :ivar max_ttl: seconds of a lease, at most: so long may a dead service be in the way.
+    :ivar ttl: seconds of a lease, where none are asked for.
+    :ivar services: registrations.
+    :ivar watches: watches at a time, of all clients.
+    :ivar connection_watches: watches at a time on one connection.
+    :ivar page: records in one answer of ``list_services``.
+    """
+
+    name: int = 255
+    interfaces: int = 64
+    tags: int = 32
+    address: int = 1024
+    metadata: int = 4096
+    min_ttl: float = 1.0
+    max_ttl: float = 86_400.0
+    ttl: float = 30.0
+    services: int = 2_000_000
+    watches: int = 10_000
+    connection_watches: int = 64
+    page: int = 1_000
+
+
+#: Characters of a secret that an owner makes itself: no fewer, or it could be guessed.
+MIN_SECRET, MAX_SECRET = 16, 128
+#: Not in names: they have a meaning in patterns, or can't be seen at an end.
+WILD = frozenset("*?[] ")
+MAX_LEASE = (1 << 63) - 1
+
+
+class Arguments:
+    """The arguments of one request, taken one by one.
+
+    :param what: the request's name, for errors.
+    :param args: what came; anything.
+    """
+
+    def __init__(self, what: str, args: object, limits: Limits) -> None:
+        if args is None:
+            args = {}
+        if not isinstance(args, dict):
+            raise InvalidRegistration(f"{what}: expected a map, got {type(args).__name__}")
+        self._what = what
+        self._args: dict[object, Any] = dict(args)
+        self._limits = limits
+
+    def refused(self, name: str, expected: str) -> InvalidRegistration:
+        return InvalidRegistration(f"{self._what}: {name}: expected {expected}")
+
+    def done(self) -> None:
+        """Nothing is left that is not known."""
+        if self._args:
+            names = ", ".join(sorted(ascii(name)[:40] for name in self._args)[:5])
+            raise InvalidRegistration(f"{self._what}: unknown arguments: {names}")
+
+    def _text(self, name: str, value: object, limit: int, forbidden: frozenset[str]) -> str:
+        if (
+            not isinstance(value, str)
+            or not 0 < len(value) <= limit
+            or not value.isprintable()
+            or not forbidden.isdisjoint(value)
+        ):
+            but = " without spaces and any of *?[]" if forbidden else ""
+            raise self.refused(name, f"1 to {limit} printable characters{but}, as a str")
+        return value
+
+    def text(self, name: str, default: str | None = None, limit: int = 0, wild: bool = True) -> Any:
+        """A str; required when there is no default."""
+        value = self._args.pop(name, None)
+        if value is None:
+            if default is None:
+                raise self.refused(name, "a str, but there is none")
+            return default
+        return self._text(name, value, limit or self._limits.name, frozenset() if wild else WILD)
+
+    def optional(self, name: str, wild: bool = True) -> str | None:
+        """A name or a pattern, or None."""
+        return self.text(name, "", wild=wild) or None
+
+    def texts(self, name: str, limit: int, wild: bool, least: int = 0) -> tuple[str, ...]:
+        """A list of names, each of which is once in the result."""
+        values = self._args.pop(name, None)
+        if values is None:
+            values = ()
+        if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
+            raise self.refused(name, "a list")
+        if not least <= len(values) <= limit:
+            raise self.refused(name, f"{least} to {limit} of them, not {len(values)}")
+        forbidden = frozenset() if wild else WILD
+        texts = [self._text(name, value, self._limits.name, forbidden) for value in values]
+        return tuple(dict.fromkeys(texts))
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        """A number within bounds."""
+        value = self._args.pop(name, None)
+        if value is None:
+            return default
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not least <= value <= most
+        ):
+            raise self.refused(name, f"a number from {least:g} to {most:g}")
+        return value
+
+    def whole(self, name: str, default: int | None, least: int, most: int) -> int | None:
+        """An int within bounds; None only as the default."""
+        value = self._args.pop(name, None)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.refused(name, f"an int from {least} to {most}")
+        return value
+
+    def address(self) -> str:
+        address: str = self.text("address", limit=self._limits.address)
+        try:
+            parse(address)
+        except EndpointError as problem:
+            raise self.refused("address", f"an endpoint string: {problem}") from None
+        return address
+
+    def metadata(self) -> bytes:
+        value = self._args.pop("metadata", None)
+        if not value and (value is None or isinstance(value, Mapping)):
+            return b""
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise self.refused("metadata", "a map with strings as keys")
+        try:
+            encoded = encode(value)
+        except ValueNotSendable as problem:
+            raise self.refused("metadata", f"plain values: {problem}") from None
+        if len(encoded) > self._limits.metadata:
+            raise self.refused(
+                "metadata", f"at most {self._limits.metadata} bytes, not {len(encoded)}"
+            )
+        return encoded
+
+    def secret(self) -> str | None:
+        value = self._args.pop("secret", None)
+        if value is not None and (
+            not isinstance(value, str) or not MIN_SECRET <= len(value) <= MAX_SECRET
+        ):
+            raise self.refused("secret", f"{MIN_SECRET} to {MAX_SECRET} characters, as a str")
+        return value
+
+    def lease(self) -> tuple[int, str]:
+        """A lease and its secret, of any form that could have been given out."""
+        lease = self._args.pop("lease", None)
+        secret = self._args.pop("secret", None)
+        if not isinstance(lease, int) or isinstance(lease, bool):
+            raise self.refused("lease", "the int that register gave")
+        if not isinstance(secret, str) or len(secret) > MAX_SECRET:
+            raise self.refused("secret", "the str that register gave")
+        return lease, secret
+
+
+def registration(
+    args: object, limits: Limits, new_lease: int, new_secret: str
+) -> tuple[Record, str]:
+    """What ``register`` asks for: a record without its fence, and its owner's secret.
+
+    :param new_lease: the lease's number, should it be a new one.
+    :param new_secret: a secret, for an owner that brings none.
+    :raises InvalidRegistration: a part is not valid or over a limit.
+    """
+    taken = Arguments("register", args, limits)
+    secret = taken.secret() or new_secret
+    record = Record(
+        service=taken.text("service", wild=False),
+        interfaces=taken.texts("interfaces", limits.interfaces, wild=False, least=1),
+        address=taken.address(),
+        metadata=taken.metadata(),
+        tags=taken.texts("tags", limits.tags, wild=True),
+        ttl=float(taken.number("ttl", limits.ttl, limits.min_ttl, limits.max_ttl)),
+        lease=new_lease,
+        secret=digest(secret),
+    )
+    taken.done()
+    return record, secret
+
+
+def query(taken: Arguments, limits: Limits) -> Query:
+    """The patterns of ``list_services`` and ``watch``."""
+    return Query(
+        taken.optional("service"),
+        taken.optional("interface"),
+        frozenset(taken.texts("tags", limits.tags, wild=True)),
+    )

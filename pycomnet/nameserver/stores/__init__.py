@@ -1,0 +1,32 @@
+"""Where registrations are kept: one module for each store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pycomnet.errors import StoreFailed
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameStore
+
+#: scheme -> the module, and its function that takes what follows the colon and the reactor
+SCHEMES = {
+    "memory": "pycomnet.nameserver.stores.memory:make",
+    "sqlite": "pycomnet.nameserver.stores.sqlite:make",
+}
+
+
+def make_store(description: str, reactor: Any) -> INameStore:
+    """The store that a description names; it is not opened yet.
+
+    :param description: ``memory:`` or ``sqlite:PATH``.
+    :raises StoreFailed: it names none.
+    """
+    scheme, colon, rest = description.partition(":")
+    if not colon or scheme not in SCHEMES:
+        raise StoreFailed(f"{description!r} is no store: expected sqlite:PATH or memory:")
+    module, _, name = SCHEMES[scheme].partition(":")
+    make: Callable[[str, Any], INameStore] = getattr(import_module(module), name)
+    return make(rest, reactor)

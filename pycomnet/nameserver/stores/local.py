@@ -1,0 +1,99 @@
+"""What the stores of a single nameserver share: what is accepted, and its revision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+from twisted.internet import defer
+
+from pycomnet.errors import StoreConflict, StoreFailed
+from pycomnet.nameserver.records import Change, Delete, Put
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameFollower
+
+
+def first_revision() -> int:
+    """A revision for a store that knows of none before it.
+
+    The microseconds since 1970: unless there were more than a million changes a second, or the
+    clock was set back, it is above every revision of a store that was lost. It stays below 2**53
+    until the year 2255.
+    """
+    return time.time_ns() // 1000
+
+
+@attrs.frozen(eq=False)
+class Asked:
+    """A change that was asked for.
+
+    :ivar change: what it makes of the record, or None when it was refused.
+    :ivar deferred: the answer.
+    """
+
+    change: Change | None
+    deferred: defer.Deferred[int]
+
+
+class Decisions:
+    """What is accepted, in the order in which it is asked for.
+
+    A change is accepted on top of all those before it, committed or not. So when what was accepted
+    can't be kept, everything that waits fails with it.
+
+    :param follower: knows what is committed.
+    :ivar revision: the latest that was given out.
+    """
+
+    def __init__(self, follower: INameFollower, revision: int) -> None:
+        self.revision = revision
+        self._follower = follower
+        #: service -> its fence after what was accepted and is not committed; None: it is gone
+        self._fences: dict[str, int | None] = {}
+
+    def ask(self, change: Put | Delete) -> Asked:
+        """Accept a change, or refuse it."""
+        service = change.service
+        fence = self._fences[service] if service in self._fences else self._fence_of(service)
+        if fence != change.replaces or (fence is None and isinstance(change, Delete)):
+            return Asked(None, defer.Deferred())
+        self.revision += 1
+        if isinstance(change, Put):
+            self._fences[service] = self.revision
+            accepted = Change(self.revision, service, change.record)
+        else:
+            self._fences[service] = None
+            accepted = Change(self.revision, service, None, change.why)
+        return Asked(accepted, defer.Deferred())
+
+    def _fence_of(self, service: str) -> int | None:
+        fence: int | None = self._follower.fence_of(service)
+        return fence
+
+    def committed(self, batch: list[Asked]) -> None:
+        """Tell the follower, then all who asked."""
+        changes = [asked.change for asked in batch if asked.change is not None]
+        if changes:
+            self._follower.changed(changes)
+        for change in changes:
+            fence = change.revision if change.record is not None else None
+            if self._fences.get(change.service, -1) == fence:
+                del self._fences[change.service]
+        for asked in batch:
+            if asked.change is not None:
+                asked.deferred.callback(asked.change.revision)
+            else:
+                asked.deferred.errback(StoreConflict("another registration is there"))
+
+    def failed(self, batch: list[Asked], problem: StoreFailed) -> None:
+        """Nothing of what waits was kept."""
+        self._fences.clear()
+        for asked in batch:
+            asked.deferred.errback(problem)
+
+
+#: Where a store's first revision comes from.
+Revisions = Callable[[], int]

@@ -1,0 +1,372 @@
+"""A store in an SQLite file of this nameserver's own.
+
+Every change is committed, with an fsync, before it is acknowledged. All that was asked for while
+one transaction was being committed is the next one, so that a disk which takes some milliseconds
+for an fsync does not allow only some hundred registrations a second. It is done in a thread of its
+own, in few and long statements: for each statement that thread has to win the interpreter's lock
+back from the reactor's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.enterprise import adbapi
+from twisted.internet import defer
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import StoreFailed
+from pycomnet.interfaces import INameStore
+from pycomnet.nameserver.records import Change, Delete, Put, Record
+from pycomnet.nameserver.stores.local import Asked, Decisions, Revisions, first_revision
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameFollower
+
+log = Logger()
+
+T = TypeVar("T")
+
+#: SQLite's application_id of our files ("pcns"), and the version of the tables.
+APPLICATION = 0x70636E73
+VERSION = 1
+#: Changes in one transaction: more would make those who asked first wait for those who came last.
+MAX_BATCH = 2_000
+#: Rows in one statement. For each number of rows there is a prepared statement.
+ROWS = 64
+#: Rows that are read before the reactor is given them.
+CHUNK = 10_000
+#: Of the strings of interfaces and tags, so many are remembered while loading, to be shared.
+SHARED = 10_000
+#: Seconds to wait for whoever has the file open: the nameserver before this one may be closing it.
+BUSY = 10.0
+#: KiB of SQLite's own cache. The system has the file in its cache, too.
+CACHE = 16_384
+
+SCHEMA = """
+CREATE TABLE registrations (
+    service TEXT PRIMARY KEY,
+    interfaces TEXT NOT NULL,  -- names with newlines between them, and so are the tags
+    address TEXT NOT NULL,
+    metadata BLOB NOT NULL,    -- a MessagePack map, or nothing
+    tags TEXT NOT NULL,
+    ttl REAL NOT NULL,
+    lease INTEGER NOT NULL,
+    secret BLOB NOT NULL,      -- its digest
+    fence INTEGER NOT NULL,
+    time_left REAL NOT NULL    -- of the lease, in seconds, when the nameserver was stopped
+) WITHOUT ROWID;
+CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+COLUMNS = "service, interfaces, address, metadata, tags, ttl, lease, secret, fence, time_left"
+_VALUES = "(" + ", ".join("?" * len(COLUMNS.split(","))) + ")"
+
+
+def _row(record: Record, fence: int) -> tuple[Any, ...]:
+    return (
+        record.service,
+        "\n".join(record.interfaces),
+        record.address,
+        record.metadata,
+        "\n".join(record.tags),
+        record.ttl,
+        record.lease,
+        record.secret,
+        fence,
+        record.ttl,
+    )
+
+
+@implementer(INameStore)
+class SQLiteStore:
+    """A file.
+
+    Renewals are not written. So after a clean stop each lease has the time left that it had then
+    (the time in between does not count: nobody could renew it), and after a crash its full length.
+
+    :param path: of the file; it is made if it isn't there.
+    :param revisions: gives a new file's first revision.
+    """
+
+    ends_leases = False
+
+    def __init__(self, path: str, reactor: Any, revisions: Revisions = first_revision) -> None:
+        self.name = f"sqlite:{path}"
+        self._path = path
+        self._reactor = reactor
+        self._revisions = revisions
+        self._pool: adbapi.ConnectionPool | None = None
+        self._follower: Any = None
+        self._decisions: Decisions | None = None
+        self._queue: list[Asked] = []
+        self._turn: Any = None
+        self._writing: defer.Deferred[None] | None = None
+        self._opening: defer.Deferred[int] | None = None
+        self._closing = False
+
+    # -- beginning -------------------------------------------------------------------------------
+
+    @deferred
+    async def open(self, follower: INameFollower) -> None:
+        self._follower = follower
+        self._closing = False
+        self._pool = adbapi.ConnectionPool(
+            "sqlite3",
+            self._path,
+            cp_min=1,
+            cp_max=1,
+            cp_noisy=False,
+            cp_reactor=self._reactor,
+            cp_openfun=self._prepare,
+            check_same_thread=False,
+            isolation_level=None,
+            timeout=BUSY,
+            cached_statements=4 * ROWS,
+        )
+        self._opening = self._pool.runInteraction(_tidily, self._read)
+        try:
+            revision = await self._opening
+        except Exception as problem:
+            pool, self._pool = self._pool, None
+            pool.close()
+            raise self._explained(problem) from problem
+        finally:
+            self._opening = None
+        self._decisions = Decisions(follower, revision)
+        follower.loaded(revision)
+
+    def _explained(self, problem: Exception) -> StoreFailed:
+        if isinstance(problem, StoreFailed):
+            return problem
+        text = str(problem)
+        if "locked" in text:
+            text = "another process has it open, perhaps another nameserver"
+        elif "not a database" in text or "malformed" in text:
+            text += ": it is damaged, or no nameserver's"
+        return StoreFailed(f"{self._path}: {text}")
+
+    def _read(self, transaction: Any) -> int:
+        """Load what is there, in the pool's thread; return the revision."""
+        transaction.execute("BEGIN EXCLUSIVE")
+        self._check(transaction)
+        state = dict(transaction.execute("SELECT key, value FROM state").fetchall())
+        revision: int = state["revision"]
+        clean = bool(state.get("clean"))
+        # From now on, until it is closed, what the leases have left is not known.
+        transaction.execute("INSERT OR REPLACE INTO state VALUES ('clean', 0)")
+        cursor = transaction.execute(f"SELECT {COLUMNS} FROM registrations ORDER BY service")
+        shared: dict[str, tuple[str, ...]] = {}
+        while rows := cursor.fetchmany(CHUNK):
+            if self._closing:
+                raise StoreFailed(f"{self._path}: closed while it was read")
+            records = list(_records(rows, clean, shared))
+            blockingCallFromThread(self._reactor, self._follower.load, records)
+        return revision
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Set up the connection, in the pool's thread. A file that is not ours is not touched."""
+        try:
+            if _number(connection, "application_id") != APPLICATION and _tables(connection):
+                raise StoreFailed(f"{self._path}: an SQLite file, but no nameserver's")
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            # An fsync for each transaction: what was acknowledged survives a power failure.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{CACHE}")
+        except BaseException:
+            connection.close()
+            raise
+
+    def _check(self, transaction: Any) -> None:
+        """Make the tables in a new file; refuse those of another version."""
+        if not _tables(transaction):
+            for statement in SCHEMA.split(";\n"):
+                transaction.execute(statement)
+            transaction.execute(f"PRAGMA application_id = {APPLICATION}")
+            transaction.execute(f"PRAGMA user_version = {VERSION}")
+            transaction.execute("INSERT INTO state VALUES ('revision', ?)", (self._revisions(),))
+            return
+        version = _number(transaction, "user_version")
+        if version != VERSION:
+            raise StoreFailed(
+                f"{self._path}: has version {version} of the tables; this is for {VERSION}"
+            )
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def commit(self, change: Put | Delete) -> defer.Deferred[int]:
+        if self._decisions is None or self._closing:
+            return defer.fail(StoreFailed(f"{self._path}: it is closed"))
+        asked = self._decisions.ask(change)
+        self._queue.append(asked)
+        if self._turn is None and self._writing is None:
+            # The rest of this turn's changes go with it.
+            self._turn = self._reactor.callLater(0, self._flush)
+        return asked.deferred
+
+    def _flush(self) -> None:
+        self._turn = None
+        if self._writing is None and self._queue:
+            self._writing = self._write_all()
+
+    @deferred
+    async def _write_all(self) -> None:
+        decisions, pool = self._decisions, self._pool
+        assert decisions is not None and pool is not None
+        while self._queue:
+            batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+            last: dict[str, Change] = {}
+            for asked in batch:
+                if asked.change is not None:
+                    last[asked.change.service] = asked.change
+            try:
+                if last:
+                    await pool.runInteraction(_tidily, _write, *_statements(last.values()))
+            except Exception as problem:
+                log.failure("can't write to {path}", path=self._path)
+                batch += self._queue
+                self._queue = []
+                decisions.failed(batch, self._explained(problem))
+            else:
+                decisions.committed(batch)
+        self._writing = None
+
+    def renew(self, record: Record) -> None:
+        return None
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    @deferred
+    async def close(self) -> None:
+        self._closing = True
+        if self._opening is not None:
+            waiting: defer.Deferred[None] = defer.Deferred()
+
+            def pass_on(result: Any) -> Any:
+                self._reactor.callLater(0, waiting.callback, None)
+                return result
+
+            self._opening.addBoth(pass_on)
+            await waiting
+        if self._turn is not None:
+            self._turn.cancel()
+            self._flush()
+        while self._writing is not None:
+            waiting = defer.Deferred()
+
+            def wake(result: Any, waiting: defer.Deferred[None] = waiting) -> Any:
+                waiting.callback(None)
+                return result
+
+            self._writing.addBoth(wake)
+            await waiting
+        pool, self._pool, self._decisions = self._pool, None, None
+        if pool is None:
+            return
+        try:
+            await pool.runInteraction(_tidily, _save_times, self._follower)
+        except Exception as problem:
+            # Nothing is lost: the next start takes it for one after a crash.
+            log.error(
+                "can't write how much time leases have left: {problem}",
+                problem=self._explained(problem),
+            )
+        finally:
+            pool.close()
+
+
+def _number(connection: Any, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def _tables(connection: Any) -> int:
+    return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def _tidily(transaction: Any, function: Callable[..., T], *args: Any) -> T:
+    """Call a function; if it raises, close the cursor, which the traceback would keep, and that the
+    connection, and that its lock of the file."""
+    try:
+        return function(transaction, *args)
+    except BaseException:
+        transaction.close()
+        raise
+
+
+def _records(
+    rows: Sequence[tuple[Any, ...]], clean: bool, shared: dict[str, tuple[str, ...]]
+) -> Iterator[tuple[Record, float]]:
+    def split(text: str) -> tuple[str, ...]:
+        parts = shared.get(text)
+        if parts is None:
+            parts = tuple(text.split("\n")) if text else ()
+            if len(shared) < SHARED:
+                shared[text] = parts
+        return parts
+
+    for service, interfaces, address, metadata, tags, ttl, lease, secret, fence, left in rows:
+        yield (
+            Record(
+                service,
+                split(interfaces),
+                address,
+                metadata,
+                split(tags),
+                ttl,
+                lease,
+                secret,
+                fence,
+            ),
+            left if clean else ttl,
+        )
+
+
+def _statements(changes: Any) -> tuple[list[tuple[Any, ...]], list[str], int]:
+    """What is to be written, removed, and the revision after it."""
+    puts, deletes, revision = [], [], 0
+    for change in changes:
+        revision = max(revision, change.revision)
+        if change.record is not None:
+            puts.append(_row(change.record, change.revision))
+        else:
+            deletes.append(change.service)
+    return puts, deletes, revision
+
+
+def _write(
+    transaction: Any, puts: list[tuple[Any, ...]], deletes: list[str], revision: int
+) -> None:
+    transaction.execute("BEGIN IMMEDIATE")
+    for start in range(0, len(puts), ROWS):
+        rows = puts[start : start + ROWS]
+        transaction.execute(
+            f"INSERT OR REPLACE INTO registrations ({COLUMNS}) VALUES "
+            + ", ".join([_VALUES] * len(rows)),
+            [value for row in rows for value in row],
+        )
+    for start in range(0, len(deletes), ROWS):
+        names = deletes[start : start + ROWS]
+        marks = ", ".join("?" * len(names))
+        transaction.execute(f"DELETE FROM registrations WHERE service IN ({marks})", names)
+    transaction.execute("UPDATE state SET value = ? WHERE key = 'revision'", (revision,))
+
+
+def _save_times(transaction: Any, follower: INameFollower) -> None:
+    transaction.execute("BEGIN IMMEDIATE")
+    transaction.executemany(
+        "UPDATE registrations SET time_left = ? WHERE service = ?",
+        ((left, service) for service, left in follower.times_left()),
+    )
+    transaction.execute("UPDATE state SET value = 1 WHERE key = 'clean'")
+
+
+def make(rest: str, reactor: Any) -> INameStore:
+    """The store that ``sqlite:PATH`` names."""
+    if not rest or rest == ":memory:":
+        raise StoreFailed("sqlite: needs the path of a file after the colon")
+    return SQLiteStore(rest, reactor)

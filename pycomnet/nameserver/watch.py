@@ -1,0 +1,112 @@
+"""What one watcher is told: first what there is, then what changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.errors import RevisionTooOld
+from pycomnet.nameserver.changelog import Step
+from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.records import CHANGED
+
+#: ``event`` of what a watcher is told.
+PUT = "put"
+DELETE = "delete"
+END_OF_SNAPSHOT = "end-of-snapshot"
+PROGRESS = "progress"
+
+
+class Watch:
+    """A watcher's place in the changes. It holds nothing but that place: what it was not told yet
+    is in the directory and its log, however slow it is.
+
+    The snapshot is taken bit by bit, while changes go on. It has the records that were there in the
+    revision in which it began; those that came later follow as changes, before its end mark. So at
+    the mark the watcher knows what is registered in the mark's revision, no more and no less.
+
+    :param query: which records it is told of.
+    :param revision: go on after that one; None begins with a snapshot.
+    :raises RevisionTooOld: that revision is not known any more, or not yet.
+    """
+
+    def __init__(self, directory: Directory, query: Query, revision: int | None = None) -> None:
+        self._directory = directory
+        self._query = query
+        self._revision = directory.log.last if revision is None else revision
+        #: the name that the snapshot goes on after, or None when there is none to take
+        self._after: str | None = "" if revision is None else None
+        #: the revision that it has to reach to be told of the snapshot's end, or None
+        self._mark: int | None = None
+        #: changes in a row that it was not told of, as they are none of its
+        self._silent = 0
+        self._check()
+
+    def _check(self) -> None:
+        log = self._directory.log
+        if not log.knows(self._revision):
+            raise RevisionTooOld(
+                f"can't go on from revision {self._revision}: changes are known from {log.first} "
+                f"to {log.last}; begin with a snapshot",
+                revision=self._revision,
+                oldest=log.first,
+            )
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it has been told of everything there is."""
+        return (
+            self._after is None
+            and self._mark is None
+            and self._revision == self._directory.log.last
+        )
+
+    def take(self, limit: int, now: float) -> list[dict[str, Any]]:
+        """What it is told next.
+
+        :param limit: how many events, at most and but for a mark.
+        :returns: the events; there may be none although it has not caught up.
+        :raises RevisionTooOld: it was so slow that it has missed changes.
+        """
+        self._check()
+        log = self._directory.log
+        if self._after is not None:
+            page = self._directory.page(self._query, self._after, limit, now)
+            self._after = page.after
+            if page.after is None:
+                self._mark = log.last
+            return [
+                {"event": PUT, "revision": record.fence, "record": record.as_map(now)}
+                for record in page.records
+                if record.fence <= self._revision
+            ]
+        events = []
+        steps = log.after(self._revision, limit)
+        for step in steps:
+            event = self._event(step, now)
+            if event is not None:
+                events.append(event)
+        if steps:
+            self._revision = steps[-1].revision
+        if self._mark is not None and self._revision >= self._mark:
+            self._mark = None
+            events.append({"event": END_OF_SNAPSHOT, "revision": self._revision})
+        self._silent = 0 if events else self._silent + len(steps)
+        if self._silent * 4 > log.length:
+            # Else what it was told last would get too old to go on from.
+            self._silent = 0
+            events.append({"event": PROGRESS, "revision": self._revision})
+        return events
+
+    def _event(self, step: Step, now: float) -> dict[str, Any] | None:
+        if step.new is not None and self._query.matches(step.new):
+            return {"event": PUT, "revision": step.revision, "record": step.new.as_map(now)}
+        if step.old is not None and self._query.matches(step.old):
+            why = step.why if step.new is None else CHANGED
+            return {
+                "event": DELETE,
+                "revision": step.revision,
+                "service": step.service,
+                "why": why,
+            }
+        return None

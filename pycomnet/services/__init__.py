@@ -1,0 +1,1 @@
+"""Services: interfaces with methods, the server that they run in, and what calls them."""

@@ -1,0 +1,184 @@
+"""The context of calls: the connections they share, the nameserver, and their deadline."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet import endpoints
+from pycomnet.deferred import deferred
+from pycomnet.errors import DeadlineExceeded, PycomnetError
+from pycomnet.services.client import RemoteService
+from pycomnet.services.deadlines import Deadlines
+from pycomnet.services.pool import Peer
+from pycomnet.services.routes import AddressRoute, NamedRoute
+from pycomnet.wire.mux import Limits
+
+#: Seconds that a call has when nobody says how many.
+TIMEOUT = 30.0
+#: The interface of nameservers.
+NAMESERVER = "org.pycom.nameserver"
+#: Where a nameserver listens when nobody says where.
+NAMESERVER_PORT = 2012
+
+
+class Context:
+    """What calls services: it has one connection for each address, and knows the nameserver.
+
+    :param reactor: what it connects with.
+    :param nameserver: a nameserver's address, an endpoint string.
+    :param timeout: seconds that a call has unless it says how many; None for ever.
+    :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
+        ``"least_pending"`` for the one with the fewest calls of this context under way.
+    :param keepalive: seconds of silence after which a server is asked whether it is still there.
+    :param limits: what servers are allowed.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        nameserver: str | None = None,
+        timeout: float | None = TIMEOUT,
+        balance: str = "round_robin",
+        keepalive: float | None = 30.0,
+        limits: Limits | None = None,
+    ) -> None:
+        if balance not in ("round_robin", "least_pending"):
+            raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
+        self.reactor = reactor
+        self.nameserver_address = None if nameserver is None else endpoints.clean(nameserver)
+        self.timeout = timeout
+        self.least_pending = balance == "least_pending"
+        self.keepalive = keepalive
+        self.limits = limits
+        #: the reactor's time at which all calls of this context end
+        self.expires: float | None = None
+        #: what stateful services know this client by; a secret
+        self.client_id = secrets.token_bytes(16)
+        self.deadlines = Deadlines(reactor)
+        self._peers: dict[str, Peer] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Context, nameserver {self.nameserver_address}, {len(self._peers)} addresses>"
+
+    # -- finding services ------------------------------------------------------------------------
+
+    @deferred
+    async def connect(
+        self, address: str, interface: str | None = None, *, timeout: float | None = None
+    ) -> RemoteService:
+        """A service at an address.
+
+        :param address: an endpoint string.
+        :param interface: which of its interfaces; it may be left out if it has only one.
+        :param timeout: seconds for the connection; by default as many as a call has.
+        :returns: fires with it, once there is a connection. Fails with
+            :class:`~pycomnet.errors.ServiceUnreachable`, ``CertificateRefused``, ``EndpointError``
+            or ``UnknownInterface``. Cancelling it gives up.
+        """
+        service = self.at(address, interface)
+        waiting = self.peer(address).connect()
+        left = self.limit(self.timeout if timeout is None else timeout)
+        if left is not None:
+            waiting.addTimeout(left, self.reactor)
+        try:
+            await waiting
+        except defer.TimeoutError:
+            raise DeadlineExceeded(f"no connection to {address} in {left:g} seconds") from None
+        return service
+
+    def at(self, address: str, interface: str | None = None) -> RemoteService:
+        """A service at an address, as :meth:`connect`, but without a connection as yet."""
+        return RemoteService(self, AddressRoute(self.peer(address)), interface)
+
+    @deferred
+    async def locate(self, interface: str, service: str | None = None) -> RemoteService:
+        """A service that the nameserver knows, whichever of its instances.
+
+        :param interface: the interface's name.
+        :param service: the service's name, if it has to be that one.
+        :returns: fires with it; its calls find the service again when it restarts, at whatever
+            address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
+            ``ServiceUnreachable`` for a nameserver that is not there. Cancelling it gives up.
+        """
+        route = NamedRoute(self, interface, service)
+        await route.look()
+        return RemoteService(self, route, interface)
+
+    @deferred
+    async def nameserver(self) -> RemoteService:
+        """The nameserver; fails with :class:`PycomnetError` when there is no address of one."""
+        if self.nameserver_address is None:
+            raise PycomnetError("this context has no nameserver: give its address as nameserver=")
+        return self.at(self.nameserver_address, NAMESERVER)
+
+    def peer(self, address: str) -> Peer:
+        """What is kept of an address."""
+        if self._closed:
+            raise PycomnetError("the context is closed")
+        address = endpoints.clean(address)
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = Peer(address, self)
+        return peer
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def until(self, expires: float | None) -> Context:
+        """This context, with a time at which all its calls end."""
+        if expires is None:
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.expires = expires if self.expires is None else min(expires, self.expires)
+        return other
+
+    def limit(self, timeout: float | None) -> float | None:
+        """The seconds that a call may take that would take so many."""
+        if self.expires is None:
+            return timeout
+        left: float = max(0.0, self.expires - self.reactor.seconds())
+        return left if timeout is None else min(left, timeout)
+
+    def left(self, expires: float | None) -> float | None:
+        """The seconds until a time of the reactor's.
+
+        :raises DeadlineExceeded: there are none.
+        """
+        if expires is None and self.expires is None:
+            return None
+        now = self.reactor.seconds()
+        left = self.limit(None if expires is None else expires - now)
+        if left is not None and left <= 0:
+            raise DeadlineExceeded("the call's deadline has passed before it was sent")
+        return left
+
+    def sleep(self, seconds: float) -> defer.Deferred[None]:
+        """Fires after so many seconds. Cancelling it cancels that."""
+        waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
+        call = self.reactor.callLater(seconds, waiting.callback, None)
+        return waiting
+
+    @deferred
+    async def close(self) -> None:
+        """End all connections; calls that are under way are interrupted.
+
+        :returns: fires when they are over. Cancelling it changes nothing.
+        """
+        self._closed = True
+        peers = list(self._peers.values())
+        await defer.gatherResults([peer.close() for peer in peers])
+        self.deadlines.close()
+
+    async def __aenter__(self) -> Context:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+__all__ = ["NAMESERVER", "NAMESERVER_PORT", "Context"]

@@ -1,0 +1,80 @@
+"""The default context: ``pycomnet.configure``, ``locate`` and ``nameserver``, on the reactor.
+
+For programs with one reactor and one nameserver, which is where most begin. ``configure`` may be
+left out: then the nameserver's address is that of the environment's ``PYCOMNET_NAMESERVER``, else
+``tcp:127.0.0.1:2012``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.services.client import RemoteService
+from pycomnet.services.context import NAMESERVER_PORT, Context
+
+#: The environment variable with the nameserver's address.
+VARIABLE = "PYCOMNET_NAMESERVER"
+
+_context: Context | None = None
+_options: dict[str, Any] = {}
+
+
+def default_nameserver() -> str:
+    """The nameserver's address where none is configured."""
+    return os.environ.get(VARIABLE) or f"tcp:127.0.0.1:{NAMESERVER_PORT}"
+
+
+def configure(nameserver: str | None = None, **options: Any) -> None:
+    """Say what the default context shall be, before its first use.
+
+    :param nameserver: the nameserver's address.
+    :param options: those of :class:`~pycomnet.Context`.
+    :raises RuntimeError: it is in use already, with other options.
+    """
+    wanted = {"nameserver": nameserver or default_nameserver(), **options}
+    if _context is not None and wanted != _options:
+        raise RuntimeError("the default context is in use: call configure() before anything else")
+    _options.clear()
+    _options.update(wanted)
+
+
+def default_context() -> Context:
+    """The default context, on the global reactor."""
+    global _context
+    if _context is None:
+        from twisted.internet import reactor
+
+        if not _options:
+            configure()
+        made = Context(reactor, **_options)
+
+        def close() -> defer.Deferred[None]:
+            global _context
+            _context = None
+            return made.close()
+
+        triggers: Any = reactor
+        triggers.addSystemEventTrigger("before", "shutdown", close)
+        _context = made
+    return _context
+
+
+def locate(interface: str, service: str | None = None) -> defer.Deferred[RemoteService]:
+    """As :meth:`Context.locate`, with the default context."""
+    return default_context().locate(interface, service)
+
+
+def connect(address: str, interface: str | None = None) -> defer.Deferred[RemoteService]:
+    """As :meth:`Context.connect`, with the default context."""
+    return default_context().connect(address, interface)
+
+
+def nameserver() -> defer.Deferred[RemoteService]:
+    """As :meth:`Context.nameserver`, with the default context."""
+    return default_context().nameserver()
+
+
+__all__ = ["configure", "connect", "default_context", "default_nameserver", "locate", "nameserver"]

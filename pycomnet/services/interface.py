@@ -1,0 +1,253 @@
+"""What a service is written with: ``interface``, ``method`` and ``Service``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from pycomnet.errors import InvalidArguments
+
+C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Every server has this interface: what it is that runs there.
+INTROSPECTION = "org.pycom.introspection"
+#: The types that a declaration may name, beside None; any other text is for people only.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+    "bytes": (bytes,),
+    "list": (list, tuple),
+    "dict": (dict,),
+}
+
+
+@attrs.frozen
+class Method:
+    """A method that can be called, as it was declared.
+
+    :ivar attribute: the name of the function in its class.
+    """
+
+    name: str
+    attribute: str
+    doc: str
+    idempotent: bool = False
+    thread: bool = False
+    stream: bool = False
+    args: Mapping[str, Any] | None = None
+    results: Any = None
+    attachments: int | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What ``introspect`` says of it."""
+        return {
+            "doc": self.doc,
+            "idempotent": self.idempotent,
+            "stream": self.stream,
+            "args": None if self.args is None else {k: _words(v) for k, v in self.args.items()},
+            "results": None if self.results is None else _words(self.results),
+            "attachments": self.attachments,
+        }
+
+    def check(self, args: object) -> None:
+        """Compare arguments with the declaration.
+
+        :raises InvalidArguments: one is missing, unknown, or of another type.
+        """
+        declared = self.args
+        if declared is None:
+            return
+        if args is None:
+            args = {}
+        if not isinstance(args, dict):
+            given = type(args).__name__
+            raise InvalidArguments(f"{self.name}: the arguments are a dict, not {given}")
+        for name in args:
+            if name not in declared:
+                known = ", ".join(declared) or "none"
+                raise InvalidArguments(f"{self.name}: no argument {name!r}; there are: {known}")
+        for name, kind in declared.items():
+            optional = isinstance(kind, str) and kind.endswith("?")
+            if name not in args:
+                if not optional:
+                    raise InvalidArguments(f"{self.name}: the argument {name!r} is missing")
+                continue
+            value = args[name]
+            types = _types(kind)
+            if types is None or (optional and value is None):
+                continue
+            if not isinstance(value, types) or (
+                isinstance(value, bool) and bool not in types and object not in types
+            ):
+                raise InvalidArguments(
+                    f"{self.name}: {name!r} is {_words(kind)}, not {type(value).__name__}"
+                )
+
+
+def _types(kind: object) -> tuple[type, ...] | None:
+    if isinstance(kind, str):
+        return _TYPES.get(kind.removesuffix("?"))
+    if isinstance(kind, type):
+        return _TYPES.get(kind.__name__, (kind,))
+    if isinstance(kind, tuple):
+        found: list[type] = []
+        for one in kind:
+            found += _types(one) or ()
+        return tuple(found) or None
+    return None
+
+
+def _words(kind: object) -> Any:
+    """A declaration as what can be sent and read."""
+    if isinstance(kind, type):
+        return kind.__name__
+    if isinstance(kind, tuple):
+        return " or ".join(str(_words(one)) for one in kind)
+    if isinstance(kind, Mapping):
+        return {str(key): _words(value) for key, value in kind.items()}
+    return kind if isinstance(kind, str) else str(kind)
+
+
+@attrs.frozen
+class Interface:
+    """A named set of methods."""
+
+    name: str
+    doc: str
+    stateful: bool
+    methods: Mapping[str, Method]
+
+    def describe(self) -> dict[str, Any]:
+        """What ``introspect`` says of it."""
+        return {
+            "doc": self.doc,
+            "stateful": self.stateful,
+            "methods": {name: method.describe() for name, method in self.methods.items()},
+        }
+
+    def announce(self) -> dict[str, Any]:
+        """What a hello says of it."""
+        again = [name for name, method in self.methods.items() if method.idempotent]
+        return {"idempotent": again, "stateful": self.stateful}
+
+
+def method(
+    name: str | None = None,
+    *,
+    idempotent: bool = False,
+    thread: bool = False,
+    stream: bool = False,
+    args: Mapping[str, Any] | None = None,
+    results: Any = None,
+    attachments: int | None = None,
+) -> Callable[[F], F]:
+    """Let a function be called from elsewhere. It gets a request, and returns or raises.
+
+    :param name: what callers know it by; by default the function's own name.
+    :param idempotent: calling it twice is as good as once. Callers then call it again, by
+        themselves, when the connection breaks before they have its result.
+    :param thread: it blocks, so it is run in the reactor's thread pool.
+    :param stream: it is an async generator (or returns what can be iterated over, also
+        asynchronously), and each value is sent to the caller as it comes.
+    :param args: the arguments, by name: a type, a tuple of types, or a word for people; ``"int?"``
+        is an int that may be left out. They are checked before the method is called. Without it,
+        anything is taken.
+    :param results: what it returns, for ``introspect``.
+    :param attachments: how many blocks of binary data may come with a call; by default, as many as
+        the server allows.
+    """
+
+    def mark(function: F) -> F:
+        if isinstance(function, type) or not callable(function):
+            raise TypeError(f"a method is a function, not {function!r}")
+        declared = Method(
+            name or function.__name__,
+            function.__name__,
+            inspect.getdoc(function) or "",
+            idempotent,
+            thread,
+            stream,
+            None if args is None else dict(args),
+            results,
+            attachments,
+        )
+        function.__pycomnet_method__ = declared  # type: ignore[attr-defined]
+        return function
+
+    if callable(name):
+        raise TypeError("write @method(), with the parentheses")
+    return mark
+
+
+def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
+    """Make a subclass of :class:`Service` offer an interface.
+
+    It has the methods that the class and its bases mark with :func:`method`. A subclass may have
+    an interface of another name, with more methods; it then offers both.
+
+    :param name: as a reversed domain name, ``org.example.calc``.
+    :param stateful: each client has a session here: ``request.session``.
+    """
+    if not isinstance(name, str) or not name or not name.isprintable() or len(name) > 255:
+        raise TypeError('write @interface("org.example.name")')
+
+    def mark(cls: C) -> C:
+        if not issubclass(cls, Service):
+            raise TypeError(f"{cls.__qualname__} is no subclass of pycomnet.Service")
+        methods: dict[str, Method] = {}
+        for attribute, value in inspect.getmembers(cls):
+            found = getattr(value, "__pycomnet_method__", None)
+            if isinstance(found, Method):
+                if found.name in methods:
+                    raise TypeError(f"{cls.__qualname__}: two methods are called {found.name!r}")
+                methods[found.name] = attrs.evolve(found, attribute=attribute)
+        declared = Interface(name, inspect.getdoc(cls) or "", stateful, methods)
+        inherited = cls.__dict__.get("interfaces", getattr(cls, "interfaces", {}))
+        cls.interfaces = {**inherited, name: declared}
+        return cls
+
+    return mark
+
+
+class Service:
+    """The base of services.
+
+    A subclass is given an interface by :func:`interface`; each method that :func:`method` marks
+    gets a :class:`~pycomnet.services.request.Request`, and returns a value, a Deferred or a
+    coroutine's, or raises. Every interface has the method ``introspect`` as well.
+
+    :cvar interfaces: its interfaces by their names.
+    """
+
+    interfaces: Mapping[str, Interface] = {}
+
+    def started(self, server: Any) -> Any:
+        """Called when it is added to a server. A Deferred is waited for before it is served."""
+
+    def stopped(self) -> Any:
+        """Called when its server ends. A Deferred is waited for."""
+
+    @method("introspect", idempotent=True)
+    def introspect(self, request: Any) -> dict[str, Any]:
+        """What this service offers: its interfaces, their methods, and what is written on each."""
+        return describe(self)
+
+
+def describe(*services: Service) -> dict[str, Any]:
+    """The interfaces of services by name: ``doc``, ``stateful`` and ``methods``; these have
+    ``doc``, ``idempotent``, ``stream``, ``args``, ``results`` and ``attachments``.
+    """
+    return {
+        name: declared.describe()
+        for service in services
+        for name, declared in service.interfaces.items()
+    }
+
+
+__all__ = ["INTROSPECTION", "Interface", "Method", "Service", "describe", "interface", "method"]

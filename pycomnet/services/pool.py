@@ -1,0 +1,185 @@
+"""The connections of a context: one for each address, made when it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import CertificateRefused, ConnectionLost, EndpointError, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from pycomnet.services.context import Context
+
+#: Seconds for which an address that refuses connections is not tried, if there are others.
+SET_ASIDE = 5.0
+
+
+class ClientConnection(Connection):
+    """A caller's end of a connection."""
+
+    def __init__(self, peer: Peer, context: Context) -> None:
+        info = {"client": context.client_id}
+        super().__init__(context.reactor, True, context.limits, info, keepalive=context.keepalive)
+        self._peer = peer
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        peer = self._peer
+        if peer.connection is self:
+            peer.connection = None
+        if self._reason is None and not reason.check(ConnectionLost):
+            self._reason = _lost(reason)
+        super().connectionLost(reason)
+        peer.left(self)
+
+
+def _lost(reason: Failure) -> ConnectionLost | None:
+    value = reason.value
+    if value is None or type(value).__module__.startswith("twisted.internet"):
+        return None
+    return ConnectionLost(f"the connection was lost: {endpoints.explain(reason)}")
+
+
+class Peer:
+    """An address that calls go to.
+
+    :ivar connection: to it, once it is ready; None when there is none.
+    :ivar pending: how many calls wait for an answer.
+    :ivar aside_until: the reactor's time until which it is not tried, if there are others.
+    """
+
+    def __init__(self, address: str, context: Context) -> None:
+        self.address = address
+        self.connection: ClientConnection | None = None
+        self.pending = 0
+        self.aside_until = 0.0
+        #: interface -> the methods that may be called again; as the last hello said
+        self.services: dict[str, dict[str, Any]] = {}
+        #: bytes of the longest request that it takes
+        self.longest = 1 << 32
+        #: whether there has ever been a connection
+        self.known = False
+        self._context = context
+        self._attempt: defer.Deferred[ClientConnection] | None = None
+        self._waiting: list[defer.Deferred[ClientConnection]] = []
+        #: connections that are ending
+        self._ending: set[ClientConnection] = set()
+        self._gone: defer.Deferred[None] | None = None
+
+    def connect(self) -> defer.Deferred[ClientConnection]:
+        """The connection; all who ask while it is being made share one attempt.
+
+        :returns: fires with it; fails with :class:`ServiceUnreachable`, or
+            :class:`CertificateRefused`. Cancelling it gives up when nobody else waits.
+        """
+        if self.connection is not None:
+            return defer.succeed(self.connection)
+        waiting: defer.Deferred[ClientConnection] = defer.Deferred(self._given_up)
+        self._waiting.append(waiting)
+        if self._attempt is None:
+            self._attempt = self._connect()
+            self._attempt.addBoth(self._attempted)
+        return waiting
+
+    def _given_up(self, waiting: defer.Deferred[ClientConnection]) -> None:
+        self._waiting.remove(waiting)
+        if not self._waiting and self._attempt is not None:
+            self._attempt.cancel()
+
+    def _attempted(self, result: ClientConnection | Failure) -> None:
+        self._attempt = None
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.called:
+                one.callback(result)
+
+    @deferred
+    async def _connect(self) -> ClientConnection:
+        context = self._context
+        connection = ClientConnection(self, context)
+        try:
+            endpoint = endpoints.client_endpoint(context.reactor, self.address)
+            await connectProtocol(endpoint, connection)
+        except (defer.CancelledError, EndpointError):
+            raise
+        except Exception as problem:
+            self._set_aside()
+            why = endpoints.explain(problem)
+            raise ServiceUnreachable(f"can't connect to {self.address}: {why}") from None
+        ready = connection.when_ready()
+        ready.addTimeout(endpoints.CONNECT_TIMEOUT, context.reactor)
+        try:
+            hello = await ready
+        except defer.CancelledError:
+            connection.abort(ConnectionLost("nobody waits for it any more"))
+            raise
+        except defer.TimeoutError:
+            connection.abort(ConnectionLost("it did not say hello"))
+            self._set_aside()
+            raise ServiceUnreachable(f"{self.address}: it does not say hello") from None
+        except CertificateRefused:
+            raise
+        except ConnectionLost as lost:
+            self._set_aside()
+            raise ServiceUnreachable(f"can't connect to {self.address}: {lost.reason}") from None
+        info = hello["info"]
+        services = info.get("services")
+        self.services = services if isinstance(services, dict) else {}
+        longest = info.get("request")
+        self.longest = longest if isinstance(longest, int) else 1 << 32
+        self.aside_until = 0.0
+        self.known = True
+        self.connection = connection
+        return connection
+
+    def _set_aside(self) -> None:
+        self.aside_until = self._context.reactor.seconds() + SET_ASIDE
+
+    def may_repeat(self, interface: str, method: str) -> bool:
+        """Whether calling a method twice is as good as once."""
+        declared = self.services.get(interface)
+        again = declared.get("idempotent") if isinstance(declared, dict) else None
+        return method == "introspect" or (isinstance(again, list) and method in again)
+
+    def drop(self, connection: ClientConnection) -> None:
+        """Make no more calls on a connection: its server is leaving."""
+        if self.connection is connection:
+            self.connection = None
+            self._ending.add(connection)
+
+    def left(self, connection: ClientConnection) -> None:
+        """A connection is over."""
+        self._ending.discard(connection)
+        if self._gone is not None and not self._ending:
+            self._gone.callback(None)
+            self._gone = None
+
+    def close(self) -> defer.Deferred[None]:
+        """End its connections; fires when they are over."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self.connection is not None:
+            self._ending.add(self.connection)
+            self.connection = None
+        if not self._ending:
+            return defer.succeed(None)
+        gone: defer.Deferred[None] = defer.Deferred()
+        self._gone = gone
+        for connection in list(self._ending):
+            connection.goodbye()
+        return gone
+
+
+__all__ = ["SET_ASIDE", "ClientConnection", "Peer"]

@@ -1,0 +1,163 @@
+"""What a method gets of a call, and what the server keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.channelcore import ChannelCore
+from pycomnet.errors import ConnectionLost
+
+if TYPE_CHECKING:
+    from pycomnet.services.context import Context
+    from pycomnet.services.serverside import ServerConnection
+    from pycomnet.wire.mux import Stream
+
+
+class Request:
+    """A call, as its method sees it.
+
+    :ivar args: the structured arguments: what the caller gave to ``invoke``.
+    :ivar files: the blocks of binary data that came with it, as files that are open for reading.
+    :ivar interface: the interface it is called by.
+    :ivar method: the method's name.
+    """
+
+    __slots__ = ("_call", "args", "files", "interface", "method")
+
+    def __init__(self, call: Call, interface: str, method: str, args: Any) -> None:
+        self._call = call
+        self.interface = interface
+        self.method = method
+        self.args = args
+        self.files: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"<Request {self.interface} {self.method} from {self.peer}>"
+
+    @property
+    def session(self) -> Any:
+        """What is kept for this client, as a dict; of stateful interfaces only."""
+        return self._call.connection.session(self.interface)
+
+    @property
+    def user(self) -> str | None:
+        """Who calls: the name in the client's TLS certificate; None when there is none."""
+        return self._call.connection.user
+
+    @property
+    def peer(self) -> str:
+        """Where the call came from, as an endpoint string."""
+        return self._call.connection.peer
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds that are left for it; None when its caller waits for ever."""
+        expires = self._call.expires
+        if expires is None:
+            return None
+        return max(0.0, expires - self._call.connection.reactor.seconds())
+
+    def context(self) -> Context:
+        """What to call other services with: their deadline is this call's."""
+        return self._call.connection.server.context.until(self._call.expires)
+
+
+class Call:
+    """What a server's connection keeps of a call."""
+
+    __slots__ = (
+        "bucket",
+        "connection",
+        "core",
+        "cost",
+        "expires",
+        "interrupt",
+        "over",
+        "payload",
+        "release",
+        "running",
+        "stream",
+        "streaming",
+    )
+
+    def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
+        self.connection = connection
+        self.stream = stream
+        stream.app = self
+        # A request that is longer than a window comes as a whole; its length has a limit.
+        connection.mux.want(stream)
+        self.streaming = streaming
+        #: the request's encoding, while it waits for its turn
+        self.payload: bytes | None = None
+        #: what it counts among those that wait
+        self.cost = 0
+        #: the reactor's time at which it is too late
+        self.expires: float | None = None
+        self.bucket: dict[Any, None] | None = None
+        #: what is waited for: cancelled when the caller does not want it any more
+        self.running: defer.Deferred[Any] | None = None
+        #: called once the call is over, if there is something to put away
+        self.release: Callable[[], None] | None = None
+        #: why the method is being cancelled
+        self.interrupt: Exception | None = None
+        self.core: ChannelCore | None = None
+        #: whether nothing is sent any more
+        self.over = False
+
+    # -- what the connection says ----------------------------------------------------------------
+
+    def arrived(self, payload: bytes | memoryview, cost: int) -> None:
+        if isinstance(payload, memoryview):
+            payload = b""  # a request is no bytes: what it is decoded to will say so
+        self.connection.server.begin(self, payload, cost)
+
+    def ended(self) -> None:
+        """The caller sends no more, as is right."""
+
+    def closed(self, kind: int, payload: bytes) -> None:
+        """The caller does not want it any more."""
+        self.cancel(None)
+
+    def connection_lost(self, lost: ConnectionLost) -> None:
+        self.cancel(None)
+
+    def expired(self) -> None:
+        self.bucket = None
+        self.connection.server.too_late(self)
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    def cancel(self, why: Exception | None) -> None:
+        """Stop what runs; ``why`` is what the caller gets, None when it wants nothing."""
+        if why is None:
+            self.over = True
+        self.interrupt = why
+        running = self.running
+        if running is not None:
+            running.cancel()
+        else:
+            self.connection.server.forget(self)
+
+    def put_away(self) -> None:
+        """It is over: let go of what it holds."""
+        self.over = True
+        bucket = self.bucket
+        if bucket is not None:
+            bucket.pop(self, None)
+            self.bucket = None
+        release = self.release
+        if release is not None:
+            self.release = None
+            release()
+
+
+def failure_of(problem: BaseException) -> Failure:
+    """A Failure of what is being raised."""
+    return Failure(problem)
+
+
+__all__ = ["Call", "Request"]

@@ -1,0 +1,158 @@
+"""How calls find their way: to one address, or to the instances that a nameserver knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import ServiceNotFound, ServiceUnreachable
+
+if TYPE_CHECKING:
+    from pycomnet.services.context import Context
+    from pycomnet.services.pool import ClientConnection, Peer
+
+#: Seconds after which the instances of an interface are looked up again, while it is called.
+REFRESH = 10.0
+
+
+class Route:
+    """Where the calls of a service go."""
+
+    def pick(self) -> Peer | None:
+        """The instance for the next call, if that is known."""
+        raise NotImplementedError
+
+    def reach(self) -> defer.Deferred[tuple[Peer, ClientConnection]]:
+        """An instance and a connection to it; fails with :class:`ServiceUnreachable`."""
+        raise NotImplementedError
+
+    def may_return(self) -> bool:
+        """Whether it is worth trying again what could not be reached."""
+        raise NotImplementedError
+
+
+class AddressRoute(Route):
+    """One address."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def __str__(self) -> str:
+        return f"at {self._peer.address}"
+
+    def pick(self) -> Peer | None:
+        return self._peer
+
+    @deferred
+    async def reach(self) -> tuple[Peer, ClientConnection]:
+        return self._peer, await self._peer.connect()
+
+    def may_return(self) -> bool:
+        return self._peer.known
+
+
+class NamedRoute(Route):
+    """What a nameserver knows of an interface, or of one service by name.
+
+    :param context: has the nameserver, the connections, and how calls are spread.
+    """
+
+    def __init__(self, context: Context, interface: str, service: str | None) -> None:
+        self._context = context
+        self._interface = interface
+        self._service = service
+        self._peers: list[Peer] = []
+        self._turn = 0
+        self._looked = float("-inf")
+        self._looking: defer.Deferred[None] | None = None
+
+    def __str__(self) -> str:
+        named = f" {self._service}" if self._service else ""
+        return f"{self._interface}{named} by {self._context.nameserver_address}"
+
+    def may_return(self) -> bool:
+        return True
+
+    def pick(self) -> Peer | None:
+        peers = self._peers
+        now = self._context.reactor.seconds()
+        if now - self._looked > REFRESH and peers and self._looking is None:
+            self._looked = now
+            self.look().addErrback(lambda _: None)  # what is known is used until it fails
+        if len(peers) == 1:
+            return peers[0]
+        if not peers:
+            return None
+        able = [peer for peer in peers if peer.aside_until <= now] or peers
+        self._turn += 1
+        if self._context.least_pending:
+            least = min(peer.pending for peer in able)
+            able = [peer for peer in able if peer.pending == least]
+        return able[self._turn % len(able)]
+
+    @deferred
+    async def reach(self) -> tuple[Peer, ClientConnection]:
+        problem: ServiceUnreachable | None = None
+        for again in (False, True):
+            if again or not self._peers:
+                await self._look_now()
+            tried: set[Peer] = set()
+            for _ in self._peers:
+                peer = self.pick()
+                if peer is None or peer in tried:
+                    peer = next((one for one in self._peers if one not in tried), None)
+                if peer is None:
+                    break
+                tried.add(peer)
+                try:
+                    return peer, await peer.connect()
+                except ServiceUnreachable as unreachable:
+                    problem = unreachable
+        raise problem or ServiceUnreachable(f"there is no {self}")
+
+    async def _look_now(self) -> None:
+        try:
+            await self.look()
+        except ServiceNotFound as missing:
+            self._peers = []
+            raise ServiceUnreachable(str(missing)) from missing
+
+    def look(self) -> defer.Deferred[None]:
+        """Ask the nameserver; who asks meanwhile shares the answer."""
+        waiting: defer.Deferred[None] = defer.Deferred()
+        if self._looking is None:
+            self._looking = self._look()
+            self._looking.addBoth(self._looked_up)
+        self._looking.addBoth(_pass_on, waiting)
+        return waiting
+
+    def _looked_up(self, result: Any) -> Any:
+        self._looking = None
+        return result
+
+    @deferred
+    async def _look(self) -> None:
+        nameserver = await self._context.nameserver()
+        if self._service is None:
+            records = await nameserver.invoke("list_services", {"interface": self._interface})
+        else:
+            asked = {"interface": self._interface, "service": self._service}
+            records = [await nameserver.invoke("locate", asked)]
+        if isinstance(records, dict):
+            records = records.get("services", [])
+        addresses = {record["address"]: None for record in records}
+        if not addresses:
+            raise ServiceNotFound(f"there is no {self}")
+        self._peers = [self._context.peer(address) for address in addresses]
+        self._looked = self._context.reactor.seconds()
+
+
+def _pass_on(result: Any, waiting: defer.Deferred[None]) -> Any:
+    if not waiting.called:
+        waiting.callback(result)
+    return None
+
+
+__all__ = ["AddressRoute", "NamedRoute", "Route"]

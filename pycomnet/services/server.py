@@ -1,0 +1,437 @@
+"""The server: services in it, listeners, and the calls that run."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from types import CoroutineType
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints
+from pycomnet.deferred import deferred
+from pycomnet.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    PycomnetError,
+    ServerLeaving,
+    UnknownInterface,
+    UnknownMethod,
+)
+from pycomnet.services.context import Context
+from pycomnet.services.deadlines import Deadlines
+from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
+from pycomnet.services.request import Call, Request
+from pycomnet.services.serverside import ServerConnection
+from pycomnet.wire.mux import Limits
+from pycomnet.wire.values import InvalidValue
+
+log = Logger()
+
+
+@attrs.frozen(kw_only=True)
+class ServerLimits:
+    """What a server allows, all clients together and each of them.
+
+    :ivar running: calls that run at a time, of methods that do not return at once.
+    :ivar queued: calls that wait for their turn; what comes beyond these is refused.
+    :ivar request: bytes of a call's structured arguments.
+    :ivar channels: calls, streams and blocks that one client may have open at a time.
+    :ivar connections: clients at a time.
+    :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
+    """
+
+    running: int = 1000
+    queued: int = 10_000
+    request: int = 64 << 20
+    channels: int = 16_384
+    connections: int = 65_536
+    keepalive: float | None = 60.0
+
+
+@interface(INTROSPECTION)
+class _Introspection(Service):
+    """What runs here."""
+
+    def __init__(self, server: ServiceServer) -> None:
+        self._server = server
+
+    @method("introspect", idempotent=True)
+    def introspect(self, request: Any) -> dict[str, Any]:
+        """The interfaces of all services, their methods, and what is written on each."""
+        return describe(*self._server.services)
+
+
+@attrs.define
+class _Bound:
+    """A method of a service that was added."""
+
+    method: Method
+    function: Callable[[Request], Any]
+    plain: bool
+
+
+class ServiceServer:
+    """Services, and what listens for calls of their methods.
+
+    :param reactor: what it listens with.
+    :param context: what its services call others with; by default one without a nameserver.
+    :param limits: what clients are allowed.
+    :param tracebacks: whether callers get the traceback of what a method raises; by default those
+        on this machine do.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        context: Context | None = None,
+        limits: ServerLimits | None = None,
+        tracebacks: bool | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.limits = limits or ServerLimits()
+        self.services: list[Service] = []
+        self.connections: set[ServerConnection] = set()
+        self._own_context = context is None
+        self._context = context
+        self._tracebacks = tracebacks
+        self._methods: dict[str, dict[str, _Bound]] = {}
+        self._hello: dict[str, Any] | None = None
+        self._ports: list[Any] = []
+        self._deadlines = Deadlines(reactor)
+        self._running = 0
+        self._active: set[Call] = set()
+        self._queue: deque[tuple[Call, list[Any]]] = deque()
+        self._leaving = False
+        #: fire when no call is left, and no connection
+        self._idle: defer.Deferred[None] | None = None
+        self._emptied: defer.Deferred[None] | None = None
+        self._wire_limits = Limits(channels=self.limits.channels, value=self.limits.request)
+        self._bind(_Introspection(self))
+
+    @property
+    def context(self) -> Context:
+        """What its services call others with."""
+        if self._context is None:
+            self._context = Context(self.reactor)
+        return self._context
+
+    # -- services and listeners ------------------------------------------------------------------
+
+    @deferred
+    async def add(self, service: Service) -> None:
+        """Add a service.
+
+        :returns: fires when its ``started`` has; at once if that does not wait. Cancelling it
+            cancels that, and the service is not added.
+        :raises PycomnetError: it has no interface, or one that another service here has.
+        """
+        if not service.interfaces:
+            raise PycomnetError(f"{type(service).__qualname__} has no interface: use @interface")
+        for name in service.interfaces:
+            if name in self._methods:
+                raise PycomnetError(f"there is a service with the interface {name!r} here already")
+        started = service.started(self)
+        if inspect.isawaitable(started):
+            await started
+        self._bind(service)
+        self.services.append(service)
+        self._hello = None
+
+    def _bind(self, service: Service) -> None:
+        for name, declared in service.interfaces.items():
+            bound = {}
+            for called, found in declared.methods.items():
+                function = getattr(service, found.attribute)
+                plain = not (found.thread or found.stream or found.args is not None)
+                bound[called] = _Bound(found, function, plain)
+            self._methods[name] = bound
+
+    def hello(self) -> dict[str, Any]:
+        """What a connection's hello says of this end."""
+        if self._hello is None:
+            interfaces = {
+                name: declared.announce()
+                for service in self.services
+                for name, declared in service.interfaces.items()
+            }
+            self._hello = {"services": interfaces, "request": self.limits.request}
+            if len(repr(self._hello)) > 50_000:  # a hello has a limit
+                short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
+                self._hello["services"] = short if len(repr(short)) < 50_000 else {}
+        return self._hello
+
+    @deferred
+    async def listen(self, description: str, host: str | None = None) -> str:
+        """Listen for clients.
+
+        :param description: a listener's endpoint string; see
+            :func:`pycomnet.endpoints.server_endpoint`.
+        :param host: the name or number that clients reach this machine by.
+        :returns: fires with the address to connect to. Fails with
+            :class:`~pycomnet.errors.EndpointError`, or Twisted's ``CannotListenError`` for an
+            address that is in use. Cancelling it leaves nothing listening.
+        """
+        if self._leaving:
+            raise PycomnetError("the server is closed")
+        endpoint = endpoints.server_endpoint(self.reactor, description)
+        port = await endpoint.listen(_ServerFactory(self))
+        self._ports.append(port)
+        return endpoints.client_string(port, description, host)
+
+    def connected(self) -> ServerConnection | None:
+        """The server's end for a new client; None when there are too many."""
+        if len(self.connections) >= self.limits.connections or self._leaving:
+            return None
+        connection = ServerConnection(self, self._wire_limits, self.limits.keepalive)
+        self.connections.add(connection)
+        return connection
+
+    def disconnected(self, connection: ServerConnection) -> None:
+        """A client's connection is over."""
+        self.connections.discard(connection)
+        if self._emptied is not None and not self.connections:
+            self._emptied.callback(None)
+            self._emptied = None
+
+    @deferred
+    async def close(self, timeout: float = 5.0) -> None:
+        """Stop: take no more calls, let those that run finish, and end.
+
+        :param timeout: seconds that the calls have; then they are cancelled.
+        :returns: fires when nothing listens and runs any more. Cancelling it cancels the calls.
+        """
+        self._leaving = True
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await port.stopListening()
+        if self._active:
+            self._idle = defer.Deferred()
+            self._idle.addTimeout(timeout, self.reactor)
+            try:
+                await self._idle
+            except (defer.TimeoutError, defer.CancelledError):
+                pass
+            finally:
+                self._idle = None
+        for call in list(self._active):
+            call.cancel(ServerLeaving("the server has ended"))
+        if self.connections:
+            self._emptied = defer.Deferred()
+            for connection in list(self.connections):
+                connection.goodbye()
+            await self._emptied
+        for service in reversed(self.services):
+            stopped = service.stopped()
+            if inspect.isawaitable(stopped):
+                await stopped
+        self._deadlines.close()
+        if self._own_context and self._context is not None:
+            await self._context.close()
+
+    def shows_tracebacks(self, connection: ServerConnection) -> bool:
+        """Whether a client may see tracebacks."""
+        return connection.is_local if self._tracebacks is None else self._tracebacks
+
+    def session(self, connection: ServerConnection, interface: str) -> Any:
+        """A client's session."""
+        raise PycomnetError(f"{interface} is not stateful: it has no sessions")
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def begin(self, call: Call, payload: bytes, cost: int) -> None:
+        """A call has come: run it, have it wait, or refuse it."""
+        connection = call.connection
+        try:
+            asked = connection.decode(payload)
+            interface, name, args, seconds = asked[:4]
+            function = self._methods[interface][name]
+        except Exception as problem:
+            self._not_found(call, payload, problem)
+            return
+        if self._leaving:
+            connection.refuse(call, ServerLeaving("the server is about to end"))
+            return
+        if seconds is not None:
+            call.expires = self.reactor.seconds() + seconds
+        if self._running >= self.limits.running:
+            self._enqueue(call, function, asked)
+            return
+        self._run(call, function, Request(call, interface, name, args))
+
+    def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
+        connection = call.connection
+        try:
+            asked = connection.decode(payload)
+            interface, name, _, seconds = asked[:4]
+            if not (isinstance(interface, str) and isinstance(name, str)):
+                raise ValueError("an interface and a method are str")
+            if not (seconds is None or isinstance(seconds, (int, float))):
+                raise ValueError("a deadline is a number of seconds")
+        except InvalidValue as invalid:
+            connection.violated("value", str(invalid))
+        except (ValueError, TypeError, KeyError) as wrong:
+            connection.refuse(call, PycomnetError(f"that is no request: {wrong}"))
+        else:
+            methods = self._methods.get(interface)
+            if methods is None:
+                known = ", ".join(name for one in self.services for name in one.interfaces)
+                text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
+                connection.refuse(call, UnknownInterface(text))
+            elif name not in methods:
+                text = f"{interface} has no method {name!r}; it has: {', '.join(methods)}"
+                connection.refuse(call, UnknownMethod(text))
+            else:
+                connection.refuse(call, problem)
+
+    def _enqueue(self, call: Call, function: _Bound, asked: list[Any]) -> None:
+        if len(self._queue) >= self.limits.queued:
+            text = f"{self._running} calls run here and {len(self._queue)} wait"
+            call.connection.refuse(call, Overloaded(text))
+            return
+        self._active.add(call)
+        if call.expires is not None:
+            call.bucket = self._deadlines.add(call, asked[3])
+        self._queue.append((call, [function, *asked]))
+
+    def _run(self, call: Call, bound: _Bound, request: Request) -> None:
+        if call.streaming is not bound.method.stream:
+            how = "stream" if bound.method.stream else "invoke"
+            text = f"{request.interface}: {request.method} is called with {how}()"
+            call.connection.refuse(call, UnknownMethod(text))
+            return
+        try:
+            if bound.plain:
+                result = bound.function(request)
+            else:
+                bound.method.check(request.args)
+                if bound.method.thread:
+                    result = self._in_thread(call, bound, request)
+                else:
+                    result = bound.function(request)
+                if call.streaming:
+                    result = self._send_all(call, result)
+            kind = type(result)
+            if kind is CoroutineType:
+                result = defer.Deferred.fromCoroutine(result)
+            elif not isinstance(result, defer.Deferred):
+                call.connection.answer(call, [result])
+                return
+        except Exception as problem:
+            self._failed(call, problem, None)
+            return
+        self._running += 1
+        self._active.add(call)
+        call.running = result
+        if call.expires is not None and not result.called and call.bucket is None:
+            left = call.expires - self.reactor.seconds()
+            call.bucket = self._deadlines.add(call, max(0.0, left))
+        result.addCallbacks(
+            self._succeeded, self._raised, callbackArgs=(call,), errbackArgs=(call,)
+        )
+
+    def _succeeded(self, value: Any, call: Call) -> None:
+        if call.streaming:
+            call.connection.end(call)
+        else:
+            call.connection.answer(call, [value])
+        self._finished(call)
+
+    def _raised(self, failure: Failure, call: Call) -> None:
+        problem = failure.value
+        assert problem is not None
+        if call.interrupt is not None and isinstance(problem, defer.CancelledError):
+            problem = call.interrupt
+        self._failed(call, problem, failure)
+        self._finished(call)
+
+    def _failed(self, call: Call, problem: BaseException, failure: Failure | None) -> None:
+        if not call.over:
+            call.connection.refuse(call, problem, failure)
+
+    def _finished(self, call: Call) -> None:
+        self._running -= 1
+        call.running = None
+        self.forget(call)
+        while self._queue and self._running < self.limits.running:
+            waiting, (function, interface, name, args, *_) = self._queue.popleft()
+            if not waiting.over:
+                self._active.discard(waiting)
+                self._run(waiting, function, Request(waiting, interface, name, args))
+
+    def forget(self, call: Call) -> None:
+        """A call is over."""
+        call.put_away()
+        self._active.discard(call)
+        if self._idle is not None and not self._active and not self._idle.called:
+            self._idle.callback(None)
+
+    def too_late(self, call: Call) -> None:
+        """A call's deadline has passed."""
+        problem = DeadlineExceeded("its deadline passed at the server")
+        if call.running is None:
+            call.connection.refuse(call, problem)
+            self.forget(call)
+        else:
+            call.cancel(problem)
+
+    def _in_thread(self, call: Call, bound: _Bound, request: Request) -> defer.Deferred[Any]:
+        """Run a method in the reactor's pool. It can't be interrupted there, and counts on."""
+
+        def run() -> Any:
+            return None if call.over else bound.function(request)
+
+        outer: defer.Deferred[Any] = defer.Deferred(lambda _: None)
+        pool = self.reactor.getThreadPool()
+        self._running += 1
+
+        def done(result: Any) -> None:
+            self._running -= 1
+            if not outer.called:
+                outer.callback(result)
+
+        deferToThreadPool(self.reactor, pool, run).addBoth(done)
+        return outer
+
+    async def _send_all(self, call: Call, values: Any) -> None:
+        """Send what a method's iterator gives, as fast as the caller takes it."""
+        if inspect.isawaitable(values):
+            values = await values
+        send = call.connection.send
+        if hasattr(values, "__aiter__"):
+            iterator: AsyncIterator[Any] = values.__aiter__()
+            try:
+                async for value in iterator:
+                    waiting = send(call, value)
+                    if waiting is not None:
+                        await waiting
+            finally:
+                close = getattr(iterator, "aclose", None)
+                if close is not None:
+                    await close()
+        else:
+            for value in values:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
+
+
+class _ServerFactory(Factory):
+    noisy = False
+
+    def __init__(self, server: ServiceServer) -> None:
+        self.server = server
+
+    def buildProtocol(self, address: Any) -> ServerConnection | None:
+        return self.server.connected()
+
+
+__all__ = ["ServerLimits", "ServiceServer"]

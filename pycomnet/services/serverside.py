@@ -1,0 +1,164 @@
+"""A server's end of a connection, and how its calls are answered."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints
+from pycomnet.connection import Connection
+from pycomnet.errors import (
+    ConnectionLost,
+    PycomnetError,
+    ResultNotSendable,
+    ServiceError,
+    error_map,
+)
+from pycomnet.services.request import Call
+from pycomnet.wire.frames import ERROR, NORMAL, RESULT
+from pycomnet.wire.mux import Limits, LocalError, Stream
+from pycomnet.wire.values import ValueNotSendable
+
+if TYPE_CHECKING:
+    from pycomnet.services.server import ServiceServer
+
+#: Seconds that a client has to say hello, from being connected.
+HELLO_TIMEOUT = 20.0
+
+
+class ServerConnection(Connection):
+    """One client's connection.
+
+    :ivar server: the server that it is of.
+    :ivar peer: where it comes from, as an endpoint string.
+    """
+
+    def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
+        super().__init__(server.reactor, False, limits, server.hello(), keepalive=keepalive)
+        self.server = server
+        self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
+        self.peer = ""
+        self._user: str | None = None
+        self._user_known = False
+        self._hello: Any = None
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        address = transport.getPeer()
+        self.peer = endpoints.describe_address(address)
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        super().connectionMade()
+        self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._greeted()
+        super().connectionLost(reason)
+        self.server.disconnected(self)
+
+    def _no_hello(self) -> None:
+        self._hello = None
+        self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
+
+    def _greeted(self) -> None:
+        if self._hello is not None:
+            self._hello.cancel()
+            self._hello = None
+
+    def _event(self, event: tuple[Any, ...]) -> None:
+        if self._hello is not None and self.mux.peer is not None:
+            self._greeted()
+        super()._event(event)
+
+    @property
+    def user(self) -> str | None:
+        """The name in the client's certificate."""
+        if not self._user_known and self.transport is not None:
+            self._user_known = True
+            self._user = endpoints.peer_name(self.transport)
+        return self._user
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is on this machine."""
+        transport: Any = self.transport
+        return transport is not None and endpoints.is_local_address(transport.getPeer())
+
+    def _invoked(self, stream: Stream) -> None:
+        Call(self, stream, False)
+
+    def _streamed(self, stream: Stream) -> None:
+        Call(self, stream, True)
+
+    # -- answering -------------------------------------------------------------------------------
+
+    def answer(self, call: Call, answer: list[Any]) -> None:
+        """Send a call's result."""
+        if call.over:
+            return
+        try:
+            payload = self.encode(answer)
+        except ValueNotSendable as problem:
+            where = problem.path.replace("value[0]", "value", 1)
+            self.refuse(call, ResultNotSendable(f"the result, {where}: {problem}"))
+            return
+        call.over = True
+        self.mux.close(call.stream, RESULT, payload)
+        if not self._corked:
+            self.flush_soon()
+
+    def refuse(self, call: Call, problem: BaseException, failure: Failure | None = None) -> None:
+        """Send why a call has no result."""
+        if call.over:
+            return
+        call.over = True
+        formatted = ""
+        if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
+            if failure is not None and problem.__traceback__ is None:
+                formatted = failure.getTraceback()
+            else:
+                formatted = "".join(traceback.format_exception(problem))
+        found = error_map(problem, formatted)
+        try:
+            payload = self.encode(found)
+        except ValueNotSendable:
+            found.pop("fields", None)
+            payload = self.encode(found)
+        self.mux.close(call.stream, ERROR, payload)
+        if not self._corked:
+            self.flush_soon()
+
+    def end(self, call: Call) -> None:
+        """Say that a stream has no more values."""
+        if not call.over:
+            call.over = True
+            self.mux.close(call.stream, NORMAL)
+            self.flush_soon()
+
+    def send(self, call: Call, value: Any) -> defer.Deferred[None] | None:
+        """Send a stream's next value.
+
+        :returns: None when it is on its way, else what fires once it is.
+        """
+        try:
+            payload = self.encode(value)
+        except ValueNotSendable as problem:
+            raise ResultNotSendable(f"a value of the stream: {problem}") from None
+        sent: defer.Deferred[None] = defer.Deferred(lambda _: None)
+        try:
+            at_once = self.mux.send(call.stream, payload, sent)
+        except LocalError as problem:
+            raise PycomnetError(str(problem)) from None
+        self.flush_soon()
+        return None if at_once or sent.called else sent
+
+    def session(self, interface: str) -> Any:
+        """What is kept for this client."""
+        return self.server.session(self, interface)
+
+
+__all__ = ["ServerConnection"]

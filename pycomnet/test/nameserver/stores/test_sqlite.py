@@ -1,0 +1,191 @@
+"""The SQLite store: what every store does, its file, and what may be wrong with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.trial.unittest import TestCase
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import StoreFailed
+from pycomnet.nameserver.records import Put
+from pycomnet.nameserver.stores import sqlite
+from pycomnet.test.nameserver.conformance import StoreConformance
+from pycomnet.test.nameserver.kit import Follower, record
+
+
+class SQLiteCase(TestCase):
+    """A test with a file."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+
+    def make_store(self, path: str | None = None) -> sqlite.SQLiteStore:
+        from twisted.internet import reactor
+
+        return sqlite.SQLiteStore(path or self.path, reactor)
+
+    async def refused(self, store: sqlite.SQLiteStore) -> str:
+        """Open it, which fails; what the error says."""
+        problem = await self.assertFailure(store.open(Follower()), StoreFailed)
+        self.assertIn(self.path, str(problem))
+        return str(problem)
+
+
+class SQLiteStoreTests(StoreConformance, SQLiteCase):
+    """It passes."""
+
+
+class FileTests(SQLiteCase):
+    """The file, and what is not one."""
+
+    @deferred
+    async def test_not_ours(self) -> None:
+        """An SQLite file of something else, or no SQLite file, is left as it is."""
+        with closing(sqlite3.connect(self.path)) as other:
+            other.execute("CREATE TABLE t (x)")
+        before = Path(self.path).read_bytes()
+        self.assertIn("no nameserver's", await self.refused(self.make_store()))
+        self.assertEqual(Path(self.path).read_bytes(), before)
+        with open(self.path, "wb") as file:
+            file.write(b"this is a text file\n" * 100)
+        self.assertIn("no nameserver's", await self.refused(self.make_store()))
+
+    @deferred
+    async def test_other_version(self) -> None:
+        """Tables of another version are refused, with both versions."""
+        store = self.make_store()
+        await store.open(Follower())
+        await store.close()
+        with closing(sqlite3.connect(self.path)) as file:
+            file.execute("PRAGMA user_version = 9")
+        self.assertIn("version 9", await self.refused(self.make_store()))
+
+    @deferred
+    async def test_in_use(self) -> None:
+        """Two nameservers can't have one file."""
+        self.patch(sqlite, "BUSY", 0.05)
+        store = self.make_store()
+        self.addCleanup(store.close)
+        await store.open(Follower())
+        self.assertIn("another process has it open", await self.refused(self.make_store()))
+
+    @deferred
+    async def test_no_directory(self) -> None:
+        """A path in a directory that isn't there is refused."""
+        self.path = os.path.join(self.path, "none", "names.sqlite")
+        self.assertIn("unable to open", await self.refused(self.make_store()))
+
+    @deferred
+    async def test_secrets(self) -> None:
+        """The file has no secret in it that somebody could use."""
+        store = self.make_store()
+        await store.open(Follower())
+        await store.commit(Put(record("a", secret="quite-a-long-secret")))
+        await store.close()
+        self.assertNotIn(b"quite-a-long-secret", Path(self.path).read_bytes())
+
+    @deferred
+    async def test_closed_while_opening(self) -> None:
+        """Closing it while it is being opened ends both."""
+        store = self.make_store()
+        opening = store.open(Follower())
+        opening.addErrback(lambda _: None)
+        await store.close()
+        await opening
+        await store.close()
+        again = self.make_store()
+        await again.open(Follower())
+        await again.close()
+
+
+class CrashTests(SQLiteCase):
+    """What is there after an end that was not clean."""
+
+    @deferred
+    async def test_acknowledged(self) -> None:
+        """A copy of the files, made while it is open, has all that was acknowledged; leases have
+        their whole length, as nobody knows better."""
+        store = self.make_store()
+        self.addCleanup(store.close)
+        follower = Follower()
+        await store.open(follower)
+        for number in range(5):
+            await store.commit(Put(record(f"a{number}", ttl=30.0)))
+        follower.left["a1"] = 2.0
+        copy = self.mktemp()
+        for suffix in ("", "-wal"):
+            shutil.copyfile(self.path + suffix, copy + suffix)
+        again, loaded = self.make_store(copy), Follower()
+        self.addCleanup(again.close)
+        await again.open(loaded)
+        self.assertEqual(set(loaded.records), {f"a{number}" for number in range(5)})
+        self.assertEqual({left for _, left in loaded.records.values()}, {30.0})
+        self.assertEqual(loaded.revision, follower.revision)
+
+    @deferred
+    async def test_not_clean_again(self) -> None:
+        """After a clean stop and a start, a crash is a crash: the times of before are void."""
+        store, follower = self.make_store(), Follower()
+        await store.open(follower)
+        await store.commit(Put(record("a", ttl=30.0)))
+        follower.left["a"] = 2.0
+        await store.close()
+        store = self.make_store()
+        self.addCleanup(store.close)
+        await store.open(Follower())
+        copy = self.mktemp()
+        for suffix in ("", "-wal"):
+            shutil.copyfile(self.path + suffix, copy + suffix)
+        again, loaded = self.make_store(copy), Follower()
+        self.addCleanup(again.close)
+        await again.open(loaded)
+        self.assertEqual(loaded.records["a"][1], 30.0)
+
+
+class DiskTests(SQLiteCase):
+    """A disk that is full."""
+
+    def limit(self, store: Any, pages: int) -> defer.Deferred[Any]:
+        """Have the file be allowed no more pages than it has, and some."""
+
+        def set_limit(transaction: Any) -> int:
+            count = transaction.execute("PRAGMA page_count").fetchone()[0]
+            row = transaction.execute(f"PRAGMA max_page_count = {count + pages}").fetchone()
+            return int(row[0])
+
+        limiting: defer.Deferred[Any] = store._pool.runInteraction(set_limit)
+        return limiting
+
+    @deferred
+    async def test_full(self) -> None:
+        """Nothing that could not be written is acknowledged or told; what was there stays, and
+        when there is room again it goes on."""
+        store, follower = self.make_store(), Follower()
+        await store.open(follower)
+        await store.commit(Put(record("kept")))
+        await self.limit(store, 0)
+        big = {"filler": "x" * 3000}
+        waiting = [store.commit(Put(record(f"b{n}", metadata=big))) for n in range(20)]
+        late = store.commit(Put(record("b0")))  # on top of one that won't be there
+        for one in [*waiting, late]:
+            problem = await self.assertFailure(one, StoreFailed)
+            self.assertIn("full", str(problem))
+        self.assertEqual(set(follower.records), {"kept"})
+        self.assertTrue(self.flushLoggedErrors(sqlite3.OperationalError))
+        await self.limit(store, 1000)
+        fences = [await store.commit(Put(record(f"b{n}", metadata=big))) for n in range(20)]
+        self.assertEqual(fences, sorted(fences))
+        await store.close()
+        again, loaded = self.make_store(), Follower()
+        await again.open(loaded)
+        await again.close()
+        self.assertEqual(set(loaded.records), {"kept", *(f"b{n}" for n in range(20))})

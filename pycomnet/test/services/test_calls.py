@@ -1,0 +1,261 @@
+"""Calls, from ``invoke`` to the method and back, on a network in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.errors import (
+    DeadlineExceeded,
+    InvalidArguments,
+    PycomnetError,
+    RemoteError,
+    ResultNotSendable,
+    UnknownInterface,
+    UnknownMethod,
+)
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.test.services.network import ServiceCase
+from pycomnet.wire.values import ValueNotSendable
+
+
+class OutOfPaper(PycomnetError):
+    """An error of a service's own."""
+
+    code = "test.out-of-paper"
+    fields = ("tray",)
+
+    def __init__(self, message: str, tray: int) -> None:
+        super().__init__(message)
+        self.tray = tray
+
+
+@interface("org.example.calc")
+class Calc(Service):
+    """Calculates."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+        self.waiting: list[defer.Deferred[Any]] = []
+        self.deadlines: list[float | None] = []
+
+    @method("add", args={"a": (int, float), "b": (int, float)}, results="the sum")
+    def add(self, request: Any) -> Any:
+        """Add two numbers."""
+        return request.args["a"] + request.args["b"]
+
+    @method()
+    def echo(self, request: Any) -> Any:
+        return request.args
+
+    @method(idempotent=True)
+    def wait(self, request: Any) -> defer.Deferred[Any]:
+        self.deadlines.append(request.deadline)
+        deferred: defer.Deferred[Any] = defer.Deferred(lambda _: self.cancelled.append("wait"))
+        self.waiting.append(deferred)
+        return deferred
+
+    @method()
+    async def wait_as_coroutine(self, request: Any) -> Any:
+        try:
+            return await self.wait(request)
+        finally:
+            self.cancelled.append("finally")
+
+    @method()
+    def fail(self, request: Any) -> None:
+        raise ValueError(request.args)
+
+    @method()
+    def print(self, request: Any) -> None:
+        raise OutOfPaper("no paper", tray=2)
+
+    @method()
+    def unsendable(self, request: Any) -> Any:
+        return {"a": [object()]}
+
+    @method(thread=True)
+    def block(self, request: Any) -> Any:
+        return request.args
+
+    @method(stream=True)
+    async def count(self, request: Any) -> Any:
+        try:
+            for number in range(request.args):
+                yield number
+        finally:
+            self.cancelled.append("count")
+
+    @method(stream=True)
+    def letters(self, request: Any) -> Any:
+        return iter(request.args)
+
+
+class CallTests(ServiceCase):
+    """A call and its result, or its error."""
+
+    services = (Calc,)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.calc = self.connect()
+        self.service: Any = self.server.services[0]
+
+    def test_result(self) -> None:
+        """A method's result arrives, whatever sendable it is, also long ones."""
+        self.assertEqual(self.result(self.calc.invoke("add", {"a": 1, "b": 2})), 3)
+        for value in (None, {"a": (1, {2})}, b"x" * 3_000_000, ["long" * 50_000] * 20):
+            self.assertEqual(self.result(self.calc.invoke("echo", value)), value)
+
+    def test_one_frame_each_way(self) -> None:
+        """A small call is one write with one frame each way."""
+        client, server = self.network.wires[0]
+        client.transport.writes.clear()
+        server.transport.writes.clear()
+        self.result(self.calc.invoke("echo", 1))
+        self.assertEqual([len(client.transport.writes), len(server.transport.writes)], [1, 1])
+
+    def test_deferred_and_coroutine(self) -> None:
+        """A Deferred's result is the call's, and a coroutine's."""
+        for name in ("wait", "wait_as_coroutine"):
+            call = self.calc.invoke(name)
+            self.network.deliver()
+            self.assertNoResult(call)
+            self.service.waiting.pop().callback("done")
+            self.assertEqual(self.result(call), "done")
+
+    def test_thread(self) -> None:
+        """A method that blocks runs in the pool."""
+        call = self.calc.invoke("block", 5)
+        self.network.deliver()
+        self.assertNoResult(call)
+        self.network.run_threads()
+        self.assertEqual(self.result(call), 5)
+
+    def test_method_raises(self) -> None:
+        """What a method raises arrives with its type, message and, here, its traceback."""
+        problem = self.failure(self.calc.invoke("fail", "why"), RemoteError)
+        self.assertEqual((problem.type, problem.message), ("ValueError", "why"))
+        self.assertIn("raise ValueError(request.args)", problem.formatted)
+
+    def test_error_with_code(self) -> None:
+        """An error with a code arrives as the same class, with its fields."""
+        problem = self.failure(self.calc.invoke("print"), OutOfPaper)
+        self.assertEqual((str(problem), problem.tray), ("no paper", 2))
+
+    def test_unknown(self) -> None:
+        """An unknown method or interface is an error that says which there are."""
+        problem = self.failure(self.calc.invoke("ad"), UnknownMethod)
+        self.assertIn("add", str(problem))
+        other = self.connect("org.example.clac")
+        problem = self.failure(other.invoke("add"), UnknownInterface)
+        self.assertIn("org.example.calc", str(problem))
+
+    def test_arguments(self) -> None:
+        """Arguments are compared with what is declared, before the method is called."""
+        for args, says in (
+            ({"a": 1}, "'b' is missing"),
+            ({"a": 1, "b": 2, "c": 3}, "'c'"),
+            ({"a": "1", "b": 2}, "'a' is int or float, not str"),
+            ({"a": True, "b": 2}, "not bool"),
+            ([1, 2], "a dict, not list"),
+        ):
+            problem = self.failure(self.calc.invoke("add", args), InvalidArguments)
+            self.assertIn(says, str(problem))
+
+    def test_not_sendable(self) -> None:
+        """Arguments that can't be sent fail here, results that can't be sent with their place."""
+        self.failureResultOf(self.calc.invoke("echo", object()), ValueNotSendable)
+        problem = self.failure(self.calc.invoke("unsendable"), ResultNotSendable)
+        self.assertIn("object", str(problem))
+
+    def test_deadline(self) -> None:
+        """When the deadline passes the caller is told, and the method cancelled."""
+        call = self.calc.invoke("wait_as_coroutine", timeout=2)
+        self.network.deliver()
+        self.assertEqual(self.service.deadlines, [2])
+        self.network.wait(1.9)
+        self.assertNoResult(call)
+        self.network.wait(0.3)
+        self.failure(call, DeadlineExceeded)
+        self.assertEqual(self.service.cancelled, ["wait", "finally"])
+
+    def test_cancel(self) -> None:
+        """A call that is cancelled cancels its method, and the connection goes on."""
+        call = self.calc.invoke("wait_as_coroutine")
+        self.network.deliver()
+        call.cancel()
+        self.failure(call, defer.CancelledError)
+        self.assertEqual(self.service.cancelled, ["wait", "finally"])
+        self.assertEqual(self.result(self.calc.invoke("echo", 1)), 1)
+
+    def test_nothing_stays(self) -> None:
+        """A call that is over leaves nothing at either end."""
+        for name, args in (("echo", 1), ("fail", "x"), ("nope", None), ("letters", "x")):
+            call = self.calc.invoke(name, args)
+            self.network.deliver()
+            call.addErrback(lambda _: None)
+        for side in self.network.wires[0]:
+            self.assertEqual(side.protocol.mux.streams, {})
+        self.assertEqual(self.server._active, set())
+
+    def test_introspect(self) -> None:
+        """Each interface says what it is; so does the server, of all of them."""
+        found = self.result(self.calc.introspect())
+        self.assertEqual(found["org.example.calc"]["doc"], "Calculates.")
+        add = found["org.example.calc"]["methods"]["add"]
+        self.assertEqual(add["doc"], "Add two numbers.")
+        self.assertEqual(add["args"], {"a": "int or float", "b": "int or float"})
+        self.assertEqual(add["results"], "the sum")
+        server = self.connect("org.pycom.introspection")
+        self.assertEqual(self.result(server.introspect()), found)
+
+
+class StreamTests(ServiceCase):
+    """Streams of values."""
+
+    services = (Calc,)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.calc = self.connect()
+        self.service: Any = self.server.services[0]
+
+    async def collect(self, stream: Any) -> list[Any]:
+        return [value async for value in stream]
+
+    def test_all(self) -> None:
+        """Every value arrives in order, then the end."""
+        collecting = defer.Deferred.fromCoroutine(self.collect(self.calc.stream("count", 1000)))
+        self.assertEqual(self.result(collecting), list(range(1000)))
+        collecting = defer.Deferred.fromCoroutine(self.collect(self.calc.stream("letters", "abc")))
+        self.assertEqual(self.result(collecting), ["a", "b", "c"])
+
+    def test_back_pressure(self) -> None:
+        """A method whose values nobody takes waits, and goes on when they are taken."""
+        stream = self.calc.stream("letters", ["x" * 10_000] * 1000)
+        self.network.deliver()
+        client, _ = self.network.wires[0]
+        (core,) = [one.app for one in client.protocol.mux.streams.values()]
+        self.assertLess(sum(cost for _, cost in core.queue), 1_100_000)
+        self.assertLess(len(core.queue), 200)
+        collecting = defer.Deferred.fromCoroutine(self.collect(stream))
+        self.assertEqual(len(self.result(collecting)), 1000)
+
+    def test_close(self) -> None:
+        """Closing a stream cancels the method."""
+        stream = self.calc.stream("count", 10**9)
+        self.assertEqual(self.result(stream.receive()), 0)
+        stream.close()
+        self.network.deliver()
+        self.assertEqual(self.service.cancelled, ["count"])
+
+    def test_errors(self) -> None:
+        """What goes wrong is raised where the values are taken."""
+        problem = self.failure(self.calc.stream("echo").receive(), UnknownMethod)
+        self.assertIn("invoke", str(problem))
+        self.failure(self.calc.stream("letters", 5).receive(), RemoteError)
+        self.failure(self.calc.stream("nope").receive(), UnknownMethod)
+        problem = self.failure(self.calc.invoke("count", 5), UnknownMethod)
+        self.assertIn("stream", str(problem))

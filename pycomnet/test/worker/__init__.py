@@ -1,0 +1,1 @@
+"""Tests of the far side's parts that stand alone."""
