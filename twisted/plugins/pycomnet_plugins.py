@@ -3,19 +3,20 @@
 Twisted imports this module whenever anything asks for plugins, also plugins that are not ours. So
 it holds nothing but such lines (the service maker names its module and does not import it), and
 there is no ``__init__.py`` beside it: with one, Twisted would not look here at all.
-
-    from twisted.application.service import ServiceMaker
-
-    pycomnet_name = ServiceMaker(
-        "pycomnet name", "pycomnet.tap.name", "What it serves.", "pycomnet-name"
-    )
 """
 
 from twisted.application.service import ServiceMaker
 
+# Sorted by name.
 pycomnet_http_exec = ServiceMaker(
     "pycomnet http-exec",
     "pycomnet.tap.http_exec",
     "Run Python in subprocesses for clients that come through HTTP.",
     "pycomnet-http-exec",
+)
+pycomnet_service = ServiceMaker(
+    "pycomnet service",
+    "pycomnet.tap.service",
+    "Run the services of some modules, registered in a nameserver.",
+    "pycomnet-service",
 )

@@ -76,7 +76,11 @@ class HttpCarrier:
         else:
             stream.connect(connection)
         stream.start()
-        if not reached.called:
+        if reached.called:
+            return
+        if self._given_up:
+            reached.errback(self._request.not_started("it was ended while it started"))
+        else:
             reached.callback(about)
 
     def _not_started(self, failure: Any, reached: defer.Deferred[Any]) -> None:

@@ -164,10 +164,8 @@ class Posting:
         self._down: bool | None = None
         self._up: bool | None = None
         self._upload: Upload | None = None
-        self._writing = False
         self._must_ask = stream.used
         self._said_end = False
-        self._confirmed = 0
         self._confirming = False
         self._wanted = False
         self._woken: defer.Deferred[None] | None = None
@@ -178,23 +176,28 @@ class Posting:
 
         :raises Refused: the server said why it can't go on.
         """
-        self._writing = True
         writer = defer.Deferred.fromCoroutine(self._write())
         readers = [defer.Deferred.fromCoroutine(self._read(name)) for name in ("stdout", "stderr")]
         self._tasks = [writer, *readers]
-        ended = defer.gatherResults(readers, consumeErrors=True)
-        both: list[defer.Deferred[Any]] = [ended, writer]
-        first = defer.gatherResults(both, consumeErrors=True)
-        ended.addCallback(lambda ends: self.stream.ended(ends[0]))
-        try:
-            await first
-        except defer.FirstError as problem:
-            failure = problem.subFailure
+        result: defer.Deferred[list[dict[str, Any]]] = defer.Deferred()
+
+        def failed(failure: Failure) -> None:
             while isinstance(failure.value, defer.FirstError):
                 failure = failure.value.subFailure
-            failure.raiseException()
+            if not result.called:
+                result.errback(failure)
+
+        def ended(ends: list[dict[str, Any]]) -> None:
+            if not result.called:
+                result.callback(ends)
+
+        writer.addErrback(failed)
+        defer.gatherResults(readers, consumeErrors=True).addCallbacks(ended, failed)
+        try:
+            ends = await result
         finally:
             self.stop()
+        self.stream.ended(ends[0])
 
     def stop(self) -> None:
         """Be over."""
@@ -432,8 +435,7 @@ class Posting:
         stream = self.stream
         stream.client.tune(len(data))
         stream.received(name, offset, data)
-        total = sum(incoming.received for incoming in stream.inputs.values())
-        if total - self._confirmed >= stream.queue // 2:
+        if stream.unconfirmed(stream.queue // 2):
             self.confirm()
 
     def confirm(self, ask: bool = False) -> None:
@@ -456,17 +458,9 @@ class Posting:
         try:
             while self._wanted and not self._stopped:
                 self._wanted = False
-                inputs = stream.inputs
-                self._confirmed = sum(incoming.received for incoming in inputs.values())
+                said = stream.confirming()
                 try:
-                    await stream.client.ask(
-                        "POST",
-                        stream.path,
-                        Body(b""),
-                        OCTETS,
-                        received=inputs["stdout"].received,
-                        stderr_received=inputs["stderr"].received,
-                    )
+                    await stream.client.ask("POST", stream.path, Body(b""), OCTETS, **said)
                 except Exception as problem:
                     if self._stopped or (isinstance(problem, Refused) and not problem.passing):
                         return  # who reads learns why

@@ -108,7 +108,6 @@ class WebSocketLink(Socket):
         self._position = 0
         self._paused = False
         self._posting: defer.Deferred[Any] | None = None
-        self._confirmed = 0
         self._said_end = False
         #: the server was asked for what it has, before more goes another way
         self._asked = False
@@ -204,23 +203,15 @@ class WebSocketLink(Socket):
         except OffsetError:
             self.drop()
             return
-        if self._sum() - self._confirmed >= min(CONFIRM_EVERY, self._stream.queue // 4):
+        if self._stream.unconfirmed(min(CONFIRM_EVERY, self._stream.queue // 4)):
             self.confirm()
-
-    def _sum(self) -> int:
-        return sum(incoming.received for incoming in self._stream.inputs.values())
 
     def confirm(self, ask: bool = False) -> None:
         """Tell the server what has been received.
 
         :param ask: have it tell the same.
         """
-        inputs = self._stream.inputs
-        self._confirmed = self._sum()
-        said: dict[str, Any] = {
-            "received": inputs["stdout"].received,
-            "stderr_received": inputs["stderr"].received,
-        }
+        said: dict[str, Any] = self._stream.confirming()
         if ask:
             said["ask"] = True
         self.tell(said)

@@ -25,6 +25,8 @@ from pycomnet.mediator.queues import Incoming, Outgoing
 
 log = Logger()
 
+#: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
+STDERR_CONFIRM = 1 << 16
 #: Bytes that were written and the server has not confirmed, before who writes has to wait.
 OUT_LIMIT = 8 << 20
 #: Seconds before a lost connection is made again, at first and at most; each is shortened by chance
@@ -94,6 +96,7 @@ class Stream:
         self.queue = int(about.get("queue", 1 << 20))
         self.out = Outgoing(OUT_LIMIT)
         self.inputs = {"stdout": Incoming(), "stderr": Incoming()}
+        self._said = {"stdout": 0, "stderr": 0}
         self.tail = Tail()
         self.disconnecting = False
         self.disconnected = False
@@ -303,6 +306,22 @@ class Stream:
         new = incoming.accept(offset, data)
         if new:
             self._protocol.dataReceived(bytes(new))
+
+    def unconfirmed(self, limit: int) -> bool:
+        """Whether more has been received than should be left unconfirmed.
+
+        :param limit: bytes of standard output that may be.
+        """
+        done = self._said
+        inputs = self.inputs
+        return inputs["stdout"].received - done["stdout"] >= limit or inputs[
+            "stderr"
+        ].received - done["stderr"] >= min(STDERR_CONFIRM, self.queue // 4)
+
+    def confirming(self) -> dict[str, int]:
+        """What has been received: the server will be told."""
+        self._said = {name: incoming.received for name, incoming in self.inputs.items()}
+        return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
     def _hold(self, offset: int, data: bytes) -> None:
         """Keep what comes of standard error while whoever shows it is busy: it isn't confirmed."""
