@@ -18,7 +18,6 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
-import pycomnet
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
@@ -203,7 +202,7 @@ class Client:
             url += "?" + urlencode(wanted)
         sent: dict[bytes | str, bytes | str] = {
             "Authorization": f"Bearer {self._token}",
-            "User-Agent": f"pycomnet/{pycomnet.__version__}",
+            "User-Agent": "pycomnet",
             "Accept": "application/json",
             **(headers or {}),
         }

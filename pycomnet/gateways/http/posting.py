@@ -257,8 +257,8 @@ class Posting:
 
     async def _failed(self, problem: BaseException, delay: float) -> float:
         """Wait before a request is made again; the delay after that."""
-        if isinstance(problem, defer.CancelledError) and self._stopped:
-            raise problem
+        if self._stopped:
+            raise defer.CancelledError
         self._must_ask = True
         self.stream.failed(problem)
         await task.deferLater(self.stream.reactor, delay * random.uniform(0.5, 1))
