@@ -24,6 +24,13 @@ from pycomnet.services.launchconfig import (
 NAME = "pycomnet-service"
 
 
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number of seconds, got {text!r}") from None
+
+
 class Options(usage.Options):
     """The command line."""
 
@@ -75,14 +82,14 @@ Examples:
             None,
             f"Seconds until a service that was killed is not found any more. [default: "
             f"{DEFAULT_TTL:g}]",
-            float,
+            _seconds,
         ],
         [
             "patience",
             None,
             None,
             f"Seconds to wait for the nameserver before giving up. [default: {DEFAULT_PATIENCE:g}]",
-            float,
+            _seconds,
         ],
     ]
     optFlags = [
