@@ -38,11 +38,15 @@ if TYPE_CHECKING:
     from pycomnet.errors import TokenError as TokenError
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
+    from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
+    from pycomnet.services.binary import Binary as Binary
+    from pycomnet.services.binary import BlockLimits as BlockLimits
+    from pycomnet.services.binary import ReceivedFile as ReceivedFile
     from pycomnet.services.client import RemoteService as RemoteService
     from pycomnet.services.context import Context as Context
     from pycomnet.services.default import configure as configure
@@ -61,10 +65,13 @@ if TYPE_CHECKING:
 _WHERE = {
     "AttachmentFailed": "pycomnet.errors",
     "AttachmentTooLarge": "pycomnet.errors",
+    "Binary": "pycomnet.services.binary",
+    "BlockLimits": "pycomnet.services.binary",
     "CallInterrupted": "pycomnet.errors",
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
+    "ChannelGateway": "pycomnet.gateways.channelgateway",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
     "Context": "pycomnet.services.context",
@@ -80,6 +87,7 @@ _WHERE = {
     "Overloaded": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
+    "ReceivedFile": "pycomnet.services.binary",
     "RemoteError": "pycomnet.errors",
     "RemoteService": "pycomnet.services.client",
     "RemoteStream": "pycomnet.services.remotestream",

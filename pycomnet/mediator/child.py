@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 from twisted.internet import defer
 
 from pycomnet.errors import SpecError
-from pycomnet.gateways.popen import boot_code
+from pycomnet.gateways.popen import boot_code, interpreter, worker_config
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.model import HttpError, Limits
@@ -80,9 +79,10 @@ def launcher(reactor: Any) -> Launch:
     """Starts real subprocesses."""
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
-        python = shlex.split(spec.python) if spec.python else [sys.executable]
+        python = interpreter(spec)
         env = {**os.environ, **spec.env} if spec.env else None
-        argv = [*python, "-c", boot_code(spec, name)]
+        config = {**worker_config(spec, name), "near": os.getpid()}
+        argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
         except (OSError, ValueError) as problem:

@@ -14,6 +14,14 @@ pycomnet_http_exec = ServiceMaker(
     "Run Python in subprocesses for clients that come through HTTP.",
     "pycomnet-http-exec",
 )
+
+pycomnet_nameserver = ServiceMaker(
+    "pycomnet nameserver",
+    "pycomnet.tap.nameserver",
+    "Run the nameserver: who offers which interface, and where.",
+    "pycomnet-nameserver",
+)
+
 pycomnet_service = ServiceMaker(
     "pycomnet service",
     "pycomnet.tap.service",
