@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
     from pycomnet.services.client import RemoteService as RemoteService
-    from pycomnet.services.client import RemoteStream as RemoteStream
     from pycomnet.services.context import Context as Context
     from pycomnet.services.default import configure as configure
     from pycomnet.services.default import connect as connect
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from pycomnet.services.interface import Service as Service
     from pycomnet.services.interface import interface as interface
     from pycomnet.services.interface import method as method
+    from pycomnet.services.remotestream import RemoteStream as RemoteStream
     from pycomnet.services.request import Request as Request
     from pycomnet.services.server import ServerLimits as ServerLimits
     from pycomnet.services.server import ServiceServer as ServiceServer
@@ -82,7 +82,7 @@ _WHERE = {
     "PycomnetError": "pycomnet.errors",
     "RemoteError": "pycomnet.errors",
     "RemoteService": "pycomnet.services.client",
-    "RemoteStream": "pycomnet.services.client",
+    "RemoteStream": "pycomnet.services.remotestream",
     "Request": "pycomnet.services.request",
     "ResultNotSendable": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",
