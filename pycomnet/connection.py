@@ -350,6 +350,8 @@ class Connection(Protocol):
         if lost is None:
             if reason.check(error.ConnectionDone):
                 lost = ConnectionLost("the other end closed the connection")
+            elif isinstance(reason.value, ConnectionLost):  # such as a certificate's refusal
+                lost = reason.value
             else:
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         self.corked = True

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ from typing import Any
 import pytest
 import pytest_twisted
 import trustme
-from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.errors import CallInterrupted, CertificateRefused, ServiceNotFound
-from pycomnet.test.system.daemons import EXAMPLES, PATIENCE, Daemon, Daemons, command, daemons
+from pycomnet.test.processes import still_there
+from pycomnet.test.system.daemons import (
+    EXAMPLES,
+    PATIENCE,
+    TWISTD,
+    Daemon,
+    Daemons,
+    command,
+    daemons,
+    environment,
+)
 from pycomnet.test.system.nearby import ROOT
 
 #: What is run: says who it is, and takes as long as it is told to.
@@ -223,7 +233,8 @@ async def test_clean_stop(started: Daemons, context: Any, tmp_path: Path) -> Non
         await context.locate(WHO)
 
 
-def test_failures(started: Daemons, context: Any) -> None:
+@pytest_twisted.ensureDeferred
+async def test_failures(started: Daemons, context: Any) -> None:
     """Each ends with status 1 and says why; nothing is left registered or listening."""
     names = context.nameserver_address
     (started.directory / "broken.py").write_text("import no_such_module\n")
@@ -255,17 +266,14 @@ def test_failures(started: Daemons, context: Any) -> None:
             ),
         ]
         for daemon, said in cases:
-            assert daemon.wait() == 1, daemon.said
+            assert await daemon.ended() == 1, daemon.said
             assert re.search(f"(?m)^pycomnet-service: {said}", daemon.said), daemon.said
-    assert pytest_twisted.blockon(services(context)) == {"held": address}
+    assert await services(context) == {"held": address}
 
 
-def test_daemon(started: Daemons, context: Any) -> None:
+@pytest_twisted.ensureDeferred
+async def test_daemon(started: Daemons, context: Any) -> None:
     """Without ``-n``: what is wrong is said before it goes to the background; then it runs on."""
-    import subprocess
-
-    from pycomnet.test.processes import still_there
-    from pycomnet.test.system.daemons import TWISTD, environment
 
     def start(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -283,8 +291,8 @@ def test_daemon(started: Daemons, context: Any) -> None:
     assert start("--name", "who", "who").returncode == 0
     pid = int((started.directory / "d.pid").read_text())
     try:
-        who = pytest_twisted.blockon(located(context))
-        assert pytest_twisted.blockon(who.invoke("pid")) == pid
+        who = await located(context)
+        assert await who.invoke("pid") == pid
     finally:
         os.kill(pid, signal.SIGTERM)
         assert still_there([pid], PATIENCE) == []
@@ -292,16 +300,13 @@ def test_daemon(started: Daemons, context: Any) -> None:
     assert not (started.directory / "d.pid").exists()
 
 
-@defer.inlineCallbacks
-def located(context: Any) -> Any:
+async def located(context: Any) -> Any:
     """The service, once it is registered."""
     while True:
         try:
-            found = yield context.locate(WHO)
+            return await context.locate(WHO)
         except ServiceNotFound:
-            yield deferLater(context.reactor, 0.05)
-        else:
-            return found
+            await deferLater(context.reactor, 0.05)
 
 
 # -- TLS -----------------------------------------------------------------------------------------
