@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import TokenError as TokenError
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
+    from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
@@ -65,6 +66,7 @@ _WHERE = {
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
+    "ChannelGateway": "pycomnet.gateways.channelgateway",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
     "Context": "pycomnet.services.context",

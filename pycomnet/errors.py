@@ -125,12 +125,18 @@ class GatewayNotStarted(PycomnetError):
 
     :ivar exit_status: the process's exit status, or None.
     :ivar stderr: the last lines of its standard error.
+    :ivar status: as ``exit_status``, or minus the signal that ended the process.
+    :ivar words: why, without the gateway's name and what was said on standard error.
     """
 
-    def __init__(self, reason: str, exit_status: int | None = None, stderr: str = "") -> None:
+    def __init__(
+        self, reason: str, status: int | None = None, stderr: str = "", words: str = ""
+    ) -> None:
         super().__init__(reason)
-        self.exit_status = exit_status
+        self.exit_status = status if status is None or status >= 0 else None
         self.stderr = stderr
+        self.status = status
+        self.words = words or reason
 
 
 class RemoteError(PycomnetError):

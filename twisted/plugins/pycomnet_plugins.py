@@ -8,6 +8,13 @@ there is no ``__init__.py`` beside it: with one, Twisted would not look here at 
 from twisted.application.service import ServiceMaker
 
 # Sorted by name.
+pycomnet_nameserver = ServiceMaker(
+    "pycomnet nameserver",
+    "pycomnet.tap.nameserver",
+    "Run the nameserver: who offers which interface, and where.",
+    "pycomnet-nameserver",
+)
+
 pycomnet_service = ServiceMaker(
     "pycomnet service",
     "pycomnet.tap.service",
