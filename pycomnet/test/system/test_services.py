@@ -321,11 +321,11 @@ async def test_tls(started: Daemons, context: Any) -> None:
     for name, made in (("ca", authority), ("other", other)):
         files[name] = directory / f"{name}.pem"
         made.cert_pem.write_to_path(str(files[name]))
-    for name, made in (
+    for name, leaf in (
         ("server", authority.issue_cert("localhost")),
         ("client", authority.issue_cert("alice@example.org", common_name="alice")),
     ):
-        made.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
     own = directory / "server.pem"
     listen = f"tls:0:interface=127.0.0.1:privateKey={own}:certKey={own}:clientCAs={files['ca']}"
     names = context.nameserver_address
