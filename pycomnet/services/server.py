@@ -262,7 +262,7 @@ class ServiceServer:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def begin(self, call: Call, payload: bytes, cost: int) -> None:
+    def begin(self, call: Call, payload: bytes) -> None:
         """A call has come: run it, have it wait, or refuse it."""
         connection = call.connection
         try:
