@@ -31,13 +31,6 @@ from pycomnet.services.context import NAMESERVER, Context
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 OPTIONS = ["-n", "--pidfile=", "pycomnet-nameserver"]
 OPTIONS += ["--listen", "tcp:0:interface=127.0.0.1", "--store"]
-    "-n",
-    "--pidfile=",
-    "pycomnet-nameserver",
-    "--listen",
-    "tcp:0:interface=127.0.0.1",
-    "--store",
-]
 SECRET = "the secret of all of them"
 #: Leases that are renewed, and how often: seconds.
 LEASES = 100_000
