@@ -92,7 +92,7 @@ class Options(PopenCase):
         self.assertNotIsInstance(gateways[3]._link.carrier, type(gateways[1]._link.carrier))
         ids = [await gw.remote_exec(source).receive() for gw in gateways]
         await self.group.terminate()
-        await self.assert_gone(*sum(ids, []))
+        await self.assert_gone(*(pid for pair in ids for pid in pair))
 
     async def test_no_standard_error(self) -> None:
         """Far code that closes the standard error, or whose disk is full, harms only itself."""
