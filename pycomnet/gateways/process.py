@@ -179,6 +179,12 @@ class ProcessTransport(FileDescriptor):
     def stopReading(self) -> None:
         self._reader.stopReading()
 
+    def _closeWriteConnection(self) -> None:
+        """All is written, after ``loseWriteConnection``: standard input ends, output goes on."""
+        with contextlib.suppress(OSError):
+            os.close(self._write_pipe)
+        self._write_pipe = -1
+
     def hand_over(self, protocol: Any) -> None:
         """Make this another protocol's transport."""
         self._protocol = protocol
