@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from pycomnet.errors import TokenError as TokenError
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
+    from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
     from pycomnet.services.client import RemoteService as RemoteService
-    from pycomnet.services.client import RemoteStream as RemoteStream
     from pycomnet.services.context import Context as Context
     from pycomnet.services.default import configure as configure
     from pycomnet.services.default import connect as connect
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pycomnet.services.interface import Service as Service
     from pycomnet.services.interface import interface as interface
     from pycomnet.services.interface import method as method
+    from pycomnet.services.remotestream import RemoteStream as RemoteStream
     from pycomnet.services.request import Request as Request
     from pycomnet.services.server import ServerLimits as ServerLimits
     from pycomnet.services.server import ServiceServer as ServiceServer
@@ -65,6 +66,7 @@ _WHERE = {
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
     "ChannelClosed": "pycomnet.errors",
+    "ChannelGateway": "pycomnet.gateways.channelgateway",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
     "Context": "pycomnet.services.context",
@@ -82,7 +84,7 @@ _WHERE = {
     "PycomnetError": "pycomnet.errors",
     "RemoteError": "pycomnet.errors",
     "RemoteService": "pycomnet.services.client",
-    "RemoteStream": "pycomnet.services.client",
+    "RemoteStream": "pycomnet.services.remotestream",
     "Request": "pycomnet.services.request",
     "ResultNotSendable": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",

@@ -163,7 +163,7 @@ class Connection(Protocol):
             raise PycomnetError(str(problem)) from None
         stream.app = app
         stream.wanted = True
-        if not self._corked:
+        if not self.corked:
             self.flush_soon()
         return stream
 

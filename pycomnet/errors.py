@@ -49,6 +49,22 @@ class TokenError(PycomnetError, ValueError):
     """A token or a file of tokens that can't be used; the message says why, and not the token."""
 
 
+class LaunchFailed(PycomnetError):
+    """A launcher can't run its services; the message says why."""
+
+
+class LaunchConfigError(LaunchFailed, ValueError):
+    """A launcher's options or its file say what can't be; the message names it."""
+
+
+class ServiceNotLoaded(LaunchFailed):
+    """A module with services can't be imported, has none, or one can't be made."""
+
+
+class NameserverUnreachable(LaunchFailed):
+    """There was no answer from the nameserver in the time that it was given."""
+
+
 class CodeNotSendable(PycomnetError, ValueError):
     """A function or module whose source can't run on its own; the message names what it needs."""
 
@@ -109,12 +125,18 @@ class GatewayNotStarted(PycomnetError):
 
     :ivar exit_status: the process's exit status, or None.
     :ivar stderr: the last lines of its standard error.
+    :ivar status: as ``exit_status``, or minus the signal that ended the process.
+    :ivar words: why, without the gateway's name and what was said on standard error.
     """
 
-    def __init__(self, reason: str, exit_status: int | None = None, stderr: str = "") -> None:
+    def __init__(
+        self, reason: str, status: int | None = None, stderr: str = "", words: str = ""
+    ) -> None:
         super().__init__(reason)
-        self.exit_status = exit_status
+        self.exit_status = status if status is None or status >= 0 else None
         self.stderr = stderr
+        self.status = status
+        self.words = words or reason
 
 
 class RemoteError(PycomnetError):
@@ -251,12 +273,14 @@ class SessionTooLarge(ServiceError):
     code = "session-limit"
 
 
-class NameserverError(PycomnetError):
+class NameserverError(ServiceError):
     """The root of what a nameserver answers instead of a result."""
 
 
 class InvalidRegistration(NameserverError, ValueError):
     """What a nameserver was given is not valid, or is over one of its limits."""
+
+    code = "registration"
 
 
 class ServiceNameTaken(NameserverError):
@@ -267,6 +291,9 @@ class ServiceNameTaken(NameserverError):
     :ivar interfaces: what that service offers.
     :ivar ttl: seconds until its lease ends, unless it is renewed.
     """
+
+    code = "name-taken"
+    fields = ("service", "address", "interfaces", "ttl")
 
     def __init__(
         self,
@@ -286,9 +313,13 @@ class ServiceNameTaken(NameserverError):
 class LeaseLost(NameserverError):
     """The lease is over: its time was up, or the nameserver has lost it. Register again."""
 
+    code = "lease-lost"
+
 
 class NotLeaseOwner(NameserverError):
     """The secret is not the one that was given out with the lease."""
+
+    code = "not-owner"
 
 
 class RevisionTooOld(NameserverError):
@@ -297,6 +328,9 @@ class RevisionTooOld(NameserverError):
     :ivar revision: the revision that was asked for.
     :ivar oldest: the oldest one that can be gone on from.
     """
+
+    code = "revision"
+    fields = ("revision", "oldest")
 
     def __init__(self, message: str, revision: int = 0, oldest: int = 0) -> None:
         super().__init__(message)
@@ -307,13 +341,19 @@ class RevisionTooOld(NameserverError):
 class NameserverFull(NameserverError):
     """The nameserver has as many registrations or watches as it may have."""
 
+    code = "full"
+
 
 class StoreFailed(NameserverError):
     """A nameserver's store can't read or write: a full disk, say. Nothing was changed."""
 
+    code = "store"
+
 
 class StoreConflict(StoreFailed):
     """A store has another registration of that name than the one that was to be replaced."""
+
+    code = "store-conflict"
 
 
 def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:

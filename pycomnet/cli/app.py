@@ -10,8 +10,11 @@ import click
 
 #: name -> where the command is, and its line in the help
 COMMANDS = {
+    "call": ("pycomnet.cli.call:call", "Call a method of a service."),
     "demo": ("pycomnet.cli.demo:demo", "Take a tour: see it at work on this machine."),
+    "describe": ("pycomnet.cli.describe:describe", "Show what a service offers."),
     "map": ("pycomnet.cli.map:map_command", "Spread the lines of standard input over gateways."),
+    "ns": ("pycomnet.cli.ns:ns", "Ask the nameserver: list, locate, watch, stat."),
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
 }
 EPILOG = """\b

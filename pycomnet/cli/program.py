@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
-from pycomnet.errors import PycomnetError
+from pycomnet.errors import PycomnetError, TimeoutExpired
 
 log = Logger()
 
@@ -149,6 +149,8 @@ class Program:
             return problem.exit_code
         if isinstance(problem, PycomnetError | OSError):
             self.say(brief(problem))
+            if isinstance(problem, TimeoutExpired):
+                return TIMED_OUT
         else:
             log.failure("the command failed", failure)
         return 1

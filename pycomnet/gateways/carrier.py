@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 from twisted.internet import defer
 
-from pycomnet.errors import GatewayNotStarted
+from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.gateways.spec import Spec
 
 if TYPE_CHECKING:
@@ -23,14 +23,23 @@ class Request:
     :ivar id: its name in its group.
     :ivar output: called with each piece of text that the far process itself writes to its standard
         error; a Deferred that it returns is waited for before the next piece is taken.
-    :ivar group: the group it will be in.
+    :ivar group_reference: the group it will be in; weakly, as the reactor keeps what is asked for
+        alive, and that may keep no group alive.
     """
 
     spec: Spec
     id: str
     output: Callable[[str], Any]
-    group: Group
+    group_reference: Callable[[], Group | None]
     reactor: Any
+
+    @property
+    def group(self) -> Group:
+        """The group it will be in."""
+        group = self.group_reference()
+        if group is None:
+            raise PycomnetError("the group is gone")
+        return group
 
     def not_started(
         self, words: str, status: int | None = None, stderr: str = ""
@@ -43,7 +52,7 @@ class Request:
         text = f"gateway {self.id} ({self.spec}): {words}"
         if stderr:
             text += f"; its standard error:\n{stderr}"
-        return GatewayNotStarted(text, status if status is None or status >= 0 else None, stderr)
+        return GatewayNotStarted(text, status, stderr, words)
 
 
 class Carrier(Protocol):

@@ -44,6 +44,8 @@ class Link:
     can be found out and ended.
 
     :param carrier: makes what carries the connection; by default the spec's transport does.
+    :param connection: the connection, if it is not to be as others are.
+    :ivar prefix: what the error begins with when the far side is gone.
     """
 
     def __init__(
@@ -54,16 +56,18 @@ class Link:
         group: Group,
         reactor: Any,
         carrier: Callable[[Request], Carrier] = transports.carrier,
+        connection: Connection | None = None,
     ) -> None:
         self.spec = spec
         self.id = id
         self.reactor = reactor
         self.sink = OutputSink(id, output)
-        self.connection = Connection(reactor)
+        self.prefix = f"gateway {id}: "
+        self.connection = connection or Connection(reactor)
         self.connection.purposes["output"] = self.sink.accept
         self.connection.explain = self._explain
         self.ending = False
-        self._request = Request(spec, id, self.sink.stderr, group, reactor)
+        self._request = Request(spec, id, self.sink.stderr, weakref.ref(group), reactor)
         self.carrier = carrier(self._request)
         self.sink.keep = self.carrier.keep
         self._over = False
@@ -127,7 +131,7 @@ class Link:
             self.sink.flush()
             stderr = carrier.stderr_tail()
             how = carrier.describe_end(status) or lost.reason
-            words = f"gateway {self.id}: {carrier.what} is gone: {how}"
+            words = f"{self.prefix}{carrier.what} is gone: {how}"
             if stderr:
                 words += f"; its standard error ended with:\n{stderr}"
             if status is None:
@@ -137,7 +141,7 @@ class Link:
 
         def unknown(_: Failure) -> ConnectionLost:
             carrier.kill(signal.SIGTERM)
-            reason = f"gateway {self.id}: {lost.reason}, and {carrier.what} goes on"
+            reason = f"{self.prefix}{lost.reason}, and {carrier.what} goes on"
             return GatewayDied(reason, None, None, carrier.stderr_tail())
 
         result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError, SpecError
+from pycomnet.gateways import transports
+from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
+from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
 
@@ -38,7 +41,11 @@ class Group:
         self._shutdown = self._reactor.addSystemEventTrigger(
             "before", "shutdown", _terminate_weakly, weakref.ref(self)
         )
-        self._finalizer = weakref.finalize(self, _remove_trigger, self._reactor, self._shutdown)
+        #: where its gateways are forked
+        self._places = Places(reactor)
+        self._finalizer = weakref.finalize(
+            self, _remove_trigger, self._reactor, self._shutdown, self._places
+        )
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
@@ -74,11 +81,16 @@ class Group:
             :class:`GatewayNotStarted`, which has what the process said on standard error.
             Cancelling it ends the process.
         """
+        return await self._make(Spec.parse(spec, **options), timeout, transports.carrier)
+
+    async def _make(
+        self, spec: Spec, timeout: float, carrier: Callable[[Request], Carrier]
+    ) -> Gateway:
+        """Start a far side that this carrier reaches."""
         if self._closed:
             raise PycomnetError("the group is terminated")
-        parsed = Spec.parse(spec, **options)
-        id = self._allocate(parsed)
-        link = Link(parsed, id, self._output, self, self._reactor)
+        id = self._allocate(spec)
+        link = Link(spec, id, self._output, self, self._reactor, carrier)
         self._starting[id] = link
         try:
             hello = await link.start(timeout)
@@ -123,6 +135,7 @@ class Group:
         ending: list[defer.Deferred[Any]] = [gateway.exit(timeout) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
+        await self._places.end()
 
     @deferred
     async def close(self, timeout: float = 5.0) -> None:
@@ -143,7 +156,9 @@ def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | N
     return None if group is None else group.terminate()
 
 
-def _remove_trigger(reactor: Any, trigger: Any) -> None:
+def _remove_trigger(reactor: Any, trigger: Any, places: Places) -> None:
+    places.abandon()
+
     def remove() -> None:
         # It may have been fired.
         with contextlib.suppress(ValueError, KeyError, TypeError):

@@ -1,4 +1,8 @@
-"""The popen transport: a far side in a process of this machine."""
+"""The popen transport: a far side in a process of this machine.
+
+It is forked from an interpreter that is there already (:mod:`pycomnet.gateways.place`); the first
+of its kind starts that. With ``//fork=no``, or where nothing can be forked, it is started alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.spec import Spec
@@ -29,25 +34,42 @@ main({config!a})
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
-def boot_code(spec: Spec, id: str) -> str:
-    """The program that a far side is started with."""
-    config = {
-        "id": id,
-        "execmodel": spec.execmodel,
-        "chdir": spec.chdir,
-        "nice": spec.nice,
-        "near": os.getpid(),
-    }
+def boot_code(config: dict[str, Any]) -> str:
+    """The program that an interpreter of this machine is started with."""
     return BOOT.format(path=PACKAGE, config=config)
 
 
+def worker_config(spec: Spec, id: str) -> dict[str, Any]:
+    """What a worker is told (worker/main.py)."""
+    return {"id": id, "execmodel": spec.execmodel, "chdir": spec.chdir, "nice": spec.nice}
+
+
 class ProcessCarrier:
-    """A process that is started for one gateway, and its pipes."""
+    """A process that is started for one connection, and its pipes.
 
-    what = "its process"
+    :param argv: the program and its arguments.
+    :param env: its whole environment, or None for this process's.
+    :param letter: what it is sent before the connection begins, which it then does with a marker.
+    :param pass_fds: further descriptors that it gets.
+    :param what: what it is called in messages.
+    """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(
+        self,
+        request: Request,
+        argv: list[str],
+        env: dict[str, str] | None = None,
+        letter: bytes = b"",
+        pass_fds: tuple[int, ...] = (),
+        what: str = "its process",
+    ) -> None:
+        self.what = what
         self._request = request
+        self._argv = argv
+        self._env = env
+        self._letter = letter
+        self._pass_fds = pass_fds
+        self._before: AfterMarker | None = None
         self.process: LocalProcess | None = None
 
     @property
@@ -57,15 +79,20 @@ class ProcessCarrier:
 
     def connect(self, connection: Any) -> defer.Deferred[None]:
         """Start the process."""
-        spec, reactor = self._request.spec, self._request.reactor
-        python = shlex.split(spec.python) if spec.python else [sys.executable]
-        env = {**os.environ, **spec.env} if spec.env else None
-        argv = [*python, "-c", boot_code(spec, self._request.id)]
+        reactor = self._request.reactor
         try:
-            self.process = process = LocalProcess(argv, env, self._request.output, reactor)
+            self.process = process = LocalProcess(
+                self._argv, self._env, self._request.output, reactor, self._pass_fds
+            )
         except (OSError, ValueError) as problem:
-            return defer.fail(self._request.not_started(f"can't start {python[0]!r}: {problem}"))
-        ProcessTransport(process.stdin, process.stdout, connection, reactor)
+            words = f"can't start {self._argv[0]!r}: {problem}"
+            return defer.fail(self._request.not_started(words))
+        if self._letter:
+            self._before = AfterMarker(connection)
+            transport = ProcessTransport(process.stdin, process.stdout, self._before, reactor)
+            transport.write(self._letter)
+        else:
+            ProcessTransport(process.stdin, process.stdout, connection, reactor)
         return defer.succeed(None)
 
     def when_ended(self) -> defer.Deferred[int | None]:
@@ -81,8 +108,13 @@ class ProcessCarrier:
             self.process.kill(number)
 
     def describe_end(self, status: int | None) -> str:
-        """The process's status in words."""
-        return "" if status is None else describe_status(status)
+        """The process's status in words, and what it printed if that was all it did."""
+        words = "" if status is None else describe_status(status)
+        if self._before is not None and not self._before.begun:
+            noise = self._before.noise()
+            if noise:
+                words += f" before Python began, and had printed:\n{noise}"
+        return words
 
     def keep(self, text: str) -> None:
         """Remember what its code said on standard error."""
@@ -94,6 +126,25 @@ class ProcessCarrier:
         return "" if self.process is None else self.process.stderr_tail()
 
 
+def interpreter(spec: Spec) -> list[str]:
+    """The interpreter of this machine that a spec names, and its arguments."""
+    return shlex.split(spec.python) if spec.python else [sys.executable]
+
+
+def alone(request: Request) -> ProcessCarrier:
+    """A process of its own for a gateway."""
+    spec = request.spec
+    config = {**worker_config(spec, request.id), "near": os.getpid()}
+    env = {**os.environ, **spec.env} if spec.env else None
+    return ProcessCarrier(request, [*interpreter(spec), "-c", boot_code(config)], env)
+
+
 def carrier(request: Request) -> Carrier:
     """What carries a popen gateway's connection."""
-    return ProcessCarrier(request)
+    from pycomnet.gateways import place
+
+    if request.spec.via is not None:
+        return place.PlaceCarrier(request, place.through)
+    if request.spec.fork and place.can_fork(request.spec):
+        return place.PlaceCarrier(request, place.here, alone)
+    return alone(request)

@@ -176,6 +176,11 @@ class ProcessTransport(FileDescriptor):
     def stopReading(self) -> None:
         self._reader.stopReading()
 
+    def hand_over(self, protocol: Any) -> None:
+        """Make this another protocol's transport."""
+        self._protocol = protocol
+        protocol.makeConnection(self)
+
     def abortConnection(self) -> None:
         """Close both ends at once."""
         self.disconnecting = True
@@ -204,6 +209,81 @@ class ProcessTransport(FileDescriptor):
         return UNIXAddress(None)
 
 
+class ErrorText:
+    """What a process says on its standard error: shown as it comes, its last lines kept.
+
+    :param output: called with each piece, str; a Deferred that it returns is waited for before the
+        next piece is read.
+    """
+
+    def __init__(self, output: Callable[[str], Any]) -> None:
+        self._output = output
+        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._line = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, data: bytes) -> Any:
+        """The next bytes of it; none at the end. What the callback returned."""
+        text = self._decoder.decode(data, not data)
+        if not text:
+            return None
+        self.keep(text)
+        return self._output(text)
+
+    def keep(self, text: str) -> None:
+        """Remember this as well."""
+        *lines, rest = (self._line + text).split("\n")
+        self._lines.extend(line[:STDERR_LINE] for line in lines)
+        self._line = rest[:STDERR_LINE]
+
+    def tail(self) -> str:
+        """The last lines."""
+        lines = [*self._lines, self._line] if self._line else [*self._lines]
+        return "\n".join(lines)
+
+
+class ErrorPipe:
+    """The pipe that a process's standard error comes through.
+
+    :param fd: its descriptor.
+    :param text: gets what comes.
+    """
+
+    def __init__(self, fd: int, text: ErrorText, reactor: Any) -> None:
+        fdesc.setNonBlocking(fd)
+        self._text = text
+        self._readable = _Readable(fd, self._read, reactor)
+
+    def finish(self) -> None:
+        """The process has ended: read what it said last, and close the pipe.
+
+        Processes that it left may hold that open, so it may have no end.
+        """
+        for _ in range(STDERR_READS):
+            if not self._read():
+                break
+        self._readable.connectionLost(Failure(main.CONNECTION_DONE))
+
+    def _read(self) -> bool:
+        """Read what there is, a piece of it; False at the end."""
+        try:
+            data = os.read(self._readable.fileno(), READ_SMALL)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        taken = self._text.feed(data)
+        if isinstance(taken, defer.Deferred) and not taken.called:
+            # Whoever prints waits for it, once the pipe is full.
+            self._readable.stopReading()
+            taken.addBoth(self._read_on)
+        return bool(data)
+
+    def _read_on(self, _: object) -> None:
+        if self._readable.connected:
+            self._readable.startReading()
+
+
 class LocalProcess:
     """A process whose standard input and output are pipes.
 
@@ -211,6 +291,7 @@ class LocalProcess:
     :param env: its whole environment.
     :param output: called with each piece of its standard error, str; a Deferred that it returns
         is waited for before the next piece is read.
+    :param pass_fds: further descriptors that it gets.
     :ivar stdin: the descriptor that its standard input is written to.
     :ivar stdout: the one that its standard output is read from.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
@@ -223,12 +304,10 @@ class LocalProcess:
         env: dict[str, str] | None,
         output: Callable[[str], Any],
         reactor: Any,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         self._reactor = reactor
-        self._output = output
-        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
-        self._line = ""
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ErrorText(output)
         self._waiters: list[defer.Deferred[int]] = []
         self._ended = False
         self.status: int | None = None
@@ -240,13 +319,12 @@ class LocalProcess:
             stderr=subprocess.PIPE,
             env=env,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self.pid = self._process.pid
         self.stdin = _take_descriptor(self._process.stdin)
         self.stdout = _take_descriptor(self._process.stdout)
-        stderr = _take_descriptor(self._process.stderr)
-        fdesc.setNonBlocking(stderr)
-        self._stderr = _Readable(stderr, self._read_stderr, reactor)
+        self._stderr = ErrorPipe(_take_descriptor(self._process.stderr), self._text, reactor)
         self._watch()
 
     def kill(self, number: int) -> None:
@@ -264,10 +342,13 @@ class LocalProcess:
         self._waiters.append(deferred)
         return deferred
 
+    def keep(self, text: str) -> None:
+        """Remember what its code said on standard error, for :meth:`stderr_tail`."""
+        self._text.keep(text)
+
     def stderr_tail(self) -> str:
         """The last lines of its standard error."""
-        lines = [*self._lines, self._line] if self._line else [*self._lines]
-        return "\n".join(lines)
+        return self._text.tail()
 
     def _watch(self) -> None:
         try:
@@ -293,44 +374,12 @@ class LocalProcess:
         if status is None:
             return True
         self.status = status
-        # What it said last is still in the pipe; processes that it left may hold that open.
-        for _ in range(STDERR_READS):
-            if not self._read_stderr():
-                break
-        self._stderr.connectionLost(Failure(main.CONNECTION_DONE))
+        self._stderr.finish()
         self._ended = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(status)
         return False
-
-    def _read_stderr(self) -> bool:
-        """Read what there is, a piece of it; False at the end."""
-        try:
-            data = os.read(self._stderr.fileno(), READ_SMALL)
-        except BlockingIOError:
-            return True
-        except OSError:
-            data = b""
-        text = self._decoder.decode(data, not data)
-        if text:
-            self.keep(text)
-            taken = self._output(text)
-            if isinstance(taken, defer.Deferred) and not taken.called:
-                # Whoever prints waits for it, once the pipe is full.
-                self._stderr.stopReading()
-                taken.addBoth(self._read_on)
-        return bool(data)
-
-    def _read_on(self, _: object) -> None:
-        if self._stderr.connected:
-            self._stderr.startReading()
-
-    def keep(self, text: str) -> None:
-        """Remember what its code said on standard error, for :meth:`stderr_tail`."""
-        *lines, rest = (self._line + text).split("\n")
-        self._lines.extend(line[:STDERR_LINE] for line in lines)
-        self._line = rest[:STDERR_LINE]
 
 
 def _grow_pipe(fd: int) -> bool:
@@ -366,4 +415,4 @@ def describe_status(status: int, platform_signal: Callable[[int], str] | None = 
     return words
 
 
-__all__ = ["LocalProcess", "ProcessTransport", "describe_status"]
+__all__ = ["ErrorPipe", "ErrorText", "LocalProcess", "ProcessTransport", "describe_status"]

@@ -16,7 +16,7 @@ from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import Change, Delete, Put, Record
+from pycomnet.nameserver.records import NEVER, Change, Delete, Put, Record
 
 #: Names that one look for a page goes through. At about a quarter of a microsecond each, others
 #: wait for less than a millisecond.
@@ -88,9 +88,11 @@ class Directory:
 
         def filled() -> Iterator[Record]:
             for record, left in records:
-                record.ends = now + left
                 if self._ends_leases:
+                    record.ends = now + left
                     self._leases.add(record)
+                else:
+                    record.ends = NEVER
                 yield record
 
         self._index.fill(filled())
@@ -106,7 +108,7 @@ class Directory:
             record = change.record
             if record is not None:
                 record.fence = change.revision
-                record.ends = now + record.ttl
+                record.ends = now + record.ttl if self._ends_leases else NEVER
                 old = self._index.put(record)
                 if self._ends_leases:
                     self._leases.add(record)
@@ -189,7 +191,8 @@ class Directory:
     def renew(self, lease: int, secret: str, now: float) -> Record:
         """Let a lease last its whole length from now; errors as :meth:`owned`."""
         record = self.owned(lease, secret, now)
-        record.ends = now + record.ttl
+        if self._ends_leases:
+            record.ends = now + record.ttl
         return record
 
     def removal(self, lease: int, secret: str, now: float) -> Delete:

@@ -18,6 +18,9 @@ EXPIRED = "expired"
 #: For a watcher: it is there, but no longer what the watcher asked for.
 CHANGED = "changed"
 
+#: ``Record.ends`` where the store ends leases.
+NEVER = float("inf")
+
 
 @attrs.define(eq=False, weakref_slot=False)
 class Record:
@@ -66,7 +69,9 @@ class Record:
         }
 
     def time_left(self, now: float) -> float:
-        """Seconds until its lease ends."""
+        """Seconds until its lease ends; where the store ends it, that may be as late as this."""
+        if self.ends == NEVER:
+            return self.ttl
         return max(0.0, round(self.ends - now, 3))
 
 

@@ -12,7 +12,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, PycomnetError
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
-from pycomnet.services.pool import Peer
+from pycomnet.services.pool import Peer, Pool
 from pycomnet.services.routes import AddressRoute, NamedRoute
 from pycomnet.wire.mux import Limits
 
@@ -59,11 +59,10 @@ class Context:
         #: what stateful services know this client by; a secret
         self.client_id = secrets.token_bytes(16)
         self.deadlines = Deadlines(reactor)
-        self._peers: dict[str, Peer] = {}
-        self._closed = False
+        self.pool = Pool(self)
 
     def __repr__(self) -> str:
-        return f"<Context, nameserver {self.nameserver_address}, {len(self._peers)} addresses>"
+        return f"<Context, nameserver {self.nameserver_address}, {len(self.pool.peers)} addresses>"
 
     # -- finding services ------------------------------------------------------------------------
 
@@ -118,13 +117,7 @@ class Context:
 
     def peer(self, address: str) -> Peer:
         """What is kept of an address."""
-        if self._closed:
-            raise PycomnetError("the context is closed")
-        address = endpoints.clean(address)
-        peer = self._peers.get(address)
-        if peer is None:
-            peer = self._peers[address] = Peer(address, self)
-        return peer
+        return self.pool.peer(address)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -169,9 +162,7 @@ class Context:
 
         :returns: fires when they are over. Cancelling it changes nothing.
         """
-        self._closed = True
-        peers = list(self._peers.values())
-        await defer.gatherResults([peer.close() for peer in peers])
+        await self.pool.close()
         self.deadlines.close()
 
     async def __aenter__(self) -> Context:

@@ -12,7 +12,13 @@ from twisted.python.failure import Failure
 from pycomnet import endpoints
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import CertificateRefused, ConnectionLost, EndpointError, ServiceUnreachable
+from pycomnet.errors import (
+    CertificateRefused,
+    ConnectionLost,
+    EndpointError,
+    PycomnetError,
+    ServiceUnreachable,
+)
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -50,6 +56,38 @@ def _lost(reason: Failure) -> ConnectionLost | None:
     if value is None or type(value).__module__.startswith("twisted.internet"):
         return None
     return ConnectionLost(f"the connection was lost: {endpoints.explain(reason)}")
+
+
+class Pool:
+    """The addresses that a context, and those made from it, have called.
+
+    :ivar closed: whether nothing is called any more.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.peers: dict[str, Peer] = {}
+        self.closed = False
+
+    def peer(self, address: str) -> Peer:
+        """What is kept of an address."""
+        self.check()
+        address = endpoints.clean(address)
+        peer = self.peers.get(address)
+        if peer is None:
+            peer = self.peers[address] = Peer(address, self._context)
+        return peer
+
+    def check(self) -> None:
+        """Raise if nothing is called any more."""
+        if self.closed:
+            raise PycomnetError("the context is closed")
+
+    def close(self) -> defer.Deferred[Any]:
+        """End all connections; fires when they are over."""
+        self.closed = True
+        peers = list(self.peers.values())
+        return defer.gatherResults([peer.close() for peer in peers])
 
 
 class Peer:
@@ -182,4 +220,4 @@ class Peer:
         return gone
 
 
-__all__ = ["SET_ASIDE", "ClientConnection", "Peer"]
+__all__ = ["SET_ASIDE", "ClientConnection", "Peer", "Pool"]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which the instances of an interface are looked up again, while it is called.
 REFRESH = 10.0
+#: Seconds that a nameserver has to answer; then what was known is tried again.
+LOOK_TIMEOUT = 3.0
 
 
 class Route:
@@ -24,8 +26,11 @@ class Route:
         """The instance for the next call, if that is known."""
         raise NotImplementedError
 
-    def reach(self) -> defer.Deferred[tuple[Peer, ClientConnection]]:
-        """An instance and a connection to it; fails with :class:`ServiceUnreachable`."""
+    def reach(self, first: Peer | None) -> defer.Deferred[tuple[Peer, ClientConnection]]:
+        """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
+
+        :param first: the instance that was picked.
+        """
         raise NotImplementedError
 
     def may_return(self) -> bool:
@@ -46,7 +51,7 @@ class AddressRoute(Route):
         return self._peer
 
     @deferred
-    async def reach(self) -> tuple[Peer, ClientConnection]:
+    async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
         return self._peer, await self._peer.connect()
 
     def may_return(self) -> bool:
@@ -93,14 +98,14 @@ class NamedRoute(Route):
         return able[self._turn % len(able)]
 
     @deferred
-    async def reach(self) -> tuple[Peer, ClientConnection]:
+    async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
         problem: ServiceUnreachable | None = None
         for again in (False, True):
             if again or not self._peers:
                 await self._look_now()
             tried: set[Peer] = set()
             for _ in self._peers:
-                peer = self.pick()
+                peer, first = first or self.pick(), None
                 if peer is None or peer in tried:
                     peer = next((one for one in self._peers if one not in tried), None)
                 if peer is None:
@@ -136,10 +141,11 @@ class NamedRoute(Route):
     async def _look(self) -> None:
         nameserver = await self._context.nameserver()
         if self._service is None:
-            records = await nameserver.invoke("list_services", {"interface": self._interface})
+            wanted = {"interface": self._interface}
+            records = await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT)
         else:
             asked = {"interface": self._interface, "service": self._service}
-            records = [await nameserver.invoke("locate", asked)]
+            records = [await nameserver.invoke("locate", asked, LOOK_TIMEOUT)]
         if isinstance(records, dict):
             records = records.get("services", [])
         addresses = {record["address"]: None for record in records}

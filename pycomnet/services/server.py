@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
+    CallInterrupted,
     DeadlineExceeded,
     Overloaded,
     PycomnetError,
@@ -223,7 +224,7 @@ class ServiceServer:
             finally:
                 self._idle = None
         for call in list(self._active):
-            call.cancel(ServerLeaving("the server has ended"))
+            call.cancel(CallInterrupted("the server ended while the call was under way"))
         if self.connections:
             self._emptied = defer.Deferred()
             for connection in list(self.connections):

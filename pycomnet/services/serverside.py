@@ -108,7 +108,7 @@ class ServerConnection(Connection):
             return
         call.over = True
         self.mux.close(call.stream, RESULT, payload)
-        if not self._corked:
+        if not self.corked:
             self.flush_soon()
 
     def refuse(self, call: Call, problem: BaseException, failure: Failure | None = None) -> None:
@@ -129,7 +129,7 @@ class ServerConnection(Connection):
             found.pop("fields", None)
             payload = self.encode(found)
         self.mux.close(call.stream, ERROR, payload)
-        if not self._corked:
+        if not self.corked:
             self.flush_soon()
 
     def end(self, call: Call) -> None:

@@ -78,6 +78,9 @@ class Mux(Receiver):
         self.peer = None
         #: why the connection is over: a ProtocolError, also for a GOAWAY of either end
         self.failed = None
+        #: the highest id of this end's channels that the peer dealt with before its GOAWAY; None
+        #: while there is none, or if that does not say so
+        self.last_taken = None
         #: True while the transport takes no more: then nothing is moved past the channels' queues,
         #: neither values nor what ends a channel, so that the limit on channels bounds that too
         self.congested = False
@@ -326,7 +329,10 @@ class Mux(Receiver):
             return
         self._goodbye = True
         most = 4096 if self._fragment == FRAGMENT else 128
-        payload = PLAIN.encode({"code": code, "message": message[:most]})
+        goodbye = {"code": code, "message": message[:most]}
+        if code == "exit":
+            goodbye["last"] = self._last_peer_id
+        payload = PLAIN.encode(goodbye)
         self._out.append(pack(len(payload), GOAWAY, 0) + payload)
         self._over(ProtocolError(code, message))
 

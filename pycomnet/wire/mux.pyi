@@ -51,6 +51,7 @@ class Mux:
     streams: dict[int, Stream]
     peer: dict[str, Any] | None
     failed: ProtocolError | None
+    last_taken: int | None
     congested: bool
     sent: list[Any]
     _out: list[bytes | memoryview]

@@ -363,6 +363,9 @@ class Receiver(object):
             code, message = reason.get("code"), reason.get("message")
             if id or not isinstance(code, STRS) or not isinstance(message, STRS):
                 raise ProtocolError("frame", "GOAWAY is a code and a message on channel 0")
+            last = reason.get("last")
+            if type(last) in INTS:
+                self.last_taken = last
             events.append((EV_GOAWAY, code, message))
             self._over(ProtocolError(code, message))
         elif ftype == OPEN:

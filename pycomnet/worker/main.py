@@ -24,9 +24,12 @@ class Gateway(object):
         self._worker = worker
         self.id = id
 
-    def newchannel(self):
-        """A new channel, to be sent to the near side in a value."""
-        return self._worker.link.open("channel")
+    def newchannel(self, raw=False):
+        """A new channel, to be sent to the near side in a value.
+
+        :param raw: it carries bytes as they are.
+        """
+        return self._worker.link.open("channel", raw=raw)
 
 
 class Worker(object):
@@ -201,9 +204,17 @@ def take_stdio():
 def main(config):
     """The far side's beginning: called by what the transport starts.
 
-    :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid).
+    :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
+        ``update`` (of the environment); or ``hub``, to be the supervisor of this place, and a
+        worker in each child of that.
     """
     try:
+        if config.get("hub") is not None:
+            from .hub import serve
+
+            config = serve(config)
+        if config.get("update"):
+            os.environ.update(config["update"])
         if config.get("chdir"):
             os.chdir(config["chdir"])
         if config.get("nice"):

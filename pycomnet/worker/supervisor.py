@@ -89,11 +89,11 @@ class Supervisor(object):
         self.pid = pid
         self.fd = fd
         # A number that is not the parent's may be another process's, in a container.
-        self.near_fd = _open_process(near) if near == os.getppid() else None
+        self.near_fd = open_process(near) if near == os.getppid() else None
         self.hurry = False
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
-            _set_nonblocking(end)
+            set_nonblocking(end)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGTERM, self._terminate)
@@ -190,7 +190,7 @@ class Supervisor(object):
             pass
 
 
-def _open_process(pid):
+def open_process(pid):
     """A descriptor that can be read when the process has ended; None where there is no such."""
     try:
         return os.pidfd_open(pid)
@@ -198,7 +198,8 @@ def _open_process(pid):
         return None
 
 
-def _set_nonblocking(fd):
+def set_nonblocking(fd):
+    """Have reads and writes of a descriptor never wait."""
     if hasattr(os, "set_blocking"):
         os.set_blocking(fd, False)
     else:

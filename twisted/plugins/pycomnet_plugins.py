@@ -3,12 +3,21 @@
 Twisted imports this module whenever anything asks for plugins, also plugins that are not ours. So
 it holds nothing but such lines (the service maker names its module and does not import it), and
 there is no ``__init__.py`` beside it: with one, Twisted would not look here at all.
-
-    from twisted.application.service import ServiceMaker
-
-    pycomnet_name = ServiceMaker(
-        "pycomnet name", "pycomnet.tap.name", "What it serves.", "pycomnet-name"
-    )
 """
 
-# ServiceMaker lines go here, sorted by name.
+from twisted.application.service import ServiceMaker
+
+# Sorted by name.
+pycomnet_nameserver = ServiceMaker(
+    "pycomnet nameserver",
+    "pycomnet.tap.nameserver",
+    "Run the nameserver: who offers which interface, and where.",
+    "pycomnet-nameserver",
+)
+
+pycomnet_service = ServiceMaker(
+    "pycomnet service",
+    "pycomnet.tap.service",
+    "Run the services of some modules, registered in a nameserver.",
+    "pycomnet-service",
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import defer
 from twisted.internet.task import Clock
@@ -102,8 +102,7 @@ class Seam(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = ThreadlessClock()
-        group: Any = object()
-        self.link = Link(Spec(), "gw0", lambda o: None, group, self.clock, FakeCarrier)
+        self.link = Link(Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeCarrier)
         assert isinstance(self.link.carrier, FakeCarrier)
         self.carrier = self.link.carrier
 

@@ -76,9 +76,9 @@ class Options(PopenCase):
         gw = await self.gateway(python=script)
         source = "import os; channel.send([os.getpid(), os.getppid()]); channel.receive()"
         ids = await gw.remote_exec(source).receive()
-        process = cast(Any, gw._link.carrier).process
-        await gw.exit()
-        await self.assert_gone(*ids, process.pid)
+        place = cast(Any, gw._link.carrier).place
+        await self.group.terminate()
+        await self.assert_gone(*ids, place.link.carrier.process.pid)
 
     async def test_no_standard_error(self) -> None:
         """Far code that closes the standard error, or whose disk is full, harms only itself."""

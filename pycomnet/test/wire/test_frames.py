@@ -201,11 +201,12 @@ class SentTests(SynchronousTestCase):
         self.assertEqual(self.mux.data_to_send(), b"\x00\x00\x00\x08\x08\x00\x00\x00\x00abcdefgh")
 
     def test_goaway(self) -> None:
-        """A map of a code and a message."""
+        """A map of a code, a message and the last of the peer's channels that was seen."""
         self.mux.goaway("exit", "bye")
         self.assertEqual(
             self.mux.data_to_send(),
-            b"\x00\x00\x00\x17\x09\x00\x00\x00\x00\x82\xa4code\xa4exit\xa7message\xa3bye",
+            b"\x00\x00\x00\x1d\x09\x00\x00\x00\x00"
+            b"\x83\xa4code\xa4exit\xa7message\xa3bye\xa4last\x00",
         )
 
 

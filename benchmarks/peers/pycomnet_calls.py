@@ -1,0 +1,96 @@
+"""pycomnet's services on the epoll reactor: one connection, each call awaited in a coroutine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import calls
+from measure import Amounts
+from twisted.internet import epollreactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import react
+
+from pycomnet.services.context import Context
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.server import ServiceServer
+from pycomnet.wire.mux import Mux
+
+NAME = "bench.echo"
+#: job -> the method that it calls, and with what
+JOBS: dict[str, tuple[str, Any]] = {
+    "null": ("null", None),
+    "dict": ("echo", calls.SMALL),
+    "bytes": ("echo", calls.BLOCK),
+}
+
+
+@interface(NAME)
+class Echo(Service):
+    """The service."""
+
+    @method()
+    def null(self, request: Any) -> None:
+        """Nothing."""
+
+    @method()
+    def echo(self, request: Any) -> Any:
+        """What came."""
+        return request.args
+
+
+def serve() -> None:
+    epollreactor.install()
+
+    async def main(reactor: Any) -> None:
+        server = ServiceServer(reactor)
+        await server.add(Echo())
+        calls.announce(await server.listen("tcp:0:interface=127.0.0.1"))
+        await Deferred()
+
+    react(main)
+
+
+def _gather(callers: list[Any]) -> Deferred[Any]:
+    return gatherResults([Deferred.fromCoroutine(caller) for caller in callers])
+
+
+def greet(connection: Any) -> None:
+    """Make a connected, blocking socket a client's that has made a call and waits."""
+    mux = Mux(True)
+    connection.sendall(mux.data_to_send())
+    while mux.peer is None:
+        mux.receive_data(connection.recv(65536))
+
+
+def run(job: str, amounts: Amounts) -> calls.Figures:
+    if job == "idle":
+        with calls.server(__file__) as address:
+            return calls.idle_memory(address.rpartition(":")[2], amounts, greet)
+    one, flying = calls.amount(job, amounts)
+    found: calls.Figures = {}
+
+    async def main(reactor: Any) -> None:
+        with calls.server(__file__) as address:
+            async with Context(reactor) as context:
+                echo = await context.connect(address, NAME)
+                name, args = JOBS[job]
+
+                def call() -> Deferred[Any]:
+                    return echo.invoke(name, args)
+
+                calls.check(await call(), args)
+                alone = await calls.sequential(call, one)
+                rate = await calls.flight(call, flying, _gather)
+                found.update(calls.figures(job, alone, rate))
+
+    epollreactor.install()
+    try:
+        react(main)
+    except SystemExit as end:
+        if end.code:
+            raise
+    return found
+
+
+if __name__ == "__main__":
+    calls.program(serve, run)

@@ -1,0 +1,162 @@
+"""``pycomnet call``: call a method of a service."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pycomnet.cli.remote import Target, as_json, target_options
+
+if TYPE_CHECKING:
+    from pycomnet.cli.program import Program
+    from pycomnet.services.client import RemoteService
+
+EPILOG = """\b
+Examples:
+  pycomnet call org.example.calc add '{"a": 1, "b": 2}'
+  pycomnet call --address tcp:127.0.0.1:2013 org.example.calc add '{"a": 1, "b": 2}'
+  echo '{"page": 3}' | pycomnet call org.example.report render -
+  pycomnet call org.example.images scale '{"width": 64}' --file big.png --out small.png
+  pycomnet call --stream org.pycom.nameserver watch
+
+The arguments are JSON, or "-" for what standard input has. The result is printed as JSON; bytes in
+it are text where they are UTF-8, else base64.
+
+\b
+Exit status:
+  1          the method raised, or there is no such service, method or file
+  2          a mistake on the command line
+  124        when --timeout was over
+  128+N      signal N ended it (Ctrl-C: 130); the method is cancelled
+"""
+
+
+def read_arguments(text: str | None) -> Any:
+    """The structured arguments of the command line.
+
+    :raises click.UsageError: it is not JSON.
+    """
+    if text is None:
+        return None
+    where = "JSON"
+    if text == "-":
+        where, text = "standard input", sys.stdin.read()
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise click.UsageError(f"{where} can't be read: {problem}") from None
+
+
+@click.command("call", epilog=EPILOG, short_help="Call a method of a service.")
+@target_options
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    metavar="PATH",
+    multiple=True,
+    help="Send this file's contents as a block of binary data; may be given several times.",
+)
+@click.option(
+    "-o",
+    "--out",
+    "outs",
+    metavar="PATH",
+    multiple=True,
+    help="Write the first block that comes back there; given again, the next one.",
+)
+@click.option("--stream", is_flag=True, help="Print each value as it comes, a line for each.")
+@click.argument("interface")
+@click.argument("method")
+@click.argument("arguments", metavar="[JSON]", required=False)
+def call(
+    target: Target,
+    files: tuple[str, ...],
+    outs: tuple[str, ...],
+    stream: bool,
+    interface: str,
+    method: str,
+    arguments: str | None,
+) -> None:
+    """Call METHOD of a service that has INTERFACE, and print its result."""
+    from pycomnet.cli.program import run_command
+
+    if stream and (files or outs):
+        raise click.UsageError("--stream goes with neither --file nor --out")
+    args = read_arguments(arguments)
+
+    async def main(program: Program) -> int:
+        async with target.context(program.reactor) as context:
+            service = await target.find(context, interface)
+            if stream:
+                return await show_stream(program, service, method, args)
+            return await show_result(program, service, method, args, files, outs)
+
+    run_command(main)
+
+
+async def show_result(
+    program: Program,
+    service: RemoteService,
+    method: str,
+    args: Any,
+    files: tuple[str, ...] = (),
+    outs: tuple[str, ...] = (),
+) -> int:
+    """Call it, write the blocks that come back to files, and print the result."""
+    if files or outs:
+        from pycomnet.services.attachments import Binary  # type: ignore[import-not-found]
+
+        result, blocks = await service.invoke(
+            method, args, attachments=[Binary(path) for path in files], with_binary=True
+        )
+    else:
+        result, blocks = await service.invoke(method, args), []
+    try:
+        for path, block in zip(outs, blocks, strict=False):
+            write_block(path, block)
+    finally:
+        for block in blocks:
+            block.close()
+    if len(blocks) > len(outs):
+        program.say(f"{len(blocks)} blocks of binary data came back: --out PATH keeps one of them")
+    elif len(blocks) < len(outs):
+        program.say(f"there is nothing for {outs[len(blocks)]}: {len(blocks)} blocks came back")
+        return 1
+    indent = 2 if program.stdout.isatty() else None
+    put(program, as_json(result, indent))
+    return 0
+
+
+async def show_stream(program: Program, service: RemoteService, method: str, args: Any) -> int:
+    """Print each value of a method that gives many, no faster than they are read."""
+    async for value in service.stream(method, args):
+        waiting = put(program, as_json(value))
+        if waiting is not None:
+            await waiting
+    return 0
+
+
+def put(program: Program, text: str) -> Any:
+    """Print a line; as :meth:`OutputStream.put`."""
+    from pycomnet.cli.program import encode
+
+    return program.stdout.put(encode(text + "\n"))
+
+
+def write_block(path: str, block: Any) -> None:
+    """Write a block to a file, which is there in full or not at all."""
+    temporary = f"{path}.part"
+    try:
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(block, file, 1 << 20)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,90 @@
+"""``pycomnet describe``: what a service offers."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pycomnet.cli.remote import Target, as_json, target_options
+
+if TYPE_CHECKING:
+    from pycomnet.cli.program import Program
+
+EPILOG = """\b
+Examples:
+  pycomnet describe org.example.calc
+  pycomnet describe --address tcp:127.0.0.1:2013
+  pycomnet describe --json org.pycom.nameserver
+"""
+
+
+@click.command("describe", epilog=EPILOG, short_help="Show what a service offers.")
+@target_options
+@click.option("--json", "in_json", is_flag=True, help="As JSON, for programs.")
+@click.argument("interface", required=False)
+def describe(target: Target, in_json: bool, interface: str | None) -> None:
+    """Show the methods of a service that has INTERFACE, and what is written on each.
+
+    With --address, INTERFACE may be left out: then it is all that is offered there.
+    """
+    from pycomnet.cli.call import put
+    from pycomnet.cli.program import run_command
+
+    if interface is None and target.address is None:
+        raise click.UsageError("name an INTERFACE, or say where with --address")
+
+    async def main(program: Program) -> int:
+        from pycomnet.services.interface import INTROSPECTION
+
+        async with target.context(program.reactor) as context:
+            service = await target.find(context, interface or INTROSPECTION)
+            found = await service.introspect()
+        if in_json:
+            put(program, as_json(found, 2))
+        else:
+            put(program, as_text(found))
+        return 0
+
+    run_command(main)
+
+
+def as_text(interfaces: dict[str, Any]) -> str:
+    """What ``introspect`` tells, for people."""
+    if not interfaces:
+        return "nothing is offered there"
+    return "\n\n".join(_interface(name, found) for name, found in sorted(interfaces.items()))
+
+
+def _interface(name: str, found: dict[str, Any]) -> str:
+    shown = [name + ("  (stateful)" if found.get("stateful") else "")]
+    if found.get("doc"):
+        shown.append(textwrap.indent(found["doc"], "  "))
+    for method, declared in sorted(found.get("methods", {}).items()):
+        shown += ["", textwrap.indent(_method(method, declared), "  ")]
+    return "\n".join(shown)
+
+
+def _method(name: str, declared: dict[str, Any]) -> str:
+    args = declared.get("args")
+    if args is None:
+        given = "..."
+    else:
+        given = ", ".join(f"{arg}: {_kind(kind)}" for arg, kind in args.items())
+    line = f"{name}({given})"
+    if declared.get("results") is not None:
+        line += f" -> {_kind(declared['results'])}"
+    notes = [word for word in ("idempotent", "stream") if declared.get(word)]
+    if declared.get("attachments"):
+        notes.append(f"{declared['attachments']} blocks")
+    if notes:
+        line += f"  [{', '.join(notes)}]"
+    doc = declared.get("doc")
+    return line + (f"\n{textwrap.indent(doc, '  ')}" if doc else "")
+
+
+def _kind(kind: Any) -> str:
+    if isinstance(kind, dict):
+        return "{" + ", ".join(f"{key}: {_kind(value)}" for key, value in kind.items()) + "}"
+    return str(kind)

@@ -1,0 +1,128 @@
+"""What the commands that call a service share: which service, and how its values are shown."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
+
+if TYPE_CHECKING:
+    from pycomnet.services.client import RemoteService
+    from pycomnet.services.context import Context
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Seconds that a call has unless ``--timeout`` says how many.
+TIMEOUT = 30.0
+
+
+@attrs.frozen
+class Target:
+    """Which service the command line means.
+
+    :ivar nameserver: where to ask for it.
+    :ivar address: where it is, so that nobody has to be asked.
+    :ivar service: its name, if it has to be that one.
+    :ivar timeout: seconds for all of it.
+    """
+
+    nameserver: str
+    address: str | None
+    service: str | None
+    timeout: float
+
+    def context(self, reactor: Any) -> Context:
+        """What to call it with.
+
+        :raises EndpointError: the nameserver's address is none.
+        """
+        from pycomnet.services.context import Context
+
+        return Context(reactor, nameserver=self.nameserver, timeout=self.timeout)
+
+    async def find(self, context: Context, interface: str | None) -> RemoteService:
+        """The service.
+
+        :raises ServiceNotFound: the nameserver knows none.
+        """
+        if self.address is not None:
+            return await context.connect(self.address, interface)
+        assert interface is not None
+        return await context.locate(interface, self.service)
+
+
+def target_options(command: F) -> F:
+    """``--nameserver``, ``--address``, ``--service`` and ``--timeout``, as one ``target``."""
+
+    @functools.wraps(command)
+    def call(
+        nameserver: str, address: str | None, service: str | None, timeout: float, **rest: Any
+    ) -> Any:
+        if address is not None and service is not None:
+            raise click.UsageError("--address and --service: one of them")
+        return command(target=Target(nameserver, address, service, timeout), **rest)
+
+    wrapped: Any = call
+    for option in reversed(
+        [
+            click.option(
+                "--nameserver",
+                metavar="ADDRESS",
+                envvar=NAMESERVER_VARIABLE,
+                default=DEFAULT_NAMESERVER,
+                show_default=True,
+                help=f"Where to look for the service; {NAMESERVER_VARIABLE} says it, too.",
+            ),
+            click.option(
+                "--address",
+                metavar="ADDRESS",
+                help="Where the service is, such as tcp:HOST:PORT; no nameserver is asked.",
+            ),
+            click.option("--service", metavar="NAME", help="The service of this name, of several."),
+            click.option(
+                "--timeout",
+                metavar="SECONDS",
+                type=click.FloatRange(0, min_open=True),
+                default=TIMEOUT,
+                show_default=True,
+                help="Give up after so long.",
+            ),
+        ]
+    ):
+        wrapped = option(wrapped)
+    result: F = wrapped
+    return result
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has them: what it lacks is what comes nearest.
+
+    Bytes are text if they are UTF-8, else base64; sets and tuples are lists; what is no string is
+    one where it is a key.
+    """
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(one) for one in value), key=repr)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode("ascii")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """A value as a line of JSON, or indented."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False)

@@ -1,0 +1,548 @@
+"""Places: an interpreter on a machine, with a supervisor that forks its gateways.
+
+The first gateway at a place starts the supervisor (worker/hub.py) and connects to it; further ones
+are asked of it over the same connection. What a gateway says goes straight to its process where
+that is on this machine: it gets the ends of pipes. Elsewhere it goes through raw channels of the
+supervisor's connection, and of those of the supervisors further on (docs/architecture.rst).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.channelcore import NO_ENDMARKER
+from pycomnet.channeltransport import ChannelTransport
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, worker_config
+from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
+from pycomnet.gateways.spec import Spec
+from pycomnet.worker import package
+
+#: Environment variables that matter when an interpreter starts, by what their names begin with:
+#: gateways that differ in them are not forked from the same one.
+STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
+#: The exit status of a supervisor whose interpreter can't fork (worker/hub.py).
+NO_FORK = 78
+#: Gateways that are asked of one supervisor at a time: each has descriptors on their way to it.
+AT_A_TIME = 32
+#: Seconds that a supervisor stays after its last gateway.
+IDLE_TIMEOUT = 30.0
+#: Seconds between SIGKILL for a gateway and that for its supervisor, when that does not answer.
+KILL_TIMEOUT = 4.0
+#: Seconds that a supervisor has to end.
+END_TIMEOUT = 5.0
+
+
+@attrs.frozen
+class Hop:
+    """What a supervisor starts to reach another one: a program, and what that is told."""
+
+    argv: tuple[str, ...]
+    config: dict[str, Any] = attrs.field(factory=dict, eq=False)
+
+    def as_map(self) -> dict[str, Any]:
+        """As a supervisor is asked for it."""
+        return {"argv": list(self.argv), "config": self.config}
+
+
+@attrs.frozen
+class Way:
+    """How the near side reaches a supervisor itself.
+
+    :ivar key: what tells it from others in a group.
+    :ivar open: makes the carrier of its connection; the number is a descriptor that it gets.
+    :ivar door: whether it can be given descriptors.
+    :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
+    """
+
+    key: tuple[Any, ...]
+    open: Callable[[Request, int | None], Carrier] = attrs.field(eq=False)
+    door: bool = attrs.field(default=False, eq=False)
+    keepalive: float | None = attrs.field(default=None, eq=False)
+
+
+@attrs.frozen
+class Route:
+    """How a gateway is reached: the first supervisor, those behind it, and what the last does.
+
+    :ivar argv: an interpreter that the last one starts for this gateway alone; empty: it forks.
+    :ivar master: the id of the gateway that it is started from, or None.
+    """
+
+    way: Way
+    path: tuple[Hop, ...] = ()
+    argv: tuple[str, ...] = ()
+    master: str | None = None
+
+
+class Place:
+    """A supervisor that the near side is connected to.
+
+    :ivar link: the connection and its process.
+    """
+
+    id = "place"
+
+    def __init__(self, way: Way, request: Request) -> None:
+        from pycomnet.gateways.gateway import Link
+
+        self.way = way
+        self.users: set[PlaceCarrier] = set()
+        self.ready = False
+        #: where a gateway's descriptors are sent
+        self.door: socket.socket | None = None
+        self.turns = defer.DeferredSemaphore(AT_A_TIME)
+        self._number = 0
+        self._reactor = request.reactor
+        self._waiting: list[defer.Deferred[None]] = []
+        self._failed: GatewayNotStarted | None = None
+        self._idle: IDelayedCall | None = None
+        self._theirs: socket.socket | None = None
+        number = None
+        if way.door:
+            self.door, self._theirs = socket.socketpair()
+            self.door.setblocking(False)
+            number = self._theirs.fileno()
+
+        def opened(asked: Request) -> Carrier:
+            return way.open(asked, number)
+
+        self.link = Link(
+            attrs.evolve(request.spec, id=None),
+            request.id,
+            lambda output: request.output(output.text),
+            request.group,
+            request.reactor,
+            opened,
+            Connection(request.reactor, keepalive=way.keepalive),
+        )
+        self.link.prefix = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether no gateway can be asked of it any more."""
+        return self._failed is not None or self.link.ending or self.link.connection.lost is not None
+
+    def start(self) -> None:
+        """Start it; :meth:`when_ready` tells how that went."""
+        # The gateways that wait for it have timeouts of their own.
+        starting = self.link.start(1e6)
+        if self._theirs is not None:
+            self._theirs.close()
+        starting.addCallbacks(self._started, self._not_started)
+
+    def _started(self, hello: dict[str, Any]) -> None:
+        self.ready = True
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _not_started(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, GatewayNotStarted):
+            error = GatewayNotStarted(str(error) or type(error).__name__)
+        self._failed = error
+        self._close_door()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(Failure(error))
+
+    def when_ready(self) -> defer.Deferred[None]:
+        """Fires once gateways can be asked of it; fails with :class:`GatewayNotStarted`."""
+        if self._failed is not None:
+            return defer.fail(self._failed)
+        if self.ready:
+            return defer.succeed(None)
+        waiter: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        return waiter
+
+    def send(self, fds: list[int]) -> int:
+        """Give it descriptors; the number that it knows them under."""
+        assert self.door is not None
+        self._number += 1
+        socket.send_fds(self.door, [self._number.to_bytes(4, "big")], fds)
+        return self._number
+
+    def enter(self, user: PlaceCarrier) -> None:
+        """This gateway is at this place."""
+        self.users.add(user)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def leave(self, user: PlaceCarrier) -> None:
+        """This gateway is not there any more."""
+        self.users.discard(user)
+        if self.users or self.over:
+            return
+        if not self.ready:
+            self.end(0)
+        elif self._idle is None:
+            self._idle = self._reactor.callLater(IDLE_TIMEOUT, self._idle_out)
+
+    def _idle_out(self) -> None:
+        self._idle = None
+        self.end()
+
+    def end(self, timeout: float = END_TIMEOUT) -> defer.Deferred[Any]:
+        """End it; fires when it is gone."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self._close_door()
+        return self.link.end(timeout)
+
+    def _close_door(self) -> None:
+        if self.door is not None:
+            self.door.close()
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more: as gateways have it."""
+
+
+class Places:
+    """The places of one group. The group holds it; it does not hold the group."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._places: dict[tuple[Any, ...], Place] = {}
+        #: ways that can't be forked at
+        self.without_fork: set[tuple[Any, ...]] = set()
+
+    def find(self, way: Way, request: Request) -> Place:
+        """The place at the end of a way; started if there is none."""
+        place = self._places.get(way.key)
+        if place is None or place.over:
+            place = self._places[way.key] = Place(way, request)
+            place.start()
+        return place
+
+    @deferred
+    async def end(self) -> None:
+        """End all; fires when they are gone."""
+        ending = [place.end() for place in self._places.values()]
+        await defer.gatherResults(ending, consumeErrors=True)
+
+    def abandon(self) -> None:
+        """The group is gone. Called from any thread."""
+        self._reactor.callFromThread(self.end)
+
+
+class PlaceCarrier:
+    """Carries the connection of a gateway that a supervisor forks, or starts.
+
+    :param route: finds out how to get there.
+    :param alone: makes what is used instead where nothing can be forked.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        route: Callable[[Request], Route],
+        alone: Callable[[Request], ProcessCarrier] | None = None,
+    ) -> None:
+        self.id = request.id
+        self.what = "its process"
+        self.status: int | None = None
+        self.place: Place | None = None
+        self.route: Route | None = None
+        self._request = request
+        self._find = route
+        self._alone = alone
+        self._instead: ProcessCarrier | None = None
+        self._connection: Connection | None = None
+        self._text = ErrorText(request.output)
+        self._pipe: ErrorPipe | None = None
+        self._control: ChannelCore | None = None
+        self._reason = ""
+        self._over = False
+        self._waiters: list[defer.Deferred[int | None]] = []
+        self._kill: IDelayedCall | None = None
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    @deferred
+    async def connect(self, connection: Connection) -> None:
+        """Have the supervisor fork it."""
+        request = self._request
+        self._connection = connection
+        try:
+            self.route = route = self._find(request)
+        except PycomnetError as problem:
+            self._end(None)
+            raise request.not_started(str(problem)) from None
+        places = request.group._places
+        if self._alone is not None and route.way.key in places.without_fork:
+            await self._connect_alone()
+            return
+        self.place = place = places.find(route.way, request)
+        place.enter(self)
+        try:
+            await place.when_ready()
+            async with place.turns:
+                await self._ask(place, route, connection)
+        except GatewayNotStarted as problem:
+            if problem.exit_status == NO_FORK and self._alone is not None and place._failed:
+                places.without_fork.add(route.way.key)
+                self.place = None
+                await self._connect_alone()
+                return
+            self._end(None)
+            raise request.not_started(problem.words, problem.status, problem.stderr) from None
+        except (ConnectionLost, PycomnetError, OSError) as problem:
+            self._end(None)
+            raise request.not_started(str(problem)) from None
+        if route.master is not None:
+            self._bind(route.master)
+
+    async def _connect_alone(self) -> None:
+        assert self._alone is not None
+        assert self._connection is not None
+        self._instead = self._alone(self._request)
+        self.what = self._instead.what
+        await self._instead.connect(self._connection)
+
+    async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
+        spec, near = self._request.spec, place.link.connection
+        asked: dict[str, Any] = {"config": worker_config(spec, self.id)}
+        if route.path:
+            asked["path"] = [hop.as_map() for hop in route.path]
+        if route.argv:
+            asked["argv"] = list(route.argv)
+        if place.door is None or route.path or route.argv or route.master:
+            asked["update" if not route.argv else "env"] = spec.env
+            core = near.open("channel", raw=True)
+            channel = Channel(core, place)
+            asked["io"] = channel
+            self._open(near, asked)
+            ChannelTransport(channel, connection).start()
+            return
+        # This machine: its own environment and directory as they are now, and pipes.
+        asked["env"] = {**os.environ, **spec.env}
+        asked["cwd"] = os.getcwd()
+        fds: list[int] = []
+        try:
+            for _ in range(3):
+                fds.extend(os.pipe())
+            stdin, write_fd, read_fd, stdout, err_fd, stderr = fds
+            while True:
+                try:
+                    asked["door"] = place.send([stdin, stdout, stderr])
+                    break
+                except BlockingIOError:
+                    await _pause(self._request.reactor)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        for fd in (stdin, stdout, stderr):
+            os.close(fd)
+        self._pipe = ErrorPipe(err_fd, self._text, self._request.reactor)
+        ProcessTransport(write_fd, read_fd, connection, self._request.reactor)
+        self._open(near, asked)
+
+    def _open(self, near: Connection, asked: dict[str, Any]) -> None:
+        self._control = near.open("start", near.encode(asked))
+        self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
+
+    def _bind(self, master: str) -> None:
+        """End when the gateway that it was started from does."""
+        gateway = self._request.group[master]
+        words = f"the gateway {master}, through which it was reached, is gone"
+
+        def gone(_: object) -> None:
+            if not self._over and self._connection is not None:
+                self._lose(words)
+                self._connection.abort(ConnectionLost(words))
+                self.kill(signal.SIGTERM)
+
+        gateway._link.carrier.when_ended().addCallback(gone)
+
+    # -- what the supervisor says ----------------------------------------------------------------
+
+    def _told(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return self._text.feed(value)
+        if "noise" in value:
+            noise = value["noise"].decode("utf-8", "replace").strip()
+            self._reason = f"it ended before Python began, and had printed:\n{noise}"
+        if "status" in value:
+            self._end(value["status"])
+        return None
+
+    def _failed(self, failure: Failure) -> None:
+        error: Any = failure.value
+        if not self._over:
+            self._lose(getattr(error, "message", None) or str(error))
+            self._end(None)
+            if self._connection is not None:
+                self._connection.abort(ConnectionLost(self._reason))
+
+    def _lose(self, reason: str) -> None:
+        self.what = "the way to it"
+        self._reason = self._reason or reason
+
+    def _end(self, status: int | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self.status = status
+        if self._kill is not None:
+            self._kill.cancel()
+            self._kill = None
+        if self._pipe is not None:
+            self._pipe.finish()
+        if self.place is not None:
+            self.place.leave(self)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(status)
+
+    # -- as every carrier has it -----------------------------------------------------------------
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        """Fires with how the process ended once the supervisor says so."""
+        if self._instead is not None:
+            return self._instead.when_ended()
+        if self._over:
+            return defer.succeed(self.status)
+        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def kill(self, number: int) -> None:
+        """Have the supervisor send its process a signal."""
+        if self._instead is not None:
+            self._instead.kill(number)
+        elif self._over:
+            return
+        elif self._control is None:
+            # It was not asked for yet; what is being started for it alone is ended.
+            place = self.place
+            if place is not None and place.users == {self} and not place.ready:
+                place.users.clear()
+                place.end(0).addBoth(lambda _: self._end(None))
+            else:
+                self._end(None)
+        else:
+            connection = self._control.connection
+            with contextlib.suppress(Exception):
+                self._control.send(connection.encode(int(number))).addErrback(lambda _: None)
+            if number == signal.SIGKILL and self._kill is None:
+                self._kill = self._request.reactor.callLater(KILL_TIMEOUT, self._kill_place)
+
+    def _kill_place(self) -> None:
+        """The supervisor does not do as it is told: it ends, and all that it has."""
+        self._kill = None
+        if self.place is not None:
+            self.place.link.carrier.kill(signal.SIGKILL)
+
+    def describe_end(self, status: int | None) -> str:
+        """Its process's status in words, or what became of the way to it."""
+        if self._instead is not None:
+            return self._instead.describe_end(status)
+        if self._reason:
+            return self._reason
+        return "" if status is None else describe_status(status)
+
+    def keep(self, text: str) -> None:
+        """Remember what its code said on standard error."""
+        self._text.keep(text)
+
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error, or of what was to start it."""
+        if self._instead is not None:
+            return self._instead.stderr_tail()
+        if self._control is None and self.place is not None:
+            return self.place.link.carrier.stderr_tail()
+        return self._text.tail()
+
+
+def _pause(reactor: Any) -> defer.Deferred[None]:
+    paused: defer.Deferred[None] = defer.Deferred()
+    reactor.callLater(0.005, paused.callback, None)
+    return paused
+
+
+def can_fork(spec: Spec) -> bool:
+    """Whether it may be worth trying: a supervisor that can't says so."""
+    return hasattr(socket, "send_fds") and not any(
+        "jython" in os.path.basename(word) for word in interpreter(spec)[:1]
+    )
+
+
+def here(request: Request) -> Route:
+    """A gateway on this machine."""
+    argv = tuple(interpreter(request.spec))
+    variables = {
+        name: value
+        for name, value in {**os.environ, **request.spec.env}.items()
+        if name.startswith(STARTUP)
+    }
+    key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
+
+    def opened(asked: Request, door: int | None) -> Carrier:
+        config = {"hub": {"near": os.getpid(), "door": door}}
+        command = [*argv, "-c", boot_code(config)]
+        env = {**os.environ, **variables}
+        fds = () if door is None else (door,)
+        return ProcessCarrier(asked, command, env, b"", fds, "the supervisor of its place")
+
+    return Route(Way(key, opened, door=True))
+
+
+def through(request: Request) -> Route:
+    """A gateway that is started from another one, in a place that is reached from there."""
+    spec = request.spec
+    assert spec.via is not None
+    if spec.via not in request.group:
+        raise PycomnetError(f"there is no gateway {spec.via!r} in this group to start it from")
+    master = request.group[spec.via]
+    carrier: Any = master._link.carrier
+    route = getattr(carrier, "route", None)
+    if route is None:
+        raise PycomnetError(f"the gateway {spec.via!r} can't start others")
+    found = behind(route, spec, master.info["executable"])
+    return attrs.evolve(found, master=spec.via)
+
+
+def behind(route: Route, spec: Spec, executable: str) -> Route:
+    """The route of a gateway in a place that is reached from the end of another route.
+
+    :param executable: the interpreter at that end.
+    """
+    from pycomnet.gateways import ssh
+
+    if spec.transport == "ssh":
+        hop = ssh.hop(spec)
+    elif spec.python is None and spec.fork:
+        return attrs.evolve(route, argv=())
+    else:
+        hop = Hop(boot_argv(shlex.split(spec.python) if spec.python else [executable]), {"hub": {}})
+    if spec.fork:
+        return attrs.evolve(route, path=(*route.path, hop), argv=())
+    return attrs.evolve(route, argv=hop.argv)
+
+
+def boot_argv(python: list[str]) -> tuple[str, ...]:
+    """The command that an interpreter is started with where nothing of ours is."""
+    return (*python, "-c", package.code())
+
+
+__all__ = ["Place", "PlaceCarrier", "Places", "Route", "Way", "can_fork", "here", "through"]

@@ -1,0 +1,480 @@
+"""The nameserver as a service: ``org.pycom.nameserver``."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.errors import (
+    NameserverFull,
+    ServerLeaving,
+    ServiceNotFound,
+    StoreConflict,
+    StoreFailed,
+)
+from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.records import EXPIRED, Delete, Record
+from pycomnet.nameserver.requests import (
+    WILD,
+    Arguments,
+    Limits,
+    query,
+    registration,
+)
+from pycomnet.nameserver.watch import Watch
+from pycomnet.services.context import NAMESERVER
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.server import ServerLimits, ServiceServer
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameStore
+    from pycomnet.services.request import Request
+
+log = Logger()
+
+#: How often a registration is tried when others for the same name come in between.
+ATTEMPTS = 10
+#: Registrations of one connection that wait for the store at a time. What it sends beyond these
+#: waits for its turn, so that a flood is not in front of what others send.
+TURNS = 64
+#: Events that a watcher is told before others have their turn.
+EVENTS = 100
+#: Lists that are looked for among all names at a time; the others wait.
+SCANS = 2
+#: Bytes of addresses and metadata in one answer of ``list_services``, about.
+PAGE_BYTES = 1 << 20
+#: Seconds after which the removal of ended leases is tried again, when the store fails.
+RETRY = 5.0
+#: Bits of a lease's number: it and JSON's numbers fit.
+LEASE_BITS = 53
+
+
+@interface(NAMESERVER)
+class NameService(Service):
+    """Who offers which interface, and where.
+
+    A service registers, and keeps its registration by renewing its lease with the secret that only
+    it has. When it no longer does, the registration is gone once the lease is over.
+
+    :param store: where registrations are kept; it is opened when the service is added to a server.
+    :param reactor: for delayed calls.
+    :param limits: what clients may ask for.
+    :param seconds: the clock that leases end by. Not the reactor's: that may be set.
+    :param random_lease: gives a lease's number.
+    :param random_secret: gives a secret.
+    :param version: what ``stat`` says is running.
+    :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
+    """
+
+    def __init__(
+        self,
+        store: INameStore,
+        reactor: Any,
+        limits: Limits | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+        random_lease: Callable[[], int] = lambda: secrets.randbits(LEASE_BITS),
+        random_secret: Callable[[], str] = lambda: secrets.token_urlsafe(16),
+        version: str = "",
+        **options: Any,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.directory = Directory(seconds, not store.ends_leases, **options)
+        self._store = store
+        self._reactor = reactor
+        self._seconds = seconds
+        self._random_lease = random_lease
+        self._random_secret = random_secret
+        self._version = version
+        self._server: Any = None
+        self._begun = 0.0
+        self._counts: Counter[str] = Counter()
+        self._timer: Any = None
+        self._timer_time = 0.0
+        self._failing = False
+        self._leaving = False
+        #: fire at the next change
+        self._waiting: dict[defer.Deferred[None], None] = {}
+        self._watching = 0
+        #: watches by their connection
+        self._watches: Counter[Any] = Counter()
+        self._turns: dict[Any, defer.DeferredSemaphore] = {}
+        self._scans = defer.DeferredSemaphore(SCANS)
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        await self._store.open(self.directory)
+        self._begun = self._seconds()
+        self.directory.listen(self._changed)
+        self._schedule()
+        log.info(
+            "{count} registrations in {store}", count=len(self.directory), store=self._store.name
+        )
+
+    def started(self, server: Any) -> defer.Deferred[None]:
+        """Open the store; nothing is served before all that it has is loaded."""
+        self._server = server
+        return defer.Deferred.fromCoroutine(self._open())
+
+    def leave(self) -> None:
+        """End all watches, which would not end by themselves: the server is about to."""
+        self._leaving = True
+        self._wake()
+
+    def stopped(self) -> defer.Deferred[None]:
+        """Close the store, once all that was asked for is committed."""
+        self.leave()
+        self.directory.unlisten(self._changed)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return self._store.close()
+
+    # -- owners ----------------------------------------------------------------------------------
+
+    @method(
+        args={
+            "service": "str",
+            "interfaces": "list",
+            "address": "str",
+            "ttl": "float?",
+            "metadata": "dict?",
+            "tags": "list?",
+            "secret": "str?",
+        },
+        results={"lease": "int", "secret": "str", "fence": "int", "ttl": "float"},
+    )
+    def register(self, request: Request) -> Any:
+        """Register a service under a name that nobody else has.
+
+        It is there until its lease, of so many seconds, is over: renew it before, with the lease
+        and the secret. The fence is higher than that of any registration before.
+
+        The secret may be one that the service makes itself, of 16 characters or more. Registering
+        again with the same secret replaces the registration and keeps the lease, so that it can be
+        repeated when the answer got lost.
+        """
+        record, secret = registration(
+            request.args, self.limits, self._random_lease(), self._random_secret()
+        )
+        return self._register(request, record, secret)
+
+    async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
+        turn = self._turn(request)
+        await turn.acquire()
+        try:
+            fence = await self._commit(record)
+        finally:
+            turn.release()
+            self._put_away(request, turn)
+        self._counts["registered"] += 1
+        return {"lease": record.lease, "secret": secret, "fence": fence, "ttl": record.ttl}
+
+    async def _commit(self, record: Record) -> int:
+        directory = self.directory
+        for _ in range(ATTEMPTS):
+            put = directory.proposal(record, self._seconds())
+            if put.replaces is None and len(directory) >= self.limits.services:
+                raise NameserverFull(
+                    f"there are {len(directory)} registrations, and may be no more"
+                )
+            try:
+                return await self._store.commit(put)
+            except StoreConflict:
+                continue  # another was quicker: perhaps the name is taken now
+        raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
+
+    def _turn(self, request: Request) -> defer.DeferredSemaphore:
+        key = _client(request)
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = self._turns[key] = defer.DeferredSemaphore(TURNS)
+        return turn
+
+    def _put_away(self, request: Request, turn: defer.DeferredSemaphore) -> None:
+        if turn.tokens == turn.limit:
+            self._turns.pop(_client(request), None)
+
+    @method(
+        args={"lease": "int", "secret": "str"},
+        results={"ttl": "float", "fence": "int"},
+        idempotent=True,
+    )
+    def renew(self, request: Request) -> Any:
+        """Let a lease last for its whole time from now on.
+
+        When it is over already the error says so: register again.
+        """
+        taken = Arguments("renew", request.args, self.limits)
+        record = self.directory.renew(*taken.lease(), self._seconds())
+        self._counts["renewed"] += 1
+        answer = {"ttl": record.ttl, "fence": record.fence}
+        renewed = self._store.renew(record)
+        return answer if renewed is None else renewed.addCallback(lambda _: answer)
+
+    @method(args={"lease": "int", "secret": "str"}, results={"service": "str"})
+    async def unregister(self, request: Request) -> dict[str, Any]:
+        """End a lease at once: the name is free."""
+        lease, secret = Arguments("unregister", request.args, self.limits).lease()
+        for _ in range(ATTEMPTS):
+            removal = self.directory.removal(lease, secret, self._seconds())
+            try:
+                await self._store.commit(removal)
+            except StoreConflict:
+                continue  # its owner has changed it meanwhile, or it is gone
+            self._counts["unregistered"] += 1
+            return {"service": removal.service}
+        raise StoreFailed("the registration is being changed too often")
+
+    # -- questions -------------------------------------------------------------------------------
+
+    @method(
+        args={"interface": "str?", "service": "str?", "tags": "list?"},
+        results="a record: service, interfaces, address, metadata, tags, fence and ttl",
+        idempotent=True,
+    )
+    def locate(self, request: Request) -> dict[str, Any]:
+        """One registration with this interface, or of this service, and with all these tags.
+
+        Where there are several, each is given in turn. The ttl is what its lease has left.
+        """
+        taken = Arguments("locate", request.args, self.limits)
+        name = taken.optional("interface")
+        service = taken.optional("service")
+        tags = frozenset(taken.texts("tags", self.limits.tags, wild=True))
+        if name is None and service is None:
+            raise taken.refused("interface", "one, or a service")
+        now = self._seconds()
+        record = self.directory.locate(name, service, tags, now)
+        self._counts["located"] += 1
+        if record is None:
+            self._counts["not found"] += 1
+            raise ServiceNotFound(_not_found(name, service, tags))
+        return record.as_map(now)
+
+    @method(
+        args={
+            "service": "str?",
+            "interface": "str?",
+            "tags": "list?",
+            "limit": "int?",
+            "after": "str?",
+        },
+        results="a list of records, as locate gives them, in the order of their names",
+        idempotent=True,
+    )
+    async def list_services(self, request: Request) -> list[dict[str, Any]]:
+        """The registrations whose name and interface match and that have all these tags.
+
+        A service or interface is a name or a pattern: org.example.* is a prefix, and there are ?,
+        * and [...]. The list has up to 1000 registrations, or the limit. To go on, give the last
+        one's name as after; an empty list is the end.
+        """
+        taken = Arguments("list_services", request.args, self.limits)
+        wanted = query(taken, self.limits)
+        limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
+        after = taken.text("after", "")
+        assert limit is not None
+        self._counts["listed"] += 1
+        page = self.directory.page(wanted, after, limit, self._seconds())
+        found = page.records
+        size = sum(map(_size, found))
+        if page.after is not None and len(found) < limit:
+            await self._scans.acquire()
+            try:
+                while page.after is not None and len(found) < limit and size < PAGE_BYTES:
+                    await self._breathe()
+                    page = self.directory.page(
+                        wanted, page.after, limit - len(found), self._seconds()
+                    )
+                    found += page.records
+                    size += sum(map(_size, page.records))
+            finally:
+                self._scans.release()
+        while size > PAGE_BYTES and len(found) > 1:
+            size -= _size(found.pop())
+        now = self._seconds()
+        return [record.as_map(now) for record in found]
+
+    @method(
+        stream=True,
+        args={"service": "str?", "interface": "str?", "tags": "list?", "revision": "int?"},
+        results="maps with event (put, delete, end-of-snapshot or progress) and revision; put has "
+        "a record, delete a service and why",
+    )
+    async def watch(self, request: Request) -> AsyncIterator[dict[str, Any]]:
+        """What is registered, and then what changes.
+
+        First a put for each registration that matches, as for list_services, and the
+        end-of-snapshot; from then on each change. To go on later without a snapshot, give the
+        revision of the last event. When that is too old the error says so, and also to a watcher
+        that is too slow: begin anew then.
+        """
+        taken = Arguments("watch", request.args, self.limits)
+        wanted = query(taken, self.limits)
+        revision = taken.whole("revision", None, 0, (1 << 63) - 1)
+        key = _client(request)
+        if self._watching >= self.limits.watches:
+            raise NameserverFull(f"there are {self.limits.watches} watches, and may be no more")
+        if self._watches[key] >= self.limits.connection_watches:
+            raise NameserverFull(
+                f"a client may have {self.limits.connection_watches} watches, and no more"
+            )
+        self._watches[key] += 1
+        self._watching += 1
+        try:
+            async for event in self._events(wanted, revision):
+                yield event
+        finally:
+            self._watching -= 1
+            self._watches[key] -= 1
+            if not self._watches[key]:
+                del self._watches[key]
+
+    async def _events(self, wanted: Query, revision: int | None) -> AsyncIterator[dict[str, Any]]:
+        watch = Watch(self.directory, wanted, revision)
+        while not self._leaving:
+            if watch.caught_up:
+                await self._next_change()
+                continue
+            for event in watch.take(EVENTS, self._seconds()):
+                yield event
+            if not watch.caught_up:
+                await self._breathe()
+        raise ServerLeaving("the nameserver is about to end")
+
+    @method(
+        results="a map of counts, revisions, the uptime, the version and the store",
+        idempotent=True,
+    )
+    def stat(self, request: Request) -> dict[str, Any]:
+        """How the nameserver is: what it has, and what it has done since it started."""
+        directory = self.directory
+        return {
+            "version": self._version,
+            "uptime": round(self._seconds() - self._begun, 3),
+            "store": self._store.name,
+            "services": len(directory),
+            "interfaces": directory.interfaces,
+            "watches": self._watching,
+            "connections": len(self._server.connections),
+            "revision": directory.log.last,
+            "oldest_revision": directory.log.first,
+            "counts": {name: self._counts[name] for name in COUNTS},
+        }
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _breathe(self) -> defer.Deferred[None]:
+        """Let others have their turn."""
+        waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
+        call = self._reactor.callLater(0, waiting.callback, None)
+        return waiting
+
+    def _next_change(self) -> defer.Deferred[None]:
+        def forget(deferred: defer.Deferred[None]) -> None:
+            self._waiting.pop(deferred, None)
+
+        waiting: defer.Deferred[None] = defer.Deferred(forget)
+        self._waiting[waiting] = None
+        return waiting
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting:
+            one.callback(None)
+
+    def _changed(self) -> None:
+        self._wake()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Be called when the first lease may end."""
+        first = self.directory.next_time()
+        if first is None or (self._timer is not None and first >= self._timer_time):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_time = first
+        self._timer = self._reactor.callLater(max(0.0, first - self._seconds()), self._expire)
+
+    def _expire(self) -> None:
+        """Remove what was not renewed."""
+        self._timer = None
+        for record in self.directory.due(self._seconds()):
+            removing = self._store.commit(Delete(record.service, record.fence, EXPIRED))
+            removing.addCallbacks(
+                self._expired, self._not_expired, callbackArgs=(record,), errbackArgs=(record,)
+            )
+        self._schedule()
+
+    def _expired(self, revision: int, record: Record) -> None:
+        self._failing = False
+        self._counts["expired"] += 1
+        log.info(
+            "the lease of {service} at {address} is over",
+            service=record.service,
+            address=record.address,
+        )
+
+    def _not_expired(self, failure: Failure, record: Record) -> None:
+        if failure.check(StoreConflict):
+            return  # somebody has taken its place
+        if not self._failing and not self._leaving:
+            self._failing = True
+            log.failure("can't remove registrations whose leases are over", failure)
+        self.directory.put_off(record, self._seconds(), RETRY)
+        self._schedule()
+
+
+#: What the server of a nameserver allows its clients. Nothing that is long is sent; many watch, and
+#: watching is a call that runs; a call that runs waits for the disk and keeps nobody from running.
+SERVER_LIMITS = ServerLimits(running=100_000, queued=1_000, request=256 << 10, channels=4_096)
+
+
+def make_server(reactor: Any) -> ServiceServer:
+    """A server for a :class:`NameService`, with the limits that it needs."""
+    return ServiceServer(reactor, limits=SERVER_LIMITS)
+
+
+#: What ``stat`` counts.
+COUNTS = (
+    "registered",
+    "renewed",
+    "unregistered",
+    "expired",
+    "located",
+    "not found",
+    "listed",
+)
+
+
+def _client(request: Request) -> Any:
+    """What stands for the connection that a request came on."""
+    return request._call.connection
+
+
+def _size(record: Record) -> int:
+    return len(record.address) + len(record.metadata) + 200
+
+
+def _not_found(name: str | None, service: str | None, tags: frozenset[str]) -> str:
+    parts = []
+    if service is not None:
+        parts.append(f"of the name {service!r}")
+    if name is not None:
+        parts.append(f"with the interface {name!r}")
+    if tags:
+        parts.append(f"with the tags {', '.join(sorted(tags))}")
+    text = f"no service {' '.join(parts)} is registered"
+    if any(not WILD.isdisjoint(one) for one in (name or "", service or "")):
+        text += "; locate takes no patterns, list_services does"
+    return text

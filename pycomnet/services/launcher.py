@@ -1,0 +1,247 @@
+"""Runs services in this process: listens, registers them, and takes them out again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+from twisted.application import service
+from twisted.internet import defer
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints
+from pycomnet.deferred import deferred
+from pycomnet.errors import EndpointError, LaunchFailed, PycomnetError, ServiceNameTaken
+from pycomnet.services.context import Context
+from pycomnet.services.interface import Service
+from pycomnet.services.launchconfig import Entry, LaunchConfig
+from pycomnet.services.loading import load
+from pycomnet.services.registration import Nameserver, Offer, Policy, Registration
+from pycomnet.services.server import ServiceServer
+
+#: Seconds that calls which are under way have to end at a clean stop.
+CLOSE_TIMEOUT = 5.0
+#: Random bytes in a name that is generated, and how often another is tried if it is taken.
+NAME_BYTES = 4
+NAME_TRIES = 3
+
+
+@attrs.frozen
+class Loaded:
+    """A service, and what the configuration says of it."""
+
+    entry: Entry
+    service: Service
+
+
+def load_all(entries: Iterable[Entry]) -> list[Loaded]:
+    """Import the modules and make their services.
+
+    :raises ServiceNotLoaded: one can't be; two offer the same interface.
+    """
+    loaded = [
+        Loaded(entry, made) for entry in entries for made in load(entry.module, entry.options)
+    ]
+    seen: dict[str, Loaded] = {}
+    for one in loaded:
+        for name in one.service.interfaces:
+            other = seen.setdefault(name, one)
+            if other is not one:
+                raise LaunchFailed(
+                    f"{other.entry.module} and {one.entry.module} both offer {name!r}: run them in "
+                    f"a process each"
+                )
+    return loaded
+
+
+def generated_name(services: Iterable[Loaded]) -> str:
+    """A name for services that were given none: what they are, and something random."""
+    first = next(iter(services)).entry.module.partition(":")[0].rpartition(".")[2]
+    return f"{first}-{secrets.token_hex(NAME_BYTES)}"
+
+
+def advertised(address: str, advertise: str | None) -> str:
+    """The address to register.
+
+    :param address: what is listened on, as clients of this machine would connect to it.
+    :param advertise: the whole address that others use instead, or only its host.
+    :raises EndpointError: it is neither.
+    """
+    if advertise is None:
+        return address
+    if ":" in advertise and not endpoints.is_number(advertise):
+        return endpoints.clean(advertise)
+    listened = endpoints.parse(address)
+    if listened.kind == "unix":
+        raise EndpointError(f"{advertise!r} can't stand for a host in {address!r}")
+    return str(attrs.evolve(listened, args=(advertise, *listened.args[1:])))
+
+
+class Launcher(service.Service):
+    """The services of one process, from start to stop, as a service of Twisted's application.
+
+    They are at work before they are registered, and not registered any more before they end. Which
+    of them are registered as what: each name is one registration, with all the interfaces of the
+    services of that name.
+
+    :param loaded: the services, as :func:`load_all` makes them.
+    :param failed: called, once at most, with what keeps them from running; also later, when
+        another has taken the name in the meantime.
+    :param policy: seconds between tries; for tests.
+    :param nameserver: the nameserver's proxy; for tests.
+    :ivar addresses: what is listened on.
+    :ivar registrations: one for each name.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: LaunchConfig,
+        loaded: list[Loaded],
+        reactor: Any,
+        failed: Callable[[PycomnetError], object],
+        policy: Policy | None = None,
+        nameserver: Nameserver | None = None,
+    ) -> None:
+        #: what the services call others with; it knows the nameserver
+        self.context = Context(reactor, nameserver=config.nameserver)
+        self.server = ServiceServer(reactor, context=self.context)
+        self.addresses: list[str] = []
+        self.registrations: list[Registration] = []
+        self._config = config
+        self._loaded = loaded
+        self._reactor = reactor
+        self._failed = failed
+        self._policy = policy
+        self._nameserver = nameserver
+        self._listening: defer.Deferred[None] | None = None
+        self._starting: defer.Deferred[None] | None = None
+
+    # -- what Twisted's application calls --------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Listen, while this process may have root's rights.
+
+        :raises LaunchFailed: that is known to be impossible by now.
+        """
+        self._listening = listening = defer.Deferred.fromCoroutine(self._listen())
+        if listening.called and isinstance(listening.result, Failure):
+            failure = listening.result
+            listening.addErrback(lambda _: None)
+            failure.raiseException()
+
+    def startService(self) -> None:
+        """Listen, unless that is done, and register."""
+        super().startService()
+        if self._listening is None:
+            self.privilegedStartService()
+        self._starting = defer.Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._give_up)
+
+    @deferred
+    async def stopService(self) -> None:
+        """Take the services out of the nameserver, let calls end, and close.
+
+        :returns: fires when all is closed, after some seconds at most. It does not fail.
+        """
+        super().stopService()
+        if self._starting is not None:
+            self._starting.cancel()
+        stopping = [registration.stop() for registration in self.registrations]
+        await defer.DeferredList(stopping, consumeErrors=True)
+        await self.server.close(CLOSE_TIMEOUT)
+        await self.context.close()
+        self.log.info("all services have ended")
+
+    # -- starting --------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        for one in self._loaded:
+            await self.server.add(one.service)
+        for description in self._config.listen:
+            try:
+                address = await self.server.listen(description)
+            except CannotListenError as problem:
+                reason = problem.socketError
+                raise LaunchFailed(
+                    f"can't listen on {description}: {getattr(reason, 'strerror', None) or reason}"
+                ) from problem
+            self.addresses.append(address)
+        for one in self._loaded:
+            self.log.info(
+                "{module} offers {interfaces} at {addresses}",
+                module=type(one.service).__qualname__,
+                interfaces=", ".join(one.service.interfaces),
+                addresses=", ".join(self.addresses),
+            )
+
+    async def _start(self) -> None:
+        if self._listening is not None:
+            await self._listening
+        if self._config.nameserver is None:
+            self.log.info("not registered anywhere: there is no nameserver")
+            return
+        address = advertised(self.addresses[0], self._config.advertise)
+        self.log.info("the nameserver is {address}", address=self._config.nameserver)
+        nameserver = self._nameserver or await self.context.nameserver()
+        for name, members in self._by_name().items():
+            await self._register(name, members, address, nameserver)
+
+    def _by_name(self) -> dict[str | None, list[Loaded]]:
+        """The services by the name that they are registered as; None is for a generated one."""
+        found: dict[str | None, list[Loaded]] = {}
+        for one in self._loaded:
+            found.setdefault(one.entry.name or self._config.name, []).append(one)
+        return found
+
+    async def _register(
+        self, name: str | None, members: list[Loaded], address: str, nameserver: Nameserver
+    ) -> None:
+        for left in reversed(range(NAME_TRIES)):
+            offer = Offer(
+                service=name or generated_name(members),
+                interfaces=tuple(name for one in members for name in one.service.interfaces),
+                address=address,
+                tags=tuple(dict.fromkeys(tag for one in members for tag in one.entry.tags)),
+                metadata={
+                    key: value for one in members for key, value in one.entry.metadata.items()
+                },
+            )
+            registration = Registration(
+                offer,
+                nameserver,
+                self._reactor,
+                wait=self._config.wait,
+                patience=self._config.patience,
+                ttl=self._config.ttl,
+                policy=self._policy,
+            )
+            self.registrations.append(registration)
+            registration.failed.addCallback(self._lost)
+            try:
+                await registration.start()
+            except ServiceNameTaken:
+                if name is not None or not left:
+                    raise
+                self.registrations.remove(registration)
+            else:
+                return
+
+    # -- failing ---------------------------------------------------------------------------------
+
+    def _give_up(self, failure: Failure) -> None:
+        if failure.check(defer.CancelledError) and not self.running:
+            return
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            self.log.failure("the launcher failed", failure)
+            problem = LaunchFailed(str(problem))
+        self._failed(problem)
+
+    def _lost(self, problem: PycomnetError) -> None:
+        self._failed(LaunchFailed(f"the registration is lost: {problem}"))

@@ -1,0 +1,183 @@
+"""A call that was sent, until it has its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import (
+    CallInterrupted,
+    ConnectionLost,
+    DeadlineExceeded,
+    ServerLeaving,
+    from_map,
+)
+from pycomnet.wire.frames import ERROR, NORMAL, RESULT
+from pycomnet.wire.values import InvalidValue
+
+if TYPE_CHECKING:
+    from pycomnet.services.client import RemoteService
+    from pycomnet.services.pool import ClientConnection, Peer
+    from pycomnet.wire.mux import Stream
+
+
+class PendingCall:
+    """A call that was sent, and waits for its result.
+
+    :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.
+    """
+
+    __slots__ = (
+        "again",
+        "args",
+        "bucket",
+        "connection",
+        "deferred",
+        "expires",
+        "files",
+        "method",
+        "peer",
+        "service",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        service: RemoteService,
+        peer: Peer,
+        connection: ClientConnection,
+        method: str,
+        args: Any,
+        expires: float | None,
+        files: bool = False,
+    ) -> None:
+        self.service = service
+        self.peer = peer
+        self.connection = connection
+        self.method = method
+        self.args = args
+        self.expires = expires
+        #: whether the whole answer is wanted, blocks and all; who sent it then sends it again
+        self.files = files
+        self.stream: Stream | None = None
+        self.bucket: dict[Any, None] | None = None
+        #: the same call once more, after the first was not run or may be run twice
+        self.again: defer.Deferred[Any] | None = None
+        self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
+
+    def _finish(self) -> defer.Deferred[Any] | None:
+        """It is over; who waits for it, if somebody still does."""
+        deferred = self.deferred
+        if deferred is not None:
+            self.deferred = None
+            self.peer.pending -= 1
+            bucket = self.bucket
+            if bucket is not None:
+                bucket.pop(self, None)
+        return deferred
+
+    # -- what the connection says ----------------------------------------------------------------
+
+    def arrived(self, payload: bytes | memoryview, cost: int) -> None:
+        """The result."""
+        connection = self.connection
+        if cost and self.stream is not None:
+            connection.mux.consumed(self.stream, cost)
+        deferred = self._finish()
+        if deferred is None:
+            return
+        try:
+            answer = connection.decode(payload)  # type: ignore[arg-type]
+            value = answer if self.files else answer[0]
+            if type(answer) is not list:
+                raise InvalidValue(f"an array, not {type(answer).__name__}")
+        except (InvalidValue, TypeError, IndexError, KeyError) as problem:
+            deferred.errback(Failure(connection.violated("value", f"a result: {problem}")))
+        else:
+            deferred.callback(value)
+
+    def ended(self) -> None:
+        """The server ends its half only by closing."""
+        self._no_result()
+
+    def closed(self, kind: int, payload: bytes) -> None:
+        if kind == RESULT:
+            self.arrived(payload, 0)
+        elif kind == ERROR:
+            self._refused(payload)
+        else:
+            self._no_result()
+
+    def _refused(self, payload: bytes) -> None:
+        deferred = self._finish()
+        if deferred is None:
+            return
+        try:
+            problem: Exception = from_map(self.connection.decode(payload))
+        except InvalidValue as invalid:
+            problem = self.connection.violated("value", str(invalid))
+        if isinstance(problem, ServerLeaving):
+            self.peer.drop(self.connection)
+            if not self.files:
+                self._call_again(deferred)
+                return
+        deferred.errback(Failure(problem))
+
+    def _no_result(self) -> None:
+        deferred = self._finish()
+        if deferred is not None:
+            text = "the server closed the call without a result"
+            deferred.errback(Failure(CallInterrupted(text)))
+
+    def connection_lost(self, lost: ConnectionLost) -> None:
+        deferred = self._finish()
+        if deferred is None:
+            return
+        last = self.connection.mux.last_taken
+        unseen = last is not None and self.stream is not None and self.stream.id > last
+        if self.service.context.pool.closed:
+            problem: Exception = CallInterrupted("the context was closed")
+        elif unseen or self.service.may_repeat(self.peer, self.method):
+            if not self.files:
+                self._call_again(deferred)
+                return
+            problem = ServerLeaving(lost.reason)
+        else:
+            text = f"{self.peer.address}: {lost.reason}, while {self.method} was under way"
+            problem = CallInterrupted(text)
+        problem.__cause__ = lost
+        deferred.errback(Failure(problem))
+
+    def _call_again(self, deferred: defer.Deferred[Any]) -> None:
+        self.again = again = self.service.repeat(self.method, self.args, self.expires)
+        again.chainDeferred(deferred)
+
+    # -- what ends it here -----------------------------------------------------------------------
+
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        self.bucket = None
+        deferred = self._finish()
+        self._close()
+        if deferred is not None:
+            text = f"{self.method}: no result before the call's deadline"
+            deferred.errback(Failure(DeadlineExceeded(text)))
+
+    def _cancelled(self, _: object) -> None:
+        again, self.again = self.again, None
+        if again is not None:
+            again.cancel()
+            return
+        self._finish()
+        self._close()
+
+    def _close(self) -> None:
+        stream, connection = self.stream, self.connection
+        if stream is not None and connection.lost is None:
+            connection.mux.close(stream, NORMAL)
+            connection.flush_soon()
+
+
+__all__ = ["PendingCall"]

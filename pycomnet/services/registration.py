@@ -1,0 +1,286 @@
+"""Keeping a service in the nameserver: its lease is renewed, and taken anew when it was lost."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+from twisted.application.internet import backoffPolicy
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import (
+    CertificateRefused,
+    EndpointError,
+    InvalidRegistration,
+    LeaseLost,
+    NameserverUnreachable,
+    NotLeaseOwner,
+    PycomnetError,
+    ServiceNameTaken,
+)
+
+#: Renewals in the time that a lease lasts: two may get lost.
+RENEWALS = 3
+#: Seconds that one question to the nameserver may take.
+CALL_TIMEOUT = 5.0
+#: Seconds between tries while the nameserver does not answer: at first, and at most. All services
+#: of a nameserver that comes back try again within the latter, so they are spread over it.
+FIRST_DELAY, MOST_DELAY, FACTOR = 0.25, 5.0, 1.6
+#: Seconds that are added when a lease's end is waited for: clocks differ, and it takes a moment.
+AFTER_LEASE = 0.5
+#: Seconds that unregistering may take: the lease's end does the same.
+UNREGISTER_TIMEOUT = 2.0
+#: What no second try makes better.
+HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError)
+
+Policy = Callable[[int], float]
+
+
+def retry_policy() -> Policy:
+    """Seconds to wait after so many tries that failed, a little different each time."""
+    return backoffPolicy(FIRST_DELAY, MOST_DELAY, FACTOR)
+
+
+class Nameserver(Protocol):
+    """A proxy of the nameserver."""
+
+    def invoke(
+        self, method: str, args: Any = None, timeout: float | None = None
+    ) -> defer.Deferred[Any]:
+        """Call a method."""
+
+
+@attrs.frozen
+class Offer:
+    """What is registered.
+
+    :ivar service: its name.
+    :ivar interfaces: what it offers.
+    :ivar address: where, an endpoint string.
+    """
+
+    service: str
+    interfaces: tuple[str, ...]
+    address: str
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Lease:
+    """What the nameserver gave for it.
+
+    :ivar fence: the fencing token.
+    :ivar ttl: seconds that it lasts unless it is renewed.
+    """
+
+    lease: int
+    secret: str = attrs.field(repr=False)
+    fence: int
+    ttl: float
+
+
+class Registration:
+    """One service's registration, from :meth:`start` to :meth:`stop`.
+
+    The nameserver may go and come back, with or without what it knew: the lease is renewed, or the
+    service registered again, as soon as that is possible. A registration whose answer got lost is
+    recognised, by its secret.
+
+    :param nameserver: a proxy that connects by itself, again and again.
+    :param wait: wait for ever for the nameserver, and for a name that another has.
+    :param patience: otherwise, seconds to wait for the nameserver.
+    :param ttl: seconds that the lease is to last; the nameserver may give it less.
+    :ivar lease: what it has now; None before, after, and while the nameserver has lost it.
+    :ivar failed: fires when it is registered no longer and can't be again: with the error.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        offer: Offer,
+        nameserver: Nameserver,
+        reactor: IReactorTime,
+        wait: bool = False,
+        patience: float = 10.0,
+        ttl: float = 15.0,
+        policy: Policy | None = None,
+    ) -> None:
+        self.offer = offer
+        self.lease: Lease | None = None
+        self.failed: defer.Deferred[PycomnetError] = defer.Deferred()
+        self._nameserver = nameserver
+        self._reactor = reactor
+        self._wait = wait
+        self._patience = patience
+        self._ttl = ttl
+        self._policy = policy or retry_policy()
+        self._secret = secrets.token_urlsafe(24)
+        self._starting: defer.Deferred[Lease] | None = None
+        self._keeping: defer.Deferred[None] | None = None
+
+    # -- for the launcher ------------------------------------------------------------------------
+
+    def start(self) -> defer.Deferred[Lease]:
+        """Register, and go on renewing.
+
+        :returns: fires when it is registered; fails with :class:`ServiceNameTaken`,
+            :class:`NameserverUnreachable`, or what the nameserver refused it for. Cancelling it
+            gives up.
+        """
+        self._starting = defer.Deferred.fromCoroutine(self._first())
+        return self._starting
+
+    @deferred
+    async def stop(self) -> bool:
+        """Stop renewing, and unregister.
+
+        :returns: fires with whether the nameserver took it out. It does not fail: where there is no
+            answer in :data:`UNREGISTER_TIMEOUT` seconds the lease's end does the same.
+        """
+        for running in (self._starting, self._keeping):
+            if running is not None and not running.called:
+                running.addErrback(lambda _: None)
+                running.cancel()
+        lease, self.lease = self.lease, None
+        if lease is None:
+            return False
+        try:
+            await self._invoke("unregister", self._owner(lease), UNREGISTER_TIMEOUT)
+        except Exception as problem:
+            self.log.warn(
+                "{service!r} can't be unregistered: {problem}; its lease ends in {ttl:g} s at most",
+                service=self.offer.service,
+                problem=problem,
+                ttl=lease.ttl,
+            )
+            return False
+        self.log.info("unregistered {service!r}", service=self.offer.service)
+        return True
+
+    # -- at work ---------------------------------------------------------------------------------
+
+    def _invoke(self, method: str, args: Any, timeout: float = CALL_TIMEOUT) -> Any:
+        return self._nameserver.invoke(method, args, timeout=timeout)
+
+    def _owner(self, lease: Lease) -> dict[str, Any]:
+        return {"lease": lease.lease, "secret": lease.secret}
+
+    async def _register(self) -> Lease:
+        offer = self.offer
+        given = await self._invoke(
+            "register",
+            {
+                "service": offer.service,
+                "interfaces": list(offer.interfaces),
+                "address": offer.address,
+                "ttl": self._ttl,
+                "metadata": dict(offer.metadata),
+                "tags": list(offer.tags),
+                # The same each time: it is then ours, whether or not an answer got lost.
+                "secret": self._secret,
+            },
+        )
+        lease = Lease(given["lease"], given["secret"], given["fence"], float(given["ttl"]))
+        self.lease = lease
+        self.log.info(
+            "registered {service!r} at {address}: {interfaces} (lease {lease}, fence {fence}, "
+            "{ttl:g} s)",
+            service=offer.service,
+            address=offer.address,
+            interfaces=", ".join(offer.interfaces),
+            lease=lease.lease,
+            fence=lease.fence,
+            ttl=lease.ttl,
+        )
+        return lease
+
+    async def _first(self) -> Lease:
+        lease = await self._insist(None if self._wait else self._patience)
+        self._keeping = defer.Deferred.fromCoroutine(self._keep(lease))
+        self._keeping.addErrback(self._give_up)
+        return lease
+
+    async def _insist(self, patience: float | None) -> Lease:
+        """Register, trying again while there is hope.
+
+        :param patience: seconds to go on for; None for ever.
+        """
+        begun = self._reactor.seconds()
+        attempt = 0
+        while True:
+            try:
+                return await self._register()
+            except HOPELESS:
+                raise
+            except ServiceNameTaken as taken:
+                # At our own address: whoever was there before us is gone, and its lease will be.
+                if patience is not None and taken.address != self.offer.address:
+                    raise
+                delay = taken.ttl + AFTER_LEASE
+                self._say("waiting for the name {service!r}", taken, delay)
+            except Exception as problem:
+                delay = self._policy(attempt)
+                attempt += 1
+                if patience is not None:
+                    left = begun + patience - self._reactor.seconds()
+                    if left <= 0:
+                        raise NameserverUnreachable(
+                            f"no answer from the nameserver in {patience:g} seconds: {problem}"
+                        ) from problem
+                    delay = min(delay, left)
+                self._say("can't register {service!r}", problem, delay)
+            await deferLater(self._reactor, delay)
+
+    def _say(self, what: str, problem: Exception, delay: float) -> None:
+        self.log.warn(
+            what + ": {problem}; trying again in {delay:.1f} s",
+            service=self.offer.service,
+            problem=problem,
+            delay=delay,
+        )
+
+    async def _keep(self, lease: Lease) -> None:
+        """Renew the lease for ever; register again when it is lost."""
+        attempt = 0
+        delay = lease.ttl / RENEWALS
+        while True:
+            await deferLater(self._reactor, delay)
+            try:
+                await self._invoke("renew", self._owner(lease))
+            except (LeaseLost, NotLeaseOwner) as lost:
+                self.lease = None
+                self.log.warn(
+                    "the nameserver has lost {service!r} ({lost}): registering it again",
+                    service=self.offer.service,
+                    lost=lost,
+                )
+                # It was registered before: now the nameserver may take its time to come back.
+                lease = await self._insist(None if self._wait else float("inf"))
+                attempt, delay = 0, lease.ttl / RENEWALS
+            except Exception as problem:
+                delay = min(self._policy(attempt), lease.ttl / RENEWALS)
+                attempt += 1
+                self._say("can't renew the lease of {service!r}", problem, delay)
+            else:
+                if attempt:
+                    self.log.info("{service!r} is renewed again", service=self.offer.service)
+                attempt, delay = 0, lease.ttl / RENEWALS
+
+    def _give_up(self, failure: Failure) -> None:
+        if failure.check(defer.CancelledError):
+            return
+        self.lease = None
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            self.log.failure("can't keep the registration", failure)
+            problem = PycomnetError(str(problem))
+        self.failed.callback(problem)

@@ -1,0 +1,122 @@
+"""The values of a stream, at its caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.errors import (
+    CallInterrupted,
+    ChannelClosed,
+    ConnectionLost,
+    DeadlineExceeded,
+    RemoteError,
+    from_map,
+)
+
+if TYPE_CHECKING:
+    from pycomnet.services.client import RemoteService
+
+
+class RemoteStream:
+    """The values that a method gives, one after the other. Iterate over it with ``async for``.
+
+    The method waits when they are not taken. :meth:`close` it when no more are wanted.
+    """
+
+    def __init__(
+        self, service: RemoteService, method: str, args: Any, expires: float | None
+    ) -> None:
+        self._service = service
+        self._core: Any = None
+        self._problem: Exception | None = None
+        self._closed = False
+        self._bucket: dict[Any, None] | None = None
+        self._ready: list[defer.Deferred[Any]] = []
+        self._opening: defer.Deferred[None] | None = None
+        opening = defer.Deferred.fromCoroutine(self._open(method, args, expires))
+        if not opening.called:
+            self._opening = opening
+        opening.addBoth(self._opened)
+
+    async def _open(self, method: str, args: Any, expires: float | None) -> None:
+        service = self._service
+        context = service.context
+        peer, connection = await service.reach(expires)
+        interface = service.called_by(peer)
+        left = context.left(expires)
+        payload = connection.encode([interface, method, args, left])
+        self._core = connection.open("stream", payload, end=True)
+        if left is not None:
+            self._bucket = context.deadlines.add(self, left)
+
+    def _opened(self, result: Any) -> None:
+        self._opening = None
+        if isinstance(result, Failure):
+            self._problem = result.value  # type: ignore[assignment]
+        ready, self._ready = self._ready, []
+        for one in ready:
+            if not one.called:
+                one.callback(None)
+
+    def receive(self) -> defer.Deferred[Any]:
+        """The next value.
+
+        :returns: fires with it. Fails with ``StopAsyncIteration``'s equal for Deferreds,
+            :class:`~pycomnet.errors.ChannelClosed`, at the end; else as ``invoke`` does, and with
+            :class:`~pycomnet.errors.CallInterrupted` when the connection broke. Cancelling it
+            leaves the value for the next ``receive``.
+        """
+        if self._problem is not None:
+            return defer.fail(self._problem)
+        if self._core is None:
+            waiting: defer.Deferred[Any] = defer.Deferred()
+            self._ready.append(waiting)
+            return waiting.addCallback(lambda _: self.receive())
+        received: defer.Deferred[Any] = self._core.receive()
+        return received.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> Any:
+        problem = failure.value
+        if self._problem is not None:
+            raise self._problem
+        if isinstance(problem, ConnectionLost):
+            raise CallInterrupted(f"{problem.reason}, while the stream went on") from problem
+        if isinstance(problem, RemoteError):
+            raise from_map(problem.error)
+        return failure
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except ChannelClosed:
+            self.close()
+            raise StopAsyncIteration from None
+
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        self._bucket = None
+        self._problem = DeadlineExceeded("the stream's deadline has passed")
+        self.close()
+
+    def close(self) -> None:
+        """Want no more: the method is cancelled."""
+        if self._bucket is not None:
+            self._bucket.pop(self, None)
+            self._bucket = None
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._core is not None and not self._closed:
+            self._closed = True
+            self._core.close()
+
+    cancel = close
+
+
+__all__ = ["RemoteStream"]

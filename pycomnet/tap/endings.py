@@ -1,0 +1,73 @@
+"""How a daemon that can't go on ends: a line that says why, and an exit status that isn't 0."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+
+from pycomnet.errors import PycomnetError
+
+log = Logger()
+
+
+class ExitStatus:
+    """The exit status of a process that twistd runs.
+
+    twistd ends with 0 however its reactor came to stop. So this is made when the service is, and
+    leaves at the very end, when the pid file is gone and all is written, with another status if
+    something asked for that. What is raised before the reactor runs ends twistd by itself; of our
+    own errors the message is then shown, and not where they were raised.
+
+    :param name: the daemon's name, which begins the line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._status = 0
+        atexit.register(self._leave)
+        self._excepthook = sys.excepthook
+        sys.excepthook = self._raised
+
+    def fail(self, reactor: Any, problem: Exception) -> None:
+        """Stop the reactor, so that all services are stopped in order, and leave with status 1."""
+        if self._status:
+            return
+        self._status = 1
+        self.say(problem)
+        reactor.callWhenRunning(self._stop, reactor)
+
+    def _stop(self, reactor: Any) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # somebody else was quicker
+            reactor.stop()
+
+    def _raised(
+        self, kind: type[BaseException], problem: BaseException, trace: TracebackType | None
+    ) -> None:
+        if isinstance(problem, PycomnetError):
+            self.say(problem)
+        else:
+            self._excepthook(kind, problem, trace)
+
+    def say(self, problem: Exception) -> None:
+        """Tell whoever started it: in the log, and on standard error where that is not the log."""
+        log.critical("{name}: {problem}", name=self._name, problem=problem)
+        if sys.__stderr__ is not None:
+            print(f"{self._name}: {problem}", file=sys.__stderr__, flush=True)
+
+    def _leave(self) -> None:
+        if not self._status:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):
+                continue
+        os._exit(self._status)

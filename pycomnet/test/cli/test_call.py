@@ -1,0 +1,155 @@
+"""``call`` and ``describe``, on a server of this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.cli.call import read_arguments, show_result, show_stream
+from pycomnet.cli.describe import as_text
+from pycomnet.cli.program import Program
+from pycomnet.cli.remote import Target, plain
+from pycomnet.services.interface import Service, describe, interface, method
+from pycomnet.services.server import ServiceServer
+from pycomnet.test.cli.case import CommandCase
+
+
+@interface("org.example.calc")
+class Calc(Service):
+    """Calculates."""
+
+    @method(args={"a": int, "b": "int?"}, results=int, idempotent=True)
+    def add(self, request: Any) -> int:
+        """The sum of a and b.
+
+        It is an int.
+        """
+        return int(request.args["a"] + request.args.get("b", 0))
+
+    @method()
+    def echo(self, request: Any) -> Any:
+        """What came."""
+        return request.args
+
+    @method()
+    def fail(self, request: Any) -> None:
+        raise ValueError("it can't be")
+
+    @method()
+    def hang(self, request: Any) -> defer.Deferred[None]:
+        return defer.Deferred()
+
+    @method(stream=True)
+    async def count(self, request: Any) -> AsyncIterator[int]:
+        """One after the other."""
+        for number in range(request.args["to"]):
+            yield number
+
+
+class CallTests(CommandCase):
+    """The commands' coroutines."""
+
+    async def call(self, method: str, args: Any = None, stream: bool = False, **target: Any) -> int:
+        """The exit status of a call."""
+        server = ServiceServer(self.reactor)
+        await server.add(Calc())
+        address = await server.listen("tcp:0:interface=127.0.0.1")
+        found = Target(**{"nameserver": address, "address": address, "service": None} | target)
+
+        async def main(program: Program) -> int:
+            async with found.context(program.reactor) as context:
+                service = await found.find(context, "org.example.calc")
+                if stream:
+                    return await show_stream(program, service, method, args)
+                return await show_result(program, service, method, args)
+
+        try:
+            return await self.status_of(main)
+        finally:
+            await server.close()
+
+    async def test_result(self) -> None:
+        """It is printed as JSON."""
+        self.assertEqual(await self.call("add", {"a": 1, "b": 2}, timeout=20), 0)
+        self.assertEqual((self.stdout, self.stderr), ("3\n", ""))
+
+    async def test_text(self) -> None:
+        """Other scripts' letters are themselves."""
+        await self.call("echo", {"k": ["ä", None, 1.5]}, timeout=20)
+        self.assertEqual(json.loads(self.stdout), {"k": ["ä", None, 1.5]})
+        self.assertIn("ä", self.stdout)
+
+    async def test_stream(self) -> None:
+        """A line for each value."""
+        self.assertEqual(await self.call("count", {"to": 3}, stream=True, timeout=20), 0)
+        self.assertEqual(self.stdout, "0\n1\n2\n")
+
+    async def test_errors(self) -> None:
+        """What it raised, what isn't there, what it doesn't take: a line, and status 1."""
+        for name, args, said in (
+            ("fail", None, "ValueError: it can't be"),
+            ("sub", None, "no method 'sub'; it has: "),
+            ("add", {"a": "1"}, "'a' is int, not str"),
+        ):
+            self.assertEqual(await self.call(name, args, timeout=20), 1)
+            self.assertIn(said, self.stderr)
+        self.assertEqual(self.stdout, "")
+
+    async def test_timeout(self) -> None:
+        """Status 124, as coreutils' ``timeout`` has it."""
+        self.assertEqual(await self.call("hang", timeout=0.1), 124)
+        self.assertIn("deadline", self.stderr)
+
+    async def test_nothing_there(self) -> None:
+        """It says what was tried, and why it did not work."""
+        for target in ({"address": "tcp:127.0.0.1:1"}, {"address": None, "nameserver": "h:1"}):
+            self.assertEqual(await self.call("add", timeout=5, **target), 1)
+        self.assertIn("tcp:127.0.0.1:1: nothing listens there", self.stderr)
+        self.assertIn("tcp:h:1", self.stderr)
+
+    def test_arguments(self) -> None:
+        """None at all, or JSON."""
+        self.assertIsNone(read_arguments(None))
+        self.assertEqual(read_arguments('{"a": [1]}'), {"a": [1]})
+
+    def test_plain(self) -> None:
+        """What JSON lacks is what comes nearest."""
+        self.assertEqual(
+            plain({1: (b"text", b"\xff\x00"), "s": {3, 1}, "c": 1j, "n": [None, True, 2.5]}),
+            {"1": ["text", "/wA="], "s": [1, 3], "c": "1j", "n": [None, True, 2.5]},
+        )
+
+
+DESCRIBED = """\
+org.example.calc
+  Calculates.
+
+  add(a: int, b: int?) -> int  [idempotent]
+    The sum of a and b.
+
+    It is an int.
+
+  count(...)  [stream]
+    One after the other.
+
+  echo(...)
+    What came.
+
+  fail(...)
+
+  hang(...)
+
+  introspect(...)  [idempotent]
+    What this service offers: its interfaces, their methods, and what is written on each."""
+
+
+class DescribeTests(CommandCase):
+    """What is shown of a service."""
+
+    def test_text(self) -> None:
+        """Each method with what it takes and gives, and what is written on it."""
+        self.assertEqual(as_text(describe(Calc())), DESCRIBED)
+        self.assertEqual(as_text({}), "nothing is offered there")

@@ -1,0 +1,304 @@
+"""The launcher in this process: memory for a network, and a clock that the test turns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.protocol import Factory
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.errors import (
+    EndpointError,
+    LaunchFailed,
+    NameserverUnreachable,
+    PycomnetError,
+    ServiceNameTaken,
+)
+from pycomnet.services import launcher
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.launchconfig import Entry, LaunchConfig
+from pycomnet.services.launcher import Launcher, Loaded, advertised, generated_name, load_all
+from pycomnet.test.services.names import Names
+from pycomnet.test.services.network import Network
+
+LISTEN = "tcp:4000:interface=127.0.0.1"
+
+
+@interface("org.example.calc")
+class Calc(Service):
+    """Adds."""
+
+    @method()
+    def add(self, request: Any) -> int:
+        """The sum."""
+        return int(request.args["a"] + request.args["b"])
+
+
+@interface("org.example.stock")
+class Stock(Service):
+    """Says what happens to it."""
+
+    def __init__(self, events: list[str], starting: defer.Deferred[None] | None = None) -> None:
+        self.events = events
+        self.starting = starting
+
+    def started(self, server: Any) -> Any:
+        self.events.append("started")
+        return self.starting
+
+    def stopped(self) -> None:
+        self.events.append("stopped")
+
+
+class LauncherTests(SynchronousTestCase):
+    """One launcher and one nameserver."""
+
+    def setUp(self) -> None:
+        self.reactor = Network()
+        self.names = Names(self.reactor)
+        self.failures: list[PycomnetError] = []
+
+    def launcher(self, *loaded: Loaded, **settings: Any) -> Launcher:
+        """A launcher that is not started."""
+        loaded = loaded or (Loaded(Entry("shop.calc"), Calc()),)
+        entries = tuple(one.entry for one in loaded)
+        settings = {"listen": (LISTEN,), **settings}
+        return Launcher(
+            LaunchConfig(services=entries, **settings),
+            list(loaded),
+            self.reactor,
+            self.failures.append,
+            policy=lambda attempt: 1.0,
+            nameserver=self.names,
+        )
+
+    def started(self, *loaded: Loaded, **settings: Any) -> Launcher:
+        """One that is, as twistd does it."""
+        made = self.launcher(*loaded, **settings)
+        made.privilegedStartService()
+        made.startService()
+        return made
+
+    def pass_time(self, seconds: float) -> None:
+        """Turn the clock, a quarter of a second at a time."""
+        for _ in range(round(seconds * 4)):
+            self.reactor.advance(0.25)
+
+    def methods(self) -> list[str]:
+        """What the nameserver has been asked."""
+        return [method for _, method, _ in self.names.asked]
+
+    def registered(self) -> dict[str, tuple[str, list[str]]]:
+        """What the nameserver has: name -> address and interfaces."""
+        return {
+            record.service: (record.address, list(record.interfaces))
+            for record in self.names.directory._index.names.values()
+        }
+
+    # -- what is registered ----------------------------------------------------------------------
+
+    def test_registers(self) -> None:
+        """What is listened on, under the given name, for as long as it runs."""
+        made = self.started(name="calc-1")
+        self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000"])
+        self.assertEqual(
+            self.registered(), {"calc-1": ("tcp:127.0.0.1:4000", ["org.example.calc"])}
+        )
+        self.pass_time(60)
+        self.assertIsNotNone(self.names.find("calc-1"))
+        self.assertEqual(self.failures, [])
+
+    def test_generated_name(self) -> None:
+        """Without a name it is the module's, with something that no other has."""
+        first, second = (generated_name([Loaded(Entry("shop.calc:Calc"), Calc())]) for _ in "ab")
+        self.assertRegex(first, r"^calc-[0-9a-f]{8}$")
+        self.assertNotEqual(first, second)
+        self.started()
+        (name,) = self.registered()
+        self.assertRegex(name, r"^calc-[0-9a-f]{8}$")
+
+    def test_generated_name_is_taken(self) -> None:
+        """Then it is another one."""
+        names = iter(["calc-a", "calc-b"])
+        self.patch(launcher, "generated_name", lambda services: next(names))
+        self.names.take("calc-a", "tcp:other:1", 60.0)
+        self.started()
+        self.assertEqual(sorted(self.registered()), ["calc-a", "calc-b"])
+        self.assertEqual(self.failures, [])
+
+    def test_several(self) -> None:
+        """One registration for each name, with all that is offered under it."""
+        self.started(
+            Loaded(Entry("a", tags=("eu",), metadata={"version": 1}), Calc()),
+            Loaded(Entry("b", name="stock", tags=("us",)), Stock([])),
+            name="shop",
+        )
+        address = "tcp:127.0.0.1:4000"
+        self.assertEqual(
+            self.registered(),
+            {"shop": (address, ["org.example.calc"]), "stock": (address, ["org.example.stock"])},
+        )
+
+    def test_together(self) -> None:
+        """Services of one name are one registration: interfaces, tags and metadata of all."""
+        self.started(
+            Loaded(Entry("a", tags=("eu", "blue"), metadata={"a": 1}), Calc()),
+            Loaded(Entry("b", tags=("eu",), metadata={"b": 2}), Stock([])),
+            name="shop",
+        )
+        record = self.names.find("shop")
+        assert record is not None
+        found = record.as_map(0)
+        self.assertEqual(found["interfaces"], ["org.example.calc", "org.example.stock"])
+        self.assertEqual((found["tags"], found["metadata"]), (["eu", "blue"], {"a": 1, "b": 2}))
+
+    def test_several_listeners(self) -> None:
+        """All are listened on, and the first one's address is registered."""
+        made = self.started(listen=(LISTEN, "tcp:4001:interface=127.0.0.1"), name="calc")
+        self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000", "tcp:127.0.0.1:4001"])
+        self.assertEqual(sorted(self.reactor.ports), [4000, 4001])
+        self.assertEqual(self.registered()["calc"][0], "tcp:127.0.0.1:4000")
+
+    def test_advertise(self) -> None:
+        """Another host, an IPv6 one, or another address altogether."""
+        self.assertEqual(advertised("tcp:10.0.0.1:1", None), "tcp:10.0.0.1:1")
+        self.assertEqual(advertised("tcp:10.0.0.1:1", "h.org"), "tcp:h.org:1")
+        self.assertEqual(advertised("tls:10.0.0.1:1", "h.org"), "tls:h.org:1")
+        self.assertEqual(advertised("tcp:10.0.0.1:1", "fe80::1"), "tcp:fe80\\:\\:1:1")
+        self.assertEqual(advertised("tcp:10.0.0.1:1", "tls:h.org:443"), "tls:h.org:443")
+        self.assertEqual(advertised("unix:/run/a", "unix:/srv/a"), "unix:/srv/a")
+        self.assertRaises(EndpointError, advertised, "unix:/run/a", "h.org")
+        self.started(name="calc", advertise="h.org")
+        self.assertEqual(self.registered()["calc"][0], "tcp:h.org:4000")
+
+    def test_no_nameserver(self) -> None:
+        """It listens, and asks nobody."""
+        made = self.started(nameserver=None)
+        self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000"])
+        self.pass_time(60)
+        self.assertEqual((self.methods(), self.failures), ([], []))
+
+    def test_service_that_takes_time(self) -> None:
+        """It is neither reachable nor registered before its ``started`` is done."""
+        starting: defer.Deferred[None] = defer.Deferred()
+        events: list[str] = []
+        self.started(Loaded(Entry("a"), Stock(events, starting)), name="a")
+        self.assertEqual((events, self.reactor.ports), (["started"], {}))
+        starting.callback(None)
+        self.assertEqual(list(self.reactor.ports), [4000])
+        self.assertIn("a", self.registered())
+
+    # -- stopping --------------------------------------------------------------------------------
+
+    def test_stop(self) -> None:
+        """It is taken out of the nameserver first, then it ends, and nothing is left."""
+        events: list[str] = []
+        made = self.started(Loaded(Entry("a"), Stock(events)), name="a")
+        invoke = self.names.invoke
+
+        def note(method: str, args: Any = None, timeout: float | None = None) -> Any:
+            events.append(method)
+            return invoke(method, args, timeout)
+
+        self.names.invoke = note  # type: ignore[method-assign]
+        self.successResultOf(made.stopService())
+        self.assertEqual(events, ["started", "unregister", "stopped"])
+        self.assertEqual((self.registered(), self.reactor.ports), ({}, {}))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.failures, [])
+
+    def test_stop_while_waiting(self) -> None:
+        """A nameserver that isn't there does not keep it from ending."""
+        self.names.gone = True
+        made = self.started(wait=True)
+        self.pass_time(5)
+        self.successResultOf(made.stopService())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.failures, [])
+
+    def test_stop_while_starting(self) -> None:
+        """Nor does a service that takes its time."""
+        made = self.started(Loaded(Entry("a"), Stock([], defer.Deferred())))
+        self.successResultOf(made.stopService())
+        self.assertEqual((self.failures, self.methods()), ([], []))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    # -- failing ---------------------------------------------------------------------------------
+
+    def test_address_in_use(self) -> None:
+        """It is raised before anything else is done, and says which and why."""
+        self.reactor.listenTCP(4000, Factory())
+        made = self.launcher()
+        problem = self.assertRaises(LaunchFailed, made.privilegedStartService)
+        self.assertEqual(str(problem), f"can't listen on {LISTEN}: in use")
+        self.assertEqual(self.methods(), [])
+
+    def test_no_address(self) -> None:
+        """So is an endpoint string that is none."""
+        made = self.launcher(listen=("nowhere",))
+        self.assertRaises(EndpointError, made.privilegedStartService)
+
+    def test_name_taken(self) -> None:
+        """It fails with who has it; the services are there to be stopped."""
+        self.names.take("calc", "tcp:other:1")
+        made = self.started(name="calc")
+        (problem,) = self.failures
+        self.assertIsInstance(problem, ServiceNameTaken)
+        self.assertIn("tcp:other:1", str(problem))
+        self.successResultOf(made.stopService())
+        self.assertEqual(self.registered()["calc"][0], "tcp:other:1")
+
+    def test_one_of_several_is_taken(self) -> None:
+        """What was registered before it is taken out again."""
+        self.names.take("stock", "tcp:other:1")
+        made = self.started(
+            Loaded(Entry("a", name="calc"), Calc()), Loaded(Entry("b", name="stock"), Stock([]))
+        )
+        self.assertEqual(len(self.failures), 1)
+        self.successResultOf(made.stopService())
+        self.assertEqual(list(self.registered()), ["stock"])
+
+    def test_nameserver_is_not_there(self) -> None:
+        """It fails once its time is over; with ``wait`` it never does."""
+        self.names.gone = True
+        self.started(patience=4.0)
+        self.pass_time(3.75)
+        self.assertEqual(self.failures, [])
+        self.pass_time(1)
+        (problem,) = self.failures
+        self.assertIsInstance(problem, NameserverUnreachable)
+        self.failures.clear()
+        self.started(wait=True, listen=("tcp:4001:interface=127.0.0.1",))
+        self.pass_time(1000)
+        self.assertEqual(self.failures, [])
+
+    def test_taken_while_it_runs(self) -> None:
+        """Another has the name, as the lease ended while the nameserver was out of reach."""
+        made = self.started(name="calc")
+        self.names.gone = True
+        self.pass_time(30)
+        self.names.gone = False
+        self.names.take("calc", "tcp:other:1", 600.0)
+        self.pass_time(10)
+        (problem,) = self.failures
+        self.assertIn("the registration is lost", str(problem))
+        self.assertIn("tcp:other:1", str(problem))
+        self.successResultOf(made.stopService())
+        self.assertEqual(self.registered()["calc"][0], "tcp:other:1")
+
+    def test_service_cannot_start(self) -> None:
+        """What ``started`` raises is told, with the traceback in the log."""
+        starting: defer.Deferred[None] = defer.Deferred()
+        self.started(Loaded(Entry("a"), Stock([], starting)))
+        starting.errback(ValueError("no database"))
+        (problem,) = self.failures
+        self.assertEqual(str(problem), "no database")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_same_interface_twice(self) -> None:
+        """One process can't have two of an interface; that is found before it listens."""
+        name = f"{__name__}:Calc"
+        self.assertEqual(len(load_all([Entry(name)])), 1)
+        problem = self.assertRaises(LaunchFailed, load_all, [Entry(name), Entry(name)])
+        self.assertIn("both offer 'org.example.calc'", str(problem))

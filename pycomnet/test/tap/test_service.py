@@ -1,0 +1,106 @@
+"""The launcher's command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.services.launchconfig import DEFAULT_LISTEN, Entry
+from pycomnet.tap import service
+from pycomnet.tap.service import Options, makeService
+
+MODULE = "pycomnet.test.services.test_launcher"
+
+
+def parsed(*args: str) -> Any:
+    """What a command line says."""
+    options = Options()
+    options.parseOptions(args)
+    return options["launch"]
+
+
+class OptionsTests(SynchronousTestCase):
+    """Options and the file together."""
+
+    def file(self, text: str) -> str:
+        path = Path(self.mktemp() + ".toml")
+        path.write_text(text)
+        return str(path)
+
+    def test_modules(self) -> None:
+        """One or more; each is what is run."""
+        self.assertEqual(parsed("a", "b:C").services, (Entry("a"), Entry("b:C")))
+        self.assertEqual(parsed("a").listen, (DEFAULT_LISTEN,))
+
+    def test_all_options(self) -> None:
+        """Each arrives."""
+        found = parsed(
+            *("--listen", "tcp:1", "-l", "tcp:2", "--nameserver", "tcp:h:3", "--name", "n"),
+            *("--advertise", "h", "--ttl", "2.5", "--patience", "7", "--wait", "a"),
+        )
+        self.assertEqual(found.listen, ("tcp:1", "tcp:2"))
+        self.assertEqual((found.nameserver, found.name), ("tcp:h:3", "n"))
+        self.assertEqual((found.advertise, found.ttl, found.patience), ("h", 2.5, 7.0))
+        self.assertTrue(found.wait)
+
+    def test_file(self) -> None:
+        """What an option says counts more, and modules come after those of the file."""
+        path = self.file('name = "x"\nlisten = "tcp:1"\n[[service]]\nmodule = "a"\n')
+        found = parsed("--config", path, "--name", "y", "b")
+        self.assertEqual((found.name, found.listen), ("y", ("tcp:1",)))
+        self.assertEqual(found.services, (Entry("a"), Entry("b")))
+
+    def test_mistakes(self) -> None:
+        """A usage error that says what is wrong."""
+        for args, said in (
+            ([], "what to run?"),
+            (["--ttl", "long", "a"], "expected a number of seconds, got 'long'"),
+            (["--ttl", "-1", "a"], "ttl: expected a number of seconds, got -1.0"),
+            (["--config", "no/such.toml"], "can't read no/such.toml: No such file"),
+            (["--config", self.file("nam = 'x'")], "did you mean 'name'?"),
+            (["--colour", "a"], "colour"),
+        ):
+            problem = self.assertRaises(UsageError, parsed, *args)
+            self.assertIn(said, str(problem))
+
+    def test_help(self) -> None:
+        """It has each option, and examples that can be given as they stand."""
+        text = str(Options())
+        for option in ("listen", "nameserver", "name", "advertise", "wait", "config", "patience"):
+            self.assertIn(f"--{option}", text)
+        self.assertIn(DEFAULT_LISTEN, text)
+        for line in Options.longdesc.splitlines():
+            if " twistd " in line and "--config" not in line:
+                parsed(*line.partition(service.NAME)[2].split())
+
+
+class MakeTests(SynchronousTestCase):
+    """What twistd gets."""
+
+    def setUp(self) -> None:
+        self.patch(sys, "path", list(sys.path))
+        self.patch(sys, "excepthook", sys.excepthook)
+
+    def make(self, *args: str) -> IService:
+        options = Options()
+        options.parseOptions(["--nameserver", "none", *args])
+        return makeService(options)
+
+    def test_service(self) -> None:
+        """A service of Twisted's; nothing is opened before it is started."""
+        self.assertTrue(IService.providedBy(self.make(f"{MODULE}:Calc")))
+
+    def test_working_directory(self) -> None:
+        """Modules are looked for there first."""
+        self.make(f"{MODULE}:Calc")
+        self.assertIn(str(Path.cwd()), sys.path)
+
+    def test_module_that_cannot_be_imported(self) -> None:
+        """The process ends, before it becomes a daemon, with status 1 and a message."""
+        ended = self.assertRaises(SystemExit, self.make, "no_such_module")
+        self.assertIn("pycomnet-service: there is no module 'no_such_module'", str(ended.code))

@@ -1,0 +1,166 @@
+"""Making gateways at the far side: a process that is started here, carried by a channel.
+
+Code that runs in a worker makes them by hand::
+
+    from _pycomnet.worker.gateways import gatewaymaker
+    gatewaymaker(channel)
+
+and the near side has a gateway of each: ``ChannelGateway(channel.receive())``.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+from .importer import MARKER
+from .package import code, letter
+
+#: Bytes that are read at a time.
+READ = 65536
+#: Seconds that a process has to end once nobody wants it any more.
+GRACE = 6.0
+#: Bytes that a shell's profile may print before us, and how much of it is shown.
+MAX_NOISE = 1048576
+SHOWN_NOISE = 1000
+KEYS = ("python", "id", "chdir", "nice", "execmodel", "ssh_config")
+
+
+def gatewaymaker(channel):
+    """For each spec that comes on the channel, start a far side and send a raw channel to it.
+
+    A spec is as the near side's are: ``popen`` or ``ssh=...``, with the keys ``python``, ``id``,
+    ``chdir``, ``nice``, ``execmodel``, ``ssh_config`` and ``env:NAME``. What goes wrong with one is
+    the error of the channel that is sent for it.
+    """
+    for spec in channel:
+        channel.send(makegateway(channel.gateway, spec))
+
+
+def makegateway(gateway, spec):
+    """A raw channel to a far side that is started here.
+
+    :param gateway: whose channel it is: ``channel.gateway``.
+    :param spec: the text of a spec.
+    """
+    argv, config = read_spec(spec)
+    return start(gateway, argv, config)
+
+
+def start(gateway, argv, config, channel=None):
+    """A raw channel to an interpreter.
+
+    :param argv: what starts it, so that it waits for what it is sent.
+    :param config: what it is to be, for ``worker/main.py``.
+    :param channel: the raw channel, if there is one already.
+    """
+    if channel is None:
+        channel = gateway.newchannel(raw=True)
+    thread = threading.Thread(target=_carry, args=(channel, argv, config))
+    thread.daemon = True
+    thread.start()
+    return channel
+
+
+def read_spec(spec):
+    """What a spec's text asks for: a command, and what is told to the interpreter."""
+    parts = spec.split("//")
+    transport, _, target = parts.pop(0).partition("=")
+    values = {}
+    env = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if key.startswith("env:"):
+            env[key[4:]] = value
+        elif key not in KEYS or not equals:
+            raise ValueError("spec %r: no key %r; there are: %s" % (spec, key, ", ".join(KEYS)))
+        else:
+            values[key] = value
+    config = {
+        "id": values.get("id", "far"),
+        "execmodel": values.get("execmodel"),
+        "chdir": values.get("chdir"),
+        "nice": int(values.get("nice", 0)),
+        "update": env,
+    }
+    import shlex
+
+    if transport == "popen" and not target:
+        python = shlex.split(values["python"]) if "python" in values else [sys.executable]
+        return python + ["-c", code()], config
+    if transport == "ssh" and target:
+        words = shlex.split(values.get("python", "python3")) + ["-c", code()]
+        argv = ["ssh", "-T"]
+        if "ssh_config" in values:
+            argv += ["-F", values["ssh_config"]]
+        return argv + shlex.split(target) + [" ".join(["exec"] + [quote(w) for w in words])], config
+    raise ValueError("spec %r: popen or ssh=... can be made here" % (spec,))
+
+
+def quote(word):
+    """A word for a shell."""
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _carry(channel, argv, config):
+    """Start a process, and carry between it and a channel until one of them ends."""
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    except OSError as error:
+        channel.close("can't start %r: %s" % (str(argv[0]), error))
+        return
+    thread = threading.Thread(target=_feed, args=(channel, process, letter(config)))
+    thread.daemon = True
+    thread.start()
+    noise = b""
+    begun = False
+    try:
+        while True:
+            data = os.read(process.stdout.fileno(), READ)
+            if not data:
+                break
+            if not begun:
+                noise, begun, data = (noise + data).partition(MARKER)
+                if not begun and len(noise) > MAX_NOISE:
+                    break
+            if data:
+                channel.send(data)
+    except (EOFError, OSError):
+        pass  # nobody takes it any more
+    finally:
+        status = _end(process)
+        if begun:
+            channel.close("%s ended with status %s" % (argv[0], status))
+        else:
+            shown = noise[-SHOWN_NOISE:].decode("utf-8", "replace")
+            text = "%s ended with status %s before Python began" % (argv[0], status)
+            channel.close(text + (", and had printed:\n" + shown if shown else ""))
+
+
+def _feed(channel, process, first):
+    try:
+        data = first
+        while data:
+            while data:
+                data = data[os.write(process.stdin.fileno(), data) :]
+            data = channel.receive()
+    except (EOFError, OSError, IOError):
+        pass
+    finally:
+        try:
+            process.stdin.close()
+        except (OSError, IOError):
+            pass
+        if channel.isclosed():
+            _end(process)
+
+
+def _end(process):
+    """Wait for a process that nobody wants; kill it if it takes too long. Its status."""
+    timer = threading.Timer(GRACE, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        return process.wait()
+    finally:
+        timer.cancel()

@@ -1,0 +1,2 @@
+MARKER: bytes
+NAME: str
