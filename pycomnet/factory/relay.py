@@ -134,6 +134,7 @@ class Record:
     :ivar far_closed: whether it has closed it.
     :ivar pending: whether its answer to a CLOSE that was sent here is still to come.
     :ivar over: whether the program says no more on it.
+    :ivar done: whether the program has seen its end, and all that was before that.
     :ivar known: whether the program that is there knows it.
     """
 
@@ -158,6 +159,7 @@ class Record:
     far_closed: bool = False
     pending: bool = False
     over: bool = False
+    done: bool = False
     known: bool = True
 
     @property
@@ -283,8 +285,14 @@ class Relay:
                 record.unkept = 0
         for id in done:
             record = self.records.get(id)
-            if record is not None and record.over:
-                self._forget(record)
+            if record is not None:
+                # What makes it over may still be on its way.
+                record.done = True
+                self._settle(record)
+
+    def _settle(self, record: Record) -> None:
+        if record.over and record.done:
+            self._forget(record)
 
     # -- what the program says -------------------------------------------------------------------
 
@@ -362,8 +370,10 @@ class Relay:
         if kind == END:
             record.ended = True
             record.over = record.far_ended
+            self._settle(record)
         elif record.far_closed:
             record.over = True  # it answers
+            self._settle(record)
         else:
             record.closed = record.over = True
             record.unkept = 0
@@ -458,7 +468,7 @@ class Relay:
             raise ProtocolError("channel", f"{name(kind)} for channel {id}, which it has closed")
         record.far_ended = True
         record.far_closed = kind == CLOSE
-        record.over = record.over or record.ended
+        record.over = record.ended
         self._keep(record, 0, whole)
         self._tell(record, whole)
 
