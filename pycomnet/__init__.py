@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
+    from pycomnet.services.binary import Binary as Binary
+    from pycomnet.services.binary import BlockLimits as BlockLimits
+    from pycomnet.services.binary import ReceivedFile as ReceivedFile
     from pycomnet.services.client import RemoteService as RemoteService
     from pycomnet.services.context import Context as Context
     from pycomnet.services.default import configure as configure
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "AttachmentFailed": "pycomnet.errors",
     "AttachmentTooLarge": "pycomnet.errors",
+    "Binary": "pycomnet.services.binary",
+    "BlockLimits": "pycomnet.services.binary",
     "CallInterrupted": "pycomnet.errors",
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
@@ -82,6 +87,7 @@ _WHERE = {
     "Overloaded": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
+    "ReceivedFile": "pycomnet.services.binary",
     "RemoteError": "pycomnet.errors",
     "RemoteService": "pycomnet.services.client",
     "RemoteStream": "pycomnet.services.remotestream",
