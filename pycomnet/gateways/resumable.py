@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.channel import ChannelCore
 from pycomnet.connection import Connection
+from pycomnet.errors import ConnectionLost
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import RESULT
 
@@ -101,6 +102,13 @@ class ResumableConnection(Connection):
             if not local:
                 self._unclaimed[id] = core  # it may be in a value that comes again
             self.restored.append(core)
+
+    def leave(self) -> None:
+        """Close the connection once all is written, without a goodbye: the far side goes on."""
+        if self._reason is None:
+            self._reason = ConnectionLost("the gateway was left to the factory")
+        if self._disconnecting is None and self.transport is not None:
+            self._lose_connection()
 
     def _uncork(self) -> None:
         super()._uncork()
