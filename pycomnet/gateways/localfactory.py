@@ -232,6 +232,7 @@ class FactoryCarrier:
         request = self._request
         try:
             near = await self._factory.connected()
+            self._check_over()
             channel = Channel(near.open("channel", raw=True), self._factory.owner)
             asked = asked_for(request.spec, request.id)
             asked["io"] = channel
@@ -241,7 +242,9 @@ class FactoryCarrier:
             self._control = near.open("gateway", near.encode(asked))
             self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
             found = await answer
+            self._check_over()
         except PycomnetError as problem:
+            self._close()
             self._end(None)
             raise request.not_started(str(problem)) from None
         except BaseException:
@@ -255,6 +258,10 @@ class FactoryCarrier:
         connection.report = self._report
         connection.restore(found["state"])
         ChannelTransport(channel, connection).start()
+
+    def _check_over(self) -> None:
+        if self._over:
+            raise PycomnetError("it was ended before it had begun")
 
     def _report(self, taken: dict[int, int], done: list[int]) -> None:
         self._say({"taken": taken, "done": done})

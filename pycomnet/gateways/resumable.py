@@ -75,6 +75,7 @@ class ResumableConnection(Connection):
         self._reported: dict[int, int] = {}
         self._look: Any = None
         self._delay = LOOK_AGAIN
+        self._receiving = False
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where another program has stopped; before the connection is made.
@@ -120,7 +121,12 @@ class ResumableConnection(Connection):
             self._tell_taken()
 
     def dataReceived(self, data: bytes) -> None:
-        super().dataReceived(data)
+        # What has come counts from now on, but nobody has it before it was dealt with.
+        self._receiving = True
+        try:
+            super().dataReceived(data)
+        finally:
+            self._receiving = False
         self._tell_taken()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -131,13 +137,15 @@ class ResumableConnection(Connection):
 
     def _tell_taken(self) -> None:
         mux = self._counting
-        if not mux.touched or self.transport is None:
+        if not mux.touched or self._receiving or self.transport is None:
             return
         taken: dict[int, int] = {}
         done: list[int] = []
         waiting = False
         for id, stream in list(mux.touched.items()):
-            core: ChannelCore = stream.app
+            core: ChannelCore | None = stream.app
+            if core is None:
+                continue  # the connection is broken: nobody was told that it was opened
             number = mux.counts[id] - len(core.queue)
             if number != self._reported.get(id, 0):
                 taken[id] = self._reported[id] = number

@@ -31,8 +31,9 @@ class Options(usage.Options):
     longdesc = """\
 Keeps gateways for the programs of this user: group.setlocalfactory(), and from then on the group's
 gateways are processes of this service. They share its ssh connections, and a gateway that has
-//linger=SECONDS outlives its program and is resumed by its id. Without --listen and --port it listens on a unix
-socket that only this user can use. Whoever has the token of a port can run code as this user."""
+//linger=SECONDS outlives its program and is resumed by its id. Without --listen and --port it
+listens on a unix socket that only this user can use. Whoever has the token of a port can run code
+as this user."""
 
     optParameters = [
         ["port", "p", None, "TCP port of this machine to listen on, with a token."],
