@@ -108,6 +108,8 @@ class Context:
             address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
             ``ServiceUnreachable`` for a nameserver that is not there. Cancelling it gives up.
         """
+        if interface == NAMESERVER and service is None:
+            return await self.nameserver()
         route = NamedRoute(self, interface, service)
         await route.look()
         return RemoteService(self, route, interface)

@@ -13,6 +13,12 @@ pycomnet_factory = ServiceMaker(
     "pycomnet.tap.factory",
     "Keep gateways for the programs of this user: they outlive the programs.",
     "pycomnet-factory",
+
+pycomnet_http_exec = ServiceMaker(
+    "pycomnet http-exec",
+    "pycomnet.tap.http_exec",
+    "Run Python in subprocesses for clients that come through HTTP.",
+    "pycomnet-http-exec",
 )
 
 pycomnet_nameserver = ServiceMaker(
