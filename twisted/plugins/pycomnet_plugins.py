@@ -13,6 +13,7 @@ pycomnet_factory = ServiceMaker(
     "pycomnet.tap.factory",
     "Keep gateways for the programs of this user: they outlive the programs.",
     "pycomnet-factory",
+)
 
 pycomnet_http_exec = ServiceMaker(
     "pycomnet http-exec",
