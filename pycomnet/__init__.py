@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from pycomnet.services.request import Request as Request
     from pycomnet.services.server import ServerLimits as ServerLimits
     from pycomnet.services.server import ServiceServer as ServiceServer
+    from pycomnet.services.sessions import SessionLimits as SessionLimits
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
@@ -118,6 +119,7 @@ _WHERE = {
     "ServiceNotFound": "pycomnet.errors",
     "ServiceServer": "pycomnet.services.server",
     "ServiceUnreachable": "pycomnet.errors",
+    "SessionLimits": "pycomnet.services.sessions",
     "SessionTooLarge": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",

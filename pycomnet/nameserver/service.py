@@ -53,6 +53,7 @@ SCANS = 2
 PAGE_BYTES = 1 << 20
 #: Seconds after which the removal of ended leases is tried again, when the store fails.
 RETRY = 5.0
+NO_TAGS: frozenset[str] = frozenset()
 #: Bits of a lease's number: it and JSON's numbers fit.
 LEASE_BITS = 53
 
@@ -246,19 +247,28 @@ class NameService(Service):
 
         Where there are several, each is given in turn. The ttl is what its lease has left.
         """
-        taken = Arguments("locate", request.args, self.limits)
+        now = self._seconds()
+        args = request.args
+        self._counts["located"] += 1
+        if args and len(args) == 1 and "interface" in args:
+            # What nearly all ask, and nearly always there: found, it must have been a valid name.
+            record = self.directory.locate(args["interface"], None, NO_TAGS, now)
+            if record is not None:
+                return record.as_map(now)
+        return self._locate(args, now).as_map(now)
+
+    def _locate(self, args: Any, now: float) -> Record:
+        taken = Arguments("locate", args, self.limits)
         name = taken.optional("interface")
         service = taken.optional("service")
         tags = frozenset(taken.texts("tags", self.limits.tags, wild=True))
         if name is None and service is None:
             raise taken.refused("interface", "one, or a service")
-        now = self._seconds()
         record = self.directory.locate(name, service, tags, now)
-        self._counts["located"] += 1
         if record is None:
             self._counts["not found"] += 1
             raise ServiceNotFound(_not_found(name, service, tags))
-        return record.as_map(now)
+        return record
 
     @method(
         args={

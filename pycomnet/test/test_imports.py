@@ -30,7 +30,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
     frozenset({"interfaces"}),
     frozenset(
-        {"connection", "channel", "channelcore", "channeltransport", "files", "multichannel"}
+        {"connection", "channel", "channelcore", "channeltransport", "files", "lookahead"}
+        | {"multichannel"}
     ),
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),
