@@ -42,6 +42,8 @@ UNCLAIMED_COST = 1024
 #: because the peer may never read that.
 LINGER = 5.0
 
+make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+
 
 @implementer(IPushProducer)
 class Connection(Protocol):
