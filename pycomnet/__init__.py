@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import ConnectionLost as ConnectionLost
     from pycomnet.errors import DeadlineExceeded as DeadlineExceeded
     from pycomnet.errors import EndpointError as EndpointError
+    from pycomnet.errors import FactoryUnreachable as FactoryUnreachable
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
     from pycomnet.errors import InvalidArguments as InvalidArguments
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
+    from pycomnet.gateways.localfactory import Resumable as Resumable
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
@@ -86,6 +88,7 @@ _WHERE = {
     "Context": "pycomnet.services.context",
     "DeadlineExceeded": "pycomnet.errors",
     "EndpointError": "pycomnet.errors",
+    "FactoryUnreachable": "pycomnet.errors",
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
@@ -106,6 +109,7 @@ _WHERE = {
     "RemoteStream": "pycomnet.services.remotestream",
     "Request": "pycomnet.services.request",
     "ResultNotSendable": "pycomnet.errors",
+    "Resumable": "pycomnet.gateways.localfactory",
     "RevisionTooOld": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",
     "ServerLimits": "pycomnet.services.server",

@@ -315,7 +315,7 @@ def _put(filled: Any, channel: Any, value: Any) -> None:
     filled.put((_out(channel), _out(value)))
 
 
-@_blocking(_gateway.Gateway, ("id", "spec", "group", "info"))
+@_blocking(_gateway.Gateway, ("id", "spec", "group", "info", "resumed"))
 class Gateway(_Blocking):
     """Filled from :class:`pycomnet.Gateway`."""
 

@@ -45,6 +45,8 @@ UNCLAIMED_COST = 1024
 #: because the peer may never read that.
 LINGER = 5.0
 
+make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+
 
 def keep_memory() -> None:
     """Have values of some megabytes use memory that has been used before.

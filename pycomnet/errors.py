@@ -139,6 +139,10 @@ class GatewayNotStarted(PycomnetError):
         self.words = words or reason
 
 
+class FactoryUnreachable(PycomnetError):
+    """There is no factory service, or it does not let this program in; the message says why."""
+
+
 class RemoteError(PycomnetError):
     """Code at the other end raised.
 

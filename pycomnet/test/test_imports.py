@@ -27,7 +27,7 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
-    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens"}),
+    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
     frozenset({"interfaces"}),
     frozenset(
         {"connection", "channel", "channelcore", "channeltransport", "files", "lookahead"}

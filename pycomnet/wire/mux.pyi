@@ -64,6 +64,7 @@ class Mux:
     _local_open: int
     _peer_open: int
     _next_id: int
+    _last_peer_id: int
     def __init__(
         self,
         initiator: bool,
