@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import EndpointError as EndpointError
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
+    from pycomnet.errors import GatewaysNotStarted as GatewaysNotStarted
     from pycomnet.errors import InvalidArguments as InvalidArguments
     from pycomnet.errors import Overloaded as Overloaded
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
@@ -75,6 +76,7 @@ _WHERE = {
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
+    "GatewaysNotStarted": "pycomnet.errors",
     "Group": "pycomnet.gateways.group",
     "InvalidArguments": "pycomnet.errors",
     "MultiChannel": "pycomnet.multichannel",

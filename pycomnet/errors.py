@@ -139,6 +139,21 @@ class GatewayNotStarted(PycomnetError):
         self.words = words or reason
 
 
+class GatewaysNotStarted(PycomnetError):
+    """Some of several gateways could not be made.
+
+    :ivar gateways: those that were made, with None in the place of each that was not.
+    :ivar failed: the others, as pairs of spec and error.
+    """
+
+    def __init__(self, gateways: list[Any], failed: list[tuple[Any, Exception]]) -> None:
+        lines = [f"{len(failed)} of {len(gateways)} gateways could not be started:"]
+        lines += [str(error) for _, error in failed]
+        super().__init__("\n".join(lines))
+        self.gateways = gateways
+        self.failed = failed
+
+
 class RemoteError(PycomnetError):
     """Code at the other end raised.
 

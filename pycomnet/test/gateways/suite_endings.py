@@ -195,7 +195,7 @@ class Endings(GatewayCase):
         """An idle far side ends by itself, with status 0, and runs its exit functions."""
         gw = await self.gateway()
         await gw.remote_exec("import atexit; atexit.register(print, 'bye')").waitclose()
-        marker = self.mktemp()
+        marker = os.path.abspath(self.mktemp())
         source = """
         import atexit
         def leave():
@@ -212,7 +212,7 @@ class Endings(GatewayCase):
     async def test_exit_interrupts(self) -> None:
         """Code in the main thread gets a KeyboardInterrupt and time to clean up."""
         gw = await self.gateway()
-        marker = self.mktemp()
+        marker = os.path.abspath(self.mktemp())
         source = """
         import time
         try:
