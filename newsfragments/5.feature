@@ -1,1 +1,1 @@
-``pycomnet.tokens`` makes, reads and checks bearer tokens: files of mode 0600, files with several of them and their limits, and a checker for ``twisted.cred``.
+``twistd pycomnet-http-exec`` runs code for clients that come through HTTP, and ``group.makegateway("http=HOST:PORT//token_file=FILE")`` (or ``https=``) gives a gateway there that behaves as a local one does: over a WebSocket where there is one, else over POST and GET, through proxies, and with nothing lost when connections are. ``pycomnet.tokens`` makes, reads and checks the bearer tokens.

@@ -25,17 +25,24 @@ if TYPE_CHECKING:
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
     from pycomnet.errors import GatewaysNotStarted as GatewaysNotStarted
     from pycomnet.errors import InvalidArguments as InvalidArguments
+    from pycomnet.errors import InvalidRegistration as InvalidRegistration
+    from pycomnet.errors import LeaseLost as LeaseLost
+    from pycomnet.errors import NameserverFull as NameserverFull
+    from pycomnet.errors import NotLeaseOwner as NotLeaseOwner
     from pycomnet.errors import Overloaded as Overloaded
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
     from pycomnet.errors import ResultNotSendable as ResultNotSendable
+    from pycomnet.errors import RevisionTooOld as RevisionTooOld
     from pycomnet.errors import ServerLeaving as ServerLeaving
     from pycomnet.errors import ServiceError as ServiceError
+    from pycomnet.errors import ServiceNameTaken as ServiceNameTaken
     from pycomnet.errors import ServiceNotFound as ServiceNotFound
     from pycomnet.errors import ServiceUnreachable as ServiceUnreachable
     from pycomnet.errors import SessionTooLarge as SessionTooLarge
     from pycomnet.errors import SpecError as SpecError
+    from pycomnet.errors import StoreFailed as StoreFailed
     from pycomnet.errors import TokenError as TokenError
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
@@ -45,6 +52,10 @@ if TYPE_CHECKING:
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
+    from pycomnet.nameserver.follow import follow as follow
+    from pycomnet.services.binary import Binary as Binary
+    from pycomnet.services.binary import BlockLimits as BlockLimits
+    from pycomnet.services.binary import ReceivedFile as ReceivedFile
     from pycomnet.services.client import RemoteService as RemoteService
     from pycomnet.services.context import Context as Context
     from pycomnet.services.default import configure as configure
@@ -63,6 +74,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "AttachmentFailed": "pycomnet.errors",
     "AttachmentTooLarge": "pycomnet.errors",
+    "Binary": "pycomnet.services.binary",
+    "BlockLimits": "pycomnet.services.binary",
     "CallInterrupted": "pycomnet.errors",
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channel",
@@ -79,32 +92,41 @@ _WHERE = {
     "GatewaysNotStarted": "pycomnet.errors",
     "Group": "pycomnet.gateways.group",
     "InvalidArguments": "pycomnet.errors",
+    "InvalidRegistration": "pycomnet.errors",
+    "LeaseLost": "pycomnet.errors",
     "MultiChannel": "pycomnet.multichannel",
+    "NameserverFull": "pycomnet.errors",
+    "NotLeaseOwner": "pycomnet.errors",
     "Output": "pycomnet.gateways.output",
     "Overloaded": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
+    "ReceivedFile": "pycomnet.services.binary",
     "RemoteError": "pycomnet.errors",
     "RemoteService": "pycomnet.services.client",
     "RemoteStream": "pycomnet.services.remotestream",
     "Request": "pycomnet.services.request",
     "ResultNotSendable": "pycomnet.errors",
+    "RevisionTooOld": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",
     "ServerLimits": "pycomnet.services.server",
     "Service": "pycomnet.services.interface",
     "ServiceError": "pycomnet.errors",
+    "ServiceNameTaken": "pycomnet.errors",
     "ServiceNotFound": "pycomnet.errors",
     "ServiceServer": "pycomnet.services.server",
     "ServiceUnreachable": "pycomnet.errors",
     "SessionTooLarge": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",
+    "StoreFailed": "pycomnet.errors",
     "TokenError": "pycomnet.errors",
     "UnknownInterface": "pycomnet.errors",
     "UnknownMethod": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",
     "configure": "pycomnet.services.default",
     "connect": "pycomnet.services.default",
+    "follow": "pycomnet.nameserver.follow",
     "interface": "pycomnet.services.interface",
     "locate": "pycomnet.services.default",
     "method": "pycomnet.services.interface",

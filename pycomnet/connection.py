@@ -14,7 +14,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.channel import ChannelCore
-from pycomnet.errors import ChannelClosed, ConnectionLost, ProtocolViolation, PycomnetError
+from pycomnet.errors import (
+    CertificateRefused,
+    ChannelClosed,
+    ConnectionLost,
+    ProtocolViolation,
+    PycomnetError,
+)
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
@@ -350,6 +356,8 @@ class Connection(Protocol):
         if lost is None:
             if reason.check(error.ConnectionDone):
                 lost = ConnectionLost("the other end closed the connection")
+            elif isinstance(reason.value, CertificateRefused):
+                lost = reason.value
             else:
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         self.corked = True

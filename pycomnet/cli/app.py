@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("pycomnet.cli.demo:demo", "Take a tour: see it at work on this machine."),
     "describe": ("pycomnet.cli.describe:describe", "Show what a service offers."),
     "map": ("pycomnet.cli.map:map_command", "Spread the lines of standard input over gateways."),
+    "ns": ("pycomnet.cli.ns:ns", "Ask the nameserver: list, locate, watch, stat."),
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
 }
 EPILOG = """\b

@@ -26,10 +26,13 @@ from zope.interface import implementer
 
 from pycomnet.worker.spin import Spinner
 
-#: How much is read at a time, and what a pipe is grown to when it is found full. Growing only those
-#: keeps within what the system grants a user's pipes together.
+#: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
+#: larger buffer is slower.
 READ_SMALL = 1 << 16
-READ_LARGE = 1 << 20
+READ_LARGE = 1 << 18
+#: What a pipe is grown to when it is found full. Growing only those keeps within what the system
+#: grants a user's pipes together.
+PIPE_LARGE = 1 << 20
 #: How often an answer that may come at once is looked for: about 20 us, a reactor's turn.
 SPINS = 16
 #: Answers that are taken in one turn of the reactor, before others get theirs.
@@ -127,7 +130,7 @@ class ProcessTransport(FileDescriptor):
         """Write what the pipe takes at once of several pieces; the number of bytes."""
         self._wrote = True
         try:
-            if self._write_size < READ_LARGE and sum(map(len, parts)) > READ_SMALL:
+            if self._write_size < PIPE_LARGE and sum(map(len, parts)) > READ_SMALL:
                 self._grow_writing()
             return os.writev(self._write_pipe, parts)
         except OSError:
@@ -164,9 +167,9 @@ class ProcessTransport(FileDescriptor):
 
     def _grow_writing(self) -> bool:
         """There is much to write: have the pipe hold it; False when that was done before."""
-        if self._write_size == READ_LARGE:
+        if self._write_size == PIPE_LARGE:
             return False
-        self._write_size = READ_LARGE
+        self._write_size = PIPE_LARGE
         return _grow_pipe(self._write_pipe)
 
     def startReading(self) -> None:
@@ -175,6 +178,12 @@ class ProcessTransport(FileDescriptor):
 
     def stopReading(self) -> None:
         self._reader.stopReading()
+
+    def _closeWriteConnection(self) -> None:
+        """All is written, after ``loseWriteConnection``: standard input ends, output goes on."""
+        with contextlib.suppress(OSError):
+            os.close(self._write_pipe)
+        self._write_pipe = -1
 
     def hand_over(self, protocol: Any) -> None:
         """Make this another protocol's transport."""
@@ -384,9 +393,9 @@ class LocalProcess:
 
 
 def _grow_pipe(fd: int) -> bool:
-    """Have a pipe hold :data:`READ_LARGE` bytes, where the system knows how and grants it."""
+    """Have a pipe hold :data:`PIPE_LARGE` bytes, where the system knows how and grants it."""
     try:
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, READ_LARGE)
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
     except (AttributeError, OSError):
         return False
     return True

@@ -15,6 +15,7 @@ from pycomnet.errors import SpecError
 from pycomnet.gateways.transports import TRANSPORTS
 
 EXECMODELS = ("thread", "main_thread_only")
+WEBSOCKET = ("yes", "no", "auto")
 #: The keys that a spec may have, and what each is; ``env:NAME`` beside them. Which of them go with
 #: which transport is in :data:`~pycomnet.gateways.transports.TRANSPORTS`.
 KEYS = {
@@ -32,7 +33,8 @@ KEYS = {
     "ca": "a file of certificates that the service's one is signed by",
     "cert": "a file with the certificate that this user is known by",
     "key": "a file with the certificate's private key",
-    "linger": "seconds that it stays when its program is gone, with a factory",
+    "linger": "seconds that it stays when its program is gone, with a factory or over http",
+    "websocket": "yes, no or auto: over http, whether to use a WebSocket",
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
 #: What is text, a file's name included.
@@ -68,7 +70,10 @@ class Spec:
     :ivar ca: a file of certificates that the service's one is signed by.
     :ivar cert: a file with the certificate that this user is known by.
     :ivar key: a file with its private key.
-    :ivar linger: seconds that it stays when its program is gone, where there is a factory.
+    :ivar linger: seconds that it stays when its program, or the connection, is gone: where there
+        is a factory, and over http.
+    :ivar websocket: over http, ``yes``: a WebSocket, or fail; ``no``: only POST and GET; ``auto``:
+        a WebSocket where the server and what is in between have it.
     :ivar resume: whether to take over the gateway of that id.
     :ivar env: environment variables that are set there.
     """
@@ -90,6 +95,7 @@ class Spec:
     cert: str | None = None
     key: str | None = None
     linger: float | None = None
+    websocket: str = "auto"
     resume: bool = False
     # Its values are often secrets.
     env: dict[str, str] = attrs.field(factory=dict, hash=False, repr=lambda env: f"{[*env]}")
@@ -132,6 +138,9 @@ class Spec:
                 f"{where}: execmodel is {' or '.join(EXECMODELS)}, "
                 f"not {execmodel!r}{_suggest(str(execmodel), EXECMODELS)}"
             )
+        websocket = values.get("websocket", "auto")
+        if websocket not in WEBSOCKET:
+            raise SpecError(f"{where}: websocket is yes, no or auto, not {websocket!r}")
         return cls(**values)
 
     def __str__(self) -> str:

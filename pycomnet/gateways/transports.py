@@ -41,8 +41,10 @@ TRANSPORTS = {
         (*_ALL, *_STARTED, "ssh_config", "keepalive"),
     ),
     "socket": Transport("pycomnet.gateways.socket", "an endpoint", (*_ALL, *_SERVED, "keepalive")),
-    "http": Transport("pycomnet.gateways.http", "host:port/prefix", (*_ALL, *_SERVED)),
-    "https": Transport("pycomnet.gateways.http", "host:port/prefix", (*_ALL, *_SERVED)),
+    "http": Transport("pycomnet.gateways.http", "host:port/prefix", (*_ALL, *_SERVED, "websocket")),
+    "https": Transport(
+        "pycomnet.gateways.http", "host:port/prefix", (*_ALL, *_SERVED, "websocket")
+    ),
 }
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
-from pycomnet.errors import InvalidArguments, ServiceUnreachable, UnknownInterface
+from pycomnet.errors import (
+    DeadlineExceeded,
+    InvalidArguments,
+    ServerLeaving,
+    ServiceUnreachable,
+    UnknownInterface,
+)
+from pycomnet.services.binary import ReceivedFile
+from pycomnet.services.blocks import Incoming, Outgoing
 from pycomnet.services.pending import PendingCall
 from pycomnet.services.remotestream import RemoteStream
 
@@ -134,7 +142,52 @@ class RemoteService:
         attachments: Sequence[Any],
         with_binary: bool,
     ) -> Any:
-        raise NotImplementedError
+        peer: Peer | None = None
+        while True:
+            peer, connection = await self.reach(expires, peer)
+            try:
+                answer = await self._exchange(peer, connection, method, args, expires, attachments)
+            except ServerLeaving:
+                peer = None  # it was not run, or may be run again
+                continue
+            value, files = answer
+            if with_binary:
+                return value, files
+            for file in files:
+                file.close()
+            return value
+
+    async def _exchange(
+        self,
+        peer: Peer,
+        connection: ClientConnection,
+        method: str,
+        args: Any,
+        expires: float | None,
+        attachments: Sequence[Any],
+    ) -> tuple[Any, list[ReceivedFile]]:
+        """Call a method with blocks of binary data both ways."""
+        context = self.context
+        left = context.left(expires)
+        blocks = Outgoing(connection, attachments)
+        answering = self._send(
+            peer, connection, method, args, left, expires, blocks.described, True
+        )
+        sending = blocks.send()
+        try:
+            answer = await answering
+            if len(answer) < 2:
+                return answer[0], []
+            incoming = Incoming(connection, answer[1], context.blocks)
+            receiving = defer.Deferred.fromCoroutine(incoming.receive())
+            left = context.left(expires)
+            if left is not None:
+                receiving.addTimeout(left, context.reactor)
+            return answer[0], await receiving
+        except defer.TimeoutError:
+            raise DeadlineExceeded(f"{method}: no whole result before its deadline") from None
+        finally:
+            sending.cancel()
 
     def may_repeat(self, peer: Peer, method: str) -> bool:
         """Whether a method is idempotent, as its server has said."""

@@ -10,6 +10,7 @@ from twisted.internet import defer
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, PycomnetError
+from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.pool import Peer, Pool
@@ -33,7 +34,8 @@ class Context:
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
     :param keepalive: seconds of silence after which a server is asked whether it is still there.
-    :param limits: what servers are allowed.
+    :param blocks: what is taken of the binary data that comes with results.
+    :param limits: what servers are allowed on the wire.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Context:
         timeout: float | None = TIMEOUT,
         balance: str = "round_robin",
         keepalive: float | None = 30.0,
+        blocks: BlockLimits | None = None,
         limits: Limits | None = None,
     ) -> None:
         if balance not in ("round_robin", "least_pending"):
@@ -53,6 +56,7 @@ class Context:
         self.timeout = timeout
         self.least_pending = balance == "least_pending"
         self.keepalive = keepalive
+        self.blocks = blocks or BlockLimits()
         self.limits = limits
         #: the reactor's time at which all calls of this context end
         self.expires: float | None = None
@@ -104,6 +108,8 @@ class Context:
             address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
             ``ServiceUnreachable`` for a nameserver that is not there. Cancelling it gives up.
         """
+        if interface == NAMESERVER and service is None:
+            return await self.nameserver()
         route = NamedRoute(self, interface, service)
         await route.look()
         return RemoteService(self, route, interface)

@@ -19,6 +19,7 @@ from pycomnet.errors import (
     PycomnetError,
     ServiceUnreachable,
 )
+from pycomnet.services.blocks import Owner
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -34,6 +35,7 @@ class ClientConnection(Connection):
         info = {"client": context.client_id}
         super().__init__(context.reactor, True, context.limits, info, keepalive=context.keepalive)
         self._peer = peer
+        self.make_handle = Owner(self)
 
     def connectionMade(self) -> None:
         transport: Any = self.transport

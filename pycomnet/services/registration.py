@@ -255,7 +255,8 @@ class Registration:
         while True:
             await deferLater(self._reactor, delay)
             try:
-                await self._invoke("renew", self._owner(lease))
+                within = min(CALL_TIMEOUT, lease.ttl / RENEWALS)
+                await self._invoke("renew", self._owner(lease), within)
             except (LeaseLost, NotLeaseOwner) as lost:
                 self.lease = None
                 self.log.warn(

@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,12 +19,15 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
     DeadlineExceeded,
+    InvalidArguments,
     Overloaded,
     PycomnetError,
     ServerLeaving,
     UnknownInterface,
     UnknownMethod,
 )
+from pycomnet.services.binary import Binary, BlockLimits
+from pycomnet.services.blocks import Incoming, in_thread
 from pycomnet.services.context import Context
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
@@ -47,6 +49,7 @@ class ServerLimits:
     :ivar channels: calls, streams and blocks that one client may have open at a time.
     :ivar connections: clients at a time.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
+    :ivar blocks: what is taken of the binary data that comes with a call.
     """
 
     running: int = 1000
@@ -55,6 +58,7 @@ class ServerLimits:
     channels: int = 16_384
     connections: int = 65_536
     keepalive: float | None = 60.0
+    blocks: BlockLimits = attrs.Factory(BlockLimits)
 
 
 @interface(INTROSPECTION)
@@ -266,7 +270,11 @@ class ServiceServer:
         if self._running >= self.limits.running:
             self._enqueue(call, function, asked)
             return
-        self._run(call, function, Request(call, interface, name, args))
+        request = Request(call, interface, name, args)
+        if len(asked) > 4 and asked[4] and not call.streaming:
+            self._wait_for(call, self._receive(call, function, request, asked[4]))
+        else:
+            self._run(call, function, request)
 
     def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
         connection = call.connection
@@ -324,11 +332,21 @@ class ServiceServer:
             if kind is CoroutineType:
                 result = defer.Deferred.fromCoroutine(result)
             elif not isinstance(result, defer.Deferred):
-                call.connection.answer(call, [result])
+                if kind is tuple and type(result[-1]) is Binary:
+                    self._wait_for(call, self._send_blocks(call, result))
+                else:
+                    call.connection.answer(call, [result])
                 return
         except Exception as problem:
             self._failed(call, problem, None)
             return
+        self._wait(call, result)
+
+    def _wait_for(self, call: Call, coroutine: Any) -> None:
+        self._wait(call, defer.Deferred.fromCoroutine(coroutine))
+
+    def _wait(self, call: Call, result: defer.Deferred[Any]) -> None:
+        """Answer a call when a Deferred has fired."""
         self._running += 1
         self._active.add(call)
         call.running = result
@@ -342,6 +360,10 @@ class ServiceServer:
     def _succeeded(self, value: Any, call: Call) -> None:
         if call.streaming:
             call.connection.end(call)
+        elif type(value) is tuple and value and type(value[-1]) is Binary:
+            self._running -= 1
+            self._wait_for(call, self._send_blocks(call, value))
+            return
         else:
             call.connection.answer(call, [value])
         self._finished(call)
@@ -363,10 +385,15 @@ class ServiceServer:
         call.running = None
         self.forget(call)
         while self._queue and self._running < self.limits.running:
-            waiting, (function, interface, name, args, *_) = self._queue.popleft()
-            if not waiting.over:
-                self._active.discard(waiting)
-                self._run(waiting, function, Request(waiting, interface, name, args))
+            waiting, (function, interface, name, args, _, *blocks) = self._queue.popleft()
+            if waiting.over:
+                continue
+            self._active.discard(waiting)
+            request = Request(waiting, interface, name, args)
+            if blocks and blocks[0]:
+                self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))
+            else:
+                self._run(waiting, function, request)
 
     def forget(self, call: Call) -> None:
         """A call is over."""
@@ -386,21 +413,33 @@ class ServiceServer:
 
     def _in_thread(self, call: Call, bound: _Bound, request: Request) -> defer.Deferred[Any]:
         """Run a method in the reactor's pool. It can't be interrupted there, and counts on."""
+        return in_thread(self.reactor, lambda: None if call.over else bound.function(request))
 
-        def run() -> Any:
-            return None if call.over else bound.function(request)
+    # -- blocks of binary data -------------------------------------------------------------------
 
-        outer: defer.Deferred[Any] = defer.Deferred(lambda _: None)
-        pool = self.reactor.getThreadPool()
-        self._running += 1
+    async def _receive(self, call: Call, bound: _Bound, request: Request, described: Any) -> Any:
+        """Receive a call's blocks, then run its method."""
+        incoming = Incoming(call.connection, described, self.limits.blocks)
+        most = bound.method.attachments
+        if most is not None and len(described) > most:
+            incoming.close()
+            text = f"{len(described)} blocks of binary data, {request.method} takes {most}"
+            raise InvalidArguments(text)
+        request.files = await incoming.receive()
+        call.release = request.close_files
+        bound.method.check(request.args)
+        if bound.method.thread:
+            return await self._in_thread(call, bound, request)
+        result = bound.function(request)
+        return await result if inspect.isawaitable(result) else result
 
-        def done(result: Any) -> None:
-            self._running -= 1
-            if not outer.called:
-                outer.callback(result)
-
-        deferToThreadPool(self.reactor, pool, run).addBoth(done)
-        return outer
+    async def _send_blocks(self, call: Call, result: tuple[Any, ...]) -> Any:
+        """Send a result, then the blocks that it comes with."""
+        first = next(n for n, part in enumerate(result) if type(part) is Binary)
+        value = result[0] if first == 1 else None if first == 0 else result[:first]
+        outgoing = call.connection.answer_with_blocks(call, value, result[first:])
+        if outgoing is not None:
+            await outgoing.send()
 
     async def _send_all(self, call: Call, values: Any) -> None:
         """Send what a method's iterator gives, as fast as the caller takes it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -18,6 +19,7 @@ from pycomnet.errors import (
     ServiceError,
     error_map,
 )
+from pycomnet.services.blocks import Outgoing, Owner
 from pycomnet.services.request import Call
 from pycomnet.wire.frames import ERROR, NORMAL, RESULT
 from pycomnet.wire.mux import Limits, LocalError, Stream
@@ -40,6 +42,7 @@ class ServerConnection(Connection):
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
         super().__init__(server.reactor, False, limits, server.hello(), keepalive=keepalive)
         self.server = server
+        self.make_handle = Owner(self)
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
         self.peer = ""
         self._user: str | None = None
@@ -110,6 +113,14 @@ class ServerConnection(Connection):
         self.mux.close(call.stream, RESULT, payload)
         if not self.corked:
             self.flush_soon()
+
+    def answer_with_blocks(self, call: Call, value: Any, blocks: Sequence[Any]) -> Outgoing | None:
+        """Send a result that comes with blocks; what is then to be sent of those."""
+        if call.over:
+            return None
+        outgoing = Outgoing(self, blocks)
+        self.answer(call, [value, outgoing.described])
+        return outgoing
 
     def refuse(self, call: Call, problem: BaseException, failure: Failure | None = None) -> None:
         """Send why a call has no result."""

@@ -33,8 +33,9 @@ EV_FAILED = 7  # (EV_FAILED, error): the last one
 EV_RUN = 8  # (EV_RUN, stream, payloads, cost): several short values of a channel, cost in all
 
 #: Bytes of a value from which its fragments are copied together as they come, so that the last of a
-#: gigabyte takes no longer than any other.
-LARGE = 1048576
+#: gigabyte takes no longer than any other. Up to that they are joined at the end, which is several
+#: times as fast, as nothing has to grow, and takes a tenth of a millisecond.
+LARGE = 4194304
 
 view = memoryview
 try:

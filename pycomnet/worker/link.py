@@ -37,8 +37,9 @@ DEPUTY_INTERVAL = 0.01
 #: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
 #: what two processes on two processors need to answer each other, and less than a wake-up takes.
 SPINS = 40
+#: How much is read at a time; when there is much, no more than what a processor's cache holds.
 READ_SMALL = 65536
-READ_LARGE = 1048576
+READ_LARGE = 262144
 #: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
 #: imported once so many values, or pieces of 64 bytes of values, have gone through.
 FAST_CODEC_AFTER = 1000

@@ -8,6 +8,20 @@ there is no ``__init__.py`` beside it: with one, Twisted would not look here at 
 from twisted.application.service import ServiceMaker
 
 # Sorted by name.
+pycomnet_http_exec = ServiceMaker(
+    "pycomnet http-exec",
+    "pycomnet.tap.http_exec",
+    "Run Python in subprocesses for clients that come through HTTP.",
+    "pycomnet-http-exec",
+)
+
+pycomnet_nameserver = ServiceMaker(
+    "pycomnet nameserver",
+    "pycomnet.tap.nameserver",
+    "Run the nameserver: who offers which interface, and where.",
+    "pycomnet-nameserver",
+)
+
 pycomnet_service = ServiceMaker(
     "pycomnet service",
     "pycomnet.tap.service",

@@ -257,6 +257,7 @@ class Endings(GatewayCase):
         ending.cancel()
         await ending
         await self.assert_gone(*ids)
+        await gw.join()
 
     async def test_join(self) -> None:
         """``join`` waits without ending anything, and can be cancelled."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -305,6 +307,28 @@ class OwnerTests(NameserverCase):
         seen = [self.invoke("locate", service="a"), self.invoke("stat"), stream.last]
         self.assertNotIn("secret", str(seen))
         self.assertNotIn("lease", str(seen))
+
+
+class NameTests(NameserverCase):
+    """How the nameserver itself is found."""
+
+    def test_locate(self) -> None:
+        """By its interface, as any service."""
+        context = Context(self.network, nameserver=self.address)
+        found = self.result(context.locate(NAMESERVER))
+        self.assertEqual(self.result(found.invoke("stat"))["services"], 0)
+
+    def test_function(self) -> None:
+        """``pycomnet.nameserver()`` is a function, also once the package of that name is loaded."""
+        import pycomnet
+        from pycomnet.services import default
+
+        called: list[bool] = []
+        self.patch(default, "nameserver", lambda: called.append(True))
+        importlib.import_module("pycomnet.nameserver.records")
+        self.patch(pycomnet, "nameserver", sys.modules["pycomnet.nameserver"])
+        pycomnet.nameserver()
+        self.assertEqual(called, [True])
 
 
 class RandomTests(SynchronousTestCase):

@@ -61,6 +61,8 @@ class Network(TurnClock):
         self.ports: dict[int, Port] = {}
         self.wires: list[tuple[Side, Side]] = []
         self.threads: list[Callable[[], None]] = []
+        #: whether :meth:`deliver` runs those, too
+        self.runs_threads = False
         self._number = 40_000
 
     # -- what code under test calls --------------------------------------------------------------
@@ -135,6 +137,8 @@ class Network(TurnClock):
         for _ in range(ROUNDS):
             self.advance(0)
             moved = 0
+            if self.runs_threads:
+                self.run_threads()
             for client, server in list(self.wires):
                 moved += self._move(client, server) + self._move(server, client)
                 for side in (client, server):
@@ -142,6 +146,8 @@ class Network(TurnClock):
                     if transport.disconnecting and not transport.value():
                         self.cut((client, server))
                         break
+            if self.runs_threads and self.threads:
+                continue
             if not moved and not any(c.getTime() <= self.seconds() for c in self.calls):
                 return
         raise AssertionError("they never stop talking")

@@ -25,13 +25,15 @@ package = types.ModuleType("pycomnet")
 package.__path__ = [sys.argv[1]]
 sys.modules["pycomnet"] = package
 
-from pycomnet.wire.mux import EV_DATA, EV_OPENED, Limits, Mux
+from pycomnet.wire.mux import EV_DATA, EV_OPENED, EV_RUN, Limits, Mux
 
 def shown(item):
     if hasattr(item, "purpose"):
         return item.id
     if hasattr(item, "code"):
         return item.code
+    if isinstance(item, list):
+        return [shown(each) for each in item]
     if isinstance(item, memoryview):
         item = b"\\xc6" + Limits.pack(len(item)) + item.tobytes()
     if isinstance(item, bytes):
@@ -45,7 +47,7 @@ for line in json.load(sys.stdin):
     for piece in line["pieces"]:
         for event in mux.receive_data(binascii.unhexlify(piece.encode("ascii"))):
             found.append([shown(item) for item in event])
-            if event[0] == EV_DATA:
+            if event[0] in (EV_DATA, EV_RUN):
                 mux.consumed(event[1], event[3])
             elif event[0] == EV_OPENED and event[1].sending:
                 mux.want(event[1])

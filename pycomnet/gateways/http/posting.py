@@ -1,0 +1,472 @@
+"""A far side's streams over requests alone: POST for what goes there, GET for what comes."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer, task
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.gateways.http.client import ANSWER_TIMEOUT, Body, Refused, read_json, refused
+from pycomnet.mediator.eager import BULK_SIZE, flush_now
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.http.stream import Stream
+
+#: Seconds for the first byte of a streaming answer, which is sent at once. Whoever doesn't get it
+#: has a proxy in between that holds answers back until they are complete.
+PROBE_TIMEOUT = 2.0
+#: Seconds that the server may be silent on an answer; it ends that then.
+WAIT = 25.0
+#: Seconds more before the connection is taken for dead.
+SLACK = 15.0
+#: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
+#: not, a proxy in between holds requests back.
+TRIAL = 0.1
+#: Bytes of a streaming request, and of one that isn't.
+UPLOAD_SIZE = 4 << 20
+#: Seconds without anything to send after which a streaming request is ended.
+UPLOAD_IDLE = 10.0
+#: Seconds before a request that failed is made again, at first and at most.
+FIRST_DELAY = 0.05
+MAX_DELAY = 5.0
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+class _Answer(Protocol):
+    """The body of a streaming answer, given on as it comes.
+
+    :ivar begun: fires when its first byte is there.
+    :ivar done: fires when there will be no more.
+    :ivar problem: why it is not complete, then.
+    """
+
+    def __init__(self, posting: Posting, stream: str, offset: int) -> None:
+        self._posting = posting
+        self._stream = stream
+        self._offset = offset
+        self._timer: Any = None
+        self.problem: Failure | None = None
+        self.begun: defer.Deferred[None] = defer.Deferred()
+        self.done: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
+
+    def connectionMade(self) -> None:
+        self._timer = self._posting.stream.reactor.callLater(WAIT + SLACK, self.drop)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._timer.reset(WAIT + SLACK)
+        if not self.begun.called:
+            self.begun.callback(None)
+            data = data[1:]
+            if not data:
+                return
+        try:
+            self._posting.received(self._stream, self._offset, data)
+        except PycomnetError:
+            self.drop()
+        self._offset += len(data)
+
+    def drop(self) -> None:
+        """Close the connection."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+        if not reason.check(ResponseDone, PotentialDataLoss):
+            self.problem = reason
+        for waiting in (self.begun, self.done):
+            if not waiting.called:
+                waiting.callback(None)
+
+
+@implementer(IBodyProducer)
+class Upload:
+    """The body of a streaming request.
+
+    :ivar sent: how many bytes it has so far.
+    """
+
+    length: Any = UNKNOWN_LENGTH
+
+    def __init__(self, posting: Posting) -> None:
+        self._posting = posting
+        self._consumer: Any = None
+        self._ended: defer.Deferred[None] = defer.Deferred()
+        self._paused = False
+        self._timer: Any = None
+        self.sent = 0
+
+    def startProducing(self, consumer: Any) -> defer.Deferred[None]:
+        self._consumer = consumer
+        self._timer = self._posting.stream.reactor.callLater(UPLOAD_IDLE, self.finish)
+        self.wake()
+        return self._ended
+
+    def wake(self) -> None:
+        """There is more to send."""
+        if self._consumer is None or self._paused or self._ended.called:
+            return
+        posting = self._posting
+        out = posting.stream.out
+        sent = self.sent
+        while posting.position < out.end and not self._paused and self.sent < UPLOAD_SIZE:
+            piece = out.read(posting.position, BULK_SIZE)
+            posting.position += len(piece)
+            self.sent += len(piece)
+            self._consumer.write(bytes(piece))
+        if self.sent > sent:
+            self._timer.reset(UPLOAD_IDLE)
+            flush_now(getattr(self._consumer, "transport", None))
+        if self.sent >= UPLOAD_SIZE or posting.must_end():
+            self.finish()
+
+    def finish(self) -> None:
+        """That is all of it."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if not self._ended.called:
+            self._ended.callback(None)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.wake()
+
+    def stopProducing(self) -> None:
+        self.finish()
+
+
+class Posting:
+    """Carries a stream over requests.
+
+    :ivar position: what was written before this offset is sent.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.position = 0
+        self._stopped = False
+        self._answers: set[_Answer] = set()
+        #: whether answers and requests get through before they are complete; None: not tried yet
+        self._down: bool | None = None
+        self._up: bool | None = None
+        self._upload: Upload | None = None
+        self._must_ask = stream.used
+        self._said_end = False
+        self._confirming = False
+        self._wanted = False
+        self._woken: defer.Deferred[None] | None = None
+        self._tasks: list[defer.Deferred[Any]] = []
+
+    async def run(self) -> None:
+        """Carry it until the far side has ended.
+
+        :raises Refused: the server said why it can't go on.
+        """
+        writer = defer.Deferred.fromCoroutine(self._write())
+        readers = [defer.Deferred.fromCoroutine(self._read(name)) for name in ("stdout", "stderr")]
+        self._tasks = [writer, *readers]
+        result: defer.Deferred[list[dict[str, Any]]] = defer.Deferred()
+
+        def failed(failure: Failure) -> None:
+            while isinstance(failure.value, defer.FirstError):
+                failure = failure.value.subFailure
+            if not result.called:
+                result.errback(failure)
+
+        def ended(ends: list[dict[str, Any]]) -> None:
+            if not result.called:
+                result.callback(ends)
+
+        writer.addErrback(failed)
+        defer.gatherResults(readers, consumeErrors=True).addCallbacks(ended, failed)
+        try:
+            ends = await result
+        finally:
+            self.stop()
+        self.stream.ended(ends[0])
+
+    def stop(self) -> None:
+        """Be over."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._upload is not None:
+            self._upload.finish()
+        for answer in list(self._answers):
+            answer.drop()
+        self.wake()
+        for one in self._tasks:
+            one.addErrback(lambda _: None)
+            one.cancel()
+
+    # -- what is sent ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is more to send."""
+        woken, self._woken = self._woken, None
+        if woken is not None:
+            woken.callback(None)
+        elif self._upload is not None:
+            self._upload.wake()
+
+    def must_end(self) -> bool:
+        """Whether the server is to be told that no more will come."""
+        stream = self.stream
+        return stream.input_ended and not self._said_end and self.position == stream.out.end
+
+    async def _write(self) -> None:
+        stream = self.stream
+        delay = FIRST_DELAY
+        while not self._stopped:
+            if not (self._must_ask or self.position < stream.out.end or self.must_end()):
+                self._woken = defer.Deferred()
+                await self._woken
+                continue
+            try:
+                about = await self._send()
+                delay = FIRST_DELAY
+                received = int(about["received"])
+                self._must_ask = False
+                self.position = received
+                stream.confirmed(received)
+            except Refused as problem:
+                if problem.status == 409 and "received" in problem.about:
+                    self.position = int(problem.about["received"])
+                    continue
+                if problem.status in (409, 410):
+                    return  # it has ended: who reads learns how
+                if not problem.passing:
+                    raise
+                delay = await self._failed(problem, delay)
+            except Exception as problem:
+                delay = await self._failed(problem, delay)
+
+    async def _failed(self, problem: BaseException, delay: float) -> float:
+        """Wait before a request is made again; the delay after that."""
+        if self._stopped:
+            raise defer.CancelledError
+        self._must_ask = True
+        self.stream.failed(problem)
+        await task.deferLater(self.stream.reactor, delay * random.uniform(0.5, 1))
+        return min(2 * delay, MAX_DELAY)
+
+    async def _send(self) -> dict[str, Any]:
+        """Send some of what there is; the server's answer."""
+        stream = self.stream
+        if self._must_ask:
+            about: dict[str, Any] = await stream.client.ask("POST", stream.path, Body(b""), OCTETS)
+            return about
+        if self.must_end():
+            about = await stream.client.ask(
+                "POST", stream.path, Body(b""), OCTETS, offset=self.position, end=1
+            )
+            self._said_end = True
+            return about
+        if self._up is False:
+            return await self._send_complete()
+        return await self._send_streaming()
+
+    async def _send_complete(self) -> dict[str, Any]:
+        stream = self.stream
+        parts, begin = [], self.position
+        while self.position < stream.out.end and self.position - begin < UPLOAD_SIZE:
+            piece = stream.out.read(self.position, UPLOAD_SIZE - (self.position - begin))
+            parts.append(piece)
+            self.position += len(piece)
+        body = Body(b"".join(parts))
+        about: dict[str, Any] = await stream.client.ask(
+            "POST", stream.path, body, OCTETS, offset=begin, timeout=3600.0
+        )
+        return about
+
+    async def _send_streaming(self) -> dict[str, Any]:
+        stream = self.stream
+        self._upload = upload = Upload(self)
+        trial = None
+        if self._up is None:
+            trial = stream.reactor.callLater(TRIAL, self._try)
+        try:
+            response = await stream.client.request(
+                "POST", stream.path, upload, OCTETS, offset=self.position
+            )
+            about = await read_json(response, ANSWER_TIMEOUT, stream.reactor)
+        finally:
+            upload.finish()
+            self._upload = None
+            if trial is not None and trial.active():
+                trial.cancel()
+        if response.code != 200:
+            raise refused(response.code, about)
+        return about
+
+    def _try(self) -> None:
+        """Ask whether what was sent of a request that isn't complete has arrived."""
+        position = self.position
+        asking = self.stream.client.ask("POST", self.stream.path, Body(b""), OCTETS)
+
+        def tried(about: dict[str, Any]) -> None:
+            if self._up is None:
+                self._up = int(about.get("received", 0)) >= position
+
+        def ready(_: object) -> None:
+            if not self._up and self._upload is not None:
+                self._upload.finish()
+
+        asking.addCallbacks(tried, lambda _: None).addCallback(ready)
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    async def _read(self, name: str) -> dict[str, Any]:
+        """Read a stream up to its end; what the server then says."""
+        stream = self.stream
+        delay = FIRST_DELAY
+        while True:
+            if name == "stderr":
+                await stream.when_taken()
+            try:
+                if self._down is False:
+                    await self._poll(name)
+                else:
+                    await self._follow(name)
+                delay = FIRST_DELAY
+            except Refused as problem:
+                if problem.status == 410:
+                    return problem.about
+                if not problem.passing:
+                    raise
+                delay = await self._failed(problem, delay)
+            except Exception as problem:
+                delay = await self._failed(problem, delay)
+            if self._stopped:
+                raise defer.CancelledError
+
+    def _path(self, name: str) -> str:
+        return self.stream.path if name == "stdout" else f"{self.stream.path}/stderr"
+
+    async def _follow(self, name: str) -> None:
+        """Read a streaming answer."""
+        stream = self.stream
+        offset = stream.inputs[name].received
+        asking = stream.client.request(
+            "GET",
+            self._path(name),
+            None,
+            None,
+            offset=offset,
+            reader=stream.key,
+            wait=WAIT,
+            probe=1,
+        )
+        timeout = PROBE_TIMEOUT if self._down is None else ANSWER_TIMEOUT
+        try:
+            response = await asking.addTimeout(timeout, stream.reactor)
+        except defer.TimeoutError:
+            if self._down is not None:
+                raise
+            self._down = False
+            return
+        await self._check(response)
+        answer = _Answer(self, name, offset)
+        self._answers.add(answer)
+        try:
+            response.original.deliverBody(answer)
+            if self._down is None:
+                try:
+                    await answer.begun.addTimeout(timeout, stream.reactor)
+                except defer.TimeoutError:
+                    self._down = False
+                    answer.drop()
+                    await answer.done
+                    return
+                self._down = True
+            await answer.done
+            if answer.problem is not None:
+                answer.problem.raiseException()
+        finally:
+            answer.drop()
+            self._answers.discard(answer)
+
+    async def _poll(self, name: str) -> None:
+        """Read an answer that is complete."""
+        stream = self.stream
+        offset = stream.inputs[name].received
+        timeout = WAIT + SLACK
+        asking = stream.client.request(
+            "GET",
+            self._path(name),
+            None,
+            None,
+            offset=offset,
+            reader=stream.key,
+            wait=WAIT,
+            max=BULK_SIZE,
+        )
+        response = await asking.addTimeout(timeout, stream.reactor)
+        await self._check(response)
+        data: bytes = await response.content().addTimeout(timeout, stream.reactor)
+        if data:
+            self.received(name, offset, data)
+
+    async def _check(self, response: Any) -> None:
+        if response.code != 200:
+            about = await read_json(response, ANSWER_TIMEOUT, self.stream.reactor)
+            raise refused(response.code, about)
+        self.stream.alive()
+        received = response.headers.getRawHeaders("x-pycomnet-received", [])
+        if len(received) == 1 and received[0].isdigit():
+            self.stream.confirmed(int(received[0]))
+
+    def received(self, name: str, offset: int, data: bytes) -> None:
+        """Bytes of a stream."""
+        stream = self.stream
+        stream.client.tune(len(data))
+        stream.received(name, offset, data)
+        if stream.unconfirmed(stream.queue // 2):
+            self.confirm()
+
+    def confirm(self, ask: bool = False) -> None:
+        """Tell the server what has been received.
+
+        :param ask: learn from it what it has.
+        """
+        if ask and self._upload is not None:
+            self._upload.finish()
+        elif not self._stopped:
+            self._wanted = True
+            if not self._confirming:
+                self._confirm()
+
+    @deferred
+    async def _confirm(self) -> None:
+        stream = self.stream
+        self._confirming = True
+        delay = FIRST_DELAY
+        try:
+            while self._wanted and not self._stopped:
+                self._wanted = False
+                said = stream.confirming()
+                try:
+                    await stream.client.ask("POST", stream.path, Body(b""), OCTETS, **said)
+                except Exception as problem:
+                    if self._stopped or (isinstance(problem, Refused) and not problem.passing):
+                        return  # who reads learns why
+                    stream.failed(problem)
+                    self._wanted = True
+                    await task.deferLater(stream.reactor, delay)
+                    delay = min(2 * delay, MAX_DELAY)
+        finally:
+            self._confirming = False

@@ -1,0 +1,265 @@
+"""A far side's streams over a WebSocket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
+
+from pycomnet.errors import PycomnetError
+from pycomnet.gateways.http.client import Body, Refused
+from pycomnet.mediator.eager import flush_now
+from pycomnet.mediator.queues import OffsetError
+from pycomnet.mediator.sockets import MESSAGE_SIZE, NUMBERS, Socket
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.http.stream import Stream
+
+#: Seconds from asking for a WebSocket to the server's first message on it.
+OPEN_TIMEOUT = 10.0
+#: Bytes that wait from which on they go in a POST: what a client sends over a WebSocket is masked,
+#: byte by byte, which costs both ends more than all the rest.
+POST_FROM = 3 << 16
+#: Bytes of one such POST.
+POST_SIZE = 4 << 20
+#: Bytes that are received before they are confirmed.
+CONFIRM_EVERY = 1 << 19
+
+STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
+
+
+class NoWebSocket(PycomnetError):
+    """There is no WebSocket to be had: a proxy in between does not let it through."""
+
+
+class Lost(PycomnetError):
+    """The connection is gone."""
+
+
+class _Factory:
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, url: str) -> Any:
+        return self._protocol
+
+
+async def over_websocket(stream: Stream) -> None:
+    """Carry a stream over a WebSocket, until that ends.
+
+    :raises NoWebSocket: there is something in between that has none.
+    :raises Refused: the server does not want to.
+    """
+    client = stream.client
+    body = b'{"path": "/exec/%s/ws"}' % stream.pid.encode()
+    headers = {"Content-Type": "application/json"}
+    ticket = (await client.ask("POST", "tickets", Body(body), headers))["ticket"]
+    stream.alive()
+    scheme, _, rest = client.server.url.partition("://")
+    url = (
+        f"{'wss' if scheme == 'https' else 'ws'}://{rest}/{stream.path}/ws?ticket={ticket}"
+        f"&reader={stream.key}&offset={stream.inputs['stdout'].received}"
+        f"&stderr_offset={stream.inputs['stderr'].received}"
+    )
+    link = WebSocketLink(stream)
+    connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
+        WebSocketClientEndpoint(client.endpoints, url).connect(_Factory(link))
+    )
+    connecting.addTimeout(OPEN_TIMEOUT, stream.reactor)
+    try:
+        await connecting
+        await link.answered.addTimeout(OPEN_TIMEOUT, stream.reactor)
+        link.check()
+    except ConnectionRejected as rejected:
+        link.drop()
+        status = rejected.response.code
+        if status in (401, 404, 410):
+            # Why, it says as JSON to who asks without a WebSocket.
+            await client.ask("GET", f"{stream.path}/status")
+        raise NoWebSocket(f"it is answered with HTTP status {status}") from None
+    except defer.TimeoutError:
+        link.drop()
+        raise NoWebSocket("it is not answered") from None
+    except BaseException:
+        link.drop()
+        raise
+    try:
+        await link.closed
+        link.check()
+    finally:
+        stream.carried_by(None)
+        link.drop()
+
+
+class WebSocketLink(Socket):
+    """The client's end of the WebSocket.
+
+    :ivar answered: fires with the server's first message, or when it is closed before.
+    :ivar closed: fires when it is over.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream.reactor)
+        self.answered: defer.Deferred[None] = defer.Deferred()
+        self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
+        self._stream = stream
+        self._position = 0
+        self._paused = False
+        self._posting: defer.Deferred[Any] | None = None
+        self._said_end = False
+        #: the server was asked for what it has, before more goes another way
+        self._asked = False
+        self._refused: Refused | None = None
+        self._problem: PycomnetError | None = None
+
+    def check(self) -> None:
+        """See that it is not over.
+
+        :raises Refused: it is, as the server said why.
+        :raises Lost: it is.
+        """
+        if self._problem is not None:
+            raise self._problem
+
+    def drop(self) -> None:
+        """Have it be gone."""
+        if self._wire is not None and not self.over:
+            self.abort()
+
+    stop = drop
+
+    # -- what is sent ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is more to send."""
+        if self._paused or self.over or self._posting is not None:
+            return
+        out = self._stream.out
+        if out.end - self._position >= POST_FROM:
+            if out.base == self._position:
+                self._post()
+            elif not self._asked:
+                # What was sent here may be overtaken by a request on another connection.
+                self._asked = True
+                self.confirm(ask=True)
+            return
+        while self._position < out.end and not self._paused:
+            piece = out.read(self._position, MESSAGE_SIZE)
+            self.send("stdin", self._position, piece)
+            self._position += len(piece)
+        if self._stream.input_ended and self._position == out.end and not self._said_end:
+            self._said_end = True
+            self.tell({"end": True})
+        self.flush()
+
+    def _post(self) -> None:
+        """Send much in a POST. Meanwhile nothing is sent here, so that all stays in order."""
+        stream = self._stream
+        parts, position = [], self._position
+        while position < stream.out.end and position - self._position < POST_SIZE:
+            piece = stream.out.read(position, POST_SIZE - (position - self._position))
+            parts.append(piece)
+            position += len(piece)
+        data = b"".join(parts)
+        headers = {"Content-Type": "application/octet-stream"}
+        self._posting = stream.client.ask(
+            "POST", stream.path, Body(data), headers, offset=self._position, timeout=3600.0
+        )
+        flush_now(stream.client.newest)
+        self._posting.addCallbacks(self._posted, self._not_posted)
+
+    def _posted(self, about: dict[str, Any]) -> None:
+        self._posting = None
+        if self.over:
+            return
+        received = int(about["received"])
+        self._position = max(self._position, received)
+        self._stream.confirmed(received)
+        self.wake()
+
+    def _not_posted(self, failure: Failure) -> None:
+        """How much of it has arrived isn't known here: on a new connection the server says."""
+        self._posting = None
+        if not self.over:
+            problem = failure.value
+            if isinstance(problem, Refused) and not problem.passing and problem.status != 409:
+                self._refused = problem
+            self.drop()
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """Wait for what the server says first."""
+
+    def received(self, number: int, offset: int, data: bytes) -> None:
+        name = STREAMS.get(number)
+        if name is None:
+            self.drop()
+            return
+        try:
+            self._stream.received(name, offset, data)
+        except OffsetError:
+            self.drop()
+            return
+        if self._stream.unconfirmed(min(CONFIRM_EVERY, self._stream.queue // 4)):
+            self.confirm()
+
+    def confirm(self, ask: bool = False) -> None:
+        """Tell the server what has been received.
+
+        :param ask: have it tell the same.
+        """
+        said: dict[str, Any] = self._stream.confirming()
+        if ask:
+            said["ask"] = True
+        self.tell(said)
+        if not self.over:
+            self.flush()
+
+    def told(self, value: dict[str, Any]) -> None:
+        stream = self._stream
+        if "error" in value:
+            status = value.get("status")
+            message = f"{value.get('message')} ({status})"
+            self._refused = Refused(message, status if isinstance(status, int) else 0, value)
+            self.drop()
+        elif isinstance(value.get("ended"), dict):
+            self.confirm()
+            self.close()
+            stream.ended(value["ended"])
+        elif isinstance(value.get("received"), int):
+            first = not self.answered.called
+            self._asked = False
+            try:
+                stream.confirmed(value["received"])
+            except OffsetError:
+                self.drop()
+                return
+            if not first:
+                self.wake()
+            else:
+                self._position = value["received"]
+                stream.carried_by(self)
+                self.answered.callback(None)
+                self.wake()
+                if stream.disconnecting and stream.out:
+                    self.confirm(ask=True)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.wake()
+
+    def lost(self, reason: Failure) -> None:
+        self._problem = self._refused or Lost(
+            f"the WebSocket was closed: {reason.getErrorMessage()}"
+        )
+        if self._posting is not None:
+            self._posting.cancel()
+        for waiting in (self.answered, self.closed):
+            if not waiting.called:
+                waiting.callback(None)

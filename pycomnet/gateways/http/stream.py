@@ -1,0 +1,435 @@
+"""The client's end of a far side's streams: a transport that outlives the connections it uses."""
+
+from __future__ import annotations
+
+import codecs
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer, error, task
+from twisted.internet.interfaces import ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.gateways.http.client import Client, Refused, explain
+from pycomnet.gateways.http.posting import Posting
+from pycomnet.gateways.http.socket import NoWebSocket, over_websocket
+from pycomnet.gateways.process import STDERR_LINE, STDERR_LINES
+from pycomnet.mediator.queues import Incoming, Outgoing
+
+log = Logger()
+
+#: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
+STDERR_CONFIRM = 1 << 16
+#: Bytes that were written and the server has not confirmed, before who writes has to wait.
+OUT_LIMIT = 8 << 20
+#: Seconds before a lost connection is made again, at first and at most; each is shortened by chance
+#: so that the clients of a server that was restarted don't come all at once.
+FIRST_DELAY = 0.05
+MAX_DELAY = 5.0
+#: Seconds between two looks whether there has been no connection for too long.
+LOOK = 1.0
+
+
+class Tail:
+    """The last lines of a text."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._line = ""
+
+    def add(self, text: str) -> None:
+        """What follows."""
+        *lines, rest = (self._line + text).split("\n")
+        self._lines.extend(line[:STDERR_LINE] for line in lines)
+        self._line = rest[:STDERR_LINE]
+
+    def text(self) -> str:
+        """The last lines."""
+        return "\n".join([*self._lines, self._line] if self._line else self._lines)
+
+
+class _Nobody:
+    """What takes a stream that nobody wants any more."""
+
+    def makeConnection(self, transport: object) -> None:
+        """It is there."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nobody looks at it."""
+
+    def connectionLost(self, reason: object) -> None:
+        """It is gone."""
+
+
+@implementer(ITransport)
+class Stream:
+    """A transport to the standard input and output of a far side on a server.
+
+    :param about: what the server said when it started it.
+    :param websocket: ``yes``, ``no`` or ``auto``.
+    :param output: called with what it writes to standard error; a Deferred is waited for.
+    :ivar out: what goes there.
+    :ivar inputs: what has come from there, by stream.
+    :ivar tail: the last of its standard error.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        about: dict[str, Any],
+        websocket: str,
+        output: Callable[[str], Any],
+        reactor: Any,
+    ) -> None:
+        self.client = client
+        self.reactor = reactor
+        self.pid = str(about["pid"])
+        self.path = f"exec/{self.pid}"
+        self.key = secrets.token_urlsafe(9)
+        self.queue = int(about.get("queue", 1 << 20))
+        self.out = Outgoing(OUT_LIMIT)
+        self.inputs = {"stdout": Incoming(), "stderr": Incoming()}
+        self._said = {"stdout": 0, "stderr": 0}
+        self.tail = Tail()
+        self.disconnecting = False
+        self.disconnected = False
+        #: nothing more will be written, and the far side is to know
+        self.input_ended = False
+        #: whether anything has carried it yet
+        self.used = False
+        self._linger = float(about.get("linger", 60.0))
+        self._websocket = websocket != "no" and bool(about.get("websocket"))
+        self._must = websocket == "yes"
+        self._output = output
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held: list[bytes] | None = None
+        self._taken: list[defer.Deferred[None]] = []
+        self._protocol: Any = _Nobody()
+        self._producer: Any = None
+        self._paused = False
+        #: what carries it now
+        self._link: Any = None
+        self._running: defer.Deferred[None] | None = None
+        self._outage: float | None = reactor.seconds()
+        self._problem = "it was never reached"
+        self._looking: Any = None
+        self._end: tuple[int | None, str] | None = None
+        self._waiting: list[defer.Deferred[tuple[int | None, str]]] = []
+        self._terminating: Any = None
+
+    # -- its life --------------------------------------------------------------------------------
+
+    def connect(self, protocol: Any) -> None:
+        """Be the transport of this protocol."""
+        self._protocol = protocol
+        protocol.makeConnection(self)
+
+    def start(self) -> None:
+        """Carry bytes, until the far side has ended or can't be reached any more."""
+        self._look()
+        self._running = self._run()
+        self._running.addErrback(self._crashed)
+
+    def when_over(self) -> defer.Deferred[tuple[int | None, str]]:
+        """Fires when the far side has ended or is out of reach: with its status, and why."""
+        if self._end is not None:
+            return defer.succeed(self._end)
+        waiting: defer.Deferred[tuple[int | None, str]] = defer.Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    @deferred
+    async def _run(self) -> None:
+        delay = FIRST_DELAY
+        while self._end is None:
+            reached = self._outage is None
+            try:
+                await self._carry()
+            except Refused as problem:
+                if not problem.passing:
+                    self._refused(problem)
+                    return
+                self._failed(problem)
+            except Exception as problem:
+                self._failed(problem)
+            if self._end is not None:
+                return
+            if reached:
+                delay = FIRST_DELAY
+            await task.deferLater(self.reactor, delay * random.uniform(0.5, 1))
+            delay = min(2 * delay, MAX_DELAY)
+
+    async def _carry(self) -> None:
+        """Carry bytes over one connection, or one way of having them, until that fails."""
+        if self._websocket:
+            try:
+                await over_websocket(self)
+                return
+            except NoWebSocket as problem:
+                if self._must:
+                    raise Refused(f"no WebSocket: {problem}", 426, {"error": "websocket"}) from None
+                log.info("no WebSocket to {url}: {why}", url=self.client.server.url, why=problem)
+                self._websocket = False
+        posting = Posting(self)
+        self.carried_by(posting)
+        try:
+            await posting.run()
+        finally:
+            self.carried_by(None)
+
+    def _crashed(self, failure: Failure) -> None:
+        if self._end is None:
+            log.failure("a connection through HTTP failed", failure)
+            self.over(None, f"an error here: {failure.getErrorMessage()}")
+
+    def carried_by(self, link: Any) -> None:
+        """This carries what is written from now on; None: nothing does."""
+        self._link = link
+        self.used = self.used or link is not None
+
+    def alive(self) -> None:
+        """The server has answered."""
+        self._outage = None
+
+    def _failed(self, problem: BaseException) -> None:
+        self._problem = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
+        if self._outage is None:
+            self._outage = self.reactor.seconds()
+
+    def failed(self, problem: BaseException) -> None:
+        """A request has failed, and will be made again."""
+        self._failed(problem)
+
+    def _look(self) -> None:
+        self._looking = self.reactor.callLater(LOOK, self._look)
+        if self._outage is None:
+            return
+        seconds = self.reactor.seconds() - self._outage
+        if seconds >= self._linger:
+            self.over(
+                None,
+                f"{self.client.server.url} was out of reach for {seconds:.0f} s: {self._problem}",
+            )
+
+    def _refused(self, problem: Refused) -> None:
+        if problem.status == 410:
+            self.ended(problem.about)
+        else:
+            self.over(None, f"{self.client.server.url}: {problem}")
+
+    def ended(self, about: dict[str, Any]) -> None:
+        """The far side has ended, and all that it said was received."""
+        number, status = about.get("signal"), about.get("exit_status")
+        self.over(-number if isinstance(number, int) else status, str(about.get("reason", "")))
+
+    def over(self, status: int | None, reason: str) -> None:
+        """There will be no more."""
+        if self._end is not None:
+            return
+        self._end = status, reason
+        for call in (self._looking, self._terminating):
+            if call is not None and call.active():
+                call.cancel()
+        text = self._decoder.decode(b"", True)
+        if text:
+            self.tail.add(text)
+            self._output(text)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(self._end)
+        link, self._link = self._link, None
+        if link is not None:
+            link.stop()
+        self.reactor.callLater(0, self._stop_running)
+        if status is None:
+            self._disconnect(error.ConnectionLost(reason))
+        else:
+            self._disconnect(error.ConnectionDone())
+
+    def _stop_running(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    def terminate(self, signal: str | None, timeout: float | None = None) -> None:
+        """Have the server end the far side.
+
+        :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
+        :param timeout: seconds after ``KILL`` from which on the server is not waited for.
+        """
+        if self._end is not None:
+            return
+        self._ask_to_end(signal, 5)
+        if signal == "KILL" and timeout is not None and self._terminating is None:
+            words = f"{self.client.server.url} has not said that it has ended"
+            self._terminating = self.reactor.callLater(timeout, self.over, None, words)
+
+    @deferred
+    async def _ask_to_end(self, signal: str | None, tries: int) -> None:
+        delay = FIRST_DELAY
+        while self._end is None:
+            try:
+                await self.client.ask("DELETE", self.path, signal=signal)
+                return
+            except Refused as problem:
+                if not problem.passing:
+                    return  # it has ended: what carries the streams learns that
+            except Exception as problem:
+                self._failed(problem)
+            await task.deferLater(self.reactor, delay)
+            delay = min(2 * delay, MAX_DELAY)
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def received(self, stream: str, offset: int, data: bytes) -> None:
+        """Bytes of one of its streams.
+
+        :raises PycomnetError: bytes before them are missing.
+        """
+        self._outage = None
+        incoming = self.inputs[stream]
+        if stream == "stderr":
+            if self._held is not None:
+                if offset <= incoming.received + sum(map(len, self._held)):
+                    self._hold(offset, data)
+                return
+            new = incoming.accept(offset, data)
+            if new:
+                self._stderr(bytes(new))
+            return
+        new = incoming.accept(offset, data)
+        if new:
+            self._protocol.dataReceived(bytes(new))
+
+    def unconfirmed(self, limit: int) -> bool:
+        """Whether more has been received than should be left unconfirmed.
+
+        :param limit: bytes of standard output that may be.
+        """
+        done = self._said
+        inputs = self.inputs
+        return inputs["stdout"].received - done["stdout"] >= limit or inputs[
+            "stderr"
+        ].received - done["stderr"] >= min(STDERR_CONFIRM, self.queue // 4)
+
+    def confirming(self) -> dict[str, int]:
+        """What has been received: the server will be told."""
+        self._said = {name: incoming.received for name, incoming in self.inputs.items()}
+        return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
+
+    def _hold(self, offset: int, data: bytes) -> None:
+        """Keep what comes of standard error while whoever shows it is busy: it isn't confirmed."""
+        assert self._held is not None
+        have = self.inputs["stderr"].received + sum(map(len, self._held))
+        if offset + len(data) > have:
+            self._held.append(data[have - offset :])
+
+    def _stderr(self, data: bytes) -> None:
+        text = self._decoder.decode(data)
+        if not text:
+            return
+        self.tail.add(text)
+        taken = self._output(text)
+        if isinstance(taken, defer.Deferred) and not taken.called:
+            self._held = []
+            taken.addBoth(self._release)
+
+    def when_taken(self) -> defer.Deferred[None]:
+        """Fires when what has come of standard error is shown."""
+        if self._held is None:
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred(self._taken.remove)
+        self._taken.append(waiting)
+        return waiting
+
+    def _release(self, _: object) -> None:
+        held, self._held = self._held, None
+        data = b"".join(held or ())
+        if data and self._end is None:
+            self.received("stderr", self.inputs["stderr"].received, data)
+        if self._held is None:
+            taken, self._taken = self._taken, []
+            for waiting in taken:
+                waiting.callback(None)
+            if self._link is not None:
+                self._link.confirm()
+
+    def confirmed(self, offset: int) -> None:
+        """The server has received what was written before this offset.
+
+        :raises OffsetError: it can't have.
+        """
+        self._outage = None
+        out = self.out
+        out.confirm(offset)
+        if self._paused and not out.full and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+        if self.disconnecting and not out:
+            self._written()
+
+    # -- ITransport, and a consumer --------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if not data or self.disconnected or self.input_ended:
+            return
+        self.out.append(data)
+        if self._link is not None:
+            self._link.wake()
+        if self.out.full and not self._paused and self._producer is not None:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer
+        self._paused = False
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def loseConnection(self) -> None:
+        """Close it once all is written, which the server says."""
+        if self.disconnecting or self.disconnected:
+            return
+        self.disconnecting = True
+        if self.out:
+            if self._link is not None:
+                self._link.confirm(ask=True)
+        else:
+            self.reactor.callLater(0, self._written)
+
+    def _written(self) -> None:
+        if not self.input_ended:
+            self.input_ended = True
+            if self._link is not None:
+                self._link.wake()
+        self._disconnect(error.ConnectionDone())
+
+    def abortConnection(self) -> None:
+        """Close it now, and have the far side ended."""
+        if not self.disconnected:
+            self.terminate(None)
+            self._disconnect(error.ConnectionAborted())
+
+    def _disconnect(self, reason: Exception) -> None:
+        if self.disconnected:
+            return
+        self.disconnected = True
+        self._producer = None
+        protocol, self._protocol = self._protocol, _Nobody()
+        protocol.connectionLost(Failure(reason))
+
+    def getPeer(self) -> Any:
+        return self.client.server.url
+
+    def getHost(self) -> Any:
+        return "http"

@@ -1,0 +1,116 @@
+"""The subprocess of a session: a far side as the popen gateway starts it, and how busy it is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet import defer
+
+from pycomnet.errors import SpecError
+from pycomnet.gateways.popen import boot_code, interpreter, worker_config
+from pycomnet.gateways.process import LocalProcess, ProcessTransport
+from pycomnet.gateways.spec import Spec
+from pycomnet.mediator.model import HttpError, Limits
+
+
+class Child(Protocol):
+    """A subprocess that runs, or has run."""
+
+    pid: int
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, or minus the signal that ended it; None while it runs."""
+
+    def when_ended(self) -> defer.Deferred[int]:
+        """Fires with its status."""
+
+    def kill(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error."""
+
+
+#: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
+#: output, and what is called with each piece of its standard error.
+Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Child]
+
+
+def read_spec(options: Any, limits: Limits) -> Spec:
+    """What a client asked for, as a spec of a popen gateway.
+
+    :param options: the JSON of its request.
+    :raises HttpError: 400 when it can't be read, 403 when it isn't allowed.
+    """
+    if not isinstance(options, dict):
+        raise HttpError(400, "options", "expected a JSON object")
+    for key in options:
+        if key not in limits.allow:
+            raise HttpError(
+                403, "option", f"option {key!r} is not allowed here", allowed=sorted(limits.allow)
+            )
+    env = options.get("env", {})
+    if not isinstance(env, dict):
+        raise HttpError(400, "options", "env is an object of names and values")
+    for key in ("python", "chdir", "id", "execmodel"):
+        if not isinstance(options.get(key, ""), str):
+            raise HttpError(400, "options", f"{key} is a string")
+    python = options.get("python")
+    if limits.pythons and python is None:
+        options = {**options, "python": limits.pythons[0]}
+    elif limits.pythons and python not in limits.pythons:
+        raise HttpError(
+            403, "python", f"{python!r} is not allowed here", allowed=list(limits.pythons)
+        )
+    try:
+        spec = Spec.parse("popen", **options)
+        shlex.split(spec.python or "")
+    except (SpecError, ValueError) as problem:
+        raise HttpError(400, "options", str(problem)) from None
+    return spec
+
+
+def launcher(reactor: Any) -> Launch:
+    """Starts real subprocesses."""
+
+    def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
+        python = interpreter(spec)
+        env = {**os.environ, **spec.env} if spec.env else None
+        config = {**worker_config(spec, name), "near": os.getpid()}
+        argv = [*python, "-c", boot_code(config)]
+        try:
+            process = LocalProcess(argv, env, stderr, reactor)
+        except (OSError, ValueError) as problem:
+            raise HttpError(
+                422, "not_started", f"can't start {python[0]!r}: {problem}"
+            ) from problem
+        ProcessTransport(process.stdin, process.stdout, protocol, reactor)
+        return process
+
+    return launch
+
+
+def processor_time(pid: int) -> float | None:
+    """Seconds of processor time that a process and all that came of it have used.
+
+    :returns: None where the system does not say (there is no ``/proc``).
+    """
+    if not os.path.isdir("/proc/self/task"):
+        return None
+    ticks = 0
+    waiting = [pid]
+    while waiting:
+        root = Path(f"/proc/{waiting.pop()}")
+        try:
+            fields = (root / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # user and system, and that of ended children
+            for task in (root / "task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except (OSError, ValueError):
+            continue  # it has just ended
+    return ticks / os.sysconf("SC_CLK_TCK")

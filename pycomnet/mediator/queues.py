@@ -1,0 +1,150 @@
+"""Both ends of a stream of bytes that outlives the connections it goes over; no I/O.
+
+Each byte has a number, its offset. The end that has produced bytes keeps them, in an
+:class:`Outgoing`, until the other says that it has received them. The end that receives, with an
+:class:`Incoming`, takes what comes at the offset that it waits for, and drops what it had before.
+So a connection may end at any byte: the next one begins where the receiver is, and nothing is
+missing, doubled or out of order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from pycomnet.errors import PycomnetError
+
+#: What is appended is put together with the piece before it up to this size, so that a stream of
+#: single bytes isn't kept as so many objects. More than this is not copied.
+JOIN = 1 << 14
+
+
+class OffsetError(PycomnetError):
+    """An offset that does not fit the stream.
+
+    :ivar low: the least that would have.
+    :ivar high: the greatest.
+    """
+
+    def __init__(self, message: str, low: int, high: int) -> None:
+        super().__init__(message)
+        self.low = low
+        self.high = high
+
+
+class Outgoing:
+    """What was produced here and the other end has not confirmed.
+
+    It holds what it is given: who produces looks at :attr:`full`, and stops.
+
+    :param limit: bytes from which on it is full.
+    :ivar base: the offset of the first byte that it has.
+    :ivar end: the offset after the last.
+    :ivar ended: nothing more will come.
+    """
+
+    __slots__ = ("limit", "base", "end", "ended", "_starts", "_pieces")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.base = 0
+        self.end = 0
+        self.ended = False
+        self._starts: list[int] = []
+        self._pieces: list[bytes] = []
+
+    def __len__(self) -> int:
+        return self.end - self.base
+
+    @property
+    def full(self) -> bool:
+        """Whether who produces should wait."""
+        return self.end - self.base >= self.limit
+
+    def append(self, data: bytes) -> None:
+        """Take what was produced."""
+        if not data:
+            return
+        if self.ended:
+            raise ValueError("the stream has ended")
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) + len(data) <= JOIN:
+            pieces[-1] += data
+        else:
+            self._starts.append(self.end)
+            pieces.append(data)
+        self.end += len(data)
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+
+    def confirm(self, offset: int) -> None:
+        """The other end has all before this offset; what it had confirmed before changes nothing.
+
+        :raises OffsetError: it can't have: so much was not produced.
+        """
+        if offset > self.end or offset < 0:
+            raise OffsetError(
+                f"offset {offset} was confirmed, of {self.end} bytes", self.base, self.end
+            )
+        if offset <= self.base:
+            return
+        self.base = offset
+        if offset == self.end:
+            self._starts.clear()
+            self._pieces.clear()
+            return
+        whole = bisect_right(self._starts, offset) - 1
+        if whole:
+            del self._starts[:whole], self._pieces[:whole]
+
+    def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Some bytes from this offset on, as they lie; empty at the end.
+
+        :param size: at most so many.
+        :raises OffsetError: they are confirmed already, or not produced yet.
+        """
+        if not self.base <= offset <= self.end:
+            raise OffsetError(
+                f"offset {offset} is not there: bytes {self.base} to {self.end} are",
+                self.base,
+                self.end,
+            )
+        if offset == self.end:
+            return b""
+        index = bisect_right(self._starts, offset) - 1
+        piece = self._pieces[index]
+        begin = offset - self._starts[index]
+        if begin == 0 and len(piece) <= size:
+            return piece
+        return memoryview(piece)[begin : begin + size]
+
+
+class Incoming:
+    """What of the other end's stream has come.
+
+    :ivar received: all before this offset.
+    """
+
+    __slots__ = ("received",)
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def accept(self, offset: int, data: bytes) -> bytes | memoryview:
+        """Take bytes that the other end says begin at this offset.
+
+        :returns: those of them that are new.
+        :raises OffsetError: there are some missing before them.
+        """
+        known = self.received - offset
+        if known < 0 or offset < 0:
+            raise OffsetError(
+                f"offset {offset} does not follow: {self.received} bytes were received",
+                0,
+                self.received,
+            )
+        if known >= len(data):
+            return b""
+        self.received = offset + len(data)
+        return memoryview(data)[known:] if known else data

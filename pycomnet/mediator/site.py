@@ -1,0 +1,367 @@
+"""The HTTP side of the server: requests whose body is used as it arrives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.web import http, server
+
+from pycomnet.mediator.eager import tune_reading
+from pycomnet.mediator.model import HttpError, User
+from pycomnet.mediator.session import Session
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.access import Access
+
+log = Logger()
+
+#: Bytes of a request that is JSON.
+MAX_JSON = 1 << 16
+#: Bytes of a body that are read and dropped, so that its sender gets to read the answer.
+MAX_DROPPED = 1 << 20
+
+#: Finds out whose request it is, and which subprocess it is for; None for any other request.
+Destination = Callable[["Request"], "defer.Deferred[tuple[User, Session]] | None"]
+
+
+class Upload:
+    """The body of a request, given to a subprocess as it arrives.
+
+    :param destination: fires with the user and the session.
+    :param length: of the body, if its sender says.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        destination: defer.Deferred[tuple[User, Session]],
+        length: int | None,
+        reactor: Any,
+    ) -> None:
+        self._request = request
+        self._reactor = reactor
+        self._length = length
+        self._session: Session | None = None
+        self._early: list[bytes] = []
+        self._offset = 0
+        self._size = 0
+        self._limit = 0
+        self._complete = False
+        self._paused = False
+        self._timeout: Any = None
+        self._answered = False
+        self.error: HttpError | None = None
+        #: fires once all of the body was taken, or that failed
+        self._done: defer.Deferred[Session | None] = defer.Deferred()
+        self.pause()
+        destination.addCallbacks(self._begin, self._failed)
+
+    def _begin(self, found: tuple[User, Session]) -> None:
+        user, session = found
+        request = self._request
+        self._limit = user.limits.request
+        if request.disconnected:
+            return
+        try:
+            self._offset = number_argument(request, b"offset", session.stdin.received)
+            if self._length is not None and self._length > self._limit:
+                raise HttpError(
+                    413, "request", f"a request has at most {self._limit} bytes", limit=self._limit
+                )
+            confirm_arguments(request, session)
+        except HttpError as problem:
+            self._fail(problem)
+            return
+        self._session = session
+        session.attach()
+        self.resume()
+        session.add_writer(self)
+        early, self._early = self._early, []
+        for data in early:
+            self.received(data)
+        if self._complete:
+            self._end()
+
+    def _failed(self, failure: Any) -> None:
+        problem = failure.value
+        if not isinstance(problem, HttpError):
+            self._request.log_failure(failure)
+            problem = HttpError(500, "internal", "an error in the server; its log has it")
+        self._fail(problem)
+
+    def _fail(self, problem: HttpError) -> None:
+        self.error = problem
+        self._early.clear()
+        self._leave()
+        self.resume()
+        if self._complete:
+            self._end()
+        elif self._length is None or self._length - self._size > MAX_DROPPED:
+            # The rest is not read: the answer goes first, and the connection after it. Later, as
+            # the channel is at work on what has come, which may be all.
+            self._reactor.callLater(0, self._answer_early)
+
+    def _answer_early(self) -> None:
+        if not self._complete and not self._request.disconnected and self.error is not None:
+            self._answered = True
+            self._request.answer_early(self.error)
+
+    def received(self, data: bytes) -> None:
+        """A piece of the body."""
+        tune_reading(self._request.channel.transport, len(data))
+        self._size += len(data)
+        if self.error is not None:
+            return
+        if self._session is None:
+            self._early.append(data)
+            return
+        if self._size > self._limit:
+            self._fail(HttpError(413, "request", f"a request has at most {self._limit} bytes"))
+            return
+        try:
+            self._session.write(self._offset, data)
+        except HttpError as problem:
+            self._fail(problem)
+            return
+        self._offset += len(data)
+
+    def complete(self) -> None:
+        """That was all of it."""
+        self._complete = True
+        if self._session is not None or self.error is not None:
+            self._end()
+
+    def _end(self) -> None:
+        if self._answered or self._done.called:
+            return
+        session = self._session
+        self._leave()
+        self.resume()
+        self._done.callback(session)
+
+    async def result(self) -> Session:
+        """Wait until all of the body was taken.
+
+        :raises HttpError: why it was not.
+        """
+        session = await self._done
+        if self.error is not None:
+            raise self.error
+        assert session is not None
+        return session
+
+    def lost(self) -> None:
+        """The connection ended before the body did: what came of it has been taken."""
+        self.error = HttpError(400, "lost", "the connection was lost")
+        self._early.clear()
+        self._leave()
+
+    def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.remove_writer(self)
+            session.detach()
+
+    def pause(self) -> None:
+        """Read no more of it now. However long that is, the connection isn't idle."""
+        if not self._paused:
+            self._paused = True
+            channel = self._request.channel
+            self._timeout = channel.setTimeout(None)
+            channel.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            channel = self._request.channel
+            if channel is not None and channel.transport is not None:
+                channel.setTimeout(self._timeout)
+                channel.transport.resumeProducing()
+
+
+class Request(server.Request):
+    """A request; one that carries bytes for a subprocess hands them on as they come."""
+
+    channel: Any
+    upload: Upload | None = None
+    disconnected = False
+    too_large = False
+
+    def gotLength(self, length: int | None) -> None:
+        self.content: Any = BytesIO()
+        # The request line is parsed again when the body is complete; this is the only way to know
+        # before that what the body is for.
+        uri = self.channel._path
+        self.method = self.channel._command
+        self.uri = uri
+        path, _, query = uri.partition(b"?")
+        self.path = path
+        self.args = http.parse_qs(query, True)
+        destination = self.channel.site.destination(self)
+        if destination is not None:
+            self.upload = Upload(self, destination, length, self.channel.site.reactor)
+        elif length is not None and length > MAX_JSON:
+            self.too_large = True
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.upload is not None:
+            self.upload.received(data)
+        elif not self.too_large:
+            self.content.write(data)
+            if self.content.tell() > MAX_JSON:
+                self.too_large = True
+                self.content = BytesIO()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self.upload is not None:
+            self.upload.complete()
+        super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Any) -> None:
+        self.disconnected = True
+        if self.upload is not None:
+            self.upload.lost()
+        super().connectionLost(reason)
+
+    def log_failure(self, failure: Any) -> None:
+        """An error of the server's own."""
+        log.failure("a request failed", failure)
+
+    def body(self) -> Any:
+        """What a request that is JSON says; an empty one is an empty object.
+
+        :raises HttpError: it is too long, or not JSON.
+        """
+        if self.too_large:
+            raise HttpError(413, "request", f"this request has at most {MAX_JSON} bytes")
+        text = self.content.getvalue()
+        if not text.strip():
+            return {}
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise HttpError(400, "json", "the body isn't JSON") from None
+
+    def respond(self, status: int, value: Any) -> None:
+        """Answer with JSON."""
+        data = json.dumps(value).encode() + b"\n"
+        self.setResponseCode(status)
+        self.setHeader("content-type", "application/json")
+        self.respond_bytes(data)
+
+    def respond_bytes(self, data: bytes | memoryview) -> None:
+        """Answer with these bytes, and that's it."""
+        self.channel.site.answered(self.code)
+        self.setHeader("content-length", str(len(data)))
+        if self.method != b"HEAD":
+            self.write(bytes(data))
+        self.finish()
+
+    def respond_error(self, problem: HttpError) -> None:
+        """Answer with an error."""
+        if problem.status == 401:
+            self.setHeader("www-authenticate", 'Bearer realm="pycomnet"')
+        if problem.status in (429, 503):
+            self.setHeader("retry-after", str(self.channel.site.retry_after))
+        self.respond(problem.status, problem.as_map())
+
+    def answer_early(self, problem: HttpError) -> None:
+        """Answer although the body is still coming, and close the connection."""
+        channel = self.channel
+        channel.persistent = False
+        channel.dataReceived = lambda data: None
+        self.clientproto = b"HTTP/1.1"
+        self.setHeader("connection", "close")
+        self.setHeader("cache-control", "no-store")
+        self.respond_error(problem)
+
+
+class Site(server.Site):
+    """The server's site.
+
+    :param resource: the root.
+    :param access: lets requests in.
+    :param destination: which subprocess a request's body is for.
+    """
+
+    requestFactory = Request
+    #: for answers that say when to try again, in seconds
+    retry_after = 5
+
+    def __init__(
+        self,
+        resource: Any,
+        access: Access,
+        destination: Destination,
+        reactor: Any,
+        answered: Callable[[int], object] = lambda status: None,
+        **options: Any,
+    ) -> None:
+        # A body is bytes for a subprocess, whatever type curl says it is.
+        super().__init__(
+            resource, Request, parsePOSTFormSubmission=False, reactor=reactor, **options
+        )
+        self.protocol: Any = http.HTTPChannel
+        self.access = access
+        self.destination = destination
+        self.answered = answered
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: bodies that are used as they arrive are those of its channel."""
+        return [b"http/1.1"]
+
+    def log(self, request: Any) -> None:
+        """No access log: what matters is in the audit log, and addresses may have tickets."""
+
+
+def number_argument(request: Any, name: bytes, default: int = 0) -> int:
+    """A number, not below 0, of the query.
+
+    :raises HttpError: 400.
+    """
+    values = request.args.get(name)
+    if not values:
+        return default
+    text = values[-1]
+    if not text.isdigit() or len(text) > 18:
+        raise HttpError(400, "argument", f"{name.decode()} is a whole number")
+    return int(text)
+
+
+def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
+    """A number of seconds of the query, at most so many.
+
+    :raises HttpError: 400.
+    """
+    values = request.args.get(name)
+    if not values:
+        return default
+    try:
+        seconds = float(values[-1])
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise HttpError(400, "argument", f"{name.decode()} is a number of seconds")
+    return min(seconds, most)
+
+
+def text_argument(request: Any, name: bytes) -> str:
+    """A text of the query; empty if it isn't there."""
+    values = request.args.get(name)
+    return values[-1].decode("utf-8", "replace") if values else ""
+
+
+def confirm_arguments(request: Any, session: Session) -> None:
+    """What a request says that its client has received.
+
+    :raises HttpError: it can't have.
+    """
+    for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
+        if name in request.args:
+            session.confirm(stream, number_argument(request, name))

@@ -1,0 +1,120 @@
+"""The nameserver as a service of Twisted's application: store, server and listeners."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from twisted.application import service
+from twisted.internet import defer
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import LaunchFailed, PycomnetError
+from pycomnet.nameserver.requests import Limits
+from pycomnet.nameserver.service import NameService, make_server
+
+if TYPE_CHECKING:
+    from pycomnet.interfaces import INameStore
+
+#: Seconds that calls which are under way have to end at a clean stop: more than a commit takes.
+CLOSE_TIMEOUT = 5.0
+
+
+@contextmanager
+def loading_many() -> Iterator[None]:
+    """Have the garbage collector keep away from what is loaded: a million records that live on.
+
+    It looks for cycles that are garbage, and while millions of objects are made, of which none is,
+    it would look through all of them again and again; and later, too. For a process that does
+    nothing else.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+class Nameserver(service.Service):
+    """A nameserver from start to stop.
+
+    It listens once its store is loaded, so whoever reaches it gets complete answers.
+
+    :param store: not opened yet.
+    :param listen: endpoint strings to listen on.
+    :param failed: called, once at most, with what keeps it from running.
+    :param limits: what clients may ask for.
+    :param loading: what the loading of the store is done within.
+    :param options: those of :class:`NameService`.
+    :ivar names: the service.
+    :ivar addresses: what is listened on, as clients of this machine would connect to it.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: INameStore,
+        listen: Iterable[str],
+        reactor: Any,
+        failed: Callable[[PycomnetError], object],
+        limits: Limits | None = None,
+        loading: Callable[[], AbstractContextManager[None]] = nullcontext,
+        **options: Any,
+    ) -> None:
+        self.names = NameService(store, reactor, limits, **options)
+        self.server = make_server(reactor)
+        self.addresses: list[str] = []
+        self._listen = list(listen)
+        self._failed = failed
+        self._loading = loading
+        self._starting: defer.Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Open the store and listen."""
+        super().startService()
+        self._starting = defer.Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._give_up)
+
+    async def _start(self) -> None:
+        with self._loading():
+            await self.server.add(self.names)
+        for description in self._listen:
+            try:
+                self.addresses.append(await self.server.listen(description))
+            except CannotListenError as problem:
+                reason = problem.socketError
+                raise LaunchFailed(
+                    f"can't listen on {description}: {getattr(reason, 'strerror', None) or reason}"
+                ) from problem
+        self.log.info("the nameserver is at {addresses}", addresses=", ".join(self.addresses))
+
+    def _give_up(self, failure: Failure) -> None:
+        if not self.running:
+            return  # it was stopped meanwhile
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            self.log.failure("the nameserver failed", failure)
+            problem = LaunchFailed(str(problem))
+        self._failed(problem)
+
+    @deferred
+    async def stopService(self) -> None:
+        """End watches, let calls finish, and close the store, which then knows how much time each
+        lease has left.
+
+        :returns: fires when all is closed. It does not fail.
+        """
+        super().stopService()
+        self.names.leave()
+        await self.server.close(CLOSE_TIMEOUT)
+        if self.names not in self.server.services:
+            await self.names.stopped()  # it was still loading, or could not
+        self.log.info("the nameserver has ended")

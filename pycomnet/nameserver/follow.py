@@ -1,0 +1,105 @@
+"""A watch that goes on: over lost connections, and restarts of the nameserver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.errors import (
+    CallInterrupted,
+    ConnectionLost,
+    DeadlineExceeded,
+    Overloaded,
+    RevisionTooOld,
+    ServerLeaving,
+    ServiceUnreachable,
+)
+from pycomnet.nameserver.watch import DELETE, END_OF_SNAPSHOT, PUT
+
+if TYPE_CHECKING:
+    from pycomnet.services.client import RemoteService
+
+#: Why a service is gone that went while nobody was told.
+MISSED = "missed"
+#: Seconds before the nameserver is tried again: the first time, and the longest.
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+#: What passes.
+_PASSING = (
+    CallInterrupted,
+    ConnectionLost,
+    DeadlineExceeded,
+    Overloaded,
+    ServerLeaving,
+    ServiceUnreachable,
+)
+
+
+async def follow(
+    nameserver: RemoteService,
+    reactor: Any,
+    service: str | None = None,
+    interface: str | None = None,
+    tags: Sequence[str] = (),
+    interrupted: Callable[[Exception], object] = lambda problem: None,
+) -> AsyncGenerator[dict[str, Any], None]:
+    """What is registered, and then what changes, for as long as one wants to know.
+
+    The events are those of ``watch``. When the connection was lost it goes on from the last
+    revision. When that is too old, or the nameserver another than before, it compares with a new
+    snapshot: what is gone by then gets a delete as any other, with ``missed`` as the reason, and
+    another end-of-snapshot tells when that is done. So whoever applies each put and each delete
+    always has what the nameserver had last.
+
+    :param nameserver: from :meth:`Context.nameserver`.
+    :param service: a pattern of names; ``interface`` one of interfaces.
+    :param tags: all of which are wanted.
+    :param interrupted: called with the error, each time the nameserver is lost or not there.
+    """
+    wanted = {"service": service, "interface": interface, "tags": list(tags)}
+    revision: int | None = None
+    known: set[str] = set()
+    delay = FIRST_DELAY
+    while True:
+        seen: set[str] | None = set() if revision is None else None
+        stream = nameserver.stream("watch", {**wanted, "revision": revision})
+        try:
+            async for event in stream:
+                kind = event["event"]
+                if kind == PUT:
+                    name = event["record"]["service"]
+                    known.add(name)
+                    if seen is not None:
+                        seen.add(name)
+                elif kind == DELETE:
+                    known.discard(event["service"])
+                    if seen is not None:
+                        seen.discard(event["service"])
+                elif kind == END_OF_SNAPSHOT and seen is not None:
+                    for name in sorted(known - seen):
+                        known.discard(name)
+                        gone = {"event": DELETE, "revision": event["revision"]}
+                        yield {**gone, "service": name, "why": MISSED}
+                    seen = None
+                if seen is None:
+                    revision = event["revision"]
+                yield event
+                delay = FIRST_DELAY
+            problem: Exception = CallInterrupted("the nameserver ended the watch")
+        except RevisionTooOld as too_old:
+            revision, problem = None, too_old
+        except _PASSING as passing:
+            problem = passing
+        finally:
+            stream.close()
+        interrupted(problem)
+        await _sleep(reactor, delay)
+        delay = min(2 * delay, LONGEST_DELAY)
+
+
+def _sleep(reactor: Any, seconds: float) -> defer.Deferred[None]:
+    waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
+    call = reactor.callLater(seconds, waiting.callback, None)
+    return waiting

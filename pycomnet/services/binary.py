@@ -1,0 +1,218 @@
+"""Blocks of binary data at their two ends: what is sent, and the file that arrives."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import weakref
+from typing import Any, Protocol
+
+import attrs
+
+#: Bytes of a block that are kept in memory; a longer one goes to a file.
+IN_MEMORY = 1 << 18
+
+
+@attrs.frozen(kw_only=True)
+class BlockLimits:
+    """What a receiver allows of a call's blocks.
+
+    :ivar block: bytes of one.
+    :ivar total: bytes of all of a call together.
+    :ivar count: how many of them.
+    :ivar directory: where those are kept that are too long for memory; by default the system's
+        directory for temporary files.
+    """
+
+    block: int = 4 << 30
+    total: int = 8 << 30
+    count: int = 16
+    directory: str | None = None
+
+
+class SupportsRead(Protocol):
+    """The least that a file has."""
+
+    def read(self, size: int, /) -> Any:
+        """Up to so many bytes; none at the end."""
+
+
+class Binary:
+    """A block of binary data to be sent beside a call's arguments, or beside its result.
+
+    It is read while it is sent, as fast as the receiver takes it, whatever its length.
+
+    :param source: a path; bytes; or a file that is open for reading bytes, from where it stands.
+        Its reads run in the reactor's thread pool, one at a time. It is not closed.
+    :param name: what the receiver shall know it by; by default a path's last part.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview | SupportsRead,
+        name: str | None = None,
+    ) -> None:
+        self.data: bytes | None = None
+        self._path: str | None = None
+        self._file: Any = None
+        self._start: int | None = None
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            self.data = bytes(source)
+        elif isinstance(source, (str, os.PathLike)):
+            self._path = os.fspath(source)
+            name = os.path.basename(self._path) if name is None else name
+        elif hasattr(source, "read"):
+            if isinstance(source, io.TextIOBase):
+                raise TypeError("a block of binary data is read from a file opened with mode 'rb'")
+            self._file = source
+        else:
+            kind = type(source).__name__
+            raise TypeError(f"Binary takes a path, bytes or a file, not {kind}")
+        self.name = name
+
+    def __repr__(self) -> str:
+        what = self._path or ("bytes" if self.data is not None else self._file)
+        return f"<Binary {self.name or ''} of {what}>"
+
+    def open(self) -> tuple[Any, int | None]:
+        """A file to read it from, and its length in bytes, if that is known.
+
+        A second time, it begins where it began the first time.
+
+        :raises OSError: there is no such file, or it can't be read or not again.
+        """
+        if self._path is not None:
+            opened = open(self._path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+            return opened, os.fstat(opened.fileno()).st_size
+        file = self._file
+        try:
+            if self._start is None:
+                self._start = file.tell()
+            else:
+                file.seek(self._start)
+            end = file.seek(0, os.SEEK_END)
+            file.seek(self._start)
+        except (OSError, AttributeError, io.UnsupportedOperation):
+            if self._start is not None:
+                raise
+            return file, None  # a pipe, say: it can be read once
+        return file, end - self._start
+
+    def close(self, file: Any) -> None:
+        """Close what :meth:`open` gave, unless it is the user's."""
+        if file is not self._file:
+            file.close()
+
+
+class ReceivedFile:
+    """A block of binary data that arrived: a file that is open for reading (and writing).
+
+    It is in memory while it is small. It is gone when it is closed, or nobody holds it any more:
+    even a crash leaves nothing behind, as long as its ``name`` was not asked for, because until
+    then a longer one has none.
+
+    :ivar filename: the name that the sender gave it, or None. Don't use it as a path.
+    :ivar size: its length in bytes.
+    """
+
+    def __init__(self, filename: str | None = None, directory: str | None = None) -> None:
+        self.filename = filename
+        self.size = 0
+        self._directory = directory
+        self._file: Any = io.BytesIO()
+        self._name: str | None = None
+        self._finalizer: Any = None
+
+    def __repr__(self) -> str:
+        return f"<ReceivedFile {self.filename or ''} of {self.size} bytes>"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> ReceivedFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Any:
+        return iter(self._file)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is in no file."""
+        return isinstance(self._file, io.BytesIO)
+
+    @property
+    def name(self) -> str:
+        """The path of a file with the block, for others to open; it is removed with the block."""
+        if self._name is None:
+            position = self._file.tell()
+            if self.in_memory:
+                self.spill()
+            self._file.flush()
+            self._name = self._give_name()
+            self._file.seek(position)
+        return self._name
+
+    def _give_name(self) -> str:
+        directory = self._directory or tempfile.gettempdir()
+        named = getattr(self._file, "name", None)
+        if isinstance(named, str):  # a named temporary file, which removes itself
+            return named
+        while True:
+            path = os.path.join(directory, f"pycomnet-{os.urandom(8).hex()}")
+            there = os.open(directory, os.O_RDONLY)
+            try:
+                # The directory's descriptor is not needed for these paths, but without one Python
+                # makes a link to the symbolic link in /proc.
+                os.link(f"/proc/self/fd/{self._file.fileno()}", path, src_dir_fd=there)
+            except FileExistsError:
+                continue
+            finally:
+                os.close(there)
+            self._finalizer = weakref.finalize(self, _remove, path)
+            return path
+
+    def spill(self) -> None:
+        """Move it from memory to a file."""
+        if self.in_memory:
+            held: io.BytesIO = self._file
+            position = held.tell()
+            self._file = _unnamed_file(self._directory)
+            self._file.write(held.getvalue())
+            self._file.seek(position)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()
+        if self._finalizer is not None:
+            self._finalizer()
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return  # its user has moved it away
+
+
+def _unnamed_file(directory: str | None) -> Any:
+    """A file without a name where the system has that: nothing can be left of it."""
+    flags = getattr(os, "O_TMPFILE", None)
+    if flags is not None and os.path.isdir("/proc/self/fd"):
+        try:
+            fd = os.open(
+                directory or tempfile.gettempdir(), flags | os.O_RDWR | os.O_CLOEXEC, 0o600
+            )
+        except OSError as problem:
+            if not os.path.isdir(directory or tempfile.gettempdir()):
+                raise
+            del problem  # this file system can't do it
+        else:
+            return os.fdopen(fd, "w+b")
+    return tempfile.NamedTemporaryFile(prefix="pycomnet-", dir=directory)
+
+
+__all__ = ["IN_MEMORY", "Binary", "BlockLimits", "ReceivedFile"]

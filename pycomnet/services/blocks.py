@@ -1,0 +1,288 @@
+"""Blocks of binary data on their way: each on a raw channel beside the call, with back pressure."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.threads import deferToThreadPool
+
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import (
+    AttachmentFailed,
+    AttachmentTooLarge,
+    ChannelClosed,
+    ConnectionLost,
+    PycomnetError,
+    RemoteError,
+)
+from pycomnet.services.binary import IN_MEMORY, Binary, BlockLimits, ReceivedFile
+
+#: Bytes that are read of a file at a time, and collected before they are written to one. With what
+#: a channel's window holds, it is what a block may take of either process's memory.
+CHUNK = 1 << 19
+
+
+class Owner:
+    """What stands for the gateway of a channel that belongs to a connection of services."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.id = "service"
+
+    def __call__(self, core: ChannelCore) -> Channel:
+        return Channel(core, self)
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """Nobody holds the channel any more. Called from any thread, at any time."""
+        if self._connection.lost is None:
+            reactor: Any = self._connection.reactor
+            reactor.callFromThread(core.abandon)
+
+
+class Outgoing:
+    """Blocks that are sent with one request or answer.
+
+    :ivar described: what the message says of them.
+    """
+
+    def __init__(self, connection: Connection, blocks: Sequence[Binary]) -> None:
+        self._connection = connection
+        self._opened: list[tuple[Binary, Channel, Any]] = []
+        self.described: list[list[Any]] = []
+        owner = Owner(connection)
+        try:
+            for block in blocks:
+                if not isinstance(block, Binary):
+                    raise TypeError(f"an attachment is a Binary, not {type(block).__name__}")
+                file, size = (None, len(block.data)) if block.data is not None else block.open()
+                try:
+                    channel = owner(connection.open("channel", raw=True))
+                except BaseException:
+                    if file is not None:
+                        block.close(file)
+                    raise
+                self._opened.append((block, channel, file))
+                self.described.append([channel, size, block.name])
+        except BaseException:
+            self.close(PycomnetError("the call was not made"))
+            raise
+
+    def send(self) -> defer.Deferred[Any]:
+        """Send all of them; fires when they are sent, or not wanted. Cancelling it ends that."""
+        sending = [
+            defer.Deferred.fromCoroutine(self._send(block, channel, file))
+            for block, channel, file in self._opened
+        ]
+        self._opened = []
+        return defer.DeferredList(sending, consumeErrors=True)
+
+    def close(self, problem: Exception) -> None:
+        """Send none of them."""
+        opened, self._opened = self._opened, []
+        for block, channel, file in opened:
+            channel.close(problem)
+            if file is not None:
+                block.close(file)
+
+    async def _send(self, block: Binary, channel: Channel, file: Any) -> None:
+        core = channel.core
+        try:
+            if file is None:
+                assert block.data is not None
+                if block.data:
+                    await core.send(block.data)
+            else:
+                await self._send_file(core, file)
+            channel.send_end()
+        except (ChannelClosed, ConnectionLost, RemoteError):
+            return  # the receiver does not want it, and says why in its own way
+        except defer.CancelledError:
+            channel.close("the call is over")
+        except Exception as problem:
+            channel.close(AttachmentFailed(f"it can't be read: {problem}"))
+        finally:
+            if file is not None:
+                block.close(file)
+
+    async def _send_file(self, core: ChannelCore, file: Any) -> None:
+        reactor: Any = self._connection.reactor
+        reading = in_thread(reactor, file.read, CHUNK)
+        try:
+            while True:
+                data = await reading
+                if not data:
+                    return
+                reading = in_thread(reactor, file.read, CHUNK)
+                await core.send(bytes(data))
+        finally:
+            # The file may be closed once no thread reads it any more.
+            reading.cancel()
+            with contextlib.suppress(Exception):
+                await reading
+
+
+class Incoming:
+    """Blocks that a request or an answer has named, until they have arrived.
+
+    :param described: what the message says of them.
+    :raises PycomnetError: that is not what it should be.
+    :raises AttachmentTooLarge: they are longer, or more, than the limits allow.
+    """
+
+    def __init__(self, connection: Connection, described: Any, limits: BlockLimits) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._left = limits.total
+        self._channels: list[tuple[Channel, int | None, str | None]] = []
+        if not isinstance(described, (list, tuple)):
+            raise PycomnetError("blocks are an array")
+        for block in described:
+            channel, size, name = block
+            if (
+                not isinstance(channel, Channel)
+                or not channel.core.stream.raw
+                or not (size is None or (isinstance(size, int) and size >= 0))
+                or not (name is None or isinstance(name, str))
+            ):
+                self.close()
+                raise PycomnetError("a block is a raw channel, a length and a name")
+            self._channels.append((channel, size, name))
+        try:
+            if len(self._channels) > limits.count:
+                raise AttachmentTooLarge(
+                    f"{len(self._channels)} blocks of binary data, the limit is {limits.count}"
+                )
+            for _, size, name in self._channels:
+                self._check(name, size or 0)
+            total = sum(size or 0 for _, size, _ in self._channels)
+            if total > limits.total:
+                raise AttachmentTooLarge(
+                    f"blocks of {total} bytes together, the limit is {limits.total}"
+                )
+        except AttachmentTooLarge:
+            self.close()
+            raise
+
+    def _check(self, name: str | None, size: int) -> None:
+        if size > self._limits.block:
+            raise AttachmentTooLarge(
+                f"the block {name or ''} is over {self._limits.block} bytes, which is the limit"
+            )
+
+    def close(self) -> None:
+        """Want none of them."""
+        channels, self._channels = self._channels, []
+        for channel, _, _ in channels:
+            channel.close()
+
+    async def receive(self) -> list[ReceivedFile]:
+        """Receive all of them. If one fails, or it is cancelled, nothing is left of any.
+
+        :raises AttachmentFailed: one did not arrive in full, or can't be kept.
+        :raises AttachmentTooLarge: they turned out to be longer than allowed.
+        """
+        channels, self._channels = self._channels, []
+        receiving = [
+            defer.Deferred.fromCoroutine(self._receive(channel, size, name))
+            for channel, size, name in channels
+        ]
+        gathered = defer.gatherResults(receiving, consumeErrors=True)
+        try:
+            return await gathered
+        except BaseException as problem:
+            for one in receiving:
+                one.addCallbacks(lambda file: file and file.close(), lambda _: None)
+                one.cancel()
+            if isinstance(problem, defer.FirstError):
+                cause = problem.subFailure.value
+                assert cause is not None
+                raise cause from None
+            raise
+
+    async def _receive(self, channel: Channel, size: int | None, name: str | None) -> ReceivedFile:
+        file = ReceivedFile(name, self._limits.directory)
+        try:
+            await self._fill(channel.core, file)
+            if size is not None and file.size != size:
+                raise AttachmentFailed(f"the block {name or ''}: {file.size} of {size} bytes came")
+            file.seek(0)
+            return file
+        except OSError as problem:
+            file.close()
+            raise AttachmentFailed(f"the block {name or ''} can't be kept: {problem}") from problem
+        except BaseException:
+            file.close()
+            raise
+        finally:
+            channel.close()
+
+    async def _fill(self, core: ChannelCore, file: ReceivedFile) -> None:
+        pieces: list[Any] = []
+        held = 0
+        while True:
+            receiving = core.receive()
+            if held and (held >= CHUNK or not receiving.called):
+                await self._write(file, pieces)
+                pieces, held = [], 0
+            try:
+                data = await receiving
+            except (ChannelClosed, ConnectionLost, RemoteError) as over:
+                if held:
+                    await self._write(file, pieces)
+                if isinstance(over, ChannelClosed) and core.stream.ended:
+                    return
+                why = over.message if isinstance(over, RemoteError) else str(over)
+                text = f"the block {file.filename or ''} ended after {file.size} bytes: {why}"
+                raise AttachmentFailed(text) from None
+            held += len(data)
+            file.size += len(data)
+            self._left -= len(data)
+            self._check(file.filename, file.size)
+            if self._left < 0:
+                text = f"blocks of over {self._limits.total} bytes together, which is the limit"
+                raise AttachmentTooLarge(text)
+            pieces.append(data)
+
+    async def _write(self, file: ReceivedFile, pieces: list[Any]) -> None:
+        data = b"".join(pieces)
+        if file.in_memory and file.size <= IN_MEMORY:
+            file.write(data)
+            return
+        await in_thread(self._connection.reactor, _append, file, data)
+
+
+def _append(file: ReceivedFile, data: bytes) -> None:
+    file.spill()
+    file.write(data)
+
+
+@deferred
+async def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a function in the reactor's pool.
+
+    :returns: fires with its result. When it is cancelled it fires once the function has returned,
+        so that nobody takes away what that works with.
+    """
+    working: defer.Deferred[Any] = deferToThreadPool(
+        reactor, reactor.getThreadPool(), function, *args
+    )
+    wanted: defer.Deferred[Any] = defer.Deferred(lambda _: None)
+
+    def done(result: Any) -> None:
+        if not wanted.called:
+            wanted.callback(result)
+
+    working.addBoth(done)
+    try:
+        return await wanted
+    except defer.CancelledError:
+        await working
+        raise
+
+
+__all__ = ["CHUNK", "Incoming", "Outgoing", "Owner", "in_thread"]

@@ -1,0 +1,120 @@
+"""``twistd pycomnet-nameserver``: the nameserver."""
+
+from __future__ import annotations
+
+import sys
+
+import attrs
+from twisted.application.service import IService
+from twisted.python import usage
+
+from pycomnet.endpoints import parse
+from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
+from pycomnet.nameserver.changelog import LENGTH
+from pycomnet.nameserver.requests import Limits
+from pycomnet.nameserver.stores import make_store
+
+NAME = "pycomnet-nameserver"
+DEFAULT_LISTEN = "tcp:2012:interface=127.0.0.1"
+DEFAULT_STORE = "sqlite:pycomnet-names.sqlite"
+LIMITS = Limits()
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("at least 1")
+    return number
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    synopsis = "[options]"
+    longdesc = f"""
+Runs the nameserver: services register with it, and clients find them by their interface. A
+registration lives as long as its lease is renewed.
+
+Addresses are Twisted endpoint strings: {DEFAULT_LISTEN}, unix:/run/names,
+tls:2012:privateKey=key.pem:certKey=cert.pem, and with :clientCAs=ca.pem only for those who have a
+certificate. Listen on more than this machine only where everybody who can connect may register.
+
+sqlite:PATH keeps registrations over restarts and crashes; it is one nameserver's own. memory: keeps
+none. A relative path is in the directory that twistd runs in (--rundir).
+
+It exits with status 1, and says why, when an address is in use or the store can't be opened.
+"pycomnet ns --help" shows what asks it.
+
+Examples:
+  twistd -n {NAME}
+  twistd -n {NAME} --listen tcp:2012 --store sqlite:/var/lib/names.sqlite
+  twistd -n {NAME} --listen unix:/run/names --store memory:
+"""
+    optParameters = [
+        ["store", "s", DEFAULT_STORE, "Where registrations are kept: sqlite:PATH or memory:"],
+        ["max-services", None, LIMITS.services, "Registrations, at most.", _number],
+        ["max-ttl", None, LIMITS.max_ttl, "Seconds of a lease, at most.", float],
+        [
+            "history",
+            None,
+            LENGTH,
+            "Changes that are kept, for watchers that come back or are slow.",
+            _number,
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, description: str) -> None:
+        """An endpoint to listen on; may be given several times. [default: DEFAULT_LISTEN]"""
+        self["listen"].append(description)
+
+    opt_listen.__doc__ = (opt_listen.__doc__ or "").replace("DEFAULT_LISTEN", DEFAULT_LISTEN)
+    opt_l = opt_listen
+
+    def postOptions(self) -> None:
+        self["listen"] = self["listen"] or [DEFAULT_LISTEN]
+        try:
+            for description in self["listen"]:
+                parse(description)
+            make_store(self["store"], None)
+        except (EndpointError, StoreFailed) as problem:
+            raise usage.UsageError(str(problem)) from None
+        if not LIMITS.min_ttl <= self["max-ttl"] < float("inf"):
+            raise usage.UsageError(f"--max-ttl: expected at least {LIMITS.min_ttl:g} seconds")
+        self["limits"] = attrs.evolve(
+            LIMITS,
+            services=self["max-services"],
+            max_ttl=self["max-ttl"],
+            ttl=min(LIMITS.ttl, self["max-ttl"]),
+        )
+
+
+def makeService(options: Options) -> IService:
+    """Make the nameserver; nothing is opened before it is started."""
+    from twisted.internet import reactor
+
+    import pycomnet
+    from pycomnet.nameserver.daemon import Nameserver, loading_many
+    from pycomnet.tap.endings import ExitStatus
+
+    # A commit's thread gets the interpreter's lock back sooner from a busy reactor.
+    sys.setswitchinterval(0.001)
+    status = ExitStatus(NAME)
+
+    def failed(problem: PycomnetError) -> None:
+        status.fail(reactor, problem)
+
+    nameserver: IService = Nameserver(
+        make_store(options["store"], reactor),
+        options["listen"],
+        reactor,
+        failed,
+        options["limits"],
+        loading_many,
+        version=pycomnet.__version__,
+        log_length=options["history"],
+    )
+    return nameserver

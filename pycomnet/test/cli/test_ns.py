@@ -1,0 +1,169 @@
+"""``ns list``, ``locate``, ``watch`` and ``stat``, on a nameserver of this process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from click.testing import CliRunner
+from twisted.internet import defer
+
+from pycomnet.cli.app import root
+from pycomnet.cli.ns import event_line, list_services, locate, stat, table, watch
+from pycomnet.cli.program import Program
+from pycomnet.nameserver.daemon import Nameserver
+from pycomnet.nameserver.stores.memory import MemoryStore
+from pycomnet.services.context import NAMESERVER, Context
+from pycomnet.test.cli.case import CommandCase
+
+ANY: dict[str, Any] = {"service": None, "interface": None, "tags": []}
+
+
+class NsTests(CommandCase):
+    """The commands' coroutines."""
+
+    async def start(self) -> None:
+        """A nameserver with two services."""
+        self.failures: list[Any] = []
+        self.nameserver = Nameserver(
+            MemoryStore(), ["tcp:0:interface=127.0.0.1"], self.reactor, self.failures.append
+        )
+        self.nameserver.startService()
+        self.addCleanup(self.nameserver.stopService)
+        assert self.nameserver._starting is not None
+        await self.nameserver._starting
+        (self.address,) = self.nameserver.addresses
+        self.context = Context(self.reactor, nameserver=self.address)
+        self.addCleanup(self.context.close)
+        self.client = self.context.at(self.address, NAMESERVER)
+        await self.register("org.a", tags=["blue"], metadata={"v": 1})
+        await self.register("com.b", address="unix:/run/b")
+
+    async def register(self, service: str, **args: Any) -> Any:
+        base = {"service": service, "interfaces": ["i.calc", "i.log"], "address": "tcp:h:1"}
+        return await self.client.invoke("register", {**base, "ttl": 60, **args})
+
+    async def run_it(self, command: Any, *args: Any) -> int:
+        async def main(program: Program) -> int:
+            async with Context(program.reactor, nameserver=self.address) as context:
+                status: int = await command(program, context, *args)
+                return status
+
+        return await self.status_of(main)
+
+    async def test_list(self) -> None:
+        """A table, in the order of the names."""
+        await self.start()
+        self.assertEqual(await self.run_it(list_services, ANY, False), 0)
+        head, *rows = self.stdout.splitlines()
+        self.assertEqual(
+            head.split(), ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS", "LEFT"]
+        )
+        self.assertEqual(rows[0].split()[:5], ["com.b", "unix:/run/b", "i.calc", "i.log", "-"])
+        self.assertEqual(rows[1].split()[:5], ["org.a", "tcp:h:1", "i.calc", "i.log", "blue"])
+
+    async def test_list_json(self) -> None:
+        """A record on each line, of those that match."""
+        await self.start()
+        await self.run_it(list_services, {**ANY, "tags": ["blue"]}, True)
+        one = json.loads(self.stdout)
+        self.assertEqual((one["service"], one["metadata"]), ("org.a", {"v": 1}))
+
+    async def test_list_nothing(self) -> None:
+        """Nothing is said so, where no program reads it."""
+        await self.start()
+        self.assertEqual(await self.run_it(list_services, {**ANY, "service": "x*"}, False), 0)
+        self.assertEqual(self.stdout, "")
+        self.assertIn("no service is registered that matches", self.stderr)
+
+    async def test_list_pages(self) -> None:
+        """More than a page of them are all listed, under one head."""
+        await self.start()
+        for number in range(1100):
+            await self.register(f"s{number:04}")
+        await self.run_it(list_services, {**ANY, "service": "s*"}, False)
+        lines = self.stdout.splitlines()
+        self.assertEqual(len(lines), 1101)
+        self.assertEqual(lines[-1].split()[0], "s1099")
+
+    async def test_locate(self) -> None:
+        """The address alone, for scripts; or all of it."""
+        await self.start()
+        wanted: dict[str, Any] = {"interface": "i.calc", "service": "com.b", "tags": []}
+        self.assertEqual(await self.run_it(locate, wanted, False), 0)
+        self.assertEqual(self.stdout, "unix:/run/b\n")
+
+    async def test_locate_nothing(self) -> None:
+        """No such service is status 1, with what was looked for."""
+        await self.start()
+        wanted: dict[str, Any] = {"interface": "i.none", "service": None, "tags": []}
+        self.assertEqual(await self.run_it(locate, wanted, False), 1)
+        self.assertIn("no service with the interface 'i.none'", self.stderr)
+
+    async def test_stat(self) -> None:
+        """Each figure on a line, or as JSON."""
+        await self.start()
+        self.assertEqual(await self.run_it(stat, False), 0)
+        shown = dict(line.split(":", 1) for line in self.stdout.splitlines())
+        self.assertEqual((shown["services"].strip(), shown["registered"].strip()), ("2", "2"))
+        self.assertEqual(shown["version"].strip(), "")
+
+    async def test_watch(self) -> None:
+        """What is there, the end of that, and what changes, until it is interrupted."""
+        await self.start()
+        shown: list[str] = []
+        changed: Any = self.program.stdout
+
+        def put(data: bytes) -> None:
+            shown.extend(data.decode().splitlines())
+            if shown[-1].startswith("# end"):
+                defer.ensureDeferred(self.register("new"))
+            elif "new" in shown[-1]:
+                self.reactor.callLater(0, self.program.end, 130)
+
+        self.patch(changed, "put", put)
+        self.assertEqual(await self.run_it(watch, ANY, False), 130)
+        self.assertEqual(shown[0], "+ com.b  unix:/run/b  i.calc i.log")
+        self.assertEqual(shown[1], "+ org.a  tcp:h:1  i.calc i.log")
+        self.assertTrue(shown[2].startswith("# end-of-snapshot, revision "), shown)
+        self.assertEqual(shown[3], "+ new  tcp:h:1  i.calc i.log")
+
+    async def test_not_there(self) -> None:
+        """A nameserver that is not there is status 1, with its address."""
+        await self.start()
+        await self.nameserver.stopService()
+        self.assertEqual(await self.run_it(stat, False), 1)
+        self.assertIn(self.address, self.stderr)
+
+
+class ShownTests(CommandCase):
+    """What is shown, and the command line."""
+
+    def test_event_lines(self) -> None:
+        """An event is a line."""
+        self.assertEqual(
+            event_line({"event": "delete", "revision": 5, "service": "a", "why": "expired"}),
+            "- a  (expired)",
+        )
+        self.assertEqual(event_line({"event": "progress", "revision": 5}), "# progress, revision 5")
+
+    def test_table(self) -> None:
+        """Columns are as wide as they must be, and no wider."""
+        self.assertEqual(table([["a", "bbb", "c"], ["aa", "b", "c"]]), ["a   bbb  c", "aa  b    c"])
+
+    def test_help(self) -> None:
+        """Each command's help says what it is and takes."""
+        for args, expected in (
+            (["ns"], "list"),
+            (["ns", "list", "--help"], "PATTERN"),
+            (["ns", "locate", "--help"], "INTERFACE"),
+            (["ns", "watch", "--help"], "Ctrl-C"),
+            (["ns", "stat", "--help"], "--json"),
+        ):
+            shown = CliRunner().invoke(root, args)
+            self.assertIn(expected, shown.output, args)
+
+    def test_mistakes(self) -> None:
+        """A mistake on the command line is status 2."""
+        for args in (["ns", "lst"], ["ns", "locate"], ["ns", "--timeout", "0", "stat"]):
+            self.assertEqual(CliRunner().invoke(root, args).exit_code, 2, args)

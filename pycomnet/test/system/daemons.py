@@ -1,0 +1,170 @@
+"""Daemons of pycomnet as processes, for tests: started as a user does, and what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.threads import deferToThread
+
+from pycomnet.test.system.nearby import ROOT
+
+#: Seconds that anything may take on a busy machine before a test gives up.
+PATIENCE = 60
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+COMMAND = [sys.executable, "-m", "pycomnet"]
+#: The services of the documentation.
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of this process, with this checkout on the path."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+class Daemon:
+    """A daemon under ``twistd -n``, in a directory of its own.
+
+    :param name: ``pycomnet-service`` or another.
+    :ivar lines: what it has logged so far, and written to standard error.
+    """
+
+    def __init__(self, name: str, *args: str, directory: Path | str, **env: str) -> None:
+        self.process = subprocess.Popen(
+            [*TWISTD, "-n", "--pidfile=", name, *args],
+            cwd=directory,
+            env=environment(**env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.pid = self.process.pid
+        self.lines: list[str] = []
+        self._more = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._more:
+                self.lines.append(line.decode())
+                self._more.notify_all()
+        with self._more:
+            self.lines.append("")  # the end
+            self._more.notify_all()
+
+    @property
+    def said(self) -> str:
+        """All that it has said."""
+        return "".join(self.lines)
+
+    def wait_for(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
+        """Block until it has said something; what matches."""
+        found: list[re.Match[str]] = []
+
+        def there() -> bool:
+            match = re.search(pattern, self.said)
+            if match is not None:
+                found.append(match)
+            return match is not None or self.lines[-1:] == [""]
+
+        with self._more:
+            assert self._more.wait_for(there, timeout), f"no {pattern!r} in:\n{self.said}"
+        assert found, f"it ended without {pattern!r}:\n{self.said}"
+        return found[0]
+
+    def seen(self, pattern: str) -> defer.Deferred[re.Match[str]]:
+        """Fires when it has said something, with what matches."""
+        return deferToThread(self.wait_for, pattern)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Block until it has ended; its exit status."""
+        status = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return status
+
+    def ended(self) -> defer.Deferred[int]:
+        """Fires when it has ended, with its exit status."""
+        return deferToThread(self.wait)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def close(self) -> None:
+        """End it, at the end of a test."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Daemons:
+    """Starts daemons that end with the test.
+
+    :param directory: a directory of the test's own, short enough for sockets in it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._started: list[Daemon] = []
+
+    def start(self, name: str, *args: str, directory: Path | None = None, **env: str) -> Daemon:
+        """Start a daemon."""
+        daemon = Daemon(name, *args, directory=directory or self.directory, **env)
+        self._started.append(daemon)
+        return daemon
+
+    def nameserver(self, name: str = "names", *args: str) -> str:
+        """Start a nameserver on a socket of this name and wait for it; its address."""
+        address = f"unix:{self.directory / name}"
+        arguments = args or ("--store", "memory:")
+        self.start("pycomnet-nameserver", "--listen", address, *arguments).wait_for(
+            "the nameserver is at"
+        )
+        return address
+
+    def service(self, nameserver: str, *args: str, module: str = "calc", **env: str) -> Daemon:
+        """Start the services of a module that is in the documentation's examples."""
+        options = ("--nameserver", nameserver, *args, module)
+        directory = self.directory if (self.directory / f"{module}.py").exists() else EXAMPLES
+        return self.start("pycomnet-service", *options, directory=directory, **env)
+
+    def close(self) -> None:
+        """End all of them."""
+        for daemon in reversed(self._started):
+            daemon.close()
+
+
+@contextmanager
+def daemons(directory: Path) -> Iterator[Daemons]:
+    """Daemons that end with the block."""
+    started = Daemons(directory)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def command(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the ``pycomnet`` command to its end."""
+    return subprocess.run(
+        [*COMMAND, *args],
+        env=environment(**options.pop("env", {})),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        **options,
+    )

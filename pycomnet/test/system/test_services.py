@@ -1,0 +1,348 @@
+"""Services, the launcher and the nameserver as processes: restarts, takeover, TLS, clean stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+from twisted.internet.task import deferLater
+
+import pycomnet
+from pycomnet.errors import CallInterrupted, CertificateRefused, ServiceNotFound
+from pycomnet.test.processes import still_there
+from pycomnet.test.system.daemons import (
+    EXAMPLES,
+    PATIENCE,
+    TWISTD,
+    Daemon,
+    Daemons,
+    command,
+    daemons,
+    environment,
+)
+from pycomnet.test.system.nearby import ROOT
+
+#: What is run: says who it is, and takes as long as it is told to.
+MODULE = """
+import os
+import pycomnet
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+@pycomnet.interface("org.example.who")
+class Who(pycomnet.Service):
+    @pycomnet.method(idempotent=True)
+    def pid(self, request):
+        return os.getpid()
+
+    @pycomnet.method()
+    async def hang(self, request):
+        open(request.args["begun"], "x").close()
+        await deferLater(reactor, 3600)
+
+    @pycomnet.method(idempotent=True)
+    async def first_hangs(self, request):
+        try:
+            open(request.args["begun"], "x").close()
+        except FileExistsError:
+            return os.getpid()
+        await deferLater(reactor, 3600)
+
+    @pycomnet.method()
+    def user(self, request):
+        return request.user
+"""
+WHO = "org.example.who"
+REGISTERED = r"registered '(\S+)' at (\S+): \S+ \(lease \d+, fence (\d+)"
+
+
+@pytest.fixture
+def started(tmp_path_factory: Any) -> Iterator[Daemons]:
+    """Daemons of a test, in a directory with the module ``who``."""
+    directory = Path(tmp_path_factory.mktemp("d"))
+    (directory / "who.py").write_text(MODULE)
+    with daemons(directory) as found:
+        yield found
+
+
+@pytest_twisted.async_yield_fixture
+async def context(started: Daemons) -> Any:
+    """A context that knows a nameserver which runs."""
+    from twisted.internet import reactor
+
+    made = pycomnet.Context(reactor, nameserver=started.nameserver(), timeout=PATIENCE)
+    yield made
+    await made.close()
+
+
+def registered(daemon: Daemon) -> tuple[str, str, int]:
+    """Wait for a service to be registered: its name, address and fence."""
+    name, address, fence = daemon.wait_for(REGISTERED).groups()
+    return name, address, int(fence)
+
+
+async def until_there(context: Any, path: Path) -> None:
+    """Wait for a file."""
+    for _ in range(PATIENCE * 50):
+        if path.exists():
+            return
+        await deferLater(context.reactor, 0.02)
+    raise AssertionError(f"{path} does not come")
+
+
+async def services(context: Any) -> dict[str, str]:
+    """What is registered: name -> address."""
+    nameserver = await context.nameserver()
+    found = await nameserver.invoke("list_services", {})
+    records = found["services"] if isinstance(found, dict) else found
+    return {record["service"]: record["address"] for record in records}
+
+
+# -- a user's first steps ------------------------------------------------------------------------
+
+
+def howto_commands() -> list[list[str]]:
+    """The commands of the howto's first section, each with the lines that it is to print."""
+    text = (ROOT / "docs" / "howto" / "services.rst").read_text()
+    section = text.partition("A first service\n")[2].partition("Calling it\n")[0]
+    lines = re.findall(r"^   (.*)$|^$", section, re.M)
+    found: list[list[str]] = []
+    for line in lines:
+        if line.startswith("$ "):
+            found.append([line[2:]])
+        elif found and not line.startswith(":"):
+            found[-1].append(line)
+    return found
+
+
+def test_howto(started: Daemons) -> None:
+    """The commands of the howto, one after the other, print what it says they do."""
+    shown = howto_commands()
+    assert [words[0].split()[:3] for words in shown] == [
+        ["twistd", "-n", "pycomnet-nameserver"],
+        ["twistd", "-n", "pycomnet-service"],
+        ["pycomnet", "describe", "org.example.calc"],
+        ["pycomnet", "call", "org.example.calc"],
+    ]
+    names = started.nameserver()
+    env = {"PYCOMNET_NAMESERVER": names}
+    service = started.start("pycomnet-service", "calc", directory=EXAMPLES, **env)
+    name, address, _ = registered(service)
+    assert re.fullmatch(r"calc-[0-9a-f]{8}", name)
+    assert f"Calc offers org.example.calc at {address}" in service.said
+    described = command("describe", "org.example.calc", env=env)
+    assert described.stdout.split() == " ".join(shown[2][1:]).split()
+    called = command("call", "org.example.calc", "add", '{"a": 1, "b": 2}', env=env)
+    assert (called.returncode, called.stdout, called.stderr) == (0, "3\n", "")
+    assert shown[3][1].strip() == "3"
+
+
+# -- restarts ------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path) -> None:
+    """A service is killed and comes back at another address while a client calls."""
+    names = context.nameserver_address
+    first = started.service(names, "--name", "who", "--ttl", "1", module="who")
+    old = registered(first)[1]
+    who = await context.locate(WHO)
+    assert await who.invoke("pid") == first.pid
+    interrupted = who.invoke("hang", {"begun": str(tmp_path / "hang")})
+    repeated = who.invoke("first_hangs", {"begun": str(tmp_path / "repeated")})
+    await until_there(context, tmp_path / "hang")
+    await until_there(context, tmp_path / "repeated")
+    first.process.kill()
+    # Called while there is nobody, and while the nameserver still has the dead one's record.
+    waiting = who.invoke("pid")
+    with pytest.raises(CallInterrupted):
+        await interrupted
+    second = started.service(names, "--name", "who", "--ttl", "1", "--wait", module="who")
+    assert await waiting == second.pid
+    assert await repeated == second.pid
+    assert registered(second)[1] != old
+    assert await who.invoke("pid") == second.pid
+
+
+@pytest_twisted.ensureDeferred
+async def test_takeover(started: Daemons, context: Any) -> None:
+    """A stand-by gets the name when the lease of the one that was killed ends, not before."""
+    names = context.nameserver_address
+    first = started.service(names, "--name", "who", "--ttl", "1.5", module="who")
+    fence = registered(first)[2]
+    second = started.service(names, "--name", "who", "--ttl", "1.5", "--wait", module="who")
+    second.wait_for("waiting for the name 'who'.* is registered for tcp:127.0.0.1:")
+    who = await context.locate(WHO, "who")
+    assert await who.invoke("pid") == first.pid
+    assert "registered 'who'" not in second.said
+    first.process.kill()
+    assert registered(second)[2] > fence
+    assert await who.invoke("pid") == second.pid
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_restarts(started: Daemons, context: Any) -> None:
+    """It comes back without what it knew: the service registers again, nobody restarts anything."""
+    names = started.directory / "lost"
+    arguments = ("--listen", f"unix:{names}", "--store", "memory:")
+    first = started.start("pycomnet-nameserver", *arguments)
+    first.wait_for("the nameserver is at")
+    service = started.service(f"unix:{names}", "--ttl", "1", "--name", "who", module="who")
+    registered(service)
+    mine = pycomnet.Context(context.reactor, nameserver=f"unix:{names}", timeout=PATIENCE)
+    async with mine:
+        who = await mine.locate(WHO)
+        first.signal()
+        first.wait()
+        # What is found already is called without a nameserver.
+        assert await who.invoke("pid") == service.pid
+        service.wait_for("can't renew the lease of 'who'")
+        second = started.start("pycomnet-nameserver", *arguments)
+        second.wait_for("the nameserver is at")
+        service.wait_for("the nameserver has lost 'who'(.|\n)*registered 'who'")
+        assert "who" in await services(mine)
+
+
+# -- ends ----------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_clean_stop(started: Daemons, context: Any, tmp_path: Path) -> None:
+    """SIGTERM: it is taken out at once, and the call that ran is ended."""
+    names = context.nameserver_address
+    service = started.service(names, "--name", "who", "--ttl", "3600", module="who")
+    _, address, _ = registered(service)
+    assert await services(context) == {"who": address}
+    who = await context.locate(WHO)
+    assert await who.invoke("pid") == service.pid
+    service.signal(signal.SIGTERM)
+    status = await service.ended()
+    assert status == -signal.SIGTERM  # as twistd has it
+    assert "unregistered 'who'" in service.said and "all services have ended" in service.said
+    assert await services(context) == {}
+    with pytest.raises(ServiceNotFound):
+        await context.locate(WHO)
+
+
+@pytest_twisted.ensureDeferred
+async def test_failures(started: Daemons, context: Any) -> None:
+    """Each ends with status 1 and says why; nothing is left registered or listening."""
+    names = context.nameserver_address
+    (started.directory / "broken.py").write_text("import no_such_module\n")
+    holder = started.service(names, "--name", "held", module="who")
+    address = registered(holder)[1]
+    gone = f"unix:{started.directory / 'gone'}"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        cases = [
+            (
+                started.service(names, "--name", "held", module="who"),
+                f"'held' is registered for {address} until its lease ends in",
+            ),
+            (
+                started.service(gone, "--patience", "0.5", module="who"),
+                f"no answer from the nameserver in 0.5 seconds: .*{re.escape(gone)}",
+            ),
+            (
+                started.service(names, "--listen", listen, module="who"),
+                f"can't listen on {listen}: Address already in use",
+            ),
+            (started.service(names, module="nowhere"), "there is no module 'nowhere' in: "),
+            (
+                started.service(names, module="broken"),
+                "can't import module 'broken':\nTraceback(.|\n)*No module named 'no_such_module'",
+            ),
+        ]
+        for daemon, said in cases:
+            assert await daemon.ended() == 1, daemon.said
+            assert re.search(f"(?m)^pycomnet-service: {said}", daemon.said), daemon.said
+    assert await services(context) == {"held": address}
+
+
+@pytest_twisted.ensureDeferred
+async def test_daemon(started: Daemons, context: Any) -> None:
+    """Without ``-n``: what is wrong is said before it goes to the background; then it runs on."""
+
+    def start(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*TWISTD, "--pidfile=d.pid", "--logfile=d.log", "pycomnet-service", *args],
+            cwd=started.directory,
+            env=environment(PYCOMNET_NAMESERVER=context.nameserver_address),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    failed = start("nowhere")
+    assert failed.returncode == 1
+    assert "there is no module 'nowhere'" in failed.stderr
+    assert start("--name", "who", "who").returncode == 0
+    pid = int((started.directory / "d.pid").read_text())
+    try:
+        who = await located(context)
+        assert await who.invoke("pid") == pid
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        assert still_there([pid], PATIENCE) == []
+    assert "unregistered 'who'" in (started.directory / "d.log").read_text()
+    assert not (started.directory / "d.pid").exists()
+
+
+async def located(context: Any) -> Any:
+    """The service, once it is registered."""
+    while True:
+        try:
+            return await context.locate(WHO)
+        except ServiceNotFound:
+            await deferLater(context.reactor, 0.05)
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls(started: Daemons, context: Any) -> None:
+    """The launcher's service with TLS: checked both ways, and the client's name arrives."""
+    authority, other = trustme.CA(), trustme.CA()
+    directory = started.directory
+    files = {}
+    for name, made in (("ca", authority), ("other", other)):
+        files[name] = directory / f"{name}.pem"
+        made.cert_pem.write_to_path(str(files[name]))
+    for name, leaf in (
+        ("server", authority.issue_cert("localhost")),
+        ("client", authority.issue_cert("alice@example.org", common_name="alice")),
+    ):
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+    own = directory / "server.pem"
+    listen = f"tls:0:interface=127.0.0.1:privateKey={own}:certKey={own}:clientCAs={files['ca']}"
+    names = context.nameserver_address
+    service = started.service(
+        names, "--listen", listen, "--advertise", "localhost", "--name", "who", module="who"
+    )
+    _, address, _ = registered(service)
+    assert re.fullmatch(r"tls:localhost:\d+", address)
+    client = directory / "client.pem"
+    credentials = f":certificate={client}:privateKey={client}"
+    who = await context.connect(f"{address}:trustRoots={files['ca']}{credentials}", WHO)
+    assert await who.invoke("user") == "alice"
+    with pytest.raises(CertificateRefused, match="certificate"):
+        await context.connect(f"{address}:trustRoots={files['other']}{credentials}", WHO)
+    by_number = address.replace("localhost", "127.0.0.1")
+    with pytest.raises(CertificateRefused, match=r"127\.0\.0\.1"):
+        await context.connect(f"{by_number}:trustRoots={files['ca']}{credentials}", WHO)
+    with pytest.raises(pycomnet.PycomnetError):
+        anonymous = await context.connect(f"{address}:trustRoots={files['ca']}", WHO)
+        await anonymous.invoke("user")
