@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import NameserverFull as NameserverFull
     from pycomnet.errors import NotLeaseOwner as NotLeaseOwner
     from pycomnet.errors import Overloaded as Overloaded
+    from pycomnet.errors import PeerSilent as PeerSilent
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
@@ -99,6 +100,7 @@ _WHERE = {
     "NotLeaseOwner": "pycomnet.errors",
     "Output": "pycomnet.gateways.output",
     "Overloaded": "pycomnet.errors",
+    "PeerSilent": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
     "ReceivedFile": "pycomnet.services.binary",

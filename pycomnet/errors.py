@@ -99,6 +99,10 @@ class CertificateRefused(ConnectionLost):
     """The other end's TLS certificate was refused: its name, its dates or who signed it."""
 
 
+class PeerSilent(ConnectionLost):
+    """The other end gave no sign of life for too long."""
+
+
 class GatewayDied(ConnectionLost):
     """The far process ended while something still waited for it.
 

@@ -13,7 +13,13 @@ from twisted.python.failure import Failure
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted, ProtocolViolation
+from pycomnet.errors import (
+    ConnectionLost,
+    GatewayDied,
+    GatewayNotStarted,
+    PeerSilent,
+    ProtocolViolation,
+)
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.output import OutputCallback, OutputSink
@@ -124,6 +130,11 @@ class Link:
         carrier = self.carrier
         if self.ending or isinstance(lost, ProtocolViolation):
             return defer.succeed(lost)
+        if isinstance(lost, PeerSilent):
+            # How what carried it ends tells nothing.
+            carrier.kill(signal.SIGKILL)
+            words = f"{self.prefix}{carrier.what} is gone: {lost.reason}"
+            return defer.succeed(GatewayDied(words, None, None, carrier.stderr_tail()))
         ended = carrier.when_ended()
         ended.addTimeout(STATUS_TIMEOUT, self.reactor)
 
