@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import ConnectionLost as ConnectionLost
     from pycomnet.errors import DeadlineExceeded as DeadlineExceeded
     from pycomnet.errors import EndpointError as EndpointError
+    from pycomnet.errors import FactoryUnreachable as FactoryUnreachable
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
     from pycomnet.errors import GatewaysNotStarted as GatewaysNotStarted
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
+    from pycomnet.gateways.localfactory import Resumable as Resumable
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from pycomnet.services.request import Request as Request
     from pycomnet.services.server import ServerLimits as ServerLimits
     from pycomnet.services.server import ServiceServer as ServiceServer
+    from pycomnet.services.sessions import SessionLimits as SessionLimits
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
@@ -87,6 +90,7 @@ _WHERE = {
     "Context": "pycomnet.services.context",
     "DeadlineExceeded": "pycomnet.errors",
     "EndpointError": "pycomnet.errors",
+    "FactoryUnreachable": "pycomnet.errors",
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
@@ -109,6 +113,7 @@ _WHERE = {
     "RemoteStream": "pycomnet.services.remotestream",
     "Request": "pycomnet.services.request",
     "ResultNotSendable": "pycomnet.errors",
+    "Resumable": "pycomnet.gateways.localfactory",
     "RevisionTooOld": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",
     "ServerLimits": "pycomnet.services.server",
@@ -118,6 +123,7 @@ _WHERE = {
     "ServiceNotFound": "pycomnet.errors",
     "ServiceServer": "pycomnet.services.server",
     "ServiceUnreachable": "pycomnet.errors",
+    "SessionLimits": "pycomnet.services.sessions",
     "SessionTooLarge": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",

@@ -22,6 +22,7 @@ from pycomnet.errors import (
     ProtocolViolation,
     PycomnetError,
 )
+from pycomnet.lookahead import Lookahead
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
@@ -31,6 +32,9 @@ from pycomnet.wire.values import make_codec
 BULK_SIZE = 1 << 20
 #: Twisted's own, for when there is little to read: the buffer is allocated for each read.
 SMALL_SIZE = 1 << 16
+#: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
+#: :func:`keep_memory`.
+KEPT_MEMORY = 8 << 20
 #: Pieces that are handed over without being put together: more cost more than copying them.
 MAX_PIECES = 64
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
@@ -41,6 +45,22 @@ UNCLAIMED_COST = 1024
 #: Seconds that a connection which is being closed has to write what is left: then it is dropped,
 #: because the peer may never read that.
 LINGER = 5.0
+
+make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+
+
+def keep_memory() -> None:
+    """Have values of some megabytes use memory that has been used before.
+
+    By default glibc gives each large block back to the system when it is freed, and gets a new one
+    for the next: which takes twenty times as long as copying it, as every page is mapped, cleared
+    and unmapped. What it takes for large follows what was freed (mallopt(3), M_MMAP_THRESHOLD), and
+    this block, which nothing is written to, costs nothing. Elsewhere it does not matter.
+    """
+    bytearray(KEPT_MEMORY)
+
+
+keep_memory()
 
 
 @implementer(IPushProducer)
@@ -79,8 +99,8 @@ class Connection(Protocol):
         #: what to do with a channel that the peer opens for a purpose
         self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
         #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
-        #: ``app``, for those that need less than a core
-        self.acceptors: dict[str, Callable[[wire.Stream], object]] = {}
+        #: ``app``, for those that need less than a core; returns that
+        self.acceptors: dict[str, Callable[[wire.Stream], Any]] = {}
         #: makes what a user has in hands of a core; set by whoever owns the connection
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
@@ -102,6 +122,7 @@ class Connection(Protocol):
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
+        self._lookahead: Lookahead | None = None
         self._reason: ConnectionLost | None = None
         #: channels that the peer opened and nobody has received yet; what those cost that are over
         self._unclaimed: dict[int, ChannelCore] = {}
@@ -163,7 +184,7 @@ class Connection(Protocol):
         if self.lost is not None:
             raise self.lost
         try:
-            stream = self.mux.open(purpose, first, False, True)
+            stream = self.mux.ask(purpose, first)
         except wire.LocalError as problem:
             if self._reason is not None:
                 raise self._reason from None
@@ -287,6 +308,8 @@ class Connection(Protocol):
         ):
             self.transport.write(b"".join(parts))  # type: ignore[union-attr]
             return
+        if self._lookahead is not None:
+            self._lookahead.wrote = True
         # Nothing is waiting to be written: hand it to the system now. An error is left to the
         # transport's own writing, where it shows again and ends the connection.
         if self._write_parts is not None and 1 < len(parts) <= MAX_PIECES:
@@ -300,6 +323,18 @@ class Connection(Protocol):
             written = result if isinstance(result, int) else 0
         if written < len(data):
             descriptor.write(data[max(written, 0) :])
+
+    def _send_parts(self, parts: list[bytes | memoryview]) -> int:
+        """Hand pieces to a socket; what is long is not put together for it."""
+        transport: Any = self.transport
+        try:
+            if sum(map(len, parts)) < SMALL_SIZE:
+                sent: int = transport.socket.send(b"".join(parts))
+            else:
+                sent = transport.socket.sendmsg(parts)
+        except OSError:
+            return 0
+        return sent
 
     def pauseProducing(self) -> None:
         self.mux.congested = True
@@ -320,6 +355,9 @@ class Connection(Protocol):
             self._descriptor = transport
             self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
+            if hasattr(transport, "socket"):
+                self._lookahead = Lookahead(transport)
+                self._write_parts = self._send_parts
         transport.registerProducer(self, True)
         self.corked = False
         self._flush()
@@ -340,6 +378,10 @@ class Connection(Protocol):
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
+                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
+                    event[1].app.closed(event[2], event[3])
+                elif event[0] == 9:  # EV_ASKED
+                    self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
@@ -368,6 +410,8 @@ class Connection(Protocol):
                 call.cancel()
         self._reason = lost
         self.transport = None
+        if self._lookahead is not None:
+            self._lookahead.stop()
 
         def unexplained(failure: Failure) -> ConnectionLost:
             self.log.failure("can't find out why the connection is over", failure)

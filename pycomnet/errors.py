@@ -158,6 +158,10 @@ class GatewaysNotStarted(PycomnetError):
         self.failed = failed
 
 
+class FactoryUnreachable(PycomnetError):
+    """There is no factory service, or it does not let this program in; the message says why."""
+
+
 class RemoteError(PycomnetError):
     """Code at the other end raised.
 

@@ -28,14 +28,15 @@ SERVE = "--serve"
 
 
 @contextmanager
-def server(script: str) -> Iterator[str]:
+def server(script: str, *args: str) -> Iterator[str]:
     """Run a peer's server in a process of its own.
 
     :param script: the peer's program; with ``--serve`` it prints the address that it listens on.
+    :param args: what follows that.
     :returns: that line.
     """
     process = subprocess.Popen(
-        [sys.executable, script, SERVE],
+        [sys.executable, script, SERVE, *args],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

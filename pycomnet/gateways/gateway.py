@@ -19,10 +19,13 @@ from pycomnet.errors import (
     GatewayNotStarted,
     PeerSilent,
     ProtocolViolation,
+    PycomnetError,
 )
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.localfactory import FactoryCarrier
 from pycomnet.gateways.output import OutputCallback, OutputSink
+from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
 
@@ -181,6 +184,25 @@ class Link:
         self.sink.flush()
         return status
 
+    @deferred
+    async def leave(self) -> None:
+        """Leave the far side to the factory; fires when the connection is closed."""
+        connection, carrier = self.connection, self.carrier
+        assert isinstance(connection, ResumableConnection)
+        assert isinstance(carrier, FactoryCarrier)
+        self.ending = True
+        if connection.lost is None:
+            over: defer.Deferred[ConnectionLost] = defer.Deferred()
+
+            def explain(lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+                over.callback(lost)
+                return defer.succeed(lost)
+
+            connection.explain = explain
+            connection.leave()
+            await over
+        carrier.left()
+
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""
         if self.connection.lost is None:
@@ -209,6 +231,8 @@ class Gateway:
     :ivar group: the group it is in.
     :ivar info: what the far side says of itself: ``pid``, ``python`` (version), ``implementation``,
         ``platform``, ``executable``, ``execmodel``.
+    :ivar resumed: with ``//resume=yes``, the channels that the program before this one had, by
+        their ids, as far as they are open or have values that it has not taken.
     """
 
     def __init__(self, link: Link, group: Group, info: dict[str, Any]) -> None:
@@ -219,6 +243,10 @@ class Gateway:
         self.group = group
         self.info = info
         self._connection.make_handle = _HandleMaker(self)
+        self.resumed: dict[int, Channel] = {}
+        if isinstance(link.connection, ResumableConnection):
+            restored, link.connection.restored = link.connection.restored, []
+            self.resumed = {core.stream.id: Channel(core, self) for core in restored}
         self._finalizer = weakref.finalize(self, link.abandon)
         self._finalizer.atexit = False
 
@@ -315,6 +343,21 @@ class Gateway:
         """
         self.group._leave(self)
         await self._link.end(timeout)
+
+    @deferred
+    async def leave(self) -> None:
+        """Leave it to the factory service, as when the program ends: it lingers, to be resumed.
+
+        Its channels can't be used here any more. What is still to be sent because the other end
+        takes it slowly is not sent: wait for what ``send`` returns.
+
+        :returns: fires when it is left. Fails with :class:`PycomnetError` when the gateway does not
+            linger: ``//linger=SECONDS``. Cancelling it changes nothing.
+        """
+        if self.spec.linger is None and not self.spec.resume:
+            raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")
+        self.group._leave(self)
+        await self._link.leave()
 
     @deferred
     async def join(self) -> int | None:

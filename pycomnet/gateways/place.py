@@ -226,8 +226,22 @@ class Places:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._places: dict[tuple[Any, ...], Place] = {}
+        #: ways that gateways have been started on
+        self._begun: set[tuple[Any, ...]] = set()
         #: ways that can't be forked at
         self.without_fork: set[tuple[Any, ...]] = set()
+
+    def starts_alone(self, key: tuple[Any, ...], fork: bool | None) -> bool:
+        """Whether a gateway is started without a supervisor that forks it.
+
+        So is the first, unless its spec says otherwise: most programs leave it at one, and it is
+        there sooner, and with a process less.
+        """
+        if key in self.without_fork:
+            return True
+        first = key not in self._begun
+        self._begun.add(key)
+        return first and fork is None
 
     def find(self, way: Way, request: Request) -> Place:
         """The place at the end of a way; started if there is none."""
@@ -263,7 +277,7 @@ class PlaceCarrier:
     ) -> None:
         self.id = request.id
         self.what = "its process"
-        self.status: int | None = None
+        self._status: int | None = None
         self.place: Place | None = None
         self.route: Route | None = None
         self._request = request
@@ -292,7 +306,7 @@ class PlaceCarrier:
             self._end(None)
             raise request.not_started(str(problem)) from None
         places = request.group._places
-        if self._alone is not None and route.way.key in places.without_fork:
+        if self._alone is not None and places.starts_alone(route.way.key, request.spec.fork):
             await self._connect_alone()
             return
         self.place = place = places.find(route.way, request)
@@ -407,7 +421,7 @@ class PlaceCarrier:
         if self._over:
             return
         self._over = True
-        self.status = status
+        self._status = status
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
@@ -421,12 +435,17 @@ class PlaceCarrier:
 
     # -- as every carrier has it -----------------------------------------------------------------
 
+    @property
+    def status(self) -> int | None:
+        """How the process ended."""
+        return self._status if self._instead is None else self._instead.status
+
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with how the process ended once the supervisor says so."""
         if self._instead is not None:
             return self._instead.when_ended()
         if self._over:
-            return defer.succeed(self.status)
+            return defer.succeed(self._status)
         waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
         self._waiters.append(waiter)
         return waiter
@@ -571,11 +590,11 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
 
     if spec.transport == "ssh":
         hop = ssh.hop(spec)
-    elif spec.python is None and spec.fork:
+    elif spec.python is None and spec.fork is not False:
         return attrs.evolve(route, argv=())
     else:
         hop = Hop(boot_argv(shlex.split(spec.python) if spec.python else [executable]), {"hub": {}})
-    if spec.fork:
+    if spec.fork is not False:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)
 

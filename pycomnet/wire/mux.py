@@ -44,6 +44,7 @@ from .frames import (
 )
 from .receive import PLAIN, STRS, Receiver, pack
 from .stream import (
+    EV_ASKED,
     EV_CLOSED,
     EV_DATA,
     EV_END,
@@ -60,6 +61,15 @@ from .stream import (
     view,
 )
 from .values import InvalidValue
+
+#: How the payload of a CLOSE with a result begins.
+CLOSE_RESULT = bytes(bytearray((RESULT,)))
+
+
+def _head(purpose):
+    """How the payload of an OPEN begins that has a whole first value, after which is the end."""
+    name = purpose.encode("ascii")
+    return bytes(bytearray((FIRST | OPEN_END, len(name)))) + name
 
 
 class Mux(Receiver):
@@ -93,6 +103,11 @@ class Mux(Receiver):
         self._local_open = 0
         self._goodbye = False
         self._untold = []
+        #: purpose -> how the payload of an OPEN begins that is a whole question
+        self._heads = {}
+        #: the same the other way round, for what the peer may ask; and its keys
+        self._expected = {}
+        self._expected_heads = ()
         self._control = 0
         self._ready = deque()
         self._tail = bytearray()
@@ -170,6 +185,63 @@ class Mux(Receiver):
             if end:
                 self.end(stream)
         return stream
+
+    def expect(self, purposes):
+        """Have a whole question for one of these purposes be one event, ``EV_ASKED``."""
+        self._expected = dict((_head(purpose), purpose) for purpose in purposes)
+        self._expected_heads = tuple(self._expected)
+
+    def ask(self, purpose, first):
+        """Open a channel for one value and no more from this end: as :meth:`open` with ``end``.
+
+        It is the short way for a value that fits in the frame, to a peer that is there.
+        """
+        head = self._heads.get(purpose)
+        if head is None:
+            if len(self._heads) < 64 and len(purpose) < 200:
+                self._heads[purpose] = _head(purpose)
+            return self.open(purpose, first, end=True)
+        id = self._next_id
+        peer = self.peer
+        size = len(first) + len(head)
+        if (
+            self.failed is not None
+            or self._local_open >= peer["channels"]
+            or id > MAX_CHANNEL
+            or size > self._fragment
+            or size + FRAME_COST > peer["window"]
+        ):
+            return self.open(purpose, first, end=True)
+        self._next_id = id + 2
+        stream = Stream(id, purpose, False, True, peer["window"], self.limits.window)
+        stream.sending = False
+        stream.end_sent = True
+        self.streams[id] = stream
+        self._local_open += 1
+        self._out.append(pack(size, OPEN, id) + head + first)
+        return stream
+
+    def answer(self, stream, payload):
+        """Close a channel with a result: as :meth:`close`, the short way where there is one."""
+        if (
+            not stream.ended
+            or not stream.sending
+            or stream.queue
+            or stream.finish is not None
+            or self.congested
+            or self.failed is not None
+            or len(payload) >= self._fragment
+            or self.streams.pop(stream.id, None) is None
+        ):
+            self.close(stream, RESULT, payload)
+            return
+        if stream.local:
+            self._local_open -= 1
+        else:
+            self._peer_open -= 1
+        stream.sending = stream.receiving = False
+        stream.close_sent = True
+        self._out.append(pack(len(payload) + 1, CLOSE, stream.id) + CLOSE_RESULT + payload)
 
     def send(self, stream, payload, token=None, prefix=b""):
         """Send a value's encoding, or raw bytes.
@@ -464,6 +536,7 @@ class Mux(Receiver):
 
 
 __all__ = [
+    "EV_ASKED",
     "EV_CLOSED",
     "EV_DATA",
     "EV_END",
