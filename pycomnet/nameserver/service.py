@@ -478,7 +478,10 @@ class NameService(Service):
 
 #: What the server of a nameserver allows its clients. Nothing that is long is sent; many watch, and
 #: watching is a call that runs; a call that runs waits for the disk and keeps nobody from running.
-SERVER_LIMITS = ServerLimits(running=100_000, queued=1_000, request=256 << 10, channels=4_096)
+#: Some 200 questions are answered in a turn, within milliseconds.
+SERVER_LIMITS = ServerLimits(
+    running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
+)
 
 
 def make_server(reactor: Any) -> ServiceServer:
