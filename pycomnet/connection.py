@@ -18,6 +18,7 @@ from pycomnet.errors import (
     CertificateRefused,
     ChannelClosed,
     ConnectionLost,
+    PeerSilent,
     ProtocolViolation,
     PycomnetError,
 )
@@ -541,7 +542,7 @@ class Connection(Protocol):
             self._heard = self._asked = False
         elif last:
             reason = f"the other end was silent for {2 * self._keepalive:g} seconds"
-            self.abort(ConnectionLost(reason))
+            self.abort(PeerSilent(reason))
             return
         elif self._asked:
             # This end may have been busy itself: read first what has come in the meantime.
