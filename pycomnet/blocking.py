@@ -27,13 +27,14 @@ from pycomnet import channel as _channel
 from pycomnet import files as _files
 from pycomnet import multichannel as _multichannel
 from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
+from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
 #: Arguments that are called back, in a thread rather than in the reactor's.
-_CALLBACKS = frozenset(("callback", "errback", "output"))
+_CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
 
 #: What is waited for; all of it ends when the reactor does.
@@ -355,6 +356,16 @@ class Group(_Blocking):
         self.close()
 
 
+def ChannelGateway(channel: Channel, *, timeout: float | None = None, **options: Any) -> Gateway:
+    """As :func:`pycomnet.ChannelGateway`."""
+
+    def make() -> Any:
+        return _channelgateway.ChannelGateway(_in(channel), timeout=timeout, **_in(options))
+
+    gateway: Gateway = _out(_wait(make, None, "ChannelGateway"))
+    return gateway
+
+
 #: What is loaded when it is first used, as not everybody calls services.
 _SERVICES = frozenset({"Context", "RemoteService", "RemoteStream", "ServiceServer"}) | {
     "configure",
@@ -385,6 +396,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Channel",
     "ChannelFile",
+    "ChannelGateway",
     "Context",
     "Gateway",
     "Group",
