@@ -81,6 +81,9 @@ class Connection(Protocol):
     """
 
     log = Logger()
+    #: bytes that are read at a time: while there is much, and else
+    bulk_size = BULK_SIZE
+    small_size = SMALL_SIZE
 
     def __init__(
         self,
@@ -355,6 +358,7 @@ class Connection(Protocol):
             self._descriptor = transport
             self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
+            transport.bufferSize = self.small_size
             if hasattr(transport, "socket"):
                 self._lookahead = Lookahead(transport)
                 self._write_parts = self._send_parts
@@ -368,7 +372,7 @@ class Connection(Protocol):
         self._heard = True
         descriptor = self._descriptor
         if descriptor is not None:
-            size = BULK_SIZE if len(data) >= SMALL_SIZE else SMALL_SIZE
+            size = self.bulk_size if len(data) >= self.small_size else self.small_size
             if size != descriptor.bufferSize:
                 descriptor.bufferSize = size
         mux = self.mux
@@ -393,6 +397,8 @@ class Connection(Protocol):
                 self.corked = corked
         if mux._out or mux._ready:
             self._flush()
+        if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
+            self._lookahead.wrote = False  # there is more, but others have their turn first
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         lost = self._reason
