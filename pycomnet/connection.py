@@ -166,12 +166,12 @@ class Connection(Protocol):
         :raises PycomnetError: it is not ready, or has as many channels as the peer allows.
         """
         if self.lost is not None:
-            raise self.lost
+            raise self.lost.with_traceback(None)
         try:
             stream = self.mux.open(purpose, first, raw, end)
         except wire.LocalError as problem:
             if self._reason is not None:
-                raise self._reason from None
+                raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
         core = ChannelCore(self, stream)
         self.flush_soon()
@@ -185,12 +185,12 @@ class Connection(Protocol):
         :raises ConnectionLost: as :meth:`open`.
         """
         if self.lost is not None:
-            raise self.lost
+            raise self.lost.with_traceback(None)
         try:
             stream = self.mux.ask(purpose, first)
         except wire.LocalError as problem:
             if self._reason is not None:
-                raise self._reason from None
+                raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
         stream.app = app
         stream.wanted = True
