@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from pycomnet.errors import FactoryUnreachable as FactoryUnreachable
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
+    from pycomnet.errors import GatewaysNotStarted as GatewaysNotStarted
     from pycomnet.errors import InvalidArguments as InvalidArguments
     from pycomnet.errors import InvalidRegistration as InvalidRegistration
     from pycomnet.errors import LeaseLost as LeaseLost
     from pycomnet.errors import NameserverFull as NameserverFull
     from pycomnet.errors import NotLeaseOwner as NotLeaseOwner
     from pycomnet.errors import Overloaded as Overloaded
+    from pycomnet.errors import PeerSilent as PeerSilent
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
@@ -92,6 +94,7 @@ _WHERE = {
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
+    "GatewaysNotStarted": "pycomnet.errors",
     "Group": "pycomnet.gateways.group",
     "InvalidArguments": "pycomnet.errors",
     "InvalidRegistration": "pycomnet.errors",
@@ -101,6 +104,7 @@ _WHERE = {
     "NotLeaseOwner": "pycomnet.errors",
     "Output": "pycomnet.gateways.output",
     "Overloaded": "pycomnet.errors",
+    "PeerSilent": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
     "ReceivedFile": "pycomnet.services.binary",

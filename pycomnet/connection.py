@@ -18,6 +18,7 @@ from pycomnet.errors import (
     CertificateRefused,
     ChannelClosed,
     ConnectionLost,
+    PeerSilent,
     ProtocolViolation,
     PycomnetError,
 )
@@ -31,6 +32,9 @@ from pycomnet.wire.values import make_codec
 BULK_SIZE = 1 << 20
 #: Twisted's own, for when there is little to read: the buffer is allocated for each read.
 SMALL_SIZE = 1 << 16
+#: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
+#: :func:`keep_memory`.
+KEPT_MEMORY = 8 << 20
 #: Pieces that are handed over without being put together: more cost more than copying them.
 MAX_PIECES = 64
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
@@ -43,6 +47,20 @@ UNCLAIMED_COST = 1024
 LINGER = 5.0
 
 make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+
+
+def keep_memory() -> None:
+    """Have values of some megabytes use memory that has been used before.
+
+    By default glibc gives each large block back to the system when it is freed, and gets a new one
+    for the next: which takes twenty times as long as copying it, as every page is mapped, cleared
+    and unmapped. What it takes for large follows what was freed (mallopt(3), M_MMAP_THRESHOLD), and
+    this block, which nothing is written to, costs nothing. Elsewhere it does not matter.
+    """
+    bytearray(KEPT_MEMORY)
+
+
+keep_memory()
 
 
 @implementer(IPushProducer)
@@ -306,6 +324,18 @@ class Connection(Protocol):
         if written < len(data):
             descriptor.write(data[max(written, 0) :])
 
+    def _send_parts(self, parts: list[bytes | memoryview]) -> int:
+        """Hand pieces to a socket; what is long is not put together for it."""
+        transport: Any = self.transport
+        try:
+            if sum(map(len, parts)) < SMALL_SIZE:
+                sent: int = transport.socket.send(b"".join(parts))
+            else:
+                sent = transport.socket.sendmsg(parts)
+        except OSError:
+            return 0
+        return sent
+
     def pauseProducing(self) -> None:
         self.mux.congested = True
 
@@ -327,6 +357,7 @@ class Connection(Protocol):
             transport.SEND_LIMIT = BULK_SIZE
             if hasattr(transport, "socket"):
                 self._lookahead = Lookahead(transport)
+                self._write_parts = self._send_parts
         transport.registerProducer(self, True)
         self.corked = False
         self._flush()
@@ -511,7 +542,7 @@ class Connection(Protocol):
             self._heard = self._asked = False
         elif last:
             reason = f"the other end was silent for {2 * self._keepalive:g} seconds"
-            self.abort(ConnectionLost(reason))
+            self.abort(PeerSilent(reason))
             return
         elif self._asked:
             # This end may have been busy itself: read first what has come in the meantime.

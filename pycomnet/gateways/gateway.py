@@ -17,6 +17,7 @@ from pycomnet.errors import (
     ConnectionLost,
     GatewayDied,
     GatewayNotStarted,
+    PeerSilent,
     ProtocolViolation,
     PycomnetError,
 )
@@ -132,6 +133,11 @@ class Link:
         carrier = self.carrier
         if self.ending or isinstance(lost, ProtocolViolation):
             return defer.succeed(lost)
+        if isinstance(lost, PeerSilent):
+            # How what carried it ends tells nothing.
+            carrier.kill(signal.SIGKILL)
+            words = f"{self.prefix}{carrier.what} is gone: {lost.reason}"
+            return defer.succeed(GatewayDied(words, None, None, carrier.stderr_tail()))
         ended = carrier.when_ended()
         ended.addTimeout(STATUS_TIMEOUT, self.reactor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet import defer
@@ -18,6 +18,7 @@ from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
 from pycomnet.gateways.localfactory import LocalFactory, Resumable, default_path
+from pycomnet.gateways.many import PARALLEL, Progress, start_all
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.resumable import ResumableConnection
@@ -164,6 +165,30 @@ class Group:
             await gateway.exit(0)
             raise PycomnetError("the group was terminated")
         return gateway
+
+    @deferred
+    async def makegateways(
+        self,
+        specs: Iterable[str | Spec],
+        *,
+        parallel: int = PARALLEL,
+        progress: Callable[[Progress], Any] | None = None,
+        timeout: float = START_TIMEOUT,
+        **options: Any,
+    ) -> list[Gateway]:
+        """Start several far sides at the same time.
+
+        :param specs: what and where, each as for :meth:`makegateway`.
+        :param parallel: how many are being started at a time.
+        :param progress: called with a :class:`Progress` whenever one has started or failed to.
+        :param timeout: seconds that each far side has, from when its own start begins.
+        :param options: keys of all specs, as for :meth:`makegateway`.
+        :returns: fires with the gateways, in the order of ``specs``. Fails with
+            :class:`GatewaysNotStarted` once all have been tried, if some could not be started; it
+            has the others, which go on. Cancelling it ends those that are being started.
+        """
+        parsed = [Spec.parse(spec, **options) for spec in specs]
+        return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
     def _allocate(self, spec: Spec) -> str:
         if spec.id is not None:

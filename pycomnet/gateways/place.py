@@ -14,7 +14,7 @@ import shlex
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
@@ -26,12 +26,16 @@ from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, worker_config
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
+from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker import package
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.gateway import Gateway
 
 #: Environment variables that matter when an interpreter starts, by what their names begin with:
 #: gateways that differ in them are not forked from the same one.
@@ -379,16 +383,17 @@ class PlaceCarrier:
 
     def _bind(self, master: str) -> None:
         """End when the gateway that it was started from does."""
-        gateway = self._request.group[master]
-        words = f"the gateway {master}, through which it was reached, is gone"
+        outer = self._request.group[master]._link.carrier
 
-        def gone(_: object) -> None:
+        def gone(status: int | None) -> None:
             if not self._over and self._connection is not None:
-                self._lose(words)
+                why = outer.describe_end(status)
+                words = f"the gateway {master}, through which it was reached, is gone"
+                self._lose(f"{words}: {why}" if why else words)
                 self._connection.abort(ConnectionLost(words))
                 self.kill(signal.SIGTERM)
 
-        gateway._link.carrier.when_ended().addCallback(gone)
+        outer.when_ended().addCallback(gone)
 
     # -- what the supervisor says ----------------------------------------------------------------
 
@@ -537,10 +542,45 @@ def through(request: Request) -> Route:
     master = request.group[spec.via]
     carrier: Any = master._link.carrier
     route = getattr(carrier, "route", None)
-    if route is None:
-        raise PycomnetError(f"the gateway {spec.via!r} can't start others")
+    if route is None or carrier.place is None:
+        route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
+
+
+class Inside:
+    """What a channel of a gateway's own connection belongs to, without keeping that alive."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more."""
+
+
+def inside(master: Gateway) -> Route:
+    """A supervisor that a gateway's worker starts, for one that no supervisor has forked."""
+    from pycomnet.gateways.channelgateway import ChannelCarrier
+
+    link = master._link
+    argv = boot_argv([master.info["executable"] or "python3"])
+
+    def opened(asked: Request, door: int | None) -> Carrier:
+        near = link.connection
+        channel = Channel(near.open("channel", raw=True), Inside(link.id))
+        kwargs = {"raw": channel, "argv": list(argv), "config": {"hub": {}}}
+        request = exec_request(
+            "from _pycomnet.worker.gateways import start; start(None, argv, config, raw)", kwargs
+        )
+        started = near.open("exec", near.encode(request))
+
+        def failed(failure: Failure) -> None:
+            channel.close(ChannelClosed(failure.getErrorMessage()))
+
+        started.set_callback(lambda value: None, failed, NO_ENDMARKER)
+        return ChannelCarrier(asked, channel, f"the supervisor behind gateway {link.id}")
+
+    return Route(Way(("inside", id(link)), opened))
 
 
 def behind(route: Route, spec: Spec, executable: str) -> Route:

@@ -12,6 +12,8 @@ from pycomnet.nameserver.rings import Ring
 
 #: Most interfaces have one instance: then the record itself is in the index, without a ring.
 Entry = Record | Ring
+#: Tags, metadata and ttls that are remembered, so that records can share them.
+POOL = 10_000
 
 
 class Index:
@@ -26,6 +28,7 @@ class Index:
         self.leases: dict[int, Record] = {}
         self._interfaces: dict[str, Entry] = {}
         self._tags: dict[str, Entry] = {}
+        self._pool: dict[Any, Any] = {}
         #: the names in order, for pages and prefixes
         self._order: Any = SortedList()
 
@@ -87,19 +90,19 @@ class Index:
             _add(self._tags, name, record)
 
     def share(self, record: Record) -> None:
-        """Let it have in common with another record of its first interface what is equal."""
+        """Let it have in common with others what is equal: the instances of an interface have the
+        same interfaces, and many services the same tags, metadata and ttl."""
         entry = self._interfaces.get(record.interfaces[0])
-        if entry is None:
-            return
-        other = entry.items[-1] if isinstance(entry, Ring) else entry
-        if other.interfaces == record.interfaces:
-            record.interfaces = other.interfaces
-        if other.tags == record.tags:
-            record.tags = other.tags
-        if other.metadata == record.metadata:
-            record.metadata = other.metadata
-        if other.ttl == record.ttl:
-            record.ttl = other.ttl
+        if entry is not None:
+            other = entry.items[-1] if isinstance(entry, Ring) else entry
+            if other.interfaces == record.interfaces:
+                record.interfaces = other.interfaces
+        pool = self._pool
+        if len(pool) > POOL:
+            pool.clear()  # what is frequent is back soon
+        record.tags = pool.setdefault(record.tags, record.tags)
+        record.metadata = pool.setdefault(record.metadata, record.metadata)
+        record.ttl = pool.setdefault(record.ttl, record.ttl)
 
     # -- looking ---------------------------------------------------------------------------------
 

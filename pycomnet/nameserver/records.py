@@ -75,7 +75,7 @@ class Record:
         return max(0.0, round(self.ends - now, 3))
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Put:
     """A registration that a store is asked to keep.
 
@@ -92,7 +92,7 @@ class Put:
         return self.record.service
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Delete:
     """A registration that a store is asked to remove.
 
@@ -105,7 +105,7 @@ class Delete:
     why: str = UNREGISTERED
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Change:
     """What a store has committed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,33 @@ NO_TAGS: frozenset[str] = frozenset()
 LEASE_BITS = 53
 
 
+class Turns:
+    """How many of one client's registrations are before the store, and those that wait."""
+
+    __slots__ = ("_taken", "_waiting")
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._waiting: deque[defer.Deferred[None]] = deque()
+
+    def take(self) -> defer.Deferred[None] | None:
+        """Take a turn: at once, or when what is returned fires. Cancelling that gives it up."""
+        if self._taken < TURNS:
+            self._taken += 1
+            return None
+        waiting: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def give(self) -> int:
+        """Give a turn back; how many are taken still."""
+        if self._waiting:
+            self._waiting.popleft().callback(None)
+        else:
+            self._taken -= 1
+        return self._taken
+
+
 @interface(NAMESERVER)
 class NameService(Service):
     """Who offers which interface, and where.
@@ -106,7 +133,7 @@ class NameService(Service):
         self._watching = 0
         #: watches by their connection
         self._watches: Counter[Any] = Counter()
-        self._turns: dict[Any, defer.DeferredSemaphore] = {}
+        self._turns: dict[Any, Turns] = {}
         self._scans = defer.DeferredSemaphore(SCANS)
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -169,13 +196,18 @@ class NameService(Service):
         return self._register(request, record, secret)
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
-        turn = self._turn(request)
-        await turn.acquire()
+        client = _client(request)
+        turns = self._turns.get(client)
+        if turns is None:
+            turns = self._turns[client] = Turns()
+        waiting = turns.take()
+        if waiting is not None:
+            await waiting
         try:
             fence = await self._commit(record)
         finally:
-            turn.release()
-            self._put_away(request, turn)
+            if not turns.give():
+                self._turns.pop(client, None)
         self._counts["registered"] += 1
         return {"lease": record.lease, "secret": secret, "fence": fence, "ttl": record.ttl}
 
@@ -192,17 +224,6 @@ class NameService(Service):
             except StoreConflict:
                 continue  # another was quicker: perhaps the name is taken now
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
-
-    def _turn(self, request: Request) -> defer.DeferredSemaphore:
-        key = _client(request)
-        turn = self._turns.get(key)
-        if turn is None:
-            turn = self._turns[key] = defer.DeferredSemaphore(TURNS)
-        return turn
-
-    def _put_away(self, request: Request, turn: defer.DeferredSemaphore) -> None:
-        if turn.tokens == turn.limit:
-            self._turns.pop(_client(request), None)
 
     @method(
         args={"lease": "int", "secret": "str"},

@@ -78,6 +78,8 @@ channel.receive()
 }
 #: What the gateways are made from.
 SPEC = os.environ.get("PYCOMNET_TEST_SPEC", "popen")
+#: What the gateway ``master`` is made from, which they may be started through; or nothing.
+MASTER = os.environ.get("PYCOMNET_TEST_MASTER")
 #: The address of the factory service that makes them, if there is one.
 FACTORY = os.environ.get("PYCOMNET_TEST_FACTORY")
 ENDINGS = (
@@ -97,6 +99,8 @@ async def start(group: Any, names: list[str]) -> tuple[list[int], list[Any]]:
     """Make the gateways and run the far code; the ids, and what must be held."""
     pids: list[int] = []
     held = []
+    if MASTER is not None:
+        await group.makegateway(MASTER, id="master")
     for name in names:
         gateway = await group.makegateway(SPEC)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
