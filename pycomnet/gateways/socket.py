@@ -11,7 +11,7 @@ import shlex
 from typing import Any
 
 import attrs
-from twisted.internet import defer
+from twisted.internet import defer, error
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
@@ -37,6 +37,7 @@ class SocketCarrier:
         self._request = request
         self._address = address
         self._connection: Connection | None = None
+        self._reason = ""
         self._over = False
         self._waiters: list[defer.Deferred[int | None]] = []
 
@@ -46,6 +47,8 @@ class SocketCarrier:
         lost = connection.connectionLost
 
         def connection_lost(reason: Failure = connectionDone) -> None:
+            if not reason.check(error.ConnectionDone):
+                self._reason = endpoints.explain(reason)
             self._end()
             lost(reason)
 
@@ -87,7 +90,7 @@ class SocketCarrier:
 
     def describe_end(self, status: int | None) -> str:
         """Only what ended the connection is known."""
-        return ""
+        return self._reason
 
     def keep(self, text: str) -> None:
         """It has no standard error of its own."""
