@@ -67,12 +67,12 @@ async def start_all(
         except PycomnetError as problem:
             failed[number] = problem
         tried.append(number)
-        for follower in waiting.pop(spec.id, ()) if spec.id is not None else ():
-            follower.callback(None)
         if progress is not None:
             gateway = made[number]
             id = spec.id if gateway is None else gateway.id
             _tell(progress, Progress(spec, id, failed.get(number), len(tried), len(specs)))
+        for follower in waiting.pop(spec.id, ()) if spec.id is not None else ():
+            follower.callback(None)
 
     async def work() -> None:
         for number, spec in todo:

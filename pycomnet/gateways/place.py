@@ -542,7 +542,8 @@ def through(request: Request) -> Route:
     master = request.group[spec.via]
     carrier: Any = master._link.carrier
     route = getattr(carrier, "route", None)
-    if route is None or carrier.place is None:
+    # One that was started alone although it could have been forked: those after it are.
+    if route is None or route.way.key in request.group._places.without_fork:
         route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)

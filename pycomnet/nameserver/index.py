@@ -21,11 +21,13 @@ class Index:
 
     :ivar names: service name -> record.
     :ivar leases: lease -> record.
+    :ivar size: bytes of all of them, as :attr:`Record.size` counts.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, Record] = {}
         self.leases: dict[int, Record] = {}
+        self.size = 0
         self._interfaces: dict[str, Entry] = {}
         self._tags: dict[str, Entry] = {}
         self._pool: dict[Any, Any] = {}
@@ -60,6 +62,7 @@ class Index:
             self._insert(record)
             self._order.add(record.service)
             return None
+        self.size += record.size - old.size
         record.service = old.service  # the string that the order has, too
         self.names[record.service] = record
         self.leases.pop(old.lease, None)
@@ -73,6 +76,7 @@ class Index:
         record = self.names.pop(service, None)
         if record is not None:
             del self.leases[record.lease]
+            self.size -= record.size
             self._order.remove(service)
             for name in record.interfaces:
                 _remove(self._interfaces, name, record)
@@ -82,6 +86,7 @@ class Index:
 
     def _insert(self, record: Record) -> None:
         self.share(record)
+        self.size += record.size
         self.names[record.service] = record
         self.leases[record.lease] = record
         for name in record.interfaces:

@@ -215,15 +215,24 @@ class NameService(Service):
         directory = self.directory
         for _ in range(ATTEMPTS):
             put = directory.proposal(record, self._seconds())
-            if put.replaces is None and len(directory) >= self.limits.services:
-                raise NameserverFull(
-                    f"there are {len(directory)} registrations, and may be no more"
-                )
+            self._check_room(record)
             try:
                 return await self._store.commit(put)
             except StoreConflict:
                 continue  # another was quicker: perhaps the name is taken now
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
+
+    def _check_room(self, record: Record) -> None:
+        directory = self.directory
+        have, before = len(directory), directory.size_of(record.service)
+        if not before and have >= self.limits.services:
+            raise NameserverFull(f"there are {have} registrations, and may be no more")
+        more = record.size - before
+        if more > 0 and directory.size + more > self.limits.bytes:
+            raise NameserverFull(
+                f"the {have} registrations have {directory.size} bytes, and may have "
+                f"{self.limits.bytes}"
+            )
 
     @method(
         args={"lease": "int", "secret": "str"},
@@ -394,6 +403,7 @@ class NameService(Service):
             "uptime": round(self._seconds() - self._begun, 3),
             "store": self._store.name,
             "services": len(directory),
+            "bytes": directory.size,
             "interfaces": directory.interfaces,
             "watches": self._watching,
             "connections": len(self._server.connections),
@@ -468,7 +478,10 @@ class NameService(Service):
 
 #: What the server of a nameserver allows its clients. Nothing that is long is sent; many watch, and
 #: watching is a call that runs; a call that runs waits for the disk and keeps nobody from running.
-SERVER_LIMITS = ServerLimits(running=100_000, queued=1_000, request=256 << 10, channels=4_096)
+#: Some 200 questions are answered in a turn, within milliseconds.
+SERVER_LIMITS = ServerLimits(
+    running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
+)
 
 
 def make_server(reactor: Any) -> ServiceServer:

@@ -72,6 +72,12 @@ def _head(purpose):
     return bytes(bytearray((FIRST | OPEN_END, len(name)))) + name
 
 
+#: So many channels with long values take turns at a time, and each so often before it makes room
+#: for another that waits: a megabyte.
+LONG = 4
+LONG_RUN = 16
+
+
 class Mux(Receiver):
     """One end of a connection.
 
@@ -110,6 +116,10 @@ class Mux(Receiver):
         self._expected_heads = ()
         self._control = 0
         self._ready = deque()
+        #: the ids of channels with long values that take turns: how many each has had
+        self._runs = {}
+        #: channels with long values that wait until they may
+        self._waiting = deque()
         self._tail = bytearray()
         self._max_frame = -1  # before the hello no other frame may come
         self._fragment = FRAGMENT
@@ -448,10 +458,38 @@ class Mux(Receiver):
             size += taken
             if taken and stream.queue and stream.credit > FRAME_COST:
                 stream.ready = True
-                ready.append(stream)
+                self._goes_on(stream)
+            elif self._runs and self._runs.pop(stream.id, 0):
+                self._next_long()
             if size >= limit:
                 break
         return parts
+
+    def _goes_on(self, stream):
+        """A channel has had its turn, and has more to send.
+
+        Of those with long values :data:`LONG` take turns at a time, or else each of a hundred would
+        make the peer hold nearly all of its value before the first is complete.
+        """
+        runs = self._runs
+        run = runs.get(stream.id, 0)
+        if run < LONG_RUN and (run or len(runs) < LONG):
+            runs[stream.id] = run + 1
+            self._ready.append(stream)
+        elif run and not self._waiting:
+            self._ready.append(stream)
+        else:
+            self._waiting.append(stream)
+            if run:
+                del runs[stream.id]
+                self._next_long()
+
+    def _next_long(self):
+        """Let the next of the channels with long values take turns."""
+        if self._waiting:
+            stream = self._waiting.popleft()
+            self._runs[stream.id] = 1
+            self._ready.append(stream)
 
     def _take_fragment(self, stream, parts):
         """Append the next frame of the channel to ``parts``; return its size, or 0."""

@@ -49,6 +49,9 @@ from .stream import (
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
+LONG: int
+LONG_RUN: int
+
 class Mux:
     limits: Limits
     streams: dict[int, Stream]
@@ -59,6 +62,8 @@ class Mux:
     sent: list[Any]
     _out: list[bytes | memoryview]
     _ready: deque[Stream]
+    _waiting: deque[Stream]
+    _runs: dict[int, int]
     _tail: bytearray
     _control: int
     _local_open: int

@@ -111,6 +111,8 @@ class Receiver(object):
         if self.failed is None:
             self.failed = error
         self._ready.clear()
+        self._waiting.clear()
+        self._runs.clear()
         for stream in self.streams.values():
             stream.credit = 0
             self._stop_receiving(stream)
@@ -130,12 +132,17 @@ class Receiver(object):
         stream.queue.clear()
         stream.finish = None
         stream.partial = None
-        ready = self._ready
-        if stream.ready and len(ready) > 2 * len(self.streams) + 64:
-            # Most that wait for their turn are over. It may be long until that comes.
-            alive = [other for other in ready if other.id in self.streams]
-            ready.clear()
-            ready.extend(alive)
+        if stream.ready:
+            for ready in (self._ready, self._waiting):
+                if len(ready) > 2 * len(self.streams) + 64:
+                    # Most that wait for their turn are over. It may be long until that comes.
+                    alive = [
+                        other
+                        for other in ready
+                        if other.id in self.streams or other.id in self._runs
+                    ]
+                    ready.clear()
+                    ready.extend(alive)
 
     # -- what arrives ----------------------------------------------------------------------------
 

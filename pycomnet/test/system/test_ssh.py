@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -268,6 +269,24 @@ def is_hop(pid: int) -> bool:
         return b"base64" in Path(f"/proc/{parent}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def test_howto(server: Sshd, tmp_path: Path) -> None:
+    """The programs of docs/howto/ssh.rst do what they say."""
+    text = (ROOT / "docs" / "howto" / "ssh.rst").read_text()
+    programs = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
+    assert len(programs) == 3
+    for number, program in enumerate(programs):
+        script = tmp_path / f"program{number}.py"
+        script.write_text(
+            textwrap.dedent(program).replace("ssh=build.example", server.spec("shared"))
+        )
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        argv = [sys.executable, str(script)]
+        ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert ran.stdout, program
+        assert not ran.stderr, ran.stderr
 
 
 def test_passes_the_suite(server: Sshd, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def parent(pid: int) -> int:
 
 
 #: Each hop a supervisor of its own: the interpreter's name differs.
-DEEP = ["popen"] + [f"popen//python={sys.executable} -X hop={n}" for n in range(3)]
+DEEP = ["popen//fork=yes"] + [f"popen//python={sys.executable} -X hop={n}" for n in range(3)]
 
 
 @pytest.mark.parametrize("specs", [["popen"] * 4, DEEP, ["popen//fork=no", *DEEP[1:], "popen"]])
@@ -126,7 +126,7 @@ async def test_supervisor_killed(group: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_first_supervisor_killed(group: Any) -> None:
     """The supervisor of this machine dies: all its gateways do, and new ones get a new one."""
-    made = [await group.makegateway("popen") for _ in range(2)]
+    made = [await group.makegateway("popen//fork=yes") for _ in range(2)]
     pids, waiting = await waits(made)
     os.kill(parent(parent(pids[0])), signal.SIGKILL)
     for reason in await reasons(waiting):
@@ -141,7 +141,7 @@ async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -
     """A supervisor that does not answer is not waited for at the end."""
     monkeypatch.setattr("pycomnet.gateways.gateway.EXIT_TIMEOUT", 0.5)
     monkeypatch.setattr("pycomnet.gateways.place.KILL_TIMEOUT", 0.5)
-    gateway = await group.makegateway("popen")
+    gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
     supervisor = parent(parent(pids[0]))
     os.kill(supervisor, signal.SIGSTOP)
