@@ -471,6 +471,10 @@ class Connection(Protocol):
             if self._reason is None:
                 if code == "exit":
                     self._reason = ConnectionLost("the other end said goodbye")
+                elif code in ("credential", "limit"):
+                    self._reason = ProtocolViolation(
+                        f"this program was not let in: {message}", code
+                    )
                 else:
                     self._reason = ProtocolViolation(
                         f"the other end refused what this end sent ({code}): {message}", code
