@@ -18,10 +18,11 @@ class Target:
     """What a row must reach.
 
     :ivar kind: ``times``: at least so many times as good as the other; ``share``: at most this
-        share of the other's figure; ``below``: less than this, whatever the other has.
+        share of the other's figure; ``below`` and ``above``: less or more than this, whatever the
+        other has.
     """
 
-    kind: Literal["times", "share", "below"]
+    kind: Literal["times", "share", "below", "above"]
     value: float
 
     def text(self, unit: str) -> str:
@@ -30,7 +31,7 @@ class Target:
             return f"{self.value:g} times" if self.value != 1 else "better"
         if self.kind == "share":
             return f"at most {self.value:g} of it"
-        return f"under {self.value:g} {unit}"
+        return f"{'over' if self.kind == 'above' else 'under'} {self.value:g} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Row:
             return None
         if target.kind == "below":
             return ours < target.value
+        if target.kind == "above":
+            return ours > target.value
         if other is None:
             return None
         if target.kind == "times":

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from pycomnet.errors import ConnectionLost as ConnectionLost
     from pycomnet.errors import DeadlineExceeded as DeadlineExceeded
     from pycomnet.errors import EndpointError as EndpointError
+    from pycomnet.errors import FactoryUnreachable as FactoryUnreachable
     from pycomnet.errors import GatewayDied as GatewayDied
     from pycomnet.errors import GatewayNotStarted as GatewayNotStarted
+    from pycomnet.errors import GatewaysNotStarted as GatewaysNotStarted
     from pycomnet.errors import InvalidArguments as InvalidArguments
     from pycomnet.errors import InvalidRegistration as InvalidRegistration
     from pycomnet.errors import LeaseLost as LeaseLost
     from pycomnet.errors import NameserverFull as NameserverFull
     from pycomnet.errors import NotLeaseOwner as NotLeaseOwner
     from pycomnet.errors import Overloaded as Overloaded
+    from pycomnet.errors import PeerSilent as PeerSilent
     from pycomnet.errors import ProtocolViolation as ProtocolViolation
     from pycomnet.errors import PycomnetError as PycomnetError
     from pycomnet.errors import RemoteError as RemoteError
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
+    from pycomnet.gateways.localfactory import Resumable as Resumable
     from pycomnet.gateways.output import Output as Output
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from pycomnet.services.request import Request as Request
     from pycomnet.services.server import ServerLimits as ServerLimits
     from pycomnet.services.server import ServiceServer as ServiceServer
+    from pycomnet.services.sessions import SessionLimits as SessionLimits
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
@@ -85,9 +90,11 @@ _WHERE = {
     "Context": "pycomnet.services.context",
     "DeadlineExceeded": "pycomnet.errors",
     "EndpointError": "pycomnet.errors",
+    "FactoryUnreachable": "pycomnet.errors",
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
+    "GatewaysNotStarted": "pycomnet.errors",
     "Group": "pycomnet.gateways.group",
     "InvalidArguments": "pycomnet.errors",
     "InvalidRegistration": "pycomnet.errors",
@@ -97,6 +104,7 @@ _WHERE = {
     "NotLeaseOwner": "pycomnet.errors",
     "Output": "pycomnet.gateways.output",
     "Overloaded": "pycomnet.errors",
+    "PeerSilent": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
     "ReceivedFile": "pycomnet.services.binary",
@@ -105,6 +113,7 @@ _WHERE = {
     "RemoteStream": "pycomnet.services.remotestream",
     "Request": "pycomnet.services.request",
     "ResultNotSendable": "pycomnet.errors",
+    "Resumable": "pycomnet.gateways.localfactory",
     "RevisionTooOld": "pycomnet.errors",
     "ServerLeaving": "pycomnet.errors",
     "ServerLimits": "pycomnet.services.server",
@@ -114,6 +123,7 @@ _WHERE = {
     "ServiceNotFound": "pycomnet.errors",
     "ServiceServer": "pycomnet.services.server",
     "ServiceUnreachable": "pycomnet.errors",
+    "SessionLimits": "pycomnet.services.sessions",
     "SessionTooLarge": "pycomnet.errors",
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",

@@ -27,13 +27,14 @@ from pycomnet import channel as _channel
 from pycomnet import files as _files
 from pycomnet import multichannel as _multichannel
 from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
+from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
 #: Arguments that are called back, in a thread rather than in the reactor's.
-_CALLBACKS = frozenset(("callback", "errback", "output"))
+_CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
 
 #: What is waited for; all of it ends when the reactor does.
@@ -86,6 +87,12 @@ def _start() -> Any:
             _state = "started"
             threads: Any = reactor
             threads.callFromThread(threads.addSystemEventTrigger, "after", "shutdown", _stop)
+    return reactor
+
+
+def _reactor() -> Any:
+    from twisted.internet import reactor
+
     return reactor
 
 
@@ -221,16 +228,20 @@ def _property(name: str, source: Any) -> property:
     return property(get, doc=getattr(source, "__doc__", None))
 
 
-def _blocking(cls: type, attributes: tuple[str, ...] = ()) -> Callable[[type], type]:
+def _blocking(
+    cls: type, attributes: tuple[str, ...] = (), leave_out: frozenset[str] = frozenset()
+) -> Callable[[type], type]:
     """Give a class the public methods of one of the Deferred API, without Deferreds.
 
     :param attributes: the names of its instances' attributes.
+    :param leave_out: the names of methods that are for what is built on the class.
     """
 
     def fill(target: type) -> type:
         for name, value in inspect.getmembers(cls):
             special = name in ("__len__", "__getitem__", "__contains__")
-            if (name.startswith("_") and not special) or name in target.__dict__:
+            hidden = (name.startswith("_") and not special) or name in leave_out
+            if hidden or name in target.__dict__:
                 continue
             if inspect.isfunction(value):
                 setattr(target, name, _method(name, value))
@@ -315,7 +326,7 @@ def _put(filled: Any, channel: Any, value: Any) -> None:
     filled.put((_out(channel), _out(value)))
 
 
-@_blocking(_gateway.Gateway, ("id", "spec", "group", "info"))
+@_blocking(_gateway.Gateway, ("id", "spec", "group", "info", "resumed"))
 class Gateway(_Blocking):
     """Filled from :class:`pycomnet.Gateway`."""
 
@@ -333,12 +344,7 @@ class Group(_Blocking):
         if output is not None:
             options["output"] = _threaded(output)
 
-        def make() -> _group.Group:
-            from twisted.internet import reactor
-
-            return _group.Group(reactor, **options)
-
-        self._wrapped = _wait(make, None, "Group")
+        self._wrapped = _wait(lambda: _group.Group(_reactor(), **options), None, "Group")
 
     def __iter__(self) -> Iterator[Gateway]:
         return iter([_out(gateway) for gateway in _wait(lambda: list(self._wrapped), None, "iter")])
@@ -350,4 +356,56 @@ class Group(_Blocking):
         self.close()
 
 
-__all__ = ["Channel", "ChannelFile", "Gateway", "Group", "MultiChannel"]
+def ChannelGateway(channel: Channel, *, timeout: float | None = None, **options: Any) -> Gateway:
+    """As :func:`pycomnet.ChannelGateway`."""
+
+    def make() -> Any:
+        return _channelgateway.ChannelGateway(_in(channel), timeout=timeout, **_in(options))
+
+    gateway: Gateway = _out(_wait(make, None, "ChannelGateway"))
+    return gateway
+
+
+#: What is loaded when it is first used, as not everybody calls services.
+_SERVICES = frozenset({"Context", "RemoteService", "RemoteStream", "ServiceServer"}) | {
+    "configure",
+    "connect",
+    "locate",
+    "nameserver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SERVICES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pycomnet import blocking_services
+
+    return getattr(blocking_services, name)
+
+
+if TYPE_CHECKING:
+    from pycomnet.blocking_services import Context as Context
+    from pycomnet.blocking_services import RemoteService as RemoteService
+    from pycomnet.blocking_services import RemoteStream as RemoteStream
+    from pycomnet.blocking_services import ServiceServer as ServiceServer
+    from pycomnet.blocking_services import configure as configure
+    from pycomnet.blocking_services import connect as connect
+    from pycomnet.blocking_services import locate as locate
+    from pycomnet.blocking_services import nameserver as nameserver
+
+__all__ = [
+    "Channel",
+    "ChannelFile",
+    "ChannelGateway",
+    "Context",
+    "Gateway",
+    "Group",
+    "MultiChannel",
+    "RemoteService",
+    "RemoteStream",
+    "ServiceServer",
+    "configure",
+    "connect",
+    "locate",
+    "nameserver",
+]

@@ -18,9 +18,11 @@ from pycomnet.errors import (
     CertificateRefused,
     ChannelClosed,
     ConnectionLost,
+    PeerSilent,
     ProtocolViolation,
     PycomnetError,
 )
+from pycomnet.lookahead import Lookahead
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
@@ -30,6 +32,12 @@ from pycomnet.wire.values import make_codec
 BULK_SIZE = 1 << 20
 #: Twisted's own, for when there is little to read: the buffer is allocated for each read.
 SMALL_SIZE = 1 << 16
+#: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
+#: :func:`keep_memory`.
+KEPT_MEMORY = 8 << 20
+#: Answers, or requests that follow answers, that are written while others of the same turn are
+#: still being made: so that both ends of many short calls work at the same time, and not in turn.
+EAGER = 16
 #: Pieces that are handed over without being put together: more cost more than copying them.
 MAX_PIECES = 64
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
@@ -40,6 +48,22 @@ UNCLAIMED_COST = 1024
 #: Seconds that a connection which is being closed has to write what is left: then it is dropped,
 #: because the peer may never read that.
 LINGER = 5.0
+
+make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+
+
+def keep_memory() -> None:
+    """Have values of some megabytes use memory that has been used before.
+
+    By default glibc gives each large block back to the system when it is freed, and gets a new one
+    for the next: which takes twenty times as long as copying it, as every page is mapped, cleared
+    and unmapped. What it takes for large follows what was freed (mallopt(3), M_MMAP_THRESHOLD), and
+    this block, which nothing is written to, costs nothing. Elsewhere it does not matter.
+    """
+    bytearray(KEPT_MEMORY)
+
+
+keep_memory()
 
 
 @implementer(IPushProducer)
@@ -60,6 +84,9 @@ class Connection(Protocol):
     """
 
     log = Logger()
+    #: bytes that are read at a time: while there is much, and else
+    bulk_size = BULK_SIZE
+    small_size = SMALL_SIZE
 
     def __init__(
         self,
@@ -78,8 +105,8 @@ class Connection(Protocol):
         #: what to do with a channel that the peer opens for a purpose
         self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
         #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
-        #: ``app``, for those that need less than a core
-        self.acceptors: dict[str, Callable[[wire.Stream], object]] = {}
+        #: ``app``, for those that need less than a core; returns that
+        self.acceptors: dict[str, Callable[[wire.Stream], Any]] = {}
         #: makes what a user has in hands of a core; set by whoever owns the connection
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
@@ -101,6 +128,7 @@ class Connection(Protocol):
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
+        self._lookahead: Lookahead | None = None
         self._reason: ConnectionLost | None = None
         #: channels that the peer opened and nobody has received yet; what those cost that are over
         self._unclaimed: dict[int, ChannelCore] = {}
@@ -141,12 +169,12 @@ class Connection(Protocol):
         :raises PycomnetError: it is not ready, or has as many channels as the peer allows.
         """
         if self.lost is not None:
-            raise self.lost
+            raise self.lost.with_traceback(None)
         try:
             stream = self.mux.open(purpose, first, raw, end)
         except wire.LocalError as problem:
             if self._reason is not None:
-                raise self._reason from None
+                raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
         core = ChannelCore(self, stream)
         self.flush_soon()
@@ -160,12 +188,12 @@ class Connection(Protocol):
         :raises ConnectionLost: as :meth:`open`.
         """
         if self.lost is not None:
-            raise self.lost
+            raise self.lost.with_traceback(None)
         try:
-            stream = self.mux.open(purpose, first, False, True)
+            stream = self.mux.ask(purpose, first)
         except wire.LocalError as problem:
             if self._reason is not None:
-                raise self._reason from None
+                raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
         stream.app = app
         stream.wanted = True
@@ -286,6 +314,8 @@ class Connection(Protocol):
         ):
             self.transport.write(b"".join(parts))  # type: ignore[union-attr]
             return
+        if self._lookahead is not None:
+            self._lookahead.wrote = True
         # Nothing is waiting to be written: hand it to the system now. An error is left to the
         # transport's own writing, where it shows again and ends the connection.
         if self._write_parts is not None and 1 < len(parts) <= MAX_PIECES:
@@ -299,6 +329,18 @@ class Connection(Protocol):
             written = result if isinstance(result, int) else 0
         if written < len(data):
             descriptor.write(data[max(written, 0) :])
+
+    def _send_parts(self, parts: list[bytes | memoryview]) -> int:
+        """Hand pieces to a socket; what is long is not put together for it."""
+        transport: Any = self.transport
+        try:
+            if sum(map(len, parts)) < SMALL_SIZE:
+                sent: int = transport.socket.send(b"".join(parts))
+            else:
+                sent = transport.socket.sendmsg(parts)
+        except OSError:
+            return 0
+        return sent
 
     def pauseProducing(self) -> None:
         self.mux.congested = True
@@ -319,6 +361,10 @@ class Connection(Protocol):
             self._descriptor = transport
             self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
+            transport.bufferSize = self.small_size
+            if hasattr(transport, "socket"):
+                self._lookahead = Lookahead(transport)
+                self._write_parts = self._send_parts
         transport.registerProducer(self, True)
         self.corked = False
         self._flush()
@@ -329,7 +375,7 @@ class Connection(Protocol):
         self._heard = True
         descriptor = self._descriptor
         if descriptor is not None:
-            size = BULK_SIZE if len(data) >= SMALL_SIZE else SMALL_SIZE
+            size = self.bulk_size if len(data) >= self.small_size else self.small_size
             if size != descriptor.bufferSize:
                 descriptor.bufferSize = size
         mux = self.mux
@@ -339,6 +385,14 @@ class Connection(Protocol):
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
+                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
+                    event[1].app.closed(event[2], event[3])
+                    if len(mux._out) >= EAGER:
+                        self._flush()
+                elif event[0] == 9:  # EV_ASKED
+                    self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
+                    if len(mux._out) >= EAGER:
+                        self._flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
@@ -350,6 +404,8 @@ class Connection(Protocol):
                 self.corked = corked
         if mux._out or mux._ready:
             self._flush()
+        if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
+            self._lookahead.wrote = False  # there is more, but others have their turn first
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         lost = self._reason
@@ -367,6 +423,8 @@ class Connection(Protocol):
                 call.cancel()
         self._reason = lost
         self.transport = None
+        if self._lookahead is not None:
+            self._lookahead.stop()
 
         def unexplained(failure: Failure) -> ConnectionLost:
             self.log.failure("can't find out why the connection is over", failure)
@@ -413,6 +471,10 @@ class Connection(Protocol):
             if self._reason is None:
                 if code == "exit":
                     self._reason = ConnectionLost("the other end said goodbye")
+                elif code in ("credential", "limit"):
+                    self._reason = ProtocolViolation(
+                        f"this program was not let in: {message}", code
+                    )
                 else:
                     self._reason = ProtocolViolation(
                         f"the other end refused what this end sent ({code}): {message}", code
@@ -497,7 +559,7 @@ class Connection(Protocol):
             self._heard = self._asked = False
         elif last:
             reason = f"the other end was silent for {2 * self._keepalive:g} seconds"
-            self.abort(ConnectionLost(reason))
+            self.abort(PeerSilent(reason))
             return
         elif self._asked:
             # This end may have been busy itself: read first what has come in the meantime.

@@ -28,6 +28,10 @@ from pycomnet.errors import CertificateRefused, EndpointError
 
 #: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
 TLS = frozenset({"tls", "ssl"})
+#: Connections that wait to be accepted. Twisted's own 50 is nothing when a thousand clients come
+#: back to what was restarted: the system then drops their packets, and they wait for seconds.
+BACKLOG = 1024
+_BACKLOGGED = frozenset({"tcp", "tcp4", "tcp6", "unix"})
 #: Seconds for a connection to be made, unless the string has ``timeout=``.
 CONNECT_TIMEOUT = 30.0
 
@@ -197,6 +201,8 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     endpoint = parse(description)
     if endpoint.kind not in TLS:
+        if endpoint.kind in _BACKLOGGED:
+            endpoint.options.setdefault("backlog", str(BACKLOG))
         try:
             return cast(IStreamServerEndpoint, serverFromString(reactor, str(endpoint)))
         except (ValueError, TypeError, KeyError) as problem:

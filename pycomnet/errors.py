@@ -99,6 +99,10 @@ class CertificateRefused(ConnectionLost):
     """The other end's TLS certificate was refused: its name, its dates or who signed it."""
 
 
+class PeerSilent(ConnectionLost):
+    """The other end gave no sign of life for too long."""
+
+
 class GatewayDied(ConnectionLost):
     """The far process ended while something still waited for it.
 
@@ -137,6 +141,25 @@ class GatewayNotStarted(PycomnetError):
         self.stderr = stderr
         self.status = status
         self.words = words or reason
+
+
+class GatewaysNotStarted(PycomnetError):
+    """Some of several gateways could not be made.
+
+    :ivar gateways: those that were made, with None in the place of each that was not.
+    :ivar failed: the others, as pairs of spec and error.
+    """
+
+    def __init__(self, gateways: list[Any], failed: list[tuple[Any, Exception]]) -> None:
+        lines = [f"{len(failed)} of {len(gateways)} gateways could not be started:"]
+        lines += [str(error) for _, error in failed]
+        super().__init__("\n".join(lines))
+        self.gateways = gateways
+        self.failed = failed
+
+
+class FactoryUnreachable(PycomnetError):
+    """There is no factory service, or it does not let this program in; the message says why."""
 
 
 class RemoteError(PycomnetError):

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.endpoints import is_number, number, seconds
+from pycomnet.endpoints import BACKLOG, is_number, number, seconds
 from pycomnet.errors import CertificateRefused, EndpointError
 
 #: What may be given to a TLS listener, beside its port and interface.
@@ -48,7 +48,7 @@ def listener(
             reactor,
             number(description, options.get("port", ""), "port"),
             _listener_options(description, options),
-            number(description, options.get("backlog", "50"), "backlog"),
+            number(description, options.get("backlog", str(BACKLOG)), "backlog"),
             options.get("interface", ""),
         ),
     )

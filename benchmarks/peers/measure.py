@@ -38,6 +38,10 @@ class Amounts:
     blocks: int = 256
     #: idle connections
     idle: int = 10000
+    #: registrations of a nameserver; the share of its records; seconds of renewals
+    registrations: int = 40000
+    records: float = 1.0
+    renewals: float = 8.0
     #: seconds for each of the codec's figures
     codec: float = 0.1
 
@@ -52,6 +56,9 @@ SMOKE = Amounts(
     calls=100,
     blocks=5,
     idle=100,
+    registrations=500,
+    records=0.001,
+    renewals=0.3,
     codec=0.005,
 )
 

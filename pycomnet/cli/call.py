@@ -91,6 +91,7 @@ def call(
     args = read_arguments(arguments)
 
     async def main(program: Program) -> int:
+        program.ending = ""
         async with target.context(program.reactor) as context:
             service = await target.find(context, interface)
             if stream:
@@ -109,14 +110,10 @@ async def show_result(
     outs: tuple[str, ...] = (),
 ) -> int:
     """Call it, write the blocks that come back to files, and print the result."""
-    if files or outs:
-        from pycomnet.services.attachments import Binary  # type: ignore[import-not-found]
+    from pycomnet.services.binary import Binary
 
-        result, blocks = await service.invoke(
-            method, args, attachments=[Binary(path) for path in files], with_binary=True
-        )
-    else:
-        result, blocks = await service.invoke(method, args), []
+    attachments = [Binary(path) for path in files]
+    result, blocks = await service.invoke(method, args, attachments=attachments, with_binary=True)
     try:
         for path, block in zip(outs, blocks, strict=False):
             write_block(path, block)

@@ -16,11 +16,13 @@ from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
 
-from pycomnet.cli import survey, tour
+from pycomnet.cli import survey, tour, tourservice
 from pycomnet.cli.program import END_TIMEOUT, Program, encode
+from pycomnet.cli.tourdaemons import Daemons
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
+from pycomnet.services.context import Context
 
 #: Round trips that are measured.
 ROUND_TRIPS = 1000
@@ -63,6 +65,7 @@ class Guide:
             await self._output(gateways[0])
             await self._error(gateways[0])
             await self._death(group)
+            await self._services()
             await self._survey(gateways)
         finally:
             await group.close(END_TIMEOUT)
@@ -166,6 +169,35 @@ class Guide:
         expect(error.signal == signal.SIGKILL, f"the error was {error}")
         self._panel(str(error))
         await victim.exit()
+
+    async def _services(self) -> None:
+        self._begin(
+            "Services",
+            "A nameserver and a service run as processes of their own: twistd pycomnet-nameserver, "
+            "and twistd pycomnet-service with the name of a module. Here the service is killed "
+            "while a call is under way, and started again at another address.",
+            tourservice.Tour,
+            tour.survive,
+        )
+        daemons = Daemons()
+        try:
+            daemons.start_nameserver()
+            daemons.start_service()
+            async with Context(self._program.reactor, nameserver=daemons.nameserver) as context:
+                service = await tour.find(context, daemons.check)
+
+                def restart(pid: int) -> None:
+                    daemons.kill(pid)
+                    daemons.start_service()
+
+                begun = perf_counter()
+                first, second = await tour.survive(service, restart)
+                took = perf_counter() - begun
+            expect(first != second, f"pid {first} answered twice")
+        finally:
+            await daemons.close()
+        self._result(f"pid {first} answered the first call and was killed in the second,")
+        self._result(f"which pid {second} answered {took:.1f} s later")
 
     async def _survey(self, gateways: list[Gateway]) -> None:
         self._begin(

@@ -6,7 +6,7 @@ from typing import Any
 
 from pycomnet.cli.ledger import Failed, Item, Ledger
 from pycomnet.cli.lines import GatewayLines
-from pycomnet.cli.options import start_gateways
+from pycomnet.cli.options import not_started, start_gateways
 from pycomnet.cli.program import END_TIMEOUT, Program, encode
 from pycomnet.cli.spread import CannotBegin, NoGatewayLeft, Spread, all_of
 from pycomnet.cli.streams import InputLines
@@ -50,7 +50,7 @@ class Mapping:
         program, ledger = self._program, self.ledger
         group = Group(program.reactor, output=lines)
         try:
-            gateways = await start_gateways(group, specs)
+            gateways, failed = await start_gateways(group, specs)
             spread = Spread(
                 group,
                 ledger,
@@ -62,6 +62,9 @@ class Mapping:
                 self._failed,
             )
             await all_of([self._read(spread), self._print(spread), spread.work(gateways)])
+            if failed is not None:
+                program.say(not_started(failed))
+                self._status = 1
         except CannotBegin as problem:
             program.say(f"can't begin with {target['where']}:\n{problem}")
             return 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
-from pycomnet.errors import SpecError
+from pycomnet.errors import GatewaysNotStarted, SpecError
 from pycomnet.gateways.spec import Spec
 
 if TYPE_CHECKING:
@@ -22,25 +22,54 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: The most gateways that one ``--on`` may ask for: more is a slip of the finger.
 MAX_COUNT = 1000
 _COUNTED = re.compile(r"(\d+)x(.*)", re.S)
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 def expand(text: str) -> list[Spec]:
-    """The specs that one ``--on`` asks for: ``SPEC``, or ``NxSPEC`` for several of a kind.
+    """The specs that one ``--on`` asks for.
 
-    Further ways to say many at once belong here. An id is numbered: ``2xpopen//id=w`` is w0 and w1.
+    ``NxSPEC`` is N of a kind, and braces are expanded as a shell does: ``ssh=host{1..50}``,
+    ``ssh={a,b}.example``. An id is numbered: ``2xpopen//id=w`` is w0 and w1, and so are those of
+    braces that the id itself doesn't have.
 
     :raises SpecError: it can't be read.
     """
     counted = _COUNTED.fullmatch(text)
-    if counted is None:
-        return [Spec.parse(text)]
-    count = int(counted[1])
-    if not 1 <= count <= MAX_COUNT:
-        raise SpecError(f"{text!r}: from 1 to {MAX_COUNT} gateways, not {count}")
-    spec = Spec.parse(counted[2])
-    if spec.id is None:
-        return [spec] * count
-    return [attrs.evolve(spec, id=f"{spec.id}{number}") for number in range(count)]
+    count = 1
+    if counted is not None:
+        count = int(counted[1])
+        if not 1 <= count <= MAX_COUNT:
+            raise SpecError(f"{text!r}: from 1 to {MAX_COUNT} gateways, not {count}")
+        text = counted[2]
+    specs = [spec for each in _braces(text) for spec in [Spec.parse(each)] * count]
+    if len(specs) > MAX_COUNT:
+        raise SpecError(f"{text!r}: from 1 to {MAX_COUNT} gateways, not {len(specs)}")
+    if counted is not None or len({spec.id for spec in specs}) < len(specs):
+        return [
+            spec if spec.id is None else attrs.evolve(spec, id=f"{spec.id}{number}")
+            for number, spec in enumerate(specs)
+        ]
+    return specs
+
+
+def _braces(text: str) -> list[str]:
+    """What a shell makes of the braces in a text; those that say nothing to it are left."""
+    found = _BRACES.search(text)
+    if found is None:
+        return [text]
+    if found[1] is not None:
+        first, last = int(found[1]), int(found[2])
+        if abs(last - first) >= MAX_COUNT:
+            raise SpecError(f"{found[0]}: from 1 to {MAX_COUNT} gateways")
+        width = max((len(end) for end in found.group(1, 2) if end.startswith("0")), default=0)
+        step = 1 if last >= first else -1
+        inner = [f"{number:0{width}d}" for number in range(first, last + step, step)]
+    else:
+        inner = found[3].split(",")
+    begin, rest = text[: found.start()], _braces(text[found.end() :])
+    if len(inner) * len(rest) > MAX_COUNT:
+        raise SpecError(f"{text!r}: from 1 to {MAX_COUNT} gateways, not {len(inner) * len(rest)}")
+    return [begin + each + end for each in inner for end in rest]
 
 
 def read_specs(
@@ -106,8 +135,8 @@ def gateway_options(command: F) -> F:
                 "--on",
                 metavar="SPEC",
                 multiple=True,
-                help="A gateway to use; may be given several times. NxSPEC is N of a kind. "
-                "[default: popen]",
+                help="A gateway to use; may be given several times. NxSPEC is N of a kind, "
+                "ssh=host{1..50} and ssh={a,b} are one for each. [default: popen]",
             ),
             click.option(
                 "--python", metavar="PYTHON", help="The interpreter, where SPEC names none."
@@ -129,29 +158,44 @@ def gateway_options(command: F) -> F:
     return result
 
 
-async def start_gateways(group: Group, specs: Sequence[Spec]) -> list[Gateway]:
+async def start_gateways(
+    group: Group, specs: Sequence[Spec]
+) -> tuple[list[Gateway], GatewaysNotStarted | None]:
     """Start gateways, all at the same time.
 
-    :raises GatewayNotStarted: one could not be started; the others are left to the group's end.
+    :returns: those that could be started; and the error that has the others, if there are any.
+    :raises GatewayNotStarted: none could be started, and there is only one.
+    :raises GatewaysNotStarted: none could be started.
     """
-    from twisted.internet import defer
     from twisted.logger import Logger
 
-    starting = [group.makegateway(spec) for spec in specs]
+    problem = None
     try:
-        gateways: list[Gateway] = await defer.gatherResults(starting, consumeErrors=True)
-    except defer.FirstError as first:
-        first.subFailure.raiseException()
-        raise
+        gateways: list[Gateway] = await group.makegateways(specs)
+    except GatewaysNotStarted as failed:
+        problem = failed
+        gateways = [gateway for gateway in failed.gateways if gateway is not None]
+        if len(specs) == 1:
+            raise failed.failed[0][1] from None
+        if not gateways:
+            raise
     for gateway in gateways:
         Logger(namespace=__name__).info(
             "{id} is {python} with pid {pid}", id=gateway.id, **_known(gateway.info)
         )
-    return gateways
+    return gateways, problem
+
+
+def not_started(problem: GatewaysNotStarted) -> str:
+    """What to say of gateways that could not be started, when all else is done."""
+    lines = [f"{len(problem.failed)} of {len(problem.gateways)} gateways could not be started:"]
+    return "\n  ".join([*lines, *(brief(error) for _, error in problem.failed)])
 
 
 def brief(problem: Exception) -> str:
     """An error's message without the far side's standard error, which was shown as it came."""
+    if isinstance(problem, GatewaysNotStarted):
+        return not_started(problem)
     return str(problem).partition("; its standard error")[0]
 
 

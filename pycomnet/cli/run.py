@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pycomnet.cli.options import brief, gateway_options, start_gateways
+from pycomnet.cli.options import brief, gateway_options, not_started, start_gateways
 
 if TYPE_CHECKING:
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
@@ -22,6 +22,7 @@ EPILOG = """\b
 Examples:
   pycomnet run script.py -x --an-option-of-the-script
   pycomnet run --on 2xpopen --on popen//python=pypy3 script.py
+  pycomnet run --on 'ssh=web{1..50}' -m app.check
   pycomnet run --on 4xpopen -c "import os; print(os.getpid())"
   pycomnet run --on popen//chdir=/srv/app --env DEBUG=1 -m app.check -- --fast
   echo 'print(6 * 7)' | pycomnet run --no-prefix -
@@ -32,7 +33,8 @@ before arguments that begin with a dash.
 
 \b
 Exit status: that of the first gateway, in the order of --on, whose script's is not 0, with
-  1          for an exception that the script does not catch, or a gateway that can't be started
+  1          for an exception that the script does not catch, or a gateway that can't be started:
+             it is reported at the end, and the others go on
   2          for a mistake on the command line
   124        when --timeout was over
   128+N      when signal N ended a gateway's process, or this command (Ctrl-C: 130)
@@ -158,7 +160,7 @@ async def run_script(
     group = Group(program.reactor, output=files or lines)
     timer = None
     try:
-        gateways = await start_gateways(group, specs)
+        gateways, problem = await start_gateways(group, specs)
         for gateway in gateways if files is not None else ():
             files.open(gateway.id)  # type: ignore[union-attr]
         if timeout is not None:
@@ -170,6 +172,9 @@ async def run_script(
         while not lines.idle:  # all that they sent has come, not all of it is written
             await program.stdout.when_empty()
             await program.stderr.when_empty()
+        if problem is not None:
+            program.say(not_started(problem))
+            statuses.append(1)
     finally:
         if timer is not None and timer.active():
             timer.cancel()

@@ -5,16 +5,19 @@ A function whose first parameter is ``channel`` runs at the far side: its source
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from twisted.internet import defer
 
 from pycomnet.channel import Channel
-from pycomnet.errors import GatewayDied, RemoteError
+from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUnreachable
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.output import Output
+from pycomnet.services.client import RemoteService
+from pycomnet.services.context import Context
 
 
 async def start(group: Group, number: int) -> list[Gateway]:
@@ -88,3 +91,20 @@ async def lose(gateway: Gateway) -> GatewayDied:
     except GatewayDied as error:
         return error
     raise AssertionError("it should be dead")
+
+
+async def find(context: Context, check: Callable[[], None]) -> RemoteService:
+    while True:
+        check()
+        try:
+            return await context.locate("org.pycom.tour")
+        except (ServiceNotFound, ServiceUnreachable):  # they have only just been started
+            await context.sleep(0.05)
+
+
+async def survive(service: RemoteService, restart: Callable[[int], None]) -> tuple[int, int]:
+    first: int = await service.invoke("pid_after", 0)
+    call = service.invoke("pid_after", 0.1)  # it is under way ...
+    restart(first)  # ... when its process is killed, and another one started
+    second: int = await call
+    return first, second

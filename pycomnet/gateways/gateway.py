@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import weakref
 from collections.abc import Callable
@@ -13,10 +14,19 @@ from twisted.python.failure import Failure
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted, ProtocolViolation
+from pycomnet.errors import (
+    ConnectionLost,
+    GatewayDied,
+    GatewayNotStarted,
+    PeerSilent,
+    ProtocolViolation,
+    PycomnetError,
+)
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.localfactory import FactoryCarrier
 from pycomnet.gateways.output import OutputCallback, OutputSink
+from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
 
@@ -83,13 +93,15 @@ class Link:
         try:
             hello: dict[str, Any] = await reaching
             if "python" not in hello["info"]:
-                raise ProtocolViolation("it says hello as no far side does", "hello")
+                await self._refused()
             return hello
         except defer.TimeoutError:
             await self.end(0)
             raise self._not_started(f"no hello in {timeout:g} seconds") from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
+            if isinstance(lost, ProtocolViolation) and lost.code in ("credential", "limit"):
+                raise self._not_started(lost.reason) from None
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None
             what = self.carrier.what
@@ -97,6 +109,14 @@ class Link:
         except BaseException:
             await self.end(0)
             raise
+
+    async def _refused(self) -> None:
+        """It said hello, but is no far side: perhaps it says next why it lets nobody in."""
+        answer = self.connection.ping()
+        answer.addTimeout(STRANGER_TIMEOUT, self.reactor)
+        with contextlib.suppress(defer.TimeoutError):
+            await answer
+        raise ProtocolViolation("it says hello as no far side does", "hello")
 
     def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
         self.carrier.when_ended().addCallback(self._process_ended)
@@ -124,6 +144,11 @@ class Link:
         carrier = self.carrier
         if self.ending or isinstance(lost, ProtocolViolation):
             return defer.succeed(lost)
+        if isinstance(lost, PeerSilent):
+            # How what carried it ends tells nothing.
+            carrier.kill(signal.SIGKILL)
+            words = f"{self.prefix}{carrier.what} is gone: {lost.reason}"
+            return defer.succeed(GatewayDied(words, None, None, carrier.stderr_tail()))
         ended = carrier.when_ended()
         ended.addTimeout(STATUS_TIMEOUT, self.reactor)
 
@@ -170,6 +195,25 @@ class Link:
         self.sink.flush()
         return status
 
+    @deferred
+    async def leave(self) -> None:
+        """Leave the far side to the factory; fires when the connection is closed."""
+        connection, carrier = self.connection, self.carrier
+        assert isinstance(connection, ResumableConnection)
+        assert isinstance(carrier, FactoryCarrier)
+        self.ending = True
+        if connection.lost is None:
+            over: defer.Deferred[ConnectionLost] = defer.Deferred()
+
+            def explain(lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+                over.callback(lost)
+                return defer.succeed(lost)
+
+            connection.explain = explain
+            connection.leave()
+            await over
+        carrier.left()
+
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""
         if self.connection.lost is None:
@@ -198,6 +242,8 @@ class Gateway:
     :ivar group: the group it is in.
     :ivar info: what the far side says of itself: ``pid``, ``python`` (version), ``implementation``,
         ``platform``, ``executable``, ``execmodel``.
+    :ivar resumed: with ``//resume=yes``, the channels that the program before this one had, by
+        their ids, as far as they are open or have values that it has not taken.
     """
 
     def __init__(self, link: Link, group: Group, info: dict[str, Any]) -> None:
@@ -208,6 +254,10 @@ class Gateway:
         self.group = group
         self.info = info
         self._connection.make_handle = _HandleMaker(self)
+        self.resumed: dict[int, Channel] = {}
+        if isinstance(link.connection, ResumableConnection):
+            restored, link.connection.restored = link.connection.restored, []
+            self.resumed = {core.stream.id: Channel(core, self) for core in restored}
         self._finalizer = weakref.finalize(self, link.abandon)
         self._finalizer.atexit = False
 
@@ -304,6 +354,21 @@ class Gateway:
         """
         self.group._leave(self)
         await self._link.end(timeout)
+
+    @deferred
+    async def leave(self) -> None:
+        """Leave it to the factory service, as when the program ends: it lingers, to be resumed.
+
+        Its channels can't be used here any more. What is still to be sent because the other end
+        takes it slowly is not sent: wait for what ``send`` returns.
+
+        :returns: fires when it is left. Fails with :class:`PycomnetError` when the gateway does not
+            linger: ``//linger=SECONDS``. Cancelling it changes nothing.
+        """
+        if self.spec.linger is None and not self.spec.resume:
+            raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")
+        self.group._leave(self)
+        await self._link.leave()
 
     @deferred
     async def join(self) -> int | None:

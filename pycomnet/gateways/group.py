@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.endpoints import quoteStringArgument
 
+from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import PycomnetError, SpecError
+from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
+from pycomnet.gateways.localfactory import LocalFactory, Resumable, default_path
+from pycomnet.gateways.many import PARALLEL, Progress, start_all
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.place import Places
+from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
 
@@ -41,6 +47,8 @@ class Group:
         self._shutdown = self._reactor.addSystemEventTrigger(
             "before", "shutdown", _terminate_weakly, weakref.ref(self)
         )
+        #: the service that its gateways are children of, if it has one
+        self._factory: LocalFactory | None = None
         #: where its gateways are forked
         self._places = Places(reactor)
         self._finalizer = weakref.finalize(
@@ -81,16 +89,71 @@ class Group:
             :class:`GatewayNotStarted`, which has what the process said on standard error.
             Cancelling it ends the process.
         """
-        return await self._make(Spec.parse(spec, **options), timeout, transports.carrier)
+        parsed = Spec.parse(spec, **options)
+        if self._factory is not None:
+            connection = ResumableConnection(self._reactor)
+            return await self._make(parsed, timeout, self._factory.carrier, connection)
+        if parsed.linger is not None or parsed.resume:
+            raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")
+        return await self._make(parsed, timeout, transports.carrier)
+
+    def setlocalfactory(
+        self,
+        port: int | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        host: str = "127.0.0.1",
+        endpoint: str | None = None,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Have all further gateways be children of the local factory service.
+
+        They share its connections with all programs of this user, and may outlive this one:
+        ``//linger=SECONDS`` in a spec, and ``//resume=yes`` in another program's.
+
+        :param port: the TCP port that the service listens on, at ``host``; by default it is the
+            unix socket at ``path``.
+        :param path: by default the one in the user's runtime directory.
+        :param endpoint: its address in another form, an endpoint string.
+        :param token: what the service knows this user by, where it does not see that itself; by
+            default that of ``token_file``, of the environment (``PYCOMNET_TOKEN``,
+            ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
+        :raises EndpointError: it is no address.
+        """
+        if (port is not None) + (path is not None) + (endpoint is not None) > 1:
+            raise EndpointError("a factory has one address: port, path or endpoint")
+        if endpoint is None:
+            if port is not None:
+                endpoint = f"tcp:{quoteStringArgument(host)}:{port}"
+            else:
+                where = os.path.abspath(path if path is not None else default_path())
+                endpoint = f"unix:{quoteStringArgument(where)}"
+        self._factory = LocalFactory(endpoint, self._reactor, token, token_file)
+
+    @deferred
+    async def resumable(self) -> list[Resumable]:
+        """The gateways that the factory service keeps and that no program uses.
+
+        :returns: fires with a list of :class:`Resumable`; fails with
+            :class:`FactoryUnreachable`. Cancelling it drops the answer.
+        """
+        if self._factory is None:
+            raise PycomnetError("this group has no factory: setlocalfactory() first")
+        return await self._factory.resumable()
 
     async def _make(
-        self, spec: Spec, timeout: float, carrier: Callable[[Request], Carrier]
+        self,
+        spec: Spec,
+        timeout: float,
+        carrier: Callable[[Request], Carrier],
+        connection: Connection | None = None,
     ) -> Gateway:
         """Start a far side that this carrier reaches."""
         if self._closed:
             raise PycomnetError("the group is terminated")
         id = self._allocate(spec)
-        link = Link(spec, id, self._output, self, self._reactor, carrier)
+        link = Link(spec, id, self._output, self, self._reactor, carrier, connection)
         self._starting[id] = link
         try:
             hello = await link.start(timeout)
@@ -102,6 +165,30 @@ class Group:
             await gateway.exit(0)
             raise PycomnetError("the group was terminated")
         return gateway
+
+    @deferred
+    async def makegateways(
+        self,
+        specs: Iterable[str | Spec],
+        *,
+        parallel: int = PARALLEL,
+        progress: Callable[[Progress], Any] | None = None,
+        timeout: float = START_TIMEOUT,
+        **options: Any,
+    ) -> list[Gateway]:
+        """Start several far sides at the same time.
+
+        :param specs: what and where, each as for :meth:`makegateway`.
+        :param parallel: how many are being started at a time.
+        :param progress: called with a :class:`Progress` whenever one has started or failed to.
+        :param timeout: seconds that each far side has, from when its own start begins.
+        :param options: keys of all specs, as for :meth:`makegateway`.
+        :returns: fires with the gateways, in the order of ``specs``. Fails with
+            :class:`GatewaysNotStarted` once all have been tried, if some could not be started; it
+            has the others, which go on. Cancelling it ends those that are being started.
+        """
+        parsed = [Spec.parse(spec, **options) for spec in specs]
+        return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
     def _allocate(self, spec: Spec) -> str:
         if spec.id is not None:
@@ -136,6 +223,13 @@ class Group:
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
         await self._places.end()
+        if self._factory is not None and not self._gateways:
+            self._factory.close()
+
+    def _shut_down(self) -> defer.Deferred[None]:
+        """The reactor is shutting down: what lingers is left to the factory, the rest ended."""
+        leaving = [gateway.leave() for gateway in self if _lingers(gateway.spec)]
+        return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
     @deferred
     async def close(self, timeout: float = 5.0) -> None:
@@ -153,7 +247,7 @@ class Group:
 
 def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | None:
     group = reference()
-    return None if group is None else group.terminate()
+    return None if group is None else group._shut_down()
 
 
 def _remove_trigger(reactor: Any, trigger: Any, places: Places) -> None:
@@ -165,3 +259,7 @@ def _remove_trigger(reactor: Any, trigger: Any, places: Places) -> None:
             reactor.removeSystemEventTrigger(trigger)
 
     reactor.callFromThread(remove)
+
+
+def _lingers(spec: Spec) -> bool:
+    return spec.linger is not None or spec.resume

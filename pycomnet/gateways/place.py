@@ -14,7 +14,7 @@ import shlex
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
@@ -26,12 +26,16 @@ from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, worker_config
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
+from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker import package
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.gateway import Gateway
 
 #: Environment variables that matter when an interpreter starts, by what their names begin with:
 #: gateways that differ in them are not forked from the same one.
@@ -68,12 +72,14 @@ class Way:
     :ivar open: makes the carrier of its connection; the number is a descriptor that it gets.
     :ivar door: whether it can be given descriptors.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
+    :ivar credential: what whoever lets this program in there asks for.
     """
 
     key: tuple[Any, ...]
     open: Callable[[Request, int | None], Carrier] = attrs.field(eq=False)
     door: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
+    credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -129,7 +135,7 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, keepalive=way.keepalive),
+            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
         )
         self.link.prefix = ""
 
@@ -222,8 +228,22 @@ class Places:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._places: dict[tuple[Any, ...], Place] = {}
+        #: ways that gateways have been started on
+        self._begun: set[tuple[Any, ...]] = set()
         #: ways that can't be forked at
         self.without_fork: set[tuple[Any, ...]] = set()
+
+    def starts_alone(self, key: tuple[Any, ...], fork: bool | None) -> bool:
+        """Whether a gateway is started without a supervisor that forks it.
+
+        So is the first, unless its spec says otherwise: most programs leave it at one, and it is
+        there sooner, and with a process less.
+        """
+        if key in self.without_fork:
+            return True
+        first = key not in self._begun
+        self._begun.add(key)
+        return first and fork is None
 
     def find(self, way: Way, request: Request) -> Place:
         """The place at the end of a way; started if there is none."""
@@ -259,7 +279,7 @@ class PlaceCarrier:
     ) -> None:
         self.id = request.id
         self.what = "its process"
-        self.status: int | None = None
+        self._status: int | None = None
         self.place: Place | None = None
         self.route: Route | None = None
         self._request = request
@@ -288,7 +308,7 @@ class PlaceCarrier:
             self._end(None)
             raise request.not_started(str(problem)) from None
         places = request.group._places
-        if self._alone is not None and route.way.key in places.without_fork:
+        if self._alone is not None and places.starts_alone(route.way.key, request.spec.fork):
             await self._connect_alone()
             return
         self.place = place = places.find(route.way, request)
@@ -363,16 +383,17 @@ class PlaceCarrier:
 
     def _bind(self, master: str) -> None:
         """End when the gateway that it was started from does."""
-        gateway = self._request.group[master]
-        words = f"the gateway {master}, through which it was reached, is gone"
+        outer = self._request.group[master]._link.carrier
 
-        def gone(_: object) -> None:
+        def gone(status: int | None) -> None:
             if not self._over and self._connection is not None:
-                self._lose(words)
+                why = outer.describe_end(status)
+                words = f"the gateway {master}, through which it was reached, is gone"
+                self._lose(f"{words}: {why}" if why else words)
                 self._connection.abort(ConnectionLost(words))
                 self.kill(signal.SIGTERM)
 
-        gateway._link.carrier.when_ended().addCallback(gone)
+        outer.when_ended().addCallback(gone)
 
     # -- what the supervisor says ----------------------------------------------------------------
 
@@ -402,7 +423,7 @@ class PlaceCarrier:
         if self._over:
             return
         self._over = True
-        self.status = status
+        self._status = status
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
@@ -416,12 +437,17 @@ class PlaceCarrier:
 
     # -- as every carrier has it -----------------------------------------------------------------
 
+    @property
+    def status(self) -> int | None:
+        """How the process ended."""
+        return self._status if self._instead is None else self._instead.status
+
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with how the process ended once the supervisor says so."""
         if self._instead is not None:
             return self._instead.when_ended()
         if self._over:
-            return defer.succeed(self.status)
+            return defer.succeed(self._status)
         waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
         self._waiters.append(waiter)
         return waiter
@@ -516,10 +542,46 @@ def through(request: Request) -> Route:
     master = request.group[spec.via]
     carrier: Any = master._link.carrier
     route = getattr(carrier, "route", None)
-    if route is None:
-        raise PycomnetError(f"the gateway {spec.via!r} can't start others")
+    # One that was started alone although it could have been forked: those after it are.
+    if route is None or route.way.key in request.group._places.without_fork:
+        route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
+
+
+class Inside:
+    """What a channel of a gateway's own connection belongs to, without keeping that alive."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more."""
+
+
+def inside(master: Gateway) -> Route:
+    """A supervisor that a gateway's worker starts, for one that no supervisor has forked."""
+    from pycomnet.gateways.channelgateway import ChannelCarrier
+
+    link = master._link
+    argv = boot_argv([master.info["executable"] or "python3"])
+
+    def opened(asked: Request, door: int | None) -> Carrier:
+        near = link.connection
+        channel = Channel(near.open("channel", raw=True), Inside(link.id))
+        kwargs = {"raw": channel, "argv": list(argv), "config": {"hub": {}}}
+        request = exec_request(
+            "from _pycomnet.worker.gateways import start; start(None, argv, config, raw)", kwargs
+        )
+        started = near.open("exec", near.encode(request))
+
+        def failed(failure: Failure) -> None:
+            channel.close(ChannelClosed(failure.getErrorMessage()))
+
+        started.set_callback(lambda value: None, failed, NO_ENDMARKER)
+        return ChannelCarrier(asked, channel, f"the supervisor behind gateway {link.id}")
+
+    return Route(Way(("inside", id(link)), opened))
 
 
 def behind(route: Route, spec: Spec, executable: str) -> Route:
@@ -531,11 +593,11 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
 
     if spec.transport == "ssh":
         hop = ssh.hop(spec)
-    elif spec.python is None and spec.fork:
+    elif spec.python is None and spec.fork is not False:
         return attrs.evolve(route, argv=())
     else:
         hop = Hop(boot_argv(shlex.split(spec.python) if spec.python else [executable]), {"hub": {}})
-    if spec.fork:
+    if spec.fork is not False:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)
 

@@ -1,7 +1,8 @@
 """The popen transport: a far side in a process of this machine.
 
-It is forked from an interpreter that is there already (:mod:`pycomnet.gateways.place`); the first
-of its kind starts that. With ``//fork=no``, or where nothing can be forked, it is started alone.
+The first is an interpreter of its own; those after it are forked from one that is there already
+(:mod:`pycomnet.gateways.place`). With ``//fork=no``, or where nothing can be forked, each is
+started alone, with ``//fork=yes`` none is.
 """
 
 from __future__ import annotations
@@ -145,6 +146,6 @@ def carrier(request: Request) -> Carrier:
 
     if request.spec.via is not None:
         return place.PlaceCarrier(request, place.through)
-    if request.spec.fork and place.can_fork(request.spec):
+    if request.spec.fork is not False and place.can_fork(request.spec):
         return place.PlaceCarrier(request, place.here, alone)
     return alone(request)

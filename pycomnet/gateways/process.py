@@ -242,12 +242,13 @@ class ErrorText:
     def keep(self, text: str) -> None:
         """Remember this as well."""
         *lines, rest = (self._line + text).split("\n")
-        self._lines.extend(line[:STDERR_LINE] for line in lines)
+        # ssh ends its lines as a terminal needs it.
+        self._lines.extend(line[:STDERR_LINE].rstrip("\r") for line in lines)
         self._line = rest[:STDERR_LINE]
 
     def tail(self) -> str:
         """The last lines."""
-        lines = [*self._lines, self._line] if self._line else [*self._lines]
+        lines = [*self._lines, self._line.rstrip("\r")] if self._line else [*self._lines]
         return "\n".join(lines)
 
 

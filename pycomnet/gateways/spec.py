@@ -24,7 +24,7 @@ KEYS = {
     "chdir": "the directory that the far side works in",
     "nice": "added to the far side's niceness",
     "execmodel": "thread or main_thread_only",
-    "fork": "yes, or no: start an interpreter of its own, rather than fork from its place's",
+    "fork": "no: an interpreter of its own; yes: forked from the one of its place, the first too",
     "via": "the id of the gateway to start it from",
     "ssh_config": "a file of ssh's options, instead of the user's own",
     "keepalive": "seconds of silence after which the other end is asked for a sign of life",
@@ -60,7 +60,8 @@ class Spec:
     :ivar nice: what is added to its niceness.
     :ivar execmodel: ``thread``: the first request runs in the main thread, others that come
         meanwhile in threads of their own; ``main_thread_only``: they wait for the main thread.
-    :ivar fork: whether it may be forked from an interpreter that is there already.
+    :ivar fork: whether it is forked from an interpreter that is there already. None: the first that
+        a group starts on this machine is not, those after it are.
     :ivar via: the id of the gateway that it is started from, or None.
     :ivar ssh_config: a file of ssh's options, or None.
     :ivar keepalive: seconds of silence after which the other end is asked for a sign of life; None
@@ -85,7 +86,7 @@ class Spec:
     chdir: str | None = None
     nice: int = 0
     execmodel: str = "thread"
-    fork: bool = True
+    fork: bool | None = None
     via: str | None = None
     ssh_config: str | None = None
     keepalive: float | None = None
@@ -130,7 +131,8 @@ class Spec:
         for name, value in values["env"].items():
             _check_variable(where, name, value)
         values["nice"] = _integer(where, "nice", values.get("nice", 0))
-        values["fork"] = _yes(where, "fork", values.get("fork", True))
+        if values.get("fork") is not None:
+            values["fork"] = _yes(where, "fork", values["fork"])
         values["resume"] = _yes(where, "resume", values.get("resume", False))
         execmodel = values.get("execmodel", "thread")
         if execmodel not in EXECMODELS:

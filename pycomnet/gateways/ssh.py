@@ -78,6 +78,6 @@ def carrier(request: Request) -> Carrier:
     """What carries an ssh gateway's connection."""
     if request.spec.via is not None:
         return PlaceCarrier(request, through)
-    if request.spec.fork:
+    if request.spec.fork is not False:
         return PlaceCarrier(request, route)
     return alone(request)

@@ -12,6 +12,8 @@ from pycomnet.nameserver.rings import Ring
 
 #: Most interfaces have one instance: then the record itself is in the index, without a ring.
 Entry = Record | Ring
+#: Tags, metadata and ttls that are remembered, so that records can share them.
+POOL = 10_000
 
 
 class Index:
@@ -19,13 +21,17 @@ class Index:
 
     :ivar names: service name -> record.
     :ivar leases: lease -> record.
+    :ivar size: bytes of all of them, as :attr:`Record.size` counts.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, Record] = {}
         self.leases: dict[int, Record] = {}
+        self.size = 0
         self._interfaces: dict[str, Entry] = {}
         self._tags: dict[str, Entry] = {}
+        self._pool: dict[Any, Any] = {}
+        self._unsorted: list[str] = []
         #: the names in order, for pages and prefixes
         self._order: Any = SortedList()
 
@@ -43,12 +49,16 @@ class Index:
         return len(self._tags)
 
     def fill(self, records: Iterable[Record]) -> None:
-        """Add many at once, all of new names."""
-        names = []
+        """Add many at once, all of new names; call :meth:`sort` after the last of them."""
+        names = self._unsorted
         for record in records:
             self._insert(record)
             names.append(record.service)
-        self._order.update(names)
+
+    def sort(self) -> None:
+        """Have an order of what was filled in."""
+        self._order.update(self._unsorted)
+        self._unsorted.clear()
 
     def put(self, record: Record) -> Record | None:
         """Add a record; returns the one of the same name that it replaces."""
@@ -57,6 +67,7 @@ class Index:
             self._insert(record)
             self._order.add(record.service)
             return None
+        self.size += record.size - old.size
         record.service = old.service  # the string that the order has, too
         self.names[record.service] = record
         self.leases.pop(old.lease, None)
@@ -70,6 +81,7 @@ class Index:
         record = self.names.pop(service, None)
         if record is not None:
             del self.leases[record.lease]
+            self.size -= record.size
             self._order.remove(service)
             for name in record.interfaces:
                 _remove(self._interfaces, name, record)
@@ -79,6 +91,7 @@ class Index:
 
     def _insert(self, record: Record) -> None:
         self.share(record)
+        self.size += record.size
         self.names[record.service] = record
         self.leases[record.lease] = record
         for name in record.interfaces:
@@ -87,19 +100,19 @@ class Index:
             _add(self._tags, name, record)
 
     def share(self, record: Record) -> None:
-        """Let it have in common with another record of its first interface what is equal."""
+        """Let it have in common with others what is equal: the instances of an interface have the
+        same interfaces, and many services the same tags, metadata and ttl."""
         entry = self._interfaces.get(record.interfaces[0])
-        if entry is None:
-            return
-        other = entry.items[-1] if isinstance(entry, Ring) else entry
-        if other.interfaces == record.interfaces:
-            record.interfaces = other.interfaces
-        if other.tags == record.tags:
-            record.tags = other.tags
-        if other.metadata == record.metadata:
-            record.metadata = other.metadata
-        if other.ttl == record.ttl:
-            record.ttl = other.ttl
+        if entry is not None:
+            other = entry.items[-1] if isinstance(entry, Ring) else entry
+            if other.interfaces == record.interfaces:
+                record.interfaces = other.interfaces
+        pool = self._pool
+        if len(pool) > POOL:
+            pool.clear()  # what is frequent is back soon
+        record.tags = pool.setdefault(record.tags, record.tags)
+        record.metadata = pool.setdefault(record.metadata, record.metadata)
+        record.ttl = pool.setdefault(record.ttl, record.ttl)
 
     # -- looking ---------------------------------------------------------------------------------
 

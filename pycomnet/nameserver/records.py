@@ -18,6 +18,8 @@ EXPIRED = "expired"
 #: For a watcher: it is there, but no longer what the watcher asked for.
 CHANGED = "changed"
 
+#: Bytes that each name of an interface and each tag of a record is taken for, beside its letters.
+NAME_COST = 64
 #: ``Record.ends`` where the store ends leases.
 NEVER = float("inf")
 
@@ -68,6 +70,13 @@ class Record:
             "ttl": self.time_left(now),
         }
 
+    @property
+    def size(self) -> int:
+        """What its texts count in bytes, more or less, and what finding it by them takes."""
+        names = self.interfaces + self.tags
+        size = len(self.service) + len(self.address) + len(self.metadata) + NAME_COST * len(names)
+        return size + sum(map(len, names))
+
     def time_left(self, now: float) -> float:
         """Seconds until its lease ends; where the store ends it, that may be as late as this."""
         if self.ends == NEVER:
@@ -75,7 +84,7 @@ class Record:
         return max(0.0, round(self.ends - now, 3))
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Put:
     """A registration that a store is asked to keep.
 
@@ -92,7 +101,7 @@ class Put:
         return self.record.service
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Delete:
     """A registration that a store is asked to remove.
 
@@ -105,7 +114,7 @@ class Delete:
     why: str = UNREGISTERED
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Change:
     """What a store has committed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ class Limits:
     :ivar max_ttl: seconds of a lease, at most: so long may a dead service be in the way.
     :ivar ttl: seconds of a lease, where none are asked for.
     :ivar services: registrations.
+    :ivar bytes: of all registrations' texts and metadata, more or less: a million usual ones have a
+        fifth of it, but a few hundred thousand as long as they may be would fill a machine.
     :ivar watches: watches at a time, of all clients.
     :ivar connection_watches: watches at a time on one connection.
     :ivar page: records in one answer of ``list_services``.
@@ -42,11 +45,15 @@ class Limits:
     max_ttl: float = 86_400.0
     ttl: float = 30.0
     services: int = 2_000_000
+    bytes: int = 1 << 30
     watches: int = 10_000
     connection_watches: int = 64
     page: int = 1_000
 
 
+#: Names and addresses of the usual kind, in which nothing has to be looked for.
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+")
+_TCP = re.compile(r"tcp:[A-Za-z0-9_.-]+:[0-9]{1,5}")
 #: Characters of a secret that an owner makes itself: no fewer, or it could be guessed.
 MIN_SECRET, MAX_SECRET = 16, 128
 #: Not in names: they have a meaning in patterns, or can't be seen at an end.
@@ -80,6 +87,8 @@ class Arguments:
             raise InvalidRegistration(f"{self._what}: unknown arguments: {names}")
 
     def _text(self, name: str, value: object, limit: int, forbidden: frozenset[str]) -> str:
+        if type(value) is str and len(value) <= limit and _PLAIN.fullmatch(value):
+            return value  # as nearly all are
         if (
             not isinstance(value, str)
             or not 0 < len(value) <= limit
@@ -106,6 +115,8 @@ class Arguments:
     def texts(self, name: str, limit: int, wild: bool, least: int = 0) -> tuple[str, ...]:
         """A list of names, each of which is once in the result."""
         values = self._args.pop(name, None)
+        if not least and (values is None or values == []):
+            return ()
         if values is None:
             values = ()
         if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
@@ -113,8 +124,9 @@ class Arguments:
         if not least <= len(values) <= limit:
             raise self.refused(name, f"{least} to {limit} of them, not {len(values)}")
         forbidden = frozenset() if wild else WILD
-        texts = [self._text(name, value, self._limits.name, forbidden) for value in values]
-        return tuple(dict.fromkeys(texts))
+        most = self._limits.name
+        texts = tuple([self._text(name, value, most, forbidden) for value in values])
+        return texts if len(texts) < 2 else tuple(dict.fromkeys(texts))
 
     def number(self, name: str, default: float, least: float, most: float) -> float:
         """A number within bounds."""
@@ -140,6 +152,8 @@ class Arguments:
 
     def address(self) -> str:
         address: str = self.text("address", limit=self._limits.address)
+        if _TCP.fullmatch(address):
+            return address
         try:
             parse(address)
         except EndpointError as problem:
@@ -208,8 +222,9 @@ def registration(
 
 def query(taken: Arguments, limits: Limits) -> Query:
     """The patterns of ``list_services`` and ``watch``."""
-    return Query(
-        taken.optional("service"),
-        taken.optional("interface"),
-        frozenset(taken.texts("tags", limits.tags, wild=True)),
-    )
+    service, interface = taken.optional("service"), taken.optional("interface")
+    tags = frozenset(taken.texts("tags", limits.tags, wild=True))
+    try:
+        return Query(service, interface, tags)
+    except re.error as problem:
+        raise taken.refused("service, interface", f"patterns: {problem}") from None

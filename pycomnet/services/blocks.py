@@ -99,6 +99,8 @@ class Outgoing:
             else:
                 await self._send_file(core, file)
             channel.send_end()
+            # What is last may still wait for its turn; the receiver closes it when it has all.
+            await channel.waitclose()
         except (ChannelClosed, ConnectionLost, RemoteError):
             return  # the receiver does not want it, and says why in its own way
         except defer.CancelledError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-#: Timeouts up to so many seconds are kept to so many: half a percent to a few.
-_STEPS = ((0.2, 0.005), (2.0, 0.05), (20.0, 0.25), (float("inf"), 1.0))
+#: What is further away than so many seconds is not told apart from it.
+FAR = 1e8
 
 
 class Expiring(Protocol):
@@ -19,7 +19,7 @@ class Expiring(Protocol):
 class Deadlines:
     """What expires at about the same time shares a delayed call of the reactor.
 
-    A deadline is never early and late by at most the step of its length. To take one away is to
+    A deadline is never early, and late by at most an eighth of its length. To take one away is to
     delete it from the bucket that :meth:`add` returned.
 
     :param reactor: for the time and delayed calls.
@@ -33,7 +33,16 @@ class Deadlines:
 
     def add(self, item: Expiring, seconds: float) -> dict[Expiring, None]:
         """Have ``item.expired()`` called in so many seconds; return the bucket that it is in."""
-        step = next(step for most, step in _STEPS if seconds <= most)
+        if not seconds <= FAR:
+            seconds = FAR
+        if seconds > 20.0:
+            step = 1.0
+        elif seconds > 2.0:
+            step = 0.25
+        elif seconds > 0.2:
+            step = 0.05
+        else:
+            step = 0.005
         time = ((self._seconds() + seconds) // step + 1) * step
         bucket = self._buckets.get(time)
         if bucket is None:

@@ -43,6 +43,18 @@ class Method:
     args: Mapping[str, Any] | None = None
     results: Any = None
     attachments: int | None = None
+    #: argument -> the types that it may be of and whether None is one; and those that must be there
+    _kinds: dict[str, tuple[tuple[type, ...] | None, bool]] = attrs.field(init=False, eq=False)
+    _required: tuple[str, ...] = attrs.field(init=False, eq=False)
+
+    @_kinds.default
+    def _find_kinds(self) -> dict[str, tuple[tuple[type, ...] | None, bool]]:
+        declared = (self.args or {}).items()
+        return {name: (_types(kind), _is_optional(kind)) for name, kind in declared}
+
+    @_required.default
+    def _find_required(self) -> tuple[str, ...]:
+        return tuple(name for name, (_, optional) in self._kinds.items() if not optional)
 
     def describe(self) -> dict[str, Any]:
         """What ``introspect`` says of it."""
@@ -60,9 +72,28 @@ class Method:
 
         :raises InvalidArguments: one is missing, unknown, or of another type.
         """
-        declared = self.args
-        if declared is None:
+        if self.args is None:
             return
+        if type(args) is dict:
+            # The short way: what passes here has nothing wrong with it.
+            kinds = self._kinds
+            for name, value in args.items():
+                found = kinds.get(name)
+                if found is None:
+                    break
+                types, optional = found
+                if types is None or type(value) in types or (value is None and optional):
+                    continue
+                break
+            else:
+                for name in self._required:
+                    if name not in args:
+                        break
+                else:
+                    return
+        self._check_each(args, self.args)
+
+    def _check_each(self, args: object, declared: Mapping[str, Any]) -> None:
         if args is None:
             args = {}
         if not isinstance(args, dict):
@@ -73,7 +104,7 @@ class Method:
                 known = ", ".join(declared) or "none"
                 raise InvalidArguments(f"{self.name}: no argument {name!r}; there are: {known}")
         for name, kind in declared.items():
-            optional = isinstance(kind, str) and kind.endswith("?")
+            optional = _is_optional(kind)
             if name not in args:
                 if not optional:
                     raise InvalidArguments(f"{self.name}: the argument {name!r} is missing")
@@ -88,6 +119,10 @@ class Method:
                 raise InvalidArguments(
                     f"{self.name}: {name!r} is {_words(kind)}, not {type(value).__name__}"
                 )
+
+
+def _is_optional(kind: object) -> bool:
+    return isinstance(kind, str) and kind.endswith("?")
 
 
 def _types(kind: object) -> tuple[type, ...] | None:

@@ -98,6 +98,11 @@ class PendingCall:
         else:
             deferred.callback(value)
 
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several values: a result is one."""
+        self.arrived(payloads[0], 0)
+        self.connection.violated("channel", "a call has one result")
+
     def ended(self) -> None:
         """The server ends its half only by closing."""
         self._no_result()

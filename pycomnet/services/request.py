@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.python.failure import Failure
 
-from pycomnet.channelcore import ChannelCore
 from pycomnet.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -45,7 +43,13 @@ class Request:
 
     @property
     def session(self) -> Any:
-        """What is kept for this client, as a dict; of stateful interfaces only."""
+        """What is kept for this client, as a dict; of stateful interfaces only.
+
+        Its values are what could be sent, up to a size. It is the client's on every connection,
+        and forgotten when it is not used for some minutes: :class:`~pycomnet.SessionLimits`.
+
+        :raises SessionTooLarge: it holds too much.
+        """
         return self._call.connection.session(self.interface)
 
     @property
@@ -75,14 +79,12 @@ class Call:
     """What a server's connection keeps of a call."""
 
     __slots__ = (
+        "asked",
         "bucket",
         "connection",
-        "core",
-        "cost",
         "expires",
         "interrupt",
         "over",
-        "payload",
         "release",
         "running",
         "stream",
@@ -94,12 +96,11 @@ class Call:
         self.stream = stream
         stream.app = self
         # A request that is longer than a window comes as a whole; its length has a limit.
-        connection.mux.want(stream)
+        if stream.receiving:
+            connection.mux.want(stream)
         self.streaming = streaming
-        #: the request's encoding, while it waits for its turn
-        self.payload: bytes | None = None
-        #: what it counts among those that wait
-        self.cost = 0
+        #: whether the request has come
+        self.asked = False
         #: the reactor's time at which it is too late
         self.expires: float | None = None
         self.bucket: dict[Any, None] | None = None
@@ -109,16 +110,21 @@ class Call:
         self.release: Callable[[], None] | None = None
         #: why the method is being cancelled
         self.interrupt: Exception | None = None
-        self.core: ChannelCore | None = None
         #: whether nothing is sent any more
         self.over = False
 
     # -- what the connection says ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
-        if isinstance(payload, memoryview):
-            payload = b""  # a request is no bytes: what it is decoded to will say so
-        self.connection.server.begin(self, payload, cost)
+        if self.asked or type(payload) is not bytes:
+            self.connection.violated("channel", "a call is one value, an array")
+            return
+        self.asked = True
+        self.connection.server.begin(self, payload)
+
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several values at once: a request is one."""
+        self.connection.violated("channel", "a call is one value, an array")
 
     def ended(self) -> None:
         """The caller sends no more, as is right."""
@@ -158,11 +164,6 @@ class Call:
         if release is not None:
             self.release = None
             release()
-
-
-def failure_of(problem: BaseException) -> Failure:
-    """A Failure of what is being raised."""
-    return Failure(problem)
 
 
 __all__ = ["Call", "Request"]

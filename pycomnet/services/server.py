@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
+from pycomnet.connection import BULK_SIZE
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
@@ -33,6 +34,7 @@ from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
 from pycomnet.services.request import Call, Request
 from pycomnet.services.serverside import ServerConnection
+from pycomnet.services.sessions import Session, SessionLimits, Sessions
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue
 
@@ -48,8 +50,11 @@ class ServerLimits:
     :ivar request: bytes of a call's structured arguments.
     :ivar channels: calls, streams and blocks that one client may have open at a time.
     :ivar connections: clients at a time.
+    :ivar read: bytes that are read from one client before others have their turn: where many small
+        calls could come at once, a flood of them would keep the others waiting for that long.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
     :ivar blocks: what is taken of the binary data that comes with a call.
+    :ivar sessions: what is kept of the clients of stateful interfaces.
     """
 
     running: int = 1000
@@ -57,8 +62,10 @@ class ServerLimits:
     request: int = 64 << 20
     channels: int = 16_384
     connections: int = 65_536
+    read: int = BULK_SIZE
     keepalive: float | None = 60.0
     blocks: BlockLimits = attrs.Factory(BlockLimits)
+    sessions: SessionLimits = attrs.Factory(SessionLimits)
 
 
 @interface(INTROSPECTION)
@@ -109,6 +116,8 @@ class ServiceServer:
         self._context = context
         self._tracebacks = tracebacks
         self._methods: dict[str, dict[str, _Bound]] = {}
+        self._stateful: set[str] = set()
+        self._sessions = Sessions(self.limits.sessions, reactor)
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
         self._deadlines = Deadlines(reactor)
@@ -159,6 +168,8 @@ class ServiceServer:
                 plain = not (found.thread or found.stream or found.args is not None)
                 bound[called] = _Bound(found, function, plain)
             self._methods[name] = bound
+            if declared.stateful:
+                self._stateful.add(name)
 
     def hello(self) -> dict[str, Any]:
         """What a connection's hello says of this end."""
@@ -239,6 +250,7 @@ class ServiceServer:
             if inspect.isawaitable(stopped):
                 await stopped
         self._deadlines.close()
+        self._sessions.close()
         if self._own_context and self._context is not None:
             await self._context.close()
 
@@ -246,27 +258,29 @@ class ServiceServer:
         """Whether a client may see tracebacks."""
         return connection.is_local if self._tracebacks is None else self._tracebacks
 
-    def session(self, connection: ServerConnection, interface: str) -> Any:
-        """A client's session."""
-        raise PycomnetError(f"{interface} is not stateful: it has no sessions")
+    def session(self, connection: ServerConnection, interface: str) -> Session:
+        """A client's session with an interface."""
+        if interface not in self._stateful:
+            raise PycomnetError(f"{interface} is not stateful: it has no sessions")
+        return self._sessions.get((interface, connection.client, connection.user))
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def begin(self, call: Call, payload: bytes, cost: int) -> None:
+    def begin(self, call: Call, payload: bytes) -> None:
         """A call has come: run it, have it wait, or refuse it."""
         connection = call.connection
         try:
             asked = connection.decode(payload)
             interface, name, args, seconds = asked[:4]
             function = self._methods[interface][name]
+            if seconds is not None:
+                call.expires = self.reactor.seconds() + seconds
         except Exception as problem:
             self._not_found(call, payload, problem)
             return
         if self._leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
-        if seconds is not None:
-            call.expires = self.reactor.seconds() + seconds
         if self._running >= self.limits.running:
             self._enqueue(call, function, asked)
             return

@@ -21,7 +21,7 @@ from pycomnet.errors import (
 )
 from pycomnet.services.blocks import Outgoing, Owner
 from pycomnet.services.request import Call
-from pycomnet.wire.frames import ERROR, NORMAL, RESULT
+from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
 from pycomnet.wire.values import ValueNotSendable
 
@@ -42,8 +42,11 @@ class ServerConnection(Connection):
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
         super().__init__(server.reactor, False, limits, server.hello(), keepalive=keepalive)
         self.server = server
+        self.bulk_size = server.limits.read
+        self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
+        self.mux.expect(("invoke",))
         self.peer = ""
         self._user: str | None = None
         self._user_known = False
@@ -57,6 +60,7 @@ class ServerConnection(Connection):
             transport.setTcpNoDelay(True)
         super().connectionMade()
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
+        self.when_ready().addCallbacks(self._greeted, self._greeted)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._greeted()
@@ -67,15 +71,10 @@ class ServerConnection(Connection):
         self._hello = None
         self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
 
-    def _greeted(self) -> None:
+    def _greeted(self, _: object = None) -> None:
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None
-
-    def _event(self, event: tuple[Any, ...]) -> None:
-        if self._hello is not None and self.mux.peer is not None:
-            self._greeted()
-        super()._event(event)
 
     @property
     def user(self) -> str | None:
@@ -86,16 +85,25 @@ class ServerConnection(Connection):
         return self._user
 
     @property
+    def client(self) -> Any:
+        """What stands for the client in the keys of its sessions: what it says it is, if it does,
+        on whatever connection.
+        """
+        peer = self.mux.peer
+        said = None if peer is None else peer["info"].get("client")
+        return said if isinstance(said, bytes) and 8 <= len(said) <= 64 else id(self)
+
+    @property
     def is_local(self) -> bool:
         """Whether the client is on this machine."""
         transport: Any = self.transport
         return transport is not None and endpoints.is_local_address(transport.getPeer())
 
-    def _invoked(self, stream: Stream) -> None:
-        Call(self, stream, False)
+    def _invoked(self, stream: Stream) -> Call:
+        return Call(self, stream, False)
 
-    def _streamed(self, stream: Stream) -> None:
-        Call(self, stream, True)
+    def _streamed(self, stream: Stream) -> Call:
+        return Call(self, stream, True)
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -110,7 +118,7 @@ class ServerConnection(Connection):
             self.refuse(call, ResultNotSendable(f"the result, {where}: {problem}"))
             return
         call.over = True
-        self.mux.close(call.stream, RESULT, payload)
+        self.mux.answer(call.stream, payload)
         if not self.corked:
             self.flush_soon()
 

@@ -286,6 +286,95 @@ def interrupted() -> None:
     print("done", flush=True)
 
 
+@pycomnet.interface("org.example.blocking", stateful=True)
+class Example(pycomnet.Service):
+    """What :func:`services` calls."""
+
+    @pycomnet.method(idempotent=True)
+    def add(self, request: Any) -> Any:
+        return request.args["a"] + request.args["b"]
+
+    @pycomnet.method(thread=True)
+    def sleep(self, request: Any) -> str:
+        time.sleep(request.args)
+        return threading.current_thread().name
+
+    @pycomnet.method()
+    def count(self, request: Any) -> int:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return int(request.session["n"])
+
+    @pycomnet.method()
+    def blocks(self, request: Any) -> Any:
+        read = b"".join(file.read() for file in request.files)
+        return (len(read), pycomnet.Binary(read, "all"))
+
+    @pycomnet.method(stream=True)
+    async def numbers(self, request: Any) -> Any:
+        for number in range(request.args):
+            yield number
+
+
+@pycomnet.interface("org.pycom.nameserver")
+class OneName(pycomnet.Service):
+    """Knows where :class:`Example` is."""
+
+    address = ""
+
+    @pycomnet.method(idempotent=True)
+    def list_services(self, request: Any) -> Any:
+        return [{"service": "one", "interfaces": ["org.example.blocking"], "address": self.address}]
+
+    @pycomnet.method(idempotent=True)
+    def locate(self, request: Any) -> Any:
+        raise pycomnet.ServiceNotFound(f"no {request.args['service']}")
+
+
+def services() -> None:
+    """Services are offered and called from threads, with the same names."""
+    with blocking.ServiceServer() as server, blocking.Context(timeout=30) as context:
+        server.add(Example())
+        names = OneName()
+        server.add(names)
+        names.address = server.listen("tcp:0:interface=127.0.0.1")
+        example = context.connect(names.address, "org.example.blocking")
+        assert example.invoke("add", {"a": 1, "b": 2}) == 3
+        assert example.invoke("add", {"a": 1, "b": 2}, timeout=5) == 3
+        assert example.interface == "org.example.blocking"
+        assert "add" in example.introspect()["org.example.blocking"]["methods"]
+        assert [example.invoke("count") for _ in range(3)] == [1, 2, 3]
+        assert example.invoke("sleep", 0.01) != threading.main_thread().name
+        raises(pycomnet.DeadlineExceeded, example.invoke, "sleep", 30, timeout=0.2)
+        raises(pycomnet.UnknownMethod, example.invoke, "nothing")
+        raises(pycomnet.ServiceUnreachable, context.connect, "tcp:127.0.0.1:1")
+        blocks = [pycomnet.Binary(b"x" * 1_000_000), pycomnet.Binary(b"y")]
+        size, files = example.invoke("blocks", None, attachments=blocks, with_binary=True)
+        assert size == 1_000_001
+        assert files[0].filename == "all"
+        assert files[0].read() == b"x" * 1_000_000 + b"y"
+        assert list(example.stream("numbers", 1000)) == list(range(1000))
+        with example.stream("numbers", 10**9) as endless:
+            assert [next(endless) for _ in range(3)] == [0, 1, 2]
+        blocking.configure(nameserver=names.address)
+        located = blocking.locate("org.example.blocking")
+        assert located.invoke("add", {"a": 2, "b": 2}) == 4
+        raises(pycomnet.ServiceNotFound, blocking.locate, "org.example.other", "by name")
+        raises(RuntimeError, blocking.configure, nameserver="tcp:127.0.0.1:1")
+        found = blocking.nameserver().invoke("list_services", {"interface": "x"})
+        assert found[0]["service"] == "one"
+        results: list[Any] = []
+        threads = [
+            threading.Thread(target=lambda: results.append(example.invoke("sleep", 0.05)))
+            for _ in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 5
+    raises(pycomnet.PycomnetError, example.invoke, "count")
+
+
 def main() -> None:
     """Run the script that the command line names."""
     globals()[sys.argv[1]]()

@@ -100,6 +100,7 @@ def _add(name: str) -> None:
 
 
 for _name in (
+    "services",
     "values",
     "errors",
     "timeouts",

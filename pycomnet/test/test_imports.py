@@ -27,15 +27,16 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
-    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens"}),
+    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
     frozenset({"interfaces"}),
     frozenset(
-        {"connection", "channel", "channelcore", "channeltransport", "files", "multichannel"}
+        {"connection", "channel", "channelcore", "channeltransport", "files", "lookahead"}
+        | {"multichannel"}
     ),
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
-    frozenset({"blocking"}),
+    frozenset({"blocking", "blocking_services"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

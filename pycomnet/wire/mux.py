@@ -44,6 +44,7 @@ from .frames import (
 )
 from .receive import PLAIN, STRS, Receiver, pack
 from .stream import (
+    EV_ASKED,
     EV_CLOSED,
     EV_DATA,
     EV_END,
@@ -60,6 +61,21 @@ from .stream import (
     view,
 )
 from .values import InvalidValue
+
+#: How the payload of a CLOSE with a result begins.
+CLOSE_RESULT = bytes(bytearray((RESULT,)))
+
+
+def _head(purpose):
+    """How the payload of an OPEN begins that has a whole first value, after which is the end."""
+    name = purpose.encode("ascii")
+    return bytes(bytearray((FIRST | OPEN_END, len(name)))) + name
+
+
+#: So many channels with long values take turns at a time, and each so often before it makes room
+#: for another that waits: a megabyte.
+LONG = 4
+LONG_RUN = 16
 
 
 class Mux(Receiver):
@@ -93,8 +109,17 @@ class Mux(Receiver):
         self._local_open = 0
         self._goodbye = False
         self._untold = []
+        #: purpose -> how the payload of an OPEN begins that is a whole question
+        self._heads = {}
+        #: the same the other way round, for what the peer may ask; and its keys
+        self._expected = {}
+        self._expected_heads = ()
         self._control = 0
         self._ready = deque()
+        #: the ids of channels with long values that take turns: how many each has had
+        self._runs = {}
+        #: channels with long values that wait until they may
+        self._waiting = deque()
         self._tail = bytearray()
         self._max_frame = -1  # before the hello no other frame may come
         self._fragment = FRAGMENT
@@ -170,6 +195,63 @@ class Mux(Receiver):
             if end:
                 self.end(stream)
         return stream
+
+    def expect(self, purposes):
+        """Have a whole question for one of these purposes be one event, ``EV_ASKED``."""
+        self._expected = dict((_head(purpose), purpose) for purpose in purposes)
+        self._expected_heads = tuple(self._expected)
+
+    def ask(self, purpose, first):
+        """Open a channel for one value and no more from this end: as :meth:`open` with ``end``.
+
+        It is the short way for a value that fits in the frame, to a peer that is there.
+        """
+        head = self._heads.get(purpose)
+        if head is None:
+            if len(self._heads) < 64 and len(purpose) < 200:
+                self._heads[purpose] = _head(purpose)
+            return self.open(purpose, first, end=True)
+        id = self._next_id
+        peer = self.peer
+        size = len(first) + len(head)
+        if (
+            self.failed is not None
+            or self._local_open >= peer["channels"]
+            or id > MAX_CHANNEL
+            or size > self._fragment
+            or size + FRAME_COST > peer["window"]
+        ):
+            return self.open(purpose, first, end=True)
+        self._next_id = id + 2
+        stream = Stream(id, purpose, False, True, peer["window"], self.limits.window)
+        stream.sending = False
+        stream.end_sent = True
+        self.streams[id] = stream
+        self._local_open += 1
+        self._out.append(pack(size, OPEN, id) + head + first)
+        return stream
+
+    def answer(self, stream, payload):
+        """Close a channel with a result: as :meth:`close`, the short way where there is one."""
+        if (
+            not stream.ended
+            or not stream.sending
+            or stream.queue
+            or stream.finish is not None
+            or self.congested
+            or self.failed is not None
+            or len(payload) >= self._fragment
+            or self.streams.pop(stream.id, None) is None
+        ):
+            self.close(stream, RESULT, payload)
+            return
+        if stream.local:
+            self._local_open -= 1
+        else:
+            self._peer_open -= 1
+        stream.sending = stream.receiving = False
+        stream.close_sent = True
+        self._out.append(pack(len(payload) + 1, CLOSE, stream.id) + CLOSE_RESULT + payload)
 
     def send(self, stream, payload, token=None, prefix=b""):
         """Send a value's encoding, or raw bytes.
@@ -376,10 +458,38 @@ class Mux(Receiver):
             size += taken
             if taken and stream.queue and stream.credit > FRAME_COST:
                 stream.ready = True
-                ready.append(stream)
+                self._goes_on(stream)
+            elif self._runs and self._runs.pop(stream.id, 0):
+                self._next_long()
             if size >= limit:
                 break
         return parts
+
+    def _goes_on(self, stream):
+        """A channel has had its turn, and has more to send.
+
+        Of those with long values :data:`LONG` take turns at a time, or else each of a hundred would
+        make the peer hold nearly all of its value before the first is complete.
+        """
+        runs = self._runs
+        run = runs.get(stream.id, 0)
+        if run < LONG_RUN and (run or len(runs) < LONG):
+            runs[stream.id] = run + 1
+            self._ready.append(stream)
+        elif run and not self._waiting:
+            self._ready.append(stream)
+        else:
+            self._waiting.append(stream)
+            if run:
+                del runs[stream.id]
+                self._next_long()
+
+    def _next_long(self):
+        """Let the next of the channels with long values take turns."""
+        if self._waiting:
+            stream = self._waiting.popleft()
+            self._runs[stream.id] = 1
+            self._ready.append(stream)
 
     def _take_fragment(self, stream, parts):
         """Append the next frame of the channel to ``parts``; return its size, or 0."""
@@ -464,6 +574,7 @@ class Mux(Receiver):
 
 
 __all__ = [
+    "EV_ASKED",
     "EV_CLOSED",
     "EV_DATA",
     "EV_END",

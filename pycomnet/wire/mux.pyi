@@ -2,6 +2,9 @@ from collections import deque
 from typing import Any, TypeAlias
 
 from .stream import (
+    EV_ASKED as EV_ASKED,
+)
+from .stream import (
     EV_CLOSED as EV_CLOSED,
 )
 from .stream import (
@@ -46,6 +49,9 @@ from .stream import (
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
+LONG: int
+LONG_RUN: int
+
 class Mux:
     limits: Limits
     streams: dict[int, Stream]
@@ -56,11 +62,14 @@ class Mux:
     sent: list[Any]
     _out: list[bytes | memoryview]
     _ready: deque[Stream]
+    _waiting: deque[Stream]
+    _runs: dict[int, int]
     _tail: bytearray
     _control: int
     _local_open: int
     _peer_open: int
     _next_id: int
+    _last_peer_id: int
     def __init__(
         self,
         initiator: bool,
@@ -71,6 +80,9 @@ class Mux:
     def open(
         self, purpose: str, first: _Buffer | None = None, raw: bool = False, end: bool = False
     ) -> Stream: ...
+    def expect(self, purposes: tuple[str, ...]) -> None: ...
+    def ask(self, purpose: str, first: bytes) -> Stream: ...
+    def answer(self, stream: Stream, payload: bytes) -> None: ...
     def send(
         self, stream: Stream, payload: _Buffer, token: object = None, prefix: bytes = b""
     ) -> bool: ...

@@ -37,6 +37,7 @@ from .frames import (
     name,
 )
 from .stream import (
+    EV_ASKED,
     EV_CLOSED,
     EV_DATA,
     EV_END,
@@ -110,6 +111,8 @@ class Receiver(object):
         if self.failed is None:
             self.failed = error
         self._ready.clear()
+        self._waiting.clear()
+        self._runs.clear()
         for stream in self.streams.values():
             stream.credit = 0
             self._stop_receiving(stream)
@@ -129,12 +132,17 @@ class Receiver(object):
         stream.queue.clear()
         stream.finish = None
         stream.partial = None
-        ready = self._ready
-        if stream.ready and len(ready) > 2 * len(self.streams) + 64:
-            # Most that wait for their turn are over. It may be long until that comes.
-            alive = [other for other in ready if other.id in self.streams]
-            ready.clear()
-            ready.extend(alive)
+        if stream.ready:
+            for ready in (self._ready, self._waiting):
+                if len(ready) > 2 * len(self.streams) + 64:
+                    # Most that wait for their turn are over. It may be long until that comes.
+                    alive = [
+                        other
+                        for other in ready
+                        if other.id in self.streams or other.id in self._runs
+                    ]
+                    ready.clear()
+                    ready.extend(alive)
 
     # -- what arrives ----------------------------------------------------------------------------
 
@@ -210,6 +218,18 @@ class Receiver(object):
                         self._complete(stream, data[start:stop], cost, events)
                 else:
                     self._drop(id, stream, length)
+            elif (
+                ftype == CLOSE
+                and stop <= end
+                and data[start : start + 1] == b"\x02"
+                and self._result(streams.get(id), length, data[start + 1 : stop], events)
+            ) or (
+                ftype == OPEN
+                and stop <= end
+                and data.startswith(self._expected_heads, start)
+                and self._asked(id, length, data, start, stop, events)
+            ):
+                pass
             else:
                 if self.peer is None:
                     self._check_start(data[position : position + 64])
@@ -230,6 +250,52 @@ class Receiver(object):
             self._tail = tail = bytearray(data[position:])
             if len(tail) < HEADER_SIZE and self.peer is None:
                 self._check_start(tail)
+
+    def _result(self, stream, length, payload, events):
+        """The short way for the result of a question; False when it is another case."""
+        if (
+            stream is None
+            or not stream.end_sent
+            or stream.ended
+            or stream.close_sent
+            or stream.ready
+            or stream.partial is not None
+            or length > self._max_frame
+        ):
+            return False
+        del self.streams[stream.id]
+        if stream.local:
+            self._local_open -= 1
+        else:
+            self._peer_open -= 1
+        stream.sending = stream.receiving = False
+        events.append((EV_CLOSED, stream, RESULT, payload))
+        return True
+
+    def _asked(self, id, length, data, start, stop, events):
+        """The short way for a whole question that is expected; False when it is another case."""
+        for head in self._expected:
+            if data.startswith(head, start):
+                break
+        begin = start + len(head)
+        if (
+            id & 1 != self._peer_parity
+            or id <= self._last_peer_id
+            or self._peer_open >= self.limits.channels
+            or length > self._max_frame
+            or stop - begin + FRAME_COST > self.limits.window
+            or begin > stop
+        ):
+            return False
+        purpose = self._expected[head]
+        stream = Stream(id, purpose, False, False, self.peer["window"], self.limits.window)
+        stream.receiving = False
+        stream.ended = True
+        self.streams[id] = stream
+        self._last_peer_id = id
+        self._peer_open += 1
+        events.append((EV_ASKED, stream, data[begin:stop]))
+        return True
 
     def _receive_run(self, data, position, stop, end, stream, events):
         """A short value and those of the same channel right behind it; the position after them."""

@@ -10,6 +10,7 @@ EV_PONG: Final = 5
 EV_GOAWAY: Final = 6
 EV_FAILED: Final = 7
 EV_RUN: Final = 8
+EV_ASKED: Final = 9
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -23,6 +24,7 @@ Event: TypeAlias = (
     | tuple[Literal[5], bytes]
     | tuple[Literal[6], str, str]
     | tuple[Literal[7], ProtocolError]
+    | tuple[Literal[9], Stream, bytes]
     | tuple[Literal[8], Stream, list[bytes], int]
 )
 

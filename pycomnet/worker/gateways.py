@@ -34,7 +34,14 @@ def gatewaymaker(channel):
     the error of the channel that is sent for it.
     """
     for spec in channel:
-        channel.send(makegateway(channel.gateway, spec))
+        carried = channel.gateway.newchannel(raw=True)
+        channel.send(carried)
+        try:
+            argv, config = read_spec(spec)
+        except ValueError as error:
+            carried.close(str(error))
+        else:
+            start(channel.gateway, argv, config, carried)
 
 
 def makegateway(gateway, spec):

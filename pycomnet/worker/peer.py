@@ -32,6 +32,20 @@ MAX_PIECES = 512
 _writev = getattr(os, "writev", None)
 
 
+#: Bytes up to which a payload is copied behind its frame's header.
+SHORT = 16384
+
+
+def grow(fd):
+    """Have a pipe that is found full hold more, where the system knows how and grants it."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, READ_LARGE)
+    except (ImportError, AttributeError, OSError, IOError):
+        pass
+
+
 def would_block(error):
     """Whether a read or write failed only for now."""
     return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
@@ -60,6 +74,7 @@ class Peer(object):
         self._over = over
         self._out = []
         self._size = READ_SMALL
+        self._grown = False
         loop.watch(read_fd, select.POLLIN, self._readable)
         loop.peers.append(self)
 
@@ -81,7 +96,9 @@ class Peer(object):
         if not data:
             self.over(CLOSED)
             return
-        self._size = READ_LARGE if len(data) >= READ_SMALL else READ_SMALL
+        if len(data) >= READ_SMALL and self._size == READ_SMALL:
+            self._size = READ_LARGE
+            grow(self.read_fd)
         self.receive(data)
 
     def receive(self, data):
@@ -125,6 +142,18 @@ class Peer(object):
 
     # -- writing ---------------------------------------------------------------------------------
 
+    def send(self, stream, payload, sent):
+        """Send a value's encoding, or raw bytes, as :meth:`Mux.send`; short ones at once."""
+        mux = self.mux
+        if len(payload) < SHORT and not self._out:
+            frame = mux.immediate(stream, payload)
+            if frame is not None:
+                self._out = self._write([frame])
+                if self._out:
+                    self._wait()
+                return True
+        return mux.send(stream, payload, sent)
+
     def flush(self):
         """Write what there is, as far as the descriptor takes it."""
         mux = self.mux
@@ -140,9 +169,16 @@ class Peer(object):
                     return
             self._out = self._write(parts)
             if self._out:
-                mux.congested = True
-                self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
+                self._wait()
                 return
+
+    def _wait(self):
+        """The descriptor takes no more just now."""
+        self.mux.congested = True
+        self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
+        if not self._grown:
+            self._grown = True
+            grow(self.write_fd)
 
     def _write(self, parts):
         """Write; what is left."""
@@ -274,7 +310,11 @@ class Splice(object):
         def sent():
             mux.consumed(stream, cost)
 
-        if self._other.mux.send(self._onto, payload, sent, prefix):
+        if prefix:
+            gone = self._other.mux.send(self._onto, payload, sent, prefix)
+        else:
+            gone = self._other.send(self._onto, payload, sent)
+        if gone:
             mux.consumed(stream, cost)
         if not stream.raw:
             mux.want(stream)
@@ -301,4 +341,4 @@ def splice(one, stream, other, onto):
         stream.app = there
 
 
-__all__ = ["Nobody", "Peer", "Splice", "Waiting", "splice", "would_block"]
+__all__ = ["Nobody", "Peer", "Splice", "Waiting", "grow", "splice", "would_block"]

@@ -8,6 +8,20 @@ there is no ``__init__.py`` beside it: with one, Twisted would not look here at 
 from twisted.application.service import ServiceMaker
 
 # Sorted by name.
+pycomnet_factory = ServiceMaker(
+    "pycomnet factory",
+    "pycomnet.tap.factory",
+    "Keep gateways for the programs of this user: they outlive the programs.",
+    "pycomnet-factory",
+)
+
+pycomnet_gateway = ServiceMaker(
+    "pycomnet gateway",
+    "pycomnet.tap.gateway",
+    "Run Python in processes for programs that connect to a socket.",
+    "pycomnet-gateway",
+)
+
 pycomnet_http_exec = ServiceMaker(
     "pycomnet http-exec",
     "pycomnet.tap.http_exec",

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
-from pycomnet.nameserver.records import Change, Delete, Put, Record
+from pycomnet.nameserver.records import Delete, Put, Record
 from pycomnet.nameserver.stores.local import Asked, Decisions, Revisions, first_revision
 
 if TYPE_CHECKING:
@@ -212,29 +212,30 @@ class SQLiteStore:
     def _flush(self) -> None:
         self._turn = None
         if self._writing is None and self._queue:
-            self._writing = self._write_all()
+            writing = self._write_batch()
+            if not writing.called:
+                self._writing = writing
 
     @deferred
-    async def _write_all(self) -> None:
+    async def _write_batch(self) -> None:
         decisions, pool = self._decisions, self._pool
         assert decisions is not None and pool is not None
-        while self._queue:
-            batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
-            last: dict[str, Change] = {}
-            for asked in batch:
-                if asked.change is not None:
-                    last[asked.change.service] = asked.change
-            try:
-                if last:
-                    await pool.runInteraction(_tidily, _write, *_statements(last.values()))
-            except Exception as problem:
-                log.failure("can't write to {path}", path=self._path)
-                batch += self._queue
-                self._queue = []
-                decisions.failed(batch, self._explained(problem))
-            else:
-                decisions.committed(batch)
+        batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+        last = {asked.change.service: asked.change for asked in batch if asked.change is not None}
+        try:
+            if last:
+                await pool.runInteraction(_tidily, _write, *_statements(last.values()))
+        except Exception as problem:
+            log.failure("can't write to {path}", path=self._path)
+            batch += self._queue
+            self._queue = []
+            decisions.failed(batch, self._explained(problem))
+        else:
+            decisions.committed(batch)
         self._writing = None
+        if self._queue and self._turn is None:
+            # With what this turn brings.
+            self._turn = self._reactor.callLater(0, self._flush)
 
     def renew(self, record: Record) -> None:
         return None
@@ -253,10 +254,11 @@ class SQLiteStore:
 
             self._opening.addBoth(pass_on)
             await waiting
-        if self._turn is not None:
-            self._turn.cancel()
-            self._flush()
-        while self._writing is not None:
+        while self._writing is not None or self._turn is not None:
+            if self._writing is None:
+                self._turn.cancel()
+                self._flush()
+                continue
             waiting = defer.Deferred()
 
             def wake(result: Any, waiting: defer.Deferred[None] = waiting) -> Any:

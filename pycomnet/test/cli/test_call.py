@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer
@@ -12,6 +13,7 @@ from pycomnet.cli.call import read_arguments, show_result, show_stream
 from pycomnet.cli.describe import as_text
 from pycomnet.cli.program import Program
 from pycomnet.cli.remote import Target, plain
+from pycomnet.services.binary import Binary
 from pycomnet.services.interface import Service, describe, interface, method
 from pycomnet.services.server import ServiceServer
 from pycomnet.test.cli.case import CommandCase
@@ -38,6 +40,12 @@ class Calc(Service):
     def fail(self, request: Any) -> None:
         raise ValueError("it can't be")
 
+    @method(attachments=3)
+    def reverse(self, request: Any) -> Any:
+        """Each block, backwards."""
+        found = [block.read() for block in request.files]
+        return (len(found), *(Binary(data[::-1]) for data in found))
+
     @method()
     def hang(self, request: Any) -> defer.Deferred[None]:
         return defer.Deferred()
@@ -52,7 +60,15 @@ class Calc(Service):
 class CallTests(CommandCase):
     """The commands' coroutines."""
 
-    async def call(self, method: str, args: Any = None, stream: bool = False, **target: Any) -> int:
+    async def call(
+        self,
+        method: str,
+        args: Any = None,
+        stream: bool = False,
+        files: tuple[str, ...] = (),
+        outs: tuple[str, ...] = (),
+        **target: Any,
+    ) -> int:
         """The exit status of a call."""
         server = ServiceServer(self.reactor)
         await server.add(Calc())
@@ -64,7 +80,7 @@ class CallTests(CommandCase):
                 service = await found.find(context, "org.example.calc")
                 if stream:
                     return await show_stream(program, service, method, args)
-                return await show_result(program, service, method, args)
+                return await show_result(program, service, method, args, files, outs)
 
         try:
             return await self.status_of(main)
@@ -97,6 +113,36 @@ class CallTests(CommandCase):
             self.assertEqual(await self.call(name, args, timeout=20), 1)
             self.assertIn(said, self.stderr)
         self.assertEqual(self.stdout, "")
+
+    async def test_blocks(self) -> None:
+        """Files are sent, and what comes back is written to files."""
+        big = "0123456789" * 200_000
+        files = self.file("a", "abc"), self.file("b", big)
+        outs = tuple(str(self.directory / name) for name in ("x", "y"))
+        self.assertEqual(await self.call("reverse", files=files, outs=outs, timeout=20), 0)
+        self.assertEqual((self.stdout, self.stderr), ("2\n", ""))
+        found = [Path(path).read_text() for path in outs]
+        self.assertEqual(found, ["cba", big[::-1]])
+
+    async def test_too_few_and_too_many_blocks(self) -> None:
+        """What is not kept is said; what was asked for and did not come is an error."""
+        files = (self.file("a", "abc"),)
+        self.assertEqual(await self.call("reverse", files=files, timeout=20), 0)
+        self.assertIn("1 blocks of binary data came back: --out PATH keeps", self.stderr)
+        out = str(self.directory / "x")
+        self.assertEqual(await self.call("reverse", outs=(out,), timeout=20), 1)
+        self.assertIn(f"there is nothing for {out}", self.stderr)
+        self.assertFalse(Path(out).exists())
+
+    async def test_files_that_cannot_be_used(self) -> None:
+        """One that isn't there, and a place that can't be written: nothing half is left."""
+        missing = str(self.directory / "missing")
+        self.assertEqual(await self.call("reverse", files=(missing,), timeout=20), 1)
+        self.assertIn(missing, self.stderr)
+        files = (self.file("a", "abc"),)
+        nowhere = str(self.directory / "none" / "x")
+        self.assertEqual(await self.call("reverse", files=files, outs=(nowhere,), timeout=20), 1)
+        self.assertIn(nowhere, self.stderr)
 
     async def test_timeout(self) -> None:
         """Status 124, as coreutils' ``timeout`` has it."""
@@ -143,7 +189,10 @@ org.example.calc
   hang(...)
 
   introspect(...)  [idempotent]
-    What this service offers: its interfaces, their methods, and what is written on each."""
+    What this service offers: its interfaces, their methods, and what is written on each.
+
+  reverse(...)  [3 blocks]
+    Each block, backwards."""
 
 
 class DescribeTests(CommandCase):

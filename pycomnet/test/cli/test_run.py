@@ -187,13 +187,14 @@ class Status(RunCase):
         self.assertIn("pycomnet: gateway gw0: its process is gone: it was killed", self.stderr)
 
     async def test_not_started(self) -> None:
-        """Its process's own words, and status 1; nothing runs on the others."""
+        """Its process's own words, and status 1; the others go on, and it is reported last."""
         on = ("popen", f"popen//python={sys.executable} -c 'exit(\"no, thanks\")'")
         self.assertEqual(await self.run_it(code="print('ran')", on=on), 1)
-        self.assertEqual(self.stdout, "")
+        self.assertEqual(self.stdout, "[gw0] ran\n")
         self.assertIn("[gw1] no, thanks\n", self.stderr)
         self.assertEqual(self.stderr.count("no, thanks\n"), 1)
-        self.assertIn("pycomnet: gateway gw1 (popen//python=", self.stderr)
+        last = "pycomnet: 1 of 2 gateways could not be started:\n  gateway gw1 (popen//python="
+        self.assertIn(last, self.stderr)
 
     async def test_timeout(self) -> None:
         """124, also when the script swallows what should end it."""

@@ -1,9 +1,36 @@
-"""The gateway suite for the spec that the environment variable PYCOMNET_TEST_SPEC names."""
+"""The gateway suite for the spec that the environment variable PYCOMNET_TEST_SPEC names.
+
+PYCOMNET_TEST_CASES names some of its cases, if it is not to be all. With PYCOMNET_TEST_MASTER each
+test begins with a gateway of that spec, of the id ``master``, for specs with ``via=master``.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from pycomnet.test.gateways import suite
 
-globals().update(suite.cases("Any", os.environ["PYCOMNET_TEST_SPEC"], __name__))
+
+def with_master(case: Any, master: str) -> Any:
+    """The test case, with a gateway that others can be started from."""
+
+    class WithMaster(case):  # type: ignore[misc]
+        __doc__ = case.__doc__
+
+        def setUp(self) -> Any:
+            super().setUp()
+            return self.group.makegateway(master, id="master")
+
+    WithMaster.__name__ = WithMaster.__qualname__ = case.__name__
+    return WithMaster
+
+
+found = suite.cases("Any", os.environ["PYCOMNET_TEST_SPEC"], __name__)
+chosen = os.environ.get("PYCOMNET_TEST_CASES", "").split()
+if chosen:
+    found = {f"Any{name}": found[f"Any{name}"] for name in chosen}
+if "PYCOMNET_TEST_MASTER" in os.environ:
+    master = os.environ["PYCOMNET_TEST_MASTER"]
+    found = {name: with_master(case, master) for name, case in found.items()}
+globals().update(found)

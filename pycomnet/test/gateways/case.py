@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ from twisted.trial.unittest import TestCase
 
 import pycomnet
 from pycomnet.test.processes import still_there
+
+#: The address of the factory service that the gateways are made by, if there is one.
+FACTORY = os.environ.get("PYCOMNET_TEST_FACTORY")
 
 
 def pids(channel):
@@ -38,6 +42,8 @@ class GatewayCase(TestCase):
         self.outputs: list[pycomnet.Output] = []
         self._watchers: list[tuple[Callable[[], bool], defer.Deferred[None]]] = []
         self.group = pycomnet.Group(reactor, output=self._output)
+        if FACTORY is not None:
+            self.group.setlocalfactory(endpoint=FACTORY)
         self.addCleanup(self.group.close)
 
     async def gateway(self, **options: Any) -> pycomnet.Gateway:

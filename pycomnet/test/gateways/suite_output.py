@@ -9,6 +9,7 @@ from unittest.mock import patch
 from twisted.internet import defer
 
 import pycomnet
+from pycomnet.gateways.output import PrefixedLines
 from pycomnet.test.gateways.case import GatewayCase
 
 
@@ -242,11 +243,12 @@ class Printing(GatewayCase):
 
     async def test_prefixed(self) -> None:
         """By default each line is shown under the gateway's id, an unfinished last one too."""
-        group = pycomnet.Group(self.reactor)
-        self.addCleanup(group.close)
         out, err = io.StringIO(), io.StringIO()
         with patch("sys.stdout", out), patch("sys.stderr", err):
-            gw = await group.makegateway(self.spec, id="shown")
+            gw = await self.gateway(id="shown")
+            default = pycomnet.Group(self.reactor)._output
+            self.assertIsInstance(default, PrefixedLines)
+            gw.setoutput(default)
             source = """
             import sys
             print("one\\ntwo"); sys.stderr.write("error\\n"); sys.stdout.write("rest")

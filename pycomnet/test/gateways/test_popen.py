@@ -73,12 +73,26 @@ class Options(PopenCase):
     async def test_wrapped(self) -> None:
         """A script that starts the interpreter and stays is ended with it."""
         script = self.script(f'"{sys.executable}" "$@"; echo after >&2; exit 4')
-        gw = await self.gateway(python=script)
+        gw = await self.gateway(python=script, fork=True)
         source = "import os; channel.send([os.getpid(), os.getppid()]); channel.receive()"
         ids = await gw.remote_exec(source).receive()
         place = cast(Any, gw._link.carrier).place
         await self.group.terminate()
         await self.assert_gone(*ids, place.link.carrier.process.pid)
+
+    async def test_fork(self) -> None:
+        """The first is started alone, those after it are forked, but for ``fork=no``."""
+        source = "import os; channel.send([os.getppid(), os.getpid()]); channel.receive()"
+        options = (None, None, None, False, True)
+        gateways = [await self.gateway(fork=fork) for fork in options]
+        places = [cast(Any, gw._link.carrier).place for gw in (*gateways[:3], gateways[4])]
+        self.assertIsNone(places[0])
+        self.assertIsNotNone(places[1])
+        self.assertEqual(places[1:], [places[1]] * 3)
+        self.assertNotIsInstance(gateways[3]._link.carrier, type(gateways[1]._link.carrier))
+        ids = [await gw.remote_exec(source).receive() for gw in gateways]
+        await self.group.terminate()
+        await self.assert_gone(*(pid for pair in ids for pid in pair))
 
     async def test_no_standard_error(self) -> None:
         """Far code that closes the standard error, or whose disk is full, harms only itself."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.nameserver import index as index_module
 from pycomnet.nameserver import rings
 from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.records import Record
@@ -128,18 +129,30 @@ class IndexTests(SynchronousTestCase):
         self.assertEqual([len(part) for part in kept], [0] * 5)
 
     def test_shared(self) -> None:
-        """Records of one interface share what they have in common."""
-        metadata = {"version": "1.0"}
-        a = self.put("a", "x", tags=("t",), metadata=metadata)
-        b = self.put("b", "x", tags=("t",), metadata=metadata)
+        """Records share what they have in common: a million may have the same metadata."""
+        a, b, c = (
+            self.put(name, interface, tags=("t",), metadata={"version": "1.0"})
+            for name, interface in (("a", "x"), ("b", "x"), ("c", "y"))
+        )
         self.assertIs(a.interfaces, b.interfaces)
-        self.assertIs(a.tags, b.tags)
-        self.assertIs(a.metadata, b.metadata)
+        for one in (b, c):
+            self.assertIs(a.tags, one.tags)
+            self.assertIs(a.metadata, one.metadata)
+            self.assertIs(a.ttl, one.ttl)
+
+    def test_pool(self) -> None:
+        """What is remembered to be shared has a bound."""
+        self.patch(index_module, "POOL", 10)
+        for number in range(50):
+            self.put(f"s{number}", metadata={"number": number})
+        self.assertLess(len(self.index._pool), 15)
 
     def test_fill(self) -> None:
         """Many at once are found as if they had come one by one."""
         self.put("m", "x")
-        self.index.fill([live("z", "x"), live("a", "x"), live("q", "y")])
+        self.index.fill([live("z", "x"), live("a", "x")])
+        self.index.fill([live("q", "y")])
+        self.index.sort()
         self.assertEqual(list(self.index.after("")), ["a", "m", "q", "z"])
         self.assertEqual(list(self.index.after("m")), ["q", "z"])
         self.assertEqual(list(self.index.after("m", True)), ["m", "q", "z"])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,6 +18,7 @@ from pycomnet.errors import (
     InvalidArguments,
     InvalidRegistration,
     LeaseLost,
+    NameserverError,
     NameserverFull,
     NotLeaseOwner,
     RevisionTooOld,
@@ -597,6 +602,7 @@ class QuestionTests(NameserverCase):
                 "uptime": 7.0,
                 "store": "memory:",
                 "services": 2,
+                "bytes": 2 * (len("a") + len("tcp:127.0.0.1:1")) + 3 * 64 + len(CALC) + 2,
                 "interfaces": 3,
                 "watches": 1,
                 "connections": 1,
@@ -707,6 +713,63 @@ class WatchTests(NameserverCase):
         self.successResultOf(closing)
 
 
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(), max_size=20)
+    | st.text("*?[]!-a.", max_size=10)
+    | st.binary(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+        | st.tuples(inner)
+    ),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(
+    [
+        *("service", "interfaces", "interface", "address", "ttl", "metadata", "tags", "secret"),
+        *("lease", "limit", "after", "revision", "x"),
+    ]
+)
+
+
+class RubbishTests(NameserverCase):
+    """What nobody sends who means well."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        method=st.sampled_from(
+            ["register", "renew", "unregister", "locate", "list_services", "stat", "watch"]
+        ),
+        args=st.dictionaries(NAMES, ANYTHING, max_size=6) | ANYTHING,
+        sound=st.booleans(),
+    )
+    def test_arguments(self, method: str, args: Any, sound: bool) -> None:
+        """Whatever the arguments, they are answered or refused by an error of their own; nothing
+        unforeseen is raised, and nothing half done."""
+        if sound and isinstance(args, dict):
+            args = {**self.registration(), **args}
+        declared = self.names.interfaces[NAMESERVER].methods[method]
+        request: Any = SimpleNamespace(args=args, _call=SimpleNamespace(connection=self))
+        try:
+            declared.check(args)
+            result = getattr(self.names, declared.attribute)(request)
+        except (InvalidArguments, NameserverError, ServiceNotFound):
+            return
+        if method == "watch":
+            result = result.__anext__()
+        if inspect.isawaitable(result):
+            waiting: Any = defer.ensureDeferred(result)  # type: ignore[arg-type]
+            waiting.addErrback(lambda failure: failure.trap(InvalidArguments, NameserverError))
+            self.network.advance(0)
+            self.successResultOf(waiting)
+        for held in self.names.directory.times_left():
+            self.assertLessEqual(held[1], self.limits.max_ttl)
+
+
 class LimitTests(NameserverCase):
     """What is refused, and that it disturbs nobody."""
 
@@ -769,6 +832,22 @@ class LimitTests(NameserverCase):
         self.registered("a", secret=OWN_SECRET)
         self.invoke("unregister", lease=held[1]["lease"], secret=OWN_SECRET)
         self.registered("f")
+
+    def test_bytes(self) -> None:
+        """So many bytes of all registrations together, whether by new ones or by longer ones."""
+        self.patch(self.names, "limits", Limits(bytes=5000))
+        filler = {"filler": "x" * 1400}
+        for name in "abc":
+            self.registered(name, metadata=filler, secret=OWN_SECRET)
+        problem = self.refused(
+            NameserverFull, "register", **self.registration("d", metadata=filler)
+        )
+        self.assertIn("bytes", str(problem))
+        held = self.registered("d", secret=OWN_SECRET)
+        longer = self.registration("d", metadata=filler, secret=OWN_SECRET)
+        self.refused(NameserverFull, "register", **longer)
+        self.registered("c", secret=OWN_SECRET)
+        self.assertEqual(self.invoke("register", **longer)["lease"], held["lease"])
 
     def test_watches(self) -> None:
         """So many for one client, and so many for all."""

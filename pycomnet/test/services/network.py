@@ -63,6 +63,8 @@ class Network(TurnClock):
         self.threads: list[Callable[[], None]] = []
         #: whether :meth:`deliver` runs those, too
         self.runs_threads = False
+        #: ends of wires that lead to nobody
+        self.lonely: list[Side] = []
         self._number = 40_000
 
     # -- what code under test calls --------------------------------------------------------------
@@ -105,6 +107,13 @@ class Network(TurnClock):
         protocol.makeConnection(client.transport)
         accepted.makeConnection(server.transport)
 
+    def join(self, accepted: Any) -> Side:
+        """Connect a server's protocol to nobody; its side of the wire."""
+        side = Side(accepted, 1, self._number)
+        accepted.makeConnection(side.transport)
+        self.lonely.append(side)
+        return side
+
     def getThreadPool(self) -> Network:
         return self
 
@@ -146,6 +155,11 @@ class Network(TurnClock):
                     if transport.disconnecting and not transport.value():
                         self.cut((client, server))
                         break
+            for side in list(self.lonely):
+                side.transport.take()
+                if side.transport.disconnecting or side.transport.disconnected:
+                    self.lonely.remove(side)
+                    side.lose(error.ConnectionDone())
             if self.runs_threads and self.threads:
                 continue
             if not moved and not any(c.getTime() <= self.seconds() for c in self.calls):
@@ -188,11 +202,15 @@ class ServiceCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.network = Network()
-        self.server = ServiceServer(self.network)
+        self.server = self.make_server()
         for service in self.services:
             self.successResultOf(self.server.add(service()))
         self.address = self.successResultOf(self.server.listen("tcp:0:interface=127.0.0.1"))
         self.context = Context(self.network)
+
+    def make_server(self) -> ServiceServer:
+        """The server of the test."""
+        return ServiceServer(self.network)
 
     def result(self, deferred: defer.Deferred[Any]) -> Any:
         """What fires once all is delivered."""

@@ -210,7 +210,8 @@ async def gateways(reactor: Any, number: str) -> dict[str, Any]:
                 "calls": len(reactor.getDelayedCalls()),
             }
         )
-    return {"rounds": rounds}
+    await group.terminate()
+    return {"rounds": rounds, "left": len(children(os.getpid()))}
 
 
 async def some_channels(gateway: pycomnet.Gateway, number: int) -> None:

@@ -78,6 +78,10 @@ channel.receive()
 }
 #: What the gateways are made from.
 SPEC = os.environ.get("PYCOMNET_TEST_SPEC", "popen")
+#: What the gateway ``master`` is made from, which they may be started through; or nothing.
+MASTER = os.environ.get("PYCOMNET_TEST_MASTER")
+#: The address of the factory service that makes them, if there is one.
+FACTORY = os.environ.get("PYCOMNET_TEST_FACTORY")
 ENDINGS = (
     *("wait", "fork_wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
     *("blocking_wait", "blocking_end", "blocking_raise", "blocking_receive", "blocking_collect"),
@@ -95,6 +99,8 @@ async def start(group: Any, names: list[str]) -> tuple[list[int], list[Any]]:
     """Make the gateways and run the far code; the ids, and what must be held."""
     pids: list[int] = []
     held = []
+    if MASTER is not None:
+        await group.makegateway(MASTER, id="master")
     for name in names:
         gateway = await group.makegateway(SPEC)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
@@ -111,6 +117,8 @@ async def twisted_near(reactor: Any, ending: str, names: list[str]) -> None:
 
     # What is printed is never taken, so that far code which prints waits.
     group = pycomnet.Group(reactor, output=lambda output: Deferred())
+    if FACTORY is not None:
+        group.setlocalfactory(endpoint=FACTORY)
     pids, held = await start(group, names)
     say(pids, ending)
     if ending == "fork_wait" and not os.fork():

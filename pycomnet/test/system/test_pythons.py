@@ -37,7 +37,8 @@ def require(name: str) -> str:
         if os.environ.get("PYCOMNET_REQUIRE_ALL"):
             pytest.fail(f"{command} is not installed")
         pytest.skip(f"{command} is not installed")
-    return f"popen//python={command}"
+    # One of them forked also where it is the first, which none of the others is.
+    return f"popen//python={command}" + "//fork=yes" * (name == "bare")
 
 
 class Far:

@@ -69,6 +69,59 @@ class FairnessTests(SynchronousTestCase):
             self.mux.send(stream, bytes(20 * FRAGMENT))
         self.assertEqual(self.order(1 << 30), [1, 3] * 20)
 
+    def test_many_long(self) -> None:
+        """Four take turns; each of the others is begun when one is complete, in order."""
+        streams = self.streams + [self.mux.open("") for _ in range(4)]
+        self.mux.data_to_send()
+        for stream in streams:
+            self.mux.send(stream, bytes(8 * FRAGMENT))
+        order = self.order(1 << 30)
+        ends = [len(order) - order[::-1].index(stream.id) for stream in streams]
+        self.assertEqual(order[:8], [1, 3, 5, 7, 9, 11, 13, 15])  # each has begun
+        self.assertEqual(sorted(order[8 : ends[3]])[:28], sorted([1, 3, 5, 7] * 7))
+        self.assertEqual(ends, sorted(ends))
+        self.assertLess(ends[0], 8 + 4 * 7)
+        self.assertEqual(len(order), 64)
+        self.assertFalse(self.mux.has_data())
+        self.assertEqual((self.mux._runs, len(self.mux._waiting)), ({}, 0))
+
+    def test_many_endless(self) -> None:
+        """Values without end make room for each other after a megabyte."""
+        streams = self.streams + [self.mux.open("") for _ in range(4)]
+        self.mux.data_to_send()
+        for stream in streams:
+            self.mux.send(stream, bytes(1000 * FRAGMENT))
+        order = self.order(8 * 40 * FRAGMENT)
+        sent = [order.count(stream.id) for stream in streams]
+        self.assertLessEqual(max(sent) - min(sent), 17, sent)
+
+    def test_small_beside_many_long(self) -> None:
+        """A small value is behind one fragment of each of those that take turns, not of all."""
+        streams = self.streams + [self.mux.open("") for _ in range(20)]
+        self.mux.data_to_send()
+        for stream in streams[1:]:
+            self.mux.send(stream, bytes(1000 * FRAGMENT))
+        self.order(100 * FRAGMENT)
+        self.mux.congested = True
+        self.mux.send(streams[0], b"x")
+        self.mux.congested = False
+        self.assertIn(1, self.order(5 * FRAGMENT)[:5])
+
+    def test_long_ones_are_closed(self) -> None:
+        """Of those that take turns, and of those that wait: the others get on."""
+        streams = self.streams + [self.mux.open("") for _ in range(4)]
+        self.mux.data_to_send()
+        for stream in streams:
+            self.mux.send(stream, bytes(20 * FRAGMENT))
+        self.order(20 * FRAGMENT)
+        for stream in (*streams[:3], streams[5]):
+            self.mux.receive_data(frame(6, stream.id, b"\0"))
+        order = self.order(1 << 30)
+        for stream in (streams[3], streams[4], streams[6], streams[7]):
+            self.assertGreater(order.count(stream.id), 10)
+        self.assertFalse(self.mux.has_data())
+        self.assertEqual((self.mux._runs, len(self.mux._waiting)), ({}, 0))
+
     def test_long_beside_endless_small(self) -> None:
         """Small values without end do not keep a long one from its turn."""
         long, small = self.streams[:2]

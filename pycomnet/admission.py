@@ -1,0 +1,149 @@
+"""Who may come in: by a unix socket's peer credentials, by a certificate, or by a token."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.address import UNIXAddress
+
+from pycomnet import endpoints
+from pycomnet.deferred import deferred
+from pycomnet.errors import EndpointError, PycomnetError
+from pycomnet.tokens import TokenChecker
+
+#: Seconds that somebody who has connected has to say who they are.
+HELLO_TIMEOUT = 10.0
+
+
+class NotAdmitted(PycomnetError):
+    """Somebody may not come in; the message says what is needed."""
+
+
+@attrs.frozen
+class PeerCredentials:
+    """What the system says of the process at the other end of a unix socket."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_credentials(transport: Any) -> PeerCredentials | None:
+    """Who is at the other end of a unix socket; None where the system does not say."""
+    connection = getattr(transport, "socket", None)
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    size = struct.calcsize("3i")
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return PeerCredentials(*struct.unpack("3i", data))
+
+
+def check_exposure(listen: str, insecure: bool = False) -> None:
+    """See that nobody can listen to what is said there.
+
+    :param listen: a listener's endpoint string.
+    :raises EndpointError: it would be without TLS, and nobody said that it may.
+    """
+    if insecure or endpoints.is_tls(listen) or endpoints.is_local(listen):
+        return
+    raise EndpointError(
+        f"{listen!r} can be reached from other machines, and has no TLS: whoever hears a token "
+        "there can run code here. Listen on tcp:PORT:interface=127.0.0.1, on unix:PATH or on "
+        "tls:PORT:privateKey=FILE:certKey=FILE, or say --insecure"
+    )
+
+
+@attrs.frozen
+class Admission:
+    """Lets peers in.
+
+    :ivar checker: knows the tokens.
+    :ivar uids: the users who need none where the system says who they are: on a unix socket.
+    :ivar certificates: whether a client's certificate will do; TLS has checked it by then.
+    """
+
+    checker: TokenChecker | None = None
+    uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
+    certificates: bool = False
+
+    def admit(self, transport: Any, credential: bytes | None) -> str:
+        """Who it is.
+
+        :param transport: the connection's.
+        :param credential: what its hello has.
+        :raises NotAdmitted: nobody that may come in.
+        """
+        if credential is not None and self.checker is not None:
+            known = self.checker.find(credential)
+            if known is not None:
+                return known.name
+        if isinstance(transport.getPeer(), UNIXAddress):
+            peer = peer_credentials(transport)
+            if peer is not None and peer.uid in self.uids:
+                return f"uid {peer.uid}"
+        elif self.certificates:
+            name = endpoints.peer_name(transport)
+            if name is not None:
+                return name
+        if credential is not None:
+            raise NotAdmitted("nobody here has such a token")
+        raise NotAdmitted(
+            "a token is needed: token_file=FILE" + (", or a certificate" * self.certificates)
+        )
+
+
+def wants_certificates(listen: str) -> bool:
+    """Whether a listener's endpoint string asks for clients' certificates."""
+    return endpoints.is_tls(listen) and "clientCAs" in endpoints.parse(listen).options
+
+
+@deferred
+async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
+    """Listen; a unix socket is its user's alone, and one that nobody listens on is replaced.
+
+    :param listen: an endpoint string.
+    :returns: fires with the port. Fails with :class:`PycomnetError` when others could put a socket
+        of theirs in that place, and as listening does.
+    """
+    endpoint = endpoints.parse(listen)
+    if endpoint.kind == "unix":
+        prepare_directory(endpoint.argument(0, "address"))
+        options = {"mode": "600", "lockfile": "1", **endpoint.options}
+        listen = str(attrs.evolve(endpoint, options=options))
+    return await endpoints.server_endpoint(reactor, listen).listen(factory)
+
+
+def prepare_directory(path: str) -> None:
+    """Make the directory of a socket, for this user alone.
+
+    :raises PycomnetError: another has made it, or others can write there.
+    """
+    directory = Path(path).parent
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700, parents=True)
+    info = directory.stat()
+    shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
+    if info.st_uid not in (os.geteuid(), 0) or shared:
+        raise PycomnetError(f"{directory}: others than this user can write there")
+
+
+__all__ = [
+    "HELLO_TIMEOUT",
+    "Admission",
+    "NotAdmitted",
+    "PeerCredentials",
+    "check_exposure",
+    "listen_on",
+    "peer_credentials",
+    "wants_certificates",
+]

@@ -1,0 +1,475 @@
+"""A far side that the factory keeps: the process, the relay, and the program that uses it."""
+
+from __future__ import annotations
+
+import signal
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.channelcore import NO_ENDMARKER
+from pycomnet.channeltransport import ChannelTransport
+from pycomnet.deferred import deferred
+from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.factory.relay import MAX_KEPT, Relay, frame
+from pycomnet.gateways import transports
+from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
+from pycomnet.gateways.spec import Spec
+from pycomnet.wire.frames import GOAWAY
+from pycomnet.wire.mux import ProtocolError
+from pycomnet.wire.values import PureCodec
+
+log = Logger("pycomnet.factory")
+
+#: Seconds in which a gateway that has no program, no running code and no traffic is ended.
+IDLE_TIMEOUT = 3600.0
+#: Characters of a far side's standard error that wait for a program.
+MAX_SAID = 1 << 16
+#: Seconds that a far side has to end by itself.
+END_TIMEOUT = 5.0
+
+_GOODBYE = PureCodec().encode({"code": "exit", "message": ""})
+
+
+@attrs.frozen
+class Settings:
+    """What the factory allows each of its far sides.
+
+    :ivar idle_timeout: seconds after which one that does nothing is ended; 0: never.
+    :ivar max_linger: the most seconds that one may stay without a program.
+    :ivar max_kept: bytes of values longer than a window that are kept for another program.
+    """
+
+    idle_timeout: float = IDLE_TIMEOUT
+    max_linger: float = 7 * 86400.0
+    max_kept: int = MAX_KEPT
+
+
+@attrs.frozen
+class Ended:
+    """How a far side ended.
+
+    :ivar what: what is gone: "its process".
+    :ivar how: how, in words.
+    """
+
+    status: int | None
+    what: str
+    how: str
+    stderr: str
+
+    def as_map(self) -> dict[str, Any]:
+        """As a program is told."""
+        return attrs.asdict(self)
+
+
+class _Flow:
+    """Has one end stop while the other can't take more."""
+
+    def __init__(self, transport: Callable[[], Any]) -> None:
+        self._transport = transport
+
+    def pauseProducing(self) -> None:
+        transport = self._transport()
+        if transport is not None:
+            transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        transport = self._transport()
+        if transport is not None:
+            transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection's end is told otherwise."""
+
+
+class Attachment(Protocol):
+    """A program that uses a far side: its raw channel's protocol.
+
+    :param control: the channel beside that, on which everything else is said.
+    """
+
+    def __init__(self, far: FarSide, control: ChannelCore) -> None:
+        self._far = far
+        self._control = control
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.registerProducer(_Flow(lambda: self._far.transport), True)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._far.from_program(self, data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.transport = None
+        self._far.detach(self)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the program can't be told anything any more."""
+        return self._control.connection.lost is not None
+
+    def write(self, data: bytes) -> None:
+        """Bytes of the connection."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def tell(self, value: dict[str, Any]) -> defer.Deferred[None]:
+        """Say something beside the connection; fires when there is room for it."""
+        sent = self._control.send(self._control.connection.encode(value))
+        sent.addErrback(lambda _: None)
+        return sent
+
+    def finish(self) -> None:
+        """Close the connection once all is written; :meth:`FarSide.detach` is called then."""
+        transport: Any = self.transport
+        if transport is not None:
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    def refuse(self, problem: ProtocolError) -> None:
+        """The program broke the protocol: tell it, and drop it."""
+        payload = PureCodec().encode({"code": problem.code, "message": problem.message})
+        self.write(frame(GOAWAY, 0, payload))
+        self.finish()
+
+    def close(self, ended: Ended | None = None) -> None:
+        """There is nothing more to say."""
+        if ended is not None:
+            self.tell({"ended": ended.as_map()})
+        self._control.close()
+
+
+class FarSide(Protocol):
+    """A far side, which outlives the programs that use it. It is what its carrier connects.
+
+    :param spec: how it is started.
+    :param shown: the spec as its first program wrote it.
+    :param name: what it is resumed by; None when it ends with its program.
+    :param id: how it is called at the service.
+    :param scope: what stands for the group that it is in.
+    :param gone: called when it is gone, and need not be kept.
+    :ivar since: when it was started, by the reactor's clock.
+    :ivar attachment: the program that uses it, if there is one.
+    :ivar ended: how it ended, once it has.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        shown: str,
+        name: str | None,
+        id: str,
+        scope: Any,
+        gone: Callable[[FarSide], object],
+        reactor: Any,
+        settings: Settings | None = None,
+        carrier: Callable[[Request], Carrier] = transports.carrier,
+    ) -> None:
+        self.spec = spec
+        self.shown = shown
+        self.name = name
+        self.id = id
+        self.settings = settings or Settings()
+        self.linger = 0.0
+        self.set_linger(spec.linger or 0.0)
+        self.relay = Relay(self.settings.max_kept)
+        self.since = reactor.seconds()
+        self.attachment: Attachment | None = None
+        self.ended: Ended | None = None
+        self.carrier = carrier(Request(spec, id, self._said, weakref.ref(scope), reactor))
+        self._reactor = reactor
+        self._gone = gone
+        self._starting: defer.Deferred[None] | None = None
+        self._ending = False
+        self._reason = ""
+        self._used = self.since
+        self._waiters: list[defer.Deferred[None]] = []
+        self._text = ""
+        self._room: defer.Deferred[None] | None = None
+        self._linger_call: Any = None
+        self._idle_call: Any = None
+        self._drain_call: Any = None
+
+    def set_linger(self, linger: float) -> None:
+        """Seconds that it stays when its program is gone."""
+        self.linger = min(linger, self.settings.max_linger)
+
+    # -- its start -------------------------------------------------------------------------------
+
+    @deferred
+    async def start(self) -> None:
+        """Start it; fails with :class:`GatewayNotStarted`. Cancelling it gives up."""
+        self._starting = self.carrier.connect(self)  # type: ignore[arg-type]
+        try:
+            await self._starting
+        except GatewayNotStarted:
+            self._vanish()
+            raise
+        except BaseException as problem:
+            self.carrier.kill(signal.SIGTERM)
+            self._vanish()
+            if not isinstance(problem, Exception) or isinstance(problem, defer.CancelledError):
+                raise
+            raise GatewayNotStarted(str(problem) or type(problem).__name__) from problem
+        finally:
+            self._starting = None
+        self.carrier.when_ended().addCallback(self._process_ended)
+        if self.settings.idle_timeout:
+            self._idle_call = self._reactor.callLater(self.settings.idle_timeout, self._check_idle)
+
+    def _process_ended(self, _: object) -> None:
+        """What it said last is still on its way; what it left may hold the connection open."""
+        if self.transport is not None:
+            self._drain_call = self._reactor.callLater(DRAIN_TIMEOUT, self._abort)
+
+    # -- its connection --------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.registerProducer(
+            _Flow(lambda: self.attachment and self.attachment.transport), True
+        )
+        self._pump()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._used = self._reactor.seconds()
+        try:
+            self.relay.from_far(data)
+        except ProtocolError as problem:
+            self._reason = f"it broke the wire protocol ({problem.code}): {problem.message}"
+            self._abort()
+        self._pump()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.transport = None
+        if not self._ending:
+            self._find_out(reason)
+
+    def abort(self, reason: ConnectionLost) -> None:
+        """Drop the connection; as a carrier may do with any."""
+        self._reason = self._reason or reason.reason
+        self._abort()
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            abort = getattr(transport, "abortConnection", transport.loseConnection)
+            abort()
+
+    @deferred
+    async def _find_out(self, reason: Failure) -> None:
+        """Why the connection is over: how the process ended."""
+        carrier = self.carrier
+        status = None
+        how = self._reason
+        waiting = carrier.when_ended()
+        waiting.addTimeout(STATUS_TIMEOUT, self._reactor)
+        try:
+            status = await waiting
+            how = how or carrier.describe_end(status)
+        except defer.TimeoutError:
+            carrier.kill(signal.SIGTERM)
+            how = how or "its connection is over, and it goes on"
+        how = how or reason.getErrorMessage()
+        self._over(Ended(status, carrier.what, how, carrier.stderr_tail()))
+
+    def _over(self, ended: Ended) -> None:
+        if self.ended is not None:
+            return
+        self.ended = ended
+        for call in (self._idle_call, self._drain_call):
+            if call is not None and call.active():
+                call.cancel()
+        attachment = self.attachment
+        if attachment is None:
+            if self._linger_call is None:
+                self._vanish()
+        elif attachment.transport is None:
+            self.detach(attachment)
+        else:
+            attachment.finish()
+
+    # -- programs --------------------------------------------------------------------------------
+
+    def attach(self, channel: Channel, control: ChannelCore) -> None:
+        """A program comes.
+
+        :param channel: the raw channel that carries its connection.
+        :param control: the one on which everything else is said.
+        """
+        if self._linger_call is not None:
+            self._linger_call.cancel()
+            self._linger_call = None
+        self._used = self._reactor.seconds()
+        self.attachment = attachment = Attachment(self, control)
+        control.set_callback(
+            lambda value: self._told(attachment, value), lambda _: None, NO_ENDMARKER
+        )
+        attachment.tell({"state": self.relay.attach()})
+        ChannelTransport(channel, attachment).start()
+        if self._text:
+            text, self._text = self._text, ""
+            attachment.tell({"stderr": text})
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.callback(None)
+        self._pump()
+        if self.ended is not None:
+            attachment.finish()
+
+    def from_program(self, attachment: Attachment, data: bytes) -> None:
+        """Bytes from the program."""
+        if attachment is not self.attachment:
+            return
+        self._used = self._reactor.seconds()
+        try:
+            self.relay.from_program(data)
+        except ProtocolError as problem:
+            attachment.refuse(problem)
+            return
+        self._pump()
+        if self.relay.goodbye and not self._ending:
+            self.end()
+
+    def _told(self, attachment: Attachment, value: Any) -> None:
+        """What the program says beside its connection."""
+        if attachment is not self.attachment or not isinstance(value, dict):
+            return
+        if "taken" in value or "done" in value:
+            self.relay.confirm(value.get("taken", {}), value.get("done", ()))
+        if "kill" in value:
+            self.end()
+            self.carrier.kill(value["kill"])
+
+    def detach(self, attachment: Attachment) -> None:
+        """The program is gone, or has been told all there was to tell."""
+        if attachment is not self.attachment:
+            return
+        if self._ending and self.ended is None:
+            return  # it is told when that is done
+        self.attachment = None
+        self.relay.detach()
+        attachment.close(self.ended)
+        self._pump()
+        stays = self.linger and self.relay.far is not None and not self._ending
+        if stays and (self.ended is None or attachment.lost):
+            # Also when it has ended by itself: what it said last may not have been taken.
+            self._linger_call = self._reactor.callLater(self.linger, self._linger_over)
+        elif self.ended is not None:
+            self._vanish()
+        else:
+            self.end()
+
+    def _linger_over(self) -> None:
+        self._linger_call = None
+        log.info("gateway {name}: no program came in time: it is ended", name=self.id)
+        if self.ended is not None:
+            self._vanish()
+        else:
+            self.end()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is ended, when no program uses it; else None."""
+        if self._linger_call is None:
+            return None
+        left: float = self._linger_call.getTime() - self._reactor.seconds()
+        return max(left, 0.0)
+
+    def _check_idle(self) -> None:
+        now = self._reactor.seconds()
+        due = self._used + self.settings.idle_timeout
+        busy = any(
+            record.near and not record.over and record.purpose in ("exec", "call")
+            for record in self.relay.records.values()
+        )
+        if busy or due > now:
+            later = self.settings.idle_timeout if busy else due - now
+            self._idle_call = self._reactor.callLater(later, self._check_idle)
+            return
+        self._reason = f"nothing was done there for {self.settings.idle_timeout:g} seconds"
+        self.end()
+
+    # -- between the two -------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        relay = self.relay
+        if relay.to_far and self.transport is not None:
+            data, relay.to_far = b"".join(relay.to_far), []
+            self.transport.write(data)
+        if relay.to_program and self.attachment is not None:
+            data, relay.to_program = b"".join(relay.to_program), []
+            self.attachment.write(data)
+
+    def _said(self, text: str) -> defer.Deferred[None] | None:
+        """What its process writes to standard error by itself."""
+        if self.attachment is not None:
+            return self.attachment.tell({"stderr": text})
+        self._text += text
+        if len(self._text) < MAX_SAID:
+            return None
+        if self._room is None:
+            self._room = defer.Deferred()
+        return self._room
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    def end(self, timeout: float = END_TIMEOUT) -> defer.Deferred[None]:
+        """End it; fires when it is gone."""
+        if not self._ending:
+            self._ending = True
+            self._end(timeout)
+        if self.ended is not None:
+            return defer.succeed(None)
+        waiter: defer.Deferred[None] = defer.Deferred()
+        self._waiters.append(waiter)
+        return waiter
+
+    @deferred
+    async def _end(self, timeout: float) -> None:
+        if self._linger_call is not None:
+            self._linger_call.cancel()
+            self._linger_call = None
+        carrier = self.carrier
+        if self._starting is not None:
+            self._starting.cancel()
+            return
+        if self.transport is not None:
+            if not self.relay.goodbye:
+                self.transport.write(frame(GOAWAY, 0, _GOODBYE))
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            transport.loseConnection()
+        for wait, number in ((timeout, signal.SIGTERM), (EXIT_TIMEOUT, signal.SIGKILL)):
+            waiting = carrier.when_ended()
+            waiting.addTimeout(wait, self._reactor)
+            try:
+                await waiting
+                break
+            except defer.TimeoutError:
+                self._abort()
+                carrier.kill(number)
+        status = await carrier.when_ended()
+        how = self._reason or carrier.describe_end(status) or "it was ended"
+        self._over(Ended(status, carrier.what, how, carrier.stderr_tail()))
+
+    def _vanish(self) -> None:
+        self._ending = True
+        if self.ended is None:
+            self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+        self._gone(self)
+
+
+__all__ = ["Attachment", "Ended", "FarSide", "PycomnetError", "Settings"]

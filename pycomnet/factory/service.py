@@ -1,0 +1,385 @@
+"""The factory as a service: it listens, lets programs in, and keeps their far sides."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints, tokens
+from pycomnet.admission import (
+    HELLO_TIMEOUT,
+    Admission,
+    NotAdmitted,
+    check_exposure,
+    listen_on,
+    wants_certificates,
+)
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import ConnectionLost, EndpointError, GatewayNotStarted, PycomnetError
+from pycomnet.factory.farside import FarSide, Settings
+from pycomnet.gateways.localfactory import NAME, default_path
+from pycomnet.gateways.place import Places
+from pycomnet.gateways.spec import Spec
+from pycomnet.wire.frames import RESULT
+from pycomnet.wire.mux import Limits
+
+log = Logger("pycomnet.factory")
+
+#: Programs that may be connected at a time.
+MAX_PROGRAMS = 256
+#: Gateways that there may be.
+MAX_GATEWAYS = 1000
+#: Seconds of silence after which a program is asked for a sign of life: it is given up, and what it
+#: has lingers, when it stays silent for as long again.
+KEEPALIVE = 30.0
+#: Bytes that are read at a time of what a program has left behind.
+READ = 1 << 16
+
+
+@attrs.frozen
+class Configuration:
+    """What a factory is told.
+
+    :ivar listen: endpoint strings; by default a unix socket in the user's runtime directory.
+    :ivar token_file: a file with the token that is needed where the system does not say who
+        somebody is; it is made if it isn't there.
+    :ivar insecure: to listen without TLS where other machines can reach it.
+    :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
+    :ivar settings: what each far side may.
+    """
+
+    listen: tuple[str, ...] = ()
+    token_file: str | None = None
+    insecure: bool = False
+    max_programs: int = MAX_PROGRAMS
+    max_gateways: int = MAX_GATEWAYS
+    keepalive: float = KEEPALIVE
+    settings: Settings = attrs.field(factory=Settings)
+
+    def check(self) -> None:
+        """See that nobody can listen to what is said.
+
+        :raises EndpointError: it would be without TLS, and nobody said that it may.
+        """
+        for listen in self.listen:
+            check_exposure(listen, self.insecure)
+
+
+class Scope:
+    """What stands at the service for a program's group.
+
+    :param places: of all programs: so their gateways on one host share a connection.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.far_sides: dict[str, FarSide] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self.far_sides
+
+    def __getitem__(self, id: str) -> _Master:
+        return _Master(self.far_sides[id])
+
+
+class _Master:
+    """A far side as one that is started from it needs it."""
+
+    def __init__(self, far: FarSide) -> None:
+        self._link = far
+        self.info = (far.relay.far or {"info": {}})["info"]
+
+
+class Program:
+    """A program that is connected.
+
+    :ivar name: who it is, once it was let in.
+    """
+
+    def __init__(self, service: FactoryService) -> None:
+        self.name: str | None = None
+        self.scope = Scope(service.places)
+        self._service = service
+        self.connection = Connection(
+            service.reactor,
+            initiator=False,
+            limits=Limits(),
+            keepalive=service.configuration.keepalive,
+        )
+        self.connection.when_ready().addCallbacks(self._hello, lambda _: None)
+        self.connection.explain = self._over
+        self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
+
+    def _too_late(self) -> None:
+        self.connection.abort(ConnectionLost("it said no hello"))
+
+    def _hello(self, hello: dict[str, Any]) -> None:
+        self._timeout.cancel()
+        service, connection = self._service, self.connection
+        try:
+            self.name = service.admission.admit(connection.transport, hello["credential"])
+        except NotAdmitted as problem:
+            log.warn("somebody was refused: {why}", why=str(problem))
+            connection.violated("credential", str(problem))
+            return
+        if len(service.programs) > service.configuration.max_programs:
+            connection.violated(
+                "limit", f"{service.configuration.max_programs} programs are connected already"
+            )
+            return
+        keep_reading(connection)
+        connection.make_handle = lambda core: Channel(core, self)
+        connection.purposes["gateway"] = self._gateway
+        connection.purposes["resumable"] = self._resumable
+
+    def _over(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+        if self._timeout.active():
+            self._timeout.cancel()
+        self._service.programs.discard(self)
+        return defer.succeed(lost)
+
+    @property
+    def id(self) -> str:
+        """As what stands for the gateway of its channels has it."""
+        return self.name or ""
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more: whoever has it closes it."""
+
+    # -- what it asks for ------------------------------------------------------------------------
+
+    def _gateway(self, core: ChannelCore) -> None:
+        core.receive().addCallbacks(lambda asked: self._asked(core, asked), lambda _: None)
+
+    def _resumable(self, core: ChannelCore) -> None:
+        connection = self.connection
+        found = self._service.resumable()
+        connection.mux.close(core.stream, RESULT, connection.encode(found))
+        connection.flush_soon()
+
+    def _asked(self, core: ChannelCore, asked: Any) -> None:
+        try:
+            channel: Channel = asked["io"]
+            spec = Spec(**asked["spec"])
+            id, shown = str(asked["id"]), str(asked["shown"])
+        except (TypeError, KeyError) as problem:
+            core.close(PycomnetError(f"a gateway can't be asked for like that: {problem}"))
+            return
+        self._make(core, channel, spec, id, shown)
+
+    @deferred
+    async def _make(
+        self, core: ChannelCore, channel: Channel, spec: Spec, id: str, shown: str
+    ) -> None:
+        service = self._service
+        far = None
+        try:
+            if spec.resume:
+                far = service.find(id, spec)
+                if spec.linger is not None:
+                    far.set_linger(spec.linger)
+                self.scope.far_sides[id] = far
+                far.attach(channel, core)
+                return
+            far = service.new(spec, id, shown, self.scope)
+            self.scope.far_sides[id] = far
+            starting = far.start()
+            # Its program may give up, or be gone, before it has begun.
+            core.wait_close().addBoth(lambda _: starting.cancel())
+            await starting
+            if core.over is not None:
+                await far.end(0)
+                return
+            far.attach(channel, core)
+        except GatewayNotStarted as problem:
+            self._not_started(core, channel, problem)
+        except PycomnetError as problem:
+            self._not_started(core, channel, GatewayNotStarted(str(problem)))
+        except defer.CancelledError:
+            self._not_started(core, channel, GatewayNotStarted("it was given up"))
+
+    def _not_started(self, core: ChannelCore, channel: Channel, problem: GatewayNotStarted) -> None:
+        failed = {"words": problem.words, "status": problem.status, "stderr": problem.stderr}
+        core.send(self.connection.encode({"failed": failed})).addErrback(lambda _: None)
+        core.close()
+        channel.close()
+
+
+class FactoryService(Service):
+    """The local factory.
+
+    :param configuration: what it is told; it has been checked.
+    :param failed: called with what keeps it from listening.
+    :ivar ports: what it listens on, once it does.
+    :ivar programs: those that are connected.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        failed: Callable[[PycomnetError], object],
+    ) -> None:
+        configuration.check()
+        self._failed = failed
+        self.configuration = configuration
+        self.reactor = reactor
+        self.places = Places(reactor)
+        self.programs: set[Program] = set()
+        self.ports: list[Any] = []
+        self._far_sides: dict[FarSide, None] = {}
+        self._number = 0
+        self._stopping = False
+        self.listen_on = configuration.listen or (f"unix:{default_path()}",)
+        checker = None
+        if any(endpoints.parse(listen).kind != "unix" for listen in self.listen_on):
+            path = configuration.token_file or tokens.default_token_path(NAME)
+            token, made = tokens.load_or_make_token(path)
+            if made:
+                log.info("made a token: it is in the file {path}", path=str(path))
+            checker = tokens.TokenChecker.of_one(token)
+        certificates = any(wants_certificates(listen) for listen in self.listen_on)
+        self.admission = Admission(checker, certificates=certificates)
+
+    # -- far sides -------------------------------------------------------------------------------
+
+    def new(self, spec: Spec, id: str, shown: str, scope: Scope) -> FarSide:
+        """A far side that is still to be started."""
+        if self._stopping:
+            raise PycomnetError("the factory is ending")
+        if len(self._far_sides) >= self.configuration.max_gateways:
+            raise PycomnetError(f"the factory has {len(self._far_sides)} gateways, its limit")
+        name = None
+        if spec.linger is not None:
+            if spec.id is None:
+                raise PycomnetError("linger needs an id, by which the gateway is resumed")
+            name = spec.id
+            if any(far.name == name for far in self._far_sides):
+                raise PycomnetError(
+                    f"the factory has a gateway {name!r} already: resume=yes goes on with it"
+                )
+        self._number += 1
+        far = FarSide(
+            spec, shown, name, id, scope, self._gone, self.reactor, self.configuration.settings
+        )
+        self._far_sides[far] = None
+        return far
+
+    def _gone(self, far: FarSide) -> None:
+        self._far_sides.pop(far, None)
+        for program in self.programs:
+            for id, other in list(program.scope.far_sides.items()):
+                if other is far:
+                    del program.scope.far_sides[id]
+
+    def find(self, name: str, spec: Spec) -> FarSide:
+        """The far side of that name, for another program.
+
+        :raises PycomnetError: there is none, it is in use, or it is something else.
+        """
+        for far in self._far_sides:
+            if far.name != name:
+                continue
+            if far.attachment is not None or far.left is None:
+                raise PycomnetError(f"the gateway {name!r} is in use by another program")
+            if (far.spec.transport, far.spec.target) != (spec.transport, spec.target):
+                raise PycomnetError(f"the gateway {name!r} is another one: {far.shown}")
+            return far
+        names = ", ".join(sorted(item[0] for item in self.resumable())) or "none"
+        raise PycomnetError(f"there is no gateway {name!r} to resume; there are: {names}")
+
+    def resumable(self) -> list[tuple[str, str, float, float, int, bool]]:
+        """What no program uses, as :class:`~pycomnet.gateways.localfactory.Resumable` has it."""
+        now = self.reactor.seconds()
+        return [
+            (
+                far.name,
+                far.shown,
+                now - far.since,
+                far.left,
+                sum(not record.closed for record in far.relay.records.values()),
+                far.ended is None,
+            )
+            for far in self._far_sides
+            if far.name is not None and far.left is not None
+        ]
+
+    # -- listening -------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Listen; what makes that impossible is given to ``failed``."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self.listen().addErrback(self._not_listening)
+
+    def _not_listening(self, failure: Failure) -> None:
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
+        self._failed(problem)
+
+    @deferred
+    async def listen(self) -> None:
+        """Listen; fires when that is so."""
+        for listen in self.listen_on:
+            port = await listen_on(self.reactor, listen, Factory.forProtocol(self._connected))
+            self.ports.append(port)
+            log.info("listening on {where}", where=endpoints.describe_address(port.getHost()))
+
+    def _connected(self) -> Connection:
+        program = Program(self)
+        self.programs.add(program)
+        return program.connection
+
+    @deferred
+    async def stopService(self) -> None:
+        """Stop listening, and end what there is.
+
+        :returns: fires when no far side is left.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+        for port in self.ports:
+            await defer.maybeDeferred(port.stopListening)
+        if self._far_sides:
+            log.info("stopping: {count} gateways are ended", count=len(self._far_sides))
+        ending = [far.end() for far in list(self._far_sides)]
+        await defer.gatherResults(ending, consumeErrors=True)
+        await self.places.end()
+        for program in list(self.programs):
+            program.connection.goodbye("exit", "the factory is ending")
+
+
+def keep_reading(connection: Connection) -> None:
+    """Have what a program wrote before it was killed read also when it can't be written to.
+
+    A transport that fails to write closes its socket, and what had come to that and was not read
+    yet would be lost.
+    """
+    transport: Any = connection.transport
+    write = getattr(transport, "writeSomeData", None)
+    sock = getattr(transport, "socket", None)
+    if write is None or sock is None or getattr(transport, "TLS", False):
+        return
+    reading = False
+
+    def write_some(data: bytes) -> Any:
+        nonlocal reading
+        result = write(data)
+        if isinstance(result, Exception) and not reading:
+            reading = True
+            with contextlib.suppress(OSError):
+                while piece := sock.recv(READ):
+                    connection.dataReceived(piece)
+        return result
+
+    transport.writeSomeData = write_some

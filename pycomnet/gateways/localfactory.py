@@ -1,0 +1,360 @@
+"""Gateways of the local factory service: the program's end of it.
+
+A group that has one (:meth:`Group.setlocalfactory`) has one connection to it. Each gateway's own
+connection is a raw channel of that, and beside it a channel on which everything else is said:
+docs/protocol.rst, "The factory".
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints, tokens
+from pycomnet.admission import peer_credentials
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.channelcore import NO_ENDMARKER
+from pycomnet.channeltransport import ChannelTransport
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
+from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.process import ErrorText
+from pycomnet.gateways.resumable import ResumableConnection
+from pycomnet.gateways.spec import Spec
+
+#: The service's name, for its token's file.
+NAME = "factory"
+#: Seconds of silence after which the service is asked for a sign of life.
+KEEPALIVE = 30.0
+#: Seconds that the service has to say hello.
+CONNECT_TIMEOUT = 20.0
+#: Seconds between SIGKILL for a gateway and giving up on the service's answer.
+KILL_TIMEOUT = 5.0
+#: What of a spec are names of files, which the service would look for elsewhere.
+_FILES = ("ssh_config", "token_file", "ca", "cert", "key")
+
+
+def default_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the service's socket is: in the user's runtime directory."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    directory = Path(runtime) / "pycomnet" if runtime else Path(f"/tmp/pycomnet-{os.geteuid()}")
+    return directory / "factory.sock"
+
+
+@attrs.frozen
+class Resumable:
+    """A gateway that the factory keeps, and that no program uses.
+
+    :ivar id: what it is resumed by.
+    :ivar spec: how it was made.
+    :ivar age: seconds since it was started.
+    :ivar left: seconds until it is ended.
+    :ivar channels: how many of its channels are open, or have values that nobody has taken.
+    :ivar alive: whether the far side is there; else only what it has left.
+    """
+
+    id: str
+    spec: str
+    age: float
+    left: float
+    channels: int
+    alive: bool
+
+
+class _Owner:
+    """Stands for a gateway where a channel needs one."""
+
+    id = "factory"
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more; the carrier closes its own."""
+
+
+class LocalFactory:
+    """The connection of one group to the service.
+
+    :param address: an endpoint string.
+    :param token: what the service knows this user by, or None where it knows by itself.
+    :param token_file: a file that holds it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        reactor: Any,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.address = endpoints.clean(address)
+        self._reactor = reactor
+        self._token = token
+        self._token_file = token_file
+        self._connection: Connection | None = None
+        self._waiting: list[defer.Deferred[Connection]] | None = None
+        self.owner = _Owner()
+
+    def connected(self) -> defer.Deferred[Connection]:
+        """The connection; made if there is none.
+
+        :returns: fails with :class:`FactoryUnreachable`. Cancelling it only stops waiting.
+        """
+        if self._connection is not None and self._connection.lost is None:
+            return defer.succeed(self._connection)
+        waiter: defer.Deferred[Connection] = defer.Deferred()
+        if self._waiting is None:
+            self._waiting = [waiter]
+            self._connect().addBoth(self._tried)
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    def _tried(self, result: Any) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        if not isinstance(result, Failure):
+            self._connection = result
+        for waiter in waiting:
+            if not waiter.called:
+                waiter.callback(result)
+
+    @deferred
+    async def _connect(self) -> Connection:
+        where = f"the factory at {self.address}"
+        try:
+            token = self._find_token()
+            endpoint = endpoints.client_endpoint(self._reactor, self.address)
+            connection = Connection(
+                self._reactor,
+                credential=None if token is None else token.encode(),
+                keepalive=KEEPALIVE,
+            )
+            ready = connection.when_ready()
+            ready.addErrback(lambda _: None)
+            await endpoint.connect(Factory.forProtocol(lambda: connection))
+        except PycomnetError as problem:
+            raise FactoryUnreachable(f"{where}: {problem}") from problem
+        except Exception as problem:
+            raise FactoryUnreachable(
+                f"{where}: {endpoints.explain(problem)}; is `twistd pycomnet-factory` running?"
+            ) from problem
+        peer = peer_credentials(connection.transport)
+        if peer is not None and peer.uid not in (os.geteuid(), 0):
+            connection.abort(ConnectionLost("it is another user's"))
+            raise FactoryUnreachable(f"{where}: it is another user's (uid {peer.uid})")
+        hello = connection.when_ready()
+        hello.addTimeout(CONNECT_TIMEOUT, self._reactor)
+        try:
+            await hello
+            # It refuses whom it does not know after its hello: what it answers tells.
+            await connection.ping()
+        except defer.TimeoutError:
+            connection.abort(ConnectionLost("no hello"))
+            raise FactoryUnreachable(f"{where}: no hello in {CONNECT_TIMEOUT:g} seconds") from None
+        except ConnectionLost as lost:
+            raise FactoryUnreachable(f"{where}: {lost.reason}") from lost
+        return connection
+
+    def _find_token(self) -> str | None:
+        token = tokens.find_token(self._token, self._token_file)
+        if token is None and endpoints.parse(self.address).kind != "unix":
+            path = tokens.default_token_path(NAME)
+            if path.exists():
+                token = tokens.load_token(path)
+        return token
+
+    def carrier(self, request: Request) -> FactoryCarrier:
+        """What carries a gateway's connection."""
+        return FactoryCarrier(self, request)
+
+    @deferred
+    async def resumable(self) -> list[Resumable]:
+        """The gateways that the service keeps and that no program uses."""
+        connection = await self.connected()
+        found = await connection.open("resumable", end=True).receive()
+        return [Resumable(*item) for item in found]
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None and self._connection.lost is None:
+            self._connection.goodbye()
+
+
+def asked_for(spec: Spec, id: str) -> dict[str, Any]:
+    """What the service is asked for: the spec, with what it says of this program's own place."""
+    values = {
+        field.name: getattr(spec, field.name)
+        for field in attrs.fields(Spec)
+        if getattr(spec, field.name) != field.default
+    }
+    values["transport"] = spec.transport
+    for key in _FILES:
+        if values.get(key) is not None:
+            values[key] = os.path.abspath(os.path.expanduser(values[key]))
+    if spec.transport == "popen" and spec.via is None:
+        values["chdir"] = os.path.abspath(spec.chdir or "")
+        values["python"] = spec.python or sys.executable
+        values["env"] = {**os.environ, **spec.env}
+    elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
+        values["token"] = tokens.find_token(spec.token)
+    return {"id": id, "spec": values, "shown": str(spec)}
+
+
+class FactoryCarrier:
+    """Carries a gateway's connection through the service, which has its far side."""
+
+    def __init__(self, factory: LocalFactory, request: Request) -> None:
+        self.what = "its process"
+        self.status: int | None = None
+        self._factory = factory
+        self._request = request
+        self._text = ErrorText(request.output)
+        self._control: ChannelCore | None = None
+        self._channel: Channel | None = None
+        self._answer: defer.Deferred[dict[str, Any]] | None = None
+        self._reason = ""
+        self._over = False
+        self._waiters: list[defer.Deferred[int | None]] = []
+        self._kill_call: Any = None
+
+    @deferred
+    async def connect(self, connection: Connection) -> None:
+        """Have the service start it, or go on with it."""
+        assert isinstance(connection, ResumableConnection)
+        request = self._request
+        try:
+            near = await self._factory.connected()
+            self._check_over()
+            channel = Channel(near.open("channel", raw=True), self._factory.owner)
+            asked = asked_for(request.spec, request.id)
+            asked["io"] = channel
+            self._channel = channel
+            answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
+            self._answer = answer
+            self._control = near.open("gateway", near.encode(asked))
+            self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
+            found = await answer
+            self._check_over()
+        except PycomnetError as problem:
+            self._close()
+            self._end(None)
+            raise request.not_started(str(problem)) from None
+        except BaseException:
+            self._close()
+            self._end(None)
+            raise
+        if "failed" in found:
+            failed = found["failed"]
+            self._end(None)
+            raise request.not_started(failed["words"], failed["status"], failed["stderr"])
+        connection.report = self._report
+        connection.restore(found["state"])
+        ChannelTransport(channel, connection).start()
+
+    def _check_over(self) -> None:
+        if self._over:
+            raise PycomnetError("it was ended before it had begun")
+
+    def _report(self, taken: dict[int, int], done: list[int]) -> None:
+        self._say({"taken": taken, "done": done})
+
+    def _say(self, value: dict[str, Any]) -> None:
+        control = self._control
+        if control is not None and control.over is None:
+            control.send(control.connection.encode(value)).addErrback(lambda _: None)
+
+    # -- what the service says -------------------------------------------------------------------
+
+    def _told(self, value: Any) -> Any:
+        if self._answer is not None and ("state" in value or "failed" in value):
+            answer, self._answer = self._answer, None
+            if not answer.called:
+                answer.callback(value)
+        elif "stderr" in value:
+            return self._text.feed(value["stderr"].encode())
+        elif "ended" in value:
+            ended = value["ended"]
+            self.what, self._reason = ended["what"], ended["how"]
+            self._end(ended["status"])
+        return None
+
+    def _failed(self, failure: Failure) -> None:
+        problem = failure.value
+        if not self._over:
+            self.what = "the factory"
+            self._reason = getattr(problem, "reason", None) or str(problem)
+        if self._answer is not None:
+            answer, self._answer = self._answer, None
+            if not answer.called:
+                answer.errback(failure)
+        self._end(None)
+
+    def _end(self, status: int | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self.status = status
+        if self._kill_call is not None:
+            self._kill_call.cancel()
+            self._kill_call = None
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(status)
+
+    def _close(self) -> None:
+        for core in (self._control, self._channel and self._channel.core):
+            if core is not None:
+                core.close()
+
+    # -- as every carrier has it -----------------------------------------------------------------
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        """Fires with how the process ended once the service says so, or is gone itself."""
+        if self._over:
+            return defer.succeed(self.status)
+        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def kill(self, number: int) -> None:
+        """Have the service end it."""
+        if self._over:
+            return
+        if self._control is None:
+            self._end(None)
+            return
+        self._say({"kill": int(number)})
+        if number == signal.SIGKILL and self._kill_call is None:
+            self._kill_call = self._request.reactor.callLater(KILL_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        self._kill_call = None
+        self._close()
+        self._end(None)
+
+    def left(self) -> None:
+        """The connection is closed, and the service keeps the far side."""
+        self._end(None)
+
+    def describe_end(self, status: int | None) -> str:
+        """How it ended, in the service's words."""
+        return self._reason
+
+    def keep(self, text: str) -> None:
+        """Remember what its code said on standard error."""
+        self._text.keep(text)
+
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error."""
+        return self._text.tail()
+
+
+__all__ = ["FactoryCarrier", "LocalFactory", "Resumable", "asked_for", "default_path"]

@@ -1,0 +1,101 @@
+"""``twistd pycomnet-factory``: gateways that outlive the programs that use them."""
+
+from __future__ import annotations
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from pycomnet.errors import PycomnetError
+from pycomnet.factory import service
+from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
+from pycomnet.factory.relay import MAX_KEPT
+from pycomnet.gateways.localfactory import default_path
+from pycomnet.tap.numbers import number
+
+
+class Options(usage.Options):
+    """What the command line says."""
+
+    synopsis = "[options]"
+    longdesc = """\
+Keeps gateways for the programs of this user: group.setlocalfactory(), and from then on the group's
+gateways are processes of this service. They share its ssh connections, and a gateway that has
+//linger=SECONDS outlives its program and is resumed by its id. Without --listen and --port it
+listens on a unix socket that only this user can use. Whoever has the token of a port can run code
+as this user."""
+
+    optParameters = [
+        ["port", "p", None, "TCP port of this machine to listen on, with a token."],
+        [
+            "token-file",
+            "t",
+            None,
+            "File with the token; made if it isn't there. "
+            "[default: ~/.local/state/pycomnet/factory.token]",
+        ],
+        ["programs", None, service.MAX_PROGRAMS, "Programs that may be connected at a time."],
+        ["gateways", None, service.MAX_GATEWAYS, "Gateways that there may be."],
+        ["linger", None, Settings().max_linger, "Seconds that a gateway may stay unused at most."],
+        [
+            "idle-timeout",
+            None,
+            IDLE_TIMEOUT,
+            "Seconds after which a gateway where nothing runs or is said is ended; 0: never.",
+        ],
+        ["kept", None, MAX_KEPT >> 20, "Megabytes of long values kept for each gateway."],
+        ["keepalive", None, service.KEEPALIVE, "Seconds of silence before a program is pinged."],
+    ]
+
+    optFlags = [["insecure", None, "Listen without TLS where other machines can reach it."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Endpoint to listen on; may be given again. [default: a unix socket, see below]"""
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def getUsage(self, width: int | None = None) -> str:
+        text: str = super().getUsage(width)
+        return f"{text}\nThe socket is {default_path()}\n"
+
+    def postOptions(self) -> None:
+        """Read them, and say what is wrong with them before anything is started."""
+        listen = list(self["listen"])
+        if self["port"] is not None:
+            port = number(self, "port", 0, int)
+            listen.append(f"tcp:{port}:interface=127.0.0.1")
+        self.configuration = service.Configuration(
+            listen=tuple(listen),
+            token_file=self["token-file"],
+            insecure=bool(self["insecure"]),
+            max_programs=number(self, "programs", 1, int),
+            max_gateways=number(self, "gateways", 1, int),
+            keepalive=number(self, "keepalive", 0.1),
+            settings=Settings(
+                idle_timeout=number(self, "idle-timeout", 0),
+                max_linger=number(self, "linger", 0),
+                max_kept=number(self, "kept", 0, int) << 20,
+            ),
+        )
+        try:
+            self.configuration.check()
+        except PycomnetError as problem:
+            raise usage.UsageError(str(problem)) from None
+
+
+def makeService(options: Options) -> IService:
+    """The service that the options describe."""
+    from twisted.internet import reactor
+
+    from pycomnet.tap.endings import ExitStatus
+
+    status = ExitStatus("pycomnet-factory")
+
+    def failed(problem: PycomnetError) -> None:
+        status.fail(reactor, problem)
+
+    return service.FactoryService(options.configuration, reactor, failed)

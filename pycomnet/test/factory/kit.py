@@ -1,0 +1,135 @@
+"""A program, the factory's relay and a far side, joined in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import error
+from twisted.python.failure import Failure
+
+from pycomnet.channel import Channel, ChannelCore
+from pycomnet.connection import Connection
+from pycomnet.errors import ConnectionLost
+from pycomnet.factory.relay import Relay
+from pycomnet.gateways.resumable import ResumableConnection
+from pycomnet.test.kit import ROUNDS, MemoryTransport, TurnClock
+
+
+class Owner:
+    """What stands for the gateway of a channel."""
+
+    def __init__(self, id: str, connection: Connection, clock: TurnClock) -> None:
+        self.id = id
+        self.connection = connection
+        self._clock = clock
+
+    def abandoned(self, core: ChannelCore) -> None:
+        if self.connection.lost is None:
+            self._clock.callLater(0, core.abandon)
+
+
+class Program:
+    """A program that uses the far side.
+
+    :ivar restored: channels that were there before it.
+    """
+
+    def __init__(self, link: Joined) -> None:
+        self.link = link
+        self.connection = ResumableConnection(link.clock)
+        self.transport = MemoryTransport()
+        self.owner = Owner("program", self.connection, link.clock)
+        self.connection.make_handle = lambda core: Channel(core, self.owner)
+        self.connection.purposes["test"] = self._accept
+        self.accepted: list[Channel] = []
+        self.connection.report = link.relay.confirm
+        self.connection.restore(link.relay.attach())
+        self.restored = {
+            core.stream.id: Channel(core, self.owner) for core in self.connection.restored
+        }
+        self.connection.restored = []
+        self.connection.makeConnection(self.transport)
+
+    def _accept(self, core: ChannelCore) -> None:
+        self.accepted.append(Channel(core, self.owner))
+
+    def open(self, purpose: str = "test", first: Any = None, **options: Any) -> Channel:
+        """Open a channel."""
+        payload = None if first is None else self.connection.encode(first)
+        return Channel(self.connection.open(purpose, payload, **options), self.owner)
+
+
+class Joined:
+    """A far side, the relay, and one program after the other."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = TurnClock()
+        self.relay = Relay(**options)
+        self.far = Connection(self.clock, False, info={"python": "3"})
+        self.far_transport = MemoryTransport()
+        self.far_owner = Owner("far", self.far, self.clock)
+        self.accepted: list[Channel] = []
+        self.far.make_handle = lambda core: Channel(core, self.far_owner)
+        for purpose in ("test", "call"):
+            self.far.purposes[purpose] = self._accept
+        self.far.makeConnection(self.far_transport)
+        self.program: Program | None = None
+
+    def _accept(self, core: ChannelCore) -> None:
+        self.accepted.append(Channel(core, self.far_owner))
+
+    def far_open(self, purpose: str = "test", first: Any = None, **options: Any) -> Channel:
+        """Open a channel from the far side."""
+        payload = None if first is None else self.far.encode(first)
+        return Channel(self.far.open(purpose, payload, **options), self.far_owner)
+
+    def start(self) -> Program:
+        """A program begins, or goes on."""
+        self.program = Program(self)
+        self.pump()
+        return self.program
+
+    def kill(self) -> None:
+        """The program is gone, with all that it has not written."""
+        program = self.program
+        assert program is not None
+        self.program = None
+        self.relay.detach()
+        program.connection.report = lambda taken, done: None
+        program.connection.abort(ConnectionLost("killed"))
+        program.connection.connectionLost(Failure(error.ConnectionLost()))
+        self.pump()
+
+    def step(self, size: int | None = None) -> int:
+        """Move what there is one hop each way, at most so many bytes; how many that were."""
+        relay, program = self.relay, self.program
+        self.clock.advance(0)
+        moved = 0
+        if relay.to_far:
+            data, relay.to_far = b"".join(relay.to_far), []
+            self.far.dataReceived(data)
+            moved += len(data)
+        data = self.far_transport.take(size)
+        if data:
+            relay.from_far(data)
+            moved += len(data)
+        if program is not None:
+            data, relay.to_program = b"".join(relay.to_program), []
+            if data:
+                program.connection.dataReceived(data)
+                moved += len(data)
+            data = program.transport.take(size)
+            if data:
+                relay.from_program(data)
+                moved += len(data)
+        return moved
+
+    def pump(self, size: int | None = None) -> None:
+        """Move all there is until nobody has anything more to say."""
+        for _ in range(ROUNDS):
+            now = self.clock.seconds()
+            if not self.step(size) and not any(
+                call.getTime() <= now for call in self.clock.getDelayedCalls()
+            ):
+                return
+        raise AssertionError("they never stop talking")

@@ -1,0 +1,269 @@
+"""The server: sessions, overload, tracebacks, strangers, and what its services do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError
+
+from pycomnet.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    PycomnetError,
+    RemoteError,
+    ServiceUnreachable,
+    SessionTooLarge,
+)
+from pycomnet.services.context import Context
+from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.server import ServerLimits, ServiceServer
+from pycomnet.services.sessions import SessionLimits
+from pycomnet.test.services.network import Network, ServiceCase
+
+
+@interface("org.example.counter", stateful=True)
+class Counter(Service):
+    """Counts its clients' calls."""
+
+    @method()
+    def count(self, request: Any) -> int:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return int(request.session["n"])
+
+    @method()
+    def keep(self, request: Any) -> list[str]:
+        request.session["kept"] = request.args
+        return sorted(request.session)
+
+    @method()
+    def append(self, request: Any) -> int:
+        kept = request.session.setdefault("list", [])
+        kept.append(request.args)
+        return len(kept)
+
+
+@interface("org.example.stateless")
+class Stateless(Service):
+    """Has no sessions."""
+
+    def __init__(self) -> None:
+        self.waiting: list[defer.Deferred[Any]] = []
+        self.events: list[str] = []
+
+    def started(self, server: Any) -> None:
+        self.events.append("started")
+
+    def stopped(self) -> defer.Deferred[None]:
+        self.events.append("stopped")
+        return defer.succeed(None)
+
+    @method()
+    def session(self, request: Any) -> Any:
+        return dict(request.session)
+
+    @method()
+    def wait(self, request: Any) -> defer.Deferred[Any]:
+        self.waiting.append(defer.Deferred())
+        return self.waiting[-1]
+
+    @method()
+    def quick(self, request: Any) -> str:
+        return "quick"
+
+    @method()
+    def who(self, request: Any) -> Any:
+        return [request.user, request.peer, request.deadline]
+
+    @method()
+    async def ask(self, request: Any) -> Any:
+        other = await request.context().connect(request.args, "org.example.stateless")
+        return await other.invoke("who", timeout=100)
+
+
+class SessionTests(ServiceCase):
+    """Stateful interfaces."""
+
+    services = (Counter, Stateless)
+
+    def make_server(self) -> ServiceServer:
+        sessions = SessionLimits(idle=100, size=1000, count=3)
+        return ServiceServer(self.network, limits=ServerLimits(sessions=sessions))
+
+    def count(self, context: Context) -> Any:
+        remote = self.result(context.connect(self.address, "org.example.counter"))
+        return self.result(remote.invoke("count"))
+
+    def test_per_client(self) -> None:
+        """Each client has its own, on whichever connection."""
+        other = Context(self.network)
+        self.assertEqual([self.count(self.context) for _ in range(3)], [1, 2, 3])
+        self.assertEqual(self.count(other), 1)
+        self.network.cut()
+        self.assertEqual(self.count(self.context), 4)
+
+    def test_expires(self) -> None:
+        """One that is not used is forgotten, by itself."""
+        self.count(self.context)
+        self.network.wait(90, 10)
+        self.assertEqual(self.count(self.context), 2)
+        self.network.wait(90, 10)
+        self.assertEqual(len(self.server._sessions), 1)
+        self.network.wait(20, 10)
+        self.assertEqual(len(self.server._sessions), 0)
+        self.assertEqual(self.count(self.context), 1)
+
+    def test_most(self) -> None:
+        """When there are too many, the one that was not used for the longest goes."""
+        contexts = [Context(self.network) for _ in range(4)]
+        for context in contexts:
+            self.count(context)
+        self.assertEqual(len(self.server._sessions), 3)
+        self.assertEqual(self.count(contexts[3]), 2)
+        self.assertEqual(self.count(contexts[0]), 1)
+
+    def test_size(self) -> None:
+        """What is too much is refused, also what grows where it is."""
+        remote = self.connect("org.example.counter")
+        self.assertEqual(self.result(remote.invoke("keep", "x" * 900)), ["kept"])
+        self.failure(remote.invoke("keep", "x" * 1001), SessionTooLarge)
+        self.assertEqual(self.result(remote.invoke("keep", "x")), ["kept"])
+        self.assertEqual(self.result(remote.invoke("append", "x" * 900)), 1)
+        self.assertEqual(self.result(remote.invoke("append", "x" * 900)), 2)
+        self.failure(remote.invoke("append", "x"), SessionTooLarge)
+        self.assertEqual(self.result(remote.invoke("append", "x")), 1)
+
+    def test_stateless(self) -> None:
+        """Another interface has none."""
+        remote = self.connect("org.example.stateless")
+        problem = self.failure(remote.invoke("session"), RemoteError)
+        self.assertIn("not stateful", problem.message)
+
+
+class OverloadTests(ServiceCase):
+    """More calls than there is room for."""
+
+    services = (Stateless,)
+
+    def make_server(self) -> ServiceServer:
+        return ServiceServer(self.network, limits=ServerLimits(running=2, queued=2))
+
+    def test_queue(self) -> None:
+        """Calls wait for their turn; those beyond the queue are refused at once."""
+        remote = self.connect()
+        service: Any = self.server.services[0]
+        calls = [remote.invoke("wait") for _ in range(4)]
+        self.network.deliver()
+        self.assertEqual(len(service.waiting), 2)
+        problem = self.failure(remote.invoke("quick"), Overloaded)
+        self.assertIn("2 calls run here and 2 wait", str(problem))
+        for number in range(4):
+            service.waiting[number].callback(number)
+            self.network.deliver()
+        self.assertEqual([self.successResultOf(call) for call in calls], [0, 1, 2, 3])
+        self.assertEqual(self.result(remote.invoke("quick")), "quick")
+        self.assertEqual((self.server._running, self.server._active), (0, set()))
+
+    def test_late_in_the_queue(self) -> None:
+        """A call whose deadline passes while it waits is not run; nor one that is cancelled."""
+        remote = self.connect()
+        service: Any = self.server.services[0]
+        for _ in range(2):
+            remote.invoke("wait", timeout=None)
+        late = remote.invoke("wait", timeout=1)
+        cancelled = remote.invoke("wait")
+        self.network.deliver()
+        cancelled.cancel()
+        self.failure(cancelled, defer.CancelledError)
+        self.network.wait(2)
+        self.failure(late, DeadlineExceeded)
+        service.waiting[0].callback(None)
+        self.network.deliver()
+        self.assertEqual(len(service.waiting), 2)
+        self.assertEqual(len(self.server._active), 1)
+
+    def test_connections(self) -> None:
+        """Clients beyond the limit are turned away, and the others are not disturbed."""
+        self.server.limits = ServerLimits(connections=1)
+        remote = self.connect()
+        self.failure(Context(self.network).connect(self.address), ServiceUnreachable)
+        self.assertEqual(self.result(remote.invoke("quick")), "quick")
+
+
+class ServerTests(ServiceCase):
+    """The rest."""
+
+    services = (Stateless,)
+
+    def test_life(self) -> None:
+        """A service is told when it begins and when it ends."""
+        service: Any = self.server.services[0]
+        self.assertEqual(service.events, ["started"])
+        self.result(self.server.close())
+        self.assertEqual(service.events, ["started", "stopped"])
+        self.failure(self.server.listen("tcp:0"), PycomnetError)
+
+    def test_mistakes(self) -> None:
+        """What can't be added, or listened on, is an error."""
+        self.failure(self.server.add(Service()), PycomnetError)
+        self.failure(self.server.add(Stateless()), PycomnetError)
+        port = self.address.rpartition(":")[2]
+        self.failure(self.server.listen(f"tcp:{port}:interface=127.0.0.1"), CannotListenError)
+
+    def test_tracebacks(self) -> None:
+        """Far tracebacks are for callers on this machine, unless the server says otherwise."""
+        for shown in (True, False):
+            self.server._tracebacks = shown
+            problem = self.failure(self.connect().invoke("session"), RemoteError)
+            self.assertEqual("Traceback" in problem.formatted, shown)
+        self.server._tracebacks = None
+        _, server = self.network.wires[0]
+        server.transport.peerAddr = IPv4Address("TCP", "192.0.2.7", 1)
+        problem = self.failure(self.connect().invoke("session"), RemoteError)
+        self.assertEqual(problem.formatted, "")
+        self.assertIn("not stateful", problem.message)
+
+    def test_request(self) -> None:
+        """A request knows who calls and how long there is."""
+        user, peer, deadline = self.result(self.connect().invoke("who", timeout=7))
+        self.assertEqual((user, deadline), (None, 7))
+        self.assertRegex(peer, r"^tcp:127\.0\.0\.1:\d+$")
+
+    def test_context(self) -> None:
+        """What a method calls ends when it has to end itself."""
+        call = self.connect().invoke("ask", self.address, timeout=9)
+        self.assertEqual(self.result(call)[2], 9)
+
+    def test_strangers(self) -> None:
+        """A client that talks rubbish, or nothing, loses its connection; nobody else does."""
+        remote = self.connect()
+        for rubbish in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b""):
+            port = self.network.ports[int(self.address.rpartition(":")[2])]
+            stranger = port.factory.buildProtocol(None)
+            wire = self.network.join(stranger)
+            if rubbish:
+                stranger.dataReceived(rubbish)
+            self.network.wait(30, 10)
+            self.assertTrue(wire.transport.closed, rubbish)
+        self.assertEqual(self.result(remote.invoke("quick")), "quick")
+        self.assertEqual(len(self.server.connections), 1)
+
+    def test_bad_requests(self) -> None:
+        """Requests that are none are refused, each by itself."""
+        remote = self.connect()
+        peer = self.context.peer(self.address)
+        for request in ([], 5, ["a"], [1, 2, 3, 4], ["org.example.stateless", "quick", 0, "x"]):
+            connection: Any = peer.connection
+            core = connection.open("invoke", connection.encode(request), end=True)
+            problem = self.failure(core.receive(), RemoteError)
+            self.assertIn("no request", problem.message)
+        self.assertEqual(self.result(remote.invoke("quick")), "quick")
+
+    def test_network_is_clean(self) -> None:
+        """Closing both ends leaves no delayed call."""
+        self.result(self.connect().invoke("quick"))
+        self.result(self.context.close())
+        self.result(self.server.close())
+        self.assertEqual(self.network.getDelayedCalls(), [])
+        self.assertIsInstance(self.network, Network)

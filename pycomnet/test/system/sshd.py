@@ -1,0 +1,149 @@
+"""A real sshd for tests: an ordinary process on a free loopback port, with keys of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+CONFIG = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {directory}/host
+AuthorizedKeysFile {directory}/authorized
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+MaxStartups 100
+MaxSessions 100
+LogLevel VERBOSE
+"""
+#: How the tests' ssh sees it: ``box``; with what else a test wants to go wrong, or be different.
+CLIENT = """\
+Host noisy
+  IdentityFile {directory}/noisy
+Host stranger
+  IdentityFile {directory}/stranger
+Host unknown
+  UserKnownHostsFile {directory}/wrong
+Host closed
+  Port 1
+Host shared
+  ControlMaster auto
+  ControlPath {directory}/control
+  ControlPersist 5
+Host box shared unknown closed
+  IdentityFile {directory}/user
+Host *
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentitiesOnly yes
+  UserKnownHostsFile {directory}/known
+  GlobalKnownHostsFile /dev/null
+  LogLevel ERROR
+"""
+#: What the key ``noisy`` may run: what is asked for, after what a shell's profile may print.
+NOISE = (
+    "echo Welcome to this machine; echo from the profile >&2; head -c 20000 /dev/zero; echo; "
+    'eval "$SSH_ORIGINAL_COMMAND"'
+)
+
+
+class Sshd:
+    """A running sshd.
+
+    :ivar config: the file for ``ssh_config=``; its hosts are ``box`` and those that something is
+        wrong with: ``noisy``, ``stranger``, ``unknown``, ``closed``; ``shared`` is several
+        sessions of one connection.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        assert SSHD is not None
+        self.directory = directory
+        for name in ("host", "user", "noisy", "stranger", "other"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
+            subprocess.run(command, check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        host, other = (self._public(name) for name in ("host", "other"))
+        self._write("known", f"[127.0.0.1]:{self.port} {host}")
+        self._write("wrong", f"[127.0.0.1]:{self.port} {other}")
+        noise = NOISE.replace('"', '\\"')
+        self._write(
+            "authorized", f'{self._public("user")}command="{noise}" {self._public("noisy")}'
+        )
+        names = {"directory": directory, "port": self.port, "user": getpass.getuser()}
+        self._write("sshd_config", CONFIG.format(**names))
+        self.config = self._write("ssh_config", CLIENT.format(**names))
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)  # it wants it, and Debian makes it at boot
+        argv = [SSHD, "-D", "-e", "-f", str(directory / "sshd_config")]
+        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, start_new_session=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if b"Server listening" in line:
+                break
+        else:
+            pytest.fail("sshd does not start")
+        # It goes on to log; nobody may wait for that.
+        self._log = subprocess.Popen(
+            ["cat"], stdin=self.process.stderr, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _public(self, name: str) -> str:
+        return (self.directory / f"{name}.pub").read_text()
+
+    def _write(self, name: str, text: str) -> str:
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+    def spec(self, host: str = "box") -> str:
+        """The spec of a gateway there."""
+        return f"ssh={host}//ssh_config={self.config}//python={python()}"
+
+    def stop(self) -> None:
+        """End it, and wait for that."""
+        subprocess.run(
+            ["ssh", "-F", self.config, "-O", "exit", "shared"],
+            stderr=subprocess.DEVNULL,
+            timeout=20,
+        )
+        for process in (self.process, self._log):
+            process.kill()
+            process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def python() -> str:
+    """The interpreter for tests: this one, which is there under this name over ssh as well."""
+    import sys
+
+    return sys.executable
+
+
+@contextmanager
+def sshd(directory: Path) -> Iterator[Sshd]:
+    """An sshd; the test skips if there is none, unless it is required."""
+    if SSHD is None or shutil.which("ssh") is None:
+        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
+            pytest.fail("sshd or ssh is not installed")
+        pytest.skip("sshd or ssh is not installed")
+    running = Sshd(directory)
+    try:
+        yield running
+    finally:
+        running.stop()

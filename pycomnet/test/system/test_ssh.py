@@ -1,0 +1,304 @@
+"""Gateways over ssh, against a real sshd."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.test.processes import children, still_there
+from pycomnet.test.system.near_side import FAR_CODE
+from pycomnet.test.system.nearby import ROOT, near, processes_end
+from pycomnet.test.system.sshd import Sshd, python, sshd
+
+NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
+#: Beside the first of them, which the others are started from.
+PIDS = "import os; channel.send((os.getpid(), os.getppid())); channel.receive()"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: Any) -> Iterator[Sshd]:
+    """An sshd for all tests here."""
+    with sshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest_twisted.async_yield_fixture
+async def group() -> AsyncIterator[Any]:
+    """A group that keeps what is printed, as ``group.printed``."""
+    from twisted.internet import reactor
+
+    printed: list[pycomnet.Output] = []
+    made: Any = pycomnet.Group(reactor, output=printed.append)
+    made.printed = printed
+    yield made
+    await made.close()
+
+
+def ssh_processes() -> set[int]:
+    """The ssh clients that this process has started."""
+    return {
+        pid
+        for pid in children(os.getpid())
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ssh\0")
+    }
+
+
+async def refused(group: Any, spec: str, **options: Any) -> pycomnet.GatewayNotStarted:
+    """The error that making this gateway ends with."""
+    with pytest.raises(pycomnet.GatewayNotStarted) as caught:
+        await group.makegateway(spec, **options)
+    assert len(group) == 0
+    return caught.value
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_connection(server: Sshd, group: Any) -> None:
+    """Further gateways at a host make no new connection, and all live apart."""
+    gateways = [await group.makegateway(server.spec()) for _ in range(3)]
+    assert len(ssh_processes()) == 1
+    pids = [await gateway.call("os:getpid") for gateway in gateways]
+    assert len(set(pids)) == 3
+    await gateways[0].exit()
+    assert await gateways[1].call("operator:add", 1, 2) == 3
+    alone = await group.makegateway(server.spec() + "//fork=no")
+    assert await alone.call("operator:add", 1, 2) == 3
+    assert len(ssh_processes()) == 2
+    await group.terminate()
+    assert not ssh_processes()
+    assert still_there(pids, 6) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_arguments(server: Sshd, group: Any) -> None:
+    """ssh's own arguments, split as a shell does; keys of the spec as with others."""
+    directory = server.directory
+    text = (
+        f"127.0.0.1 -p {server.port} -i '{directory}/user' -F none "
+        f"-o UserKnownHostsFile={directory}/known -o 'LogLevel ERROR'"
+    )
+    gateway = await group.makegateway(
+        f"ssh={text}//python='{python()}' -X 'an option=x y'//chdir=/usr//env:PYCOMNET_A=a b"
+    )
+    source = "import os, sys; channel.send([sys._xoptions, os.getcwd(), os.environ['PYCOMNET_A']])"
+    got = await gateway.remote_exec(source).receive()
+    assert got == [{"an option": "x y"}, "/usr", "a b"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_startup_variables(server: Sshd, group: Any) -> None:
+    """Variables that an interpreter reads when it starts are there when it does."""
+    one, two = [
+        await group.makegateway(server.spec() + f"//env:PYTHONHASHSEED={seed}") for seed in (1, 2)
+    ]
+    assert await one.call("builtins:hash", "x") != await two.call("builtins:hash", "x")
+
+
+@pytest_twisted.ensureDeferred
+async def test_noise(server: Sshd, group: Any) -> None:
+    """What a profile prints before us is no harm; without Python it is in the error."""
+    gateway = await group.makegateway(server.spec("noisy"))
+    assert await gateway.call("operator:add", 1, 2) == 3
+    await gateway.exit()
+    spec = f"ssh=noisy//ssh_config={server.config}//python=/no/such/python"
+    error = await refused(group, spec)
+    assert "had printed:\nWelcome to this machine" not in str(error)  # only its end is shown
+    assert "before Python began, and had printed:" in str(error)
+    assert "from the profile" in error.stderr
+    assert re.search("/no/such/python.*(not found|No such file)", error.stderr)
+    assert error.exit_status == 127
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("unknown", "Host key verification failed"),
+        ("stranger", "Permission denied"),
+        ("closed", "Connection refused"),
+        ("box -o ProxyCommand=false", "closed by"),
+        ("box -o NoSuchOption=1", "Bad configuration option"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_refused(server: Sshd, group: Any, host: str, words: str) -> None:
+    """What ssh says of why it fails is in the error, and shown."""
+    error = await refused(group, server.spec(host))
+    assert words in error.stderr
+    assert "ssh ended before it said hello: it exited with status 255" in str(error)
+    assert error.exit_status == 255
+    assert words in "".join(output.text for output in group.printed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_python(server: Sshd, group: Any) -> None:
+    """No interpreter there, and one that is none."""
+    spec = f"ssh=box//ssh_config={server.config}//python="
+    assert "/no/such" in (await refused(group, spec + "/no/such")).stderr
+    error = await refused(group, spec + "/bin/echo")
+    assert "before Python began, and had printed:" in str(error)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many(server: Sshd, group: Any) -> None:
+    """Several hosts side by side within a bound; those that fail are told of together."""
+    specs = [server.spec("box -o ControlPath=none"), *[server.spec()] * 4, server.spec("closed")]
+    told: list[Any] = []
+    with pytest.raises(pycomnet.GatewaysNotStarted) as caught:
+        await group.makegateways(specs, parallel=3, progress=told.append)
+    error = caught.value
+    assert [gateway is None for gateway in error.gateways] == [False] * 5 + [True]
+    assert "1 of 6 gateways could not be started" in str(error)
+    assert "Connection refused" in str(error)
+    assert [progress.done for progress in told] == [1, 2, 3, 4, 5, 6]
+    assert sum(progress.error is not None for progress in told) == 1
+    assert await error.gateways[0].call("operator:add", 1, 2) == 3
+
+
+async def losses(gateways: list[Any]) -> tuple[list[int], list[Any]]:
+    """The processes of gateways, and Deferreds that wait for something of each."""
+    channels = [gateway.remote_exec(PIDS) for gateway in gateways]
+    pids = [pid for channel in channels for pid in await channel.receive()]
+    return pids, [channel.receive() for channel in channels]
+
+
+async def reasons(waiting: list[Any]) -> list[str]:
+    """Why they all fail."""
+    results = await defer.DeferredList(waiting, consumeErrors=True)
+    assert all(result.check(pycomnet.GatewayDied) for _, result in cast(Any, results))
+    return [str(result.value) for _, result in cast(Any, results)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_client_killed(server: Sshd, group: Any) -> None:
+    """The ssh client is killed with -9: everybody learns so, and what is there ends."""
+    pids, waiting = await losses([await group.makegateway(server.spec()) for _ in range(2)])
+    for pid in ssh_processes():
+        os.kill(pid, signal.SIGKILL)
+    for reason in await reasons(waiting):
+        assert "the way to it is gone: ssh is gone: it was killed by SIGKILL" in reason
+    assert still_there(pids, 6) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_silence(server: Sshd, group: Any) -> None:
+    """The connection says nothing any more, and no end either: both ends give it up."""
+    gateway = await group.makegateway(server.spec() + "//keepalive=0.5")
+    pids, waiting = await losses([gateway])
+    [client] = ssh_processes()
+    try:
+        with processes_end(pids, 8):
+            os.kill(client, signal.SIGSTOP)
+        [reason] = await reasons(waiting)
+        assert "was silent for 1 seconds" in reason
+    finally:
+        os.kill(client, signal.SIGKILL)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pinged_while_busy(server: Sshd, group: Any) -> None:
+    """A worker that computes, and one that trickles, are not taken for silent."""
+    gateway = await group.makegateway(server.spec() + "//keepalive=0.3")
+    source = "import time\nfor n in range(5):\n    time.sleep(0.5)\n    channel.send(n)"
+    channel = gateway.remote_exec(source)
+    assert [value async for value in channel] == list(range(5))
+
+
+@pytest_twisted.ensureDeferred
+async def test_supervisor_killed(server: Sshd, group: Any) -> None:
+    """The supervisor there is killed with -9: all its gateways go."""
+    gateways = [await group.makegateway(server.spec()) for _ in range(2)]
+    pids, waiting = await losses(gateways)
+    supervisor = int(Path(f"/proc/{pids[1]}/stat").read_text().rpartition(")")[2].split()[1])
+    with processes_end([supervisor, *pids]):
+        os.kill(supervisor, signal.SIGKILL)
+    for reason in await reasons(waiting):
+        assert "the way to it is gone: ssh is gone: it exited with status" in reason
+
+
+@pytest.mark.parametrize("keys", ["", "//fork=no"])
+def test_near_side_killed(server: Sshd, keys: str) -> None:
+    """The near side is killed with -9, whatever the far sides do: all are gone in six seconds."""
+    codes = [name for name in FAR_CODE if name not in ("c_loop", "print")]
+    if keys:
+        codes = ["swallow", "c_call", "stubborn"]
+    os.environ["PYCOMNET_TEST_SPEC"] = server.spec("shared" if keys else "box") + keys
+    try:
+        with near(NEAR_SIDE, "wait", *codes) as program, processes_end(program.line()):
+            program.signal(signal.SIGKILL)
+    finally:
+        del os.environ["PYCOMNET_TEST_SPEC"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_through(server: Sshd, group: Any) -> None:
+    """``ssh=inner//via=bastion``: a hop that breaks is named, and so is one that can't be made."""
+    await group.makegateway(server.spec() + "//id=bastion")
+    inner = await group.makegateway(server.spec() + "//via=bastion//id=inner")
+    beside = await group.makegateway("popen//via=inner//id=beside")
+    assert len(ssh_processes()) == 1
+    with pytest.raises(pycomnet.GatewayNotStarted, match="ssh exited with status 255") as caught:
+        await group.makegateway(server.spec("unknown") + "//via=bastion")
+    assert "Host key verification failed" in str(caught.value)
+    pids, waiting = await losses([inner, beside])
+    [hop] = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_hop(pid)]
+    os.kill(hop, signal.SIGKILL)
+    for reason in await reasons(waiting):
+        assert "the way to it is gone: " in reason
+        assert "ssh was killed by signal 9" in reason
+    assert still_there(pids, 6) == []
+    assert await group["bastion"].call("operator:add", 1, 2) == 3
+
+
+def is_hop(pid: int) -> bool:
+    """Whether this is an ssh client that a supervisor of ours has started."""
+    try:
+        if not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ssh\0-T\0"):
+            return False
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return b"base64" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def test_howto(server: Sshd, tmp_path: Path) -> None:
+    """The programs of docs/howto/ssh.rst do what they say."""
+    text = (ROOT / "docs" / "howto" / "ssh.rst").read_text()
+    programs = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
+    assert len(programs) == 3
+    for number, program in enumerate(programs):
+        script = tmp_path / f"program{number}.py"
+        script.write_text(
+            textwrap.dedent(program).replace("ssh=build.example", server.spec("shared"))
+        )
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        argv = [sys.executable, str(script)]
+        ran = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert ran.stdout, program
+        assert not ran.stderr, ran.stderr
+
+
+def test_passes_the_suite(server: Sshd, tmp_path: Path) -> None:
+    """The suite's cases of the transport; those of the data's path are in test_through.py."""
+    env = {
+        **os.environ,
+        "PYCOMNET_TEST_SPEC": server.spec("shared"),
+        "PYCOMNET_TEST_CASES": "Errors Printing Deaths Endings",
+        "PYTHONPATH": str(ROOT),
+    }
+    argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
+    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
+    assert match is not None and int(match[1]) > 40, ran.stdout

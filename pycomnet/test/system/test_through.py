@@ -1,0 +1,319 @@
+"""Gateways through gateways, by ``via`` and by hand, and places on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.test.processes import still_there
+from pycomnet.test.system.near_side import FAR_CODE
+from pycomnet.test.system.nearby import ROOT, near, processes_end
+
+NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
+#: The far side's own word for what it was sent.
+MAKER = "from _pycomnet.worker.gateways import gatewaymaker; gatewaymaker(channel)"
+
+
+@pytest_twisted.async_yield_fixture
+async def group() -> AsyncIterator[Any]:
+    """A group."""
+    from twisted.internet import reactor
+
+    made = pycomnet.Group(reactor, output=lambda output: None)
+    yield made
+    await made.close()
+
+
+async def chain(group: Any, *specs: str) -> list[Any]:
+    """Gateways, each from the one before it."""
+    made: list[Any] = []
+    for spec in specs:
+        via = made[-1].id if made else None
+        made.append(await group.makegateway(spec, via=via))
+    return made
+
+
+async def waits(gateways: list[Any]) -> tuple[list[int], list[Any]]:
+    """The processes of gateways, and Deferreds that wait for something of each."""
+    source = "import os; channel.send(os.getpid()); channel.receive()"
+    channels = [gateway.remote_exec(source) for gateway in gateways]
+    pids = [await channel.receive() for channel in channels]
+    return pids, [channel.receive() for channel in channels]
+
+
+async def reasons(waiting: list[Any]) -> list[str]:
+    """Why they all fail."""
+    results = await defer.DeferredList(waiting, consumeErrors=True)
+    assert all(result.check(pycomnet.GatewayDied) for _, result in cast(Any, results))
+    return [str(result.value) for _, result in cast(Any, results)]
+
+
+def parent(pid: int) -> int:
+    """The process that has started another one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+#: Each hop a supervisor of its own: the interpreter's name differs.
+DEEP = ["popen//fork=yes"] + [f"popen//python={sys.executable} -X hop={n}" for n in range(3)]
+
+
+@pytest.mark.parametrize("specs", [["popen"] * 4, DEEP, ["popen//fork=no", *DEEP[1:], "popen"]])
+@pytest_twisted.ensureDeferred
+async def test_depth(group: Any, specs: list[str]) -> None:
+    """Through four: values, output's end and errors; who is ended takes those behind it along."""
+    made = await chain(group, *specs)
+    for gateway in made:
+        channel = gateway.remote_exec("for value in channel: channel.send(value)")
+        blob = os.urandom(3_000_000)
+        channel.send(blob)
+        assert await channel.receive() == blob
+        channel.send_end()
+        with pytest.raises(pycomnet.RemoteError, match="division by zero"):
+            await gateway.remote_exec("1 / 0").waitclose()
+    pids, waiting = await waits(made)
+    assert len(set(pids)) == len(made)
+    await made[-1].exit()
+    assert still_there(pids[-1:], 6) == []
+    for gateway in made[:-1]:
+        assert await gateway.call("operator:add", 1, 2) == 3
+    await made[1].exit()
+    told = await reasons(waiting[2:-1])
+    assert f"the gateway {made[1].id}, through which it was reached, is gone" in told[0]
+    assert still_there(pids[1:], 6) == []
+    assert await made[0].call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_worker_killed(group: Any) -> None:
+    """An intermediate's worker dies: everything behind it goes, and says so."""
+    made = await chain(group, *DEEP)
+    pids, waiting = await waits(made)
+    os.kill(pids[1], signal.SIGKILL)
+    told = await reasons(waiting[1:])
+    assert "its process is gone: it was killed by SIGKILL" in told[0]
+    assert f"the gateway {made[1].id}, through which it was reached, is gone" in told[1]
+    assert f"{made[1].id}, through which it was reached, is gone: it was killed" in told[2]
+    assert still_there(pids[1:], 6) == []
+    assert await made[0].call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_supervisor_killed(group: Any) -> None:
+    """An intermediate place's supervisor dies: so does all that is there and behind it."""
+    made = await chain(group, *DEEP)
+    pids, waiting = await waits(made)
+    # The worker's parent watches it alone; that one's parent is the supervisor of the place.
+    os.kill(parent(parent(pids[1])), signal.SIGKILL)
+    told = await reasons(waiting[1:])
+    for reason in told:
+        assert "the way to it is gone" in reason
+    assert "was killed by signal 9" in told[0]
+    assert still_there(pids[1:], 8) == []
+    assert await made[0].call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_first_supervisor_killed(group: Any) -> None:
+    """The supervisor of this machine dies: all its gateways do, and new ones get a new one."""
+    made = [await group.makegateway("popen//fork=yes") for _ in range(2)]
+    pids, waiting = await waits(made)
+    os.kill(parent(parent(pids[0])), signal.SIGKILL)
+    for reason in await reasons(waiting):
+        assert "the supervisor of its place is gone: it was killed by SIGKILL" in reason
+    assert still_there(pids, 6) == []
+    again = await group.makegateway("popen")
+    assert await again.call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that does not answer is not waited for at the end."""
+    monkeypatch.setattr("pycomnet.gateways.gateway.EXIT_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.place.KILL_TIMEOUT", 0.5)
+    gateway = await group.makegateway("popen//fork=yes")
+    pids, waiting = await waits([gateway])
+    supervisor = parent(parent(pids[0]))
+    os.kill(supervisor, signal.SIGSTOP)
+    waiting[0].addErrback(lambda failure: None)
+    await group.terminate(timeout=0.5)
+    assert still_there([*pids, supervisor], 6) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_back_pressure(group: Any) -> None:
+    """Through hops a sender waits when nobody takes what it sends, both ways; nothing is lost."""
+    *_, far = await chain(group, *DEEP[:3])
+    source = "for n in range(400): channel.send(b'x' * 100000); sent.send(n)"
+    sent = far.newchannel()
+    counted: list[int] = []
+    sent.setcallback(counted.append)
+    channel = far.remote_exec(source, sent=sent)
+    quiet = -1
+    while quiet != len(counted):
+        quiet = len(counted)
+        for _ in range(20):
+            await far.ping()
+    # The window of the channel itself, and of each way that carries it.
+    assert len(counted) < 80
+    assert sum([len(value) async for value in channel]) == 40_000_000
+    go = far.newchannel()
+    channel = far.remote_exec("go.receive(); channel.send(sum(len(x) for x in channel))", go=go)
+    sends = [channel.send(b"x" * 100000) for _ in range(400)]
+    for _ in range(20):
+        await far.ping()
+    assert sum(send.called for send in sends) < 80
+    await go.send(1)
+    channel.send_end()
+    assert await channel.receive() == 40_000_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused(group: Any) -> None:
+    """A gateway that there isn't, an interpreter that there isn't."""
+    with pytest.raises(pycomnet.GatewayNotStarted, match="there is no gateway 'nobody'"):
+        await group.makegateway("popen//via=nobody")
+    await group.makegateway("popen//id=first")
+    for keys in ("", "//fork=no"):
+        with pytest.raises(pycomnet.GatewayNotStarted, match="can't start '/no/such'"):
+            await group.makegateway(f"popen//via=first//python=/no/such{keys}")
+    with pytest.raises(pycomnet.GatewayNotStarted, match="no/such/directory"):
+        await group.makegateway("popen//via=first//chdir=/no/such/directory")
+    assert await group["first"].call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_by_hand(group: Any) -> None:
+    """Code in a worker makes gateways and forwards them through its channel."""
+    outer = await group.makegateway("popen//id=outer")
+    maker = outer.remote_exec(MAKER)
+    await maker.send("popen//env:PYCOMNET_A=1")
+    inner = await pycomnet.ChannelGateway(await maker.receive(), id="inner")
+    assert group["inner"] is inner
+    assert "channel=outer:" in repr(inner)
+    assert await inner.call("os:getenv", "PYCOMNET_A") == "1"
+    deeper = inner.remote_exec(MAKER)
+    await deeper.send(f"popen//python={sys.executable}")
+    innermost = await pycomnet.ChannelGateway(await deeper.receive())
+    beside = await group.makegateway("popen//via=inner")
+    made = [outer, inner, innermost, beside]
+    blob = os.urandom(3_000_000)
+    assert await beside.call("builtins:bytes", blob) == blob
+    pids, waiting = await waits(made)
+    assert len(set(pids)) == 4
+    await innermost.exit()
+    assert still_there(pids[2:3], 8) == []
+    assert await inner.call("operator:add", 1, 2) == 3
+    os.kill(pids[0], signal.SIGKILL)
+    told = await reasons([waiting[0], waiting[1], waiting[3]])
+    assert "the channel of gateway outer that carried it is gone: gateway outer: its" in told[1]
+    assert "the gateway inner, through which it was reached, is gone" in told[2]
+    assert still_there(pids, 8) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("popen//pyton=x", "no key 'pyton'"),
+        ("http=x", "popen or ssh=... can be made here"),
+        ("popen//python=/no/such", "can't start '/no/such'"),
+        ("popen//python=/bin/echo", "and had printed:"),
+        ("popen//chdir=/no/such", "exited|ended with status 2"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_by_hand_refused(group: Any, spec: str, words: str) -> None:
+    """What goes wrong with one is the error of its gateway; the maker goes on."""
+    outer = await group.makegateway("popen")
+    maker = outer.remote_exec(MAKER)
+    await maker.send(spec)
+    with pytest.raises(pycomnet.GatewayNotStarted, match=words):
+        await pycomnet.ChannelGateway(await maker.receive())
+    await maker.send("popen")
+    inner = await pycomnet.ChannelGateway(await maker.receive())
+    assert await inner.call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_not_raw(group: Any) -> None:
+    """A gateway operates on a raw channel."""
+    outer = await group.makegateway("popen")
+    with pytest.raises(pycomnet.PycomnetError, match="raw"):
+        await pycomnet.ChannelGateway(outer.newchannel())
+
+
+BLOCKING = """
+from pycomnet.blocking import ChannelGateway, Group
+
+if __name__ == "__main__":
+    with Group() as group:
+        maker = group.makegateway("popen").remote_exec({maker!r})
+        maker.send("popen")
+        inner = ChannelGateway(maker.receive(), id="inner")
+        assert inner.call("operator:add", 1, 2) == 3
+        told = []
+        made = group.makegateways(["popen", "popen//via=inner"], progress=told.append)
+        assert [gateway.call("operator:add", 1, 2) for gateway in made] == [3, 3]
+        print("done")
+"""
+
+
+def test_blocking(tmp_path: Path) -> None:
+    """The blocking API has it, too."""
+    script = tmp_path / "script.py"
+    script.write_text(BLOCKING.format(maker=MAKER))
+    with near(str(script)) as program:
+        status, out, err = program.ended()
+    assert (status, out) == (0, "done\n"), err
+
+
+def test_near_side_killed() -> None:
+    """The near side is killed with -9 while far sides behind others do what they do."""
+    codes = [name for name in FAR_CODE if name not in ("c_loop", "print")]
+    os.environ["PYCOMNET_TEST_SPEC"] = "popen//via=master"
+    os.environ["PYCOMNET_TEST_MASTER"] = f"popen//python={sys.executable} -X hop=1"
+    try:
+        with near(NEAR_SIDE, "wait", *codes) as program, processes_end(program.line()):
+            program.signal(signal.SIGKILL)
+    finally:
+        del os.environ["PYCOMNET_TEST_SPEC"], os.environ["PYCOMNET_TEST_MASTER"]
+
+
+#: The cases of the suite that concern each way; the others would tell nothing new.
+SUITES = {
+    "via": (
+        "popen//via=master",
+        "popen",
+        "Code Values Channels Asking FlowControl Threads Printing Deaths Endings",
+    ),
+    "fork=no": ("popen//fork=no", None, "Printing Deaths Endings"),
+}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_passes_the_suite(name: str, tmp_path: Path) -> None:
+    """The gateway suite: carried by a supervisor, and in a process of its own."""
+    spec, master, cases = SUITES[name]
+    env = {
+        **os.environ,
+        "PYCOMNET_TEST_SPEC": spec,
+        "PYCOMNET_TEST_CASES": cases,
+        "PYTHONPATH": str(ROOT),
+    }
+    if master is not None:
+        env["PYCOMNET_TEST_MASTER"] = master
+    argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
+    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
+    assert match is not None and int(match[1]) > 30, ran.stdout

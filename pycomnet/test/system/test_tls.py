@@ -1,0 +1,168 @@
+"""TLS on loopback: what is refused, by whom, and that the error says why."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+
+import pycomnet
+from pycomnet.errors import CertificateRefused, ServiceUnreachable
+
+AUTHORITY, OTHER = trustme.CA(), trustme.CA()
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)
+DAY = datetime.timedelta(days=1)
+
+
+@pycomnet.interface("org.example.who")
+class Who(pycomnet.Service):
+    """Says who calls."""
+
+    @pycomnet.method()
+    def who(self, request: Any) -> Any:
+        return request.user
+
+    @pycomnet.method()
+    def echo(self, request: Any) -> Any:
+        return (request.args, *(pycomnet.Binary(file.read()) for file in request.files))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with certificates, each with its key: what the tests' names say."""
+    directory = tmp_path_factory.mktemp("tls")
+    names = ("localhost", "127.0.0.1")
+    for name, leaf in (
+        ("good", AUTHORITY.issue_cert(*names)),
+        ("named", AUTHORITY.issue_cert("localhost")),
+        ("wrong", AUTHORITY.issue_cert("example.org")),
+        (
+            "expired",
+            AUTHORITY.issue_cert(*names, not_before=LONG_AGO, not_after=LONG_AGO + DAY),
+        ),
+        ("early", AUTHORITY.issue_cert(*names, not_before=LATER, not_after=LATER + DAY)),
+        ("stranger", OTHER.issue_cert(*names)),
+        ("alice", AUTHORITY.issue_cert("alice@example.org", common_name="alice")),
+        ("bob", AUTHORITY.issue_cert("bob@example.org")),
+        ("mallory", OTHER.issue_cert("alice@example.org", common_name="alice")),
+    ):
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+    AUTHORITY.cert_pem.write_to_path(str(directory / "ca.pem"))
+    (directory / "self.pem").write_bytes(
+        OTHER.private_key_pem.bytes() + b"\n" + OTHER.cert_pem.bytes()
+    )
+    (directory / "roots").mkdir()
+    AUTHORITY.cert_pem.write_to_path(str(directory / "roots" / "ca.pem"))
+    return directory
+
+
+class Served:
+    """A server with a certificate, and a context to call it with."""
+
+    def __init__(self, files: Path) -> None:
+        from twisted.internet import reactor
+
+        self.files = files
+        self.server = pycomnet.ServiceServer(reactor)
+        self.context = pycomnet.Context(reactor, timeout=60)
+
+    async def listen(self, certificate: str, more: str = "", kind: str = "tls") -> str:
+        """The address of a new listener."""
+        if not self.server.services:
+            await self.server.add(Who())
+        key = self.files / f"{certificate}.pem"
+        return await self.server.listen(f"{kind}:0:interface=127.0.0.1:privateKey={key}{more}")
+
+    async def connect(self, address: str, more: str = "", roots: str = "ca.pem") -> Any:
+        """A connected service."""
+        address += f":trustRoots={self.files / roots}{more}"
+        return await self.context.connect(address)
+
+    def show(self, certificate: str) -> str:
+        """What makes a client show a certificate."""
+        return f":certificate={self.files / certificate}.pem"
+
+
+@pytest_twisted.async_yield_fixture
+async def served(files: Path) -> Any:
+    """A :class:`Served`."""
+    made = Served(files)
+    yield made
+    await made.context.close()
+    await made.server.close()
+
+
+@pytest.mark.parametrize("kind", ["tls", "ssl"])
+@pytest_twisted.ensureDeferred
+async def test_good(served: Served, kind: str) -> None:
+    """By ``tls:`` and ``ssl:``, with a file of authorities or a directory; also blocks."""
+    address = await served.listen("good", kind=kind)
+    for roots in ("ca.pem", "roots"):
+        who = await served.connect(address, roots=roots)
+        assert await who.invoke("who") is None
+    data = bytes(range(256)) * 20_000
+    value, (file,) = await who.invoke("echo", data, None, [pycomnet.Binary(data)], True)
+    assert value == data
+    assert file.read() == data
+    with pytest.raises(CertificateRefused, match="authority that is not among"):
+        await served.context.connect(address.replace("tls:", "ssl:"))  # the system's authorities
+
+
+@pytest.mark.parametrize(
+    ("certificate", "says"),
+    [
+        ("wrong", "another name: example.org"),
+        ("named", "another name: localhost"),
+        ("expired", "expired"),
+        ("early", "not valid yet"),
+        ("stranger", "authority that is not among"),
+        ("self", "self-signed"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_refused(served: Served, certificate: str, says: str) -> None:
+    """What is wrong with a server's certificate is said, and there is no call."""
+    address = await served.listen(certificate)
+    with pytest.raises(CertificateRefused, match=says) as refused:
+        await served.connect(address)
+    assert str(refused.value).startswith("127.0.0.1's certificate")
+    with pytest.raises(CertificateRefused, match=says):
+        await served.context.at(f"{address}:trustRoots={served.files / 'ca.pem'}").invoke("who")
+
+
+@pytest_twisted.ensureDeferred
+async def test_hostname(served: Served) -> None:
+    """``hostname=`` is for a certificate with another name than what is connected to."""
+    address = await served.listen("named")
+    who = await served.connect(address, ":hostname=localhost")
+    assert await who.invoke("who") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_client_certificates(served: Served) -> None:
+    """Clients without a good certificate are not let in; the name of one is the user's."""
+    address = await served.listen("good", f":clientCAs={served.files / 'ca.pem'}")
+    for name, user in (("alice", "alice"), ("bob", "bob@example.org")):
+        who = await served.connect(address, served.show(name))
+        assert await who.invoke("who") == user
+    for show in ("", served.show("mallory")):
+        with pytest.raises((ServiceUnreachable, pycomnet.CallInterrupted)):
+            who = await served.connect(address, show)
+            await who.invoke("who", timeout=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_tls_there(served: Served) -> None:
+    """TLS to what does not speak it, and the other way round, is an error."""
+    await served.listen("good")
+    plain = await served.server.listen("tcp:0:interface=127.0.0.1")
+    with pytest.raises(ServiceUnreachable, match="TLS"):
+        await served.connect(plain.replace("tcp:", "tls:"))
+    secret = await served.listen("good")
+    with pytest.raises(pycomnet.PycomnetError):
+        await served.context.connect(secret.replace("tls:", "tcp:"), timeout=20)
