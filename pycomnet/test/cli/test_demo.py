@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycomnet.cli import guide, survey, tour
+from pycomnet.cli import guide, survey, tour, tourservice
 from pycomnet.cli.guide import Guide
 from pycomnet.cli.program import Program
 from pycomnet.errors import RemoteError
@@ -18,6 +18,12 @@ class Tour(CommandCase):
         self.assertGreater(len(paths), 100)
         self.paths = [path for path in paths if "/json/" in path]
         self.patch(survey, "library_modules", lambda: self.paths)
+
+        async def services(guide: Guide) -> None:
+            """Daemons are for the system's tests."""
+            guide._begin("Services", "", tourservice.Tour, tour.survive)
+
+        self.patch(Guide, "_services", services)
 
     async def tour(self) -> int:
         """Its exit status."""
@@ -44,7 +50,6 @@ class Tour(CommandCase):
             "   ZeroDivisionError: division by zero\n",
             "   gateway victim: its process is gone: it was killed by SIGKILL",
             "    class Tour(pycomnet.Service):\n        @pycomnet.method(idempotent=True)\n",
-            " answered the first call and was killed in the second,\n",
             "| modules   |",
             "=> 2 gateways: ",
             "=> one process: ",
