@@ -247,6 +247,8 @@ class Places:
         """The place at the end of a way; started if there is none."""
         place = self._places.get(way.key)
         if place is None or place.over:
+            if place is not None:
+                place.end()
             place = self._places[way.key] = Place(way, request)
             place.start()
         return place
