@@ -47,10 +47,14 @@ async def ssh(group: Any, amounts: Amounts) -> Figures:
 
 
 async def chain(group: Any, depth: int) -> list[Any]:
-    """Gateways through each other; each is at a place of its own, as on another machine."""
+    """Gateways through each other; each with one process more in between, as with Mitogen.
+
+    That is the supervisor of a place. The first hop needs no new one; what comes after it is a
+    place of its own, as on another machine: an interpreter that is called differently.
+    """
     made = [await group.makegateway("popen//fork=yes")]
     for number in range(depth):
-        python = f"{sys.executable} -X hop={number}"
+        python = f"{sys.executable} -X hop={number}" if number else None
         made.append(await group.makegateway("popen", python=python, via=made[-1].id))
     return made
 
