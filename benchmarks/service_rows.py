@@ -46,6 +46,7 @@ def _small(name: str, title: str) -> Job:
                 "/s",
                 "more",
                 _HALF,
+                measure=f"{name}_flight_awaited",
                 against="bare",
             ),
         ),

@@ -35,6 +35,9 @@ SMALL_SIZE = 1 << 16
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
 KEPT_MEMORY = 8 << 20
+#: Answers, or requests that follow answers, that are written while others of the same turn are
+#: still being made: so that both ends of many short calls work at the same time, and not in turn.
+EAGER = 16
 #: Pieces that are handed over without being put together: more cost more than copying them.
 MAX_PIECES = 64
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
@@ -384,8 +387,12 @@ class Connection(Protocol):
                     event[1].app.arrived(event[2], event[3])
                 elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
                     event[1].app.closed(event[2], event[3])
+                    if len(mux._out) >= EAGER:
+                        self._flush()
                 elif event[0] == 9:  # EV_ASKED
                     self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
+                    if len(mux._out) >= EAGER:
+                        self._flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
@@ -464,6 +471,10 @@ class Connection(Protocol):
             if self._reason is None:
                 if code == "exit":
                     self._reason = ConnectionLost("the other end said goodbye")
+                elif code in ("credential", "limit"):
+                    self._reason = ProtocolViolation(
+                        f"this program was not let in: {message}", code
+                    )
                 else:
                     self._reason = ProtocolViolation(
                         f"the other end refused what this end sent ({code}): {message}", code

@@ -72,12 +72,14 @@ class Way:
     :ivar open: makes the carrier of its connection; the number is a descriptor that it gets.
     :ivar door: whether it can be given descriptors.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
+    :ivar credential: what whoever lets this program in there asks for.
     """
 
     key: tuple[Any, ...]
     open: Callable[[Request, int | None], Carrier] = attrs.field(eq=False)
     door: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
+    credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -133,7 +135,7 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, keepalive=way.keepalive),
+            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
         )
         self.link.prefix = ""
 

@@ -213,7 +213,7 @@ class Subprocess(Guarded):
             if request.disconnected:
                 return
             request.setHeader("x-pycomnet-received", str(session.stdin.received))
-            request.respond_bytes(session.read(stream, offset, most))
+            request.respond_bytes(session.read_all(stream, offset, most))
             return
         probe = bool(text_argument(request, b"probe"))
         reader = StreamReader(session, stream, offset, key, wait, self.mediator.reactor)

@@ -104,6 +104,7 @@ class Directory:
 
     def loaded(self, revision: int) -> None:
         """That was all, as of a revision."""
+        self._index.sort()
         self.log.restart(revision)
 
     def changed(self, changes: Sequence[Change]) -> None:

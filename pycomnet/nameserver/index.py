@@ -31,6 +31,7 @@ class Index:
         self._interfaces: dict[str, Entry] = {}
         self._tags: dict[str, Entry] = {}
         self._pool: dict[Any, Any] = {}
+        self._unsorted: list[str] = []
         #: the names in order, for pages and prefixes
         self._order: Any = SortedList()
 
@@ -48,12 +49,16 @@ class Index:
         return len(self._tags)
 
     def fill(self, records: Iterable[Record]) -> None:
-        """Add many at once, all of new names."""
-        names = []
+        """Add many at once, all of new names; call :meth:`sort` after the last of them."""
+        names = self._unsorted
         for record in records:
             self._insert(record)
             names.append(record.service)
-        self._order.update(names)
+
+    def sort(self) -> None:
+        """Have an order of what was filled in."""
+        self._order.update(self._unsorted)
+        self._unsorted.clear()
 
     def put(self, record: Record) -> Record | None:
         """Add a record; returns the one of the same name that it replaces."""

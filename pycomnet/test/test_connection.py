@@ -457,6 +457,14 @@ class DescriptorWriting(SynchronousTestCase):
         self.near.dataReceived(frame(DATA, 1, b"\x01"))
         self.assertEqual(self.descriptor.bufferSize, usual)
 
+    def test_reading_less(self) -> None:
+        """A server may read less at a time, so that others have their turn."""
+        self.near.small_size, self.near.bulk_size = 1000, 2000
+        self.near.dataReceived(frame(DATA, 1, bytes(60_000)))
+        self.assertEqual(self.descriptor.bufferSize, 2000)
+        self.near.dataReceived(frame(DATA, 1, b"\x01"))
+        self.assertEqual(self.descriptor.bufferSize, 1000)
+
     def test_broken(self) -> None:
         """An error is left to the transport's own writing, which ends the connection by it."""
         self.descriptor.broken = True

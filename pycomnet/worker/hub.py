@@ -467,7 +467,7 @@ class Hub(object):
     :param write_fd: where that hears it.
     :param config: ``near`` (the near side's process id, when it is on this machine), ``door`` (a
         descriptor that others come through), ``silence`` (seconds after which a near side that says
-        nothing is given up).
+        nothing is given up), ``most`` (how many processes it may have at a time).
     """
 
     def __init__(self, read_fd, write_fd, config):
@@ -476,6 +476,7 @@ class Hub(object):
         self.hops = {}
         self.job = None
         self._silence = config.get("silence")
+        self._most = config.get("most")
         self._pings = 0
         self._preloaded = False
         self._wake, wake = os.pipe()
@@ -575,7 +576,12 @@ class Hub(object):
         """Do what the first value on a ``start`` channel says."""
         path = request.get("path")
         io = request.get("io")
-        if path:
+        if self._most is not None and len(self.children) >= self._most:
+            if io is not None:
+                Nobody(peer, io)
+                peer.fail(io, "limit", "limit")
+            peer.fail(stream, "limit", "no more than %d processes are allowed there" % self._most)
+        elif path:
             self._forward(peer, stream, io, request)
         elif request.get("argv"):
             self._boot(peer, stream, io, request)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 #: Seconds from asking for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0
+#: Seconds for the server to close it once the far side has ended.
+CLOSE_TIMEOUT = 1.0
 #: Bytes that wait from which on they go in a POST: what a client sends over a WebSocket is masked,
 #: byte by byte, which costs both ends more than all the rest.
 POST_FROM = 3 << 16
-#: Bytes of one such POST.
-POST_SIZE = 4 << 20
 #: Bytes that are received before they are confirmed.
 CONFIRM_EVERY = 1 << 19
 
@@ -67,6 +67,8 @@ async def over_websocket(stream: Stream) -> None:
     connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
         WebSocketClientEndpoint(client.endpoints, url).connect(_Factory(link))
     )
+    # Twisted says nothing to who waits for a handshake whose connection is lost.
+    link.closed.addCallback(lambda _: connecting.cancel())
     connecting.addTimeout(OPEN_TIMEOUT, stream.reactor)
     try:
         await connecting
@@ -84,6 +86,7 @@ async def over_websocket(stream: Stream) -> None:
         raise NoWebSocket("it is not answered") from None
     except BaseException:
         link.drop()
+        link.check()
         raise
     try:
         await link.closed
@@ -111,6 +114,8 @@ class WebSocketLink(Socket):
         self._said_end = False
         #: the server was asked for what it has, before more goes another way
         self._asked = False
+        self._end: dict[str, Any] | None = None
+        self._closing: Any = None
         self._refused: Refused | None = None
         self._problem: PycomnetError | None = None
 
@@ -158,8 +163,9 @@ class WebSocketLink(Socket):
         """Send much in a POST. Meanwhile nothing is sent here, so that all stays in order."""
         stream = self._stream
         parts, position = [], self._position
-        while position < stream.out.end and position - self._position < POST_SIZE:
-            piece = stream.out.read(position, POST_SIZE - (position - self._position))
+        size = stream.post_size
+        while position < stream.out.end and position - self._position < size:
+            piece = stream.out.read(position, size - (position - self._position))
             parts.append(piece)
             position += len(piece)
         data = b"".join(parts)
@@ -184,8 +190,12 @@ class WebSocketLink(Socket):
         self._posting = None
         if not self.over:
             problem = failure.value
-            if isinstance(problem, Refused) and not problem.passing and problem.status != 409:
+            if isinstance(problem, Refused) and not (
+                problem.passing or problem.status == 409 or self._stream.too_large(problem)
+            ):
                 self._refused = problem
+            elif not isinstance(problem, Refused):
+                self._stream.not_taken()
             self.drop()
 
     # -- what comes ------------------------------------------------------------------------------
@@ -226,9 +236,10 @@ class WebSocketLink(Socket):
             self._refused = Refused(message, status if isinstance(status, int) else 0, value)
             self.drop()
         elif isinstance(value.get("ended"), dict):
+            # The server closes it when it knows that all has arrived, and then forgets all.
+            self._end = value["ended"]
             self.confirm()
-            self.close()
-            stream.ended(value["ended"])
+            self._closing = stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
         elif isinstance(value.get("received"), int):
             first = not self.answered.called
             self._asked = False
@@ -260,6 +271,10 @@ class WebSocketLink(Socket):
         )
         if self._posting is not None:
             self._posting.cancel()
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        if self._end is not None:
+            self._stream.ended(self._end)
         for waiting in (self.answered, self.closed):
             if not waiting.called:
                 waiting.callback(None)

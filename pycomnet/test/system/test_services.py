@@ -338,6 +338,13 @@ async def test_tls(started: Daemons, context: Any) -> None:
     credentials = f":certificate={client}:privateKey={client}"
     who = await context.connect(f"{address}:trustRoots={files['ca']}{credentials}", WHO)
     assert await who.invoke("user") == "alice"
+    # Registered with what its clients check it by, it is found by its interface, too.
+    advertise = f"tls:localhost:0:trustRoots={files['ca']}{credentials}"
+    found = started.service(
+        names, "--listen", listen, "--advertise", advertise, "--name", "found", module="who"
+    )
+    registered(found)
+    assert await (await context.locate(WHO, "found")).invoke("pid") == found.pid
     with pytest.raises(CertificateRefused, match="certificate"):
         await context.connect(f"{address}:trustRoots={files['other']}{credentials}", WHO)
     by_number = address.replace("localhost", "127.0.0.1")
