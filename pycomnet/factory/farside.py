@@ -17,8 +17,9 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
-from pycomnet.factory.relay import MAX_KEPT, Relay, frame
+from pycomnet.errors import ConnectionLost, GatewayNotStarted
+from pycomnet.factory.framing import frame
+from pycomnet.factory.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
@@ -472,4 +473,4 @@ class FarSide(Protocol):
         self._gone(self)
 
 
-__all__ = ["Attachment", "Ended", "FarSide", "PycomnetError", "Settings"]
+__all__ = ["Attachment", "Ended", "FarSide", "Settings"]
