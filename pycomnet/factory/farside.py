@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -406,7 +407,7 @@ class FarSide(Protocol):
         relay = self.relay
         if relay.to_far and self.transport is not None:
             data, relay.to_far = b"".join(relay.to_far), []
-            self.transport.write(data)
+            write_now(self.transport, data)
         if relay.to_program and self.attachment is not None:
             data, relay.to_program = b"".join(relay.to_program), []
             self.attachment.write(data)
@@ -471,6 +472,26 @@ class FarSide(Protocol):
         for waiter in waiters:
             waiter.callback(None)
         self._gone(self)
+
+
+def write_now(transport: Any, data: bytes) -> None:
+    """Write, to the system at once when nothing waits to be written: Twisted takes a turn for it.
+
+    An error is left to the transport's own writing, where it shows again.
+    """
+    if (
+        isinstance(transport, FileDescriptor)
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer
+        and transport.connected
+        and not transport.disconnecting
+        and not getattr(transport, "TLS", False)
+    ):
+        written = transport.writeSomeData(data)
+        if isinstance(written, int) and written > 0:
+            data = data[written:]
+    if data:
+        transport.write(data)
 
 
 __all__ = ["Attachment", "Ended", "FarSide", "Settings"]
