@@ -165,11 +165,12 @@ class MediatorService(Service):
         self.listen().addErrback(self._not_listening)
 
     def _not_listening(self, failure: Any) -> None:
-        words = endpoints.explain(failure)
-        log.critical(
-            "can't listen on {listen}: {why}", listen=self._configuration.listen, why=words
-        )
-        self._reactor.stop()
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            reason = getattr(problem, "socketError", problem)
+            words = getattr(reason, "strerror", None) or endpoints.explain(failure)
+            problem = EndpointError(f"can't listen on {self._configuration.listen}: {words}")
+        self._failed(problem)
 
     @deferred
     async def listen(self) -> None:
