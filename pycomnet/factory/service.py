@@ -42,6 +42,8 @@ MAX_GATEWAYS = 1000
 #: Seconds of silence after which a program is asked for a sign of life: it is given up, and what it
 #: has lingers, when it stays silent for as long again.
 KEEPALIVE = 30.0
+#: Connections that have not said who they are, for each program that there may be.
+STRANGERS = 2
 #: Bytes that are read at a time of what a program has left behind.
 READ = 1 << 16
 
@@ -127,16 +129,16 @@ class Program:
         self._timeout.cancel()
         service, connection = self._service, self.connection
         try:
-            self.name = service.admission.admit(connection.transport, hello["credential"])
+            name = service.admission.admit(connection.transport, hello["credential"])
         except NotAdmitted as problem:
             log.warn("somebody was refused: {why}", why=str(problem))
             connection.violated("credential", str(problem))
             return
-        if len(service.programs) > service.configuration.max_programs:
-            connection.violated(
-                "limit", f"{service.configuration.max_programs} programs are connected already"
-            )
+        most = service.configuration.max_programs
+        if sum(program.name is not None for program in service.programs) >= most:
+            connection.violated("limit", f"{most} programs are connected already")
             return
+        self.name = name
         keep_reading(connection)
         connection.make_handle = lambda core: Channel(core, self)
         connection.purposes["gateway"] = self._gateway
@@ -213,6 +215,16 @@ class Program:
         core.send(self.connection.encode({"failed": failed})).addErrback(lambda _: None)
         core.close()
         channel.close()
+
+
+class _Listener(Factory):
+    noisy = False
+
+    def __init__(self, service: FactoryService) -> None:
+        self._service = service
+
+    def buildProtocol(self, addr: object) -> Connection | None:
+        return self._service.connected()
 
 
 class FactoryService(Service):
@@ -331,11 +343,15 @@ class FactoryService(Service):
     async def listen(self) -> None:
         """Listen; fires when that is so."""
         for listen in self.listen_on:
-            port = await listen_on(self.reactor, listen, Factory.forProtocol(self._connected))
+            port = await listen_on(self.reactor, listen, _Listener(self))
             self.ports.append(port)
             log.info("listening on {where}", where=endpoints.describe_address(port.getHost()))
 
-    def _connected(self) -> Connection:
+    def connected(self) -> Connection | None:
+        """Somebody has connected: what is to talk to them, if anything is."""
+        strangers = sum(program.name is None for program in self.programs)
+        if strangers >= STRANGERS * self.configuration.max_programs:
+            return None
         program = Program(self)
         self.programs.add(program)
         return program.connection

@@ -355,6 +355,11 @@ class Gateway:
         self.group._leave(self)
         await self._link.end(timeout)
 
+    @property
+    def lingers(self) -> bool:
+        """Whether it stays with the factory service when its program is gone."""
+        return self.spec.linger is not None or self.spec.resume
+
     @deferred
     async def leave(self) -> None:
         """Leave it to the factory service, as when the program ends: it lingers, to be resumed.
@@ -365,7 +370,7 @@ class Gateway:
         :returns: fires when it is left. Fails with :class:`PycomnetError` when the gateway does not
             linger: ``//linger=SECONDS``. Cancelling it changes nothing.
         """
-        if self.spec.linger is None and not self.spec.resume:
+        if not self.lingers:
             raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")
         self.group._leave(self)
         await self._link.leave()
@@ -381,7 +386,8 @@ class Gateway:
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more. Called from any thread, at any time."""
-        if self._connection.lost is None:
+        # One of a gateway that lingers is there for the next program.
+        if self._connection.lost is None and not self.lingers:
             self._link.reactor.callFromThread(core.abandon)
 
 

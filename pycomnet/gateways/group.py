@@ -228,7 +228,7 @@ class Group:
 
     def _shut_down(self) -> defer.Deferred[None]:
         """The reactor is shutting down: what lingers is left to the factory, the rest ended."""
-        leaving = [gateway.leave() for gateway in self if _lingers(gateway.spec)]
+        leaving = [gateway.leave() for gateway in self if gateway.lingers]
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
     @deferred
@@ -259,7 +259,3 @@ def _remove_trigger(reactor: Any, trigger: Any, places: Places) -> None:
             reactor.removeSystemEventTrigger(trigger)
 
     reactor.callFromThread(remove)
-
-
-def _lingers(spec: Spec) -> bool:
-    return spec.linger is not None or spec.resume

@@ -108,8 +108,9 @@ class LocalFactory:
 
         :returns: fails with :class:`FactoryUnreachable`. Cancelling it only stops waiting.
         """
-        if self._connection is not None and self._connection.lost is None:
-            return defer.succeed(self._connection)
+        known = self._connection
+        if known is not None and known.lost is None and known.mux.failed is None:
+            return defer.succeed(known)
         waiter: defer.Deferred[Connection] = defer.Deferred()
         if self._waiting is None:
             self._waiting = [waiter]
@@ -154,13 +155,15 @@ class LocalFactory:
         hello.addTimeout(CONNECT_TIMEOUT, self._reactor)
         try:
             await hello
-            # It refuses whom it does not know after its hello: what it answers tells.
-            await connection.ping()
+            # Whom it does not let in it tells so after its hello; others get an answer.
+            await connection.open("resumable", end=True).receive()
         except defer.TimeoutError:
             connection.abort(ConnectionLost("no hello"))
             raise FactoryUnreachable(f"{where}: no hello in {CONNECT_TIMEOUT:g} seconds") from None
         except ConnectionLost as lost:
             raise FactoryUnreachable(f"{where}: {lost.reason}") from lost
+        except PycomnetError as problem:
+            raise FactoryUnreachable(f"{where}: {problem}") from problem
         return connection
 
     def _find_token(self) -> str | None:

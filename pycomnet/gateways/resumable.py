@@ -106,6 +106,10 @@ class ResumableConnection(Connection):
 
     def leave(self) -> None:
         """Close the connection once all is written, without a goodbye: the far side goes on."""
+        if self._receiving:
+            self.reactor.callLater(0, self.leave)  # what came is still being dealt with
+            return
+        self._tell_taken()
         if self._reason is None:
             self._reason = ConnectionLost("the gateway was left to the factory")
         if self._disconnecting is None and self.transport is not None:
@@ -156,6 +160,8 @@ class ResumableConnection(Connection):
                 continue  # this end may still send
             elif self._is_held(core) and (core.queue or not (core.seen or core.told)):
                 waiting = True
+            elif core.queue:
+                continue  # nobody here wants it any more; another program may
             else:
                 del mux.touched[id], mux.counts[id]
                 self._reported.pop(id, None)
