@@ -32,7 +32,7 @@ class Tour(CommandCase):
         self.assertEqual((await self.tour(), self.stderr), (0, ""))
         text = self.stdout
         self.assertTrue(text.isascii() and "\x1b" not in text)
-        for number in range(1, 9):
+        for number in range(1, 10):
             self.assertIn(f"\n{number}. ", text)
         for shown in (
             "=> 2 started in ",
@@ -44,6 +44,7 @@ class Tour(CommandCase):
             "   ZeroDivisionError: division by zero\n",
             "   gateway victim: its process is gone: it was killed by SIGKILL",
             "    class Tour(pycomnet.Service):\n        @pycomnet.method(idempotent=True)\n",
+            ": started, asked, answered 2 and ended in ",
             " answered the first call and was killed in the second,\n",
             "| modules   |",
             "=> 2 gateways: ",
