@@ -130,7 +130,9 @@ class Group:
             else:
                 where = os.path.abspath(path if path is not None else default_path())
                 endpoint = f"unix:{quoteStringArgument(where)}"
-        self._factory = LocalFactory(endpoint, self._reactor, token, token_file)
+        self._factory = factory = LocalFactory(endpoint, self._reactor, token, token_file)
+        finalizer = weakref.finalize(self, self._reactor.callFromThread, factory.close)
+        finalizer.atexit = False
 
     @deferred
     async def resumable(self) -> list[Resumable]:

@@ -11,7 +11,7 @@ from pycomnet.channel import Channel
 from pycomnet.connection import Connection
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
-from pycomnet.factory.service import Configuration, FactoryService
+from pycomnet.factory.service import Configuration, FactoryService, Scope
 from pycomnet.gateways.spec import Spec
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY
@@ -267,22 +267,23 @@ class Names(SynchronousTestCase):
 
         configuration = Configuration(listen=("unix:x",), max_gateways=2)
         self.service = FactoryService(configuration, MemoryReactorClock(), lambda problem: None)
+        self.scope = Scope(self.service.places)
 
     def test_new(self) -> None:
         """Names are unique, lingering needs one, and there is a bound."""
         new = self.service.new
         with self.assertRaisesRegex(PycomnetError, "linger needs an id"):
-            new(Spec.parse("popen//linger=1"), "gw0", "popen", self)
-        new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self)
+            new(Spec.parse("popen//linger=1"), "gw0", "popen", self.scope)
+        new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
         with self.assertRaisesRegex(PycomnetError, "has a gateway 'a' already"):
-            new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self)
-        new(Spec.parse("popen//id=a"), "a", "popen", self)
+            new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
+        new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
         with self.assertRaisesRegex(PycomnetError, "2 gateways, its limit"):
-            new(Spec.parse("popen"), "b", "popen", self)
+            new(Spec.parse("popen"), "b", "popen", self.scope)
 
     def test_find(self) -> None:
         """One that is in use, or not there, is not found."""
-        far = self.service.new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self)
+        far = self.service.new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
         with self.assertRaisesRegex(PycomnetError, "in use"):
             self.service.find("a", far.spec)
         with self.assertRaisesRegex(PycomnetError, "no gateway 'b' to resume; there are: none"):

@@ -369,8 +369,8 @@ def ssh_children(pid: int) -> set[int]:
 
 def test_howto(started: Daemons) -> None:
     """docs/howto/factory.rst does what it says, with the service where it is by itself."""
-    there = {"XDG_RUNTIME_DIR": str(started.directory)}
-    started.start("pycomnet-factory", **there).wait_for("listening on")
+    there = str(started.directory)
+    started.start("pycomnet-factory", XDG_RUNTIME_DIR=there).wait_for("listening on")
     text = (ROOT / "docs" / "howto" / "factory.rst").read_text()
     blocks = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)
     said = []
@@ -380,7 +380,11 @@ def test_howto(started: Daemons) -> None:
             script.write_text(textwrap.dedent(block))
             argv = [sys.executable, str(script)]
             ran = subprocess.run(
-                argv, env=environment(**there), capture_output=True, text=True, timeout=PATIENCE
+                argv,
+                env=environment(XDG_RUNTIME_DIR=there),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
             )
             assert ran.returncode == 0, ran.stderr
             said.append(ran.stdout)
