@@ -471,7 +471,7 @@ class Connection(Protocol):
             if self._reason is None:
                 if code == "exit":
                     self._reason = ConnectionLost("the other end said goodbye")
-                elif code in ("credential", "limit"):
+                elif code in ("credential", "limit", "start"):
                     self._reason = ProtocolViolation(
                         f"this program was not let in: {message}", code
                     )

@@ -100,7 +100,11 @@ class Link:
             raise self._not_started(f"no hello in {timeout:g} seconds") from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
-            if isinstance(lost, ProtocolViolation) and lost.code in ("credential", "limit"):
+            if isinstance(lost, ProtocolViolation) and lost.code in (
+                "credential",
+                "limit",
+                "start",
+            ):
                 raise self._not_started(lost.reason) from None
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None

@@ -91,7 +91,8 @@ class Group:
         """
         parsed = Spec.parse(spec, **options)
         if self._factory is not None:
-            connection = ResumableConnection(self._reactor)
+            lingers = parsed.linger is not None or parsed.resume
+            connection = ResumableConnection(self._reactor, lingers)
             return await self._make(parsed, timeout, self._factory.carrier, connection)
         if parsed.linger is not None or parsed.resume:
             raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")

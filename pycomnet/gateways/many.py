@@ -94,13 +94,11 @@ async def start_all(
             ready.append((number, spec))
     todo = iter(ready)
     running += [defer.Deferred.fromCoroutine(work()) for _ in ready[:parallel]]
-    try:
-        await defer.gatherResults(running, consumeErrors=True)
-    except defer.FirstError as first:
-        first.subFailure.raiseException()
-    finally:
-        for each in running:
-            each.cancel()
+    # Cancelling it cancels each of them, and all are waited for: they end what they have started.
+    results: list[tuple[bool, Any]] = await defer.DeferredList(running, consumeErrors=True)
+    for success, result in results:
+        if not success:
+            result.raiseException()
     if failed:
         errors = [(specs[number], failed[number]) for number in sorted(failed)]
         raise GatewaysNotStarted(made, errors)

@@ -62,12 +62,14 @@ class CountingMux(wire.Mux):
 class ResumableConnection(Connection):
     """The program's end of a connection that a factory keeps.
 
+    :param lingers: whether what is on channels that nobody holds any more is for another program.
     :ivar report: told what was taken: how many values of which channels, and the channels that are
         over and seen to be.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, lingers: bool = False) -> None:
         super().__init__(reactor)
+        self._lingers = lingers
         self._counting = self.mux = CountingMux(True)
         self.report: Callable[[dict[int, int], list[int]], object] = lambda taken, done: None
         #: the channels that were there before this program was, until somebody takes them
@@ -160,8 +162,8 @@ class ResumableConnection(Connection):
                 continue  # this end may still send
             elif self._is_held(core) and (core.queue or not (core.seen or core.told)):
                 waiting = True
-            elif core.queue:
-                continue  # nobody here wants it any more; another program may
+            elif core.queue and self._lingers:
+                continue
             else:
                 del mux.touched[id], mux.counts[id]
                 self._reported.pop(id, None)

@@ -811,7 +811,7 @@ def serve(config):
     :returns: in each child that is forked, the config that it shall go on with; here never.
     """
     if not hasattr(os, "fork"):
-        sys.stderr.write("pycomnet: this Python can't fork\n")
+        sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")
         os._exit(NO_FORK)
     from .main import take_stdio
 

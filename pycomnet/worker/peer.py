@@ -21,6 +21,7 @@ from ..wire.mux import (
     Mux,
     Stream,
 )
+from ..wire.stream import view
 from ..wire.values import PureCodec
 
 READ_SMALL = 65536
@@ -160,7 +161,7 @@ class Peer(object):
         while not self.closed:
             parts = self._out
             if not parts:
-                parts = mux.parts_to_send()
+                parts = mux.parts_to_send(READ_LARGE)
                 if mux.sent:
                     sent, mux.sent = mux.sent, []
                     for call in sent:
@@ -197,7 +198,12 @@ class Peer(object):
                 self.over("can't write to it: %s" % error)
                 return []
             done = 0
-        return [] if done == size else [b"".join(parts)[done:]]
+        if done == size:
+            return []
+        for at, part in enumerate(parts):
+            if done < len(part):
+                return [view(part)[done:]] + list(parts[at + 1 :])
+            done -= len(part)
 
     def _writable(self, events):
         self._out = self._write(self._out)

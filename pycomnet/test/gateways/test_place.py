@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import defer
+from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.gateways import place
@@ -41,6 +43,15 @@ def fingerprint(channel):
             "streams": [sys.stdin.read(), sys.stdout.name, sys.__stdout__.fileno()],
         }
     )
+
+
+def descriptors() -> dict[str, str]:
+    """What this process has open."""
+    links = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links[name] = os.readlink(f"/proc/self/fd/{name}")
+    return links
 
 
 class PlaceCase(GatewayCase):
@@ -215,12 +226,18 @@ class Supervisors(PlaceCase):
         # The reactor's own are there once it has run threads.
         await self.gateway()
         await self.group.terminate()
-        before = len(os.listdir("/proc/self/fd"))
+        await deferLater(self.reactor, 0)
+        before = descriptors()
         gateways = await self.group.makegateways([self.spec] * 70, parallel=70)
         pids = await defer.gatherResults([gw.call("os:getpid") for gw in gateways])
         self.assertEqual(len(set(pids)), 70)
         await self.group.terminate()
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        await deferLater(self.reactor, 0)
+        # Numbers are used again, pipes are others.
+        after = descriptors()
+        self.assertEqual(
+            *(sorted(x.partition("[")[0] for x in y.values()) for y in (after, before))
+        )
 
     async def test_failures_together(self) -> None:
         """Those that fail are told of together; a follower waits for its master, and fails so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,27 @@ async def test_refused(group: Any) -> None:
     with pytest.raises(pycomnet.GatewayNotStarted, match="no/such/directory"):
         await group.makegateway("popen//via=first//chdir=/no/such/directory")
     assert await group["first"].call("operator:add", 1, 2) == 3
+
+
+@pytest.mark.parametrize(("python", "name"), [("pypy3", "pypy"), ("jython", "jython")])
+@pytest_twisted.ensureDeferred
+async def test_other_pythons(group: Any, python: str, name: str) -> None:
+    """Other Pythons are sent the same, and tracebacks have the source of that, too."""
+    if shutil.which(python) is None:
+        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
+            pytest.fail(f"{python} is not installed")
+        pytest.skip(f"{python} is not installed")
+    await group.makegateway("popen//id=outer")
+    gateway = await group.makegateway(f"popen//via=outer//python={python}")
+    assert gateway.info["implementation"] == name
+    assert await gateway.call("operator:add", 1, 2) == 3
+    with pytest.raises(pycomnet.RemoteError) as caught:
+        await gateway.remote_exec("channel.send(object())").waitclose()
+    assert "_pycomnet/worker/channel.py" in caught.value.formatted
+    assert "payload = link.encode(value)" in caught.value.formatted
+    pid = await gateway.remote_exec("import os; channel.send(os.getpid())").receive()
+    await gateway.exit()
+    assert still_there([pid], 6) == []
 
 
 @pytest_twisted.ensureDeferred
