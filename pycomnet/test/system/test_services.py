@@ -17,6 +17,7 @@ import trustme
 from twisted.internet.task import deferLater
 
 import pycomnet
+from pycomnet.cli import tour, tourdaemons
 from pycomnet.errors import CallInterrupted, CertificateRefused, ServiceNotFound
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import (
@@ -150,6 +151,48 @@ def test_howto(started: Daemons, nameserver: str) -> None:
     called = command("call", "org.example.calc", "add", '{"a": 1, "b": 2}', env=env)
     assert (called.returncode, called.stdout, called.stderr) == (0, "3\n", "")
     assert shown[3][1].strip() == "3"
+
+
+@pytest_twisted.ensureDeferred
+async def test_tour(context: Any) -> None:
+    """What the demo shows of services is so, and nothing is left of it."""
+    tour_daemons = tourdaemons.Daemons()
+    try:
+        tour_daemons.start_nameserver()
+        tour_daemons.start_service()
+        found = pycomnet.Context(context.reactor, nameserver=tour_daemons.nameserver)
+        async with found:
+            service = await tour.find(found, tour_daemons.check)
+
+            def restart(pid: int) -> None:
+                tour_daemons.kill(pid)
+                tour_daemons.start_service()
+
+            first, second = await tour.survive(service, restart)
+        assert first != second
+        os.kill(second, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+        tour_daemons.check()
+    finally:
+        await tour_daemons.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+    assert not tour_daemons.directory.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tour_goes_wrong() -> None:
+    """A daemon that can't run is told, with what it said."""
+    tour_daemons = tourdaemons.Daemons()
+    try:
+        tour_daemons.nameserver = "nowhere"
+        pid = tour_daemons.start_service()
+        assert still_there([pid], PATIENCE) == []
+        with pytest.raises(pycomnet.PycomnetError, match="'nowhere' is no address"):
+            tour_daemons.check()
+    finally:
+        await tour_daemons.close()
 
 
 # -- restarts ------------------------------------------------------------------------------------
