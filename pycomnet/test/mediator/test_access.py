@@ -132,8 +132,8 @@ class Sources(AccessCase):
         wide = names_of(Configuration("tcp:1", insecure=True, hosts=("*.Example.com",)))
         for name in ("192.0.2.1", "2001:db8::1", "a.example.com"):
             self.assertIn(name, wide)
-        for name in ("example.com", "evil.example", None):
-            self.assertNotIn(name, wide)
+        for other in ("example.com", "evil.example", None):
+            self.assertNotIn(other, wide)
         self.assertIn("x", Names({"x"}))
 
     def test_split_host(self) -> None:

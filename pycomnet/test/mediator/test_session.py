@@ -114,7 +114,7 @@ class MediatorCase(SynchronousTestCase):
         return self.mediator.start(user, options), self.children[-1]
 
     def refused(self, status: int, function: Any, *args: Any) -> HttpError:
-        problem = self.assertRaises(HttpError, function, *args)
+        problem: HttpError = self.assertRaises(HttpError, function, *args)
         self.assertEqual(problem.status, status, str(problem))
         return problem
 
