@@ -94,7 +94,9 @@ class Group:
             lingers = parsed.linger is not None or parsed.resume
             connection = ResumableConnection(self._reactor, lingers)
             return await self._make(parsed, timeout, self._factory.carrier, connection)
-        if parsed.linger is not None or parsed.resume:
+        # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
+        lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
+        if lingers or parsed.resume:
             raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")
         return await self._make(parsed, timeout, transports.carrier)
 

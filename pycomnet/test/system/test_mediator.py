@@ -358,7 +358,7 @@ def test_drain(running: Daemons, finishes: bool) -> None:
     """SIGTERM: no more are started, those that run may finish, and what is left is ended."""
     mediator = Mediator(running, "--drain", "30" if finishes else "1")
     pid = start(mediator)
-    stubborn = start(mediator, "sh -c 'trap \"\" TERM INT HUP; exec sleep 1000'")
+    stubborn = start(mediator, SLEEP)  # the end of its input is nothing to it
     processes = [process_of(mediator, one) for one in (pid, stubborn)]
     mediator.daemon.signal(signal.SIGTERM)
     mediator.daemon.wait_for("stopping: 2 subprocesses")
