@@ -363,7 +363,8 @@ class Gateway:
     @property
     def lingers(self) -> bool:
         """Whether it stays with the factory service when its program is gone."""
-        return self.spec.linger is not None or self.spec.resume
+        connection = self._connection
+        return isinstance(connection, ResumableConnection) and connection.lingers
 
     @deferred
     async def leave(self) -> None:
