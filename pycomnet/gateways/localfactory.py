@@ -39,7 +39,7 @@ NAME = "factory"
 KEEPALIVE = 30.0
 #: The window of the channels that carry gateways' connections. They have windows of their own, and
 #: many; so that this one is rarely what they wait for, it is larger.
-CARRIER_WINDOW = 4 << 20
+CARRIER_WINDOW = 2 << 20
 #: Seconds that the service has to say hello.
 CONNECT_TIMEOUT = 20.0
 #: Seconds between SIGKILL for a gateway and giving up on the service's answer.

@@ -29,7 +29,7 @@ from pycomnet.wire.mux import Mux
 PROGRAM = str(Path(__file__).with_name("factory_program.py"))
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: What of the gateway suite is run through the factory in CI; all of it passes, and takes longer.
-CASES = ("AnyChannels", "AnyFlowControl", "AnyGroups", "AnyValues")
+CASES = ("AnyChannels", "AnyFlowControl", "AnyGroups", "AnyPrinting", "AnyValues")
 
 
 @pytest.fixture
