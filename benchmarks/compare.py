@@ -185,7 +185,8 @@ def run(
     lines = []
     for job in jobs:
         for row in job.rows:
-            alone = row.against not in (comparison.against, BEST)
+            # A further row of figures that another row has: only the two that it compares.
+            alone = row.against not in (comparison.against, BEST) and row.measure
             shown = (row.against, report.OURS) if alone else job.peers
             found = {peer: runs.get((job, row.key, peer), []) for peer in shown}
             lines.append(report.Line(row, {peer: each for peer, each in found.items() if each}))

@@ -27,9 +27,7 @@ def _small(name: str, title: str) -> Job:
     return Job(
         name,
         (
-            Row(
-                f"{name}_one", f"{title}, one after the other", "us", "less", _QUICKER, against=BEST
-            ),
+            Row(f"{name}_one", f"{title}, one by one", "us", "less", _QUICKER, against=BEST),
             Row(flight, f"{title}, 64 in flight", "/s", "more", _FLIGHT, against=BEST),
             Row(
                 f"{name}_flight_bare",
@@ -46,6 +44,7 @@ def _small(name: str, title: str) -> Job:
                 "/s",
                 "more",
                 _HALF,
+                measure=f"{name}_flight_awaited",
                 against="bare",
             ),
         ),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import stat
 import struct
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.address import UNIXAddress
 
 from pycomnet import endpoints
+from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.tokens import TokenChecker
 
@@ -103,12 +107,43 @@ def wants_certificates(listen: str) -> bool:
     return endpoints.is_tls(listen) and "clientCAs" in endpoints.parse(listen).options
 
 
+@deferred
+async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
+    """Listen; a unix socket is its user's alone, and one that nobody listens on is replaced.
+
+    :param listen: an endpoint string.
+    :returns: fires with the port. Fails with :class:`PycomnetError` when others could put a socket
+        of theirs in that place, and as listening does.
+    """
+    endpoint = endpoints.parse(listen)
+    if endpoint.kind == "unix":
+        prepare_directory(endpoint.argument(0, "address"))
+        options = {"mode": "600", "lockfile": "1", **endpoint.options}
+        listen = str(attrs.evolve(endpoint, options=options))
+    return await endpoints.server_endpoint(reactor, listen).listen(factory)
+
+
+def prepare_directory(path: str) -> None:
+    """Make the directory of a socket, for this user alone.
+
+    :raises PycomnetError: another has made it, or others can write there.
+    """
+    directory = Path(path).parent
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700, parents=True)
+    info = directory.stat()
+    shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
+    if info.st_uid not in (os.geteuid(), 0) or shared:
+        raise PycomnetError(f"{directory}: others than this user can write there")
+
+
 __all__ = [
     "HELLO_TIMEOUT",
     "Admission",
     "NotAdmitted",
     "PeerCredentials",
     "check_exposure",
+    "listen_on",
     "peer_credentials",
     "wants_certificates",
 ]

@@ -35,6 +35,9 @@ SMALL_SIZE = 1 << 16
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
 KEPT_MEMORY = 8 << 20
+#: Answers, or requests that follow answers, that are written while others of the same turn are
+#: still being made: so that both ends of many short calls work at the same time, and not in turn.
+EAGER = 16
 #: Pieces that are handed over without being put together: more cost more than copying them.
 MAX_PIECES = 64
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
@@ -81,6 +84,9 @@ class Connection(Protocol):
     """
 
     log = Logger()
+    #: bytes that are read at a time: while there is much, and else
+    bulk_size = BULK_SIZE
+    small_size = SMALL_SIZE
 
     def __init__(
         self,
@@ -163,12 +169,12 @@ class Connection(Protocol):
         :raises PycomnetError: it is not ready, or has as many channels as the peer allows.
         """
         if self.lost is not None:
-            raise self.lost
+            raise self.lost.with_traceback(None)
         try:
             stream = self.mux.open(purpose, first, raw, end)
         except wire.LocalError as problem:
             if self._reason is not None:
-                raise self._reason from None
+                raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
         core = ChannelCore(self, stream)
         self.flush_soon()
@@ -182,12 +188,12 @@ class Connection(Protocol):
         :raises ConnectionLost: as :meth:`open`.
         """
         if self.lost is not None:
-            raise self.lost
+            raise self.lost.with_traceback(None)
         try:
             stream = self.mux.ask(purpose, first)
         except wire.LocalError as problem:
             if self._reason is not None:
-                raise self._reason from None
+                raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
         stream.app = app
         stream.wanted = True
@@ -355,6 +361,7 @@ class Connection(Protocol):
             self._descriptor = transport
             self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
+            transport.bufferSize = self.small_size
             if hasattr(transport, "socket"):
                 self._lookahead = Lookahead(transport)
                 self._write_parts = self._send_parts
@@ -368,7 +375,7 @@ class Connection(Protocol):
         self._heard = True
         descriptor = self._descriptor
         if descriptor is not None:
-            size = BULK_SIZE if len(data) >= SMALL_SIZE else SMALL_SIZE
+            size = self.bulk_size if len(data) >= self.small_size else self.small_size
             if size != descriptor.bufferSize:
                 descriptor.bufferSize = size
         mux = self.mux
@@ -380,8 +387,12 @@ class Connection(Protocol):
                     event[1].app.arrived(event[2], event[3])
                 elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
                     event[1].app.closed(event[2], event[3])
+                    if len(mux._out) >= EAGER:
+                        self._flush()
                 elif event[0] == 9:  # EV_ASKED
                     self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
+                    if len(mux._out) >= EAGER:
+                        self._flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
@@ -393,6 +404,8 @@ class Connection(Protocol):
                 self.corked = corked
         if mux._out or mux._ready:
             self._flush()
+        if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
+            self._lookahead.wrote = False  # there is more, but others have their turn first
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         lost = self._reason
@@ -458,6 +471,10 @@ class Connection(Protocol):
             if self._reason is None:
                 if code == "exit":
                     self._reason = ConnectionLost("the other end said goodbye")
+                elif code in ("credential", "limit", "start"):
+                    self._reason = ProtocolViolation(
+                        f"this program was not let in: {message}", code
+                    )
                 else:
                     self._reason = ProtocolViolation(
                         f"the other end refused what this end sent ({code}): {message}", code

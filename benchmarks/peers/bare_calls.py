@@ -22,8 +22,6 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-#: The bytes of a call's request and its frame's header, as peers/pycomnet_calls.py has it.
-SIZES = {"null": 50, "dict": 100, "bytes": 1_000_100}
 #: As large as pycomnet's own, or a megabyte would be read in sixteen pieces.
 BULK = 1 << 20
 
@@ -111,7 +109,7 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
         with calls.server(__file__) as port:
             return calls.idle_memory(port, amounts, greet)
     one, flying = calls.amount(job, amounts)
-    message = bytes(SIZES[job])
+    message = bytes(calls.WIRE_SIZES[job])
     found: calls.Figures = {}
 
     async def main(reactor: Any) -> None:

@@ -23,6 +23,8 @@ FLIGHT = 64
 #: What is called, and the values that the three jobs echo.
 BLOCK = b"x" * MB
 SMALL = measure.small_dict(1)
+#: Bytes of a call's request on pycomnet's wire, which its peer checks: what bare Twisted echoes.
+WIRE_SIZES = {"null": 44, "dict": 79, "bytes": 1_000_192}
 #: What makes a process of a peer its server.
 SERVE = "--serve"
 

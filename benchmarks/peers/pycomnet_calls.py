@@ -10,10 +10,11 @@ from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from pycomnet.services.context import Context
+from pycomnet.services.context import TIMEOUT, Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServiceServer
 from pycomnet.wire.mux import Mux
+from pycomnet.wire.values import make_codec
 
 NAME = "bench.echo"
 #: job -> the method that it calls, and with what
@@ -62,10 +63,21 @@ def greet(connection: Any) -> None:
         mux.receive_data(connection.recv(65536))
 
 
+def check_size(job: str) -> None:
+    """Fail when a request is not as long as what bare Twisted echoes for it."""
+    name, args = JOBS[job]
+    near, far = Mux(True), Mux(False)
+    far.receive_data(near.data_to_send())
+    near.receive_data(far.data_to_send())
+    near.ask("invoke", make_codec().encode([NAME, name, args, TIMEOUT]))
+    calls.check(len(near.data_to_send(2 * calls.WIRE_SIZES[job])), calls.WIRE_SIZES[job])
+
+
 def run(job: str, amounts: Amounts) -> calls.Figures:
     if job == "idle":
         with calls.server(__file__) as address:
             return calls.idle_memory(address.rpartition(":")[2], amounts, greet)
+    check_size(job)
     one, flying = calls.amount(job, amounts)
     found: calls.Figures = {}
 

@@ -23,6 +23,7 @@ Examples:
   pycomnet run --on 2xpopen script.py --verbose
   pycomnet run --on popen --on popen//python=pypy3 -c "import sys; print(sys.version)"
   pycomnet map --on 4xpopen os.path:getsize < names.txt
+  pycomnet call org.example.calc add '{"a": 1, "b": 2}'
 
 A gateway is a Python process, here or elsewhere, that pycomnet starts and connects to. A SPEC says
 what and where: TRANSPORT//KEY=VALUE//KEY=VALUE...
@@ -85,7 +86,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Show the version and exit.",
 )
 def root(verbose: int) -> None:
-    """Run Python anywhere you can reach: in subprocesses of any interpreter, side by side."""
+    """Run Python anywhere you can reach, and call services wherever they are."""
     if verbose:
         start_logging(verbose)
 

@@ -91,6 +91,7 @@ def call(
     args = read_arguments(arguments)
 
     async def main(program: Program) -> int:
+        program.ending = ""
         async with target.context(program.reactor) as context:
             service = await target.find(context, interface)
             if stream:

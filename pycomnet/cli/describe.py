@@ -36,6 +36,7 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
         raise click.UsageError("name an INTERFACE, or say where with --address")
 
     async def main(program: Program) -> int:
+        program.ending = ""
         from pycomnet.services.interface import INTROSPECTION
 
         async with target.context(program.reactor) as context:

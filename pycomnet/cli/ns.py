@@ -258,6 +258,7 @@ def _run(asking: Asking, command: Callable[[Program, Context], Any]) -> None:
     from pycomnet.cli.program import run_command
 
     async def main(program: Program) -> int:
+        program.ending = ""
         async with asking.context(program.reactor) as context:
             status: int = await command(program, context)
             return status

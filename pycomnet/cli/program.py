@@ -43,6 +43,7 @@ class Program:
     :ivar stderr: standard error; write to it with :meth:`show`.
     :ivar above: when set, called with the text to show on standard error in place of writing it
         there: by a progress bar that is to stay below.
+    :ivar ending: what a signal's message says beside the signal; nothing where there is no gateway.
     """
 
     def __init__(self, reactor: Any, stdout: int = 1, stderr: int = 2) -> None:
@@ -50,6 +51,7 @@ class Program:
         self.stdout = OutputStream(stdout, self._broken, reactor)
         self.stderr = OutputStream(stderr, self._broken, reactor)
         self.above: Callable[[str], None] | None = None
+        self.ending = ": ending the gateways"
         self._main: defer.Deferred[int] | None = None
         self._was_signalled = False
         #: why it ends before its coroutine does, as an exit status
@@ -126,7 +128,7 @@ class Program:
 
     def _stop(self, number: int) -> None:
         if self._ended is None:
-            self.say(f"{SIGNALS[signal.Signals(number)]}: ending the gateways")
+            self.say(f"{SIGNALS[signal.Signals(number)]}{self.ending}")
             self.end(SIGNALLED + number)
 
     def _broken(self, problem: OSError) -> None:

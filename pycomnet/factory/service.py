@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.address import UNIXAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
 from pycomnet.admission import (
@@ -20,14 +19,15 @@ from pycomnet.admission import (
     Admission,
     NotAdmitted,
     check_exposure,
+    listen_on,
     wants_certificates,
 )
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.errors import ConnectionLost, EndpointError, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
-from pycomnet.gateways.localfactory import NAME, default_path
+from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.frames import RESULT
@@ -42,6 +42,8 @@ MAX_GATEWAYS = 1000
 #: Seconds of silence after which a program is asked for a sign of life: it is given up, and what it
 #: has lingers, when it stays silent for as long again.
 KEEPALIVE = 30.0
+#: Connections that have not said who they are, for each program that there may be.
+STRANGERS = 2
 #: Bytes that are read at a time of what a program has left behind.
 READ = 1 << 16
 
@@ -113,7 +115,7 @@ class Program:
         self.connection = Connection(
             service.reactor,
             initiator=False,
-            limits=Limits(),
+            limits=Limits(window=CARRIER_WINDOW),
             keepalive=service.configuration.keepalive,
         )
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)
@@ -127,16 +129,16 @@ class Program:
         self._timeout.cancel()
         service, connection = self._service, self.connection
         try:
-            self.name = service.admission.admit(connection.transport, hello["credential"])
+            name = service.admission.admit(connection.transport, hello["credential"])
         except NotAdmitted as problem:
             log.warn("somebody was refused: {why}", why=str(problem))
             connection.violated("credential", str(problem))
             return
-        if len(service.programs) > service.configuration.max_programs:
-            connection.violated(
-                "limit", f"{service.configuration.max_programs} programs are connected already"
-            )
+        most = service.configuration.max_programs
+        if sum(program.name is not None for program in service.programs) >= most:
+            connection.violated("limit", f"{most} programs are connected already")
             return
+        self.name = name
         keep_reading(connection)
         connection.make_handle = lambda core: Channel(core, self)
         connection.purposes["gateway"] = self._gateway
@@ -215,16 +217,33 @@ class Program:
         channel.close()
 
 
+class _Listener(Factory):
+    noisy = False
+
+    def __init__(self, service: FactoryService) -> None:
+        self._service = service
+
+    def buildProtocol(self, addr: object) -> Connection | None:
+        return self._service.connected()
+
+
 class FactoryService(Service):
     """The local factory.
 
     :param configuration: what it is told; it has been checked.
+    :param failed: called with what keeps it from listening.
     :ivar ports: what it listens on, once it does.
     :ivar programs: those that are connected.
     """
 
-    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        failed: Callable[[PycomnetError], object],
+    ) -> None:
         configuration.check()
+        self._failed = failed
         self.configuration = configuration
         self.reactor = reactor
         self.places = Places(reactor)
@@ -310,31 +329,29 @@ class FactoryService(Service):
     # -- listening -------------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Listen; if that can't be done the process ends, with an error."""
+        """Listen; what makes that impossible is given to ``failed``."""
         super().startService()  # type: ignore[no-untyped-call]
         self.listen().addErrback(self._not_listening)
 
-    def _not_listening(self, failure: Any) -> None:
-        log.critical("can't listen: {why}", why=endpoints.explain(failure))
-        self.reactor.stop()
+    def _not_listening(self, failure: Failure) -> None:
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
+        self._failed(problem)
 
     @deferred
     async def listen(self) -> None:
         """Listen; fires when that is so."""
         for listen in self.listen_on:
-            endpoint = endpoints.parse(listen)
-            if endpoint.kind == "unix":
-                prepare_directory(endpoint.args[0])
-                options = {"mode": "600", "lockfile": "1", **endpoint.options}
-                listen = str(attrs.evolve(endpoint, options=options))
-            server = endpoints.server_endpoint(self.reactor, listen)
-            port = await server.listen(Factory.forProtocol(self._connected))
+            port = await listen_on(self.reactor, listen, _Listener(self))
             self.ports.append(port)
-            if isinstance(port.getHost(), UNIXAddress):
-                os.chmod(endpoint.args[0], 0o600)
             log.info("listening on {where}", where=endpoints.describe_address(port.getHost()))
 
-    def _connected(self) -> Connection:
+    def connected(self) -> Connection | None:
+        """Somebody has connected: what is to talk to them, if anything is."""
+        strangers = sum(program.name is None for program in self.programs)
+        if strangers >= STRANGERS * self.configuration.max_programs:
+            return None
         program = Program(self)
         self.programs.add(program)
         return program.connection
@@ -356,19 +373,6 @@ class FactoryService(Service):
         await self.places.end()
         for program in list(self.programs):
             program.connection.goodbye("exit", "the factory is ending")
-
-
-def prepare_directory(path: str) -> None:
-    """Make the directory of a socket, for this user alone.
-
-    :raises PycomnetError: another has made it, or others can write there.
-    """
-    directory = Path(path).parent
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700, parents=True)
-    info = directory.stat()
-    if info.st_uid not in (os.geteuid(), 0) or (info.st_mode & 0o022 and not info.st_mode & 0o1000):
-        raise PycomnetError(f"{directory}: others than this user can write there")
 
 
 def keep_reading(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import weakref
 from collections.abc import Callable
@@ -92,13 +93,19 @@ class Link:
         try:
             hello: dict[str, Any] = await reaching
             if "python" not in hello["info"]:
-                raise ProtocolViolation("it says hello as no far side does", "hello")
+                await self._refused()
             return hello
         except defer.TimeoutError:
             await self.end(0)
             raise self._not_started(f"no hello in {timeout:g} seconds") from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
+            if isinstance(lost, ProtocolViolation) and lost.code in (
+                "credential",
+                "limit",
+                "start",
+            ):
+                raise self._not_started(lost.reason) from None
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None
             what = self.carrier.what
@@ -106,6 +113,14 @@ class Link:
         except BaseException:
             await self.end(0)
             raise
+
+    async def _refused(self) -> None:
+        """It said hello, but is no far side: perhaps it says next why it lets nobody in."""
+        answer = self.connection.ping()
+        answer.addTimeout(STRANGER_TIMEOUT, self.reactor)
+        with contextlib.suppress(defer.TimeoutError):
+            await answer
+        raise ProtocolViolation("it says hello as no far side does", "hello")
 
     def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
         self.carrier.when_ended().addCallback(self._process_ended)
@@ -247,7 +262,8 @@ class Gateway:
         if isinstance(link.connection, ResumableConnection):
             restored, link.connection.restored = link.connection.restored, []
             self.resumed = {core.stream.id: Channel(core, self) for core in restored}
-        self._finalizer = weakref.finalize(self, link.abandon)
+        # As a channel's, this holds nothing: the link has the error that ended the connection.
+        self._finalizer = weakref.finalize(self, _abandon, weakref.ref(link))
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
@@ -344,6 +360,12 @@ class Gateway:
         self.group._leave(self)
         await self._link.end(timeout)
 
+    @property
+    def lingers(self) -> bool:
+        """Whether it stays with the factory service when its program is gone."""
+        connection = self._connection
+        return isinstance(connection, ResumableConnection) and connection.lingers
+
     @deferred
     async def leave(self) -> None:
         """Leave it to the factory service, as when the program ends: it lingers, to be resumed.
@@ -354,7 +376,7 @@ class Gateway:
         :returns: fires when it is left. Fails with :class:`PycomnetError` when the gateway does not
             linger: ``//linger=SECONDS``. Cancelling it changes nothing.
         """
-        if self.spec.linger is None and not self.spec.resume:
+        if not self.lingers:
             raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")
         self.group._leave(self)
         await self._link.leave()
@@ -370,8 +392,16 @@ class Gateway:
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more. Called from any thread, at any time."""
-        if self._connection.lost is None:
+        # One of a gateway that lingers is there for the next program.
+        if self._connection.lost is None and not self.lingers:
             self._link.reactor.callFromThread(core.abandon)
+
+
+def _abandon(link: weakref.ref[Link]) -> None:
+    """A gateway that nobody can reach any more."""
+    abandoned = link()
+    if abandoned is not None:
+        abandoned.abandon()
 
 
 class _HandleMaker:

@@ -91,9 +91,12 @@ class Group:
         """
         parsed = Spec.parse(spec, **options)
         if self._factory is not None:
-            connection = ResumableConnection(self._reactor)
+            lingers = parsed.linger is not None or parsed.resume
+            connection = ResumableConnection(self._reactor, lingers)
             return await self._make(parsed, timeout, self._factory.carrier, connection)
-        if parsed.linger is not None or parsed.resume:
+        # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
+        lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
+        if lingers or parsed.resume:
             raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")
         return await self._make(parsed, timeout, transports.carrier)
 
@@ -129,7 +132,9 @@ class Group:
             else:
                 where = os.path.abspath(path if path is not None else default_path())
                 endpoint = f"unix:{quoteStringArgument(where)}"
-        self._factory = LocalFactory(endpoint, self._reactor, token, token_file)
+        self._factory = factory = LocalFactory(endpoint, self._reactor, token, token_file)
+        finalizer = weakref.finalize(self, self._reactor.callFromThread, factory.close)
+        finalizer.atexit = False
 
     @deferred
     async def resumable(self) -> list[Resumable]:
@@ -228,7 +233,7 @@ class Group:
 
     def _shut_down(self) -> defer.Deferred[None]:
         """The reactor is shutting down: what lingers is left to the factory, the rest ended."""
-        leaving = [gateway.leave() for gateway in self if _lingers(gateway.spec)]
+        leaving = [gateway.leave() for gateway in self if gateway.lingers]
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
     @deferred
@@ -259,7 +264,3 @@ def _remove_trigger(reactor: Any, trigger: Any, places: Places) -> None:
             reactor.removeSystemEventTrigger(trigger)
 
     reactor.callFromThread(remove)
-
-
-def _lingers(spec: Spec) -> bool:
-    return spec.linger is not None or spec.resume

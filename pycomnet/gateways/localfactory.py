@@ -31,11 +31,15 @@ from pycomnet.gateways.carrier import Request
 from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
+from pycomnet.wire.mux import Limits
 
 #: The service's name, for its token's file.
 NAME = "factory"
 #: Seconds of silence after which the service is asked for a sign of life.
 KEEPALIVE = 30.0
+#: The window of the channels that carry gateways' connections. They have windows of their own, and
+#: many; so that this one is rarely what they wait for, it is larger.
+CARRIER_WINDOW = 4 << 20
 #: Seconds that the service has to say hello.
 CONNECT_TIMEOUT = 20.0
 #: Seconds between SIGKILL for a gateway and giving up on the service's answer.
@@ -108,8 +112,9 @@ class LocalFactory:
 
         :returns: fails with :class:`FactoryUnreachable`. Cancelling it only stops waiting.
         """
-        if self._connection is not None and self._connection.lost is None:
-            return defer.succeed(self._connection)
+        known = self._connection
+        if known is not None and known.lost is None and known.mux.failed is None:
+            return defer.succeed(known)
         waiter: defer.Deferred[Connection] = defer.Deferred()
         if self._waiting is None:
             self._waiting = [waiter]
@@ -134,6 +139,7 @@ class LocalFactory:
             endpoint = endpoints.client_endpoint(self._reactor, self.address)
             connection = Connection(
                 self._reactor,
+                limits=Limits(window=CARRIER_WINDOW),
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )
@@ -154,13 +160,15 @@ class LocalFactory:
         hello.addTimeout(CONNECT_TIMEOUT, self._reactor)
         try:
             await hello
-            # It refuses whom it does not know after its hello: what it answers tells.
-            await connection.ping()
+            # Whom it does not let in it tells so after its hello; others get an answer.
+            await connection.open("resumable", end=True).receive()
         except defer.TimeoutError:
             connection.abort(ConnectionLost("no hello"))
             raise FactoryUnreachable(f"{where}: no hello in {CONNECT_TIMEOUT:g} seconds") from None
         except ConnectionLost as lost:
             raise FactoryUnreachable(f"{where}: {lost.reason}") from lost
+        except PycomnetError as problem:
+            raise FactoryUnreachable(f"{where}: {problem}") from problem
         return connection
 
     def _find_token(self) -> str | None:

@@ -67,12 +67,12 @@ async def start_all(
         except PycomnetError as problem:
             failed[number] = problem
         tried.append(number)
-        for follower in waiting.pop(spec.id, ()) if spec.id is not None else ():
-            follower.callback(None)
         if progress is not None:
             gateway = made[number]
             id = spec.id if gateway is None else gateway.id
             _tell(progress, Progress(spec, id, failed.get(number), len(tried), len(specs)))
+        for follower in waiting.pop(spec.id, ()) if spec.id is not None else ():
+            follower.callback(None)
 
     async def work() -> None:
         for number, spec in todo:
@@ -94,13 +94,11 @@ async def start_all(
             ready.append((number, spec))
     todo = iter(ready)
     running += [defer.Deferred.fromCoroutine(work()) for _ in ready[:parallel]]
-    try:
-        await defer.gatherResults(running, consumeErrors=True)
-    except defer.FirstError as first:
-        first.subFailure.raiseException()
-    finally:
-        for each in running:
-            each.cancel()
+    # Cancelling it cancels each of them, and all are waited for: they end what they have started.
+    results: list[tuple[bool, Any]] = await defer.DeferredList(running, consumeErrors=True)
+    for success, result in results:
+        if not success:
+            result.raiseException()
     if failed:
         errors = [(specs[number], failed[number]) for number in sorted(failed)]
         raise GatewaysNotStarted(made, errors)

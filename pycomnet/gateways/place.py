@@ -72,12 +72,14 @@ class Way:
     :ivar open: makes the carrier of its connection; the number is a descriptor that it gets.
     :ivar door: whether it can be given descriptors.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
+    :ivar credential: what whoever lets this program in there asks for.
     """
 
     key: tuple[Any, ...]
     open: Callable[[Request, int | None], Carrier] = attrs.field(eq=False)
     door: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
+    credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -133,7 +135,7 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, keepalive=way.keepalive),
+            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
         )
         self.link.prefix = ""
 
@@ -231,22 +233,24 @@ class Places:
         #: ways that can't be forked at
         self.without_fork: set[tuple[Any, ...]] = set()
 
-    def starts_alone(self, key: tuple[Any, ...], fork: bool | None) -> bool:
+    def starts_alone(self, key: tuple[Any, ...], first_alone: bool) -> bool:
         """Whether a gateway is started without a supervisor that forks it.
 
-        So is the first, unless its spec says otherwise: most programs leave it at one, and it is
-        there sooner, and with a process less.
+        :param first_alone: so is the first: most programs leave it at one, and it is there sooner,
+            and with a process less.
         """
         if key in self.without_fork:
             return True
         first = key not in self._begun
         self._begun.add(key)
-        return first and fork is None
+        return first and first_alone
 
     def find(self, way: Way, request: Request) -> Place:
         """The place at the end of a way; started if there is none."""
         place = self._places.get(way.key)
         if place is None or place.over:
+            if place is not None:
+                place.end()
             place = self._places[way.key] = Place(way, request)
             place.start()
         return place
@@ -267,6 +271,7 @@ class PlaceCarrier:
 
     :param route: finds out how to get there.
     :param alone: makes what is used instead where nothing can be forked.
+    :param first_alone: whether the first of its kind is started so, too.
     """
 
     def __init__(
@@ -274,6 +279,7 @@ class PlaceCarrier:
         request: Request,
         route: Callable[[Request], Route],
         alone: Callable[[Request], ProcessCarrier] | None = None,
+        first_alone: bool = False,
     ) -> None:
         self.id = request.id
         self.what = "its process"
@@ -283,6 +289,7 @@ class PlaceCarrier:
         self._request = request
         self._find = route
         self._alone = alone
+        self._first_alone = first_alone
         self._instead: ProcessCarrier | None = None
         self._connection: Connection | None = None
         self._text = ErrorText(request.output)
@@ -306,7 +313,9 @@ class PlaceCarrier:
             self._end(None)
             raise request.not_started(str(problem)) from None
         places = request.group._places
-        if self._alone is not None and places.starts_alone(route.way.key, request.spec.fork):
+        if self._alone is not None and places.starts_alone(
+            route.way.key, self._first_alone and request.spec.fork is None
+        ):
             await self._connect_alone()
             return
         self.place = place = places.find(route.way, request)
@@ -540,7 +549,8 @@ def through(request: Request) -> Route:
     master = request.group[spec.via]
     carrier: Any = master._link.carrier
     route = getattr(carrier, "route", None)
-    if route is None or carrier.place is None:
+    # One that was started alone although it could have been forked: those after it are.
+    if route is None or route.way.key in request.group._places.without_fork:
         route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
@@ -588,13 +598,14 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     """
     from pycomnet.gateways import ssh
 
+    fork = spec.fork is not False and can_fork(spec)
     if spec.transport == "ssh":
         hop = ssh.hop(spec)
-    elif spec.python is None and spec.fork is not False:
+    elif spec.python is None and fork:
         return attrs.evolve(route, argv=())
     else:
         hop = Hop(boot_argv(shlex.split(spec.python) if spec.python else [executable]), {"hub": {}})
-    if spec.fork is not False:
+    if fork:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)
 

@@ -147,5 +147,5 @@ def carrier(request: Request) -> Carrier:
     if request.spec.via is not None:
         return place.PlaceCarrier(request, place.through)
     if request.spec.fork is not False and place.can_fork(request.spec):
-        return place.PlaceCarrier(request, place.here, alone)
+        return place.PlaceCarrier(request, place.here, alone, first_alone=True)
     return alone(request)

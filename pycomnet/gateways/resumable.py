@@ -62,12 +62,14 @@ class CountingMux(wire.Mux):
 class ResumableConnection(Connection):
     """The program's end of a connection that a factory keeps.
 
+    :param lingers: whether what is on channels that nobody holds any more is for another program.
     :ivar report: told what was taken: how many values of which channels, and the channels that are
         over and seen to be.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, lingers: bool = False) -> None:
         super().__init__(reactor)
+        self.lingers = lingers
         self._counting = self.mux = CountingMux(True)
         self.report: Callable[[dict[int, int], list[int]], object] = lambda taken, done: None
         #: the channels that were there before this program was, until somebody takes them
@@ -106,6 +108,10 @@ class ResumableConnection(Connection):
 
     def leave(self) -> None:
         """Close the connection once all is written, without a goodbye: the far side goes on."""
+        if self._receiving:
+            self.reactor.callLater(0, self.leave)  # what came is still being dealt with
+            return
+        self._tell_taken()
         if self._reason is None:
             self._reason = ConnectionLost("the gateway was left to the factory")
         if self._disconnecting is None and self.transport is not None:
@@ -156,6 +162,8 @@ class ResumableConnection(Connection):
                 continue  # this end may still send
             elif self._is_held(core) and (core.queue or not (core.seen or core.told)):
                 waiting = True
+            elif core.queue and self.lingers:
+                continue
             else:
                 del mux.touched[id], mux.counts[id]
                 self._reported.pop(id, None)

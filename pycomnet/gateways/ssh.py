@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.place import STARTUP, Hop, PlaceCarrier, Route, Way, through
+from pycomnet.gateways.place import STARTUP, Hop, PlaceCarrier, Route, Way, can_fork, through
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker import package
@@ -78,6 +78,6 @@ def carrier(request: Request) -> Carrier:
     """What carries an ssh gateway's connection."""
     if request.spec.via is not None:
         return PlaceCarrier(request, through)
-    if request.spec.fork is not False:
-        return PlaceCarrier(request, route)
+    if request.spec.fork is not False and can_fork(request.spec):
+        return PlaceCarrier(request, route, alone)
     return alone(request)

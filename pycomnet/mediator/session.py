@@ -31,6 +31,8 @@ STATUS_TIMEOUT = 5.0
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
+#: Bytes up to which what is written may be a question that is answered at once.
+SMALL = 1 << 12
 #: How often in its time a subprocess is looked at that may be idle.
 IDLE_LOOKS = 4
 
@@ -147,6 +149,10 @@ class Session(TwistedProtocol):
             if self.transport is not None:
                 self.transport.write(bytes(new))
                 flush_now(self.transport)
+                if len(new) <= SMALL and self._reading:
+                    look = getattr(self.transport, "look", None)
+                    if look is not None:
+                        look()
 
     def end_input(self) -> None:
         """There will be no more: close its standard input."""
@@ -227,6 +233,18 @@ class Session(TwistedProtocol):
                 409, "offset", str(problem), low=problem.low, high=problem.high
             ) from None
 
+    def read_all(self, stream: str, offset: int, size: int) -> bytes:
+        """As much of its output as there is, up to a size; as :meth:`read`."""
+        parts = []
+        while size > 0:
+            piece = self.read(stream, offset, size)
+            if not piece:
+                break
+            parts.append(piece)
+            offset += len(piece)
+            size -= len(piece)
+        return b"".join(parts)
+
     def _read_on(self, stream: str) -> None:
         if stream == "stderr":
             taken, self._stderr_taken = self._stderr_taken, None
@@ -234,6 +252,8 @@ class Session(TwistedProtocol):
                 taken.callback(None)
         elif not self._reading:
             self._reading = True
+            if self._draining is not None:
+                self._draining.reset(DRAIN_TIMEOUT)
             if self.transport is not None:
                 producer: Any = self.transport
                 producer.startReading()
@@ -242,6 +262,8 @@ class Session(TwistedProtocol):
         queue = self.streams["stdout"]
         queue.append(data)
         self._moved = True
+        if self._draining is not None:
+            self._draining.reset(DRAIN_TIMEOUT)
         if queue.full and self._reading:
             self._reading = False
             producer: Any = self.transport

@@ -80,6 +80,11 @@ class Directory:
         """How many interfaces there are."""
         return self._index.interfaces
 
+    @property
+    def size(self) -> int:
+        """Bytes of what is registered, more or less."""
+        return self._index.size
+
     # -- following the store ---------------------------------------------------------------------
 
     def load(self, records: Iterable[tuple[Record, float]]) -> None:
@@ -99,6 +104,7 @@ class Directory:
 
     def loaded(self, revision: int) -> None:
         """That was all, as of a revision."""
+        self._index.sort()
         self.log.restart(revision)
 
     def changed(self, changes: Sequence[Change]) -> None:
@@ -124,6 +130,11 @@ class Directory:
         """The fence of what is registered, its lease over or not, or None."""
         record = self._index.names.get(service)
         return None if record is None else record.fence
+
+    def size_of(self, service: str) -> int:
+        """Bytes of what is registered under a name, its lease over or not; 0 for nothing."""
+        record = self._index.names.get(service)
+        return 0 if record is None else record.size
 
     def times_left(self) -> Iterator[tuple[str, float]]:
         """Each name, and the seconds that its lease has left."""

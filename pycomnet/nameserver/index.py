@@ -21,14 +21,17 @@ class Index:
 
     :ivar names: service name -> record.
     :ivar leases: lease -> record.
+    :ivar size: bytes of all of them, as :attr:`Record.size` counts.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, Record] = {}
         self.leases: dict[int, Record] = {}
+        self.size = 0
         self._interfaces: dict[str, Entry] = {}
         self._tags: dict[str, Entry] = {}
         self._pool: dict[Any, Any] = {}
+        self._unsorted: list[str] = []
         #: the names in order, for pages and prefixes
         self._order: Any = SortedList()
 
@@ -46,12 +49,16 @@ class Index:
         return len(self._tags)
 
     def fill(self, records: Iterable[Record]) -> None:
-        """Add many at once, all of new names."""
-        names = []
+        """Add many at once, all of new names; call :meth:`sort` after the last of them."""
+        names = self._unsorted
         for record in records:
             self._insert(record)
             names.append(record.service)
-        self._order.update(names)
+
+    def sort(self) -> None:
+        """Have an order of what was filled in."""
+        self._order.update(self._unsorted)
+        self._unsorted.clear()
 
     def put(self, record: Record) -> Record | None:
         """Add a record; returns the one of the same name that it replaces."""
@@ -60,6 +67,7 @@ class Index:
             self._insert(record)
             self._order.add(record.service)
             return None
+        self.size += record.size - old.size
         record.service = old.service  # the string that the order has, too
         self.names[record.service] = record
         self.leases.pop(old.lease, None)
@@ -73,6 +81,7 @@ class Index:
         record = self.names.pop(service, None)
         if record is not None:
             del self.leases[record.lease]
+            self.size -= record.size
             self._order.remove(service)
             for name in record.interfaces:
                 _remove(self._interfaces, name, record)
@@ -82,6 +91,7 @@ class Index:
 
     def _insert(self, record: Record) -> None:
         self.share(record)
+        self.size += record.size
         self.names[record.service] = record
         self.leases[record.lease] = record
         for name in record.interfaces:

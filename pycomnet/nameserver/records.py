@@ -18,6 +18,8 @@ EXPIRED = "expired"
 #: For a watcher: it is there, but no longer what the watcher asked for.
 CHANGED = "changed"
 
+#: Bytes that each name of an interface and each tag of a record is taken for, beside its letters.
+NAME_COST = 64
 #: ``Record.ends`` where the store ends leases.
 NEVER = float("inf")
 
@@ -67,6 +69,13 @@ class Record:
             "fence": self.fence,
             "ttl": self.time_left(now),
         }
+
+    @property
+    def size(self) -> int:
+        """What its texts count in bytes, more or less, and what finding it by them takes."""
+        names = self.interfaces + self.tags
+        size = len(self.service) + len(self.address) + len(self.metadata) + NAME_COST * len(names)
+        return size + sum(map(len, names))
 
     def time_left(self, now: float) -> float:
         """Seconds until its lease ends; where the store ends it, that may be as late as this."""

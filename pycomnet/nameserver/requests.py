@@ -29,6 +29,8 @@ class Limits:
     :ivar max_ttl: seconds of a lease, at most: so long may a dead service be in the way.
     :ivar ttl: seconds of a lease, where none are asked for.
     :ivar services: registrations.
+    :ivar bytes: of all registrations' texts and metadata, more or less: a million usual ones have a
+        fifth of it, but a few hundred thousand as long as they may be would fill a machine.
     :ivar watches: watches at a time, of all clients.
     :ivar connection_watches: watches at a time on one connection.
     :ivar page: records in one answer of ``list_services``.
@@ -43,6 +45,7 @@ class Limits:
     max_ttl: float = 86_400.0
     ttl: float = 30.0
     services: int = 2_000_000
+    bytes: int = 1 << 30
     watches: int = 10_000
     connection_watches: int = 64
     page: int = 1_000
@@ -219,8 +222,9 @@ def registration(
 
 def query(taken: Arguments, limits: Limits) -> Query:
     """The patterns of ``list_services`` and ``watch``."""
-    return Query(
-        taken.optional("service"),
-        taken.optional("interface"),
-        frozenset(taken.texts("tags", limits.tags, wild=True)),
-    )
+    service, interface = taken.optional("service"), taken.optional("interface")
+    tags = frozenset(taken.texts("tags", limits.tags, wild=True))
+    try:
+        return Query(service, interface, tags)
+    except re.error as problem:
+        raise taken.refused("service, interface", f"patterns: {problem}") from None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from pycomnet.errors import (
     NameserverFull,
@@ -20,8 +19,9 @@ from pycomnet.errors import (
     StoreFailed,
 )
 from pycomnet.nameserver.directory import Directory
+from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.queries import Query
-from pycomnet.nameserver.records import EXPIRED, Delete, Record
+from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.requests import (
     WILD,
     Arguments,
@@ -29,6 +29,7 @@ from pycomnet.nameserver.requests import (
     query,
     registration,
 )
+from pycomnet.nameserver.turns import Turns
 from pycomnet.nameserver.watch import Watch
 from pycomnet.services.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
@@ -42,47 +43,15 @@ log = Logger()
 
 #: How often a registration is tried when others for the same name come in between.
 ATTEMPTS = 10
-#: Registrations of one connection that wait for the store at a time. What it sends beyond these
-#: waits for its turn, so that a flood is not in front of what others send.
-TURNS = 64
 #: Events that a watcher is told before others have their turn.
 EVENTS = 100
 #: Lists that are looked for among all names at a time; the others wait.
 SCANS = 2
 #: Bytes of addresses and metadata in one answer of ``list_services``, about.
 PAGE_BYTES = 1 << 20
-#: Seconds after which the removal of ended leases is tried again, when the store fails.
-RETRY = 5.0
 NO_TAGS: frozenset[str] = frozenset()
 #: Bits of a lease's number: it and JSON's numbers fit.
 LEASE_BITS = 53
-
-
-class Turns:
-    """How many of one client's registrations are before the store, and those that wait."""
-
-    __slots__ = ("_taken", "_waiting")
-
-    def __init__(self) -> None:
-        self._taken = 0
-        self._waiting: deque[defer.Deferred[None]] = deque()
-
-    def take(self) -> defer.Deferred[None] | None:
-        """Take a turn: at once, or when what is returned fires. Cancelling that gives it up."""
-        if self._taken < TURNS:
-            self._taken += 1
-            return None
-        waiting: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
-
-    def give(self) -> int:
-        """Give a turn back; how many are taken still."""
-        if self._waiting:
-            self._waiting.popleft().callback(None)
-        else:
-            self._taken -= 1
-        return self._taken
 
 
 @interface(NAMESERVER)
@@ -124,9 +93,7 @@ class NameService(Service):
         self._server: Any = None
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
-        self._timer: Any = None
-        self._timer_time = 0.0
-        self._failing = False
+        self._expiry = Expiry(self.directory, store, reactor, seconds)
         self._leaving = False
         #: fire at the next change
         self._waiting: dict[defer.Deferred[None], None] = {}
@@ -142,7 +109,7 @@ class NameService(Service):
         await self._store.open(self.directory)
         self._begun = self._seconds()
         self.directory.listen(self._changed)
-        self._schedule()
+        self._expiry.schedule()
         log.info(
             "{count} registrations in {store}", count=len(self.directory), store=self._store.name
         )
@@ -161,9 +128,7 @@ class NameService(Service):
         """Close the store, once all that was asked for is committed."""
         self.leave()
         self.directory.unlisten(self._changed)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._expiry.stop()
         return self._store.close()
 
     # -- owners ----------------------------------------------------------------------------------
@@ -215,15 +180,24 @@ class NameService(Service):
         directory = self.directory
         for _ in range(ATTEMPTS):
             put = directory.proposal(record, self._seconds())
-            if put.replaces is None and len(directory) >= self.limits.services:
-                raise NameserverFull(
-                    f"there are {len(directory)} registrations, and may be no more"
-                )
+            self._check_room(record)
             try:
                 return await self._store.commit(put)
             except StoreConflict:
                 continue  # another was quicker: perhaps the name is taken now
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
+
+    def _check_room(self, record: Record) -> None:
+        directory = self.directory
+        have, before = len(directory), directory.size_of(record.service)
+        if not before and have >= self.limits.services:
+            raise NameserverFull(f"there are {have} registrations, and may be no more")
+        more = record.size - before
+        if more > 0 and directory.size + more > self.limits.bytes:
+            raise NameserverFull(
+                f"the {have} registrations have {directory.size} bytes, and may have "
+                f"{self.limits.bytes}"
+            )
 
     @method(
         args={"lease": "int", "secret": "str"},
@@ -389,11 +363,13 @@ class NameService(Service):
     def stat(self, request: Request) -> dict[str, Any]:
         """How the nameserver is: what it has, and what it has done since it started."""
         directory = self.directory
+        self._counts["expired"] = self._expiry.count
         return {
             "version": self._version,
             "uptime": round(self._seconds() - self._begun, 3),
             "store": self._store.name,
             "services": len(directory),
+            "bytes": directory.size,
             "interfaces": directory.interfaces,
             "watches": self._watching,
             "connections": len(self._server.connections),
@@ -425,50 +401,15 @@ class NameService(Service):
 
     def _changed(self) -> None:
         self._wake()
-        self._schedule()
-
-    def _schedule(self) -> None:
-        """Be called when the first lease may end."""
-        first = self.directory.next_time()
-        if first is None or (self._timer is not None and first >= self._timer_time):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_time = first
-        self._timer = self._reactor.callLater(max(0.0, first - self._seconds()), self._expire)
-
-    def _expire(self) -> None:
-        """Remove what was not renewed."""
-        self._timer = None
-        for record in self.directory.due(self._seconds()):
-            removing = self._store.commit(Delete(record.service, record.fence, EXPIRED))
-            removing.addCallbacks(
-                self._expired, self._not_expired, callbackArgs=(record,), errbackArgs=(record,)
-            )
-        self._schedule()
-
-    def _expired(self, revision: int, record: Record) -> None:
-        self._failing = False
-        self._counts["expired"] += 1
-        log.info(
-            "the lease of {service} at {address} is over",
-            service=record.service,
-            address=record.address,
-        )
-
-    def _not_expired(self, failure: Failure, record: Record) -> None:
-        if failure.check(StoreConflict):
-            return  # somebody has taken its place
-        if not self._failing and not self._leaving:
-            self._failing = True
-            log.failure("can't remove registrations whose leases are over", failure)
-        self.directory.put_off(record, self._seconds(), RETRY)
-        self._schedule()
+        self._expiry.schedule()
 
 
 #: What the server of a nameserver allows its clients. Nothing that is long is sent; many watch, and
 #: watching is a call that runs; a call that runs waits for the disk and keeps nobody from running.
-SERVER_LIMITS = ServerLimits(running=100_000, queued=1_000, request=256 << 10, channels=4_096)
+#: Some 200 questions are answered in a turn, within milliseconds.
+SERVER_LIMITS = ServerLimits(
+    running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
+)
 
 
 def make_server(reactor: Any) -> ServiceServer:

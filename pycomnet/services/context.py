@@ -21,8 +21,6 @@ from pycomnet.wire.mux import Limits
 TIMEOUT = 30.0
 #: The interface of nameservers.
 NAMESERVER = "org.pycom.nameserver"
-#: Where a nameserver listens when nobody says where.
-NAMESERVER_PORT = 2012
 
 
 class Context:
@@ -178,4 +176,4 @@ class Context:
         await self.close()
 
 
-__all__ = ["NAMESERVER", "NAMESERVER_PORT", "Context"]
+__all__ = ["NAMESERVER", "Context"]

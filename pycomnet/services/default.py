@@ -7,24 +7,16 @@ left out: then the nameserver's address is that of the environment's ``PYCOMNET_
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.internet import defer
 
 from pycomnet.services.client import RemoteService
-from pycomnet.services.context import NAMESERVER_PORT, Context
-
-#: The environment variable with the nameserver's address.
-VARIABLE = "PYCOMNET_NAMESERVER"
+from pycomnet.services.context import Context
+from pycomnet.services.launchconfig import default_nameserver
 
 _context: Context | None = None
 _options: dict[str, Any] = {}
-
-
-def default_nameserver() -> str:
-    """The nameserver's address where none is configured."""
-    return os.environ.get(VARIABLE) or f"tcp:127.0.0.1:{NAMESERVER_PORT}"
 
 
 def configure(nameserver: str | None = None, **options: Any) -> None:

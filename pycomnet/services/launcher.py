@@ -68,14 +68,18 @@ def advertised(address: str, advertise: str | None) -> str:
     """The address to register.
 
     :param address: what is listened on, as clients of this machine would connect to it.
-    :param advertise: the whole address that others use instead, or only its host.
+    :param advertise: the whole address that others use instead, where a port of 0 stands for the
+        one that is listened on, or only its host.
     :raises EndpointError: it is neither.
     """
     if advertise is None:
         return address
-    if ":" in advertise and not endpoints.is_number(advertise):
-        return endpoints.clean(advertise)
     listened = endpoints.parse(address)
+    if ":" in advertise and not endpoints.is_number(advertise):
+        wanted = endpoints.parse(advertise)
+        if wanted.args[1:2] == ("0",) and listened.kind != "unix":
+            wanted = attrs.evolve(wanted, args=(wanted.args[0], *listened.args[1:]))
+        return str(wanted)
     if listened.kind == "unix":
         raise EndpointError(f"{advertise!r} can't stand for a host in {address!r}")
     return str(attrs.evolve(listened, args=(advertise, *listened.args[1:])))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.internet.endpoints import connectProtocol
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
@@ -51,6 +50,18 @@ class ClientConnection(Connection):
             self._reason = _lost(reason)
         super().connectionLost(reason)
         peer.left(self)
+
+
+class _OneConnection(Factory):
+    """What Twisted's endpoints want of a protocol, without a line in the log for each."""
+
+    noisy = False
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, address: object) -> ClientConnection:
+        return self._connection
 
 
 def _lost(reason: Failure) -> ConnectionLost | None:
@@ -151,7 +162,7 @@ class Peer:
         connection = ClientConnection(self, context)
         try:
             endpoint = endpoints.client_endpoint(context.reactor, self.address)
-            await connectProtocol(endpoint, connection)
+            await endpoint.connect(_OneConnection(connection))
         except (defer.CancelledError, EndpointError):
             raise
         except Exception as problem:

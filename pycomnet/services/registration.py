@@ -20,10 +20,12 @@ from pycomnet.errors import (
     EndpointError,
     InvalidRegistration,
     LeaseLost,
+    NameserverError,
     NameserverUnreachable,
     NotLeaseOwner,
     PycomnetError,
     ServiceNameTaken,
+    ServiceUnreachable,
 )
 
 #: Renewals in the time that a lease lasts: two may get lost.
@@ -124,6 +126,8 @@ class Registration:
         self._ttl = ttl
         self._policy = policy or retry_policy()
         self._secret = secrets.token_urlsafe(24)
+        #: whether the nameserver was asked to register it, and may have done so unheard
+        self._unanswered = False
         self._starting: defer.Deferred[Lease] | None = None
         self._keeping: defer.Deferred[None] | None = None
 
@@ -151,16 +155,19 @@ class Registration:
                 running.addErrback(lambda _: None)
                 running.cancel()
         lease, self.lease = self.lease, None
-        if lease is None:
+        if lease is None and not self._unanswered:
             return False
         try:
+            if lease is None:
+                # The nameserver may have it, or not. Asked again, it says which lease that is.
+                lease = await self._ask(UNREGISTER_TIMEOUT)
             await self._invoke("unregister", self._owner(lease), UNREGISTER_TIMEOUT)
         except Exception as problem:
             self.log.warn(
                 "{service!r} can't be unregistered: {problem}; its lease ends in {ttl:g} s at most",
                 service=self.offer.service,
                 problem=problem,
-                ttl=lease.ttl,
+                ttl=self._ttl if lease is None else lease.ttl,
             )
             return False
         self.log.info("unregistered {service!r}", service=self.offer.service)
@@ -174,22 +181,34 @@ class Registration:
     def _owner(self, lease: Lease) -> dict[str, Any]:
         return {"lease": lease.lease, "secret": lease.secret}
 
+    async def _ask(self, timeout: float = CALL_TIMEOUT) -> Lease:
+        """Ask the nameserver, once, to register the service."""
+        offer = self.offer
+        request = {
+            "service": offer.service,
+            "interfaces": list(offer.interfaces),
+            "address": offer.address,
+            "ttl": self._ttl,
+            "metadata": dict(offer.metadata),
+            "tags": list(offer.tags),
+            # The same each time: it is then ours, whether or not an answer got lost.
+            "secret": self._secret,
+        }
+        before, self._unanswered = self._unanswered, True
+        try:
+            given = await self._invoke("register", request, timeout)
+        except ServiceUnreachable:
+            self._unanswered = before
+            raise
+        except NameserverError:
+            self._unanswered = False
+            raise
+        self._unanswered = False
+        return Lease(given["lease"], given["secret"], given["fence"], float(given["ttl"]))
+
     async def _register(self) -> Lease:
         offer = self.offer
-        given = await self._invoke(
-            "register",
-            {
-                "service": offer.service,
-                "interfaces": list(offer.interfaces),
-                "address": offer.address,
-                "ttl": self._ttl,
-                "metadata": dict(offer.metadata),
-                "tags": list(offer.tags),
-                # The same each time: it is then ours, whether or not an answer got lost.
-                "secret": self._secret,
-            },
-        )
-        lease = Lease(given["lease"], given["secret"], given["fence"], float(given["ttl"]))
+        lease = await self._ask()
         self.lease = lease
         self.log.info(
             "registered {service!r} at {address}: {interfaces} (lease {lease}, fence {fence}, "

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
+from pycomnet.connection import BULK_SIZE
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
@@ -49,6 +50,8 @@ class ServerLimits:
     :ivar request: bytes of a call's structured arguments.
     :ivar channels: calls, streams and blocks that one client may have open at a time.
     :ivar connections: clients at a time.
+    :ivar read: bytes that are read from one client before others have their turn: where many small
+        calls could come at once, a flood of them would keep the others waiting for that long.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
     :ivar blocks: what is taken of the binary data that comes with a call.
     :ivar sessions: what is kept of the clients of stateful interfaces.
@@ -59,6 +62,7 @@ class ServerLimits:
     request: int = 64 << 20
     channels: int = 16_384
     connections: int = 65_536
+    read: int = BULK_SIZE
     keepalive: float | None = 60.0
     blocks: BlockLimits = attrs.Factory(BlockLimits)
     sessions: SessionLimits = attrs.Factory(SessionLimits)

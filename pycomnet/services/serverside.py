@@ -42,6 +42,8 @@ class ServerConnection(Connection):
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
         super().__init__(server.reactor, False, limits, server.hello(), keepalive=keepalive)
         self.server = server
+        self.bulk_size = server.limits.read
+        self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
         self.mux.expect(("invoke",))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.application.service import IService
 from twisted.python import usage
 
@@ -12,16 +10,7 @@ from pycomnet.factory import service
 from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
 from pycomnet.factory.relay import MAX_KEPT
 from pycomnet.gateways.localfactory import default_path
-
-
-def _number(options: Any, name: str, least: float, kind: type = float) -> Any:
-    try:
-        value = kind(options[name])
-    except ValueError:
-        value = least - 1
-    if not least <= value < float("inf"):
-        raise usage.UsageError(f"--{name}: a number from {least:g}, not {options[name]!r}")
-    return value
+from pycomnet.tap.numbers import number
 
 
 class Options(usage.Options):
@@ -77,19 +66,19 @@ as this user."""
         """Read them, and say what is wrong with them before anything is started."""
         listen = list(self["listen"])
         if self["port"] is not None:
-            port = _number(self, "port", 0, int)
+            port = number(self, "port", 0, int)
             listen.append(f"tcp:{port}:interface=127.0.0.1")
         self.configuration = service.Configuration(
             listen=tuple(listen),
             token_file=self["token-file"],
             insecure=bool(self["insecure"]),
-            max_programs=_number(self, "programs", 1, int),
-            max_gateways=_number(self, "gateways", 1, int),
-            keepalive=_number(self, "keepalive", 0.1),
+            max_programs=number(self, "programs", 1, int),
+            max_gateways=number(self, "gateways", 1, int),
+            keepalive=number(self, "keepalive", 0.1),
             settings=Settings(
-                idle_timeout=_number(self, "idle-timeout", 0),
-                max_linger=_number(self, "linger", 0),
-                max_kept=_number(self, "kept", 0, int) << 20,
+                idle_timeout=number(self, "idle-timeout", 0),
+                max_linger=number(self, "linger", 0),
+                max_kept=number(self, "kept", 0, int) << 20,
             ),
         )
         try:
@@ -102,4 +91,11 @@ def makeService(options: Options) -> IService:
     """The service that the options describe."""
     from twisted.internet import reactor
 
-    return service.FactoryService(options.configuration, reactor)
+    from pycomnet.tap.endings import ExitStatus
+
+    status = ExitStatus("pycomnet-factory")
+
+    def failed(problem: PycomnetError) -> None:
+        status.fail(reactor, problem)
+
+    return service.FactoryService(options.configuration, reactor, failed)

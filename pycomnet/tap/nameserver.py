@@ -13,6 +13,7 @@ from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
 from pycomnet.nameserver.requests import Limits
 from pycomnet.nameserver.stores import make_store
+from pycomnet.tap.options import DaemonOptions
 
 NAME = "pycomnet-nameserver"
 DEFAULT_LISTEN = "tcp:2012:interface=127.0.0.1"
@@ -27,14 +28,15 @@ def _number(text: str) -> int:
     return number
 
 
-class Options(usage.Options):
+class Options(DaemonOptions):
     """The command line."""
 
     synopsis = "[options]"
-    longdesc = f"""
+    longdesc = """
 Runs the nameserver: services register with it, and clients find them by their interface. A
 registration lives as long as its lease is renewed.
-
+"""
+    epilog = f"""
 Addresses are Twisted endpoint strings: {DEFAULT_LISTEN}, unix:/run/names,
 tls:2012:privateKey=key.pem:certKey=cert.pem, and with :clientCAs=ca.pem only for those who have a
 certificate. Listen on more than this machine only where everybody who can connect may register.

@@ -20,6 +20,7 @@ from pycomnet.services.launchconfig import (
     make_config,
     read_file,
 )
+from pycomnet.tap.options import DaemonOptions
 
 NAME = "pycomnet-service"
 
@@ -31,15 +32,16 @@ def _seconds(text: str) -> float:
         raise ValueError(f"expected a number of seconds, got {text!r}") from None
 
 
-class Options(usage.Options):
+class Options(DaemonOptions):
     """The command line."""
 
     synopsis = "[options] [MODULE | MODULE:CLASS]..."
-    longdesc = f"""
+    longdesc = """
 Runs all services (subclasses of pycomnet.Service with an interface) that the modules define, or of
 MODULE:CLASS that one, and keeps them registered in the nameserver until it is stopped. Modules are
 looked for in the working directory first.
-
+"""
+    epilog = f"""
 Addresses are Twisted endpoint strings: tcp:2013, tcp:0:interface=127.0.0.1 (any free port),
 unix:/run/calc, tls:2013:privateKey=key.pem:certKey=cert.pem:clientCAs=ca.pem; and to connect,
 tcp:HOST:PORT, tls:HOST:PORT:trustRoots=ca.pem, unix:PATH.
@@ -103,9 +105,7 @@ Examples:
         self["modules"] = []
 
     def opt_listen(self, description: str) -> None:
-        """An endpoint to listen on; may be given several times, and the first one's address is
-        registered. [default: DEFAULT_LISTEN]
-        """
+        """An endpoint to listen on; again for more. [default: DEFAULT_LISTEN]"""
         self["listen"].append(description)
 
     opt_listen.__doc__ = (opt_listen.__doc__ or "").replace("DEFAULT_LISTEN", DEFAULT_LISTEN)

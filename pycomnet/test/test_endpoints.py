@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -115,6 +116,15 @@ class EndpointTests(SynchronousTestCase):
         self.assertIsInstance(tcp, TCP4ServerEndpoint)
         unix = endpoints.server_endpoint(reactor, "unix:/tmp/x")
         self.assertIsInstance(unix, UNIXServerEndpoint)
+
+    def test_backlog(self) -> None:
+        """As many as come back to what was restarted can wait, unless something else is said."""
+        reactor = MemoryReactorClock()
+        for text, expected in (("tcp:80", endpoints.BACKLOG), ("tcp:80:backlog=5", 5)):
+            endpoints.server_endpoint(reactor, text).listen(Factory())
+            self.assertEqual(reactor.tcpServers[-1][2], expected)
+        endpoints.server_endpoint(reactor, "unix:/tmp/x").listen(Factory())
+        self.assertEqual(reactor.unixServers[-1][2], endpoints.BACKLOG)
 
     def test_mistakes(self) -> None:
         """Each mistake is an error that has the string and says what is wrong."""

@@ -7,6 +7,7 @@ except ImportError:
 
 from ..wire.frames import DATA, ERROR, FRAGMENT, FRAME_COST, HEADER, NORMAL, RESULT, bin32
 from ..wire.mux import LocalError
+from ..wire.values import InvalidValue
 from .link import start_new_thread
 
 pack = HEADER.pack
@@ -176,7 +177,7 @@ class Channel(object):
         if self._over is not None and not isinstance(self._over, RemoteError):
             return EOFError("channel %d is closed: %s" % (self.id, self._over))
         if self._over is not None:
-            return self._over
+            return self._end()
         return EOFError("channel %d is closed for sending" % self.id)
 
     def receive(self, timeout=None):
@@ -196,7 +197,19 @@ class Channel(object):
             return payload
         if type(payload) is memoryview:
             return payload.obj
-        return self._link.decode(payload)
+        return self._decode(payload)
+
+    def _decode(self, payload):
+        """A value that came; bytes that are none end the connection.
+
+        :raises EOFError: that happened.
+        """
+        link = self._link
+        try:
+            return link.decode(payload)
+        except InvalidValue as error:
+            link.violated(error)
+            raise EOFError(link.reason)
 
     def _next(self, timeout):
         """What is next: True and a value, or False and a payload."""
@@ -214,8 +227,14 @@ class Channel(object):
             if found is not None:
                 return found
             if self._over is not None and not items and not self._values:
-                raise self._over
+                raise self._end()
             self._wait(timeout)
+
+    def _end(self):
+        """Why nothing comes any more, to be raised: each time without the tracebacks of before."""
+        over = self._over
+        over.__traceback__ = None
+        return over
 
     def _take(self, mux):
         """As :meth:`_next`, holding the lock; None when there is nothing."""
@@ -363,7 +382,7 @@ class Channel(object):
         if not link.wait(lambda: self._over is not None, self._gates, timeout):
             raise self.TimeoutError("channel %d: not closed in %g seconds" % (self.id, timeout))
         if isinstance(self._over, RemoteError):
-            raise self._over
+            raise self._end()
 
     def makefile(self, mode="w", proxyclose=False):
         """A file object: what is written is sent as it is; what is received is read.
@@ -410,7 +429,11 @@ class Channel(object):
         if kind == RESULT:
             self._items.append((payload, 0))
         elif kind == ERROR:
-            error = self._link.decode(payload)
+            try:
+                error = self._link.decode(payload)
+            except InvalidValue:
+                self._wake()
+                raise
             self._over = RemoteError(error if isinstance(error, dict) else {})
         self._wake()
 

@@ -35,7 +35,7 @@ class Request(object):
         channel = self.channel
         is_call = channel._stream.purpose == "call"
         try:
-            request = channel._link.decode(self.payload)
+            request = channel._decode(self.payload)
             self.payload = None
             result = self._run(request, is_call)
             flush_output()

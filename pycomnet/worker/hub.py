@@ -13,7 +13,7 @@ import time
 
 from ..wire.frames import RESULT
 from .importer import MARKER
-from .peer import CLOSED, READ_SMALL, Nobody, Peer, Waiting, splice, would_block
+from .peer import CLOSED, READ_SMALL, Nobody, Peer, Waiting, grow, splice, would_block
 from .supervisor import open_process, set_nonblocking
 
 try:
@@ -21,10 +21,13 @@ try:
 except ImportError:
     import signal
 
+#: How much of a process's output is read at a time while there is that much.
+READ_BULK = 262144
+#: How often the loop looks whether something has come before it sleeps; as in spin.py.
+SPINS = 20
+MAX_SKIPPED = 255
 #: The exit status of one that can't do its work here, as nothing can be forked.
 NO_FORK = 78
-#: Times in which a near side that says nothing is asked for a sign of life before it is given up.
-ASK_EACH = 3
 #: Pieces of a process's standard error that are read at its end: what a pipe holds.
 STDERR_READS = 16
 #: Bytes that a shell's profile may print before us, and how much of it is shown.
@@ -44,6 +47,8 @@ class Loop(object):
         self.now = getattr(time, "monotonic", time.time)
         self._poll = select.poll()
         self._calls = {}
+        self._yield = getattr(os, "sched_yield", lambda: None)
+        self._misses = self._skipped = 0
 
     def watch(self, fd, events, call):
         """Call ``call(events)`` when these happen to a descriptor; no events: not any more."""
@@ -53,10 +58,28 @@ class Loop(object):
         elif self._calls.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
+    def _spin(self):
+        """Look for what may come at once: being woken takes longer than answering does."""
+        if self._skipped:
+            self._skipped -= 1
+            return None
+        poll = self._poll.poll
+        for _ in range(SPINS):
+            ready = poll(0)
+            if ready:
+                self._misses = 0
+                return ready
+            self._yield()
+        self._misses = min(2 * self._misses + 1, MAX_SKIPPED)
+        self._skipped = self._misses
+        return None
+
     def turn(self, timeout):
         """Wait for something to happen, at most so many seconds, and deal with it."""
         try:
-            ready = self._poll.poll(None if timeout is None else int(timeout * 1000) + 1)
+            ready = self._spin() or self._poll.poll(
+                None if timeout is None else int(timeout * 1000) + 1
+            )
         except (OSError, select.error):
             return  # Python 2: interrupted by a signal
         for fd, events in ready:
@@ -86,6 +109,8 @@ class Pipes(object):
         self._marker = marker
         self._began = began
         self.noise = b""
+        self._size = READ_SMALL
+        self._grown = False
         self._out = []
         self._closing = False
         set_nonblocking(write_fd)
@@ -107,6 +132,9 @@ class Pipes(object):
                 return
             payload = payload[done:]
             self._loop.watch(self._write_fd, select.POLLOUT, self._writable)
+            if not self._grown:
+                self._grown = True
+                grow(self._write_fd)
         self._out.append((payload, cost))
 
     def _write(self, payload):
@@ -132,11 +160,14 @@ class Pipes(object):
 
     def _readable(self, events):
         try:
-            data = os.read(self._read_fd, READ_SMALL)
+            data = os.read(self._read_fd, self._size)
         except OSError as error:
             if would_block(error):
                 return
             data = b""
+        if len(data) == READ_SMALL and self._size == READ_SMALL:
+            self._size = READ_BULK
+            grow(self._read_fd)
         if not data:
             self._close_output()
             if not self._peer.closed:
@@ -148,7 +179,7 @@ class Pipes(object):
                 return
         if self._peer.closed or not self._stream.sending:
             return
-        if not self._peer.mux.send(self._stream, data, self._read_on):
+        if not self._peer.send(self._stream, data, self._read_on):
             self._loop.watch(self._read_fd, 0, None)
 
     def _after_marker(self, data):
@@ -318,6 +349,7 @@ class Hop(object):
         from .package import letter
 
         self._letter = letter(config)
+        self._silence = config.get("hub", {}).get("silence")
         hub.loop.watch(self._write_fd, select.POLLOUT, self._writable)
         hub.loop.watch(self._read_fd, select.POLLIN, self._readable)
         hub.loop.watch(self._stderr, select.POLLIN, self._read_stderr)
@@ -368,6 +400,7 @@ class Hop(object):
         loop.watch(self._write_fd, 0, None)
         opened = self._hub.refuse
         self.peer = Peer(loop, self._read_fd, self._write_fd, True, {}, opened, self._lost)
+        self.peer.silence = self._silence
         self.peer.when_ready(lambda: self._tell(None))
         if after:
             self.peer.receive(after)
@@ -388,7 +421,7 @@ class Hop(object):
         """The connection is over, and so is about to be the process, whose end says more."""
         if reason != CLOSED:
             self._lines += ("\n%s: %s" % (self._name, reason)).encode("utf-8", "replace")
-            kill_group(self.pid, signal.SIGTERM)
+            kill_group(self.pid, signal.SIGKILL)
         if self._hub.hops.get(self._key) is self:
             del self._hub.hops[self._key]
 
@@ -434,7 +467,7 @@ class Hub(object):
     :param write_fd: where that hears it.
     :param config: ``near`` (the near side's process id, when it is on this machine), ``door`` (a
         descriptor that others come through), ``silence`` (seconds after which a near side that says
-        nothing is given up).
+        nothing is given up), ``most`` (how many processes it may have at a time).
     """
 
     def __init__(self, read_fd, write_fd, config):
@@ -443,6 +476,7 @@ class Hub(object):
         self.hops = {}
         self.job = None
         self._silence = config.get("silence")
+        self._most = config.get("most")
         self._pings = 0
         self._preloaded = False
         self._wake, wake = os.pipe()
@@ -471,6 +505,7 @@ class Hub(object):
             "executable": sys.executable or "",
         }
         self.upstream = Peer(self.loop, read_fd, write_fd, False, info, self._opened, self._over)
+        self.upstream.silence = config.get("silence")
         self.upstream.flush()
 
     def run(self):
@@ -487,20 +522,10 @@ class Hub(object):
             self.upstream.over(reason)
 
     def _check_silence(self):
-        """Ask a silent near side for a sign of life, or give it up; the seconds until then."""
-        if not self._silence:
-            return None
-        silent = self.loop.now() - self.upstream.heard
-        if silent > self._silence:
-            self._over("it was silent for %g seconds" % self._silence)
-            return 0
-        step = float(self._silence) / ASK_EACH
-        asked = int(silent / step)
-        if asked > self._pings and self.upstream.mux.peer is not None:
-            self.upstream.mux.ping(b"\0" * 8)
-            self.upstream.flush()
-        self._pings = asked
-        return (asked + 1) * step - silent
+        """Whom to ask for a sign of life; the seconds until somebody has to be asked again."""
+        waits = [peer.check_silence() for peer in list(self.loop.peers)]
+        waits = [wait for wait in waits if wait is not None]
+        return min(waits) if waits else None
 
     def _reap(self, events):
         try:
@@ -542,7 +567,12 @@ class Hub(object):
         """Do what the first value on a ``start`` channel says."""
         path = request.get("path")
         io = request.get("io")
-        if path:
+        if self._most is not None and len(self.children) >= self._most:
+            if io is not None:
+                Nobody(peer, io)
+                peer.fail(io, "limit", "limit")
+            peer.fail(stream, "limit", "no more than %d processes are allowed there" % self._most)
+        elif path:
             self._forward(peer, stream, io, request)
         elif request.get("argv"):
             self._boot(peer, stream, io, request)
@@ -772,7 +802,7 @@ def serve(config):
     :returns: in each child that is forked, the config that it shall go on with; here never.
     """
     if not hasattr(os, "fork"):
-        sys.stderr.write("pycomnet: this Python can't fork\n")
+        sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")
         os._exit(NO_FORK)
     from .main import take_stdio
 

@@ -15,11 +15,39 @@ MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
 NAME = "_pycomnet"
 
 
+if sys.platform.startswith("java"):
+    # Java's own streams read ahead, and Jython's os has no descriptors.
+    import jarray
+    from jnr.posix import POSIXFactory
+
+    _posix = POSIXFactory.getNativePOSIX()
+
+    def read_some(size):
+        """Some bytes of standard input."""
+        array = jarray.zeros(size, "b")
+        count = _posix.read(0, array, size)
+        return bytes(bytearray(array[: max(count, 0)]))
+
+    def say(data):
+        """Write to standard output."""
+        _posix.write(1, data, len(data))
+
+else:
+
+    def read_some(size):
+        """Some bytes of standard input."""
+        return os.read(0, size)
+
+    def say(data):
+        """Write to standard output."""
+        os.write(1, data)
+
+
 def read(size):
     """So many bytes of standard input, and not one more."""
     data = b""
     while len(data) < size:
-        piece = os.read(0, size - len(data))
+        piece = read_some(size - len(data))
         if not piece:
             os._exit(3)  # whoever started this is gone
         data += piece
@@ -122,7 +150,7 @@ class Importer(object):
 
 def cache_directory(name):
     """Where compiled code is kept, or None: a directory that is nobody else's to write to."""
-    if sys.dont_write_bytecode or not hasattr(os, "getuid"):
+    if sys.dont_write_bytecode or not hasattr(os, "fork"):
         return None
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     version = "%s-%x" % (
@@ -144,7 +172,7 @@ def cache_directory(name):
 
 def begin():
     """Take the package and become what is asked for."""
-    os.write(1, MARKER)
+    say(MARKER)
     name, size, config_size = read(44).decode("ascii").split()
     blob = read(int(size))
     data = zlib.decompress(blob)

@@ -22,7 +22,7 @@ from ..wire.mux import (
     LocalError,
     Mux,
 )
-from ..wire.values import PureCodec, make_codec
+from ..wire.values import InvalidValue, PureCodec, make_codec
 from .outbox import HEAD, STRAIGHT
 from .spin import Spinner
 
@@ -477,7 +477,10 @@ class Link(object):
             event[1].app._ended()
         elif kind == EV_CLOSED:
             channel = event[1].app
-            channel._closed(event[2], event[3])
+            try:
+                channel._closed(event[2], event[3])
+            except InvalidValue as error:
+                calls.append((self.violated, error))
             if not channel._claimed and channel._items:
                 self._unclaimed.append(channel)
                 del self._unclaimed[:-64]
@@ -485,6 +488,13 @@ class Link(object):
             calls.append((self._over, "the near side said goodbye: %s %s" % event[1:]))
         elif kind == EV_FAILED:
             calls.append((self._over, "the near side broke the protocol: %s" % event[1]))
+
+    def violated(self, error):
+        """The near side sent bytes that are no value: tell it, and end the connection."""
+        with self.lock:
+            self.mux.goaway("value", str(error))
+        self.flush()
+        self._over("the near side broke the protocol: value: %s" % error)
 
     def _over(self, reason):
         """The connection is over: every thread that waits on it learns so."""

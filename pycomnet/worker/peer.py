@@ -21,15 +21,32 @@ from ..wire.mux import (
     Mux,
     Stream,
 )
+from ..wire.stream import view
 from ..wire.values import PureCodec
 
 READ_SMALL = 65536
 READ_LARGE = 1048576
 #: Why a connection is over, when there is no better reason.
 CLOSED = "it closed the connection"
+#: Times in which a silent other end is asked for a sign of life before it is given up.
+ASK_EACH = 3
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 _writev = getattr(os, "writev", None)
+
+
+#: Bytes up to which a payload is copied behind its frame's header.
+SHORT = 16384
+
+
+def grow(fd):
+    """Have a pipe that is found full hold more, where the system knows how and grants it."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, READ_LARGE)
+    except (ImportError, AttributeError, OSError, IOError):
+        pass
 
 
 def would_block(error):
@@ -56,10 +73,14 @@ class Peer(object):
         self.ready = []
         #: when the other end was last heard, by the loop's clock
         self.heard = loop.now()
+        #: seconds after which it is given up when it says nothing, or None
+        self.silence = None
+        self._asked = 0
         self._opened = opened
         self._over = over
         self._out = []
         self._size = READ_SMALL
+        self._grown = False
         loop.watch(read_fd, select.POLLIN, self._readable)
         loop.peers.append(self)
 
@@ -81,7 +102,9 @@ class Peer(object):
         if not data:
             self.over(CLOSED)
             return
-        self._size = READ_LARGE if len(data) >= READ_SMALL else READ_SMALL
+        if len(data) >= READ_SMALL and self._size == READ_SMALL:
+            self._size = READ_LARGE
+            grow(self.read_fd)
         self.receive(data)
 
     def receive(self, data):
@@ -123,7 +146,35 @@ class Peer(object):
         else:
             self.ready.append(call)
 
+    def check_silence(self):
+        """Ask a silent other end for a sign of life, or give it up; the seconds until then."""
+        if not self.silence or self.closed:
+            return None
+        silent = self.loop.now() - self.heard
+        if silent > self.silence:
+            self.over("it was silent for %g seconds" % self.silence)
+            return 0
+        step = float(self.silence) / ASK_EACH
+        asked = int(silent / step)
+        if asked > self._asked and self.mux.peer is not None:
+            self.mux.ping(b"\0" * 8)
+            self.flush()
+        self._asked = asked
+        return (asked + 1) * step - silent
+
     # -- writing ---------------------------------------------------------------------------------
+
+    def send(self, stream, payload, sent):
+        """Send a value's encoding, or raw bytes, as :meth:`Mux.send`; short ones at once."""
+        mux = self.mux
+        if len(payload) < SHORT and not self._out:
+            frame = mux.immediate(stream, payload)
+            if frame is not None:
+                self._out = self._write([frame])
+                if self._out:
+                    self._wait()
+                return True
+        return mux.send(stream, payload, sent)
 
     def flush(self):
         """Write what there is, as far as the descriptor takes it."""
@@ -131,7 +182,7 @@ class Peer(object):
         while not self.closed:
             parts = self._out
             if not parts:
-                parts = mux.parts_to_send()
+                parts = mux.parts_to_send(READ_LARGE)
                 if mux.sent:
                     sent, mux.sent = mux.sent, []
                     for call in sent:
@@ -140,9 +191,16 @@ class Peer(object):
                     return
             self._out = self._write(parts)
             if self._out:
-                mux.congested = True
-                self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
+                self._wait()
                 return
+
+    def _wait(self):
+        """The descriptor takes no more just now."""
+        self.mux.congested = True
+        self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
+        if not self._grown:
+            self._grown = True
+            grow(self.write_fd)
 
     def _write(self, parts):
         """Write; what is left."""
@@ -161,7 +219,12 @@ class Peer(object):
                 self.over("can't write to it: %s" % error)
                 return []
             done = 0
-        return [] if done == size else [b"".join(parts)[done:]]
+        if done == size:
+            return []
+        for at, part in enumerate(parts):
+            if done < len(part):
+                return [view(part)[done:]] + list(parts[at + 1 :])
+            done -= len(part)
 
     def _writable(self, events):
         self._out = self._write(self._out)
@@ -274,7 +337,11 @@ class Splice(object):
         def sent():
             mux.consumed(stream, cost)
 
-        if self._other.mux.send(self._onto, payload, sent, prefix):
+        if prefix:
+            gone = self._other.mux.send(self._onto, payload, sent, prefix)
+        else:
+            gone = self._other.send(self._onto, payload, sent)
+        if gone:
             mux.consumed(stream, cost)
         if not stream.raw:
             mux.want(stream)
@@ -301,4 +368,4 @@ def splice(one, stream, other, onto):
         stream.app = there
 
 
-__all__ = ["Nobody", "Peer", "Splice", "Waiting", "splice", "would_block"]
+__all__ = ["Nobody", "Peer", "Splice", "Waiting", "grow", "splice", "would_block"]

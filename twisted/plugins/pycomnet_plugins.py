@@ -15,6 +15,13 @@ pycomnet_factory = ServiceMaker(
     "pycomnet-factory",
 )
 
+pycomnet_gateway = ServiceMaker(
+    "pycomnet gateway",
+    "pycomnet.tap.gateway",
+    "Run Python in processes for programs that connect to a socket.",
+    "pycomnet-gateway",
+)
+
 pycomnet_http_exec = ServiceMaker(
     "pycomnet http-exec",
     "pycomnet.tap.http_exec",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import attrs
@@ -234,7 +234,7 @@ class Client:
         :returns: fires with that; fails with :class:`Refused` when the status is not 2xx.
         """
         response = await self.request(method, path, body, headers, **query).addTimeout(
-            timeout, self.reactor
+            timeout, self.reactor, timed_out
         )
         about = await read_json(response, timeout, self.reactor)
         if not 200 <= response.code < 300:
@@ -300,12 +300,17 @@ async def read_json(response: Any, timeout: float, reactor: Any) -> dict[str, An
         if sum(map(len, parts)) < 1 << 24:
             parts.append(data)
 
-    await treq.collect(response, collect).addTimeout(timeout, reactor)
+    await treq.collect(response, collect).addTimeout(timeout, reactor, timed_out)
     try:
         value = json.loads(b"".join(parts))
     except ValueError:
         value = None
     return value if isinstance(value, dict) else {}
+
+
+def timed_out(value: object, timeout: float) -> NoReturn:
+    """What becomes of a request that took too long: Twisted has an error of its own for those."""
+    raise defer.TimeoutError(f"no answer in {timeout:g} seconds")
 
 
 def refused(status: int, about: dict[str, Any]) -> Refused:

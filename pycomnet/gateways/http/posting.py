@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -15,7 +14,15 @@ from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.http.client import ANSWER_TIMEOUT, Body, Refused, read_json, refused
+from pycomnet.gateways.http.backoff import Backoff
+from pycomnet.gateways.http.client import (
+    ANSWER_TIMEOUT,
+    Body,
+    Refused,
+    read_json,
+    refused,
+    timed_out,
+)
 from pycomnet.mediator.eager import BULK_SIZE, flush_now
 
 if TYPE_CHECKING:
@@ -31,13 +38,8 @@ SLACK = 15.0
 #: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
 #: not, a proxy in between holds requests back.
 TRIAL = 0.1
-#: Bytes of a streaming request, and of one that isn't.
-UPLOAD_SIZE = 4 << 20
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
-#: Seconds before a request that failed is made again, at first and at most.
-FIRST_DELAY = 0.05
-MAX_DELAY = 5.0
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -94,13 +96,16 @@ class _Answer(Protocol):
 class Upload:
     """The body of a streaming request.
 
+    :param posting: whose it is: it has a ``stream``, the ``position`` in that, and ``must_end``.
+    :param idle: seconds without anything to send after which it is ended.
     :ivar sent: how many bytes it has so far.
     """
 
     length: Any = UNKNOWN_LENGTH
 
-    def __init__(self, posting: Posting) -> None:
+    def __init__(self, posting: Any, idle: float = UPLOAD_IDLE) -> None:
         self._posting = posting
+        self._idle = idle
         self._consumer: Any = None
         self._ended: defer.Deferred[None] = defer.Deferred()
         self._paused = False
@@ -109,7 +114,7 @@ class Upload:
 
     def startProducing(self, consumer: Any) -> defer.Deferred[None]:
         self._consumer = consumer
-        self._timer = self._posting.stream.reactor.callLater(UPLOAD_IDLE, self.finish)
+        self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
         self.wake()
         return self._ended
 
@@ -119,16 +124,16 @@ class Upload:
             return
         posting = self._posting
         out = posting.stream.out
-        sent = self.sent
-        while posting.position < out.end and not self._paused and self.sent < UPLOAD_SIZE:
-            piece = out.read(posting.position, BULK_SIZE)
+        sent, size = self.sent, posting.stream.post_size
+        while posting.position < out.end and not self._paused and self.sent < size:
+            piece = out.read(posting.position, min(BULK_SIZE, size - self.sent))
             posting.position += len(piece)
             self.sent += len(piece)
             self._consumer.write(bytes(piece))
         if self.sent > sent:
-            self._timer.reset(UPLOAD_IDLE)
+            self._timer.reset(self._idle)
             flush_now(getattr(self._consumer, "transport", None))
-        if self.sent >= UPLOAD_SIZE or posting.must_end():
+        if self.sent >= size or posting.must_end():
             self.finish()
 
     def finish(self) -> None:
@@ -165,6 +170,8 @@ class Posting:
         self._up: bool | None = None
         self._upload: Upload | None = None
         self._must_ask = stream.used
+        #: where a request began that was lost
+        self._lost_at = -1
         self._said_end = False
         self._confirming = False
         self._wanted = False
@@ -230,39 +237,46 @@ class Posting:
 
     async def _write(self) -> None:
         stream = self.stream
-        delay = FIRST_DELAY
+        backoff = Backoff(stream.reactor, stream.progress)
         while not self._stopped:
+            begin = self.position
             if not (self._must_ask or self.position < stream.out.end or self.must_end()):
                 self._woken = defer.Deferred()
                 await self._woken
                 continue
             try:
                 about = await self._send()
-                delay = FIRST_DELAY
                 received = int(about["received"])
                 self._must_ask = False
+                if received == self._lost_at:
+                    stream.not_taken()
+                self._lost_at = -1
                 self.position = received
                 stream.confirmed(received)
             except Refused as problem:
                 if problem.status == 409 and "received" in problem.about:
                     self.position = int(problem.about["received"])
                     continue
+                if stream.too_large(problem):
+                    self._must_ask = True
+                    continue
                 if problem.status in (409, 410):
                     return  # it has ended: who reads learns how
                 if not problem.passing:
                     raise
-                delay = await self._failed(problem, delay)
+                await self._failed(problem, backoff)
             except Exception as problem:
-                delay = await self._failed(problem, delay)
+                if not self._must_ask:
+                    self._lost_at = begin
+                await self._failed(problem, backoff)
 
-    async def _failed(self, problem: BaseException, delay: float) -> float:
-        """Wait before a request is made again; the delay after that."""
+    async def _failed(self, problem: BaseException, backoff: Backoff) -> None:
+        """Wait before a request is made again."""
         if self._stopped:
             raise defer.CancelledError
         self._must_ask = True
         self.stream.failed(problem)
-        await task.deferLater(self.stream.reactor, delay * random.uniform(0.5, 1))
-        return min(2 * delay, MAX_DELAY)
+        await backoff.wait()
 
     async def _send(self) -> dict[str, Any]:
         """Send some of what there is; the server's answer."""
@@ -283,8 +297,9 @@ class Posting:
     async def _send_complete(self) -> dict[str, Any]:
         stream = self.stream
         parts, begin = [], self.position
-        while self.position < stream.out.end and self.position - begin < UPLOAD_SIZE:
-            piece = stream.out.read(self.position, UPLOAD_SIZE - (self.position - begin))
+        size = stream.post_size
+        while self.position < stream.out.end and self.position - begin < size:
+            piece = stream.out.read(self.position, size - (self.position - begin))
             parts.append(piece)
             self.position += len(piece)
         body = Body(b"".join(parts))
@@ -333,7 +348,7 @@ class Posting:
     async def _read(self, name: str) -> dict[str, Any]:
         """Read a stream up to its end; what the server then says."""
         stream = self.stream
-        delay = FIRST_DELAY
+        backoff = Backoff(stream.reactor, stream.progress)
         while True:
             if name == "stderr":
                 await stream.when_taken()
@@ -342,15 +357,14 @@ class Posting:
                     await self._poll(name)
                 else:
                     await self._follow(name)
-                delay = FIRST_DELAY
             except Refused as problem:
                 if problem.status == 410:
                     return problem.about
                 if not problem.passing:
                     raise
-                delay = await self._failed(problem, delay)
+                await self._failed(problem, backoff)
             except Exception as problem:
-                delay = await self._failed(problem, delay)
+                await self._failed(problem, backoff)
             if self._stopped:
                 raise defer.CancelledError
 
@@ -373,9 +387,9 @@ class Posting:
         )
         timeout = PROBE_TIMEOUT if self._down is None else ANSWER_TIMEOUT
         try:
-            response = await asking.addTimeout(timeout, stream.reactor)
+            response = await asking.addTimeout(timeout, stream.reactor, timed_out)
         except defer.TimeoutError:
-            if self._down is not None:
+            if self._down:
                 raise
             self._down = False
             return
@@ -415,9 +429,9 @@ class Posting:
             wait=WAIT,
             max=BULK_SIZE,
         )
-        response = await asking.addTimeout(timeout, stream.reactor)
+        response = await asking.addTimeout(timeout, stream.reactor, timed_out)
         await self._check(response)
-        data: bytes = await response.content().addTimeout(timeout, stream.reactor)
+        data: bytes = await response.content().addTimeout(timeout, stream.reactor, timed_out)
         if data:
             self.received(name, offset, data)
 
@@ -454,7 +468,7 @@ class Posting:
     async def _confirm(self) -> None:
         stream = self.stream
         self._confirming = True
-        delay = FIRST_DELAY
+        backoff = Backoff(stream.reactor, stream.progress)
         try:
             while self._wanted and not self._stopped:
                 self._wanted = False
@@ -466,7 +480,6 @@ class Posting:
                         return  # who reads learns why
                     stream.failed(problem)
                     self._wanted = True
-                    await task.deferLater(stream.reactor, delay)
-                    delay = min(2 * delay, MAX_DELAY)
+                    await backoff.wait()
         finally:
             self._confirming = False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import random
 import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import defer, error, task
+from twisted.internet import defer, error
 from twisted.internet.interfaces import ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,6 +16,7 @@ from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.http.backoff import Backoff
 from pycomnet.gateways.http.client import Client, Refused, explain
 from pycomnet.gateways.http.posting import Posting
 from pycomnet.gateways.http.socket import NoWebSocket, over_websocket
@@ -29,10 +29,9 @@ log = Logger()
 STDERR_CONFIRM = 1 << 16
 #: Bytes that were written and the server has not confirmed, before who writes has to wait.
 OUT_LIMIT = 8 << 20
-#: Seconds before a lost connection is made again, at first and at most; each is shortened by chance
-#: so that the clients of a server that was restarted don't come all at once.
-FIRST_DELAY = 0.05
-MAX_DELAY = 5.0
+#: Bytes of a request, at first; a proxy that wants less says so with a status 413.
+POST_SIZE = 4 << 20
+MIN_POST_SIZE = 1 << 16
 #: Seconds between two looks whether there has been no connection for too long.
 LOOK = 1.0
 
@@ -94,6 +93,8 @@ class Stream:
         self.path = f"exec/{self.pid}"
         self.key = secrets.token_urlsafe(9)
         self.queue = int(about.get("queue", 1 << 20))
+        #: bytes of a request
+        self.post_size = min(POST_SIZE, int(about.get("request", POST_SIZE)))
         self.out = Outgoing(OUT_LIMIT)
         self.inputs = {"stdout": Incoming(), "stderr": Incoming()}
         self._said = {"stdout": 0, "stderr": 0}
@@ -147,9 +148,8 @@ class Stream:
 
     @deferred
     async def _run(self) -> None:
-        delay = FIRST_DELAY
+        backoff = Backoff(self.reactor, self.progress)
         while self._end is None:
-            reached = self._outage is None
             try:
                 await self._carry()
             except Refused as problem:
@@ -161,10 +161,11 @@ class Stream:
                 self._failed(problem)
             if self._end is not None:
                 return
-            if reached:
-                delay = FIRST_DELAY
-            await task.deferLater(self.reactor, delay * random.uniform(0.5, 1))
-            delay = min(2 * delay, MAX_DELAY)
+            await backoff.wait()
+
+    def progress(self) -> int:
+        """A number that grows with what has gone to and fro."""
+        return self.out.base + sum(incoming.received for incoming in self.inputs.values())
 
     async def _carry(self) -> None:
         """Carry bytes over one connection, or one way of having them, until that fails."""
@@ -206,6 +207,18 @@ class Stream:
     def failed(self, problem: BaseException) -> None:
         """A request has failed, and will be made again."""
         self._failed(problem)
+
+    def too_large(self, problem: Refused) -> bool:
+        """Whether a request was refused for its size; then those that follow are smaller."""
+        if problem.status != 413 or self.post_size <= MIN_POST_SIZE:
+            return False
+        self.post_size = max(self.post_size // 8, MIN_POST_SIZE)
+        return True
+
+    def not_taken(self) -> None:
+        """A request was lost, and nothing of it arrived: it may have been too long for a proxy that
+        then does not wait to say so."""
+        self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
 
     def _look(self) -> None:
         self._looking = self.reactor.callLater(LOOK, self._look)
@@ -265,14 +278,14 @@ class Stream:
         """
         if self._end is not None:
             return
-        self._ask_to_end(signal, 5)
+        self._ask_to_end(signal)
         if signal == "KILL" and timeout is not None and self._terminating is None:
             words = f"{self.client.server.url} has not said that it has ended"
             self._terminating = self.reactor.callLater(timeout, self.over, None, words)
 
     @deferred
-    async def _ask_to_end(self, signal: str | None, tries: int) -> None:
-        delay = FIRST_DELAY
+    async def _ask_to_end(self, signal: str | None) -> None:
+        backoff = Backoff(self.reactor)
         while self._end is None:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
@@ -282,8 +295,7 @@ class Stream:
                     return  # it has ended: what carries the streams learns that
             except Exception as problem:
                 self._failed(problem)
-            await task.deferLater(self.reactor, delay)
-            delay = min(2 * delay, MAX_DELAY)
+            await backoff.wait()
 
     # -- what comes ------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycomnet.cli import guide, survey, tour
+from pycomnet.cli import guide, survey, tour, tourservice
 from pycomnet.cli.guide import Guide
 from pycomnet.cli.program import Program
 from pycomnet.errors import RemoteError
@@ -19,6 +19,16 @@ class Tour(CommandCase):
         self.paths = [path for path in paths if "/json/" in path]
         self.patch(survey, "library_modules", lambda: self.paths)
 
+        async def services(guide: Guide) -> None:
+            """Daemons are for the system's tests."""
+            guide._begin("Services", "", tourservice.Tour, tour.survive)
+
+        async def http(guide: Guide, group: object) -> None:
+            guide._begin("Through HTTP", "", tour.add_one, tour.through_http)
+
+        self.patch(Guide, "_services", services)
+        self.patch(Guide, "_http", http)
+
     async def tour(self) -> int:
         """Its exit status."""
 
@@ -32,7 +42,7 @@ class Tour(CommandCase):
         self.assertEqual((await self.tour(), self.stderr), (0, ""))
         text = self.stdout
         self.assertTrue(text.isascii() and "\x1b" not in text)
-        for number in range(1, 9):
+        for number in range(1, 10):
             self.assertIn(f"\n{number}. ", text)
         for shown in (
             "=> 2 started in ",
@@ -44,7 +54,7 @@ class Tour(CommandCase):
             "   ZeroDivisionError: division by zero\n",
             "   gateway victim: its process is gone: it was killed by SIGKILL",
             "    class Tour(pycomnet.Service):\n        @pycomnet.method(idempotent=True)\n",
-            " answered the first call and was killed in the second,\n",
+            "    channel.send(channel.receive() + 1)\n",
             "| modules   |",
             "=> 2 gateways: ",
             "=> one process: ",

@@ -18,13 +18,16 @@ from pycomnet.test.kit import ROUNDS, MemoryTransport, TurnClock
 class Owner:
     """What stands for the gateway of a channel."""
 
-    def __init__(self, id: str, connection: Connection, clock: TurnClock) -> None:
+    def __init__(
+        self, id: str, connection: Connection, clock: TurnClock, lingers: bool = False
+    ) -> None:
         self.id = id
+        self.lingers = lingers
         self.connection = connection
         self._clock = clock
 
     def abandoned(self, core: ChannelCore) -> None:
-        if self.connection.lost is None:
+        if self.connection.lost is None and not self.lingers:
             self._clock.callLater(0, core.abandon)
 
 
@@ -36,9 +39,9 @@ class Program:
 
     def __init__(self, link: Joined) -> None:
         self.link = link
-        self.connection = ResumableConnection(link.clock)
+        self.connection = ResumableConnection(link.clock, link.lingers)
         self.transport = MemoryTransport()
-        self.owner = Owner("program", self.connection, link.clock)
+        self.owner = Owner("program", self.connection, link.clock, link.lingers)
         self.connection.make_handle = lambda core: Channel(core, self.owner)
         self.connection.purposes["test"] = self._accept
         self.accepted: list[Channel] = []
@@ -60,10 +63,14 @@ class Program:
 
 
 class Joined:
-    """A far side, the relay, and one program after the other."""
+    """A far side, the relay, and one program after the other.
 
-    def __init__(self, **options: Any) -> None:
+    :param lingers: whether what is on channels that a program has dropped is for the next.
+    """
+
+    def __init__(self, lingers: bool = False, **options: Any) -> None:
         self.clock = TurnClock()
+        self.lingers = lingers
         self.relay = Relay(**options)
         self.far = Connection(self.clock, False, info={"python": "3"})
         self.far_transport = MemoryTransport()

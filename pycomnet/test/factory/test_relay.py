@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
-from pycomnet.factory.relay import FrameReader, frame
+from pycomnet.factory.framing import FrameReader, frame
 from pycomnet.test.factory.kit import Joined, Program
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
 from pycomnet.wire.mux import Limits, Mux, ProtocolError
@@ -110,6 +110,22 @@ class Through(RelayCase):
         self.joined.clock.advance(1)
         self.joined.clock.advance(1)
         self.assertEqual(self.joined.relay.records, {})
+
+    def test_dropped_and_lingering(self) -> None:
+        """What nobody held when the program ended is there for the next, if it lingers."""
+        self.joined = Joined(lingers=True)
+        self.joined.pump()
+        self.program = self.joined.start()
+        near, far = self.channel()
+        id = near.id
+        far.send(1)
+        far.close()
+        self.joined.pump()
+        del near
+        self.joined.clock.advance(1)
+        self.joined.kill()
+        self.program = self.joined.start()
+        self.assertEqual(take(self.program.restored[id])[0], 1)
 
     def test_half_closed(self) -> None:
         """A channel that both ends ended, one after the other, is not kept."""

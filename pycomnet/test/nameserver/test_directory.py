@@ -164,6 +164,7 @@ class ExpiryTests(DirectoryCase):
         one = record("a", ttl=30.0)
         one.fence = 7
         self.directory.load([(one, 4.0)])
+        self.directory.loaded(7)
         self.registry.clock.advance(3.9)
         self.assertEqual(self.located(), "a")
         self.assertEqual(dict(self.directory.times_left()), {"a": 0.1})

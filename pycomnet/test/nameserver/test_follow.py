@@ -13,7 +13,7 @@ from pycomnet.nameserver.service import NameService, make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.context import NAMESERVER, Context
 from pycomnet.test.nameserver.kit import record
-from pycomnet.test.nameserver.test_service import NameserverCase
+from pycomnet.test.nameserver.servicecase import NameserverCase
 
 
 class FollowTests(NameserverCase):

@@ -139,6 +139,24 @@ class CallTests(ServiceCase):
         self.assertEqual((problem.type, problem.message), ("ValueError", "why"))
         self.assertIn("raise ValueError(request.args)", problem.formatted)
 
+    def test_many_in_one_read(self) -> None:
+        """Answers are on their way while the last of the calls are still being made, and so are
+        the requests that follow answers."""
+        self.result(self.calc.invoke("echo", 0))
+        ((client, server),) = self.network.wires
+        again: list[defer.Deferred[Any]] = []
+        for number in range(64):
+            call = self.calc.invoke("echo", number)
+            call.addCallback(lambda value: again.append(self.calc.invoke("echo", value)))
+        self.network.advance(0)
+        before = len(server.transport.writes), len(client.transport.writes)
+        server.protocol.dataReceived(client.transport.take())
+        self.assertEqual(len(server.transport.writes) - before[0], 4)
+        client.protocol.dataReceived(server.transport.take())
+        self.assertEqual(len(client.transport.writes) - before[1], 4)
+        self.network.deliver()
+        self.assertEqual([self.successResultOf(call) for call in again], list(range(64)))
+
     def test_error_with_code(self) -> None:
         """An error with a code arrives as the same class, with its fields."""
         problem = self.failure(self.calc.invoke("print"), OutOfPaper)

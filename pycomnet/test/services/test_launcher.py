@@ -15,10 +15,14 @@ from pycomnet.errors import (
     PycomnetError,
     ServiceNameTaken,
 )
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services import launcher
+from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.launchconfig import Entry, LaunchConfig
 from pycomnet.services.launcher import Launcher, Loaded, advertised, generated_name, load_all
+from pycomnet.services.server import ServiceServer
 from pycomnet.test.services.names import Names
 from pycomnet.test.services.network import Network
 
@@ -167,6 +171,10 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(advertised("tls:10.0.0.1:1", "h.org"), "tls:h.org:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "fe80::1"), "tcp:fe80\\:\\:1:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "tls:h.org:443"), "tls:h.org:443")
+        self.assertEqual(
+            advertised("tls:10.0.0.1:7", "tls:h.org:0:trustRoots=/ca.pem"),
+            "tls:h.org:7:trustRoots=/ca.pem",
+        )
         self.assertEqual(advertised("unix:/run/a", "unix:/srv/a"), "unix:/srv/a")
         self.assertRaises(EndpointError, advertised, "unix:/run/a", "h.org")
         self.started(name="calc", advertise="h.org")
@@ -302,3 +310,84 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(len(load_all([Entry(name)])), 1)
         problem = self.assertRaises(LaunchFailed, load_all, [Entry(name), Entry(name)])
         self.assertIn("both offer 'org.example.calc'", str(problem))
+
+
+class RealNameserverTests(SynchronousTestCase):
+    """The launcher and the nameserver's own service, on a network in memory."""
+
+    def setUp(self) -> None:
+        self.network = Network()
+        self.failures: list[PycomnetError] = []
+        self.nameserver: ServiceServer | None = None
+
+    def start_nameserver(self) -> None:
+        """Start one that knows nothing."""
+        self.nameserver = ServiceServer(self.network)
+        names = NameService(MemoryStore(), self.network, seconds=self.network.seconds)
+        self.successResultOf(self.nameserver.add(names))
+        self.successResultOf(self.nameserver.listen("tcp:2012:interface=127.0.0.1"))
+
+    def stop_nameserver(self) -> None:
+        """End it; what it knew is gone."""
+        assert self.nameserver is not None
+        closing = self.nameserver.close()
+        self.network.wait(6)
+        self.successResultOf(closing)
+
+    def launch(self, name: str, port: int, **settings: Any) -> Launcher:
+        """Start a launcher."""
+        entry = Entry("calc")
+        config = LaunchConfig(
+            services=(entry,), name=name, listen=(f"tcp:{port}:interface=127.0.0.1",), **settings
+        )
+        made = Launcher(config, [Loaded(entry, Calc())], self.network, self.failures.append)
+        made.privilegedStartService()
+        made.startService()
+        self.network.wait(2)
+        return made
+
+    def located(self) -> list[str]:
+        """The addresses that a client finds."""
+        context = Context(self.network, nameserver="tcp:127.0.0.1:2012")
+        asked = self.successResultOf(context.nameserver()).invoke("list_services", {})
+        self.network.deliver()
+        found = self.successResultOf(asked)
+        records = found["services"] if isinstance(found, dict) else found
+        closing = context.close()
+        self.network.wait(0.25)
+        self.successResultOf(closing)
+        return [record["address"] for record in records]
+
+    def test_life(self) -> None:
+        """Registered, renewed, registered again after a restart, taken out."""
+        self.start_nameserver()
+        made = self.launch("calc", 4000)
+        self.assertEqual(self.located(), ["tcp:127.0.0.1:4000"])
+        self.network.wait(100)
+        self.assertEqual(self.located(), ["tcp:127.0.0.1:4000"])
+        self.stop_nameserver()
+        self.network.wait(30)
+        self.start_nameserver()
+        self.network.wait(15)
+        self.assertEqual(self.located(), ["tcp:127.0.0.1:4000"])
+        stopping = made.stopService()
+        self.network.wait(1)
+        self.successResultOf(stopping)
+        self.assertEqual(self.located(), [])
+        self.assertEqual(self.failures, [])
+
+    def test_takeover(self) -> None:
+        """A name that is taken is refused, and waited for by a stand-by."""
+        self.start_nameserver()
+        first = self.launch("calc", 4000)
+        self.launch("calc", 4001)
+        (problem,) = self.failures
+        self.assertIsInstance(problem, ServiceNameTaken)
+        self.launch("calc", 4002, wait=True)
+        self.network.wait(30)
+        self.assertEqual(self.located(), ["tcp:127.0.0.1:4000"])
+        stopping = first.stopService()
+        self.network.wait(20)
+        self.successResultOf(stopping)
+        self.assertEqual(self.located(), ["tcp:127.0.0.1:4002"])
+        self.assertEqual(len(self.failures), 1)

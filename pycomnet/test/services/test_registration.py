@@ -281,3 +281,24 @@ class RegistrationTests(SynchronousTestCase):
         self.pass_time(1)
         self.assertFalse(self.successResultOf(stopping))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_when_an_answer_was_lost(self) -> None:
+        """What the nameserver may have registered unheard is taken out, too."""
+        self.names.answers_lost = True
+        registration = self.registration()
+        registration.start()
+        self.assertIsNotNone(self.names.find("calc-1"))
+        self.names.answers_lost = False
+        self.assertTrue(self.successResultOf(registration.stop()))
+        self.assertIsNone(self.names.find("calc-1"))
+        self.assertEqual(self.methods(), ["register", "register", "unregister"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_while_another_has_the_name(self) -> None:
+        """Of what was never ours nothing is asked."""
+        self.names.take("calc-1", "tcp:other:1")
+        registration = self.registration(wait=True)
+        registration.start()
+        self.assertFalse(self.successResultOf(registration.stop()))
+        self.assertEqual(self.methods(), ["register"])
+        self.assertIsNotNone(self.names.find("calc-1"))

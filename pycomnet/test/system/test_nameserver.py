@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from twisted.internet.task import deferLater
 import pycomnet
 from pycomnet.errors import PycomnetError
 from pycomnet.nameserver.follow import follow
+from pycomnet.nameserver.records import encode
 from pycomnet.services.context import NAMESERVER
 from pycomnet.test.processes import resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
+from pycomnet.wire.frames import CLOSE, HEADER, HEADER_SIZE, OPEN
 from pycomnet.wire.mux import Mux
 
 #: How often it is killed, and the clients that register meanwhile.
@@ -231,6 +234,43 @@ class Rubbish:
             one.sendall(data)
         return one
 
+    def flood(self, count: int) -> Future[int]:
+        """Ask so much at once on a connection, in threads; how often it was answered."""
+        one = self.connect()
+        one.settimeout(PATIENCE)
+        mux = Mux(initiator=True)
+        asked = mux.data_to_send()
+        while mux.peer is None:
+            one.sendall(asked)
+            asked = b""
+            mux.receive_data(one.recv(65536))
+        args = {"interface": "org.example.load"}
+        first = encode([NAMESERVER, "locate", args, None])
+        payload = b"\x0a\x06invoke" + first  # FIRST and END, the purpose, the request
+        data = b"".join(
+            HEADER.pack(len(payload), OPEN, 2 * number + 1) + payload for number in range(count)
+        )
+
+        def read() -> int:
+            rest, answers = b"", 0
+            while answers < count:
+                rest += one.recv(1 << 20)
+                at = 0
+                while len(rest) - at >= HEADER_SIZE:
+                    length, kind, _ = HEADER.unpack_from(rest, at)
+                    if len(rest) - at < HEADER_SIZE + length:
+                        break
+                    answers += kind == CLOSE
+                    at += HEADER_SIZE + length
+                rest = rest[at:]
+            return answers
+
+        pool = ThreadPoolExecutor(2)
+        pool.submit(one.sendall, data)
+        reading = pool.submit(read)
+        pool.shutdown(wait=False)
+        return reading
+
     def close(self) -> None:
         for one in self.sockets:
             one.close()
@@ -294,6 +334,12 @@ async def test_hostile_clients(started: Daemons) -> None:
                 await others_are_served()
             await defer.gatherResults(asked)
             assert (await names.invoke("stat"))["services"] == 2002
+            flooding = rubbish.flood(50_000)
+            rounds = 0
+            while not flooding.done() or rounds < 3:
+                await others_are_served()
+                rounds += 1
+            assert flooding.result() == 50_000
         finally:
             rubbish.close()
         while (await names.invoke("stat"))["connections"] > 2:

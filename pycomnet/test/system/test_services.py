@@ -17,6 +17,7 @@ import trustme
 from twisted.internet.task import deferLater
 
 import pycomnet
+from pycomnet.cli import tour, tourdaemons
 from pycomnet.errors import CallInterrupted, CertificateRefused, ServiceNotFound
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import (
@@ -74,12 +75,19 @@ def started(tmp_path_factory: Any) -> Iterator[Daemons]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def nameserver(tmp_path_factory: Any) -> Iterator[str]:
+    """A nameserver that the tests share; each uses names of its own."""
+    with daemons(Path(tmp_path_factory.mktemp("n"))) as found:
+        yield found.nameserver()
+
+
 @pytest_twisted.async_yield_fixture
-async def context(started: Daemons) -> Any:
-    """A context that knows a nameserver which runs."""
+async def context(nameserver: str) -> Any:
+    """A context that knows it."""
     from twisted.internet import reactor
 
-    made = pycomnet.Context(reactor, nameserver=started.nameserver(), timeout=PATIENCE)
+    made = pycomnet.Context(reactor, nameserver=nameserver, timeout=PATIENCE)
     yield made
     await made.close()
 
@@ -99,12 +107,12 @@ async def until_there(context: Any, path: Path) -> None:
     raise AssertionError(f"{path} does not come")
 
 
-async def services(context: Any) -> dict[str, str]:
-    """What is registered: name -> address."""
+async def address_of(context: Any, name: str) -> str | None:
+    """Where the nameserver has a service of this name."""
     nameserver = await context.nameserver()
-    found = await nameserver.invoke("list_services", {})
+    found = await nameserver.invoke("list_services", {"service": name})
     records = found["services"] if isinstance(found, dict) else found
-    return {record["service"]: record["address"] for record in records}
+    return records[0]["address"] if records else None
 
 
 # -- a user's first steps ------------------------------------------------------------------------
@@ -124,7 +132,7 @@ def howto_commands() -> list[list[str]]:
     return found
 
 
-def test_howto(started: Daemons) -> None:
+def test_howto(started: Daemons, nameserver: str) -> None:
     """The commands of the howto, one after the other, print what it says they do."""
     shown = howto_commands()
     assert [words[0].split()[:3] for words in shown] == [
@@ -133,8 +141,7 @@ def test_howto(started: Daemons) -> None:
         ["pycomnet", "describe", "org.example.calc"],
         ["pycomnet", "call", "org.example.calc"],
     ]
-    names = started.nameserver()
-    env = {"PYCOMNET_NAMESERVER": names}
+    env = {"PYCOMNET_NAMESERVER": nameserver}
     service = started.start("pycomnet-service", "calc", directory=EXAMPLES, **env)
     name, address, _ = registered(service)
     assert re.fullmatch(r"calc-[0-9a-f]{8}", name)
@@ -146,6 +153,48 @@ def test_howto(started: Daemons) -> None:
     assert shown[3][1].strip() == "3"
 
 
+@pytest_twisted.ensureDeferred
+async def test_tour(context: Any) -> None:
+    """What the demo shows of services is so, and nothing is left of it."""
+    tour_daemons = tourdaemons.Daemons()
+    try:
+        tour_daemons.start_nameserver()
+        tour_daemons.start_service()
+        found = pycomnet.Context(context.reactor, nameserver=tour_daemons.nameserver)
+        async with found:
+            service = await tour.find(found, tour_daemons.check)
+
+            def restart(pid: int) -> None:
+                tour_daemons.kill(pid)
+                tour_daemons.start_service()
+
+            first, second = await tour.survive(service, restart)
+        assert first != second
+        os.kill(second, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+        tour_daemons.check()
+    finally:
+        await tour_daemons.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+    assert not tour_daemons.directory.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tour_goes_wrong() -> None:
+    """A daemon that can't run is told, with what it said."""
+    tour_daemons = tourdaemons.Daemons()
+    try:
+        tour_daemons.nameserver = "nowhere"
+        pid = tour_daemons.start_service()
+        assert still_there([pid], PATIENCE) == []
+        with pytest.raises(pycomnet.PycomnetError, match="'nowhere' is no address"):
+            tour_daemons.check()
+    finally:
+        await tour_daemons.close()
+
+
 # -- restarts ------------------------------------------------------------------------------------
 
 
@@ -153,9 +202,9 @@ def test_howto(started: Daemons) -> None:
 async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path) -> None:
     """A service is killed and comes back at another address while a client calls."""
     names = context.nameserver_address
-    first = started.service(names, "--name", "who", "--ttl", "1", module="who")
+    first = started.service(names, "--name", "moves", "--ttl", "1", module="who")
     old = registered(first)[1]
-    who = await context.locate(WHO)
+    who = await context.locate(WHO, "moves")
     assert await who.invoke("pid") == first.pid
     interrupted = who.invoke("hang", {"begun": str(tmp_path / "hang")})
     repeated = who.invoke("first_hangs", {"begun": str(tmp_path / "repeated")})
@@ -166,7 +215,7 @@ async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path)
     waiting = who.invoke("pid")
     with pytest.raises(CallInterrupted):
         await interrupted
-    second = started.service(names, "--name", "who", "--ttl", "1", "--wait", module="who")
+    second = started.service(names, "--name", "moves", "--ttl", "1", "--wait", module="who")
     assert await waiting == second.pid
     assert await repeated == second.pid
     assert registered(second)[1] != old
@@ -177,13 +226,13 @@ async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path)
 async def test_takeover(started: Daemons, context: Any) -> None:
     """A stand-by gets the name when the lease of the one that was killed ends, not before."""
     names = context.nameserver_address
-    first = started.service(names, "--name", "who", "--ttl", "1.5", module="who")
+    first = started.service(names, "--name", "taken", "--ttl", "1.5", module="who")
     fence = registered(first)[2]
-    second = started.service(names, "--name", "who", "--ttl", "1.5", "--wait", module="who")
-    second.wait_for("waiting for the name 'who'.* is registered for tcp:127.0.0.1:")
-    who = await context.locate(WHO, "who")
+    second = started.service(names, "--name", "taken", "--ttl", "1.5", "--wait", module="who")
+    second.wait_for("waiting for the name 'taken'.* is registered for tcp:127.0.0.1:")
+    who = await context.locate(WHO, "taken")
     assert await who.invoke("pid") == first.pid
-    assert "registered 'who'" not in second.said
+    assert "registered 'taken'" not in second.said
     first.process.kill()
     assert registered(second)[2] > fence
     assert await who.invoke("pid") == second.pid
@@ -209,7 +258,7 @@ async def test_nameserver_restarts(started: Daemons, context: Any) -> None:
         second = started.start("pycomnet-nameserver", *arguments)
         second.wait_for("the nameserver is at")
         service.wait_for("the nameserver has lost 'who'(.|\n)*registered 'who'")
-        assert "who" in await services(mine)
+        assert await address_of(mine, "who") is not None
 
 
 # -- ends ----------------------------------------------------------------------------------------
@@ -219,18 +268,18 @@ async def test_nameserver_restarts(started: Daemons, context: Any) -> None:
 async def test_clean_stop(started: Daemons, context: Any, tmp_path: Path) -> None:
     """SIGTERM: it is taken out at once, and the call that ran is ended."""
     names = context.nameserver_address
-    service = started.service(names, "--name", "who", "--ttl", "3600", module="who")
+    service = started.service(names, "--name", "stops", "--ttl", "3600", module="who")
     _, address, _ = registered(service)
-    assert await services(context) == {"who": address}
-    who = await context.locate(WHO)
+    assert await address_of(context, "stops") == address
+    who = await context.locate(WHO, "stops")
     assert await who.invoke("pid") == service.pid
     service.signal(signal.SIGTERM)
     status = await service.ended()
     assert status == -signal.SIGTERM  # as twistd has it
-    assert "unregistered 'who'" in service.said and "all services have ended" in service.said
-    assert await services(context) == {}
+    assert "unregistered 'stops'" in service.said and "all services have ended" in service.said
+    assert await address_of(context, "stops") is None
     with pytest.raises(ServiceNotFound):
-        await context.locate(WHO)
+        await context.locate(WHO, "stops")
 
 
 @pytest_twisted.ensureDeferred
@@ -268,7 +317,7 @@ async def test_failures(started: Daemons, context: Any) -> None:
         for daemon, said in cases:
             assert await daemon.ended() == 1, daemon.said
             assert re.search(f"(?m)^pycomnet-service: {said}", daemon.said), daemon.said
-    assert await services(context) == {"held": address}
+    assert await address_of(context, "held") == address
 
 
 @pytest_twisted.ensureDeferred
@@ -288,23 +337,23 @@ async def test_daemon(started: Daemons, context: Any) -> None:
     failed = start("nowhere")
     assert failed.returncode == 1
     assert "there is no module 'nowhere'" in failed.stderr
-    assert start("--name", "who", "who").returncode == 0
+    assert start("--name", "daemon", "who").returncode == 0
     pid = int((started.directory / "d.pid").read_text())
     try:
-        who = await located(context)
+        who = await located(context, "daemon")
         assert await who.invoke("pid") == pid
     finally:
         os.kill(pid, signal.SIGTERM)
         assert still_there([pid], PATIENCE) == []
-    assert "unregistered 'who'" in (started.directory / "d.log").read_text()
+    assert "unregistered 'daemon'" in (started.directory / "d.log").read_text()
     assert not (started.directory / "d.pid").exists()
 
 
-async def located(context: Any) -> Any:
-    """The service, once it is registered."""
+async def located(context: Any, name: str) -> Any:
+    """The service of a name, once it is registered."""
     while True:
         try:
-            return await context.locate(WHO)
+            return await context.locate(WHO, name)
         except ServiceNotFound:
             await deferLater(context.reactor, 0.05)
 
@@ -330,7 +379,7 @@ async def test_tls(started: Daemons, context: Any) -> None:
     listen = f"tls:0:interface=127.0.0.1:privateKey={own}:certKey={own}:clientCAs={files['ca']}"
     names = context.nameserver_address
     service = started.service(
-        names, "--listen", listen, "--advertise", "localhost", "--name", "who", module="who"
+        names, "--listen", listen, "--advertise", "localhost", "--name", "secure", module="who"
     )
     _, address, _ = registered(service)
     assert re.fullmatch(r"tls:localhost:\d+", address)
@@ -338,6 +387,13 @@ async def test_tls(started: Daemons, context: Any) -> None:
     credentials = f":certificate={client}:privateKey={client}"
     who = await context.connect(f"{address}:trustRoots={files['ca']}{credentials}", WHO)
     assert await who.invoke("user") == "alice"
+    # Registered with what its clients check it by, it is found by its interface, too.
+    advertise = f"tls:localhost:0:trustRoots={files['ca']}{credentials}"
+    found = started.service(
+        names, "--listen", listen, "--advertise", advertise, "--name", "found", module="who"
+    )
+    registered(found)
+    assert await (await context.locate(WHO, "found")).invoke("pid") == found.pid
     with pytest.raises(CertificateRefused, match="certificate"):
         await context.connect(f"{address}:trustRoots={files['other']}{credentials}", WHO)
     by_number = address.replace("localhost", "127.0.0.1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import still_there
-from pycomnet.test.system.near_side import FAR_CODE
+from pycomnet.test.system.near_side import BEGIN, FAR_CODE
 from pycomnet.test.system.nearby import ROOT, near, processes_end
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
@@ -65,7 +66,7 @@ def parent(pid: int) -> int:
 
 
 #: Each hop a supervisor of its own: the interpreter's name differs.
-DEEP = ["popen"] + [f"popen//python={sys.executable} -X hop={n}" for n in range(3)]
+DEEP = ["popen//fork=yes"] + [f"popen//python={sys.executable} -X hop={n}" for n in range(3)]
 
 
 @pytest.mark.parametrize("specs", [["popen"] * 4, DEEP, ["popen//fork=no", *DEEP[1:], "popen"]])
@@ -123,10 +124,31 @@ async def test_supervisor_killed(group: Any) -> None:
     assert await made[0].call("operator:add", 1, 2) == 3
 
 
+@pytest.mark.parametrize("victim", ["worker", "supervisor"])
+@pytest_twisted.ensureDeferred
+async def test_behind_it(group: Any, victim: str) -> None:
+    """An intermediate dies: what is behind it goes, whatever it does and has started."""
+    *_, master = await chain(group, *DEEP[:2])
+    python = f"{sys.executable} -X hop=behind"
+    codes = ["swallow", "c_call", "threads", "session", "stubborn", "daemon", "forked"]
+    pids: list[int] = []
+    held = []
+    for code in codes:
+        gateway = await group.makegateway("popen", python=python, via=master.id)
+        channel = gateway.remote_exec(BEGIN + FAR_CODE[code])
+        pids += await channel.receive()
+        held.append((channel, gateway.newchannel().receive()))
+    [middle], _ = await waits([master])
+    os.kill(middle if victim == "worker" else parent(parent(middle)), signal.SIGKILL)
+    for reason in await reasons([waiting for _, waiting in held]):
+        assert "the way to it is gone" in reason
+    assert still_there(pids, 8) == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_first_supervisor_killed(group: Any) -> None:
     """The supervisor of this machine dies: all its gateways do, and new ones get a new one."""
-    made = [await group.makegateway("popen") for _ in range(2)]
+    made = [await group.makegateway("popen//fork=yes") for _ in range(2)]
     pids, waiting = await waits(made)
     os.kill(parent(parent(pids[0])), signal.SIGKILL)
     for reason in await reasons(waiting):
@@ -141,7 +163,7 @@ async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -
     """A supervisor that does not answer is not waited for at the end."""
     monkeypatch.setattr("pycomnet.gateways.gateway.EXIT_TIMEOUT", 0.5)
     monkeypatch.setattr("pycomnet.gateways.place.KILL_TIMEOUT", 0.5)
-    gateway = await group.makegateway("popen")
+    gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
     supervisor = parent(parent(pids[0]))
     os.kill(supervisor, signal.SIGSTOP)
@@ -190,6 +212,27 @@ async def test_refused(group: Any) -> None:
     with pytest.raises(pycomnet.GatewayNotStarted, match="no/such/directory"):
         await group.makegateway("popen//via=first//chdir=/no/such/directory")
     assert await group["first"].call("operator:add", 1, 2) == 3
+
+
+@pytest.mark.parametrize(("python", "name"), [("pypy3", "pypy"), ("jython", "jython")])
+@pytest_twisted.ensureDeferred
+async def test_other_pythons(group: Any, python: str, name: str) -> None:
+    """Other Pythons are sent the same, and tracebacks have the source of that, too."""
+    if shutil.which(python) is None:
+        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
+            pytest.fail(f"{python} is not installed")
+        pytest.skip(f"{python} is not installed")
+    await group.makegateway("popen//id=outer")
+    gateway = await group.makegateway(f"popen//via=outer//python={python}")
+    assert gateway.info["implementation"] == name
+    assert await gateway.call("operator:add", 1, 2) == 3
+    with pytest.raises(pycomnet.RemoteError) as caught:
+        await gateway.remote_exec("channel.send(object())").waitclose()
+    assert "_pycomnet/worker/channel.py" in caught.value.formatted
+    assert "payload = link.encode(value)" in caught.value.formatted
+    pid = await gateway.remote_exec("import os; channel.send(os.getpid())").receive()
+    await gateway.exit()
+    assert still_there([pid], 6) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -294,9 +337,9 @@ SUITES = {
     "via": (
         "popen//via=master",
         "popen",
-        "Code Values Channels Asking FlowControl Threads Printing Deaths Endings",
+        "Channels FlowControl Threads Printing Deaths",
     ),
-    "fork=no": ("popen//fork=no", None, "Printing Deaths Endings"),
+    "fork=no": ("popen//fork=no", None, "Deaths Endings"),
 }
 
 
@@ -316,4 +359,4 @@ def test_passes_the_suite(name: str, tmp_path: Path) -> None:
     ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 30, ran.stdout
+    assert match is not None and int(match[1]) > 20, ran.stdout

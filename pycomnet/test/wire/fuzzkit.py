@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from pycomnet.test.wire import muxkit
+from pycomnet.test.wire.fuzzsides import fuzz_far, fuzz_near
 from pycomnet.test.wire.mutations import NUMBERS, mutated, starts
 from pycomnet.test.wire.muxkit import flat
 from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
@@ -114,9 +115,14 @@ def run(
 
 
 def run_case(seed: int, case: int, report: Report, make_mux: Callable[..., Mux] = Mux) -> None:
-    """One case: of each three, two are streams and one is values."""
+    """One case: of each four, one is values, and three are streams: against the mux alone, the near
+    side or the far side.
+    """
     rng = random.Random(f"{seed} {case}")
-    if case % 3 == 2:
+    if case % 4 in (1, 3):
+        run_side(rng, case, recorded(seed, case // GROUP), report)
+        return
+    if case % 4 == 2:
         data = mutated_value(rng)
     else:
         by_initiator = rng.random() < 0.5
@@ -129,7 +135,7 @@ def run_case(seed: int, case: int, report: Report, make_mux: Callable[..., Mux] 
     if traced:
         tracemalloc.start()
     try:
-        report.outcomes[fuzz_value(data) if case % 3 == 2 else fuzz_stream(user, data)] += 1
+        report.outcomes[fuzz_value(data) if case % 4 == 2 else fuzz_stream(user, data)] += 1
         if traced:
             peak = tracemalloc.get_traced_memory()[1]
             bound = MEMORY_FIXED + MEMORY_FACTOR * len(data)
@@ -137,6 +143,21 @@ def run_case(seed: int, case: int, report: Report, make_mux: Callable[..., Mux] 
     finally:
         if traced:
             tracemalloc.stop()
+
+
+def run_side(
+    rng: random.Random, case: int, streams: list[tuple[bytes, bytes]], report: Report
+) -> None:
+    """A stream against the near side, as either end of a connection, or against the far side."""
+    by_initiator = case % 4 == 3 or rng.random() < 0.5
+    data = mutated_stream(rng, streams, by_initiator)
+    report.size += len(data)
+    limits = Limits(**LIMITS)
+    if case % 4 == 3:
+        outcome = "far side: " + fuzz_far(rng, limits, pieces(rng, data))
+    else:
+        outcome = "near side: " + fuzz_near(rng, not by_initiator, limits, pieces(rng, data))
+    report.outcomes[outcome] += 1
 
 
 # -- streams -------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pycomnet
+from pycomnet.channelcore import ChannelCore
 from pycomnet.test.wire import fuzzkit
 from pycomnet.wire.mux import Mux, Stream
+from pycomnet.worker.channel import Channel as FarChannel
 
 if TYPE_CHECKING:
     from pycomnet.wire.mux import Event
@@ -96,7 +98,7 @@ class FinderTests(SynchronousTestCase):
 
     def test_exception(self) -> None:
         """Another exception, with the case to reproduce it."""
-        [finding, *_] = self.found(Surprised, 20)
+        [finding, *_] = self.found(Surprised, 80)
         self.assertRegex(str(finding), r"^seed 1, case \d+: IndexError: list index out of range$")
         again = fuzzkit.run(1, 1, finding.case, make_mux=Surprised).findings
         self.assertEqual([str(other) for other in again], [str(finding)])
@@ -107,6 +109,18 @@ class FinderTests(SynchronousTestCase):
         self.patch(fuzzkit, "MEMORY_FIXED", 1 << 20)
         problems = [str(finding.problem) for finding in self.found(Keeps, 40)]
         self.assertTrue(any("bytes of memory" in problem for problem in problems), problems)
+
+    def test_sides(self) -> None:
+        """What goes wrong above the mux, at either side."""
+
+        def fail(*_: object) -> None:
+            raise KeyError("fails")
+
+        for kind, method in ((ChannelCore, "closed"), (FarChannel, "_closed")):
+            with self.subTest(kind):
+                self.patch(kind, method, fail)
+                problems = [str(finding.problem) for finding in self.found(Mux, 60)]
+                self.assertIn("'fails'", problems)
 
     def test_accounts(self) -> None:
         """Credit that does not add up."""

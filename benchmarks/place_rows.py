@@ -1,0 +1,103 @@
+"""What many gateways, on other machines and through each other, are measured by."""
+
+from __future__ import annotations
+
+from rows import Job, Row, Target
+
+PEERS = ("pycomnet", "execnet", "mitogen")
+PACKAGES: dict[str, str | None] = {name: name for name in PEERS}
+OURS = ("pycomnet",)
+
+
+def _times(value: float) -> Target:
+    return Target("times", value)
+
+
+JOBS = (
+    Job(
+        "many",
+        (Row("many", "50 popen gateways, to the first value from each", "ms", "less", _times(10)),),
+    ),
+    Job(
+        "ssh",
+        (
+            Row(
+                "ssh_further",
+                "a further gateway on an ssh host, to its first value",
+                "ms",
+                "less",
+                _times(10),
+            ),
+            Row(
+                "ssh_fork",
+                "the same, beside Mitogen's fork there",
+                "ms",
+                "less",
+                _times(1),
+                measure="ssh_further",
+                against="mitogen",
+            ),
+            Row("ssh_first", "the first gateway on an ssh host", "ms", "less"),
+        ),
+    ),
+    Job(
+        "hops",
+        (
+            *(
+                Row(
+                    f"hop_{depth}",
+                    f"round trip through {depth} hop{'s' * (depth > 1)}",
+                    "us",
+                    "less",
+                    _times(1),
+                    against="mitogen",
+                )
+                for depth in (1, 2, 3)
+            ),
+            Row(
+                "hop_added",
+                "what a hop adds to it, in popen round trips",
+                "of one",
+                "less",
+                Target("below", 1),
+                against="mitogen",
+            ),
+        ),
+    ),
+    Job(
+        "bulk",
+        (
+            Row(
+                "bulk_share",
+                "bulk through 2 hops, to the direct rate",
+                "of it",
+                "more",
+                Target("above", 0.5),
+                against="mitogen",
+            ),
+            Row("bulk_2", "... the rate itself", "MB/s", "more", against="mitogen"),
+        ),
+    ),
+    Job(
+        "fleet",
+        (
+            Row(
+                "fleet_private",
+                "500 workers: private memory of each",
+                "MB",
+                "less",
+                Target("below", 6),
+            ),
+            Row(
+                "fleet_last",
+                "... round trip of the last, to that of the first",
+                "times",
+                "less",
+                Target("below", 1.25),
+            ),
+            Row("fleet_start", "... all started", "s", "less"),
+        ),
+        peers=OURS,
+        timeout=180.0,
+    ),
+)

@@ -1,0 +1,135 @@
+"""The socket transport: far sides of a service that listens: ``twistd pycomnet-gateway``.
+
+The service lets this program in by its hello and gives it a supervisor of its own, as there is one
+at every place (:mod:`pycomnet.gateways.place`): so all of a group's gateways at a service share one
+connection.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import attrs
+from twisted.internet import defer, error
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints, tokens
+from pycomnet.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.place import Hop, PlaceCarrier, Route, Way, boot_argv
+from pycomnet.gateways.spec import Spec
+
+#: Seconds of silence after which the other end is asked for a sign of life.
+KEEPALIVE = 20.0
+
+
+class SocketCarrier:
+    """Carries a connection to a service: what runs there is seen only through it."""
+
+    what = "the connection to the service"
+    status: int | None = None
+
+    def __init__(self, request: Request, address: str) -> None:
+        self._request = request
+        self._address = address
+        self._connection: Connection | None = None
+        self._reason = ""
+        self._over = False
+        self._waiters: list[defer.Deferred[int | None]] = []
+
+    @deferred
+    async def connect(self, connection: Connection) -> None:
+        """Connect to the service."""
+        lost = connection.connectionLost
+
+        def connection_lost(reason: Failure = connectionDone) -> None:
+            if not reason.check(error.ConnectionDone):
+                self._reason = endpoints.explain(reason)
+            self._end()
+            lost(reason)
+
+        connection.connectionLost = connection_lost  # type: ignore[method-assign]
+        self._connection = connection
+        where = f"the service at {self._address}"
+        try:
+            endpoint = endpoints.client_endpoint(self._request.reactor, self._address)
+            await endpoint.connect(Factory.forProtocol(lambda: connection))
+        except PycomnetError as problem:
+            self._end()
+            raise self._request.not_started(f"{where}: {problem}") from problem
+        except Exception as problem:
+            self._end()
+            words = f"{where}: {endpoints.explain(problem)}"
+            raise self._request.not_started(words) from problem
+
+    def _end(self) -> None:
+        self._over = True
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        """Fires once the connection is closed."""
+        if self._over:
+            return defer.succeed(None)
+        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def kill(self, number: int) -> None:
+        """Drop the connection: the service ends what it has for it."""
+        transport: Any = None if self._connection is None else self._connection.transport
+        if transport is not None:
+            transport.abortConnection()
+        else:
+            self._end()
+
+    def describe_end(self, status: int | None) -> str:
+        """Only what ended the connection is known."""
+        return self._reason
+
+    def keep(self, text: str) -> None:
+        """It has no standard error of its own."""
+
+    def stderr_tail(self) -> str:
+        """Likewise."""
+        return ""
+
+
+def address(spec: Spec) -> str:
+    """The endpoint string to connect to: the spec's target, with its certificates.
+
+    :raises EndpointError: it is none, or has no TLS and certificates.
+    """
+    assert spec.target is not None
+    endpoint = endpoints.parse(spec.target)
+    given = {"trustRoots": spec.ca, "certificate": spec.cert, "privateKey": spec.key}
+    options = {name: value for name, value in given.items() if value is not None}
+    if options and endpoint.kind not in endpoints.TLS:
+        raise PycomnetError(f"{spec.target!r} has no TLS, so no certificates: tls:HOST:PORT")
+    return str(attrs.evolve(endpoint, options={**endpoint.options, **options}))
+
+
+def route(request: Request) -> Route:
+    """The supervisor that the service has for this program."""
+    spec = request.spec
+    where = address(spec)
+    token = tokens.find_token(spec.token, spec.token_file)
+    credential = None if token is None else token.encode()
+
+    def opened(asked: Request, door: int | None) -> Carrier:
+        return SocketCarrier(asked, where)
+
+    key = ("socket", where, token and tokens.digest(token))
+    way = Way(key, opened, keepalive=spec.keepalive or KEEPALIVE, credential=credential)
+    path = (Hop(boot_argv(shlex.split(spec.python)), {"hub": {}}),) if spec.python else ()
+    return Route(way, path)
+
+
+def carrier(request: Request) -> Carrier:
+    """What carries a socket gateway's connection."""
+    return PlaceCarrier(request, route)

@@ -1,0 +1,334 @@
+"""The service that gives workers to programs that connect: ``twistd pycomnet-gateway``.
+
+It reads a program's hello and nothing more. When that says who the program is, the service starts
+a supervisor for it (worker/hub.py), and from then on it carries bytes between the two. Whoever is
+not let in gets an answer that says so; nothing is started for them, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet import endpoints, tokens
+from pycomnet.admission import (
+    HELLO_TIMEOUT,
+    Admission,
+    NotAdmitted,
+    check_exposure,
+    listen_on,
+    wants_certificates,
+)
+from pycomnet.deferred import deferred
+from pycomnet.errors import EndpointError, PycomnetError
+from pycomnet.gateways.gateway import EXIT_TIMEOUT
+from pycomnet.gateways.popen import boot_code
+from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
+from pycomnet.gateways.socket import KEEPALIVE
+from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
+
+log = Logger("pycomnet.gateway")
+
+#: The service's name, for its token's file.
+NAME = "gateway"
+#: Where it listens unless it is told otherwise: this machine alone.
+LISTEN = "tcp:8888:interface=127.0.0.1"
+#: Programs that may be connected at a time.
+MAX_CLIENTS = 64
+#: Processes that each of them may have at a time.
+MAX_WORKERS = 64
+#: Connections that have not said who they are yet, for each program that there may be.
+STRANGERS = 2
+#: Times the keepalive interval for which a program may be silent.
+PATIENCE = 3
+
+
+@attrs.frozen
+class Configuration:
+    """What a service is told.
+
+    :ivar listen: an endpoint string.
+    :ivar tokens: an INI file with a section for each user's token (:mod:`pycomnet.tokens`).
+    :ivar token_file: without that, a file with the one token; it is made if it isn't there.
+    :ivar insecure: to listen without TLS where other machines can reach it.
+    :ivar python: the interpreter of the workers and its arguments.
+    :ivar drain: seconds that programs have, when it stops, to end what is theirs.
+    """
+
+    listen: str = LISTEN
+    tokens: str | None = None
+    token_file: str | None = None
+    insecure: bool = False
+    python: tuple[str, ...] = (sys.executable,)
+    clients: int = MAX_CLIENTS
+    workers: int = MAX_WORKERS
+    drain: float = 0.0
+
+    def check(self) -> None:
+        """See that nobody can listen to what is said.
+
+        :raises EndpointError: it would be without TLS, and nobody said that it may.
+        """
+        check_exposure(self.listen, self.insecure)
+
+
+class _Inner(Protocol):
+    """The supervisor's end."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self._client.transport
+        if transport is not None:
+            transport.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.transport = None
+        self._client.inner_lost()
+
+
+class Client(Protocol):
+    """A program that has connected.
+
+    :ivar name: who it is, once it was let in.
+    """
+
+    def __init__(self, service: GatewayService) -> None:
+        self.name: str | None = None
+        self.process: LocalProcess | None = None
+        self._service = service
+        self._mux = Mux(False, Limits())
+        self._inner = _Inner(self)
+        self._timeout: Any = None
+        self._refused = False
+
+    def connectionMade(self) -> None:
+        service = self._service
+        service.clients[self] = None
+        self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
+        strangers = sum(client.name is None for client in service.clients)
+        if strangers > STRANGERS * service.configuration.clients:
+            self._too_late()
+
+    def _too_late(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        inner = self._inner.transport
+        if inner is not None:
+            inner.write(data)
+        elif self.name is None and not self._refused:
+            self._read_hello(data)
+
+    def _read_hello(self, data: bytes) -> None:
+        hello = None
+        for event in self._mux.receive_data(data):
+            if event[0] == EV_HELLO:
+                hello = event[1]
+            elif event[0] == EV_FAILED:
+                self._refuse(event[1].code, event[1].message)
+                return
+        if hello is None:
+            return
+        service = self._service
+        try:
+            name = service.admission.admit(self.transport, hello["credential"])
+        except NotAdmitted as problem:
+            self._refuse("credential", str(problem))
+            return
+        if service.stopping:
+            self._refuse("limit", "the service is ending")
+        elif service.count >= service.configuration.clients:
+            self._refuse("limit", f"the service has {service.count} programs, its limit")
+        else:
+            self._begin(name, hello)
+
+    def _refuse(self, code: str, message: str) -> None:
+        self._refused = True
+        transport: Any = self.transport
+        log.warn(
+            "refused {peer}: {code}: {why}",
+            peer=endpoints.describe_address(transport.getPeer()),
+            code=code,
+            why=message[:200],
+        )
+        self._mux.goaway(code, message)
+        transport.write(self._mux.data_to_send())
+        transport.loseConnection()
+
+    def _begin(self, name: str, hello: dict[str, Any]) -> None:
+        """Start a supervisor, and carry bytes between it and the program."""
+        service = self._service
+        config = {
+            "hub": {
+                "near": os.getpid(),
+                "silence": PATIENCE * KEEPALIVE,
+                "most": service.configuration.workers,
+            }
+        }
+        argv = [*service.configuration.python, "-c", boot_code(config)]
+        hidden = (tokens.TOKEN_VARIABLE, tokens.TOKEN_FILE_VARIABLE)
+        env = {key: value for key, value in os.environ.items() if key not in hidden}
+        try:
+            self.process = process = LocalProcess(argv, env, self._said, service.reactor)
+        except OSError as problem:
+            self._refuse("start", f"can't start {argv[0]!r}: {problem}")
+            return
+        self.name = name
+        self._timeout.cancel()
+        log.info("{name} is here: process {pid}", name=name, pid=process.pid)
+        process.when_ended().addCallback(self._ended)
+        ProcessTransport(process.stdin, process.stdout, self._inner, service.reactor)
+        inner: Any = self._inner.transport
+        transport: Any = self.transport
+        # What it may hold the supervisor to is what its hello says, but not who it is.
+        limits = Limits(hello["window"], hello["frame"], hello["channels"])
+        inner.write(Mux(True, limits, hello["info"]).data_to_send())
+        inner.registerProducer(transport, True)
+        transport.registerProducer(inner, True)
+
+    def _said(self, text: str) -> None:
+        log.info("{name}: {text}", name=self.name, text=text.rstrip())
+
+    def inner_lost(self) -> None:
+        """The supervisor's end of the connection is closed."""
+        transport: Any = self.transport
+        if transport is not None:
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.transport = None
+        if self._timeout.active():
+            self._timeout.cancel()
+        if self.process is None:
+            self._service.clients.pop(self, None)
+        else:
+            self.end()
+
+    def _ended(self, status: int) -> None:
+        log.info("{name} is gone: {how}", name=self.name, how=describe_status(status))
+        self._service.clients.pop(self, None)
+        self.inner_lost()
+
+    @deferred
+    async def end(self) -> None:
+        """End the supervisor and all that it has; fires when that is so."""
+        process = self.process
+        if process is None:
+            self._too_late()
+            return
+        inner: Any = self._inner.transport
+        if inner is not None:
+            inner.unregisterProducer()
+            inner.loseConnection()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            waiting = process.when_ended()
+            waiting.addTimeout(EXIT_TIMEOUT, self._service.reactor)
+            try:
+                await waiting
+                return
+            except defer.TimeoutError:
+                if inner is not None:
+                    inner.abortConnection()
+                process.kill(number)
+        await process.when_ended()
+
+
+class GatewayService(Service):
+    """Gives each program that connects and is let in a supervisor of its own, and its workers.
+
+    :param configuration: what it is told; it has been checked.
+    :param failed: called with what keeps it from listening.
+    :ivar port: what it listens on, once it does.
+    :ivar clients: the programs that are connected.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        failed: Callable[[PycomnetError], object],
+    ) -> None:
+        configuration.check()
+        self._failed = failed
+        self.configuration = configuration
+        self.reactor = reactor
+        self.port: Any = None
+        self.clients: dict[Client, None] = {}
+        self.stopping = False
+        self._token_path: Path | None = None
+        checker = None
+        certificates = wants_certificates(configuration.listen)
+        if configuration.tokens is not None:
+            checker = tokens.TokenChecker(tokens.load_tokens(configuration.tokens))
+        elif configuration.token_file is not None or (
+            endpoints.parse(configuration.listen).kind != "unix" and not certificates
+        ):
+            self._token_path = Path(configuration.token_file or tokens.default_token_path(NAME))
+            token, made = tokens.load_or_make_token(self._token_path)
+            if made:
+                log.info("made a token: it is in the file {path}", path=str(self._token_path))
+            checker = tokens.TokenChecker.of_one(token)
+        self.admission = Admission(checker, certificates=certificates)
+
+    @property
+    def count(self) -> int:
+        """How many programs were let in."""
+        return sum(client.name is not None for client in self.clients)
+
+    def startService(self) -> None:
+        """Listen; what makes that impossible is given to ``failed``."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self.listen().addErrback(self._not_listening)
+
+    def _not_listening(self, failure: Failure) -> None:
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
+        self._failed(problem)
+
+    @deferred
+    async def listen(self) -> None:
+        """Listen; fires when that is so."""
+        factory = Factory.forProtocol(lambda: Client(self))
+        self.port = await listen_on(self.reactor, self.configuration.listen, factory)
+        where = endpoints.client_string(self.port, self.configuration.listen)
+        token = f"//token_file={self._token_path}" if self._token_path else ""
+        log.info("listening; clients reach it with socket={where}{token}", where=where, token=token)
+
+    @deferred
+    async def stopService(self) -> None:
+        """Stop listening, wait for the programs as long as is said, and end what there is.
+
+        :returns: fires when no process is left.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self.stopping = True
+        if self.port is not None:
+            await defer.maybeDeferred(self.port.stopListening)
+        if self.count and self.configuration.drain:
+            log.info("stopping: {count} programs have time to end", count=self.count)
+            waiting = [
+                client.process.when_ended() for client in self.clients if client.process is not None
+            ]
+            ended = defer.gatherResults(waiting, consumeErrors=True)
+            ended.addTimeout(self.configuration.drain, self.reactor)
+            ended.addErrback(lambda failure: failure.trap(defer.TimeoutError))
+            await ended
+        ending = [client.end() for client in list(self.clients)]
+        await defer.gatherResults(ending, consumeErrors=True)

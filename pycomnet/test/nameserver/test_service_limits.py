@@ -1,0 +1,176 @@
+"""What the nameserver refuses."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import defer
+
+from pycomnet.errors import (
+    InvalidArguments,
+    InvalidRegistration,
+    NameserverError,
+    NameserverFull,
+    ServiceNotFound,
+)
+from pycomnet.nameserver.requests import Limits
+from pycomnet.services.context import NAMESERVER
+from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(), max_size=20)
+    | st.text("*?[]!-a.", max_size=10)
+    | st.binary(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+        | st.tuples(inner)
+    ),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(
+    [
+        *("service", "interfaces", "interface", "address", "ttl", "metadata", "tags", "secret"),
+        *("lease", "limit", "after", "revision", "x"),
+    ]
+)
+
+
+class RubbishTests(NameserverCase):
+    """What nobody sends who means well."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        method=st.sampled_from(
+            ["register", "renew", "unregister", "locate", "list_services", "stat", "watch"]
+        ),
+        args=st.dictionaries(NAMES, ANYTHING, max_size=6) | ANYTHING,
+        sound=st.booleans(),
+    )
+    def test_arguments(self, method: str, args: Any, sound: bool) -> None:
+        """Whatever the arguments, they are answered or refused by an error of their own; nothing
+        unforeseen is raised, and nothing half done."""
+        if sound and isinstance(args, dict):
+            args = {**self.registration(), **args}
+        declared = self.names.interfaces[NAMESERVER].methods[method]
+        request: Any = SimpleNamespace(args=args, _call=SimpleNamespace(connection=self))
+        try:
+            declared.check(args)
+            result = getattr(self.names, declared.attribute)(request)
+        except (InvalidArguments, NameserverError, ServiceNotFound):
+            return
+        if method == "watch":
+            result = result.__anext__()
+        if inspect.isawaitable(result):
+            waiting: Any = defer.ensureDeferred(result)  # type: ignore[arg-type]
+            waiting.addErrback(lambda failure: failure.trap(InvalidArguments, NameserverError))
+            self.network.advance(0)
+            self.successResultOf(waiting)
+        for held in self.names.directory.times_left():
+            self.assertLessEqual(held[1], self.limits.max_ttl)
+
+
+class LimitTests(NameserverCase):
+    """What is refused, and that it disturbs nobody."""
+
+    limits = Limits(services=5, watches=3, connection_watches=2)
+
+    def test_arguments(self) -> None:
+        """What can't be a registration, with what was expected."""
+        for args, expected in (
+            ({"service": ""}, "service"),
+            ({"service": "a" * 256}, "1 to 255"),
+            ({"service": "a b"}, "without spaces"),
+            ({"service": "a*"}, "without"),
+            ({"service": "a\nb"}, "printable"),
+            ({"interfaces": []}, "1 to 64"),
+            ({"interfaces": ["x"] * 65}, "1 to 64"),
+            ({"interfaces": ["x", 5]}, "interfaces"),
+            ({"interfaces": ["org.*"]}, "interfaces"),
+            ({"address": "x" * 2000}, "1 to 1024"),
+            ({"address": "nowhere"}, "endpoint string"),
+            ({"tags": ["t"] * 33}, "0 to 32"),
+            ({"tags": [""]}, "tags"),
+            ({"ttl": 0.5}, "from 1 to 86400"),
+            ({"ttl": 1e9}, "from 1 to 86400"),
+            ({"ttl": float("nan")}, "from 1 to 86400"),
+            ({"metadata": {"x": "y" * 5000}}, "at most 4096 bytes"),
+            ({"metadata": {1: 2}}, "strings as keys"),
+            ({"secret": "short"}, "16 to 128"),
+        ):
+            problem = self.refused(InvalidRegistration, "register", **self.registration(**args))
+            self.assertIn(expected, str(problem), args)
+        self.assertEqual(self.invoke("stat")["services"], 0)
+
+    def test_types(self) -> None:
+        """What is of the wrong type, missing or unknown."""
+        for method, args in (
+            ("register", {}),
+            ("register", self.registration(interfaces=CALC)),
+            ("register", self.registration(ttl="1")),
+            ("register", self.registration(metadata=[])),
+            ("register", self.registration(colour="red")),
+            ("renew", {"lease": "1", "secret": "s"}),
+            ("renew", {"lease": 1}),
+            ("locate", {"interface": 5}),
+            ("list_services", {"limit": "5"}),
+            ("list_services", {"limit": True}),
+        ):
+            self.refused(InvalidArguments, method, **args)
+        for method, args in (
+            ("list_services", {"limit": 0}),
+            ("list_services", {"limit": 1001}),
+            ("list_services", {"service": "x" * 300}),
+            ("locate", {"interface": CALC, "tags": ["t"] * 50}),
+        ):
+            self.refused(InvalidRegistration, method, **args)
+
+    def test_services(self) -> None:
+        """When it is full it says so; what is there can be renewed and replaced."""
+        held = [self.registered(name, secret=OWN_SECRET) for name in "abcde"]
+        self.refused(NameserverFull, "register", **self.registration("f"))
+        self.registered("a", secret=OWN_SECRET)
+        self.invoke("unregister", lease=held[1]["lease"], secret=OWN_SECRET)
+        self.registered("f")
+
+    def test_bytes(self) -> None:
+        """So many bytes of all registrations together, whether by new ones or by longer ones."""
+        self.patch(self.names, "limits", Limits(bytes=5000))
+        filler = {"filler": "x" * 1400}
+        for name in "abc":
+            self.registered(name, metadata=filler, secret=OWN_SECRET)
+        problem = self.refused(
+            NameserverFull, "register", **self.registration("d", metadata=filler)
+        )
+        self.assertIn("bytes", str(problem))
+        held = self.registered("d", secret=OWN_SECRET)
+        longer = self.registration("d", metadata=filler, secret=OWN_SECRET)
+        self.refused(NameserverFull, "register", **longer)
+        self.registered("c", secret=OWN_SECRET)
+        self.assertEqual(self.invoke("register", **longer)["lease"], held["lease"])
+
+    def test_watches(self) -> None:
+        """So many for one client, and so many for all."""
+        streams = [Stream(self) for _ in range(3)]
+        for one in streams:
+            one.take()
+        self.assertEqual([type(one.problem) for one in streams][:2], [type(None)] * 2)
+        self.assertIsInstance(streams[2].problem, NameserverFull)
+        other = self.connect()
+        more = [Stream(self, other) for _ in range(2)]
+        for one in more:
+            one.take()
+        self.assertIsNone(more[0].problem)
+        self.assertIsInstance(more[1].problem, NameserverFull)
+        streams[0].stream.close()
+        again = Stream(self)
+        again.take()
+        self.assertIsNone(again.problem)

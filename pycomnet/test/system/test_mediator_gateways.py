@@ -1,0 +1,396 @@
+"""Gateways through a mediator: as popen ones, over a WebSocket and requests, through proxies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+from twisted.internet import defer, task
+
+import pycomnet
+from pycomnet.test.processes import resident, still_there
+from pycomnet.test.system.cutting import carry_through_cuts
+from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
+from pycomnet.test.system.mediators import Mediator, nginx
+
+#: Of the suite, what takes long and depends on how a process is ended rather than how it is
+#: reached runs over a WebSocket alone.
+ENDINGS = ("AnyDeaths", "AnyEndings", "AnyGroups")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Daemons]:
+    """Daemons that end with the test."""
+    with daemons(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def mediator(running: Daemons) -> Mediator:
+    """A server."""
+    return Mediator(running)
+
+
+async def link_of(gateway: pycomnet.Gateway) -> Any:
+    """What carries a gateway now."""
+    return gateway._link.carrier._stream._link  # type: ignore[attr-defined]
+
+
+def echo(channel):
+    """Far code: send back what comes."""
+    for value in channel:
+        channel.send(value)
+
+
+def pids():
+    """Far code: the processes of a far side."""
+    import os
+
+    return os.getpid(), os.getppid()
+
+
+async def check(gateway: pycomnet.Gateway, size: int = 3_000_000) -> None:
+    """Small and large values go to and fro."""
+    channel = gateway.remote_exec(echo)
+    data = os.urandom(size)
+    for value in (1, "x", data, {"a": [1, 2]}):
+        await channel.send(value)
+        assert await channel.receive() == value
+    channel.close()
+
+
+@pytest.mark.parametrize("websocket", ["yes", "no"])
+def test_passes_the_suite(mediator: Mediator, tmp_path: Path, websocket: str) -> None:
+    """The gateway suite over a WebSocket and, but for the endings, over requests alone."""
+    module = "pycomnet.test.gateways.any_spec"
+    names = [module]
+    if websocket == "no":
+        from pycomnet.test.gateways.suite import SUITE
+
+        cases = [f"Any{case.__name__}" for case in SUITE]
+        names = [f"{module}.{case}" for case in cases if case not in ENDINGS]
+        names += [f"{module}.AnyEndings.test_exit", f"{module}.AnyDeaths.test_killed"]
+    spec = mediator.spec(websocket=websocket)
+    ran = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", "-j2", *names],
+        env=environment(PYCOMNET_TEST_SPEC=spec),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
+    assert match is not None and int(match[1]) > 90, ran.stdout
+
+
+@pytest.mark.parametrize("websocket", ["yes", "no"])
+@pytest_twisted.ensureDeferred
+async def test_cuts(mediator: Mediator, websocket: str) -> None:
+    """Connections that are cut at any byte: all arrives, once; nothing of them is left."""
+    from twisted.internet import reactor
+
+    options = f"token_file={mediator.token_file}//websocket={websocket}"
+    carried = await carry_through_cuts(
+        reactor, mediator.port, mediator.pid, options, blocks=160, size=1 << 16, cuts=60
+    )
+    assert carried.cuts >= 60
+    assert carried.blocks >= 160
+    assert carried.grown < 32 << 20
+    assert carried.descriptors <= 4
+    listed = mediator.curl("/").json
+    assert listed["processes"] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_wish(mediator: Mediator) -> None:
+    """The example of the wish, with ``await``."""
+    from twisted.internet import reactor
+
+    async with pycomnet.Group(reactor) as group:
+        gw = await group.makegateway(mediator.spec())
+
+        def fun(channel):
+            return channel.send(channel.receive() + 1)
+
+        ch = gw.remote_exec(fun)
+        ch.send(1)
+        assert await ch.receive() == 2
+
+
+def test_the_wish_blocking(mediator: Mediator, tmp_path: Path) -> None:
+    """The example as it stands, through the blocking API."""
+    script = tmp_path / "wish.py"
+    script.write_text(
+        "import pycomnet.blocking\n"
+        "group = pycomnet.blocking.Group()\n"
+        f"gw = group.makegateway({mediator.spec()!r})\n"
+        "def fun(channel):\n"
+        "    return channel.send(channel.receive()+1)\n"
+        "ch = gw.remote_exec(fun)\n"
+        "ch.send(1)\n"
+        "x = ch.receive()\n"
+        "assert x == 2\n"
+        "print('as wished')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "as wished\n"), ran.stderr
+    mediator.daemon.wait_for("ended .* of default")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nginx(mediator: Mediator, tmp_path: Path) -> None:
+    """Through a real nginx: as it is by itself, buffering all, and as the howto has it."""
+    from twisted.internet import reactor
+
+    with nginx(tmp_path, mediator.port) as port:
+        async with pycomnet.Group(reactor) as group:
+            where = f"http=127.0.0.1:{port}"
+            token = f"//token_file={mediator.token_file}"
+            gateway = await group.makegateway(f"{where}/code{token}")
+            await check(gateway)
+            link = await link_of(gateway)
+            assert type(link).__name__ == "Posting"
+            assert (link._up, link._down) == (False, False), "it noticed no buffering"
+            gateway = await group.makegateway(f"{where}/live{token}")
+            assert type(await link_of(gateway)).__name__ == "WebSocketLink"
+            await check(gateway)
+            gateway = await group.makegateway(f"{where}/live{token}//websocket=no")
+            await check(gateway)
+            link = await link_of(gateway)
+            assert (link._up, link._down) == (True, True), "it does not stream"
+            # What the proxy answers by itself says nothing of the far side.
+            await gateway.call("operator:add", 1, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nginx_restarts(mediator: Mediator, tmp_path: Path) -> None:
+    """While there is no proxy things wait; they go on with the next."""
+    from twisted.internet import reactor
+
+    directory = tmp_path / "first"
+    directory.mkdir()
+    with nginx(directory, mediator.port) as port:
+        group = pycomnet.Group(reactor)
+        spec = f"http=127.0.0.1:{port}/live//token_file={mediator.token_file}"
+        gateway = await group.makegateway(spec)
+        channel = gateway.remote_exec(echo)
+        await channel.send(1)
+        assert await channel.receive() == 1
+    channel.send(2)
+    waiting = channel.receive()
+    await task.deferLater(reactor, 0.3)  # so that it is tried in vain, too
+    assert not waiting.called
+    config = directory / "nginx" / "nginx.conf"
+    process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(config), "-e", "stderr"])
+    try:
+        assert await waiting == 2
+        await group.close()
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls(running: Daemons, tmp_path: Path) -> None:
+    """With TLS: the name and the authority are checked."""
+    from twisted.internet import reactor
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = authority.issue_cert("localhost")
+    server.private_key_pem.write_to_path(tmp_path / "key.pem")
+    server.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    listen = f"tls:0:interface=127.0.0.1:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem"
+    mediator = Mediator(running, listen=listen)
+    token = f"//token_file={mediator.token_file}"
+    async with pycomnet.Group(reactor) as group:
+        for websocket in ("yes", "no"):
+            options = f"{token}//ca={tmp_path}/ca.pem//websocket={websocket}"
+            gateway = await group.makegateway(f"https=localhost:{mediator.port}{options}")
+            await check(gateway)
+        for where, options in (
+            (f"https=127.0.0.1:{mediator.port}", f"//ca={tmp_path}/ca.pem"),  # another name
+            (f"https=localhost:{mediator.port}", ""),  # an authority that nobody knows
+        ):
+            with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
+                await group.makegateway(f"{where}{token}{options}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused(mediator: Mediator, tmp_path: Path) -> None:
+    """What can't be reached, or does not let one in, is said at once."""
+    from twisted.internet import reactor
+
+    wrong = tmp_path / "wrong"
+    wrong.write_text("a" * 40)
+    wrong.chmod(0o600)
+    async with pycomnet.Group(reactor) as group:
+        for spec, words in (
+            (f"{mediator.where}//token_file={wrong}", "nobody has such a token"),
+            (f"{mediator.where}//token_file={tmp_path}/none", "No such file"),
+            (mediator.where, "a token is needed"),
+            (f"http=127.0.0.1:1//token_file={mediator.token_file}", "refused"),
+            (f"{mediator.where}/nowhere//token_file={mediator.token_file}", "nothing here"),
+            (mediator.spec(python="/no/such/python"), "No such file"),
+            (mediator.spec(python="/bin/false"), "exited with status 1"),
+            (mediator.spec(ca="/x"), "for https"),
+        ):
+            with pytest.raises(pycomnet.GatewayNotStarted, match=words) as caught:
+                await group.makegateway(spec, timeout=PATIENCE)
+            assert "a" * 40 not in str(caught.value)
+            assert mediator.token not in str(caught.value)
+    assert mediator.token not in mediator.daemon.said
+
+
+@pytest_twisted.ensureDeferred
+async def test_server_killed(running: Daemons) -> None:
+    """No process outlives a server that is killed; clients learn why, in the time they gave."""
+    from twisted.internet import reactor
+
+    mediator = Mediator(running)
+    async with pycomnet.Group(reactor) as group:
+        gateways = [
+            await group.makegateway(mediator.spec(websocket=websocket, linger=1))
+            for websocket in ("yes", "no")
+        ]
+        processes = [pid for gateway in gateways for pid in await gateway.call(pids)]
+        waiting = [gateway.remote_exec("channel.receive()").receive() for gateway in gateways]
+        mediator.daemon.signal(signal.SIGKILL)
+        for one in waiting:
+            with pytest.raises(pycomnet.GatewayDied, match=r"out of reach for \d+ s: .*refused"):
+                await one
+        assert still_there(processes, 10) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_client_killed(running: Daemons) -> None:
+    """A client that is gone has its far side ended once it has been away for too long."""
+    mediator = Mediator(running, "--linger", "1")
+    code = (
+        "import os, signal, sys, pycomnet.blocking\n"
+        "group = pycomnet.blocking.Group()\n"
+        "gw = group.makegateway(sys.argv[1])\n"
+        "print(gw.call('os:getpid'), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    argv = [sys.executable, "-c", code, mediator.spec()]
+    ran = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    await mediator.daemon.seen("ended .*: nobody was connected to it")
+    assert still_there([int(ran.stdout)], 10) == []
+
+
+def produce(channel, megabytes):
+    """Far code: send a lot, without being asked for it."""
+    for number in range(megabytes):
+        channel.send(bytes([number % 256]) * (1 << 20))
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_reader(mediator: Mediator) -> None:
+    """What nobody reads is kept up to a bound, the producer waits, and all of it arrives."""
+    # On the wire itself: 100 MB to standard output, without anybody who reads.
+    python = (
+        f"{sys.executable} -c 'import os\nfor n in range(100): os.write(1, bytes([n])*1000000)'"
+    )
+    started = mediator.curl("/popen", "-d", json.dumps({"python": python}))
+    assert started.status == 201, started.body
+    pid = started.json["pid"]
+    before = resident(mediator.pid)
+    queued = 0
+    while queued < 4 << 20:
+        queued = mediator.curl(f"/exec/{pid}/status").json["stdout"]["queued"]
+    assert resident(mediator.pid) - before < 16 << 20
+    got = await _read_all(mediator, pid)
+    assert got == b"".join(bytes([n]) * 1_000_000 for n in range(100))
+    assert resident(mediator.pid) - before < 32 << 20
+
+
+async def _read_all(mediator: Mediator, pid: str) -> bytes:
+    from twisted.internet.threads import deferToThread
+
+    parts: list[bytes] = []
+    offset = 0
+    while True:
+        answer = await deferToThread(mediator.curl, f"/exec/{pid}?offset={offset}&max=1000000")
+        if answer.status == 410:
+            return b"".join(parts)
+        assert answer.status == 200, answer.body
+        assert int(answer.headers["x-pycomnet-offset"]) == offset
+        parts.append(answer.body)
+        offset += len(answer.body)
+
+
+@pytest_twisted.ensureDeferred
+async def test_slow_callback(mediator: Mediator) -> None:
+    """Far code that produces much waits for who takes it, through all that is in between."""
+    from twisted.internet import reactor
+
+    async with pycomnet.Group(reactor) as group:
+        for websocket in ("yes", "no"):
+            gateway = await group.makegateway(mediator.spec(websocket=websocket))
+            before = resident(mediator.pid)
+            channel = gateway.remote_exec(produce, megabytes=60)
+            await gateway.ping()
+            for _ in range(20):
+                await gateway.ping()
+            assert resident(mediator.pid) - before < 16 << 20
+            number = 0
+            async for block in channel:
+                assert block == bytes([number % 256]) * (1 << 20)
+                number += 1
+            assert number == 60
+
+
+@pytest_twisted.ensureDeferred
+async def test_many(mediator: Mediator) -> None:
+    """Many gateways at once through one server, each echoing."""
+    from twisted.internet import reactor
+
+    before = resident(mediator.pid)
+    async with pycomnet.Group(reactor) as group:
+        spec = mediator.spec()
+        gateways = await defer.gatherResults([group.makegateway(spec) for _ in range(24)])
+        channels = [gateway.remote_exec(echo) for gateway in gateways]
+        for value in range(20):
+            for channel in channels:
+                channel.send(value)
+            got = await defer.gatherResults([channel.receive() for channel in channels])
+            assert got == [value] * len(channels)
+        assert (resident(mediator.pid) - before) / len(gateways) < 1 << 20
+    assert mediator.curl("/").json["processes"] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_tour() -> None:
+    """What the demo shows of HTTP is so, and nothing is left of it."""
+    from twisted.internet import reactor
+
+    from pycomnet.cli import tour, tourdaemons
+
+    started = tourdaemons.Daemons()
+    try:
+        spec = await started.start_mediator(reactor)
+        async with pycomnet.Group(reactor) as group:
+            assert await tour.through_http(group, spec) == 2
+    finally:
+        await started.close()
+    assert not started.directory.exists()
+    assert [one.poll() is not None for one in started._processes] == [True]

@@ -1,0 +1,235 @@
+"""``twistd pycomnet-gateway``: who may come in, what they get, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import trustme
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.test.processes import children, still_there
+from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
+from pycomnet.test.system.nearby import near, processes_end
+from pycomnet.wire.frames import GOAWAY
+from pycomnet.wire.mux import EV_GOAWAY, Mux
+
+NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
+#: What of the gateway suite is run here in CI; all of it passes, and takes a minute.
+CASES = ("AnyFlowControl", "AnyValues")
+#: What far code does there that makes it hard to end, side by side.
+MISBEHAVING = ("send", "swallow", "c_call", "child", "session", "stubborn", "daemon")
+
+
+@pytest.fixture
+def started(tmp_path_factory: Any) -> Iterator[Daemons]:
+    """Daemons in a directory whose name is short enough for a socket's."""
+    with daemons(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+def start(started: Daemons, *options: str, listen: str = "") -> tuple[Daemon, str]:
+    """A service; the spec that its log says."""
+    where = listen or "tcp:0:interface=127.0.0.1"
+    token = () if "--tokens" in options or where.startswith("unix:") else ("--token-file", "token")
+    daemon = started.start("pycomnet-gateway", "--listen", where, *token, *options)
+    spec = daemon.wait_for(r"clients reach it with (\S+)")[1]
+    return daemon, spec.replace("token_file=token", f"token_file={started.directory}/token")
+
+
+def suite(cases: tuple[str, ...], directory: Path, **env: str) -> None:
+    """Run some cases of the gateway suite in a process of its own."""
+    names = [f"pycomnet.test.gateways.any_spec.{case}" for case in cases]
+    argv = [sys.executable, "-m", "twisted.trial", *names]
+    ran = subprocess.run(
+        argv, env=environment(**env), cwd=directory, capture_output=True, text=True, timeout=200
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
+    assert match is not None and int(match[1]) > 10, ran.stdout
+
+
+def test_passes_the_suite(started: Daemons, tmp_path: Path) -> None:
+    """The gateway suite's cases of what lies between the two ends."""
+    _, spec = start(started)
+    suite(CASES, tmp_path, PYCOMNET_TEST_SPEC=spec)
+
+
+def answer(address: tuple[str, int], data: bytes) -> list[tuple[Any, ...]]:
+    """What the service answers to these bytes until it closes the connection, as events."""
+    with socket.create_connection(address, 30) as connection:
+        connection.settimeout(30)
+        connection.sendall(data)
+        came = b""
+        while piece := connection.recv(65536):
+            came += piece
+    return [tuple(event) for event in Mux(True).receive_data(came)]
+
+
+def test_strangers(started: Daemons) -> None:
+    """Who gives no token, a wrong one, or something else than a hello is told so, and no more."""
+    daemon, spec = start(started)
+    address = ("127.0.0.1", int(spec.split("//")[0].rpartition(":")[2]))
+    for data, code in (
+        (Mux(True).data_to_send(), "credential"),
+        (Mux(True, credential=b"x" * 43).data_to_send(), "credential"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "hello"),
+        (bytes(100), "hello"),
+    ):
+        last = answer(address, data)[-1]
+        assert (last[0], last[1]) == (EV_GOAWAY, code)
+        assert not children(daemon.pid)
+    assert GOAWAY == 9
+    assert "x" * 43 not in daemon.said
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused(started: Daemons) -> None:
+    """A gateway that may not come in says why; one whose service isn't there too."""
+    from twisted.internet import reactor
+
+    daemon, spec = start(started)
+    where = spec.split("//")[0]
+    async with pycomnet.Group(reactor) as group:
+        for text, words in (
+            (where, "a token is needed"),
+            (f"{where}//token={'y' * 43}", "nobody here has such a token"),
+            ("socket=127.0.0.1:1", "nothing listens there"),
+            (f"{where}//token_file=/nowhere", "can't read it"),
+            (f"{where}//ca=/nowhere", "has no TLS"),
+        ):
+            with pytest.raises(pycomnet.GatewayNotStarted, match=words) as caught:
+                await group.makegateway(text)
+            assert "y" * 43 not in str(caught.value)
+        gateway = await group.makegateway(f"{spec}//id=there//chdir=/")
+        assert await gateway.call("os:getcwd") == "/"
+    assert daemon.process.poll() is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_unix(started: Daemons) -> None:
+    """On a unix socket this user needs no token, and no other user gets there."""
+    from twisted.internet import reactor
+
+    path = started.directory / "sock"
+    daemon, spec = start(started, listen=f"unix:{path}")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    async with pycomnet.Group(reactor) as group:
+        one = await group.makegateway(spec)
+        two = await group.makegateway(f"popen//via={one.id}")
+        three = await group.makegateway(f"{spec}//python={sys.executable} -S")
+        pids = {gateway.info["pid"] for gateway in (one, two, three)}
+        assert len(pids) == 3
+        # All of a group's gateways share one connection, and one supervisor.
+        assert len(children(daemon.pid)) == 1
+        assert await two.call("operator:add", 1, 2) == 3
+        assert await three.call("sys:exc_info") == (None, None, None)
+        await two.exit()
+        assert await one.ping() > 0
+    assert still_there(pids, 6) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls(started: Daemons) -> None:
+    """Over TLS, a certificate of the right authority is enough, and its absence is refused."""
+    from twisted.internet import reactor
+
+    there = started.directory
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(there / "ca.pem")
+    server, client = authority.issue_cert("localhost"), authority.issue_cert("alice")
+    server.private_key_pem.write_to_path(there / "server.key")
+    server.cert_chain_pems[0].write_to_path(there / "server.pem")
+    client.private_key_pem.write_to_path(there / "client.key")
+    client.cert_chain_pems[0].write_to_path(there / "client.pem")
+    listen = (
+        f"tls:0:interface=127.0.0.1:privateKey={there}/server.key:certKey={there}/server.pem"
+        f":clientCAs={there}/ca.pem"
+    )
+    daemon = started.start("pycomnet-gateway", "--listen", listen)
+    found = daemon.wait_for(r"socket=tls:[^:]*:(\d+)")
+    where = f"socket=tls:localhost:{found[1]}"
+    async with pycomnet.Group(reactor) as group:
+        own = f"{where}//ca={there}/ca.pem//cert={there}/client.pem//key={there}/client.key"
+        gateway = await group.makegateway(own)
+        blob = os.urandom(3_000_000)
+        channel = gateway.remote_exec("channel.send(channel.receive())")
+        channel.send(blob)
+        assert await channel.receive() == blob
+        assert "alice is here" in daemon.said
+        with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
+            await group.makegateway(f"{where}//ca={there}/ca.pem")
+        with pytest.raises(pycomnet.GatewayNotStarted, match="not among those that are trusted"):
+            await group.makegateway(where)
+
+
+@pytest_twisted.ensureDeferred
+async def test_limits(started: Daemons) -> None:
+    """More programs, or more workers, than are allowed are refused; those that are there go on."""
+    from twisted.internet import reactor
+
+    daemon, spec = start(started, "--clients", "1", "--workers", "2")
+    group, other = pycomnet.Group(reactor), pycomnet.Group(reactor)
+    async with group, other:
+        one, two = await defer.gatherResults([group.makegateway(spec) for _ in range(2)])
+        with pytest.raises(pycomnet.GatewayNotStarted, match="no more than 2 processes"):
+            await group.makegateway(spec)
+        with pytest.raises(pycomnet.GatewayNotStarted, match="1 programs, its limit"):
+            await other.makegateway(spec)
+        await two.exit()
+        again = await group.makegateway(spec)
+        assert await one.ping() > 0 and await again.ping() > 0
+    await daemon.seen("is gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_service_ends(started: Daemons, number: int) -> None:
+    """The service is told to end, or killed: nothing of it is left, whatever code does there."""
+    daemon, spec = start(started)
+    os.environ["PYCOMNET_TEST_SPEC"] = spec
+    try:
+        with near(NEAR_SIDE, "wait", *MISBEHAVING) as program:
+            pids = program.line() + sorted(children(daemon.pid))
+            with processes_end(pids):
+                daemon.signal(number)
+            assert daemon.wait() == -number
+            assert program.process.poll() is None
+    finally:
+        del os.environ["PYCOMNET_TEST_SPEC"]
+
+
+def test_program_killed(started: Daemons) -> None:
+    """The program is killed with -9: what it had there is gone, and the service is not."""
+    daemon, spec = start(started)
+    os.environ["PYCOMNET_TEST_SPEC"] = spec
+    try:
+        with near(NEAR_SIDE, "wait", *MISBEHAVING) as program:
+            pids = program.line() + sorted(children(daemon.pid))
+            with processes_end(pids):
+                program.signal(signal.SIGKILL)
+    finally:
+        del os.environ["PYCOMNET_TEST_SPEC"]
+    assert daemon.process.poll() is None
+
+
+def test_no_tls(started: Daemons) -> None:
+    """To listen where others can reach it, without TLS, has to be asked for."""
+    for options, words in (
+        (("--listen", "tcp:0"), "has no TLS"),
+        (("--clients", "0"), "--clients: a whole number from 1"),
+        (("--tokens", "nowhere"), "can't read it"),
+    ):
+        daemon = started.start("pycomnet-gateway", *options)
+        assert daemon.wait() == 1
+        assert words in " ".join(daemon.said.split())
