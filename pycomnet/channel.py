@@ -36,7 +36,9 @@ class Channel:
         self.core = core
         self.gateway = gateway
         core.handle = weakref.ref(self)
-        self._finalizer = weakref.finalize(self, gateway.abandoned, core)
+        # Finalizers are held for ever, so this one holds nothing: the core of a channel has the
+        # error that ended it, that the frames it was raised through, and those the channel.
+        self._finalizer = weakref.finalize(self, _abandon, weakref.ref(gateway), weakref.ref(core))
         self._finalizer.atexit = False
 
     @property
@@ -172,6 +174,13 @@ class Channel:
 
     def _cancel_close(self, deferred: defer.Deferred[None]) -> None:
         self.core.cancel_close(deferred)
+
+
+def _abandon(gateway: weakref.ref[Any], core: weakref.ref[ChannelCore]) -> None:
+    """A channel that nobody holds any more."""
+    owner, abandoned = gateway(), core()
+    if owner is not None and abandoned is not None:
+        owner.abandoned(abandoned)
 
 
 ChannelCore.handle_types = (Channel,)

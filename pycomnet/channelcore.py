@@ -43,6 +43,7 @@ class ChannelCore:
     """
 
     __slots__ = (
+        "__weakref__",
         "busy",
         "callback",
         "close_waiters",

@@ -65,6 +65,7 @@ class Guide:
             await self._output(gateways[0])
             await self._error(gateways[0])
             await self._death(group)
+            await self._http(group)
             await self._services()
             await self._survey(gateways)
         finally:
@@ -169,6 +170,26 @@ class Guide:
         expect(error.signal == signal.SIGKILL, f"the error was {error}")
         self._panel(str(error))
         await victim.exit()
+
+    async def _http(self, group: Group) -> None:
+        self._begin(
+            "Through HTTP",
+            "twistd pycomnet-http-exec runs far sides for clients that come through HTTP: a token "
+            "lets them in, proxies may be in between, and what is lost on the way is sent again.",
+            tour.add_one,
+            tour.through_http,
+        )
+        daemons = Daemons()
+        try:
+            spec = await daemons.start_mediator(self._program.reactor)
+            begun = perf_counter()
+            answer = await tour.through_http(group, spec)
+            took = perf_counter() - begun
+        finally:
+            await daemons.close()
+        expect(answer == 2, f"the answer was {answer}")
+        where = spec.partition("//")[0]
+        self._result(f"{where}: started, asked, answered {answer} and ended in {took:.2f} s")
 
     async def _services(self) -> None:
         self._begin(

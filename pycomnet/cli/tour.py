@@ -78,6 +78,19 @@ async def fail(gateway: Gateway) -> RemoteError:
     raise AssertionError("the error got lost")
 
 
+def add_one(channel: Any) -> None:
+    channel.send(channel.receive() + 1)
+
+
+async def through_http(group: Group, spec: str) -> Any:
+    gateway = await group.makegateway(spec)
+    channel = gateway.remote_exec(add_one)
+    await channel.send(1)
+    answer = await channel.receive()
+    await gateway.exit()
+    return answer
+
+
 def die(channel: Any) -> None:
     import os
     import signal

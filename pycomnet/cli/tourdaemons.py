@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 import pycomnet
@@ -19,6 +22,8 @@ from pycomnet.errors import PycomnetError
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: Seconds that a daemon has to end by itself.
 END_TIMEOUT = 5.0
+#: Seconds between two looks into a daemon's log.
+LOOK = 0.05
 #: Characters of a daemon's log that are shown when it did not work.
 LOG_SHOWN = 2000
 
@@ -39,6 +44,22 @@ class Daemons:
         """Start the service, which waits for the nameserver; its process id."""
         options = ("--nameserver", self.nameserver, "--wait", "--ttl", "2")
         return self._start("pycomnet-service", *options, "pycomnet.cli.tourservice")
+
+    @deferred
+    async def start_mediator(self, reactor: Any) -> str:
+        """Start an http mediator on this machine.
+
+        :returns: fires with the spec of gateways there, once it listens.
+        """
+        options = ("--listen", "tcp:0:interface=127.0.0.1", "--token-file", "http.token")
+        pid = self._start("pycomnet-http-exec", *options, "--drain", "1")
+        log = self.directory / f"{pid}.log"
+        while True:
+            self.check()
+            found = re.search(r"reach it with (http=[^/\s]+)", log.read_text(errors="replace"))
+            if found is not None:
+                return f"{found[1]}//token_file={self.directory / 'http.token'}"
+            await deferLater(reactor, LOOK)
 
     def kill(self, pid: int) -> None:
         """Kill a daemon, so that it can't say goodbye."""

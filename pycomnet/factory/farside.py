@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,8 +18,9 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
-from pycomnet.factory.relay import MAX_KEPT, Relay, frame
+from pycomnet.errors import ConnectionLost, GatewayNotStarted
+from pycomnet.factory.framing import frame
+from pycomnet.factory.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
@@ -405,7 +407,7 @@ class FarSide(Protocol):
         relay = self.relay
         if relay.to_far and self.transport is not None:
             data, relay.to_far = b"".join(relay.to_far), []
-            self.transport.write(data)
+            write_now(self.transport, data)
         if relay.to_program and self.attachment is not None:
             data, relay.to_program = b"".join(relay.to_program), []
             self.attachment.write(data)
@@ -472,4 +474,24 @@ class FarSide(Protocol):
         self._gone(self)
 
 
-__all__ = ["Attachment", "Ended", "FarSide", "PycomnetError", "Settings"]
+def write_now(transport: Any, data: bytes) -> None:
+    """Write, to the system at once when nothing waits to be written: Twisted takes a turn for it.
+
+    An error is left to the transport's own writing, where it shows again.
+    """
+    if (
+        isinstance(transport, FileDescriptor)
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer
+        and transport.connected
+        and not transport.disconnecting
+        and not getattr(transport, "TLS", False)
+    ):
+        written = transport.writeSomeData(data)
+        if isinstance(written, int) and written > 0:
+            data = data[written:]
+    if data:
+        transport.write(data)
+
+
+__all__ = ["Attachment", "Ended", "FarSide", "Settings"]

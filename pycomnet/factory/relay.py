@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from pycomnet.factory.framing import FrameReader, frame, read_credit, read_hello
 from pycomnet.wire.frames import (
     CLOSE,
     CREDIT,
@@ -24,11 +25,9 @@ from pycomnet.wire.frames import (
     FIRST_MORE,
     FRAME_COST,
     GOAWAY,
-    HEADER,
     HEADER_SIZE,
     HELLO,
     MAX_CREDIT,
-    MAX_HELLO,
     MORE,
     OPEN,
     OPEN_END,
@@ -38,7 +37,7 @@ from pycomnet.wire.frames import (
     U32,
     name,
 )
-from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux, ProtocolError
+from pycomnet.wire.mux import Limits, Mux, ProtocolError
 from pycomnet.wire.values import PureCodec
 
 #: Bytes of values longer than a window that are kept until they are taken, of all channels of a far
@@ -49,47 +48,6 @@ MAX_KEPT = 64 << 20
 HELD_MARGIN = 4096
 
 _plain = PureCodec()
-
-
-def frame(kind: int, id: int, payload: bytes = b"") -> bytes:
-    """A frame."""
-    return HEADER.pack(len(payload), kind, id) + payload
-
-
-class FrameReader:
-    """Cuts a stream into frames.
-
-    :param limit: bytes of the longest payload, but for the first frame's, which is a hello.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._rest = b""
-        self._begun = False
-
-    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
-        """The frames that are complete: type, channel, and the whole frame.
-
-        :raises ProtocolError: one is too long, or of an unknown type.
-        """
-        if self._rest:
-            data = self._rest + data
-        frames = []
-        position, end = 0, len(data)
-        while end - position >= HEADER_SIZE:
-            length, kind, id = HEADER.unpack_from(data, position)
-            if not self._begun and (kind != HELLO or length > MAX_HELLO):
-                raise ProtocolError("hello", "expected a hello, got something else")
-            if self._begun and (kind > GOAWAY or kind == HELLO or length > self._limit):
-                raise ProtocolError("frame", f"{name(kind)} of {length} bytes")
-            stop = position + HEADER_SIZE + length
-            if stop > end:
-                break
-            self._begun = True
-            frames.append((kind, id, bytes(data[position:stop])))
-            position = stop
-        self._rest = data[position:]
-        return frames
 
 
 @attrs.frozen
@@ -347,7 +305,7 @@ class Relay:
         self.to_far.append(whole)
 
     def _program_credit(self, id: int, whole: bytes) -> None:
-        credit = _read_credit(whole)
+        credit = read_credit(whole)
         record = self.records.get(id)
         if record is None or record.far_ended or record.closed:
             return
@@ -393,7 +351,7 @@ class Relay:
             if kind in (DATA, MORE):
                 self._far_data(kind, id, whole)
             elif kind == CREDIT:
-                credit = _read_credit(whole)
+                credit = read_credit(whole)
                 record = self.records.get(id)
                 if record is not None:
                     record.credit += credit
@@ -512,25 +470,3 @@ class Relay:
             self._drop(record.kept.pop())
         if not record.pending:
             self.records.pop(record.id, None)
-
-
-def read_hello(whole: bytes) -> dict[str, Any]:
-    """What a hello says, checked as a multiplexer does.
-
-    :param whole: the frame.
-    :raises ProtocolError: it is not valid.
-    """
-    reader = Mux(False)
-    for event in reader.receive_data(whole):
-        if event[0] == EV_HELLO:
-            return event[1]
-        if event[0] == EV_FAILED:
-            raise event[1]
-    raise ProtocolError("hello", "expected a hello")
-
-
-def _read_credit(whole: bytes) -> int:
-    if len(whole) != HEADER_SIZE + U32.size:
-        raise ProtocolError("frame", f"CREDIT of {len(whole) - HEADER_SIZE} bytes, not 4")
-    credit: int = U32.unpack_from(whole, HEADER_SIZE)[0]
-    return credit

@@ -27,7 +27,7 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, EndpointError, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
-from pycomnet.gateways.localfactory import NAME, default_path
+from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.frames import RESULT
@@ -115,7 +115,7 @@ class Program:
         self.connection = Connection(
             service.reactor,
             initiator=False,
-            limits=Limits(),
+            limits=Limits(window=CARRIER_WINDOW),
             keepalive=service.configuration.keepalive,
         )
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)

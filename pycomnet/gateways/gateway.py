@@ -262,7 +262,8 @@ class Gateway:
         if isinstance(link.connection, ResumableConnection):
             restored, link.connection.restored = link.connection.restored, []
             self.resumed = {core.stream.id: Channel(core, self) for core in restored}
-        self._finalizer = weakref.finalize(self, link.abandon)
+        # As a channel's, this holds nothing: the link has the error that ended the connection.
+        self._finalizer = weakref.finalize(self, _abandon, weakref.ref(link))
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
@@ -362,7 +363,8 @@ class Gateway:
     @property
     def lingers(self) -> bool:
         """Whether it stays with the factory service when its program is gone."""
-        return self.spec.linger is not None or self.spec.resume
+        connection = self._connection
+        return isinstance(connection, ResumableConnection) and connection.lingers
 
     @deferred
     async def leave(self) -> None:
@@ -393,6 +395,13 @@ class Gateway:
         # One of a gateway that lingers is there for the next program.
         if self._connection.lost is None and not self.lingers:
             self._link.reactor.callFromThread(core.abandon)
+
+
+def _abandon(link: weakref.ref[Link]) -> None:
+    """A gateway that nobody can reach any more."""
+    abandoned = link()
+    if abandoned is not None:
+        abandoned.abandon()
 
 
 class _HandleMaker:

@@ -94,7 +94,9 @@ class Group:
             lingers = parsed.linger is not None or parsed.resume
             connection = ResumableConnection(self._reactor, lingers)
             return await self._make(parsed, timeout, self._factory.carrier, connection)
-        if parsed.linger is not None or parsed.resume:
+        # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
+        lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
+        if lingers or parsed.resume:
             raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")
         return await self._make(parsed, timeout, transports.carrier)
 
@@ -130,7 +132,9 @@ class Group:
             else:
                 where = os.path.abspath(path if path is not None else default_path())
                 endpoint = f"unix:{quoteStringArgument(where)}"
-        self._factory = LocalFactory(endpoint, self._reactor, token, token_file)
+        self._factory = factory = LocalFactory(endpoint, self._reactor, token, token_file)
+        finalizer = weakref.finalize(self, self._reactor.callFromThread, factory.close)
+        finalizer.atexit = False
 
     @deferred
     async def resumable(self) -> list[Resumable]:

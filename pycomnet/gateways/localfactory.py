@@ -31,11 +31,15 @@ from pycomnet.gateways.carrier import Request
 from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
+from pycomnet.wire.mux import Limits
 
 #: The service's name, for its token's file.
 NAME = "factory"
 #: Seconds of silence after which the service is asked for a sign of life.
 KEEPALIVE = 30.0
+#: The window of the channels that carry gateways' connections. They have windows of their own, and
+#: many; so that this one is rarely what they wait for, it is larger.
+CARRIER_WINDOW = 2 << 20
 #: Seconds that the service has to say hello.
 CONNECT_TIMEOUT = 20.0
 #: Seconds between SIGKILL for a gateway and giving up on the service's answer.
@@ -135,6 +139,7 @@ class LocalFactory:
             endpoint = endpoints.client_endpoint(self._reactor, self.address)
             connection = Connection(
                 self._reactor,
+                limits=Limits(window=CARRIER_WINDOW),
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )

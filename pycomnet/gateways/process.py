@@ -159,6 +159,15 @@ class ProcessTransport(FileDescriptor):
                 break
         return True
 
+    def look(self) -> None:
+        """Look for the answer to what was just written, and take it if it is there already.
+
+        For who writes on a reactor's behalf of somebody else: the answer then goes on in the same
+        turn.
+        """
+        if self._reader.connected and not self.disconnected and self._spinner.spin():
+            self._read()
+
     def _grow(self) -> None:
         """There is much to read: take more at a time, and have the pipe hold it."""
         if self._read_size < READ_LARGE:

@@ -69,7 +69,7 @@ class ResumableConnection(Connection):
 
     def __init__(self, reactor: Any, lingers: bool = False) -> None:
         super().__init__(reactor)
-        self._lingers = lingers
+        self.lingers = lingers
         self._counting = self.mux = CountingMux(True)
         self.report: Callable[[dict[int, int], list[int]], object] = lambda taken, done: None
         #: the channels that were there before this program was, until somebody takes them
@@ -162,7 +162,7 @@ class ResumableConnection(Connection):
                 continue  # this end may still send
             elif self._is_held(core) and (core.queue or not (core.seen or core.told)):
                 waiting = True
-            elif core.queue and self._lingers:
+            elif core.queue and self.lingers:
                 continue
             else:
                 del mux.touched[id], mux.counts[id]

@@ -47,6 +47,9 @@ TRANSPORTS = {
     ),
 }
 
+#: Those whose own server keeps a far side, for ``//linger=`` seconds, while its client is away.
+KEEPING = frozenset({"http", "https"})
+
 
 def carrier(request: Request) -> Carrier:
     """What carries the connection that is asked for; nothing is started yet."""

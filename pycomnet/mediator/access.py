@@ -21,6 +21,7 @@ from twisted.cred.portal import IRealm, Portal
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pycomnet.endpoints import describe_address
 from pycomnet.mediator.model import HttpError, IUser, Limits, User
 from pycomnet.tokens import BearerToken
 
@@ -166,7 +167,7 @@ class Access:
             login = await self._portal.login(BearerToken(token.strip()), None, IUser)
         except UnauthorizedLogin:
             self._denied()
-            log.warn("a wrong token from {peer}", peer=request.getClientAddress())
+            log.warn("a wrong token from {peer}", peer=describe_address(request.getClientAddress()))
             raise HttpError(401, "token", "nobody has such a token") from None
         user: Any = login[1]
         return user  # type: ignore[no-any-return]

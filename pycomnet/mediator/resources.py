@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from pycomnet.endpoints import describe_address
 from pycomnet.mediator.access import TICKET_TIME, Access
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.readers import StreamReader, wait_for_output
@@ -143,7 +144,7 @@ class Popen(Guarded):
 
     async def respond_POST(self, request: Request, user: User) -> None:
         key = request.getHeader("idempotency-key")
-        peer = str(request.getClientAddress())
+        peer = describe_address(request.getClientAddress())
         session = self.mediator.start(user, request.body(), key, peer)
         request.setHeader("location", f"exec/{session.pid}")
         request.respond(

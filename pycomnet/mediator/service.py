@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from pycomnet import endpoints, tokens
 from pycomnet.deferred import deferred
-from pycomnet.errors import EndpointError
+from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.mediator.access import LOCAL_NAMES, Access, Names, Realm
 from pycomnet.mediator.audit import AuditLog
 from pycomnet.mediator.child import launcher
@@ -108,13 +108,20 @@ class MediatorService(Service):
     """The http mediator.
 
     :param configuration: what it is told; it has been checked.
+    :param failed: called with what keeps it from running.
     :ivar port: what it listens on, once it does.
     :ivar mediator: the subprocesses.
     :ivar where: how a client's spec begins, once it listens.
     """
 
-    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        failed: Callable[[PycomnetError], object] = lambda problem: None,
+    ) -> None:
         configuration.check()
+        self._failed = failed
         self._configuration = configuration
         self._reactor = reactor
         self._listening: defer.Deferred[Any] | None = None
@@ -128,7 +135,12 @@ class MediatorService(Service):
             if made:
                 log.info("made a token: it is in the file {path}", path=str(self._token_path))
             checkers.append(tokens.TokenChecker.of_one(token))
-        self.audit = AuditLog(configuration.audit_log)
+        try:
+            self.audit = AuditLog(configuration.audit_log)
+        except OSError as problem:
+            raise PycomnetError(
+                f"can't write the audit log {configuration.audit_log}: {problem.strerror}"
+            ) from problem
         self.mediator = Mediator(launcher(reactor), reactor, configuration.processes, self.audit)
         self.mediator.websocket = configuration.websocket
         metrics = self.mediator.metrics
@@ -148,16 +160,17 @@ class MediatorService(Service):
         )
 
     def startService(self) -> None:
-        """Listen; if that can't be done the process ends, with an error."""
+        """Listen; if that can't be done, ``failed`` is called with why."""
         super().startService()
         self.listen().addErrback(self._not_listening)
 
     def _not_listening(self, failure: Any) -> None:
-        words = endpoints.explain(failure)
-        log.critical(
-            "can't listen on {listen}: {why}", listen=self._configuration.listen, why=words
-        )
-        self._reactor.stop()
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            reason = getattr(problem, "socketError", problem)
+            words = getattr(reason, "strerror", None) or endpoints.explain(failure)
+            problem = EndpointError(f"can't listen on {self._configuration.listen}: {words}")
+        self._failed(problem)
 
     @deferred
     async def listen(self) -> None:

@@ -31,6 +31,8 @@ STATUS_TIMEOUT = 5.0
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
+#: Bytes up to which what is written may be a question that is answered at once.
+SMALL = 1 << 12
 #: How often in its time a subprocess is looked at that may be idle.
 IDLE_LOOKS = 4
 
@@ -147,6 +149,10 @@ class Session(TwistedProtocol):
             if self.transport is not None:
                 self.transport.write(bytes(new))
                 flush_now(self.transport)
+                if len(new) <= SMALL and self._reading:
+                    look = getattr(self.transport, "look", None)
+                    if look is not None:
+                        look()
 
     def end_input(self) -> None:
         """There will be no more: close its standard input."""

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.websocket import WebSocketResource
 from zope.interface import implementer
 
-from pycomnet.mediator.eager import flush_now, tune_reading
+from pycomnet.mediator.eager import flush_now
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
 
@@ -101,7 +101,6 @@ class Socket:
         self._heard = True
         if self.over:
             return
-        tune_reading(self._wire.transport, len(data))
         if len(data) < HEADER.size:
             self.close(UNSUPPORTED)
             return

@@ -14,13 +14,15 @@ from pycomnet.errors import PycomnetError
 from pycomnet.mediator import service
 from pycomnet.mediator.mediator import MAX_PROCESSES
 from pycomnet.mediator.model import READERS, Limits, read_count, read_seconds
+from pycomnet.tap.endings import ExitStatus
+from pycomnet.tap.options import DaemonOptions
 
 
 def _limit(name: str) -> Any:
     return getattr(Limits(), name)
 
 
-class Options(usage.Options, strcred.AuthOptionMixin):
+class Options(DaemonOptions, strcred.AuthOptionMixin):
     """What the command line says."""
 
     supportedInterfaces = (tokens.IBearerToken,)
@@ -31,6 +33,16 @@ pycomnet do: group.makegateway("http=HOST:PORT//token_file=FILE"), or anything e
 HTTP: docs/protocol.rst says how. Whoever has a token can run code as the user that this server
 runs as. Without --tokens and --auth there is one token, in a file that only that user can read;
 it is made if it isn't there, and the log says where it is."""
+
+    epilog = """\
+Examples:
+  twistd -n pycomnet-http-exec
+      Listen on this machine alone; the log says what a client's spec is.
+  twistd pycomnet-http-exec --tokens /etc/pycomnet/tokens.ini --audit-log /var/log/pycomnet.audit
+      For several users, each with a token and limits of their own.
+  twistd pycomnet-http-exec --listen tls:2013:privateKey=key.pem:certKey=cert.pem
+      For other machines, with TLS.
+"""
 
     optParameters = [
         ["listen", "l", service.LISTEN, "Endpoint to listen on."],
@@ -125,4 +137,7 @@ def makeService(options: Options) -> IService:
     """The service that the options describe."""
     from twisted.internet import reactor
 
-    return service.MediatorService(options.configuration, reactor)
+    status = ExitStatus("pycomnet-http-exec")
+    return service.MediatorService(
+        options.configuration, reactor, lambda problem: status.fail(reactor, problem)
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from twisted.internet import defer, error, main
@@ -502,6 +504,29 @@ class GatheredWriting(DescriptorWriting):
 
 class Ending(PairCase):
     """All the ways a connection ends."""
+
+    def test_nothing_is_kept(self) -> None:
+        """What is raised keeps the frames that it passed, but nothing keeps what is raised."""
+        ended: list[str] = []
+
+        async def user() -> None:
+            pair = Pair()
+            channel, _ = pair.channel()
+            weakref.finalize(channel, ended.append, "channel")
+            pair.clock.callLater(1, pair.lose)
+            waiting = channel.receive()
+            pair.clock.advance(1)
+            for operation in (lambda: waiting, lambda: channel.send(1), channel.receive):
+                with self.assertRaises(ConnectionLost):
+                    await operation()
+            with self.assertRaises(ConnectionLost):
+                pair.near.open("test")
+            with self.assertRaises(ConnectionLost):
+                await pair.near.ping()
+
+        self.successResultOf(defer.Deferred.fromCoroutine(user()))
+        gc.collect()
+        self.assertEqual(ended, ["channel"])
 
     def waiting(self) -> dict[str, defer.Deferred[Any]]:
         """One of everything that can wait on the near end."""

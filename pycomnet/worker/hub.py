@@ -28,8 +28,6 @@ SPINS = 20
 MAX_SKIPPED = 255
 #: The exit status of one that can't do its work here, as nothing can be forked.
 NO_FORK = 78
-#: Times in which a near side that says nothing is asked for a sign of life before it is given up.
-ASK_EACH = 3
 #: Pieces of a process's standard error that are read at its end: what a pipe holds.
 STDERR_READS = 16
 #: Bytes that a shell's profile may print before us, and how much of it is shown.
@@ -351,6 +349,7 @@ class Hop(object):
         from .package import letter
 
         self._letter = letter(config)
+        self._silence = config.get("hub", {}).get("silence")
         hub.loop.watch(self._write_fd, select.POLLOUT, self._writable)
         hub.loop.watch(self._read_fd, select.POLLIN, self._readable)
         hub.loop.watch(self._stderr, select.POLLIN, self._read_stderr)
@@ -401,6 +400,7 @@ class Hop(object):
         loop.watch(self._write_fd, 0, None)
         opened = self._hub.refuse
         self.peer = Peer(loop, self._read_fd, self._write_fd, True, {}, opened, self._lost)
+        self.peer.silence = self._silence
         self.peer.when_ready(lambda: self._tell(None))
         if after:
             self.peer.receive(after)
@@ -421,7 +421,7 @@ class Hop(object):
         """The connection is over, and so is about to be the process, whose end says more."""
         if reason != CLOSED:
             self._lines += ("\n%s: %s" % (self._name, reason)).encode("utf-8", "replace")
-            kill_group(self.pid, signal.SIGTERM)
+            kill_group(self.pid, signal.SIGKILL)
         if self._hub.hops.get(self._key) is self:
             del self._hub.hops[self._key]
 
@@ -505,6 +505,7 @@ class Hub(object):
             "executable": sys.executable or "",
         }
         self.upstream = Peer(self.loop, read_fd, write_fd, False, info, self._opened, self._over)
+        self.upstream.silence = config.get("silence")
         self.upstream.flush()
 
     def run(self):
@@ -521,20 +522,10 @@ class Hub(object):
             self.upstream.over(reason)
 
     def _check_silence(self):
-        """Ask a silent near side for a sign of life, or give it up; the seconds until then."""
-        if not self._silence:
-            return None
-        silent = self.loop.now() - self.upstream.heard
-        if silent > self._silence:
-            self._over("it was silent for %g seconds" % self._silence)
-            return 0
-        step = float(self._silence) / ASK_EACH
-        asked = int(silent / step)
-        if asked > self._pings and self.upstream.mux.peer is not None:
-            self.upstream.mux.ping(b"\0" * 8)
-            self.upstream.flush()
-        self._pings = asked
-        return (asked + 1) * step - silent
+        """Whom to ask for a sign of life; the seconds until somebody has to be asked again."""
+        waits = [peer.check_silence() for peer in list(self.loop.peers)]
+        waits = [wait for wait in waits if wait is not None]
+        return min(waits) if waits else None
 
     def _reap(self, events):
         try:

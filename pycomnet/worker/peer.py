@@ -28,6 +28,8 @@ READ_SMALL = 65536
 READ_LARGE = 1048576
 #: Why a connection is over, when there is no better reason.
 CLOSED = "it closed the connection"
+#: Times in which a silent other end is asked for a sign of life before it is given up.
+ASK_EACH = 3
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 _writev = getattr(os, "writev", None)
@@ -71,6 +73,9 @@ class Peer(object):
         self.ready = []
         #: when the other end was last heard, by the loop's clock
         self.heard = loop.now()
+        #: seconds after which it is given up when it says nothing, or None
+        self.silence = None
+        self._asked = 0
         self._opened = opened
         self._over = over
         self._out = []
@@ -140,6 +145,22 @@ class Peer(object):
             call()
         else:
             self.ready.append(call)
+
+    def check_silence(self):
+        """Ask a silent other end for a sign of life, or give it up; the seconds until then."""
+        if not self.silence or self.closed:
+            return None
+        silent = self.loop.now() - self.heard
+        if silent > self.silence:
+            self.over("it was silent for %g seconds" % self.silence)
+            return 0
+        step = float(self.silence) / ASK_EACH
+        asked = int(silent / step)
+        if asked > self._asked and self.mux.peer is not None:
+            self.mux.ping(b"\0" * 8)
+            self.flush()
+        self._asked = asked
+        return (asked + 1) * step - silent
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -96,13 +96,16 @@ class _Answer(Protocol):
 class Upload:
     """The body of a streaming request.
 
+    :param posting: whose it is: it has a ``stream``, the ``position`` in that, and ``must_end``.
+    :param idle: seconds without anything to send after which it is ended.
     :ivar sent: how many bytes it has so far.
     """
 
     length: Any = UNKNOWN_LENGTH
 
-    def __init__(self, posting: Posting) -> None:
+    def __init__(self, posting: Any, idle: float = UPLOAD_IDLE) -> None:
         self._posting = posting
+        self._idle = idle
         self._consumer: Any = None
         self._ended: defer.Deferred[None] = defer.Deferred()
         self._paused = False
@@ -111,7 +114,7 @@ class Upload:
 
     def startProducing(self, consumer: Any) -> defer.Deferred[None]:
         self._consumer = consumer
-        self._timer = self._posting.stream.reactor.callLater(UPLOAD_IDLE, self.finish)
+        self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
         self.wake()
         return self._ended
 
@@ -128,7 +131,7 @@ class Upload:
             self.sent += len(piece)
             self._consumer.write(bytes(piece))
         if self.sent > sent:
-            self._timer.reset(UPLOAD_IDLE)
+            self._timer.reset(self._idle)
             flush_now(getattr(self._consumer, "transport", None))
         if self.sent >= size or posting.must_end():
             self.finish()

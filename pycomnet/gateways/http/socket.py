@@ -8,9 +8,10 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
 
+from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.http.client import Body, Refused
-from pycomnet.mediator.eager import flush_now
+from pycomnet.gateways.http.client import Body, Refused, read_json, refused
+from pycomnet.gateways.http.posting import OCTETS, Upload
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.sockets import MESSAGE_SIZE, NUMBERS, Socket
 
@@ -24,6 +25,8 @@ CLOSE_TIMEOUT = 1.0
 #: Bytes that wait from which on they go in a POST: what a client sends over a WebSocket is masked,
 #: byte by byte, which costs both ends more than all the rest.
 POST_FROM = 3 << 16
+#: Seconds without anything to send after which such a POST is ended.
+POST_IDLE = 0.02
 #: Bytes that are received before they are confirmed.
 CONFIRM_EVERY = 1 << 19
 
@@ -107,10 +110,11 @@ class WebSocketLink(Socket):
         super().__init__(stream.reactor)
         self.answered: defer.Deferred[None] = defer.Deferred()
         self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
-        self._stream = stream
-        self._position = 0
+        self.stream = stream
+        self.position = 0
         self._paused = False
         self._posting: defer.Deferred[Any] | None = None
+        self._upload: Upload | None = None
         self._said_end = False
         #: the server was asked for what it has, before more goes another way
         self._asked = False
@@ -139,63 +143,71 @@ class WebSocketLink(Socket):
 
     def wake(self) -> None:
         """There is more to send."""
-        if self._paused or self.over or self._posting is not None:
+        if self._posting is not None:
+            if self._upload is not None:
+                self._upload.wake()
             return
-        out = self._stream.out
-        if out.end - self._position >= POST_FROM:
-            if out.base == self._position:
+        if self._paused or self.over:
+            return
+        out = self.stream.out
+        if out.end - self.position >= POST_FROM:
+            if out.base == self.position:
                 self._post()
             elif not self._asked:
                 # What was sent here may be overtaken by a request on another connection.
                 self._asked = True
                 self.confirm(ask=True)
             return
-        while self._position < out.end and not self._paused:
-            piece = out.read(self._position, MESSAGE_SIZE)
-            self.send("stdin", self._position, piece)
-            self._position += len(piece)
-        if self._stream.input_ended and self._position == out.end and not self._said_end:
+        while self.position < out.end and not self._paused:
+            piece = out.read(self.position, MESSAGE_SIZE)
+            self.send("stdin", self.position, piece)
+            self.position += len(piece)
+        if self.stream.input_ended and self.position == out.end and not self._said_end:
             self._said_end = True
             self.tell({"end": True})
         self.flush()
 
     def _post(self) -> None:
-        """Send much in a POST. Meanwhile nothing is sent here, so that all stays in order."""
-        stream = self._stream
-        parts, position = [], self._position
-        size = stream.post_size
-        while position < stream.out.end and position - self._position < size:
-            piece = stream.out.read(position, size - (position - self._position))
-            parts.append(piece)
-            position += len(piece)
-        data = b"".join(parts)
-        headers = {"Content-Type": "application/octet-stream"}
-        self._posting = stream.client.ask(
-            "POST", stream.path, Body(data), headers, offset=self._position, timeout=3600.0
-        )
-        flush_now(stream.client.newest)
+        """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
+        self._upload = Upload(self, POST_IDLE)
+        self._posting = self._request(self._upload)
         self._posting.addCallbacks(self._posted, self._not_posted)
 
+    @deferred
+    async def _request(self, upload: Upload) -> dict[str, Any]:
+        stream = self.stream
+        response = await stream.client.request(
+            "POST", stream.path, upload, OCTETS, offset=self.position
+        )
+        about = await read_json(response, OPEN_TIMEOUT, stream.reactor)
+        if response.code != 200:
+            raise refused(response.code, about)
+        return about
+
+    def must_end(self) -> bool:
+        """Whether what is sent in a POST is to be ended at once."""
+        return self.stream.input_ended
+
     def _posted(self, about: dict[str, Any]) -> None:
-        self._posting = None
+        self._posting = self._upload = None
         if self.over:
             return
         received = int(about["received"])
-        self._position = max(self._position, received)
-        self._stream.confirmed(received)
+        self.position = max(self.position, received)
+        self.stream.confirmed(received)
         self.wake()
 
     def _not_posted(self, failure: Failure) -> None:
         """How much of it has arrived isn't known here: on a new connection the server says."""
-        self._posting = None
+        self._posting = self._upload = None
         if not self.over:
             problem = failure.value
             if isinstance(problem, Refused) and not (
-                problem.passing or problem.status == 409 or self._stream.too_large(problem)
+                problem.passing or problem.status == 409 or self.stream.too_large(problem)
             ):
                 self._refused = problem
             elif not isinstance(problem, Refused):
-                self._stream.not_taken()
+                self.stream.not_taken()
             self.drop()
 
     # -- what comes ------------------------------------------------------------------------------
@@ -209,11 +221,11 @@ class WebSocketLink(Socket):
             self.drop()
             return
         try:
-            self._stream.received(name, offset, data)
+            self.stream.received(name, offset, data)
         except OffsetError:
             self.drop()
             return
-        if self._stream.unconfirmed(min(CONFIRM_EVERY, self._stream.queue // 4)):
+        if self.stream.unconfirmed(min(CONFIRM_EVERY, self.stream.queue // 4)):
             self.confirm()
 
     def confirm(self, ask: bool = False) -> None:
@@ -221,7 +233,7 @@ class WebSocketLink(Socket):
 
         :param ask: have it tell the same.
         """
-        said: dict[str, Any] = self._stream.confirming()
+        said: dict[str, Any] = self.stream.confirming()
         if ask:
             said["ask"] = True
         self.tell(said)
@@ -229,7 +241,7 @@ class WebSocketLink(Socket):
             self.flush()
 
     def told(self, value: dict[str, Any]) -> None:
-        stream = self._stream
+        stream = self.stream
         if "error" in value:
             status = value.get("status")
             message = f"{value.get('message')} ({status})"
@@ -251,7 +263,7 @@ class WebSocketLink(Socket):
             if not first:
                 self.wake()
             else:
-                self._position = value["received"]
+                self.position = value["received"]
                 stream.carried_by(self)
                 self.answered.callback(None)
                 self.wake()
@@ -269,12 +281,14 @@ class WebSocketLink(Socket):
         self._problem = self._refused or Lost(
             f"the WebSocket was closed: {reason.getErrorMessage()}"
         )
+        if self._upload is not None:
+            self._upload.finish()
         if self._posting is not None:
             self._posting.cancel()
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         if self._end is not None:
-            self._stream.ended(self._end)
+            self.stream.ended(self._end)
         for waiting in (self.answered, self.closed):
             if not waiting.called:
                 waiting.callback(None)

@@ -23,7 +23,11 @@ class Tour(CommandCase):
             """Daemons are for the system's tests."""
             guide._begin("Services", "", tourservice.Tour, tour.survive)
 
+        async def http(guide: Guide, group: object) -> None:
+            guide._begin("Through HTTP", "", tour.add_one, tour.through_http)
+
         self.patch(Guide, "_services", services)
+        self.patch(Guide, "_http", http)
 
     async def tour(self) -> int:
         """Its exit status."""
@@ -38,7 +42,7 @@ class Tour(CommandCase):
         self.assertEqual((await self.tour(), self.stderr), (0, ""))
         text = self.stdout
         self.assertTrue(text.isascii() and "\x1b" not in text)
-        for number in range(1, 9):
+        for number in range(1, 10):
             self.assertIn(f"\n{number}. ", text)
         for shown in (
             "=> 2 started in ",
@@ -50,6 +54,7 @@ class Tour(CommandCase):
             "   ZeroDivisionError: division by zero\n",
             "   gateway victim: its process is gone: it was killed by SIGKILL",
             "    class Tour(pycomnet.Service):\n        @pycomnet.method(idempotent=True)\n",
+            "    channel.send(channel.receive() + 1)\n",
             "| modules   |",
             "=> 2 gateways: ",
             "=> one process: ",

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
-from pycomnet.factory.relay import FrameReader, frame
+from pycomnet.factory.framing import FrameReader, frame
 from pycomnet.test.factory.kit import Joined, Program
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
 from pycomnet.wire.mux import Limits, Mux, ProtocolError

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +19,17 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.test.processes import still_there
-from pycomnet.test.system.daemons import Daemon, Daemons, daemons
-from pycomnet.test.system.nearby import PATIENCE, near, processes_end
+from pycomnet.test.processes import children, still_there
+from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
+from pycomnet.test.system.nearby import PATIENCE, ROOT, near, processes_end
+from pycomnet.test.system.sshd import sshd
 from pycomnet.test.system.test_socket import MISBEHAVING, answer, suite
 from pycomnet.wire.mux import Mux
 
 PROGRAM = str(Path(__file__).with_name("factory_program.py"))
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: What of the gateway suite is run through the factory in CI; all of it passes, and takes longer.
-CASES = ("AnyChannels", "AnyFlowControl", "AnyGroups", "AnyValues")
+CASES = ("AnyChannels", "AnyFlowControl", "AnyGroups", "AnyPrinting", "AnyValues")
 
 
 @pytest.fixture
@@ -324,3 +329,65 @@ def test_taken(started: Daemons) -> None:
     assert "can't listen" in second.said
     with socket.socket(socket.AF_UNIX) as still:
         still.connect(address[5:])
+
+
+@pytest_twisted.ensureDeferred
+async def test_ssh_is_shared(started: Daemons, tmp_path: Path) -> None:
+    """The programs of a user share one ssh connection to a host, and go on with its gateways."""
+    with sshd(started.directory) as server:
+        daemon, address = start(started)
+        one, two = group_of(address), group_of(address)
+        first = await one.makegateway(f"{server.spec()}//id=build//linger=60")
+        pid = first.info["pid"]
+        connections = ssh_children(daemon.pid)
+        assert len(connections) == 1
+        channel = first.remote_exec("channel.send(1); channel.send(channel.receive())")
+        assert await channel.receive() == 1
+        await channel.send(2)
+        second = await two.makegateway(server.spec())
+        assert ssh_children(daemon.pid) == connections
+        await first.leave()
+        await one.close()
+        again = await two.makegateway(f"{server.spec()}//id=build//resume=yes")
+        assert again.info["pid"] == pid
+        assert await again.resumed[channel.id].receive() == 2
+        assert await second.call("operator:add", 1, 2) == 3
+        await two.close()
+        daemon.signal(signal.SIGTERM)
+        await daemon.ended()
+        assert still_there(connections, 6) == []
+
+
+def ssh_children(pid: int) -> set[int]:
+    """The ssh processes that a process has started."""
+    return {
+        child
+        for child in children(pid)
+        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ssh\0")
+    }
+
+
+def test_howto(started: Daemons) -> None:
+    """docs/howto/factory.rst does what it says, with the service where it is by itself."""
+    there = str(started.directory)
+    started.start("pycomnet-factory", XDG_RUNTIME_DIR=there).wait_for("listening on")
+    text = (ROOT / "docs" / "howto" / "factory.rst").read_text()
+    blocks = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)
+    said = []
+    for block in blocks:
+        if "import" in block:
+            script = started.directory / "page.py"
+            script.write_text(textwrap.dedent(block))
+            argv = [sys.executable, str(script)]
+            ran = subprocess.run(
+                argv,
+                env=environment(XDG_RUNTIME_DIR=there),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+            )
+            assert ran.returncode == 0, ran.stderr
+            said.append(ran.stdout)
+    assert said[0] == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+    assert said[1].split()[1:] == ["0", "1"]
+    assert said[2].endswith("\n[2, 3, 4, 5, 6, 7, 8, 9]\n")

@@ -376,3 +376,21 @@ async def test_many(mediator: Mediator) -> None:
             assert got == [value] * len(channels)
         assert (resident(mediator.pid) - before) / len(gateways) < 1 << 20
     assert mediator.curl("/").json["processes"] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_tour() -> None:
+    """What the demo shows of HTTP is so, and nothing is left of it."""
+    from twisted.internet import reactor
+
+    from pycomnet.cli import tour, tourdaemons
+
+    started = tourdaemons.Daemons()
+    try:
+        spec = await started.start_mediator(reactor)
+        async with pycomnet.Group(reactor) as group:
+            assert await tour.through_http(group, spec) == 2
+    finally:
+        await started.close()
+    assert not started.directory.exists()
+    assert [one.poll() is not None for one in started._processes] == [True]

@@ -18,13 +18,11 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import children, still_there
-from pycomnet.test.system.near_side import FAR_CODE
+from pycomnet.test.system.near_side import BEGIN, FAR_CODE
 from pycomnet.test.system.nearby import ROOT, near, processes_end
 from pycomnet.test.system.sshd import Sshd, python, sshd
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
-#: Beside the first of them, which the others are started from.
-PIDS = "import os; channel.send((os.getpid(), os.getppid())); channel.receive()"
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +163,22 @@ async def test_many(server: Sshd, group: Any) -> None:
     assert await error.gateways[0].call("operator:add", 1, 2) == 3
 
 
-async def losses(gateways: list[Any]) -> tuple[list[int], list[Any]]:
+#: What far sides do that makes them hard to end.
+MISBEHAVING = ["swallow", "c_call", "threads", "session", "stubborn", "daemon", "forked"]
+
+
+async def losses(
+    gateways: list[Any], codes: list[str] | None = None
+) -> tuple[list[int], list[Any]]:
     """The processes of gateways, and Deferreds that wait for something of each."""
-    channels = [gateway.remote_exec(PIDS) for gateway in gateways]
+    codes = codes or ["receive"] * len(gateways)
+    channels = [
+        gateway.remote_exec(BEGIN + FAR_CODE[code])
+        for gateway, code in zip(gateways, codes, strict=True)
+    ]
     pids = [pid for channel in channels for pid in await channel.receive()]
-    return pids, [channel.receive() for channel in channels]
+    # Some have run to their end, and their threads or children go on.
+    return pids, [gateway.newchannel().receive() for gateway in gateways]
 
 
 async def reasons(waiting: list[Any]) -> list[str]:
@@ -182,7 +191,8 @@ async def reasons(waiting: list[Any]) -> list[str]:
 @pytest_twisted.ensureDeferred
 async def test_client_killed(server: Sshd, group: Any) -> None:
     """The ssh client is killed with -9: everybody learns so, and what is there ends."""
-    pids, waiting = await losses([await group.makegateway(server.spec()) for _ in range(2)])
+    gateways = [await group.makegateway(server.spec()) for _ in MISBEHAVING]
+    pids, waiting = await losses(gateways, MISBEHAVING)
     for pid in ssh_processes():
         os.kill(pid, signal.SIGKILL)
     for reason in await reasons(waiting):
@@ -217,8 +227,8 @@ async def test_pinged_while_busy(server: Sshd, group: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_supervisor_killed(server: Sshd, group: Any) -> None:
     """The supervisor there is killed with -9: all its gateways go."""
-    gateways = [await group.makegateway(server.spec()) for _ in range(2)]
-    pids, waiting = await losses(gateways)
+    gateways = [await group.makegateway(server.spec()) for _ in MISBEHAVING]
+    pids, waiting = await losses(gateways, MISBEHAVING)
     supervisor = int(Path(f"/proc/{pids[1]}/stat").read_text().rpartition(")")[2].split()[1])
     with processes_end([supervisor, *pids]):
         os.kill(supervisor, signal.SIGKILL)
@@ -260,6 +270,20 @@ async def test_through(server: Sshd, group: Any) -> None:
     assert await group["bastion"].call("operator:add", 1, 2) == 3
 
 
+@pytest_twisted.ensureDeferred
+async def test_silent_hop(server: Sshd, group: Any) -> None:
+    """A connection further on says nothing any more: both of its ends give it up."""
+    await group.makegateway(server.spec() + "//id=bastion")
+    inner = await group.makegateway(server.spec() + "//via=bastion//keepalive=0.5")
+    pids, waiting = await losses([inner], ["swallow"])
+    [hop] = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_hop(pid)]
+    with processes_end(pids, 10):
+        os.kill(hop, signal.SIGSTOP)
+    [reason] = await reasons(waiting)
+    assert "ssh: it was silent for 1.5 seconds" in reason
+    assert await group["bastion"].call("operator:add", 1, 2) == 3
+
+
 def is_hop(pid: int) -> bool:
     """Whether this is an ssh client that a supervisor of ours has started."""
     try:
@@ -294,11 +318,11 @@ def test_passes_the_suite(server: Sshd, tmp_path: Path) -> None:
     env = {
         **os.environ,
         "PYCOMNET_TEST_SPEC": server.spec("shared"),
-        "PYCOMNET_TEST_CASES": "Errors Printing Deaths Endings",
+        "PYCOMNET_TEST_CASES": "Printing Deaths Endings",
         "PYTHONPATH": str(ROOT),
     }
     argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
     ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 40, ran.stdout
+    assert match is not None and int(match[1]) > 30, ran.stdout

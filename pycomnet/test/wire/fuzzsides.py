@@ -42,17 +42,25 @@ class AnyPurpose(dict[str, Callable[[ChannelCore], object]]):
         return self._accept
 
 
-class NearUser:
-    """Who uses a connection."""
+class Owner:
+    """What stands for the gateway of channels, and holds none of them."""
 
     id = "fuzzed"
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more."""
+
+
+class NearUser:
+    """Who uses a connection."""
 
     def __init__(self, rng: random.Random, initiator: bool, limits: Limits) -> None:
         self.rng = rng
         self.clock = TurnClock()
         clock: Any = self.clock
         self.connection = Connection(clock, initiator, limits, keepalive=rng.choice((None, 5.0)))
-        self.connection.make_handle = lambda core: Channel(core, self)
+        self.owner = owner = Owner()
+        self.connection.make_handle = lambda core: Channel(core, owner)
         self.connection.purposes = AnyPurpose(self.accept)
         self.transport = MemoryTransport()
         self.channels: list[Channel] = []
@@ -61,11 +69,8 @@ class NearUser:
         self.connection.makeConnection(self.transport)
         self.wait(self.connection.when_ready())
 
-    def abandoned(self, core: ChannelCore) -> None:
-        """What a channel that nobody holds any more calls."""
-
     def accept(self, core: ChannelCore) -> None:
-        self.channels.append(Channel(core, self))
+        self.channels.append(Channel(core, self.owner))
 
     def wait(self, deferred: Any) -> None:
         """Expect a Deferred to fire in the end, well or with an error of ours."""
@@ -83,7 +88,7 @@ class NearUser:
         rng, connection = self.rng, self.connection
         if connection.lost is None and connection.mux.peer is not None and rng.random() < 0.3:
             with contextlib.suppress(PycomnetError):
-                self.channels.append(Channel(connection.open("exec", b"\xc0"), self))
+                self.channels.append(Channel(connection.open("exec", b"\xc0"), self.owner))
         if self.channels:
             channel = rng.choice(self.channels[-8:])
             choice = rng.randrange(10)
@@ -144,6 +149,8 @@ class NearUser:
         assert self.connection.lost is not None
         left = [deferred for deferred in self.waiting if not deferred.called]
         assert not left, f"{len(left)} Deferreds have not fired"
+        # The finalizers of channels hold their cores, and those the connection.
+        self.connection.purposes = {}
 
 
 class Deliberate(Exception):

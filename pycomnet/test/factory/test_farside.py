@@ -1,0 +1,290 @@
+"""A far side's life at the factory, on a test's clock: lingering, idling, ending, being in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.channel import Channel
+from pycomnet.connection import Connection
+from pycomnet.errors import GatewayNotStarted, PycomnetError
+from pycomnet.factory.farside import FarSide, Settings
+from pycomnet.factory.service import Configuration, FactoryService, Scope
+from pycomnet.gateways.spec import Spec
+from pycomnet.test.kit import MemoryTransport, Pair
+from pycomnet.wire.frames import GOAWAY
+
+
+class MemoryCarrier:
+    """Carries the connection to a far side in memory.
+
+    :ivar far: the far side's end.
+    """
+
+    what = "its process"
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.status: int | None = None
+        self.far = Connection(request.reactor, False, info={"python": "3"})
+        self.far_transport = MemoryTransport()
+        self.near_transport = MemoryTransport()
+        self.signals: list[int] = []
+        self._waiters: list[defer.Deferred[int | None]] = []
+        self.starting: defer.Deferred[None] = defer.Deferred()
+        self.near: Any = None
+
+    def connect(self, connection: Any) -> defer.Deferred[None]:
+        self.near = connection
+        return self.starting
+
+    def begin(self) -> None:
+        """It is reached."""
+        self.near.makeConnection(self.near_transport)
+        self.far.makeConnection(self.far_transport)
+        self.starting.callback(None)
+
+    def end(self, status: int) -> None:
+        """The process ends."""
+        self.status = status
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(status)
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        if self.status is not None:
+            return defer.succeed(self.status)
+        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    def kill(self, number: int) -> None:
+        self.signals.append(number)
+        if number == 9:
+            self.end(-9)
+
+    def describe_end(self, status: int | None) -> str:
+        return f"status {status}"
+
+    def keep(self, text: str) -> None:
+        """Nothing is printed here."""
+
+    def stderr_tail(self) -> str:
+        return "last words"
+
+
+class FarSideCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        # What is said between a program and the service.
+        self.pair = Pair()
+        self.clock = self.pair.clock
+        self.gone: list[FarSide] = []
+
+    def make(self, spec: str, **settings: Any) -> FarSide:
+        """A far side that is starting."""
+        parsed = Spec.parse(spec)
+        self.carriers: list[MemoryCarrier] = []
+
+        def carrier(request: Any) -> Any:
+            self.carriers.append(MemoryCarrier(request))
+            return self.carriers[-1]
+
+        far = FarSide(
+            parsed,
+            spec,
+            parsed.id,
+            "id",
+            self,
+            self.gone.append,
+            self.clock,
+            Settings(**settings),
+            carrier,
+        )
+        self.carrier = self.carriers[0]
+        return far
+
+    def started(self, spec: str, **settings: Any) -> FarSide:
+        """One that has said hello."""
+        far = self.make(spec, **settings)
+        started = far.start()
+        self.carrier.begin()
+        self.successResultOf(started)
+        self.move()
+        return far
+
+    def move(self) -> None:
+        """Deliver what there is between the factory and the far side."""
+        for _ in range(10):
+            self.clock.advance(0)
+            data = self.carrier.near_transport.take()
+            if data and not self.carrier.far_transport.closed:
+                self.carrier.far.dataReceived(data)
+            data = self.carrier.far_transport.take()
+            if data and self.carrier.near.transport is not None:
+                self.carrier.near.dataReceived(data)
+            self.pair.pump()
+
+    def attach(self, far: FarSide) -> tuple[Channel, Channel, list[Any]]:
+        """A program comes: its raw channel, its control channel, and what it is told."""
+        near_raw, far_raw = self.pair.channel(raw=True)
+        near, control = self.pair.channel()
+        far.attach(far_raw, control.core)
+        told: list[Any] = []
+        near.setcallback(told.append)
+        self.move()
+        return near_raw, near, told
+
+
+class Lives(FarSideCase):
+    """From its start to its end."""
+
+    def test_lingers(self) -> None:
+        """It waits for another program as long as its spec says, and then is ended."""
+        far = self.started("popen//id=x//linger=10")
+        raw, _, told = self.attach(far)
+        self.assertEqual(told[0]["state"], {"channels": [], "next": 1, "last": 0})
+        self.assertIsNone(far.left)
+        raw.close()
+        self.move()
+        self.assertEqual(far.left, 10)
+        self.clock.advance(9)
+        self.attach(far)[0].close()
+        self.move()
+        self.assertEqual(far.left, 10)
+        self.clock.advance(10.5)
+        self.assertIn(bytes([GOAWAY]), self.carrier.near_transport.value())
+        self.assertEqual(self.gone, [])
+        self.carrier.end(0)
+        self.assertEqual(self.gone, [far])
+
+    def test_most(self) -> None:
+        """The factory's own bound on that holds."""
+        far = self.started("popen//id=x//linger=1000", max_linger=5)
+        self.attach(far)[0].close()
+        self.move()
+        self.assertEqual(far.left, 5)
+
+    def test_ended_with_its_program(self) -> None:
+        """Without linger it is ended at once, and killed if it takes too long."""
+        far = self.started("popen")
+        self.attach(far)[0].close()
+        self.move()
+        self.assertIsNone(far.left)
+        self.clock.advance(5)
+        self.assertEqual(self.carrier.signals, [15])
+        self.clock.advance(6)
+        self.assertEqual(self.carrier.signals, [15, 9])
+        self.assertEqual(self.gone, [far])
+
+    def test_idle(self) -> None:
+        """Where nothing was said for a time it is ended; traffic makes the time begin anew."""
+        far = self.started("popen", idle_timeout=100)
+        self.attach(far)
+        self.clock.advance(99)
+        self.carrier.far.ping()
+        self.move()
+        self.clock.advance(99)
+        self.assertEqual(self.carrier.near_transport.value(), b"")
+        self.clock.advance(2)
+        self.carrier.end(0)
+        assert far.ended is not None
+        self.assertEqual(far.ended.how, "nothing was done there for 100 seconds")
+
+    def test_end_is_told(self) -> None:
+        """The program is told how it ended, once all that it had said was delivered."""
+        far = self.started("popen//id=x//linger=10")
+        raw, _, told = self.attach(far)
+        received: list[bytes] = []
+        raw.setcallback(received.append)
+        self.carrier.near.dataReceived(self.carrier.far_transport.take() or b"")
+        self.carrier.near.connectionLost()
+        self.carrier.end(3)
+        self.move()
+        self.assertEqual(
+            told[-1]["ended"],
+            {"status": 3, "what": "its process", "how": "status 3", "stderr": "last words"},
+        )
+        self.assertEqual(self.gone, [far])
+        self.assertTrue(b"".join(received).startswith(b"\0\0"))
+
+    def test_ended_while_nobody_was_there(self) -> None:
+        """Then it is kept for whoever comes, and they are told."""
+        far = self.started("popen//id=x//linger=10")
+        self.attach(far)[0].close()
+        self.move()
+        self.carrier.near.connectionLost()
+        self.carrier.end(3)
+        self.assertEqual(self.gone, [])
+        _, _, told = self.attach(far)
+        self.assertEqual(told[-1]["ended"]["status"], 3)
+        self.assertEqual(self.gone, [far])
+
+    def test_stderr(self) -> None:
+        """What its process says while nobody is there is kept, up to a bound, and then waits."""
+        far = self.started("popen//id=x//linger=10")
+        self.attach(far)[0].close()
+        self.move()
+        say = self.carrier.request.output
+        self.assertIsNone(say("some words"))
+        waiting = say("x" * 100_000)
+        self.assertNoResult(waiting)
+        _, _, told = self.attach(far)
+        self.assertEqual(told[1]["stderr"], "some words" + "x" * 100_000)
+        self.successResultOf(waiting)
+
+    def test_not_started(self) -> None:
+        """What makes it impossible is told; giving up ends what was begun."""
+        far = self.make("popen")
+        starting = far.start()
+        self.carrier.starting.errback(GatewayNotStarted("no python there"))
+        self.failureResultOf(starting, GatewayNotStarted)
+        self.assertEqual(self.gone, [far])
+        far = self.make("popen")
+        starting = far.start()
+        starting.cancel()
+        self.failureResultOf(starting, defer.CancelledError)
+        self.assertEqual(self.carrier.signals, [15])
+        self.assertEqual(self.gone[-1], far)
+
+    def test_broken(self) -> None:
+        """A far side that breaks the protocol is dropped, with the reason."""
+        far = self.started("popen")
+        _, _, told = self.attach(far)
+        self.carrier.near.dataReceived(b"\0\0\0\0\1\0\0\0\x63")
+        self.carrier.near.connectionLost()
+        self.carrier.end(1)
+        self.move()
+        self.assertIn("broke the wire protocol (channel)", told[-1]["ended"]["how"])
+
+
+class Names(SynchronousTestCase):
+    """Which far sides the service has, and finds."""
+
+    def setUp(self) -> None:
+        from twisted.internet.testing import MemoryReactorClock
+
+        configuration = Configuration(listen=("unix:x",), max_gateways=2)
+        self.service = FactoryService(configuration, MemoryReactorClock(), lambda problem: None)
+        self.scope = Scope(self.service.places)
+
+    def test_new(self) -> None:
+        """Names are unique, lingering needs one, and there is a bound."""
+        new = self.service.new
+        with self.assertRaisesRegex(PycomnetError, "linger needs an id"):
+            new(Spec.parse("popen//linger=1"), "gw0", "popen", self.scope)
+        new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
+        with self.assertRaisesRegex(PycomnetError, "has a gateway 'a' already"):
+            new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
+        new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
+        with self.assertRaisesRegex(PycomnetError, "2 gateways, its limit"):
+            new(Spec.parse("popen"), "b", "popen", self.scope)
+
+    def test_find(self) -> None:
+        """One that is in use, or not there, is not found."""
+        far = self.service.new(Spec.parse("popen//linger=1//id=a"), "a", "popen", self.scope)
+        with self.assertRaisesRegex(PycomnetError, "in use"):
+            self.service.find("a", far.spec)
+        with self.assertRaisesRegex(PycomnetError, "no gateway 'b' to resume; there are: none"):
+            self.service.find("b", far.spec)
