@@ -7,12 +7,15 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.application.service import Service
+from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
@@ -102,6 +105,31 @@ class Admission:
         )
 
 
+class ListeningService(Service):
+    """A service that listens once it is started.
+
+    :param failed: called with what keeps it from listening.
+    """
+
+    def __init__(self, failed: Callable[[PycomnetError], object]) -> None:
+        self._failed = failed
+
+    def startService(self) -> None:
+        """Listen; what makes that impossible is given to ``failed``."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self.listen().addErrback(self._not_listening)
+
+    def listen(self) -> defer.Deferred[None]:
+        """Listen; fires when that is so."""
+        raise NotImplementedError
+
+    def _not_listening(self, failure: Failure) -> None:
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
+        self._failed(problem)
+
+
 def wants_certificates(listen: str) -> bool:
     """Whether a listener's endpoint string asks for clients' certificates."""
     return endpoints.is_tls(listen) and "clientCAs" in endpoints.parse(listen).options
@@ -140,6 +168,7 @@ def prepare_directory(path: str) -> None:
 __all__ = [
     "HELLO_TIMEOUT",
     "Admission",
+    "ListeningService",
     "NotAdmitted",
     "PeerCredentials",
     "check_exposure",

@@ -7,16 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
 from pycomnet.admission import (
     HELLO_TIMEOUT,
     Admission,
+    ListeningService,
     NotAdmitted,
     check_exposure,
     listen_on,
@@ -25,7 +24,7 @@ from pycomnet.admission import (
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
-from pycomnet.errors import ConnectionLost, EndpointError, GatewayNotStarted, PycomnetError
+from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
@@ -227,7 +226,7 @@ class _Listener(Factory):
         return self._service.connected()
 
 
-class FactoryService(Service):
+class FactoryService(ListeningService):
     """The local factory.
 
     :param configuration: what it is told; it has been checked.
@@ -243,7 +242,7 @@ class FactoryService(Service):
         failed: Callable[[PycomnetError], object],
     ) -> None:
         configuration.check()
-        self._failed = failed
+        super().__init__(failed)
         self.configuration = configuration
         self.reactor = reactor
         self.places = Places(reactor)
@@ -327,17 +326,6 @@ class FactoryService(Service):
         ]
 
     # -- listening -------------------------------------------------------------------------------
-
-    def startService(self) -> None:
-        """Listen; what makes that impossible is given to ``failed``."""
-        super().startService()  # type: ignore[no-untyped-call]
-        self.listen().addErrback(self._not_listening)
-
-    def _not_listening(self, failure: Failure) -> None:
-        problem = failure.value
-        if not isinstance(problem, PycomnetError):
-            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
-        self._failed(problem)
 
     @deferred
     async def listen(self) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -25,13 +24,14 @@ from pycomnet import endpoints, tokens
 from pycomnet.admission import (
     HELLO_TIMEOUT,
     Admission,
+    ListeningService,
     NotAdmitted,
     check_exposure,
     listen_on,
     wants_certificates,
 )
 from pycomnet.deferred import deferred
-from pycomnet.errors import EndpointError, PycomnetError
+from pycomnet.errors import PycomnetError
 from pycomnet.gateways.gateway import EXIT_TIMEOUT
 from pycomnet.gateways.popen import boot_code
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
@@ -249,7 +249,7 @@ class Client(Protocol):
         await process.when_ended()
 
 
-class GatewayService(Service):
+class GatewayService(ListeningService):
     """Gives each program that connects and is let in a supervisor of its own, and its workers.
 
     :param configuration: what it is told; it has been checked.
@@ -265,7 +265,7 @@ class GatewayService(Service):
         failed: Callable[[PycomnetError], object],
     ) -> None:
         configuration.check()
-        self._failed = failed
+        super().__init__(failed)
         self.configuration = configuration
         self.reactor = reactor
         self.port: Any = None
@@ -290,17 +290,6 @@ class GatewayService(Service):
     def count(self) -> int:
         """How many programs were let in."""
         return sum(client.name is not None for client in self.clients)
-
-    def startService(self) -> None:
-        """Listen; what makes that impossible is given to ``failed``."""
-        super().startService()  # type: ignore[no-untyped-call]
-        self.listen().addErrback(self._not_listening)
-
-    def _not_listening(self, failure: Failure) -> None:
-        problem = failure.value
-        if not isinstance(problem, PycomnetError):
-            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
-        self._failed(problem)
 
     @deferred
     async def listen(self) -> None:

@@ -17,6 +17,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
 from pycomnet import endpoints, tokens
+from pycomnet.admission import check_exposure
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.mediator.access import LOCAL_NAMES, Access, Names, Realm
@@ -70,13 +71,7 @@ class Configuration:
 
         :raises EndpointError: it would be without TLS, and nobody said that it may.
         """
-        if self.insecure or endpoints.is_tls(self.listen) or endpoints.is_local(self.listen):
-            return
-        raise EndpointError(
-            f"{self.listen!r} can be reached from other machines, and has no TLS: whoever hears a "
-            "token there can run code here. Listen on tcp:PORT:interface=127.0.0.1 (behind a proxy "
-            "that has TLS) or on tls:PORT:privateKey=FILE:certKey=FILE, or say --insecure"
-        )
+        check_exposure(self.listen, self.insecure)
 
 
 def names_of(configuration: Configuration) -> Names:
