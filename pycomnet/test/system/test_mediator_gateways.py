@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,9 @@ async def test_nginx(mediator: Mediator, tmp_path: Path) -> None:
             gateway = await group.makegateway(f"{where}/live{token}//websocket=no")
             await check(gateway)
             link = await link_of(gateway)
+            end = time.monotonic() + PATIENCE
+            while link._up is None and time.monotonic() < end:  # it tries that for a while
+                await gateway.call("operator:add", 1, 2)
             assert (link._up, link._down) == (True, True), "it does not stream"
             # What the proxy answers by itself says nothing of the far side.
             await gateway.call("operator:add", 1, 2)
