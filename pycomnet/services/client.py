@@ -179,8 +179,12 @@ class RemoteService:
             if len(answer) < 2:
                 return answer[0], []
             incoming = Incoming(connection, answer[1], context.blocks)
+            try:
+                left = context.left(expires)
+            except DeadlineExceeded:
+                incoming.close()  # a timer may be a little late, and the answer came before it
+                raise
             receiving = defer.Deferred.fromCoroutine(incoming.receive())
-            left = context.left(expires)
             if left is not None:
                 receiving.addTimeout(left, context.reactor)
             return answer[0], await receiving

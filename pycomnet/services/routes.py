@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import ServiceNotFound, ServiceUnreachable
+from pycomnet.errors import DeadlineExceeded, ServiceNotFound, ServiceUnreachable
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -123,14 +123,21 @@ class NamedRoute(Route):
         except ServiceNotFound as missing:
             self._peers = []
             raise ServiceUnreachable(str(missing)) from missing
+        except DeadlineExceeded as late:
+            # The question's deadline, not the call's: that may have time to ask again.
+            text = f"{self}: the nameserver did not answer in {LOOK_TIMEOUT:g} seconds"
+            raise ServiceUnreachable(text) from late
 
     def look(self) -> defer.Deferred[None]:
         """Ask the nameserver; who asks meanwhile shares the answer."""
         waiting: defer.Deferred[None] = defer.Deferred()
         if self._looking is None:
-            self._looking = self._look()
-            self._looking.addBoth(self._looked_up)
-        self._looking.addBoth(_pass_on, waiting)
+            looking = self._looking = self._look()
+            # It may have failed at once: then there is nobody to share it with.
+            looking.addBoth(self._looked_up)
+        else:
+            looking = self._looking
+        looking.addBoth(_pass_on, waiting)
         return waiting
 
     def _looked_up(self, result: Any) -> Any:

@@ -338,3 +338,28 @@ class LocateTests(ServiceCase):
         self.network.ports[int(port)] = listening
         self.network.wait(5)
         self.assertEqual(self.result(call), "new")
+
+    def test_no_nameserver(self) -> None:
+        """A context without a nameserver, and one that is closed, say so."""
+        problem = self.failure(Context(self.network).locate("org.example.worker"), PycomnetError)
+        self.assertIn("nameserver=", str(problem))
+        remote = self.locate()
+        self.result(self.context.close())
+        problem = self.failure(self.context.locate("org.example.worker"), PycomnetError)
+        self.assertIn("closed", str(problem))
+        self.failure(remote.invoke("who"), PycomnetError)
+
+    def test_nameserver_hangs(self) -> None:
+        """A nameserver that takes questions and answers none does not end a call that has time."""
+        remote = self.locate("s0")
+        self.stop(0)
+        answers = self.nameserver._methods["org.pycom.nameserver"]["locate"]
+        found = answers.function
+        answers.function = lambda request: defer.Deferred()
+        call = remote.invoke("who", timeout=60)
+        self.network.wait(8)
+        self.assertNoResult(call)
+        answers.function = found
+        self.names.put(self.servers[1][1])
+        self.network.wait(8)
+        self.assertEqual(self.result(call), "1")
