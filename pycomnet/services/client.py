@@ -79,6 +79,9 @@ class RemoteService:
             timeout = context.timeout
         if context.expires is not None:
             timeout = context.limit(timeout)
+        if timeout is not None and timeout <= 0:
+            text = f"{method}: the deadline had passed before it was called"
+            return defer.fail(DeadlineExceeded(text))
         expires = None if timeout is None else context.reactor.seconds() + timeout
         if attachments or with_binary:
             return defer.Deferred.fromCoroutine(

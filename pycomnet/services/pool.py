@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -79,7 +80,8 @@ class Pool:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.peers: dict[str, Peer] = {}
+        #: held by what calls them and by their connections: an address that is left is forgotten
+        self.peers: weakref.WeakValueDictionary[str, Peer] = weakref.WeakValueDictionary()
         self.closed = False
 
     def peer(self, address: str) -> Peer:

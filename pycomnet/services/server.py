@@ -274,6 +274,8 @@ class ServiceServer:
             interface, name, args, seconds = asked[:4]
             function = self._methods[interface][name]
             if seconds is not None:
+                if not seconds > 0:  # nor is NaN
+                    raise DeadlineExceeded("its deadline had passed when it came")
                 call.expires = self.reactor.seconds() + seconds
         except Exception as problem:
             self._not_found(call, payload, problem)
@@ -408,11 +410,15 @@ class ServiceServer:
                 self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))
             else:
                 self._run(waiting, function, request)
+        self._tell_idle()
 
     def forget(self, call: Call) -> None:
         """A call is over."""
         call.put_away()
         self._active.discard(call)
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
         if self._idle is not None and not self._active and not self._idle.called:
             self._idle.callback(None)
 

@@ -188,6 +188,28 @@ class CallTests(ServiceCase):
         problem = self.failure(self.calc.invoke("unsendable"), ResultNotSendable)
         self.assertIn("object", str(problem))
 
+    def test_deadline_before(self) -> None:
+        """A call whose deadline has passed before it is made is not run."""
+        context = self.context.until(self.network.seconds() + 1)
+        late = self.result(context.connect(self.address, "org.example.calc"))
+        self.network.advance(5)
+        for call in (self.calc.invoke("wait", timeout=0), late.invoke("wait")):
+            self.failure(call, DeadlineExceeded)
+        self.assertEqual(self.service.deadlines, [])
+
+    def test_deadline_on_the_way(self) -> None:
+        """Nor is one whose deadline has passed when it comes, or is no number."""
+        self.result(self.calc.invoke("echo"))
+        connection: Any = next(iter(self.context.pool.peers.values())).connection
+        for seconds in (0, -2.5, float("nan")):
+            core = connection.open(
+                "invoke", connection.encode(["org.example.calc", "wait", None, seconds]), end=True
+            )
+            answer = core.receive()
+            self.network.deliver()
+            self.assertEqual(self.failureResultOf(answer).value.code, DeadlineExceeded.code)
+        self.assertEqual(self.service.deadlines, [])
+
     def test_deadline(self) -> None:
         """When the deadline passes the caller is told, and the method cancelled."""
         call = self.calc.invoke("wait_as_coroutine", timeout=2)

@@ -165,6 +165,21 @@ class OverloadTests(ServiceCase):
         self.assertEqual(self.result(remote.invoke("quick")), "quick")
         self.assertEqual((self.server._running, self.server._active), (0, set()))
 
+    def test_close_with_a_queue(self) -> None:
+        """A server that closes waits for the calls that wait, and not longer."""
+        remote = self.connect()
+        service: Any = self.server.services[0]
+        calls = [remote.invoke("wait"), remote.invoke("wait"), remote.invoke("quick")]
+        self.network.deliver()
+        closing = self.server.close(5.0)
+        self.network.deliver()
+        for waiting in service.waiting:
+            waiting.callback(None)
+        self.network.deliver()
+        for call in calls:
+            self.successResultOf(call)
+        self.successResultOf(closing)
+
     def test_late_in_the_queue(self) -> None:
         """A call whose deadline passes while it waits is not run; nor one that is cancelled."""
         remote = self.connect()
