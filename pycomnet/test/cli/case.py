@@ -13,6 +13,9 @@ from pycomnet.cli.options import read_specs
 from pycomnet.cli.program import Program
 from pycomnet.gateways.spec import Spec
 
+#: PyPy; not with the path of this interpreter, which trial's worker processes have in the environment.
+PYPY = "popen//python=pypy3//env:PYTHONPATH="
+
 
 class CommandCase(TestCase):
     """A test that runs a command's coroutine in trial's reactor."""

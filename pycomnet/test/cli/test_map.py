@@ -17,7 +17,7 @@ from pycomnet.cli.mapping import Mapping
 from pycomnet.cli.program import Program
 from pycomnet.cli.spread import CHUNK_SECONDS, MAX_CHUNK, Bell, Place
 from pycomnet.cli.streams import InputLines
-from pycomnet.test.cli.case import CommandCase
+from pycomnet.test.cli.case import PYPY, CommandCase
 
 FUNCTIONS = """\
 import os
@@ -165,7 +165,7 @@ class Results(MapCase):
         """What is sent runs in PyPy as well."""
         if not shutil.which("pypy3"):
             raise SkipTest("there is no pypy3 here")
-        status = await self.map_it("double", *"123", on=("popen//python=pypy3", "popen"))
+        status = await self.map_it("double", *"123", on=(PYPY, "popen"))
         self.assertEqual((status, self.stdout), (0, "2\n4\n6\n"), self.stderr)
 
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest
 from pycomnet.cli.lines import GatewayFiles, shown_by
 from pycomnet.cli.program import Program
 from pycomnet.cli.run import read_script, run_script
-from pycomnet.test.cli.case import CommandCase
+from pycomnet.test.cli.case import PYPY, CommandCase
 
 
 class RunCase(CommandCase):
@@ -77,7 +77,7 @@ class Environment(RunCase):
         if not shutil.which("pypy3"):
             raise SkipTest("there is no pypy3 here")
         code = "import sys; print(sys.implementation.name); sys.exit(5)"
-        self.assertEqual(await self.run_it(code=code, on=("popen//python=pypy3",)), 5)
+        self.assertEqual(await self.run_it(code=code, on=(PYPY,)), 5)
         self.assertEqual(self.stdout, "[gw0] pypy\n")
 
 

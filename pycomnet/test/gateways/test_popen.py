@@ -212,7 +212,7 @@ class NotStarted(PopenCase):
 
     async def test_broken_python(self) -> None:
         """An interpreter that can't import its own library says so."""
-        python = f"env PYTHONHOME=/nowhere {sys.executable}"
+        python = f"env -u PYTHONPATH PYTHONHOME=/nowhere {sys.executable}"
         error = await self.not_started("popen", python=python)
         self.assertEqual(error.exit_status, 1)
         self.assertIn("encodings", str(error))
