@@ -13,7 +13,7 @@ from pycomnet.cli.options import read_specs
 from pycomnet.cli.program import Program
 from pycomnet.gateways.spec import Spec
 
-#: PyPy; not with the path of this interpreter, which trial's worker processes have in the environment.
+#: PyPy, without this interpreter's path, which trial's worker processes have in the environment.
 PYPY = "popen//python=pypy3//env:PYTHONPATH="
 
 
