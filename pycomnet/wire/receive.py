@@ -316,12 +316,9 @@ class Receiver(object):
                 break
             run.append(data[start:after])
             stop = after
-        count = len(run)
-        if count == 1:
-            events.append((EV_DATA, stream, run[0], len(run[0]) + FRAME_COST))
-            return stop
+        # What the first costs has been taken off already.
         extra = FRAME_COST - HEADER_SIZE
-        window = stream.window - (stop - first) - (count - 1) * extra
+        window = stream.window - (stop - first) - (len(run) - 1) * extra
         while window < 0:
             # Those for which there is no credit are left to be found out by themselves.
             size = len(run.pop())
@@ -329,7 +326,10 @@ class Receiver(object):
             stop -= size + HEADER_SIZE
         stream.window = window
         cost = stop - position + len(run) * extra
-        events.append((EV_RUN, stream, run, cost))
+        if len(run) == 1:
+            events.append((EV_DATA, stream, run[0], cost))
+        else:
+            events.append((EV_RUN, stream, run, cost))
         return stop
 
     def _check_start(self, start):

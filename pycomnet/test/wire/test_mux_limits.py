@@ -260,6 +260,19 @@ class WindowTests(HostileCase):
         self.assertEqual(len([*flat(mux.receive_data(data))]), 1 + 1024 // COST)
         self.breaks("window", "64 bytes over", frame(DATA, 1), mux)
 
+    def test_run_beyond_the_window(self) -> None:
+        """Of values that come together, those that credit covers are given, as many as they are."""
+        for fit in (1, 2, 5):
+            mux = greeted(limits=Limits(window=1024))
+            sizes = [(1024 - fit * COST) // fit] * fit + [300]
+            stream = opened(mux, open_frame(1))
+            data = b"".join(frame(DATA, 1, bytes(size)) for size in sizes)
+            events = mux.receive_data(data)
+            self.assertEqual(events[-1][0], wire.EV_FAILED)
+            given = [event for event in flat(events) if event[0] == wire.EV_DATA]
+            self.assertEqual([len(event[2]) for event in given], sizes[:fit])
+            self.assertEqual([event[1] for event in given], [stream] * fit)
+
     def test_after_close(self) -> None:
         """What is dropped counts too, or the peer could send for ever."""
         mux = greeted(limits=Limits(window=1024))
