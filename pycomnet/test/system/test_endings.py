@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -94,10 +95,15 @@ def test_collected() -> None:
 def test_supervisor_killed(far_code: str) -> None:
     """The process between the near side and the worker is killed with -9: the worker goes, too."""
     with near(SCRIPT, "wait", far_code) as program:
-        worker, supervisor, *_ = program.line()
-        with processes_end([worker, supervisor]):
-            os.kill(supervisor, signal.SIGKILL)
-        assert alive(program)
+        worker, supervisor, *others = program.line()
+        try:
+            with processes_end([worker, supervisor]):
+                os.kill(supervisor, signal.SIGKILL)
+            assert alive(program)
+        finally:
+            for pid in others:  # a process that left the worker's session has nobody to end it now
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("far_code", FAR_CODE)
