@@ -25,7 +25,7 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, worker_config
@@ -283,7 +283,6 @@ class PlaceCarrier:
     ) -> None:
         self.id = request.id
         self.what = "its process"
-        self._status: int | None = None
         self.place: Place | None = None
         self.route: Route | None = None
         self._request = request
@@ -296,8 +295,7 @@ class PlaceCarrier:
         self._pipe: ErrorPipe | None = None
         self._control: ChannelCore | None = None
         self._reason = ""
-        self._over = False
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._over: OneShot[int | None] = OneShot()
         self._kill: IDelayedCall | None = None
 
     # -- connecting ------------------------------------------------------------------------------
@@ -393,7 +391,7 @@ class PlaceCarrier:
         outer = self._request.group[master]._link.carrier
 
         def gone(status: int | None) -> None:
-            if not self._over and self._connection is not None:
+            if not self._over.fired and self._connection is not None:
                 why = outer.describe_end(status)
                 words = f"the gateway {master}, through which it was reached, is gone"
                 self._lose(f"{words}: {why}" if why else words)
@@ -416,7 +414,7 @@ class PlaceCarrier:
 
     def _failed(self, failure: Failure) -> None:
         error: Any = failure.value
-        if not self._over:
+        if not self._over.fired:
             self._lose(getattr(error, "message", None) or str(error))
             self._end(None)
             if self._connection is not None:
@@ -427,10 +425,8 @@ class PlaceCarrier:
         self._reason = self._reason or reason
 
     def _end(self, status: int | None) -> None:
-        if self._over:
+        if self._over.fired:
             return
-        self._over = True
-        self._status = status
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
@@ -438,32 +434,26 @@ class PlaceCarrier:
             self._pipe.finish()
         if self.place is not None:
             self.place.leave(self)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self._over.fire(status)
 
     # -- as every carrier has it -----------------------------------------------------------------
 
     @property
     def status(self) -> int | None:
         """How the process ended."""
-        return self._status if self._instead is None else self._instead.status
+        return self._over.result if self._instead is None else self._instead.status
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with how the process ended once the supervisor says so."""
         if self._instead is not None:
             return self._instead.when_ended()
-        if self._over:
-            return defer.succeed(self._status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._over.when_fired()
 
     def kill(self, number: int) -> None:
         """Have the supervisor send its process a signal."""
         if self._instead is not None:
             self._instead.kill(number)
-        elif self._over:
+        elif self._over.fired:
             return
         elif self._control is None:
             # It was not asked for yet; what is being started for it alone is ended.
