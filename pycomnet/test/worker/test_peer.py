@@ -12,7 +12,8 @@ from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_END, EV_OPENED, EV_RUN, Limits, Mux
 from pycomnet.worker.child import Pipes
 from pycomnet.worker.loop import Loop
-from pycomnet.worker.peer import Peer, Waiting, splice
+from pycomnet.worker.peer import Peer
+from pycomnet.worker.relay import Waiting, splice
 
 
 class Other:
