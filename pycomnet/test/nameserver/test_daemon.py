@@ -9,7 +9,7 @@ from twisted.internet import defer
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pycomnet.errors import LaunchFailed, PycomnetError, StoreFailed
+from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.daemon import Nameserver, loading_many
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.nameserver.stores.sqlite import SQLiteStore
@@ -104,7 +104,7 @@ class StartTests(SynchronousTestCase):
         second = self.make(store)
         second.startService()
         (problem,) = self.failures
-        self.assertIsInstance(problem, LaunchFailed)
+        self.assertIsInstance(problem, EndpointError)
         self.assertIn(LISTEN, str(problem))
         self.successResultOf(second.stopService())
         self.assertIsNone(store._decisions)
