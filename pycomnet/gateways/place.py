@@ -370,7 +370,9 @@ class PlaceCarrier:
 
     async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
         spec, near = self._request.spec, place.link.connection
-        config = {**worker_config(spec, self.id), "window": connection.mux.limits.window}
+        config = worker_config(spec, self.id)
+        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+            config["window"] = connection.mux.limits.window
         asked: dict[str, Any] = {"config": config}
         if route.path:
             asked["path"] = [hop.as_map() for hop in route.path]
