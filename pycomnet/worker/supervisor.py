@@ -251,12 +251,42 @@ def become_subreaper():
 
 
 def descendants(pid):
-    """The process ids of all that descends from a process, as far as /proc tells."""
+    """The process ids of all that descends from a process, as far as /proc tells.
+
+    There is none if it finds none. Of some it may miss one while others end: ask again then.
+    """
+    children = _children
+    if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
+        children = _all_children()
+    found = set()
+    todo = [pid]
+    while todo:
+        for child in children(todo.pop()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def _children(pid):
+    """The children of a process: of each of its threads."""
+    found = []
+    try:
+        for thread in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/children" % (pid, thread), "rb") as file:
+                found += [int(number) for number in file.read().split()]
+    except (IOError, OSError):
+        pass  # it has ended: its children are somebody else's now
+    return found
+
+
+def _all_children():
+    """The same where the system does not list them: all processes are asked for their parents."""
     children = {}
     try:
         names = os.listdir("/proc")
     except OSError:
-        return set()
+        names = []
     for name in names:
         if name.isdigit():
             try:
@@ -265,14 +295,7 @@ def descendants(pid):
             except (IOError, OSError, IndexError, ValueError):
                 continue
             children.setdefault(parent, []).append(int(name))
-    found = set()
-    todo = [pid]
-    while todo:
-        for child in children.get(todo.pop(), ()):
-            if child not in found:
-                found.add(child)
-                todo.append(child)
-    return found
+    return lambda pid: children.get(pid, ())
 
 
 def _kill(pids, number):
