@@ -97,8 +97,15 @@ class _Master:
     """A far side as one that is started from it needs it."""
 
     def __init__(self, far: FarSide) -> None:
-        self._link = far
-        self.info = (far.relay.far or {"info": {}})["info"]
+        self._link = self
+        self.carrier = far.carrier
+        self.id = far.id
+        self.info = (far.relay.far or {"info": {"executable": None}})["info"]
+
+    @property
+    def connection(self) -> Connection:
+        """What would be spoken over to its worker: the relay only takes note of what is."""
+        raise PycomnetError(f"gateway {self.id} has no supervisor that could start another one")
 
 
 class Program:
@@ -208,6 +215,10 @@ class Program:
             self._not_started(core, channel, GatewayNotStarted(str(problem)))
         except defer.CancelledError:
             self._not_started(core, channel, GatewayNotStarted("it was given up"))
+        except Exception as problem:
+            log.failure("gateway {name} could not be made", name=id)
+            words = f"an error in the factory: {type(problem).__name__}: {problem}"
+            self._not_started(core, channel, GatewayNotStarted(words))
 
     def _not_started(self, core: ChannelCore, channel: Channel, problem: GatewayNotStarted) -> None:
         failed = {"words": problem.words, "status": problem.status, "stderr": problem.stderr}
