@@ -260,7 +260,6 @@ class FactoryService(ListeningService):
         self.programs: set[Program] = set()
         self.ports: list[Any] = []
         self._far_sides: dict[FarSide, None] = {}
-        self._number = 0
         self._stopping = False
         self.listen_on = configuration.listen or (f"unix:{default_path()}",)
         checker = None
@@ -290,7 +289,9 @@ class FactoryService(ListeningService):
                 raise PycomnetError(
                     f"the factory has a gateway {name!r} already: resume=yes goes on with it"
                 )
-        self._number += 1
+        if spec.transport == "popen" and spec.fork is None:
+            # A first one alone, as programs have it, would save nothing in a service that stays.
+            spec = attrs.evolve(spec, fork=True)
         far = FarSide(
             spec, shown, name, id, scope, self._gone, self.reactor, self.configuration.settings
         )

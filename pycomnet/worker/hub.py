@@ -14,7 +14,7 @@ import time
 from ..wire.frames import RESULT
 from .importer import MARKER
 from .peer import CLOSED, READ_SMALL, Nobody, Peer, Waiting, grow, splice, would_block
-from .supervisor import open_process, set_nonblocking
+from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
 try:
     import _signal as signal
@@ -479,6 +479,7 @@ class Hub(object):
         self._most = config.get("most")
         self._pings = 0
         self._preloaded = False
+        self._killing = False
         self._wake, wake = os.pipe()
         self._fds = [self._wake, wake, read_fd, write_fd]
         for fd in self._fds:
@@ -532,6 +533,7 @@ class Hub(object):
             os.read(self._wake, 512)
         except OSError:
             pass
+        killed = False
         for pid in list(self.children):
             # What it left in its process group goes first: the number is its own till it is reaped.
             try:
@@ -545,6 +547,26 @@ class Hub(object):
                 done, status = pid, 0
             if done:
                 self.children.pop(pid).reaped(status)
+                killed = killed or os.WIFSIGNALED(status)
+        self._end_strays(killed)
+
+    def _end_strays(self, killed):
+        """End what a supervisor that was killed itself has left: the system gives it to this one.
+
+        Each is seen to end, and what it has started is then here as well, so this goes on until
+        there is none.
+
+        :param killed: whether a child was killed: it may have been such a supervisor.
+        """
+        strays = children() - set(self.children)
+        self._killing = bool(strays) and (killed or self._killing)
+        for pid in strays:
+            try:
+                if self._killing:
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except OSError:
+                pass
 
     # -- what the near side asks for -------------------------------------------------------------
 
@@ -782,6 +804,7 @@ def preload():
             __import__(name)
         except Exception:
             pass
+    become_subreaper()
     if hasattr(gc, "freeze"):
         gc.collect()
         gc.freeze()

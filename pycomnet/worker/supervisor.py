@@ -38,7 +38,7 @@ def supervised(fd, near=None, outbox=None):
     """
     tether, end = os.pipe()
     if not QUICK_CTYPES:
-        _become_subreaper()  # before the worker can start anything
+        become_subreaper()  # before the worker can start anything
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -108,7 +108,7 @@ class Supervisor(object):
         status = self._reap()
         if status is None:
             if QUICK_CTYPES:
-                _become_subreaper()  # while the worker starts
+                become_subreaper()  # while the worker starts
             status = self._wait(None, True)
         if status is None and not self.hurry:
             status = self._wait(WORKER_GRACE, False)
@@ -208,8 +208,8 @@ def set_nonblocking(fd):
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
 
 
-def _become_subreaper():
-    """Have orphans of the worker become this process's children (Linux), to find them by."""
+def become_subreaper():
+    """Have orphans of what this process starts become its children (Linux), to find them by."""
     if not sys.platform.startswith("linux"):
         return
     try:
@@ -218,6 +218,15 @@ def _become_subreaper():
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     except Exception:
         pass  # then only what is in the worker's session is found
+
+
+def children():
+    """The process ids of this single-threaded process's children, as far as /proc tells."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid(), "rb") as file:
+            return set(int(pid) for pid in file.read().split())
+    except (IOError, OSError):
+        return set()
 
 
 def descendants(pid):
