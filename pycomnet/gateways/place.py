@@ -74,6 +74,7 @@ class Way:
     :ivar door: whether it can be given descriptors.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
     :ivar credential: what whoever lets this program in there asks for.
+    :ivar env: the environment that the supervisor gets when it is started, if that is known.
     """
 
     key: tuple[Any, ...]
@@ -81,6 +82,7 @@ class Way:
     door: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
     credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
+    env: dict[str, str] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -121,7 +123,9 @@ class Place:
         self._idle: IDelayedCall | None = None
         self._theirs: socket.socket | None = None
         number = None
+        self._directory: tuple[int, int] | None = None
         if way.door:
+            self._directory = _directory()
             self.door, self._theirs = socket.socketpair()
             self.door.setblocking(False)
             number = self._theirs.fileno()
@@ -178,6 +182,20 @@ class Place:
         waiter: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
         self._waiting.append(waiter)
         return waiter
+
+    def surroundings(self, env: dict[str, str]) -> dict[str, Any]:
+        """What is different here and now from what the supervisor was started in.
+
+        :param env: variables that a gateway has besides this process's.
+        """
+        now, then = {**os.environ, **env}, self.way.env
+        found: dict[str, Any] = {}
+        if now != then:
+            found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
+            found["unset"] = [name for name in then if name not in now]
+        if _directory() != self._directory:
+            found["cwd"] = os.getcwd()
+        return found
 
     def send(self, fds: list[int]) -> int:
         """Give it descriptors; the number that it knows them under."""
@@ -360,8 +378,7 @@ class PlaceCarrier:
             ChannelTransport(channel, connection).start()
             return
         # This machine: its own environment and directory as they are now, and pipes.
-        asked["env"] = {**os.environ, **spec.env}
-        asked["cwd"] = os.getcwd()
+        asked.update(place.surroundings(spec.env))
         fds: list[int] = []
         try:
             for _ in range(3):
@@ -498,6 +515,12 @@ class PlaceCarrier:
         return self._text.tail()
 
 
+def _directory() -> tuple[int, int]:
+    """What tells the working directory from others: one that was made anew has the same name."""
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
+
+
 def _pause(reactor: Any) -> defer.Deferred[None]:
     paused: defer.Deferred[None] = defer.Deferred()
     reactor.callLater(0.005, paused.callback, None)
@@ -519,21 +542,22 @@ def has_supervisor(spec: Spec) -> bool:
 def here(request: Request) -> Route:
     """A gateway on this machine."""
     argv = tuple(interpreter(request.spec))
+    env = dict(os.environ)
     variables = {
         name: value
-        for name, value in {**os.environ, **request.spec.env}.items()
+        for name, value in {**env, **request.spec.env}.items()
         if name.startswith(STARTUP)
     }
+    env.update(variables)
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
     def opened(asked: Request, door: int | None) -> Carrier:
         config = {"hub": {"near": os.getpid(), "door": door}}
         command = [*argv, "-c", boot_code(config)]
-        env = {**os.environ, **variables}
         fds = () if door is None else (door,)
         return ProcessCarrier(asked, command, env, b"", fds, "the supervisor of its place")
 
-    return Route(Way(key, opened, door=True))
+    return Route(Way(key, opened, door=True, env=env))
 
 
 def through(request: Request) -> Route:
