@@ -24,6 +24,8 @@ from pycomnet.gateways.place import Places, has_supervisor
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
+from pycomnet.wire.frames import WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 
 
 class Group:
@@ -92,8 +94,8 @@ class Group:
         parsed = Spec.parse(spec, **options)
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
-            connection = ResumableConnection(self._reactor, lingers)
-            return await self._make(parsed, timeout, self._factory.carrier, connection)
+            resumable = ResumableConnection(self._reactor, lingers)
+            return await self._make(parsed, timeout, self._factory.carrier, resumable)
         # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
         if lingers or parsed.resume:
@@ -101,7 +103,11 @@ class Group:
             if self._factory is not None:
                 why = f"it has no supervisor where {parsed.via} is"
             raise SpecError(f"{parsed}: only a factory keeps gateways: {why}")
-        return await self._make(parsed, timeout, transports.carrier)
+        limits = None
+        if parsed.via is not None or parsed.transport in transports.DISTANT:
+            limits = Limits(WIDE_WINDOW)
+        connection = Connection(self._reactor, limits=limits)
+        return await self._make(parsed, timeout, transports.carrier, connection)
 
     def _only_from_here(self, spec: Spec) -> bool:
         """Whether a gateway is reached by what code in its master's worker starts.

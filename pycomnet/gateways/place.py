@@ -33,6 +33,8 @@ from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, de
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import KEEPING
+from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 from pycomnet.worker import package
 
 if TYPE_CHECKING:
@@ -140,7 +142,12 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
+            Connection(
+                request.reactor,
+                limits=Limits(WIDE_WINDOW, RAW_FRAGMENT),
+                credential=way.credential,
+                keepalive=way.keepalive,
+            ),
         )
         self.link.prefix = ""
 
@@ -364,7 +371,10 @@ class PlaceCarrier:
 
     async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
         spec, near = self._request.spec, place.link.connection
-        asked: dict[str, Any] = {"config": worker_config(spec, self.id)}
+        config = worker_config(spec, self.id)
+        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+            config["window"] = connection.mux.limits.window
+        asked: dict[str, Any] = {"config": config}
         if route.path:
             asked["path"] = [hop.as_map() for hop in route.path]
         if route.argv:
