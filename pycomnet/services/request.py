@@ -93,7 +93,8 @@ class Call:
 
     def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
         self.connection = connection
-        self.stream = stream
+        #: None once it has been answered
+        self.stream: Any = stream
         stream.app = self
         # A request that is longer than a window comes as a whole; its length has a limit.
         if stream.receiving:

@@ -118,7 +118,8 @@ class ServerConnection(Connection):
             self.refuse(call, ResultNotSendable(f"the result, {where}: {problem}"))
             return
         call.over = True
-        self.mux.answer(call.stream, payload)
+        stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
+        self.mux.answer(stream, payload)
         if not self.corked:
             self.flush_soon()
 

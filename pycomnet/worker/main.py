@@ -8,7 +8,7 @@ from ..wire.frames import ERROR
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
 from .link import FileIO, Link, start_new_thread
-from .outbox import Outbox
+from .outbox import Outbox, new_memory
 from .output import Output
 
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
@@ -208,34 +208,41 @@ def main(config):
         ``update`` (of the environment); or ``hub``, to be the supervisor of this place, and a
         worker in each child of that.
     """
+    io = outbox = None
     try:
         if config.get("hub") is not None:
             from .hub import serve
 
-            config = serve(config)
+            config, io, outbox = serve(config)
         if config.get("update"):
             os.environ.update(config["update"])
-        if config.get("chdir"):
-            os.chdir(config["chdir"])
+        for directory in (config.get("cwd"), config.get("chdir")):
+            if directory:
+                os.chdir(directory)
         if config.get("nice"):
             os.nice(config["nice"])
     except (OSError, AttributeError) as error:
         sys.stderr.write("pycomnet: %s\n" % error)
         sys.exit(2)
+    if io is None:
+        io, outbox = _begin(config)
+    Worker(io, config, outbox).serve()
+
+
+def _begin(config):
+    """Be a process of its own: take the connection, and fork the worker where that is possible."""
     if sys.platform.startswith("java"):
-        io = _take_java()
-    else:
-        io = FileIO(*take_stdio())
+        return _take_java(), None
+    io = FileIO(*take_stdio())
     outbox = None
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised
 
-        try:
-            outbox = Outbox(io.write_fd)
-        except (ImportError, AttributeError, TypeError, OSError):
-            pass  # each value is written by itself
+        memory = new_memory()
+        if memory is not None:
+            outbox = Outbox(io.write_fd, memory)
         supervised(io.read_fd, config.get("near"), outbox)
-    Worker(io, config, outbox).serve()
+    return io, outbox
 
 
 def _take_java():

@@ -33,14 +33,12 @@ class Outbox(object):
     """What is collected. Only a thread that may write to the connection calls it.
 
     :param fd: where it is written.
-    :raises ImportError, AttributeError, TypeError, OSError: there is no such memory here.
+    :param memory: what :func:`new_memory` gave.
     """
 
-    def __init__(self, fd):
-        import mmap
-
-        self._memory = mmap.mmap(-1, SIZE)
-        self._head = memoryview(self._memory)[:HEAD].cast("Q")
+    def __init__(self, fd, memory):
+        self._memory = memory
+        self._head = memoryview(memory)[:HEAD].cast("Q")
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
@@ -124,3 +122,15 @@ class Outbox(object):
                     os.write(self._fd, self._memory[HEAD:end])
             except OSError:
                 pass  # the near side is gone
+
+
+def new_memory():
+    """The memory of an outbox, which forks share; None where there is no such."""
+    if not hasattr(memoryview, "cast"):
+        return None  # Python 2
+    try:
+        import mmap
+
+        return mmap.mmap(-1, SIZE)
+    except (ImportError, OSError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet import defer
@@ -239,6 +240,25 @@ class CallTests(ServiceCase):
         for side in self.network.wires[0]:
             self.assertEqual(side.protocol.mux.streams, {})
         self.assertEqual(self.server._active, set())
+
+    def test_no_garbage(self) -> None:
+        """What a call needed is gone at once at both ends, without the garbage collector."""
+
+        def call() -> None:
+            calls = [self.calc.invoke("echo", 1), self.calc.invoke("wait")]
+            self.network.deliver()
+            self.service.waiting.pop().callback(None)
+            self.network.deliver()
+            for one in calls:
+                self.successResultOf(one)
+
+        call()
+        self.addCleanup(gc.enable)
+        gc.collect()
+        gc.disable()
+        for _ in range(100):
+            call()
+        self.assertLess(gc.collect(), 100)
 
     def test_introspect(self) -> None:
         """Each interface says what it is; so does the server, of all of them."""

@@ -8,7 +8,7 @@ import threading
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.worker import outbox as module
-from pycomnet.worker.outbox import HEAD, SIZE, Outbox
+from pycomnet.worker.outbox import HEAD, SIZE, Outbox, new_memory
 
 ROOM = SIZE - HEAD
 
@@ -21,7 +21,9 @@ class OutboxCase(SynchronousTestCase):
         self.addCleanup(lambda: os.close(self.reading))
         self.addCleanup(lambda: self.writing < 0 or os.close(self.writing))
         os.set_blocking(self.reading, False)
-        self.outbox = Outbox(self.writing)
+        memory = new_memory()
+        assert memory is not None
+        self.outbox = Outbox(self.writing, memory)
 
     def written(self) -> bytes:
         """What can be read from the pipe."""

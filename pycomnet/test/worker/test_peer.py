@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_END, EV_OPENED, EV_RUN, Limits, Mux
-from pycomnet.worker.hub import Loop, Pipes
+from pycomnet.worker.child import Pipes
+from pycomnet.worker.loop import Loop
 from pycomnet.worker.peer import Peer, Waiting, splice
 
 
