@@ -24,6 +24,8 @@ from pycomnet.gateways.place import Places
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
+from pycomnet.wire.frames import WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 
 
 class Group:
@@ -92,13 +94,17 @@ class Group:
         parsed = Spec.parse(spec, **options)
         if self._factory is not None:
             lingers = parsed.linger is not None or parsed.resume
-            connection = ResumableConnection(self._reactor, lingers)
-            return await self._make(parsed, timeout, self._factory.carrier, connection)
+            resumable = ResumableConnection(self._reactor, lingers)
+            return await self._make(parsed, timeout, self._factory.carrier, resumable)
         # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
         if lingers or parsed.resume:
             raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")
-        return await self._make(parsed, timeout, transports.carrier)
+        limits = None
+        if parsed.via is not None or parsed.transport in transports.DISTANT:
+            limits = Limits(WIDE_WINDOW)
+        connection = Connection(self._reactor, limits=limits)
+        return await self._make(parsed, timeout, transports.carrier, connection)
 
     def setlocalfactory(
         self,

@@ -32,6 +32,8 @@ from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, work
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 from pycomnet.worker import package
 
 if TYPE_CHECKING:
@@ -139,7 +141,12 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
+            Connection(
+                request.reactor,
+                limits=Limits(WIDE_WINDOW, RAW_FRAGMENT),
+                credential=way.credential,
+                keepalive=way.keepalive,
+            ),
         )
         self.link.prefix = ""
 
@@ -363,7 +370,10 @@ class PlaceCarrier:
 
     async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
         spec, near = self._request.spec, place.link.connection
-        asked: dict[str, Any] = {"config": worker_config(spec, self.id)}
+        config = worker_config(spec, self.id)
+        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+            config["window"] = connection.mux.limits.window
+        asked: dict[str, Any] = {"config": config}
         if route.path:
             asked["path"] = [hop.as_map() for hop in route.path]
         if route.argv:

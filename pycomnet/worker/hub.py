@@ -16,7 +16,8 @@ from .importer import MARKER
 from .link import FileIO
 from .loop import Loop
 from .outbox import Outbox
-from .peer import Nobody, Peer, Waiting, splice
+from .peer import Peer
+from .relay import Nobody, Waiting, splice
 from .supervisor import open_process, set_nonblocking
 
 try:
@@ -24,6 +25,9 @@ try:
 except ImportError:
     import signal
 
+#: What workers that are forked keep of it: were it freed there, it would close descriptors that are
+#: the worker's own by then.
+_kept = []
 #: The exit status of one that can't do its work here, as nothing can be forked.
 NO_FORK = 78
 
@@ -80,9 +84,18 @@ class Hub(object):
 
     def run(self):
         """Work until the near side is gone, and then return None; or in a forked child: its job."""
+        loop = self.loop
+        due = number = 0
+        wait = None
         try:
             while not self.upstream.closed:
-                self.loop.turn(self._check_silence())
+                if wait is not None:
+                    wait = due - loop.now()
+                if number != len(loop.peers) or (wait is not None and wait <= 0):
+                    number = len(loop.peers)
+                    wait = self._check_silence()
+                    due = loop.now() + (wait or 0)
+                loop.turn(wait)
         except InChild:
             return self.job
         return None
@@ -330,6 +343,7 @@ def serve(config):
     from .main import take_stdio
 
     hub = Hub(*(take_stdio() + (config["hub"],)))
+    _kept.append(hub)
     job = hub.run()
     if job is None:
         os._exit(0)
