@@ -244,10 +244,19 @@ def prepare_subreaper():
 
 
 def become_subreaper():
-    """Have orphans of the worker become this process's children (Linux), to find them by."""
+    """Have orphans among its descendants become its children, to find them by (Linux)."""
     prepare_subreaper()
     for call in _subreaper:
         call()
+
+
+def children():
+    """The process ids of this single-threaded process's children, as far as /proc tells."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid(), "rb") as file:
+            return set(int(pid) for pid in file.read().split())
+    except (IOError, OSError):
+        return set()
 
 
 def descendants(pid):
@@ -255,20 +264,20 @@ def descendants(pid):
 
     There is none if it finds none. Of some it may miss one while others end: ask again then.
     """
-    children = _children
+    children_of = _children_of
     if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
-        children = _all_children()
+        children_of = _all_children()
     found = set()
     todo = [pid]
     while todo:
-        for child in children(todo.pop()):
+        for child in children_of(todo.pop()):
             if child not in found:
                 found.add(child)
                 todo.append(child)
     return found
 
 
-def _children(pid):
+def _children_of(pid):
     """The children of a process: of each of its threads."""
     found = []
     try:
@@ -282,7 +291,7 @@ def _children(pid):
 
 def _all_children():
     """The same where the system does not list them: all processes are asked for their parents."""
-    children = {}
+    found = {}
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -294,8 +303,8 @@ def _all_children():
                     parent = int(stat.read().rpartition(b")")[2].split()[1])
             except (IOError, OSError, IndexError, ValueError):
                 continue
-            children.setdefault(parent, []).append(int(name))
-    return lambda pid: children.get(pid, ())
+            found.setdefault(parent, []).append(int(name))
+    return lambda pid: found.get(pid, ())
 
 
 def _kill(pids, number):
