@@ -15,12 +15,15 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.tokens import TokenChecker
+
+log = Logger()
 
 #: Seconds that somebody who has connected has to say who they are.
 HELLO_TIMEOUT = 10.0
@@ -126,6 +129,7 @@ class ListeningService(Service):
     def _not_listening(self, failure: Failure) -> None:
         problem = failure.value
         if not isinstance(problem, PycomnetError):
+            log.failure("can't listen", failure)
             problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
         self._failed(problem)
 
@@ -148,7 +152,7 @@ async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
         prepare_directory(endpoint.argument(0, "address"))
         options = {"mode": "600", "lockfile": "1", **endpoint.options}
         listen = str(attrs.evolve(endpoint, options=options))
-    return await endpoints.server_endpoint(reactor, listen).listen(factory)
+    return await endpoints.listen(reactor, listen, factory)
 
 
 def prepare_directory(path: str) -> None:
@@ -157,9 +161,12 @@ def prepare_directory(path: str) -> None:
     :raises PycomnetError: another has made it, or others can write there.
     """
     directory = Path(path).parent
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700, parents=True)
-    info = directory.stat()
+    try:
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700, parents=True)
+        info = directory.stat()
+    except OSError as problem:
+        raise EndpointError(f"can't listen on {path}: {directory}: {problem.strerror}") from problem
     shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
     if info.st_uid not in (os.geteuid(), 0) or shared:
         raise PycomnetError(f"{directory}: others than this user can write there")

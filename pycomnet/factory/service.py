@@ -97,8 +97,15 @@ class _Master:
     """A far side as one that is started from it needs it."""
 
     def __init__(self, far: FarSide) -> None:
-        self._link = far
-        self.info = (far.relay.far or {"info": {}})["info"]
+        self._link = self
+        self.carrier = far.carrier
+        self.id = far.id
+        self.info = (far.relay.far or {"info": {"executable": None}})["info"]
+
+    @property
+    def connection(self) -> Connection:
+        """What would be spoken over to its worker: the relay only takes note of what is."""
+        raise PycomnetError(f"gateway {self.id} has no supervisor that could start another one")
 
 
 class Program:
@@ -208,6 +215,10 @@ class Program:
             self._not_started(core, channel, GatewayNotStarted(str(problem)))
         except defer.CancelledError:
             self._not_started(core, channel, GatewayNotStarted("it was given up"))
+        except Exception as problem:
+            log.failure("gateway {name} could not be made", name=id)
+            words = f"an error in the factory: {type(problem).__name__}: {problem}"
+            self._not_started(core, channel, GatewayNotStarted(words))
 
     def _not_started(self, core: ChannelCore, channel: Channel, problem: GatewayNotStarted) -> None:
         failed = {"words": problem.words, "status": problem.status, "stderr": problem.stderr}
@@ -249,7 +260,6 @@ class FactoryService(ListeningService):
         self.programs: set[Program] = set()
         self.ports: list[Any] = []
         self._far_sides: dict[FarSide, None] = {}
-        self._number = 0
         self._stopping = False
         self.listen_on = configuration.listen or (f"unix:{default_path()}",)
         checker = None
@@ -279,7 +289,9 @@ class FactoryService(ListeningService):
                 raise PycomnetError(
                     f"the factory has a gateway {name!r} already: resume=yes goes on with it"
                 )
-        self._number += 1
+        if spec.transport == "popen" and spec.fork is None:
+            # A first one alone, as programs have it, would save nothing in a service that stays.
+            spec = attrs.evolve(spec, fork=True)
         far = FarSide(
             spec, shown, name, id, scope, self._gone, self.reactor, self.configuration.settings
         )

@@ -32,6 +32,9 @@ from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, work
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports import KEEPING
+from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 from pycomnet.worker import package
 
 if TYPE_CHECKING:
@@ -139,7 +142,12 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
+            Connection(
+                request.reactor,
+                limits=Limits(WIDE_WINDOW, RAW_FRAGMENT),
+                credential=way.credential,
+                keepalive=way.keepalive,
+            ),
         )
         self.link.prefix = ""
 
@@ -363,7 +371,10 @@ class PlaceCarrier:
 
     async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
         spec, near = self._request.spec, place.link.connection
-        asked: dict[str, Any] = {"config": worker_config(spec, self.id)}
+        config = worker_config(spec, self.id)
+        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+            config["window"] = connection.mux.limits.window
+        asked: dict[str, Any] = {"config": config}
         if route.path:
             asked["path"] = [hop.as_map() for hop in route.path]
         if route.argv:
@@ -533,6 +544,11 @@ def can_fork(spec: Spec) -> bool:
     )
 
 
+def has_supervisor(spec: Spec) -> bool:
+    """Whether a supervisor starts such a gateway, and can start others beside it."""
+    return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
+
+
 def here(request: Request) -> Route:
     """A gateway on this machine."""
     argv = tuple(interpreter(request.spec))
@@ -629,4 +645,14 @@ def boot_argv(python: list[str]) -> tuple[str, ...]:
     return (*python, "-c", package.code())
 
 
-__all__ = ["Place", "PlaceCarrier", "Places", "Route", "Way", "can_fork", "here", "through"]
+__all__ = [
+    "Place",
+    "PlaceCarrier",
+    "Places",
+    "Route",
+    "Way",
+    "can_fork",
+    "has_supervisor",
+    "here",
+    "through",
+]

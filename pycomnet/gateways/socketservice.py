@@ -63,6 +63,7 @@ class Configuration:
     :ivar token_file: without that, a file with the one token; it is made if it isn't there.
     :ivar insecure: to listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.
+    :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
     :ivar drain: seconds that programs have, when it stops, to end what is theirs.
     """
 
@@ -73,6 +74,7 @@ class Configuration:
     python: tuple[str, ...] = (sys.executable,)
     clients: int = MAX_CLIENTS
     workers: int = MAX_WORKERS
+    keepalive: float = KEEPALIVE
     drain: float = 0.0
 
     def check(self) -> None:
@@ -176,7 +178,7 @@ class Client(Protocol):
         config = {
             "hub": {
                 "near": os.getpid(),
-                "silence": PATIENCE * KEEPALIVE,
+                "silence": PATIENCE * service.configuration.keepalive,
                 "most": service.configuration.workers,
             }
         }

@@ -162,16 +162,14 @@ class MediatorService(Service):
     def _not_listening(self, failure: Any) -> None:
         problem = failure.value
         if not isinstance(problem, PycomnetError):
-            reason = getattr(problem, "socketError", problem)
-            words = getattr(reason, "strerror", None) or endpoints.explain(failure)
-            problem = EndpointError(f"can't listen on {self._configuration.listen}: {words}")
+            log.failure("can't listen", failure)
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
         self._failed(problem)
 
     @deferred
     async def listen(self) -> None:
         """Listen; fires when that is so."""
-        endpoint = endpoints.server_endpoint(self._reactor, self._configuration.listen)
-        self.port = await endpoint.listen(self.site)
+        self.port = await endpoints.listen(self._reactor, self._configuration.listen, self.site)
         host = self.port.getHost()
         scheme = "https" if endpoints.is_tls(self._configuration.listen) else "http"
         if isinstance(host, UNIXAddress):

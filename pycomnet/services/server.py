@@ -167,13 +167,12 @@ class ServiceServer:
             :func:`pycomnet.endpoints.server_endpoint`.
         :param host: the name or number that clients reach this machine by.
         :returns: fires with the address to connect to. Fails with
-            :class:`~pycomnet.errors.EndpointError`, or Twisted's ``CannotListenError`` for an
-            address that is in use. Cancelling it leaves nothing listening.
+            :class:`~pycomnet.errors.EndpointError`: for an address that is in use, say. Cancelling
+            it leaves nothing listening.
         """
         if self._leaving:
             raise PycomnetError("the server is closed")
-        endpoint = endpoints.server_endpoint(self.reactor, description)
-        port = await endpoint.listen(_ServerFactory(self))
+        port = await endpoints.listen(self.reactor, description, _ServerFactory(self))
         self._ports.append(port)
         return endpoints.client_string(port, description, host)
 

@@ -55,6 +55,14 @@ Examples:
     optParameters = [
         ["store", "s", DEFAULT_STORE, "Where registrations are kept: sqlite:PATH or memory:"],
         ["max-services", None, LIMITS.services, "Registrations, at most.", _number],
+        [
+            "max-per-client",
+            None,
+            LIMITS.client_services,
+            "Registrations of one client, at most: of a certificate's name, else of a machine, or "
+            "of a connection on this machine.",
+            _number,
+        ],
         ["max-ttl", None, LIMITS.max_ttl, "Seconds of a lease, at most.", float],
         [
             "history",
@@ -89,6 +97,7 @@ Examples:
         self["limits"] = attrs.evolve(
             LIMITS,
             services=self["max-services"],
+            client_services=self["max-per-client"],
             max_ttl=self["max-ttl"],
             ttl=min(LIMITS.ttl, self["max-ttl"]),
         )

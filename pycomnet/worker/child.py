@@ -4,7 +4,8 @@ import os
 import select
 
 from ..wire.frames import RESULT
-from .peer import READ_SMALL, grow, would_block
+from .moving import available, move
+from .peer import READ_LARGE, READ_SMALL, SHORT, grow, would_block
 from .supervisor import set_nonblocking
 
 try:
@@ -66,6 +67,18 @@ class Pipes(object):
                 grow(self._write_fd)
         self._out.append((payload, cost))
 
+    def move(self, fd, length, cost):
+        """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""
+        if self._write_fd < 0 or self._out:
+            return False
+        rest = move(fd, self._write_fd, length)
+        if rest:
+            self._loop.watch(self._write_fd, select.POLLOUT, self._writable)
+            self._out.append((rest, cost))
+        else:
+            self._peer.mux.consumed(self._stream, cost)
+        return True
+
     def _write(self, payload):
         try:
             return os.write(self._write_fd, payload)
@@ -87,7 +100,22 @@ class Pipes(object):
         if self._closing:
             self._close_input()
 
+    def _carry(self):
+        """Have the system move what there is much of; False when that isn't so, or can't be."""
+        peer, stream, fd = self._peer, self._stream, self._read_fd
+        left = min(available(fd), READ_LARGE)
+        moved = False
+        while left >= SHORT:
+            size = min(left, peer.mux._raw_fragment)
+            if not peer.send_from(stream, fd, size):
+                break
+            left -= size
+            moved = self._loop.bulk = True
+        return moved
+
     def _readable(self, events):
+        if self._size == READ_BULK and self._marker is None and self._carry():
+            return
         try:
             data = os.read(self._read_fd, self._size)
         except OSError as error:

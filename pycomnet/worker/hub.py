@@ -16,14 +16,18 @@ from .importer import MARKER
 from .link import FileIO
 from .loop import Loop
 from .outbox import Outbox
-from .peer import Nobody, Peer, Waiting, splice
-from .supervisor import open_process, set_nonblocking
+from .peer import Peer
+from .relay import Nobody, Waiting, splice
+from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
 try:
     import _signal as signal
 except ImportError:
     import signal
 
+#: What workers that are forked keep of it: were it freed there, it would close descriptors that are
+#: the worker's own by then.
+_kept = []
 #: The exit status of one that can't do its work here, as nothing can be forked.
 NO_FORK = 78
 
@@ -48,6 +52,7 @@ class Hub(object):
         self.hops = {}
         self.job = None
         self._most = config.get("most")
+        self._killing = False
         self._wake, wake = os.pipe()
         for fd in (self._wake, wake, read_fd, write_fd):
             set_nonblocking(fd)
@@ -76,13 +81,23 @@ class Hub(object):
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
         self._before = Before()  # while the near side deals with the hello
+        become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
         self._forked = False
 
     def run(self):
         """Work until the near side is gone, and then return None; or in a forked child: its job."""
+        loop = self.loop
+        due = number = 0
+        wait = None
         try:
             while not self.upstream.closed:
-                self.loop.turn(self._check_silence())
+                if wait is not None:
+                    wait = due - loop.now()
+                if number != len(loop.peers) or (wait is not None and wait <= 0):
+                    number = len(loop.peers)
+                    wait = self._check_silence()
+                    due = loop.now() + (wait or 0)
+                loop.turn(wait)
         except InChild:
             return self.job
         return None
@@ -102,6 +117,7 @@ class Hub(object):
             os.read(self._wake, 512)
         except OSError:
             pass
+        killed = False
         for pid in list(self.children):
             # What it left in its process group goes first: the number is its own till it is reaped.
             try:
@@ -115,6 +131,26 @@ class Hub(object):
                 done, status = pid, 0
             if done:
                 self.children.pop(pid).reaped(status)
+                killed = killed or os.WIFSIGNALED(status)
+        self._end_strays(killed)
+
+    def _end_strays(self, killed):
+        """End what a supervisor that was killed itself has left: the system gives it to this one.
+
+        Each is seen to end, and what it has started is then here as well, so this goes on until
+        there is none.
+
+        :param killed: whether a child was killed: it may have been such a supervisor.
+        """
+        strays = children() - set(self.children)
+        self._killing = bool(strays) and (killed or self._killing)
+        for pid in strays:
+            try:
+                if self._killing:
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except OSError:
+                pass
 
     # -- what the near side asks for -------------------------------------------------------------
 
@@ -330,6 +366,7 @@ def serve(config):
     from .main import take_stdio
 
     hub = Hub(*(take_stdio() + (config["hub"],)))
+    _kept.append(hub)
     job = hub.run()
     if job is None:
         os._exit(0)

@@ -7,6 +7,8 @@ import time
 #: How often the loop looks whether something has come before it sleeps; as in spin.py.
 SPINS = 20
 MAX_SKIPPED = 255
+#: Descriptors that are looked at in one turn, before the others get theirs.
+MAX_EVENTS = 256
 
 
 class Loop(object):
@@ -15,11 +17,15 @@ class Loop(object):
     def __init__(self):
         self.peers = []
         self.now = getattr(time, "monotonic", time.time)
-        self._poll = select.poll()
+        # epoll takes no longer for the descriptors of hundreds of processes.
+        self._epoll = getattr(select, "epoll", None)
+        self._set = select.poll() if self._epoll is None else self._epoll()
         self._calls = {}
         self._yield = getattr(os, "sched_yield", lambda: None)
         self._misses = self._skipped = 0
         self._idle = None
+        #: set by whoever moves much: then the processor is better left to who takes it
+        self.bulk = False
 
     def when_idle(self, call):
         """Call this once when there is nothing else to do."""
@@ -28,17 +34,27 @@ class Loop(object):
     def watch(self, fd, events, call):
         """Call ``call(events)`` when these happen to a descriptor; no events: not any more."""
         if events:
+            if fd in self._calls:
+                self._set.modify(fd, events)
+            else:
+                self._set.register(fd, events)
             self._calls[fd] = call
-            self._poll.register(fd, events)
         elif self._calls.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+            self._set.unregister(fd)
+
+    def _poll(self, timeout):
+        """What has happened; the time in seconds, or None."""
+        if self._epoll is not None:
+            return self._set.poll(-1 if timeout is None else timeout, MAX_EVENTS)
+        return self._set.poll(None if timeout is None else int(timeout * 1000) + 1)
 
     def _spin(self):
         """Look for what may come at once: being woken takes longer than answering does."""
-        if self._skipped:
-            self._skipped -= 1
+        if self._skipped or self.bulk:
+            self._skipped = max(0, self._skipped - 1)
+            self.bulk = False
             return None
-        poll = self._poll.poll
+        poll = self._set.poll
         for _ in range(SPINS):
             ready = poll(0)
             if ready:
@@ -54,12 +70,12 @@ class Loop(object):
         try:
             ready = self._spin()
             if self._idle is not None:
-                ready = ready or self._poll.poll(0)
+                ready = ready or self._poll(0)
                 if not ready:
                     call, self._idle = self._idle, None
                     call()
-            ready = ready or self._poll.poll(None if timeout is None else int(timeout * 1000) + 1)
-        except (OSError, select.error):
+            ready = ready or self._poll(timeout)
+        except (OSError, IOError, select.error):
             return  # Python 2: interrupted by a signal
         for fd, events in ready:
             call = self._calls.get(fd)

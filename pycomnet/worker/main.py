@@ -4,7 +4,8 @@ import os
 import sys
 import time
 
-from ..wire.frames import ERROR
+from ..wire.frames import ERROR, WINDOW
+from ..wire.mux import Limits
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
 from .link import FileIO, Link, start_new_thread
@@ -36,13 +37,15 @@ class Worker(object):
     """One far side.
 
     :param io: as :class:`~.link.FileIO`.
-    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only").
+    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (bytes of
+        credit that each channel begins with).
     :param outbox: as for :class:`~.link.Link`.
     """
 
     def __init__(self, io, config, outbox=None):
         self.execmodel = config.get("execmodel") or "thread"
-        self.link = Link(io, Channel, self._opened, self._lost, self._info(), None, outbox)
+        limits = Limits(config.get("window") or WINDOW)
+        self.link = Link(io, Channel, self._opened, self._lost, self._info(), limits, outbox)
         self.link.gateway = Gateway(self, config.get("id"))
         self._work = []
         self._main_free = True

@@ -6,10 +6,11 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.error import ConnectionDone
 
 from pycomnet.errors import (
     DeadlineExceeded,
+    EndpointError,
     Overloaded,
     PycomnetError,
     RemoteError,
@@ -272,7 +273,7 @@ class ServerTests(ServiceCase):
         self.failure(self.server.add(Service()), PycomnetError)
         self.failure(self.server.add(Stateless()), PycomnetError)
         port = self.address.rpartition(":")[2]
-        self.failure(self.server.listen(f"tcp:{port}:interface=127.0.0.1"), CannotListenError)
+        self.failure(self.server.listen(f"tcp:{port}:interface=127.0.0.1"), EndpointError)
 
     def test_tracebacks(self) -> None:
         """Far tracebacks are for callers on this machine, unless the server says otherwise."""

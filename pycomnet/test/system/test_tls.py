@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 import trustme
+from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL
+from twisted.internet.threads import deferToThread
 
 import pycomnet
-from pycomnet.errors import CertificateRefused, ServiceUnreachable
+from pycomnet import endpoints
+from pycomnet.errors import CertificateRefused, EndpointError, ServiceUnreachable
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
@@ -53,6 +58,28 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
     AUTHORITY.cert_pem.write_to_path(str(directory / "ca.pem"))
+    between = AUTHORITY.create_child_ca()
+    for name, leaf in (
+        ("deep", between.issue_cert(*names)),
+        ("carol", between.issue_cert("carol@example.org", common_name="carol")),
+    ):
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+    key = AUTHORITY.issue_cert(*names)
+    key.cert_chain_pems[0].write_to_path(str(directory / "apart.crt"))
+    key.private_key_pem.write_to_path(str(directory / "apart.key"))
+    locked = serialization.load_pem_private_key(key.private_key_pem.bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"a passphrase"),
+    )
+    (directory / "locked.key").write_bytes(locked)
+    (directory / "rubbish").write_text("rubbish\n")
+    (directory / "broken.crt").write_text(
+        "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"
+    )
+    (directory / "broken.key").write_text(
+        "-----BEGIN PRIVATE KEY-----\nrubbish\n-----END PRIVATE KEY-----\n"
+    )
     (directory / "self.pem").write_bytes(
         OTHER.private_key_pem.bytes() + b"\n" + OTHER.cert_pem.bytes()
     )
@@ -147,13 +174,59 @@ async def test_hostname(served: Served) -> None:
 async def test_client_certificates(served: Served) -> None:
     """Clients without a good certificate are not let in; the name of one is the user's."""
     address = await served.listen("good", f":clientCAs={served.files / 'ca.pem'}")
-    for name, user in (("alice", "alice"), ("bob", "bob@example.org")):
+    for name, user in (("alice", "alice"), ("bob", "bob@example.org"), ("carol", "carol")):
         who = await served.connect(address, served.show(name))
         assert await who.invoke("who") == user
     for show in ("", served.show("mallory")):
         with pytest.raises((ServiceUnreachable, pycomnet.CallInterrupted)):
             who = await served.connect(address, show)
             await who.invoke("who", timeout=5)
+
+
+def shown_at(address: str) -> int:
+    """How many certificates a server shows; blocking."""
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 60) as plain:
+        connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), plain)
+        plain.settimeout(None)
+        connection.set_connect_state()
+        connection.do_handshake()
+        chain = connection.get_peer_cert_chain(as_cryptography=True)
+        assert chain is not None
+        return len(chain)
+
+
+@pytest_twisted.ensureDeferred
+async def test_chain(served: Served) -> None:
+    """What is issued by an authority in between comes with that one's certificate, each once."""
+    address = await served.listen("deep")
+    who = await served.connect(address)
+    assert await who.invoke("who") is None
+    assert await deferToThread(shown_at, address) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "certificate", "says"),
+    [
+        ("locked.key", "apart.crt", "locked.key has a passphrase"),
+        ("wrong.pem", "apart.crt", "is not that of the certificate in"),
+        ("rubbish", "apart.crt", "there is no private key in"),
+        ("apart.crt", "apart.crt", "there is no private key in"),
+        ("apart.key", "rubbish", "there is no certificate in"),
+        ("apart.key", "apart.key", "there is no certificate in"),
+        ("broken.key", "apart.crt", "broken.key can't be read"),
+        ("apart.key", "broken.crt", "certificate 1 in .*broken.crt can't be read"),
+        ("missing", "apart.crt", "No such file"),
+    ],
+)
+def test_files(files: Path, key: str, certificate: str, says: str) -> None:
+    """What is wrong with the files is said, at both ends, and nobody is asked for anything."""
+    from twisted.internet import reactor
+
+    options = f"privateKey={files / key}:"
+    with pytest.raises(EndpointError, match=says):
+        endpoints.server_endpoint(reactor, f"tls:0:{options}certKey={files / certificate}")
+    with pytest.raises(EndpointError, match=says):
+        endpoints.client_endpoint(reactor, f"tls:h:1:{options}certificate={files / certificate}")
 
 
 @pytest_twisted.ensureDeferred
