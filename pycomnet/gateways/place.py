@@ -32,6 +32,7 @@ from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, work
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports import KEEPING
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 from pycomnet.wire.mux import Limits
 from pycomnet.worker import package
@@ -543,6 +544,11 @@ def can_fork(spec: Spec) -> bool:
     )
 
 
+def has_supervisor(spec: Spec) -> bool:
+    """Whether a supervisor starts such a gateway, and can start others beside it."""
+    return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
+
+
 def here(request: Request) -> Route:
     """A gateway on this machine."""
     argv = tuple(interpreter(request.spec))
@@ -639,4 +645,14 @@ def boot_argv(python: list[str]) -> tuple[str, ...]:
     return (*python, "-c", package.code())
 
 
-__all__ = ["Place", "PlaceCarrier", "Places", "Route", "Way", "can_fork", "here", "through"]
+__all__ = [
+    "Place",
+    "PlaceCarrier",
+    "Places",
+    "Route",
+    "Way",
+    "can_fork",
+    "has_supervisor",
+    "here",
+    "through",
+]

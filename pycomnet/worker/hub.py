@@ -18,7 +18,7 @@ from .loop import Loop
 from .outbox import Outbox
 from .peer import Peer
 from .relay import Nobody, Waiting, splice
-from .supervisor import open_process, set_nonblocking
+from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
 try:
     import _signal as signal
@@ -52,6 +52,7 @@ class Hub(object):
         self.hops = {}
         self.job = None
         self._most = config.get("most")
+        self._killing = False
         self._wake, wake = os.pipe()
         for fd in (self._wake, wake, read_fd, write_fd):
             set_nonblocking(fd)
@@ -80,6 +81,7 @@ class Hub(object):
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
         self._before = Before()  # while the near side deals with the hello
+        become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
         self._forked = False
 
     def run(self):
@@ -115,6 +117,7 @@ class Hub(object):
             os.read(self._wake, 512)
         except OSError:
             pass
+        killed = False
         for pid in list(self.children):
             # What it left in its process group goes first: the number is its own till it is reaped.
             try:
@@ -128,6 +131,26 @@ class Hub(object):
                 done, status = pid, 0
             if done:
                 self.children.pop(pid).reaped(status)
+                killed = killed or os.WIFSIGNALED(status)
+        self._end_strays(killed)
+
+    def _end_strays(self, killed):
+        """End what a supervisor that was killed itself has left: the system gives it to this one.
+
+        Each is seen to end, and what it has started is then here as well, so this goes on until
+        there is none.
+
+        :param killed: whether a child was killed: it may have been such a supervisor.
+        """
+        strays = children() - set(self.children)
+        self._killing = bool(strays) and (killed or self._killing)
+        for pid in strays:
+            try:
+                if self._killing:
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except OSError:
+                pass
 
     # -- what the near side asks for -------------------------------------------------------------
 

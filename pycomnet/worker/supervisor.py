@@ -244,10 +244,19 @@ def prepare_subreaper():
 
 
 def become_subreaper():
-    """Have orphans of the worker become this process's children (Linux), to find them by."""
+    """Have orphans among its descendants become its children, to find them by (Linux)."""
     prepare_subreaper()
     for call in _subreaper:
         call()
+
+
+def children():
+    """The process ids of this single-threaded process's children, as far as /proc tells."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid(), "rb") as file:
+            return set(int(pid) for pid in file.read().split())
+    except (IOError, OSError):
+        return set()
 
 
 def descendants(pid):
