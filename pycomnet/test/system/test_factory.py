@@ -23,14 +23,13 @@ from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
 from pycomnet.test.system.nearby import PATIENCE, ROOT, near, processes_end
 from pycomnet.test.system.sshd import sshd
+from pycomnet.test.system.suites import run_suite
 from pycomnet.test.system.test_endings_everywhere import WAYS
-from pycomnet.test.system.test_socket import answer, suite
+from pycomnet.test.system.test_socket import answer
 from pycomnet.wire.mux import Mux
 
 PROGRAM = str(Path(__file__).with_name("factory_program.py"))
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
-#: What of the gateway suite is run through the factory in CI; all of it passes, and takes longer.
-CASES = ("AnyChannels", "AnyFlowControl", "AnyGroups", "AnyPrinting", "AnyValues")
 
 
 @pytest.fixture
@@ -68,9 +67,9 @@ async def resumable(group: pycomnet.Group, *ids: str) -> list[Any]:
 
 
 def test_passes_the_suite(started: Daemons, tmp_path: Path) -> None:
-    """The gateway suite's cases of what lies between the two ends."""
+    """The whole gateway suite."""
     _, address = start(started)
-    suite(CASES, tmp_path, PYCOMNET_TEST_FACTORY=address, PYCOMNET_TEST_SPEC="popen")
+    run_suite("popen", tmp_path, PYCOMNET_TEST_FACTORY=address)
 
 
 def test_killed_in_mid_stream(started: Daemons) -> None:
