@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
-from pycomnet.tokens import TokenChecker
+from pycomnet.tokens import TokenChecker, default_token_path, load_or_make_token, load_tokens
 
 log = Logger()
 
@@ -81,11 +81,40 @@ class Admission:
     :ivar checker: knows the tokens.
     :ivar uids: the users who need none where the system says who they are: on a unix socket.
     :ivar certificates: whether a client's certificate will do; TLS has checked it by then.
+    :ivar token_path: the file with the token, if there is a single one.
     """
 
     checker: TokenChecker | None = None
     uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
     certificates: bool = False
+    token_path: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        service: str,
+        listen: Collection[str],
+        tokens: str | None = None,
+        token_file: str | None = None,
+    ) -> Admission:
+        """That of a service, by what it was told.
+
+        :param service: its name, by which it has a token of its own.
+        :param listen: where it listens. On a unix socket the system says who is there, and where
+            certificates are asked for, they do: a token is needed at other places alone.
+        :param tokens: a file of several tokens.
+        :param token_file: otherwise, one with a single token; it is made if it isn't there.
+        :raises TokenError: such a file is wrong, or can't be made.
+        """
+        certificates = any(wants_certificates(each) for each in listen)
+        if tokens is not None:
+            return cls(TokenChecker(load_tokens(tokens)), certificates=certificates)
+        if token_file is None and all(
+            endpoints.parse(each).kind == "unix" or wants_certificates(each) for each in listen
+        ):
+            return cls(certificates=certificates)
+        checker, path = own_token(service, token_file)
+        return cls(checker, certificates=certificates, token_path=path)
 
     def admit(self, transport: Any, credential: bytes | None) -> str:
         """Who it is.
@@ -111,6 +140,18 @@ class Admission:
         raise NotAdmitted(
             "a token is needed: token_file=FILE" + (", or a certificate" * self.certificates)
         )
+
+
+def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker, Path]:
+    """What knows a service's single token, and where that is; it is made if it isn't there.
+
+    :raises TokenError: the file is wrong, or can't be made.
+    """
+    path = Path(os.path.expanduser(token_file)) if token_file else default_token_path(service)
+    token, made = load_or_make_token(path)
+    if made:
+        log.info("made a token: it is in the file {path}", path=str(path))
+    return TokenChecker.of_one(token), path
 
 
 class ListeningService(Service):
@@ -229,6 +270,7 @@ __all__ = [
     "PeerCredentials",
     "check_exposure",
     "listen_on",
+    "own_token",
     "peer_credentials",
     "wants_certificates",
 ]

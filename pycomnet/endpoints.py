@@ -39,6 +39,8 @@ _BACKLOGGED = frozenset({"tcp", "tcp4", "tcp6", "unix"})
 _WITH_PORT = TLS | {"tcp", "tcp4", "tcp6"}
 #: An IPv6 number as URLs have it. Twisted's strings have it with backslashes: ``\\:\\:1``.
 _BRACKETS = re.compile(r"(?:^|(?<=:))\[([0-9A-Fa-f:.]+(?:%[^\]:]+)?)\](?=:|$)")
+#: How one is given: in an endpoint string, and in a gateway's spec.
+ITS_OPTIONS = "certificate=FILE:privateKey=FILE, or cert=FILE//key=FILE"
 #: Seconds for a connection to be made, unless the string has ``timeout=``.
 CONNECT_TIMEOUT = 30.0
 
@@ -325,7 +327,7 @@ def explain(failure: Failure | BaseException) -> str:
         reasons = [str(item[-1]) for item in problem.args[0]] if problem.args else []
         text = "TLS: " + ("; ".join(reasons) or type(problem).__name__)
         if "certificate required" in text:
-            text = "it asks for a client certificate (certificate=FILE:privateKey=FILE)"
+            text = f"it asks for a client certificate ({ITS_OPTIONS})"
         elif "wrong version number" in text or "unexpected eof" in text:
             text += " (does it speak TLS?)"
     return text or type(problem).__name__

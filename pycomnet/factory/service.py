@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from pycomnet import endpoints, tokens
+from pycomnet import endpoints
 from pycomnet.admission import (
     HELLO_TIMEOUT,
     Admission,
@@ -19,7 +19,6 @@ from pycomnet.admission import (
     NotAdmitted,
     check_exposure,
     listen_on,
-    wants_certificates,
 )
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
@@ -262,15 +261,7 @@ class FactoryService(ListeningService):
         self._far_sides: dict[FarSide, None] = {}
         self._stopping = False
         self.listen_on = configuration.listen or (f"unix:{default_path()}",)
-        checker = None
-        if any(endpoints.parse(listen).kind != "unix" for listen in self.listen_on):
-            path = configuration.token_file or tokens.default_token_path(NAME)
-            token, made = tokens.load_or_make_token(path)
-            if made:
-                log.info("made a token: it is in the file {path}", path=str(path))
-            checker = tokens.TokenChecker.of_one(token)
-        certificates = any(wants_certificates(listen) for listen in self.listen_on)
-        self.admission = Admission(checker, certificates=certificates)
+        self.admission = Admission.of(NAME, self.listen_on, token_file=configuration.token_file)
 
     # -- far sides -------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -28,7 +27,6 @@ from pycomnet.admission import (
     NotAdmitted,
     check_exposure,
     listen_on,
-    wants_certificates,
 )
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
@@ -273,20 +271,9 @@ class GatewayService(ListeningService):
         self.port: Any = None
         self.clients: dict[Client, None] = {}
         self.stopping = False
-        self._token_path: Path | None = None
-        checker = None
-        certificates = wants_certificates(configuration.listen)
-        if configuration.tokens is not None:
-            checker = tokens.TokenChecker(tokens.load_tokens(configuration.tokens))
-        elif configuration.token_file is not None or (
-            endpoints.parse(configuration.listen).kind != "unix" and not certificates
-        ):
-            self._token_path = Path(configuration.token_file or tokens.default_token_path(NAME))
-            token, made = tokens.load_or_make_token(self._token_path)
-            if made:
-                log.info("made a token: it is in the file {path}", path=str(self._token_path))
-            checker = tokens.TokenChecker.of_one(token)
-        self.admission = Admission(checker, certificates=certificates)
+        self.admission = Admission.of(
+            NAME, (configuration.listen,), configuration.tokens, configuration.token_file
+        )
 
     @property
     def count(self) -> int:
@@ -299,7 +286,8 @@ class GatewayService(ListeningService):
         factory = Factory.forProtocol(lambda: Client(self))
         self.port = await listen_on(self.reactor, self.configuration.listen, factory)
         where = endpoints.client_string(self.port, self.configuration.listen)
-        token = f"//token_file={self._token_path}" if self._token_path else ""
+        path = self.admission.token_path
+        token = f"//token_file={path}" if path else ""
         log.info("listening; clients reach it with socket={where}{token}", where=where, token=token)
 
     @deferred

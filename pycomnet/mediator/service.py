@@ -16,8 +16,8 @@ from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
-from pycomnet import endpoints, tokens
-from pycomnet.admission import check_exposure
+from pycomnet import endpoints
+from pycomnet.admission import check_exposure, own_token
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.mediator.access import LOCAL_NAMES, Access, Names, Realm
@@ -125,11 +125,8 @@ class MediatorService(Service):
         self._token_path: Path | None = None
         checkers = list(configuration.checkers)
         if not checkers:
-            self._token_path = Path(configuration.token_file or tokens.default_token_path(NAME))
-            token, made = tokens.load_or_make_token(self._token_path)
-            if made:
-                log.info("made a token: it is in the file {path}", path=str(self._token_path))
-            checkers.append(tokens.TokenChecker.of_one(token))
+            checker, self._token_path = own_token(NAME, configuration.token_file)
+            checkers.append(checker)
         try:
             self.audit = AuditLog(configuration.audit_log)
         except OSError as problem:

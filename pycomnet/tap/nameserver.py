@@ -109,8 +109,10 @@ def makeService(options: Options) -> IService:
 
     import pycomnet
     from pycomnet.nameserver.daemon import Nameserver, loading_many
+    from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
+    allow_connections()
     # A commit's thread gets the interpreter's lock back sooner from a busy reactor.
     sys.setswitchinterval(0.001)
     status = ExitStatus(NAME)

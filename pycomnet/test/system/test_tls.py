@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet import endpoints
 from pycomnet.errors import CertificateRefused, EndpointError, ServiceUnreachable
+from pycomnet.services.context import NAMESERVER
+from pycomnet.test.system.daemons import command, daemons
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
+OPTIONS = ("--store", "memory:", "--max-per-client", "3")
 
 
 @pycomnet.interface("org.example.who")
@@ -227,6 +231,66 @@ def test_files(files: Path, key: str, certificate: str, says: str) -> None:
         endpoints.server_endpoint(reactor, f"tls:0:{options}certKey={files / certificate}")
     with pytest.raises(EndpointError, match=says):
         endpoints.client_endpoint(reactor, f"tls:h:1:{options}certificate={files / certificate}")
+
+
+@pytest.fixture
+def nameservers(files: Path, tmp_path: Path) -> Iterator[Any]:
+    """Starts nameservers as processes: the certificate they show -> where they listen."""
+    with daemons(tmp_path) as started:
+
+        def start(certificate: str, more: str = "") -> str:
+            """The address, with the authority to trust."""
+            listen = f"ssl:0:interface=127.0.0.1:privateKey={files / certificate}.pem{more}"
+            found = started.start("pycomnet-nameserver", *OPTIONS, "--listen", listen)
+            address = found.wait_for(r"the nameserver is at (\S+)")[1]
+            return f"{address.replace('tls:', 'ssl:')}:trustRoots={files / 'ca.pem'}"
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("certificate", "says"),
+    [
+        ("good", ""),
+        ("wrong", "127.0.0.1's certificate: it is for another name: example.org"),
+        ("expired", "127.0.0.1's certificate: it has expired"),
+        ("self", "127.0.0.1's certificate: it is self-signed"),
+    ],
+)
+def test_nameserver(nameservers: Any, certificate: str, says: str) -> None:
+    """A nameserver of its own process, asked by the command line, with each kind of certificate."""
+    ran = command("ns", "--nameserver", nameservers(certificate), "--timeout", "30", "list")
+    if says:
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert says in ran.stderr
+    else:
+        assert (ran.returncode, ran.stderr) == (0, "pycomnet: no service is registered\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_with_certificates(nameservers: Any, served: Served) -> None:
+    """It lets in clients with a certificate of its authority alone, and counts by whose it is: two
+    connections of alice's are one client, and bob is another."""
+    from twisted.internet import reactor
+
+    more = f":clientCAs={served.files / 'ca.pem'}"
+    address = nameservers("good", more)
+    for show in ("", served.show("mallory")):
+        with pytest.raises((ServiceUnreachable, pycomnet.CallInterrupted)):
+            stranger = await served.context.connect(address + show, NAMESERVER)
+            await stranger.invoke("stat", timeout=5)
+    for name, most in (("alice", 3), ("bob", 3)):
+        places = address + served.show(name)
+        async with pycomnet.Context(reactor, timeout=60) as one, pycomnet.Context(reactor) as two:
+            names = [one.at(places, NAMESERVER), two.at(places, NAMESERVER)]
+            for number in range(most + 1):
+                args = {"service": f"{name}-{number}", "interfaces": ["x"], "address": "tcp:h:1"}
+                asked = names[number % 2].invoke("register", args, timeout=60)
+                if number < most:
+                    await asked
+                    continue
+                with pytest.raises(pycomnet.TooManyRegistrations, match="may have 3"):
+                    await asked
 
 
 @pytest_twisted.ensureDeferred
