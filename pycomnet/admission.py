@@ -201,7 +201,7 @@ async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
     options = {"mode": "600", "lockfile": "1", **endpoint.options}
     listen = str(attrs.evolve(endpoint, options=options))
     with _one_at_a_time(path):
-        _remove_stale_lock(path)
+        _remove_stale(path)
         return await endpoints.listen(reactor, listen, factory)
 
 
@@ -226,20 +226,28 @@ def _one_at_a_time(path: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _remove_stale_lock(path: str) -> None:
-    """Remove the lock of a socket on which nobody listens.
+def _remove_stale(path: str) -> None:
+    """Remove the lock of a socket on which nobody listens, and that.
 
-    It has the process id of who made it, which a killed one's successor may have by now.
+    It has the process id of who made it, which another process may have by now.
     """
+    lock = f"{path}.lock"
+    if not os.path.islink(lock) or (os.path.lexists(path) and not _is_socket(path)):
+        return
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{path}.lock")
+            for name in (path, lock):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
         except OSError:
             pass  # listening says what is the matter
+
+
+def _is_socket(path: str) -> bool:
+    return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
 def prepare_directory(path: str) -> None:
