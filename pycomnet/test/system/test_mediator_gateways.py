@@ -17,6 +17,8 @@ import pytest
 import pytest_twisted
 import trustme
 from twisted.internet import defer, task
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.protocols import portforward
 
 import pycomnet
 from pycomnet.test.processes import resident, still_there
@@ -181,6 +183,102 @@ async def test_nginx(mediator: Mediator, tmp_path: Path) -> None:
             assert (link._up, link._down) == (True, True), "it does not stream"
             # What the proxy answers by itself says nothing of the far side.
             await gateway.call("operator:add", 1, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nginx_with_tls(mediator: Mediator, tmp_path: Path) -> None:
+    """An nginx that has the certificate: checked, over a WebSocket, streaming and buffered."""
+    from twisted.internet import reactor
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    with nginx(tmp_path, mediator.port, tmp_path / "server.pem") as port:
+        async with pycomnet.Group(reactor) as group:
+            options = f"//token_file={mediator.token_file}//ca={tmp_path}/ca.pem"
+            for path, websocket, link in (
+                ("live", "auto", "WebSocketLink"),
+                ("live", "no", "Posting"),
+                ("code", "auto", "Posting"),
+            ):
+                where = f"https=localhost:{port}/{path}{options}//websocket={websocket}"
+                gateway = await group.makegateway(where)
+                await check(gateway)
+                assert type(await link_of(gateway)).__name__ == link
+            with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
+                await group.makegateway(f"https=127.0.0.1:{port}/live{options}")
+            without = f"https=localhost:{port}/live//token_file={mediator.token_file}"
+            with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
+                await group.makegateway(without)
+
+
+class Faulty(portforward.ProxyServer):
+    """A proxy's connection; once it is told to, it answers requests by itself."""
+
+    factory: Any
+
+    def connectionMade(self) -> None:
+        self.factory.connections.add(self)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.factory.methods and data.startswith(self.factory.methods):
+            head = b"HTTP/1.1 %d Wrong\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            self.transport.write(head % self.factory.status)
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        else:
+            super().dataReceived(data)
+
+
+class FaultyProxy(portforward.ProxyFactory):
+    """A proxy that fails, in all or in some requests."""
+
+    protocol = Faulty
+    noisy = False
+
+    def __init__(self, port: int) -> None:
+        super().__init__("127.0.0.1", port)
+        self.connections: set[Any] = set()
+        self.methods: tuple[bytes, ...] = ()
+        self.status = 0
+
+    def fail(self, methods: tuple[bytes, ...], status: int) -> None:
+        """Answer these so from now on; what is under way is dropped."""
+        self.methods, self.status = methods, status
+        for one in self.connections:
+            if one.transport.connected:
+                one.transport.abortConnection()
+
+
+@pytest.mark.parametrize(
+    ("methods", "status"), [((b"POST", b"GET"), 502), ((b"POST",), 504), ((b"GET",), 500)]
+)
+@pytest_twisted.ensureDeferred
+async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], status: int) -> None:
+    """A proxy that fails for ever, in all or one thing, is borne for so long; then it is said."""
+    from twisted.internet import reactor
+
+    proxy = FaultyProxy(mediator.port)
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    listening = await endpoint.listen(proxy)
+    group = pycomnet.Group(reactor)
+    try:
+        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+        gateway = await group.makegateway(f"{where}//linger=2//websocket=no")
+        channel = gateway.remote_exec(echo)
+        await channel.send(1)
+        assert await channel.receive() == 1
+        proxy.fail(methods, status)
+        waiting = channel.receive()
+        channel.send(2)
+        words = rf"out of reach for \d+ s: .*HTTP status {status}.*; tried \d+ times"
+        with pytest.raises(pycomnet.GatewayDied, match=words):
+            await waiting.addTimeout(PATIENCE, reactor)
+    finally:
+        await group.close()
+        await defer.maybeDeferred(listening.stopListening)
 
 
 @pytest_twisted.ensureDeferred
