@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import _ChunkedTransferDecoder
 
 from pycomnet.mediator.chunks import BETWEEN, Chunks
 from pycomnet.test.mediator.test_frames import pieces
+from pycomnet.test.properties import given, settings
 
 bodies = st.lists(
     st.tuples(

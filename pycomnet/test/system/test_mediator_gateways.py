@@ -26,10 +26,6 @@ from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
 from pycomnet.test.system.mediators import Mediator, nginx
 
-#: Of the suite, what takes long and depends on how a process is ended rather than how it is
-#: reached runs over a WebSocket alone.
-ENDINGS = ("AnyDeaths", "AnyEndings", "AnyGroups")
-
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Daemons]:
@@ -74,18 +70,10 @@ async def check(gateway: pycomnet.Gateway, size: int = 3_000_000) -> None:
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 def test_passes_the_suite(mediator: Mediator, tmp_path: Path, websocket: str) -> None:
-    """The gateway suite over a WebSocket and, but for the endings, over requests alone."""
-    module = "pycomnet.test.gateways.any_spec"
-    names = [module]
-    if websocket == "no":
-        from pycomnet.test.gateways.suite import SUITE
-
-        cases = [f"Any{case.__name__}" for case in SUITE]
-        names = [f"{module}.{case}" for case in cases if case not in ENDINGS]
-        names += [f"{module}.AnyEndings.test_exit", f"{module}.AnyDeaths.test_killed"]
+    """The whole gateway suite, over a WebSocket and over requests alone."""
     spec = mediator.spec(websocket=websocket)
     ran = subprocess.run(
-        [sys.executable, "-m", "twisted.trial", "-j2", *names],
+        [sys.executable, "-m", "twisted.trial", "-j2", "pycomnet.test.gateways.any_spec"],
         env=environment(PYCOMNET_TEST_SPEC=spec),
         cwd=tmp_path,
         capture_output=True,
