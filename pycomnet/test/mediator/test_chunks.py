@@ -80,6 +80,13 @@ class ChunksTests(SynchronousTestCase):
         decoder.dataReceived(piece)
         self.assertIs(got[-1], piece)
 
+    def test_whole(self) -> None:
+        """What has come of a chunk is one piece: many small ones cost as many system calls."""
+        got: list[bytes] = []
+        decoder = Chunks(got.append, self.fail)
+        decoder.dataReceived(b"5\r\nfirst\r\n64;x=y\r\n" + bytes(100) + b"\r\nff\r\n" + bytes(200))
+        self.assertEqual([len(piece) for piece in got], [5, 100, 200])
+
     def test_request_behind(self) -> None:
         """What comes behind the body is the next request, all of it."""
         rest: list[bytes] = []
