@@ -9,7 +9,7 @@ release = distribution_version("pycomnet")
 version = ".".join(release.split(".")[:2])
 
 extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["benchmarks-table.rst", "_build"]
+exclude_patterns = ["benchmarks*-table.rst", "_build"]
 
 html_theme = "furo"
 html_title = f"pycomnet {release}"

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import SpecError as SpecError
     from pycomnet.errors import StoreFailed as StoreFailed
     from pycomnet.errors import TokenError as TokenError
+    from pycomnet.errors import TooManyRegistrations as TooManyRegistrations
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
     from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
@@ -129,6 +130,7 @@ _WHERE = {
     "SpecError": "pycomnet.errors",
     "StoreFailed": "pycomnet.errors",
     "TokenError": "pycomnet.errors",
+    "TooManyRegistrations": "pycomnet.errors",
     "UnknownInterface": "pycomnet.errors",
     "UnknownMethod": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",

@@ -15,12 +15,15 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
-from pycomnet.tokens import TokenChecker
+from pycomnet.tokens import TokenChecker, default_token_path, load_or_make_token, load_tokens
+
+log = Logger()
 
 #: Seconds that somebody who has connected has to say who they are.
 HELLO_TIMEOUT = 10.0
@@ -73,11 +76,40 @@ class Admission:
     :ivar checker: knows the tokens.
     :ivar uids: the users who need none where the system says who they are: on a unix socket.
     :ivar certificates: whether a client's certificate will do; TLS has checked it by then.
+    :ivar token_path: the file with the token, if there is a single one.
     """
 
     checker: TokenChecker | None = None
     uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
     certificates: bool = False
+    token_path: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        service: str,
+        listen: Collection[str],
+        tokens: str | None = None,
+        token_file: str | None = None,
+    ) -> Admission:
+        """That of a service, by what it was told.
+
+        :param service: its name, by which it has a token of its own.
+        :param listen: where it listens. On a unix socket the system says who is there, and where
+            certificates are asked for, they do: a token is needed at other places alone.
+        :param tokens: a file of several tokens.
+        :param token_file: otherwise, one with a single token; it is made if it isn't there.
+        :raises TokenError: such a file is wrong, or can't be made.
+        """
+        certificates = any(wants_certificates(each) for each in listen)
+        if tokens is not None:
+            return cls(TokenChecker(load_tokens(tokens)), certificates=certificates)
+        if token_file is None and all(
+            endpoints.parse(each).kind == "unix" or wants_certificates(each) for each in listen
+        ):
+            return cls(certificates=certificates)
+        checker, path = own_token(service, token_file)
+        return cls(checker, certificates=certificates, token_path=path)
 
     def admit(self, transport: Any, credential: bytes | None) -> str:
         """Who it is.
@@ -105,6 +137,18 @@ class Admission:
         )
 
 
+def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker, Path]:
+    """What knows a service's single token, and where that is; it is made if it isn't there.
+
+    :raises TokenError: the file is wrong, or can't be made.
+    """
+    path = Path(os.path.expanduser(token_file)) if token_file else default_token_path(service)
+    token, made = load_or_make_token(path)
+    if made:
+        log.info("made a token: it is in the file {path}", path=str(path))
+    return TokenChecker.of_one(token), path
+
+
 class ListeningService(Service):
     """A service that listens once it is started.
 
@@ -126,6 +170,7 @@ class ListeningService(Service):
     def _not_listening(self, failure: Failure) -> None:
         problem = failure.value
         if not isinstance(problem, PycomnetError):
+            log.failure("can't listen", failure)
             problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
         self._failed(problem)
 
@@ -148,7 +193,7 @@ async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
         prepare_directory(endpoint.argument(0, "address"))
         options = {"mode": "600", "lockfile": "1", **endpoint.options}
         listen = str(attrs.evolve(endpoint, options=options))
-    return await endpoints.server_endpoint(reactor, listen).listen(factory)
+    return await endpoints.listen(reactor, listen, factory)
 
 
 def prepare_directory(path: str) -> None:
@@ -157,9 +202,12 @@ def prepare_directory(path: str) -> None:
     :raises PycomnetError: another has made it, or others can write there.
     """
     directory = Path(path).parent
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700, parents=True)
-    info = directory.stat()
+    try:
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700, parents=True)
+        info = directory.stat()
+    except OSError as problem:
+        raise EndpointError(f"can't listen on {path}: {directory}: {problem.strerror}") from problem
     shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
     if info.st_uid not in (os.geteuid(), 0) or shared:
         raise PycomnetError(f"{directory}: others than this user can write there")
@@ -173,6 +221,7 @@ __all__ = [
     "PeerCredentials",
     "check_exposure",
     "listen_on",
+    "own_token",
     "peer_credentials",
     "wants_certificates",
 ]

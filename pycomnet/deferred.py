@@ -1,12 +1,12 @@
-"""What makes Deferreds: a decorator for an ``async def``, and one that has fired already."""
+"""What makes Deferreds: a decorator for an ``async def``, one that has fired, what fires many."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,3 +54,46 @@ class _Done(Deferred[None]):
 
 #: Makes a Deferred that has fired with None.
 done: Callable[[], Deferred[None]] = _Done
+
+
+class OneShot(Generic[T]):
+    """Something that happens once, as a process's end, and whoever wants to know of it.
+
+    :ivar fired: whether it has happened.
+    :ivar result: what it happened with; None before.
+    """
+
+    __slots__ = ("_waiters", "fired", "result")
+
+    def __init__(self) -> None:
+        self.fired = False
+        self.result: T | None = None
+        self._waiters: list[Deferred[T]] = []
+
+    def when_fired(self) -> Deferred[T]:
+        """Fires with what it happened with; at once, if it has. Cancelling it only ends it."""
+        if self.fired:
+            return succeed(self.result)  # type: ignore[arg-type]
+        waiter: Deferred[T] = Deferred(self._forget)
+        self._waiters.append(waiter)
+        return waiter
+
+    def _forget(self, waiter: Deferred[T]) -> None:
+        if waiter in self._waiters:  # else what was told before it has cancelled it
+            self._waiters.remove(waiter)
+
+    def fire(self, result: T) -> bool:
+        """It has happened: tell all that wait, in the order in which they came.
+
+        :param result: what they get; not a Failure.
+        :returns: False, and nothing changes, if it had happened before.
+        """
+        if self.fired:
+            return False
+        self.fired = True
+        self.result = result
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.called:  # cancelled by one that was told before it
+                waiter.callback(result)
+        return True

@@ -9,6 +9,8 @@ with :class:`~pycomnet.errors.CertificateRefused`, which says why.
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 import socket
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
 
 #: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
@@ -32,6 +35,12 @@ TLS = frozenset({"tls", "ssl"})
 #: back to what was restarted: the system then drops their packets, and they wait for seconds.
 BACKLOG = 1024
 _BACKLOGGED = frozenset({"tcp", "tcp4", "tcp6", "unix"})
+#: What has a port: as a listener's first part, and a client's second.
+_WITH_PORT = TLS | {"tcp", "tcp4", "tcp6"}
+#: An IPv6 number as URLs have it. Twisted's strings have it with backslashes: ``\\:\\:1``.
+_BRACKETS = re.compile(r"(?:^|(?<=:))\[([0-9A-Fa-f:.]+(?:%[^\]:]+)?)\](?=:|$)")
+#: How one is given: in an endpoint string, and in a gateway's spec.
+ITS_OPTIONS = "certificate=FILE:privateKey=FILE, or cert=FILE//key=FILE"
 #: Seconds for a connection to be made, unless the string has ``timeout=``.
 CONNECT_TIMEOUT = 30.0
 
@@ -64,7 +73,8 @@ class Endpoint:
 def parse(description: str) -> Endpoint:
     """Read an endpoint string.
 
-    :param description: as Twisted has them; ``HOST:PORT`` is taken for ``tcp:HOST:PORT``.
+    :param description: as Twisted has them; ``HOST:PORT`` is taken for ``tcp:HOST:PORT``, and an
+        IPv6 number may be in brackets.
     :raises EndpointError: it is none; the message says what was expected.
     """
     if not isinstance(description, str):
@@ -72,6 +82,7 @@ def parse(description: str) -> Endpoint:
     text = description.strip()
     if not text or not text.isprintable():
         raise EndpointError(f"{description!r} is no address: expected e.g. tcp:HOST:PORT")
+    text = _BRACKETS.sub(lambda found: quoteStringArgument(found[1]), text)
     parts = [_unescape(part) for part in _split(text)]
     if len(parts) == 2 and parts[0][0] and parts[0][1] is None and parts[1][0].isdigit():
         kind = parts[0][0].lower()
@@ -201,6 +212,8 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     endpoint = parse(description)
     if endpoint.kind not in TLS:
+        if endpoint.kind in _WITH_PORT:
+            number(description, endpoint.argument(0, "port"), "port")
         if endpoint.kind in _BACKLOGGED:
             endpoint.options.setdefault("backlog", str(BACKLOG))
         try:
@@ -210,6 +223,44 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     from pycomnet import tls
 
     return tls.listener(reactor, description, endpoint.args, endpoint.options)
+
+
+@deferred
+async def listen(reactor: Any, description: str, factory: Any) -> Any:
+    """Listen on an address.
+
+    :param description: as :func:`server_endpoint` takes it.
+    :param factory: makes the protocols.
+    :returns: fires with the port. Fails with :class:`~pycomnet.errors.EndpointError` when it can't
+        be: the address is in use, say. Cancelling it leaves nothing listening.
+    """
+    endpoint = server_endpoint(reactor, description)
+    try:
+        return await endpoint.listen(factory)
+    except (error.CannotListenError, OSError) as problem:
+        reason = getattr(problem, "socketError", problem)
+        why = getattr(reason, "strerror", None) or str(reason)
+        parsed = parse(description)
+        if parsed.kind == "unix" and isinstance(reason, FileNotFoundError):
+            why = f"there is no directory {os.path.dirname(parsed.argument(0, 'address'))}"
+        raise EndpointError(f"can't listen on {description}: {why}") from problem
+
+
+def check_client(description: str) -> None:
+    """See that an address is one that somebody could connect to, if perhaps not from here.
+
+    :param description: a client's endpoint string. Files that it names need not be there.
+    :raises EndpointError: it isn't.
+    """
+    endpoint = parse(description)
+    if endpoint.kind in _WITH_PORT:
+        host = endpoint.argument(0, "host")
+        if not host or host.split() != [host]:
+            raise EndpointError(f"{description!r}: expected a host, got {host!r}")
+        if not number(description, endpoint.argument(1, "port"), "port"):
+            raise EndpointError(f"{description!r}: nobody can connect to port 0")
+    elif endpoint.kind == "unix" and not endpoint.argument(0, "path"):
+        raise EndpointError(f"{description!r}: expected unix:PATH")
 
 
 def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
@@ -229,8 +280,8 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
         return tls.connector(reactor, description, endpoint.args, endpoint.options)
     if endpoint.kind == "tcp":
         host = endpoint.argument(0, "host", "localhost")
+        port = number(description, endpoint.argument(1, "port"), "port")
         if not set(endpoint.options) - {"host", "port", "timeout"} and not is_number(host):
-            port = number(description, endpoint.argument(1, "port"), "port")
             return HostnameEndpoint(reactor, host, port, seconds(description, endpoint.options))
     try:
         return cast(IStreamClientEndpoint, clientFromString(reactor, str(endpoint)))
@@ -276,7 +327,7 @@ def explain(failure: Failure | BaseException) -> str:
         reasons = [str(item[-1]) for item in problem.args[0]] if problem.args else []
         text = "TLS: " + ("; ".join(reasons) or type(problem).__name__)
         if "certificate required" in text:
-            text = "it asks for a client certificate (certificate=FILE:privateKey=FILE)"
+            text = f"it asks for a client certificate ({ITS_OPTIONS})"
         elif "wrong version number" in text or "unexpected eof" in text:
             text += " (does it speak TLS?)"
     return text or type(problem).__name__
@@ -308,6 +359,7 @@ def is_number(host: str) -> bool:
 
 __all__ = [
     "Endpoint",
+    "check_client",
     "clean",
     "client_endpoint",
     "client_string",
@@ -317,6 +369,7 @@ __all__ = [
     "is_local_address",
     "is_number",
     "is_tls",
+    "listen",
     "number",
     "parse",
     "peer_name",

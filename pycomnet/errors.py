@@ -367,6 +367,12 @@ class NameserverFull(NameserverError):
     code = "full"
 
 
+class TooManyRegistrations(NameserverFull):
+    """This client has as many registrations as one may have; others may have room."""
+
+    code = "client-full"
+
+
 class StoreFailed(NameserverError):
     """A nameserver's store can't read or write: a full disk, say. Nothing was changed."""
 

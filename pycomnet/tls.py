@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
 from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, wrapClientTLS
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IStreamClientEndpoint,
@@ -58,24 +59,48 @@ def _listener_options(description: str, options: dict[str, str]) -> Any:
     key = options.get("privateKey") or options.get("certKey")
     if key is None:
         raise EndpointError(f"{description!r}: TLS needs privateKey=FILE and certKey=FILE")
-    pem = _read(description, options.get("certKey", key)) + b"\n" + _read(description, key)
-    try:
-        own = ssl.PrivateCertificate.loadPEM(pem)
-        chain = [
-            certificate.original
-            for certificate in _certificates(description, options.get("extraCertChain"))
-        ]
-        # What follows the first certificate in its file is its chain, too.
-        chain += [certificate.original for certificate in _load_certificates(pem)[1:]]
-    except Exception as problem:
-        raise EndpointError(f"{description!r}: no key and certificate: {problem}") from None
+    own, chain = _load_own(description, key, options.get("certKey", key))
+    chain = [*_certificates(description, options.get("extraCertChain")), *chain]
     authorities = _certificates(description, options.get("clientCAs"))
     return ssl.CertificateOptions(
         privateKey=own.privateKey.original,
         certificate=own.original,
-        extraCertChain=chain,
+        extraCertChain=[certificate.original for certificate in chain],
         trustRoot=ssl.trustRootFromCertificates(authorities) if authorities else None,
     )
+
+
+def _load_own(description: str, key: str, certificate: str) -> tuple[Any, list[Any]]:
+    """What this end shows of itself.
+
+    :param key: the file with its private key.
+    :param certificate: the file with its certificate and, after that, its chain.
+    :returns: the certificate with its key, and the chain.
+    """
+    key_pem, certificate_pem = _read(description, key), _read(description, certificate)
+    if b"ENCRYPTED" in key_pem:
+        # OpenSSL would ask for its passphrase on the terminal, and nobody may be there.
+        raise EndpointError(
+            f"{description!r}: the private key in {key} has a passphrase, which nobody can be "
+            f"asked for: write it without one, to a file that only its owner reads (openssl pkey)"
+        )
+    if b"PRIVATE KEY-----" not in key_pem:
+        raise EndpointError(f"{description!r}: there is no private key in {key}")
+    found = _load_certificates(description, certificate, certificate_pem)
+    if not found:
+        raise EndpointError(f"{description!r}: there is no certificate in {certificate}")
+    try:
+        private = ssl.KeyPair.load(key_pem, crypto.FILETYPE_PEM)
+    except crypto.Error:
+        raise EndpointError(f"{description!r}: the private key in {key} can't be read") from None
+    try:
+        # What follows the first certificate in its file is its chain.
+        return ssl.PrivateCertificate.fromCertificateAndKeyPair(found[0], private), found[1:]
+    except VerifyError:
+        raise EndpointError(
+            f"{description!r}: the private key in {key} is not that of the certificate in "
+            f"{certificate}"
+        ) from None
 
 
 def connector(
@@ -89,19 +114,19 @@ def connector(
     if not name:
         raise EndpointError(f"{description!r}: expected tls:HOST:PORT")
     authorities = _certificates(description, options.get("trustRoots"))
-    own = None
+    own, more = None, {}
     if "certificate" in options:
-        pem = _read(description, options["certificate"])
-        if "privateKey" in options:
-            pem += b"\n" + _read(description, options["privateKey"])
-        try:
-            own = ssl.PrivateCertificate.loadPEM(pem)
-        except Exception as problem:
-            raise EndpointError(f"{description!r}: no key and certificate: {problem}") from None
+        shown = options["certificate"]
+        own, chain = _load_own(description, options.get("privateKey", shown), shown)
+        if chain:
+            more["extraCertChain"] = [certificate.original for certificate in chain]
+    elif "privateKey" in options:
+        raise EndpointError(f"{description!r}: privateKey= goes with certificate=FILE")
     creator = ssl.optionsForClientTLS(
         name,
         trustRoot=ssl.trustRootFromCertificates(authorities) if authorities else None,
         clientCertificate=own,
+        extraCertificateOptions=more,
     )
     port = number(description, options.get("port", ""), "port")
     bind = (options["bindAddress"], 0) if "bindAddress" in options else None
@@ -207,7 +232,11 @@ def _certificates(description: str, path: str | None) -> list[Any]:
     files = [path]
     if Path(path).is_dir():
         files = [str(name) for name in sorted(Path(path).iterdir()) if name.suffix in _PEM]
-    found = [one for name in files for one in _load_certificates(_read(description, name))]
+    found = [
+        one
+        for name in files
+        for one in _load_certificates(description, name, _read(description, name))
+    ]
     if not found:
         raise EndpointError(f"{description!r}: there are no certificates in {path}")
     return found
@@ -217,10 +246,16 @@ _PEM = (".pem", ".crt")
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
-def _load_certificates(pem: bytes) -> list[Any]:
+def _load_certificates(description: str, path: str, pem: bytes) -> list[Any]:
     found = []
     for part in pem.split(_BEGIN)[1:]:
         body, end, _ = part.partition(_END)
-        if end:
+        if not end:
+            continue
+        try:
             found.append(ssl.Certificate.loadPEM(_BEGIN + body + end + b"\n"))
+        except crypto.Error:
+            raise EndpointError(
+                f"{description!r}: certificate {len(found) + 1} in {path} can't be read"
+            ) from None
     return found

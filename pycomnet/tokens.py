@@ -89,7 +89,7 @@ def make_token_file(path: str | os.PathLike[str]) -> str:
     :returns: the token.
     :raises TokenError: there is such a file, or it can't be written.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     token = new_token()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -117,6 +117,7 @@ def load_or_make_token(path: str | os.PathLike[str]) -> tuple[str, bool]:
     :returns: the token, and whether it was made.
     :raises TokenError: as :func:`load_token` and :func:`make_token_file` do.
     """
+    path = os.path.expanduser(path)  # a shell does not for --token-file=~/a.token
     if not os.path.lexists(path):
         with contextlib.suppress(FileExistsError):
             try:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +36,9 @@ Exit status:
   128+N      signal N ended it (Ctrl-C: 130); the method is cancelled
 """
 
+#: Bytes of a block that are copied at a time.
+COPIED = 1 << 20
+
 
 def read_arguments(text: str | None) -> Any:
     """The structured arguments of the command line.
@@ -44,12 +48,14 @@ def read_arguments(text: str | None) -> Any:
     if text is None:
         return None
     where = "JSON"
-    if text == "-":
-        where, text = "standard input", sys.stdin.read()
     try:
+        if text == "-":
+            where, text = "standard input", sys.stdin.read()
         return json.loads(text)
     except ValueError as problem:
         raise click.UsageError(f"{where} can't be read: {problem}") from None
+    except RecursionError:
+        raise click.UsageError(f"{where} can't be read: it is nested too deeply") from None
 
 
 @click.command("call", epilog=EPILOG, short_help="Call a method of a service.")
@@ -147,13 +153,34 @@ def put(program: Program, text: str) -> Any:
 
 
 def write_block(path: str, block: Any) -> None:
-    """Write a block to a file, which is there in full or not at all."""
-    temporary = f"{path}.part"
+    """Write a block to a file, which is there in full or not at all.
+
+    What is there and no file (``/dev/null``, a pipe) stays that, and is written to.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            shutil.copyfileobj(block, file, COPIED)
+        return
+    target = os.path.realpath(path)  # a link stays one
     try:
-        with open(temporary, "wb") as file:
-            shutil.copyfileobj(block, file, 1 << 20)
-        os.replace(temporary, path)
+        mode = os.stat(target).st_mode & 0o777
+    except FileNotFoundError:
+        mode = 0o666 & ~_umask()
+    try:
+        descriptor, temporary = tempfile.mkstemp(".part", ".", os.path.dirname(target))
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, path) from None
+    try:
+        with open(descriptor, "wb") as file:
+            shutil.copyfileobj(block, file, COPIED)
+            os.fchmod(descriptor, mode)
+        os.replace(temporary, target)
     except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

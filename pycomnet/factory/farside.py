@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.factory.framing import frame
 from pycomnet.factory.relay import MAX_KEPT, Relay
@@ -194,7 +194,7 @@ class FarSide(Protocol):
         self._ending = False
         self._reason = ""
         self._used = self.since
-        self._waiters: list[defer.Deferred[None]] = []
+        self._vanished: OneShot[None] = OneShot()
         self._text = ""
         self._room: defer.Deferred[None] | None = None
         self._linger_call: Any = None
@@ -432,9 +432,7 @@ class FarSide(Protocol):
             self._end(timeout)
         if self.ended is not None:
             return defer.succeed(None)
-        waiter: defer.Deferred[None] = defer.Deferred()
-        self._waiters.append(waiter)
-        return waiter
+        return self._vanished.when_fired()
 
     @deferred
     async def _end(self, timeout: float) -> None:
@@ -468,9 +466,7 @@ class FarSide(Protocol):
         self._ending = True
         if self.ended is None:
             self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._vanished.fire(None)
         self._gone(self)
 
 

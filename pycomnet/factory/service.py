@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from pycomnet import endpoints, tokens
+from pycomnet import endpoints
 from pycomnet.admission import (
     HELLO_TIMEOUT,
     Admission,
@@ -19,7 +19,6 @@ from pycomnet.admission import (
     NotAdmitted,
     check_exposure,
     listen_on,
-    wants_certificates,
 )
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
@@ -97,8 +96,15 @@ class _Master:
     """A far side as one that is started from it needs it."""
 
     def __init__(self, far: FarSide) -> None:
-        self._link = far
-        self.info = (far.relay.far or {"info": {}})["info"]
+        self._link = self
+        self.carrier = far.carrier
+        self.id = far.id
+        self.info = (far.relay.far or {"info": {"executable": None}})["info"]
+
+    @property
+    def connection(self) -> Connection:
+        """What would be spoken over to its worker: the relay only takes note of what is."""
+        raise PycomnetError(f"gateway {self.id} has no supervisor that could start another one")
 
 
 class Program:
@@ -208,6 +214,10 @@ class Program:
             self._not_started(core, channel, GatewayNotStarted(str(problem)))
         except defer.CancelledError:
             self._not_started(core, channel, GatewayNotStarted("it was given up"))
+        except Exception as problem:
+            log.failure("gateway {name} could not be made", name=id)
+            words = f"an error in the factory: {type(problem).__name__}: {problem}"
+            self._not_started(core, channel, GatewayNotStarted(words))
 
     def _not_started(self, core: ChannelCore, channel: Channel, problem: GatewayNotStarted) -> None:
         failed = {"words": problem.words, "status": problem.status, "stderr": problem.stderr}
@@ -249,18 +259,9 @@ class FactoryService(ListeningService):
         self.programs: set[Program] = set()
         self.ports: list[Any] = []
         self._far_sides: dict[FarSide, None] = {}
-        self._number = 0
         self._stopping = False
         self.listen_on = configuration.listen or (f"unix:{default_path()}",)
-        checker = None
-        if any(endpoints.parse(listen).kind != "unix" for listen in self.listen_on):
-            path = configuration.token_file or tokens.default_token_path(NAME)
-            token, made = tokens.load_or_make_token(path)
-            if made:
-                log.info("made a token: it is in the file {path}", path=str(path))
-            checker = tokens.TokenChecker.of_one(token)
-        certificates = any(wants_certificates(listen) for listen in self.listen_on)
-        self.admission = Admission(checker, certificates=certificates)
+        self.admission = Admission.of(NAME, self.listen_on, token_file=configuration.token_file)
 
     # -- far sides -------------------------------------------------------------------------------
 
@@ -279,7 +280,9 @@ class FactoryService(ListeningService):
                 raise PycomnetError(
                     f"the factory has a gateway {name!r} already: resume=yes goes on with it"
                 )
-        self._number += 1
+        if spec.transport == "popen" and spec.fork is None:
+            # A first one alone, as programs have it, would save nothing in a service that stays.
+            spec = attrs.evolve(spec, fork=True)
         far = FarSide(
             spec, shown, name, id, scope, self._gone, self.reactor, self.configuration.settings
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from twisted.internet import defer
@@ -11,7 +10,7 @@ from twisted.python.failure import Failure
 from pycomnet.channel import Channel
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.carrier import Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway
@@ -29,8 +28,7 @@ class ChannelCarrier:
         self._channel = channel
         self._core = channel.core
         self._reason = ""
-        self._waiters: list[defer.Deferred[int | None]] = []
-        self._over = False
+        self._over: OneShot[int | None] = OneShot()
 
     def connect(self, connection: Connection) -> defer.Deferred[None]:
         """Make the channel the connection's transport."""
@@ -39,36 +37,25 @@ class ChannelCarrier:
         def connection_lost(reason: Failure) -> None:
             if not reason.check(ChannelClosed):
                 self._reason = reason.getErrorMessage()
-            self._end()
+            self._over.fire(None)
             lost(reason)
 
         connection.connectionLost = connection_lost  # type: ignore[method-assign, assignment]
         try:
             ChannelTransport(self._channel, connection).start()
         except PycomnetError as problem:
-            self._end()
+            self._over.fire(None)
             return defer.fail(problem)
         return defer.succeed(None)
 
-    def _end(self) -> None:
-        self._over = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
-
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires once the channel is closed."""
-        if self._over:
-            return defer.succeed(None)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._over.when_fired()
 
     def kill(self, number: int) -> None:
         """Close the channel."""
         self._core.close(ChannelClosed("the gateway was ended"))
-        if number == signal.SIGKILL or not self._over:
-            self._end()
+        self._over.fire(None)
 
     def describe_end(self, status: int | None) -> str:
         """What closed the channel."""

@@ -17,13 +17,15 @@ from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
-from pycomnet.gateways.localfactory import LocalFactory, Resumable, default_path
+from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
 from pycomnet.gateways.many import PARALLEL, Progress, start_all
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
-from pycomnet.gateways.place import Places
+from pycomnet.gateways.place import Places, has_supervisor
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
+from pycomnet.wire.frames import WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 
 
 class Group:
@@ -90,15 +92,33 @@ class Group:
             Cancelling it ends the process.
         """
         parsed = Spec.parse(spec, **options)
-        if self._factory is not None:
+        if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
-            connection = ResumableConnection(self._reactor, lingers)
-            return await self._make(parsed, timeout, self._factory.carrier, connection)
+            resumable = ResumableConnection(self._reactor, lingers)
+            return await self._make(parsed, timeout, self._factory.carrier, resumable)
         # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
         if lingers or parsed.resume:
-            raise SpecError(f"{parsed}: only a factory keeps gateways: setlocalfactory() first")
-        return await self._make(parsed, timeout, transports.carrier)
+            why = "setlocalfactory() first"
+            if self._factory is not None:
+                why = f"it has no supervisor where {parsed.via} is"
+            raise SpecError(f"{parsed}: only a factory keeps gateways: {why}")
+        limits = None
+        if parsed.via is not None or parsed.transport in transports.DISTANT:
+            limits = Limits(WIDE_WINDOW)
+        connection = Connection(self._reactor, limits=limits)
+        return await self._make(parsed, timeout, transports.carrier, connection)
+
+    def _only_from_here(self, spec: Spec) -> bool:
+        """Whether a gateway is reached by what code in its master's worker starts.
+
+        Only this program can have that run: the factory speaks to supervisors, not to workers.
+        """
+        if spec.via is None or spec.via not in self:
+            return False
+        master = self[spec.via]
+        by_factory = isinstance(master._link.carrier, FactoryCarrier)
+        return not (by_factory and has_supervisor(master.spec))
 
     def setlocalfactory(
         self,

@@ -25,7 +25,7 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
 from pycomnet.gateways.process import ErrorText
@@ -221,7 +221,6 @@ class FactoryCarrier:
 
     def __init__(self, factory: LocalFactory, request: Request) -> None:
         self.what = "its process"
-        self.status: int | None = None
         self._factory = factory
         self._request = request
         self._text = ErrorText(request.output)
@@ -229,8 +228,7 @@ class FactoryCarrier:
         self._channel: Channel | None = None
         self._answer: defer.Deferred[dict[str, Any]] | None = None
         self._reason = ""
-        self._over = False
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._over: OneShot[int | None] = OneShot()
         self._kill_call: Any = None
 
     @deferred
@@ -268,7 +266,7 @@ class FactoryCarrier:
         ChannelTransport(channel, connection).start()
 
     def _check_over(self) -> None:
-        if self._over:
+        if self._over.fired:
             raise PycomnetError("it was ended before it had begun")
 
     def _report(self, taken: dict[int, int], done: list[int]) -> None:
@@ -296,7 +294,7 @@ class FactoryCarrier:
 
     def _failed(self, failure: Failure) -> None:
         problem = failure.value
-        if not self._over:
+        if not self._over.fired:
             self.what = "the factory"
             self._reason = getattr(problem, "reason", None) or str(problem)
         if self._answer is not None:
@@ -306,16 +304,10 @@ class FactoryCarrier:
         self._end(None)
 
     def _end(self, status: int | None) -> None:
-        if self._over:
-            return
-        self._over = True
-        self.status = status
         if self._kill_call is not None:
             self._kill_call.cancel()
             self._kill_call = None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self._over.fire(status)
 
     def _close(self) -> None:
         for core in (self._control, self._channel and self._channel.core):
@@ -324,17 +316,18 @@ class FactoryCarrier:
 
     # -- as every carrier has it -----------------------------------------------------------------
 
+    @property
+    def status(self) -> int | None:
+        """How the process ended."""
+        return self._over.result
+
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with how the process ended once the service says so, or is gone itself."""
-        if self._over:
-            return defer.succeed(self.status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._over.when_fired()
 
     def kill(self, number: int) -> None:
         """Have the service end it."""
-        if self._over:
+        if self._over.fired:
             return
         if self._control is None:
             self._end(None)

@@ -25,13 +25,16 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, worker_config
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports import KEEPING
+from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.wire.mux import Limits
 from pycomnet.worker import package
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ class Way:
     :ivar door: whether it can be given descriptors.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
     :ivar credential: what whoever lets this program in there asks for.
+    :ivar env: the environment that the supervisor gets when it is started, if that is known.
     """
 
     key: tuple[Any, ...]
@@ -80,6 +84,7 @@ class Way:
     door: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
     credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
+    env: dict[str, str] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -120,7 +125,9 @@ class Place:
         self._idle: IDelayedCall | None = None
         self._theirs: socket.socket | None = None
         number = None
+        self._directory: tuple[int, int] | None = None
         if way.door:
+            self._directory = _directory()
             self.door, self._theirs = socket.socketpair()
             self.door.setblocking(False)
             number = self._theirs.fileno()
@@ -135,7 +142,12 @@ class Place:
             request.group,
             request.reactor,
             opened,
-            Connection(request.reactor, credential=way.credential, keepalive=way.keepalive),
+            Connection(
+                request.reactor,
+                limits=Limits(WIDE_WINDOW, RAW_FRAGMENT),
+                credential=way.credential,
+                keepalive=way.keepalive,
+            ),
         )
         self.link.prefix = ""
 
@@ -177,6 +189,20 @@ class Place:
         waiter: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
         self._waiting.append(waiter)
         return waiter
+
+    def surroundings(self, env: dict[str, str]) -> dict[str, Any]:
+        """What is different here and now from what the supervisor was started in.
+
+        :param env: variables that a gateway has besides this process's.
+        """
+        now, then = {**os.environ, **env}, self.way.env
+        found: dict[str, Any] = {}
+        if now != then:
+            found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
+            found["unset"] = [name for name in then if name not in now]
+        if _directory() != self._directory:
+            found["cwd"] = os.getcwd()
+        return found
 
     def send(self, fds: list[int]) -> int:
         """Give it descriptors; the number that it knows them under."""
@@ -283,7 +309,6 @@ class PlaceCarrier:
     ) -> None:
         self.id = request.id
         self.what = "its process"
-        self._status: int | None = None
         self.place: Place | None = None
         self.route: Route | None = None
         self._request = request
@@ -296,8 +321,7 @@ class PlaceCarrier:
         self._pipe: ErrorPipe | None = None
         self._control: ChannelCore | None = None
         self._reason = ""
-        self._over = False
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._over: OneShot[int | None] = OneShot()
         self._kill: IDelayedCall | None = None
 
     # -- connecting ------------------------------------------------------------------------------
@@ -347,7 +371,10 @@ class PlaceCarrier:
 
     async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
         spec, near = self._request.spec, place.link.connection
-        asked: dict[str, Any] = {"config": worker_config(spec, self.id)}
+        config = worker_config(spec, self.id)
+        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+            config["window"] = connection.mux.limits.window
+        asked: dict[str, Any] = {"config": config}
         if route.path:
             asked["path"] = [hop.as_map() for hop in route.path]
         if route.argv:
@@ -361,8 +388,7 @@ class PlaceCarrier:
             ChannelTransport(channel, connection).start()
             return
         # This machine: its own environment and directory as they are now, and pipes.
-        asked["env"] = {**os.environ, **spec.env}
-        asked["cwd"] = os.getcwd()
+        asked.update(place.surroundings(spec.env))
         fds: list[int] = []
         try:
             for _ in range(3):
@@ -393,7 +419,7 @@ class PlaceCarrier:
         outer = self._request.group[master]._link.carrier
 
         def gone(status: int | None) -> None:
-            if not self._over and self._connection is not None:
+            if not self._over.fired and self._connection is not None:
                 why = outer.describe_end(status)
                 words = f"the gateway {master}, through which it was reached, is gone"
                 self._lose(f"{words}: {why}" if why else words)
@@ -416,7 +442,7 @@ class PlaceCarrier:
 
     def _failed(self, failure: Failure) -> None:
         error: Any = failure.value
-        if not self._over:
+        if not self._over.fired:
             self._lose(getattr(error, "message", None) or str(error))
             self._end(None)
             if self._connection is not None:
@@ -427,10 +453,8 @@ class PlaceCarrier:
         self._reason = self._reason or reason
 
     def _end(self, status: int | None) -> None:
-        if self._over:
+        if self._over.fired:
             return
-        self._over = True
-        self._status = status
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
@@ -438,32 +462,26 @@ class PlaceCarrier:
             self._pipe.finish()
         if self.place is not None:
             self.place.leave(self)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self._over.fire(status)
 
     # -- as every carrier has it -----------------------------------------------------------------
 
     @property
     def status(self) -> int | None:
         """How the process ended."""
-        return self._status if self._instead is None else self._instead.status
+        return self._over.result if self._instead is None else self._instead.status
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with how the process ended once the supervisor says so."""
         if self._instead is not None:
             return self._instead.when_ended()
-        if self._over:
-            return defer.succeed(self._status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._over.when_fired()
 
     def kill(self, number: int) -> None:
         """Have the supervisor send its process a signal."""
         if self._instead is not None:
             self._instead.kill(number)
-        elif self._over:
+        elif self._over.fired:
             return
         elif self._control is None:
             # It was not asked for yet; what is being started for it alone is ended.
@@ -507,6 +525,12 @@ class PlaceCarrier:
         return self._text.tail()
 
 
+def _directory() -> tuple[int, int]:
+    """What tells the working directory from others: one that was made anew has the same name."""
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
+
+
 def _pause(reactor: Any) -> defer.Deferred[None]:
     paused: defer.Deferred[None] = defer.Deferred()
     reactor.callLater(0.005, paused.callback, None)
@@ -520,24 +544,30 @@ def can_fork(spec: Spec) -> bool:
     )
 
 
+def has_supervisor(spec: Spec) -> bool:
+    """Whether a supervisor starts such a gateway, and can start others beside it."""
+    return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
+
+
 def here(request: Request) -> Route:
     """A gateway on this machine."""
     argv = tuple(interpreter(request.spec))
+    env = dict(os.environ)
     variables = {
         name: value
-        for name, value in {**os.environ, **request.spec.env}.items()
+        for name, value in {**env, **request.spec.env}.items()
         if name.startswith(STARTUP)
     }
+    env.update(variables)
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
     def opened(asked: Request, door: int | None) -> Carrier:
         config = {"hub": {"near": os.getpid(), "door": door}}
         command = [*argv, "-c", boot_code(config)]
-        env = {**os.environ, **variables}
         fds = () if door is None else (door,)
         return ProcessCarrier(asked, command, env, b"", fds, "the supervisor of its place")
 
-    return Route(Way(key, opened, door=True))
+    return Route(Way(key, opened, door=True, env=env))
 
 
 def through(request: Request) -> Route:
@@ -615,4 +645,14 @@ def boot_argv(python: list[str]) -> tuple[str, ...]:
     return (*python, "-c", package.code())
 
 
-__all__ = ["Place", "PlaceCarrier", "Places", "Route", "Way", "can_fork", "here", "through"]
+__all__ = [
+    "Place",
+    "PlaceCarrier",
+    "Places",
+    "Route",
+    "Way",
+    "can_fork",
+    "has_supervisor",
+    "here",
+    "through",
+]

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet.deferred import OneShot
 from pycomnet.worker.spin import Spinner
 
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
@@ -327,8 +328,7 @@ class LocalProcess:
     ) -> None:
         self._reactor = reactor
         self._text = ErrorText(output)
-        self._waiters: list[defer.Deferred[int]] = []
-        self._ended = False
+        self._ended: OneShot[int] = OneShot()
         self.status: int | None = None
         self._process = subprocess.Popen(
             argv,
@@ -354,12 +354,7 @@ class LocalProcess:
 
     def when_ended(self) -> defer.Deferred[int]:
         """Fires with :attr:`status` once it has ended. Cancelling it changes nothing there."""
-        if self._ended:
-            assert self.status is not None
-            return defer.succeed(self.status)
-        deferred: defer.Deferred[int] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(deferred)
-        return deferred
+        return self._ended.when_fired()
 
     def keep(self, text: str) -> None:
         """Remember what its code said on standard error, for :meth:`stderr_tail`."""
@@ -394,10 +389,7 @@ class LocalProcess:
             return True
         self.status = status
         self._stderr.finish()
-        self._ended = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self._ended.fire(status)
         return False
 
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
 from pycomnet.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.place import Hop, PlaceCarrier, Route, Way, boot_argv
@@ -38,8 +38,7 @@ class SocketCarrier:
         self._address = address
         self._connection: Connection | None = None
         self._reason = ""
-        self._over = False
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._over: OneShot[int | None] = OneShot()
 
     @deferred
     async def connect(self, connection: Connection) -> None:
@@ -49,7 +48,7 @@ class SocketCarrier:
         def connection_lost(reason: Failure = connectionDone) -> None:
             if not reason.check(error.ConnectionDone):
                 self._reason = endpoints.explain(reason)
-            self._end()
+            self._over.fire(None)
             lost(reason)
 
         connection.connectionLost = connection_lost  # type: ignore[method-assign]
@@ -59,26 +58,16 @@ class SocketCarrier:
             endpoint = endpoints.client_endpoint(self._request.reactor, self._address)
             await endpoint.connect(Factory.forProtocol(lambda: connection))
         except PycomnetError as problem:
-            self._end()
+            self._over.fire(None)
             raise self._request.not_started(f"{where}: {problem}") from problem
         except Exception as problem:
-            self._end()
+            self._over.fire(None)
             words = f"{where}: {endpoints.explain(problem)}"
             raise self._request.not_started(words) from problem
 
-    def _end(self) -> None:
-        self._over = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
-
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires once the connection is closed."""
-        if self._over:
-            return defer.succeed(None)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._over.when_fired()
 
     def kill(self, number: int) -> None:
         """Drop the connection: the service ends what it has for it."""
@@ -86,7 +75,7 @@ class SocketCarrier:
         if transport is not None:
             transport.abortConnection()
         else:
-            self._end()
+            self._over.fire(None)
 
     def describe_end(self, status: int | None) -> str:
         """Only what ended the connection is known."""

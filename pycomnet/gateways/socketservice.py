@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -28,7 +27,6 @@ from pycomnet.admission import (
     NotAdmitted,
     check_exposure,
     listen_on,
-    wants_certificates,
 )
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
@@ -63,6 +61,7 @@ class Configuration:
     :ivar token_file: without that, a file with the one token; it is made if it isn't there.
     :ivar insecure: to listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.
+    :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
     :ivar drain: seconds that programs have, when it stops, to end what is theirs.
     """
 
@@ -73,6 +72,7 @@ class Configuration:
     python: tuple[str, ...] = (sys.executable,)
     clients: int = MAX_CLIENTS
     workers: int = MAX_WORKERS
+    keepalive: float = KEEPALIVE
     drain: float = 0.0
 
     def check(self) -> None:
@@ -176,7 +176,7 @@ class Client(Protocol):
         config = {
             "hub": {
                 "near": os.getpid(),
-                "silence": PATIENCE * KEEPALIVE,
+                "silence": PATIENCE * service.configuration.keepalive,
                 "most": service.configuration.workers,
             }
         }
@@ -271,20 +271,9 @@ class GatewayService(ListeningService):
         self.port: Any = None
         self.clients: dict[Client, None] = {}
         self.stopping = False
-        self._token_path: Path | None = None
-        checker = None
-        certificates = wants_certificates(configuration.listen)
-        if configuration.tokens is not None:
-            checker = tokens.TokenChecker(tokens.load_tokens(configuration.tokens))
-        elif configuration.token_file is not None or (
-            endpoints.parse(configuration.listen).kind != "unix" and not certificates
-        ):
-            self._token_path = Path(configuration.token_file or tokens.default_token_path(NAME))
-            token, made = tokens.load_or_make_token(self._token_path)
-            if made:
-                log.info("made a token: it is in the file {path}", path=str(self._token_path))
-            checker = tokens.TokenChecker.of_one(token)
-        self.admission = Admission(checker, certificates=certificates)
+        self.admission = Admission.of(
+            NAME, (configuration.listen,), configuration.tokens, configuration.token_file
+        )
 
     @property
     def count(self) -> int:
@@ -297,7 +286,8 @@ class GatewayService(ListeningService):
         factory = Factory.forProtocol(lambda: Client(self))
         self.port = await listen_on(self.reactor, self.configuration.listen, factory)
         where = endpoints.client_string(self.port, self.configuration.listen)
-        token = f"//token_file={self._token_path}" if self._token_path else ""
+        path = self.admission.token_path
+        token = f"//token_file={path}" if path else ""
         log.info("listening; clients reach it with socket={where}{token}", where=where, token=token)
 
     @deferred

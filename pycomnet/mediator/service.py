@@ -16,8 +16,8 @@ from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
-from pycomnet import endpoints, tokens
-from pycomnet.admission import check_exposure
+from pycomnet import endpoints
+from pycomnet.admission import check_exposure, own_token
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.mediator.access import LOCAL_NAMES, Access, Names, Realm
@@ -125,11 +125,8 @@ class MediatorService(Service):
         self._token_path: Path | None = None
         checkers = list(configuration.checkers)
         if not checkers:
-            self._token_path = Path(configuration.token_file or tokens.default_token_path(NAME))
-            token, made = tokens.load_or_make_token(self._token_path)
-            if made:
-                log.info("made a token: it is in the file {path}", path=str(self._token_path))
-            checkers.append(tokens.TokenChecker.of_one(token))
+            checker, self._token_path = own_token(NAME, configuration.token_file)
+            checkers.append(checker)
         try:
             self.audit = AuditLog(configuration.audit_log)
         except OSError as problem:
@@ -162,16 +159,14 @@ class MediatorService(Service):
     def _not_listening(self, failure: Any) -> None:
         problem = failure.value
         if not isinstance(problem, PycomnetError):
-            reason = getattr(problem, "socketError", problem)
-            words = getattr(reason, "strerror", None) or endpoints.explain(failure)
-            problem = EndpointError(f"can't listen on {self._configuration.listen}: {words}")
+            log.failure("can't listen", failure)
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
         self._failed(problem)
 
     @deferred
     async def listen(self) -> None:
         """Listen; fires when that is so."""
-        endpoint = endpoints.server_endpoint(self._reactor, self._configuration.listen)
-        self.port = await endpoint.listen(self.site)
+        self.port = await endpoints.listen(self._reactor, self._configuration.listen, self.site)
         host = self.port.getHost()
         scheme = "https" if endpoints.is_tls(self._configuration.listen) else "http"
         if isinstance(host, UNIXAddress):

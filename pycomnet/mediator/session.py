@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.child import Child, Launch
-from pycomnet.mediator.eager import flush_now
+from pycomnet.mediator.eager import write_now
 from pycomnet.mediator.model import End, HttpError, User
 from pycomnet.mediator.queues import Incoming, OffsetError, Outgoing
 
@@ -147,8 +147,7 @@ class Session(TwistedProtocol):
         if new:
             self._moved = True
             if self.transport is not None:
-                self.transport.write(bytes(new))
-                flush_now(self.transport)
+                write_now(self.transport, (new,))
                 if len(new) <= SMALL and self._reading:
                     look = getattr(self.transport, "look", None)
                     if look is not None:

@@ -11,6 +11,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.web import http, server
 
+from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.eager import tune_reading
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
@@ -206,6 +207,10 @@ class Request(server.Request):
         destination = self.channel.site.destination(self)
         if destination is not None:
             self.upload = Upload(self, destination, length, self.channel.site.reactor)
+            if length is None:
+                self.channel._transferDecoder = Chunks(
+                    self.handleContentChunk, self.channel._finishRequestBody
+                )
         elif length is not None and length > MAX_JSON:
             self.too_large = True
 

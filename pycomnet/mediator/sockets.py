@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.websocket import WebSocketResource
+from wsproto.connection import ConnectionState
 from zope.interface import implementer
 
-from pycomnet.mediator.eager import flush_now
+from pycomnet.lookahead import Lookahead
+from pycomnet.mediator.eager import flush_now, is_plain, tune_reading, write_now
+from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Bytes of one message. Larger ones are slower: each is put together and copied as a whole.
-MESSAGE_SIZE = 1 << 16
+#: Bytes of one message: what is read of a subprocess's output at a time goes in one.
+MESSAGE_SIZE = 1 << 18
 #: Bytes of a message that is taken; what is longer ends the connection.
 MAX_MESSAGE = 1 << 20
 #: Bytes that are received before they are confirmed.
@@ -31,8 +33,8 @@ CONFIRM_EVERY = 1 << 18
 PING_INTERVAL = 20.0
 #: Close codes of RFC 6455, section 7.4.1.
 NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG = 1000, 1001, 1003, 1008, 1009
-#: What a binary message begins with: which stream it is of, and the offset of its first byte.
-HEADER = Struct(">BQ")
+#: In these wsproto may be given bytes.
+READABLE = (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
 STDIN, STDOUT, STDERR = 0, 1, 2
 NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
 
@@ -66,14 +68,24 @@ class _Bounded:
 class Socket:
     """One end of a WebSocket, which the other end must answer on: for both ends.
 
+    The bytes of streams are taken from and put into frames here, see
+    :mod:`pycomnet.mediator.frames`; all else is Twisted's.
+
+    :ivar client: which end it is.
     :ivar over: it is closed, or being closed.
     """
+
+    client = False
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._wire: Any = None
+        self._frames = Frames(not self.client, MAX_MESSAGE)
+        self._lookahead: Lookahead | None = None
         self._heard = True
         self._asking: Any = None
+        #: the handshake is done
+        self.negotiated = False
         self.over = False
 
     def negotiationStarted(self, transport: Any) -> None:
@@ -82,6 +94,10 @@ class Socket:
         transport._textBuffer = _Bounded("", self._too_big)
 
     def negotiationFinished(self) -> None:
+        self.negotiated = True
+        transport = self._wire.transport
+        if is_plain(transport) and hasattr(transport, "socket"):
+            self._lookahead = Lookahead(transport)
         self._wire.attachProducer(self)
         self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
         self.opened()
@@ -96,6 +112,28 @@ class Socket:
 
     def pongReceived(self, payload: bytes) -> None:
         self._heard = True
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the connection, once it is a WebSocket."""
+        self._heard = True
+        tune_reading(self._wire.transport, len(data))
+        try:
+            for number, offset, piece in self._frames.feed(data):
+                if number < 0:
+                    self._pass(piece)
+                elif not self.over:
+                    self.received(number, offset, bytes(piece))
+        except TooLong:
+            self._too_big()
+
+    def _pass(self, data: bytes | bytearray | memoryview) -> None:
+        """Bytes that Twisted is to look at."""
+        wire = self._wire
+        if wire._wsconn.state in READABLE:
+            type(wire).dataReceived(wire, bytes(data))
+            if wire._wsconn.state is not ConnectionState.OPEN:
+                # It was closed by the other end, or that has sent what it may not.
+                self.over = True
 
     def bytesMessageReceived(self, data: bytes | bytearray) -> None:
         self._heard = True
@@ -127,13 +165,19 @@ class Socket:
     def connectionLost(self, reason: Failure) -> None:
         if self._asking is not None and self._asking.active():
             self._asking.cancel()
+        if self._lookahead is not None:
+            self._lookahead.stop()
         self.over = True
         self.lost(reason)
 
     def send(self, stream: str, offset: int, data: bytes | memoryview) -> None:
         """Send bytes of a stream."""
         if not self.over:
-            self._wire.sendBytesMessage(HEADER.pack(NUMBERS[stream], offset) + data)
+            if self._lookahead is not None:
+                self._lookahead.wrote = True
+            write_now(
+                self._wire.transport, frame(NUMBERS[stream], offset, data, masked=self.client)
+            )
 
     def tell(self, value: dict[str, Any]) -> None:
         """Send JSON."""
@@ -377,5 +421,6 @@ def upgrade(request: Any, protocol: Socket) -> None:
     answer = WebSocketResource(_Made(protocol)).render_GET(request)
     if isinstance(answer, bytes):
         raise HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
+    channel.dataReceived = protocol.dataReceived
     # The channel's own timer is for requests.
     channel.setTimeout(None)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application import service
 from twisted.internet import defer
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -87,13 +86,7 @@ class Nameserver(service.Service):
         with self._loading():
             await self.server.add(self.names)
         for description in self._listen:
-            try:
-                self.addresses.append(await self.server.listen(description))
-            except CannotListenError as problem:
-                reason = problem.socketError
-                raise LaunchFailed(
-                    f"can't listen on {description}: {getattr(reason, 'strerror', None) or reason}"
-                ) from problem
+            self.addresses.append(await self.server.listen(description))
         self.log.info("the nameserver is at {addresses}", addresses=", ".join(self.addresses))
 
     def _give_up(self, failure: Failure) -> None:

@@ -118,10 +118,15 @@ class Directory:
                 old = self._index.put(record)
                 if self._ends_leases:
                     self._leases.add(record)
+                if record.client is not None:
+                    record.client.registered += 1
             else:
                 old = self._index.remove(change.service)
             if old is not None:
                 self._leases.drop(old)
+                if old.client is not None:
+                    old.client.registered -= 1
+                    old.client = None  # the log has the record for longer
             self.log.add(Step(change.revision, change.service, old, record, change.why))
         for listener in list(self._listeners):
             listener()

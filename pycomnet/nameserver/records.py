@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pycomnet.wire.values import make_codec
+
+if TYPE_CHECKING:
+    from pycomnet.nameserver.clients import Client
 
 _codec = make_codec()
 encode = _codec.encode
@@ -42,6 +45,7 @@ class Record:
     :ivar secret: the digest of its owner's secret.
     :ivar fence: the revision in which it was registered; 0 until it is.
     :ivar ends: when the lease ends, by the clock of who holds the record.
+    :ivar client: who registered it here, since the nameserver was started.
     """
 
     service: str
@@ -54,6 +58,7 @@ class Record:
     secret: bytes
     fence: int = 0
     ends: float = 0.0
+    client: Client | None = None
 
     def __repr__(self) -> str:
         return f"<Record {self.service!r} at {self.address!r}, fence {self.fence}>"

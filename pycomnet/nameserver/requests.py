@@ -29,6 +29,8 @@ class Limits:
     :ivar max_ttl: seconds of a lease, at most: so long may a dead service be in the way.
     :ivar ttl: seconds of a lease, where none are asked for.
     :ivar services: registrations.
+    :ivar client_services: registrations of one client: of the name in its certificate, else of the
+        machine it comes from; from this machine, of its connection.
     :ivar bytes: of all registrations' texts and metadata, more or less: a million usual ones have a
         fifth of it, but a few hundred thousand as long as they may be would fill a machine.
     :ivar watches: watches at a time, of all clients.
@@ -45,6 +47,7 @@ class Limits:
     max_ttl: float = 86_400.0
     ttl: float = 30.0
     services: int = 2_000_000
+    client_services: int = 10_000
     bytes: int = 1 << 30
     watches: int = 10_000
     connection_watches: int = 64

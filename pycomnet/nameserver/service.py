@@ -17,7 +17,9 @@ from pycomnet.errors import (
     ServiceNotFound,
     StoreConflict,
     StoreFailed,
+    TooManyRegistrations,
 )
+from pycomnet.nameserver.clients import Client, Clients
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.queries import Query
@@ -101,6 +103,7 @@ class NameService(Service):
         #: watches by their connection
         self._watches: Counter[Any] = Counter()
         self._turns: dict[Any, Turns] = {}
+        self._clients = Clients()
         self._scans = defer.DeferredSemaphore(SCANS)
 
     # -- beginning and end -----------------------------------------------------------------------
@@ -161,37 +164,47 @@ class NameService(Service):
         return self._register(request, record, secret)
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
-        client = _client(request)
-        turns = self._turns.get(client)
+        connection = _connection(request)
+        turns = self._turns.get(connection)
         if turns is None:
-            turns = self._turns[client] = Turns()
+            turns = self._turns[connection] = Turns()
         waiting = turns.take()
         if waiting is not None:
             await waiting
         try:
-            fence = await self._commit(record)
+            fence = await self._commit(record, self._clients.of(connection))
         finally:
             if not turns.give():
-                self._turns.pop(client, None)
+                self._turns.pop(connection, None)
         self._counts["registered"] += 1
         return {"lease": record.lease, "secret": secret, "fence": fence, "ttl": record.ttl}
 
-    async def _commit(self, record: Record) -> int:
+    async def _commit(self, record: Record, client: Client) -> int:
         directory = self.directory
+        record.client = client
         for _ in range(ATTEMPTS):
             put = directory.proposal(record, self._seconds())
-            self._check_room(record)
+            self._check_room(record, client)
+            client.asked += 1
             try:
                 return await self._store.commit(put)
             except StoreConflict:
                 continue  # another was quicker: perhaps the name is taken now
+            finally:
+                client.asked -= 1
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
 
-    def _check_room(self, record: Record) -> None:
+    def _check_room(self, record: Record, client: Client) -> None:
         directory = self.directory
         have, before = len(directory), directory.size_of(record.service)
         if not before and have >= self.limits.services:
             raise NameserverFull(f"there are {have} registrations, and may be no more")
+        most = self.limits.client_services
+        if not before and client.registered + client.asked >= most:
+            raise TooManyRegistrations(
+                f"this client has {client.registered} registrations, and may have {most}: let some "
+                f"end, or ask whoever runs the nameserver for more (--max-per-client)"
+            )
         more = record.size - before
         if more > 0 and directory.size + more > self.limits.bytes:
             raise NameserverFull(
@@ -326,7 +339,7 @@ class NameService(Service):
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
         revision = taken.whole("revision", None, 0, (1 << 63) - 1)
-        key = _client(request)
+        key = _connection(request)
         if self._watching >= self.limits.watches:
             raise NameserverFull(f"there are {self.limits.watches} watches, and may be no more")
         if self._watches[key] >= self.limits.connection_watches:
@@ -429,8 +442,8 @@ COUNTS = (
 )
 
 
-def _client(request: Request) -> Any:
-    """What stands for the connection that a request came on."""
+def _connection(request: Request) -> Any:
+    """The connection that a request came on."""
     return request._call.connection
 
 

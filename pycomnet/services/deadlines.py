@@ -30,9 +30,18 @@ class Deadlines:
         self._seconds: Callable[[], float] = reactor.seconds
         self._buckets: dict[float, dict[Expiring, None]] = {}
         self._calls: dict[float, Any] = {}
+        #: the last length, from and until when its bucket takes more, and that
+        self._last = self._last_from = 0.0
+        self._last_until = float("-inf")
+        self._last_bucket: dict[Expiring, None] = {}
 
     def add(self, item: Expiring, seconds: float) -> dict[Expiring, None]:
         """Have ``item.expired()`` called in so many seconds; return the bucket that it is in."""
+        now = self._seconds()
+        if seconds == self._last and self._last_from <= now < self._last_until:
+            self._last_bucket[item] = None  # as most: they have the same length
+            return self._last_bucket
+        length = seconds
         if not seconds <= FAR:
             seconds = FAR
         if seconds > 20.0:
@@ -43,18 +52,21 @@ class Deadlines:
             step = 0.05
         else:
             step = 0.005
-        time = ((self._seconds() + seconds) // step + 1) * step
+        time = ((now + seconds) // step + 1) * step
         bucket = self._buckets.get(time)
         if bucket is None:
             bucket = self._buckets[time] = {}
-            delay = max(0.0, time - self._seconds())
-            self._calls[time] = self._reactor.callLater(delay, self._expire, time)
+            self._calls[time] = self._reactor.callLater(time - now, self._expire, time)
         bucket[item] = None
+        self._last, self._last_bucket = length, bucket
+        self._last_from, self._last_until = now, time - seconds
         return bucket
 
     def _expire(self, time: float) -> None:
         del self._calls[time]
         bucket = self._buckets.pop(time)
+        if bucket is self._last_bucket:
+            self._last_until = float("-inf")
         while bucket:
             item, _ = bucket.popitem()
             item.expired()
@@ -65,3 +77,4 @@ class Deadlines:
         for call in calls.values():
             call.cancel()
         self._buckets.clear()
+        self._last_until = float("-inf")

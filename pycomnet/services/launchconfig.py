@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import LaunchConfigError
+from pycomnet.wire.values import ValueNotSendable, make_codec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -165,6 +166,15 @@ def _map(value: Any) -> dict[str, Any]:
     return value
 
 
+def _sendable(value: Any) -> dict[str, Any]:
+    found = _map(value)
+    try:
+        make_codec().encode(found)
+    except ValueNotSendable as problem:  # a date of TOML's, say
+        raise ValueError(f"plain values: {problem}") from None
+    return found
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)) or not values:
@@ -193,7 +203,7 @@ _ENTRY: dict[str, _Check] = {
     "name": _text,
     "options": _map,
     "tags": _texts,
-    "metadata": _map,
+    "metadata": _sendable,
 }
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 from twisted.application import service
 from twisted.internet import defer
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -70,7 +69,7 @@ def advertised(address: str, advertise: str | None) -> str:
     :param address: what is listened on, as clients of this machine would connect to it.
     :param advertise: the whole address that others use instead, where a port of 0 stands for the
         one that is listened on, or only its host.
-    :raises EndpointError: it is neither.
+    :raises EndpointError: it is neither, or nobody could connect there.
     """
     if advertise is None:
         return address
@@ -79,10 +78,12 @@ def advertised(address: str, advertise: str | None) -> str:
         wanted = endpoints.parse(advertise)
         if wanted.args[1:2] == ("0",) and listened.kind != "unix":
             wanted = attrs.evolve(wanted, args=(wanted.args[0], *listened.args[1:]))
-        return str(wanted)
-    if listened.kind == "unix":
+    elif listened.kind == "unix":
         raise EndpointError(f"{advertise!r} can't stand for a host in {address!r}")
-    return str(attrs.evolve(listened, args=(advertise, *listened.args[1:])))
+    else:
+        wanted = attrs.evolve(listened, args=(advertise, *listened.args[1:]))
+    endpoints.check_client(str(wanted))
+    return str(wanted)
 
 
 class Launcher(service.Service):
@@ -131,7 +132,7 @@ class Launcher(service.Service):
     def privilegedStartService(self) -> None:
         """Listen, while this process may have root's rights.
 
-        :raises LaunchFailed: that is known to be impossible by now.
+        :raises PycomnetError: that is known to be impossible by now.
         """
         self._listening = listening = defer.Deferred.fromCoroutine(self._listen())
         if listening.called and isinstance(listening.result, Failure):
@@ -168,14 +169,7 @@ class Launcher(service.Service):
         for one in self._loaded:
             await self.server.add(one.service)
         for description in self._config.listen:
-            try:
-                address = await self.server.listen(description)
-            except CannotListenError as problem:
-                reason = problem.socketError
-                raise LaunchFailed(
-                    f"can't listen on {description}: {getattr(reason, 'strerror', None) or reason}"
-                ) from problem
-            self.addresses.append(address)
+            self.addresses.append(await self.server.listen(description))
         for one in self._loaded:
             self.log.info(
                 "{module} offers {interfaces} at {addresses}",
@@ -193,8 +187,16 @@ class Launcher(service.Service):
         address = advertised(self.addresses[0], self._config.advertise)
         self.log.info("the nameserver is {address}", address=self._config.nameserver)
         nameserver = self._nameserver or await self.context.nameserver()
-        for name, members in self._by_name().items():
-            await self._register(name, members, address, nameserver)
+        # At the same time: one that waits for a name that is taken doesn't keep the others waiting.
+        registering = [
+            defer.Deferred.fromCoroutine(self._register(name, members, address, nameserver))
+            for name, members in self._by_name().items()
+        ]
+        try:
+            await defer.gatherResults(registering, consumeErrors=True)
+        except defer.FirstError as first:
+            problem: Any = first.subFailure.value
+            raise problem from None
 
     def _by_name(self) -> dict[str | None, list[Loaded]]:
         """The services by the name that they are registered as; None is for a generated one."""

@@ -81,13 +81,23 @@ class PendingCall:
     # -- what the connection says ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
-        """The result."""
-        connection = self.connection
+        """The result, when it is long."""
         if cost and self.stream is not None:
-            connection.mux.consumed(self.stream, cost)
-        deferred = self._finish()
+            self.connection.mux.consumed(self.stream, cost)
+        self._answered(payload)
+
+    def _answered(self, payload: bytes | memoryview) -> None:
+        """The result."""
+        deferred = self.deferred
         if deferred is None:
             return
+        # As _finish does, in line: this is where every call comes by.
+        self.deferred = None
+        self.peer.pending -= 1
+        bucket = self.bucket
+        if bucket is not None:
+            bucket.pop(self, None)
+        connection = self.connection
         try:
             answer = connection.decode(payload)  # type: ignore[arg-type]
             value = answer if self.files else answer[0]
@@ -108,8 +118,9 @@ class PendingCall:
         self._no_result()
 
     def closed(self, kind: int, payload: bytes) -> None:
+        self.stream = None  # it has the call: so both are gone without the garbage collector
         if kind == RESULT:
-            self.arrived(payload, 0)
+            self._answered(payload)
         elif kind == ERROR:
             self._refused(payload)
         else:

@@ -76,6 +76,7 @@ class Pool:
     """The addresses that a context, and those made from it, have called.
 
     :ivar closed: whether nothing is called any more.
+    :ivar changes: how often an address was set aside, or reached again.
     """
 
     def __init__(self, context: Context) -> None:
@@ -83,6 +84,7 @@ class Pool:
         #: held by what calls them and by their connections: an address that is left is forgotten
         self.peers: weakref.WeakValueDictionary[str, Peer] = weakref.WeakValueDictionary()
         self.closed = False
+        self.changes = 0
 
     def peer(self, address: str) -> Peer:
         """What is kept of an address."""
@@ -192,13 +194,16 @@ class Peer:
         self.services = services if isinstance(services, dict) else {}
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
-        self.aside_until = 0.0
+        if self.aside_until:
+            self.aside_until = 0.0
+            context.pool.changes += 1
         self.known = True
         self.connection = connection
         return connection
 
     def _set_aside(self) -> None:
         self.aside_until = self._context.reactor.seconds() + SET_ASIDE
+        self._context.pool.changes += 1
 
     def may_repeat(self, interface: str, method: str) -> bool:
         """Whether calling a method twice is as good as once."""

@@ -27,6 +27,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     ServiceUnreachable,
 )
+from pycomnet.wire.values import ValueNotSendable
 
 #: Renewals in the time that a lease lasts: two may get lost.
 RENEWALS = 3
@@ -40,7 +41,7 @@ AFTER_LEASE = 0.5
 #: Seconds that unregistering may take: the lease's end does the same.
 UNREGISTER_TIMEOUT = 2.0
 #: What no second try makes better.
-HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError)
+HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError, ValueNotSendable)
 
 Policy = Callable[[int], float]
 
@@ -137,8 +138,8 @@ class Registration:
         """Register, and go on renewing.
 
         :returns: fires when it is registered; fails with :class:`ServiceNameTaken`,
-            :class:`NameserverUnreachable`, or what the nameserver refused it for. Cancelling it
-            gives up.
+            :class:`NameserverUnreachable`, or what the nameserver refused it for, if that is so
+            for longer than it waits: that it is full, say. Cancelling it gives up.
         """
         self._starting = defer.Deferred.fromCoroutine(self._first())
         return self._starting
@@ -197,7 +198,7 @@ class Registration:
         before, self._unanswered = self._unanswered, True
         try:
             given = await self._invoke("register", request, timeout)
-        except ServiceUnreachable:
+        except (ServiceUnreachable, ValueNotSendable):  # nothing was asked
             self._unanswered = before
             raise
         except NameserverError:
@@ -235,6 +236,7 @@ class Registration:
         """
         begun = self._reactor.seconds()
         attempt = 0
+        waited = False
         while True:
             try:
                 return await self._register()
@@ -242,8 +244,10 @@ class Registration:
                 raise
             except ServiceNameTaken as taken:
                 # At our own address: whoever was there before us is gone, and its lease will be.
-                if patience is not None and taken.address != self.offer.address:
+                # If that is renewed, somebody is there all the same: behind one --advertise, say.
+                if patience is not None and (waited or taken.address != self.offer.address):
                     raise
+                waited = True
                 delay = taken.ttl + AFTER_LEASE
                 self._say("waiting for the name {service!r}", taken, delay)
             except Exception as problem:
@@ -251,6 +255,8 @@ class Registration:
                 attempt += 1
                 if patience is not None:
                     left = begun + patience - self._reactor.seconds()
+                    if left <= 0 and isinstance(problem, NameserverError):
+                        raise  # it answers, and that is what it says
                     if left <= 0:
                         raise NameserverUnreachable(
                             f"no answer from the nameserver in {patience:g} seconds: {problem}"

@@ -83,21 +83,28 @@ class Call:
         "bucket",
         "connection",
         "expires",
+        "held",
         "interrupt",
         "over",
         "release",
         "running",
+        "size",
         "stream",
         "streaming",
     )
 
     def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
         self.connection = connection
-        self.stream = stream
+        #: None once it has been answered
+        self.stream: Any = stream
         stream.app = self
         # A request that is longer than a window comes as a whole; its length has a limit.
         if stream.receiving:
             connection.mux.want(stream)
+            connection.long[self] = None
+        #: bytes of the request; and those for which room is taken, while it waits or runs
+        self.size = 0
+        self.held = 0
         self.streaming = streaming
         #: whether the request has come
         self.asked = False
@@ -120,6 +127,8 @@ class Call:
             self.connection.violated("channel", "a call is one value, an array")
             return
         self.asked = True
+        if self.connection.long:
+            self.connection.is_whole(self, len(payload))
         self.connection.server.begin(self, payload)
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
@@ -144,6 +153,8 @@ class Call:
 
     def cancel(self, why: Exception | None) -> None:
         """Stop what runs; ``why`` is what the caller gets, None when it wants nothing."""
+        if not self.asked:
+            self.connection.is_whole(self)
         if why is None:
             self.over = True
         self.interrupt = why

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 REFRESH = 10.0
 #: Seconds that a nameserver has to answer; then what was known is tried again.
 LOOK_TIMEOUT = 3.0
+#: Instances of an interface that a caller knows: each may come to have a connection.
+MOST_INSTANCES = 100_000
 
 
 class Route:
@@ -69,6 +71,10 @@ class NamedRoute(Route):
         self._interface = interface
         self._service = service
         self._peers: list[Peer] = []
+        #: those that are not set aside; with how often any was by then, and until when that holds
+        self._able: list[Peer] = []
+        self._able_changes = -1
+        self._able_until = float("-inf")
         self._turn = 0
         self._looked = float("-inf")
         self._looking: defer.Deferred[None] | None = None
@@ -90,12 +96,26 @@ class NamedRoute(Route):
             return peers[0]
         if not peers:
             return None
-        able = [peer for peer in peers if peer.aside_until <= now] or peers
+        if self._able_changes != self._context.pool.changes or now >= self._able_until:
+            self._find_able(now)
+        able = self._able
         self._turn += 1
         if self._context.least_pending:
             least = min(peer.pending for peer in able)
             able = [peer for peer in able if peer.pending == least]
         return able[self._turn % len(able)]
+
+    def _find_able(self, now: float) -> None:
+        """Look who is not set aside: not for each call, as there may be thousands."""
+        peers = self._peers
+        self._able = [peer for peer in peers if peer.aside_until <= now] or peers
+        again = (peer.aside_until for peer in peers if peer.aside_until > now)
+        self._able_until = min(again, default=float("inf"))
+        self._able_changes = self._context.pool.changes
+
+    def _set_peers(self, peers: list[Peer]) -> None:
+        self._peers = peers
+        self._able_until = float("-inf")
 
     @deferred
     async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
@@ -121,7 +141,7 @@ class NamedRoute(Route):
         try:
             await self.look()
         except ServiceNotFound as missing:
-            self._peers = []
+            self._set_peers([])
             raise ServiceUnreachable(str(missing)) from missing
         except DeadlineExceeded as late:
             # The question's deadline, not the call's: that may have time to ask again.
@@ -147,18 +167,29 @@ class NamedRoute(Route):
     @deferred
     async def _look(self) -> None:
         nameserver = await self._context.nameserver()
-        if self._service is None:
-            wanted = {"interface": self._interface}
-            records = await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT)
-        else:
+        known = {peer.address: peer for peer in self._peers}
+        found: dict[str, Peer] = {}
+
+        def add(record: Any) -> None:
+            address = record["address"]
+            found[address] = known.get(address) or self._context.peer(address)
+
+        if self._service is not None:
             asked = {"interface": self._interface, "service": self._service}
-            records = [await nameserver.invoke("locate", asked, LOOK_TIMEOUT)]
-        if isinstance(records, dict):
-            records = records.get("services", [])
-        addresses = {record["address"]: None for record in records}
-        if not addresses:
+            add(await nameserver.invoke("locate", asked, LOOK_TIMEOUT))
+        else:
+            wanted = {"interface": self._interface}
+            # An empty page is the end, and no other is.
+            while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
+                for record in records:
+                    add(record)
+                last = records[-1]["service"]
+                if len(found) >= MOST_INSTANCES or last <= wanted.get("after", ""):
+                    break
+                wanted["after"] = last
+        if not found:
             raise ServiceNotFound(f"there is no {self}")
-        self._peers = [self._context.peer(address) for address in addresses]
+        self._set_peers(list(found.values()))
         self._looked = self._context.reactor.seconds()
 
 

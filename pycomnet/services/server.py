@@ -15,7 +15,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
-from pycomnet.connection import BULK_SIZE
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
@@ -27,45 +26,19 @@ from pycomnet.errors import (
     UnknownInterface,
     UnknownMethod,
 )
-from pycomnet.services.binary import Binary, BlockLimits
+from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import Incoming, in_thread
 from pycomnet.services.context import Context
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
 from pycomnet.services.request import Call, Request
+from pycomnet.services.serverlimits import Held, ServerLimits
 from pycomnet.services.serverside import ServerConnection
-from pycomnet.services.sessions import Session, SessionLimits, Sessions
+from pycomnet.services.sessions import Session, Sessions
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue
 
 log = Logger()
-
-
-@attrs.frozen(kw_only=True)
-class ServerLimits:
-    """What a server allows, all clients together and each of them.
-
-    :ivar running: calls that run at a time, of methods that do not return at once.
-    :ivar queued: calls that wait for their turn; what comes beyond these is refused.
-    :ivar request: bytes of a call's structured arguments.
-    :ivar channels: calls, streams and blocks that one client may have open at a time.
-    :ivar connections: clients at a time.
-    :ivar read: bytes that are read from one client before others have their turn: where many small
-        calls could come at once, a flood of them would keep the others waiting for that long.
-    :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
-    :ivar blocks: what is taken of the binary data that comes with a call.
-    :ivar sessions: what is kept of the clients of stateful interfaces.
-    """
-
-    running: int = 1000
-    queued: int = 10_000
-    request: int = 64 << 20
-    channels: int = 16_384
-    connections: int = 65_536
-    read: int = BULK_SIZE
-    keepalive: float | None = 60.0
-    blocks: BlockLimits = attrs.Factory(BlockLimits)
-    sessions: SessionLimits = attrs.Factory(SessionLimits)
 
 
 @interface(INTROSPECTION)
@@ -122,6 +95,7 @@ class ServiceServer:
         self._ports: list[Any] = []
         self._deadlines = Deadlines(reactor)
         self._running = 0
+        self.held = Held(self.limits.held)
         self._active: set[Call] = set()
         self._queue: deque[tuple[Call, list[Any]]] = deque()
         self._leaving = False
@@ -193,13 +167,12 @@ class ServiceServer:
             :func:`pycomnet.endpoints.server_endpoint`.
         :param host: the name or number that clients reach this machine by.
         :returns: fires with the address to connect to. Fails with
-            :class:`~pycomnet.errors.EndpointError`, or Twisted's ``CannotListenError`` for an
-            address that is in use. Cancelling it leaves nothing listening.
+            :class:`~pycomnet.errors.EndpointError`: for an address that is in use, say. Cancelling
+            it leaves nothing listening.
         """
         if self._leaving:
             raise PycomnetError("the server is closed")
-        endpoint = endpoints.server_endpoint(self.reactor, description)
-        port = await endpoint.listen(_ServerFactory(self))
+        port = await endpoints.listen(self.reactor, description, _ServerFactory(self))
         self._ports.append(port)
         return endpoints.client_string(port, description, host)
 
@@ -269,6 +242,11 @@ class ServiceServer:
     def begin(self, call: Call, payload: bytes) -> None:
         """A call has come: run it, have it wait, or refuse it."""
         connection = call.connection
+        size = len(payload)
+        held = self.held
+        if held.size + size > held.most:
+            connection.refuse(call, held.no_room(size))
+            return
         try:
             asked = connection.decode(payload)
             interface, name, args, seconds = asked[:4]
@@ -284,13 +262,19 @@ class ServiceServer:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
         if self._running >= self.limits.running:
-            self._enqueue(call, function, asked)
+            self._enqueue(call, function, asked, size)
             return
+        call.size = size
         request = Request(call, interface, name, args)
         if len(asked) > 4 and asked[4] and not call.streaming:
             self._wait_for(call, self._receive(call, function, request, asked[4]))
         else:
             self._run(call, function, request)
+
+    def _let_go(self, call: Call) -> None:
+        """A call's request is not held any more."""
+        self.held.size -= call.held
+        call.held = 0
 
     def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
         connection = call.connection
@@ -317,12 +301,14 @@ class ServiceServer:
             else:
                 connection.refuse(call, problem)
 
-    def _enqueue(self, call: Call, function: _Bound, asked: list[Any]) -> None:
+    def _enqueue(self, call: Call, function: _Bound, asked: list[Any], size: int) -> None:
         if len(self._queue) >= self.limits.queued:
             text = f"{self._running} calls run here and {len(self._queue)} wait"
             call.connection.refuse(call, Overloaded(text))
             return
         self._active.add(call)
+        call.size = call.held = size
+        self.held.size += size
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, asked[3])
         self._queue.append((call, [function, *asked]))
@@ -365,6 +351,9 @@ class ServiceServer:
         """Answer a call when a Deferred has fired."""
         self._running += 1
         self._active.add(call)
+        if not call.held:
+            call.held = call.size
+            self.held.size += call.size
         call.running = result
         if call.expires is not None and not result.called and call.bucket is None:
             left = call.expires - self.reactor.seconds()
@@ -402,6 +391,7 @@ class ServiceServer:
         self.forget(call)
         while self._queue and self._running < self.limits.running:
             waiting, (function, interface, name, args, _, *blocks) = self._queue.popleft()
+            self._let_go(waiting)
             if waiting.over:
                 continue
             self._active.discard(waiting)
@@ -410,11 +400,14 @@ class ServiceServer:
                 self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))
             else:
                 self._run(waiting, function, request)
+                if waiting.over:
+                    waiting.put_away()
         self._tell_idle()
 
     def forget(self, call: Call) -> None:
         """A call is over."""
         call.put_away()
+        self._let_go(call)
         self._active.discard(call)
         self._tell_idle()
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Seconds that a client has to say hello, from being connected.
 HELLO_TIMEOUT = 20.0
+#: Bytes of a connection after which it is looked how many of them are of requests that have come in
+#: part; until then all that come while there are such requests count as theirs.
+COUNT_AFTER = 1 << 20
 
 
 class ServerConnection(Connection):
@@ -37,6 +40,7 @@ class ServerConnection(Connection):
 
     :ivar server: the server that it is of.
     :ivar peer: where it comes from, as an endpoint string.
+    :ivar long: calls of whose requests there is more to come.
     """
 
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
@@ -48,6 +52,9 @@ class ServerConnection(Connection):
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
         self.mux.expect(("invoke",))
         self.peer = ""
+        self.long: dict[Call, None] = {}
+        #: bytes of those that count as held; and how many came since they were counted
+        self._partial = self._uncounted = 0
         self._user: str | None = None
         self._user_known = False
         self._hello: Any = None
@@ -61,6 +68,42 @@ class ServerConnection(Connection):
         super().connectionMade()
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.long:
+            size = len(data)
+            self._partial += size
+            self.server.held.size += size
+            self._uncounted += size
+            if self._uncounted >= COUNT_AFTER or self.server.held.is_full():
+                self._count()
+
+    def _count(self) -> None:
+        """Count what there is of requests that are not whole, and refuse some if it is too much."""
+        self._uncounted = 0
+        while True:
+            partial = 0
+            for call in self.long:
+                assembly = call.stream.partial
+                if assembly is not None:
+                    partial += assembly.size
+            self.server.held.size += partial - self._partial
+            self._partial = partial
+            if not self.long or not self.server.held.is_full():
+                return
+            # The one that came last: the others are nearer to their end.
+            call = next(reversed(self.long))
+            del self.long[call]
+            self.refuse(call, self.server.held.no_room())
+
+    def is_whole(self, call: Call, size: int = 0) -> None:
+        """No more comes of a call's request, which has so many bytes if it has come."""
+        if call in self.long:
+            del self.long[call]
+            released = min(size, self._partial) if self.long else self._partial
+            self._partial -= released
+            self.server.held.size -= released
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._greeted()
@@ -118,7 +161,8 @@ class ServerConnection(Connection):
             self.refuse(call, ResultNotSendable(f"the result, {where}: {problem}"))
             return
         call.over = True
-        self.mux.answer(call.stream, payload)
+        stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
+        self.mux.answer(stream, payload)
         if not self.corked:
             self.flush_soon()
 

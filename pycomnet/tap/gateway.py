@@ -10,6 +10,7 @@ from twisted.python import usage
 
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways import socketservice as service
+from pycomnet.gateways.socket import KEEPALIVE
 from pycomnet.tap.numbers import number
 
 
@@ -38,6 +39,12 @@ and the log says where it is."""
         ["python", None, None, "Interpreter of the workers, and its arguments. [this one]"],
         ["clients", None, service.MAX_CLIENTS, "Programs that may be connected at a time."],
         ["workers", None, service.MAX_WORKERS, "Processes that each may have at a time."],
+        [
+            "keepalive",
+            None,
+            KEEPALIVE,
+            "Seconds of silence before a program is pinged; after three times as long it is gone.",
+        ],
         ["drain", None, 0, "Seconds for programs to finish when the service stops."],
     ]
 
@@ -58,6 +65,7 @@ and the log says where it is."""
                 insecure=bool(self["insecure"]),
                 clients=number(self, "clients", 1, int),
                 workers=number(self, "workers", 1, int),
+                keepalive=number(self, "keepalive", 0.1),
                 drain=number(self, "drain", 0),
                 **given,
             )

@@ -55,6 +55,14 @@ Examples:
     optParameters = [
         ["store", "s", DEFAULT_STORE, "Where registrations are kept: sqlite:PATH or memory:"],
         ["max-services", None, LIMITS.services, "Registrations, at most.", _number],
+        [
+            "max-per-client",
+            None,
+            LIMITS.client_services,
+            "Registrations of one client, at most: of a certificate's name, else of a machine, or "
+            "of a connection on this machine.",
+            _number,
+        ],
         ["max-ttl", None, LIMITS.max_ttl, "Seconds of a lease, at most.", float],
         [
             "history",
@@ -89,6 +97,7 @@ Examples:
         self["limits"] = attrs.evolve(
             LIMITS,
             services=self["max-services"],
+            client_services=self["max-per-client"],
             max_ttl=self["max-ttl"],
             ttl=min(LIMITS.ttl, self["max-ttl"]),
         )
@@ -100,8 +109,10 @@ def makeService(options: Options) -> IService:
 
     import pycomnet
     from pycomnet.nameserver.daemon import Nameserver, loading_many
+    from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
+    allow_connections()
     # A commit's thread gets the interpreter's lock back sooner from a busy reactor.
     sys.setswitchinterval(0.001)
     status = ExitStatus(NAME)

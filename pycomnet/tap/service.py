@@ -146,6 +146,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.services.launcher import Launcher, load_all
+    from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
     # twistd goes there only later.
@@ -161,5 +162,6 @@ def makeService(options: Options) -> IService:
     def failed(problem: PycomnetError) -> None:
         status.fail(reactor, problem)
 
+    allow_connections()
     launcher: IService = Launcher(options["launch"], loaded, reactor, failed)
     return launcher

@@ -54,6 +54,41 @@ class Admitting(SynchronousTestCase):
         with self.assertRaisesRegex(NotAdmitted, "or a certificate"):
             Admission(self.checker, certificates=True).admit(self.tcp, None)
 
+    def test_of_service(self) -> None:
+        """A token is for where neither the system nor a certificate says who somebody is."""
+        state = self.mktemp()
+        self.patch(os, "environ", {**os.environ, "XDG_STATE_HOME": state})
+        self.patch(tokens.default_token_path, "__defaults__", (os.environ,))
+        unix, asking = "unix:/run/a", "tls:1:privateKey=k:clientCAs=ca"
+        for listen, certificates in (((unix,), False), ((asking,), True), ((unix, asking), True)):
+            found = Admission.of("a", listen)
+            self.assertEqual(
+                (found.checker, found.token_path, found.certificates), (None, None, certificates)
+            )
+        self.assertFalse(os.path.exists(state))
+        for listen in (("tcp:1",), ("tls:1:privateKey=k",), (unix, "tcp:1"), (asking, "tcp:1")):
+            found = Admission.of("a", listen)
+            self.assertEqual(str(found.token_path), f"{state}/pycomnet/a.token")
+            token = tokens.load_token(str(found.token_path))
+            self.assertEqual(found.admit(self.tcp, token.encode()), "default")
+
+    def test_files_of_service(self) -> None:
+        """A file that is named counts, on a unix socket as well; its home directory is meant."""
+        home = os.path.abspath(self.mktemp())
+        self.patch(os, "environ", {**os.environ, "HOME": home})
+        found = Admission.of("a", ("unix:/run/a",), token_file="~/b.token")
+        self.assertEqual(str(found.token_path), f"{home}/b.token")
+        self.assertEqual(
+            found.admit(self.tcp, tokens.load_token(f"{home}/b.token").encode()), "default"
+        )
+        several = f"{home}/tokens"
+        with open(several, "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(f"[alice]\ntoken = {TOKEN}\n")
+        found = Admission.of("a", ("tcp:1",), tokens=several)
+        self.assertEqual(found.admit(self.tcp, TOKEN.encode()), "alice")
+        self.assertIsNone(found.token_path)
+
     def test_nobody(self) -> None:
         """Without a checker nothing that comes over TCP is let in."""
         with self.assertRaises(NotAdmitted):

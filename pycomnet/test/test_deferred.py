@@ -1,4 +1,4 @@
-"""A Deferred that has fired is as any other, whatever is done with it first."""
+"""What makes Deferreds: those that have fired are as any other, those of an event fire with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.deferred import done
+from pycomnet.deferred import OneShot, done
 
 
 class DoneTests(SynchronousTestCase):
@@ -67,3 +67,58 @@ class DoneTests(SynchronousTestCase):
         clock: Any = Clock()
         self.assertIsNone(self.successResultOf(done().addTimeout(1, clock)))
         self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class OneShotTests(SynchronousTestCase):
+    """What ``OneShot`` tells of what happens once."""
+
+    def setUp(self) -> None:
+        self.ending: OneShot[int] = OneShot()
+
+    def test_all_are_told(self) -> None:
+        """Whoever waits gets the result, in order; whoever asks later gets it at once."""
+        told: list[tuple[str, int]] = []
+        self.ending.when_fired().addCallback(lambda result: told.append(("first", result)))
+        self.ending.when_fired().addCallback(lambda result: told.append(("second", result)))
+        self.assertEqual((told, self.ending.fired, self.ending.result), ([], False, None))
+        self.assertTrue(self.ending.fire(3))
+        self.assertEqual(told, [("first", 3), ("second", 3)])
+        self.assertEqual((self.ending.fired, self.ending.result), (True, 3))
+        self.assertEqual(self.successResultOf(self.ending.when_fired()), 3)
+
+    def test_once(self) -> None:
+        """The second time nothing happens, and the first result stays."""
+        self.ending.fire(1)
+        self.assertFalse(self.ending.fire(2))
+        self.assertEqual(self.successResultOf(self.ending.when_fired()), 1)
+
+    def test_cancelled(self) -> None:
+        """One that is cancelled is forgotten, and the others are not."""
+        first, second = self.ending.when_fired(), self.ending.when_fired()
+        first.cancel()
+        self.failureResultOf(first, defer.CancelledError)
+        self.ending.fire(3)
+        self.assertEqual(self.successResultOf(second), 3)
+
+    def test_cancelled_by_another(self) -> None:
+        """One that is cancelled while those before it are told is not told."""
+        first, second = self.ending.when_fired(), self.ending.when_fired()
+        first.addCallback(lambda _: second.cancel())
+        self.ending.fire(3)
+        self.failureResultOf(second, defer.CancelledError)
+
+    def test_while_told(self) -> None:
+        """What asks while it is told has its answer: it has happened before anybody knows."""
+        asked: list[int] = []
+        first = self.ending.when_fired()
+        first.addCallback(lambda _: self.ending.when_fired().addCallback(asked.append))
+        self.ending.fire(3)
+        self.assertEqual(asked, [3])
+
+    def test_independent(self) -> None:
+        """What one does with the result the others don't see."""
+        first, second = self.ending.when_fired(), self.ending.when_fired()
+        first.addCallback(lambda _: 1 / 0)
+        self.ending.fire(3)
+        self.failureResultOf(first, ZeroDivisionError)
+        self.assertEqual(self.successResultOf(second), 3)

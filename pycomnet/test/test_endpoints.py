@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet import error
@@ -39,6 +40,10 @@ class ParseTests(SynchronousTestCase):
             ("tls:h:1:trustRoots=/x=y", "tls:h:1:trustRoots=/x=y"),
             (r"tcp6:1:interface=\:\:1", r"tcp6:1:interface=\:\:1"),
             ("tcp:8080", "tcp:8080"),
+            ("tcp:[::1]:80", r"tcp:\:\:1:80"),
+            ("[::1]:80", r"tcp:\:\:1:80"),
+            ("tls:[fe80::1%eth0]:80:timeout=5", r"tls:fe80\:\:1%eth0:80:timeout=5"),
+            ("unix:/a[b]", "unix:/a[b]"),
         ):
             self.assertEqual(endpoints.clean(given), cleaned)
             self.assertEqual(endpoints.clean(cleaned), cleaned)
@@ -131,6 +136,8 @@ class EndpointTests(SynchronousTestCase):
         reactor = MemoryReactorClock()
         for make, given, says in (
             (endpoints.server_endpoint, "tcp:eighty", "tcp:eighty"),
+            (endpoints.server_endpoint, "tcp:70000", "expected a number for the port, got '70000'"),
+            (endpoints.client_endpoint, "tcp:127.0.0.1:70000", "number for the port, got '70000'"),
             (endpoints.server_endpoint, "tpc:80", "tpc"),
             (endpoints.server_endpoint, "tls:80", "privateKey=FILE"),
             (endpoints.server_endpoint, "tls:x:privateKey=k", "port"),
@@ -143,6 +150,36 @@ class EndpointTests(SynchronousTestCase):
             (endpoints.client_endpoint, "tls:example.org:1:timeout=soon", "timeout"),
         ):
             problem = self.assertRaises(EndpointError, make, reactor, given)
+            self.assertIn(says, str(problem), given)
+
+    def test_cannot_listen(self) -> None:
+        """What keeps one from listening is an error that says where, and why."""
+        from twisted.internet import reactor
+
+        there = self.mktemp()
+        os.mkdir(there)
+        for given, says in (
+            ("unix:/no/such/place", "there is no directory /no/such"),
+            (f"unix:{there}", "in use"),
+            ("tcp:0:interface=192.0.2.1", "Cannot assign requested address"),
+        ):
+            listening = endpoints.listen(reactor, given, Factory())
+            problem = self.failureResultOf(listening, EndpointError).value
+            self.assertIn(f"can't listen on {given}: ", str(problem))
+            self.assertIn(says, str(problem))
+
+    def test_check_client(self) -> None:
+        """What could be connected to, from somewhere."""
+        for given in ("h.org:1", "tls:h.org:443:trustRoots=/not/here", "unix:/a", "tor:x.onion:1"):
+            endpoints.check_client(given)
+        for given, says in (
+            ("tcp:a b:1", "expected a host, got 'a b'"),
+            ("tls:x", "expected a number for the port, got ''"),
+            ("tcp:h:0", "nobody can connect to port 0"),
+            ("tcp:h:70000", "number for the port"),
+            ("unix:", "expected unix:PATH"),
+        ):
+            problem = self.assertRaises(EndpointError, endpoints.check_client, given)
             self.assertIn(says, str(problem), given)
 
     def test_explain(self) -> None:

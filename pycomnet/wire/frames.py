@@ -46,6 +46,9 @@ U16 = struct.Struct(">H")
 #: fraction of a millisecond on any local transport, which is what a ping may have to wait, and
 #: large enough that the work per frame doesn't show.
 FRAGMENT = 65536
+#: Bytes on a raw channel go in frames of up to this size to a peer whose hello allows that: it does
+#: between supervisors of places, which carry on what is cut into fragments already.
+RAW_FRAGMENT = 262144
 #: The longest hello: before it nothing is known of the peer, so little is kept for it.
 MAX_HELLO = 65536
 #: What a frame costs in credit beside its payload: about what a queued bytes object takes here.
@@ -53,6 +56,8 @@ FRAME_COST = 64
 #: What a channel may hold for each direction. Enough for a round trip of 10 ms at 100 MB/s, and
 #: small enough that nobody minds a few that are full.
 WINDOW = 1048576
+#: The same through other processes and networks, where more is under way at a time.
+WIDE_WINDOW = 4194304
 #: The smallest window and frame limit that a hello may announce: a fragment must fit.
 MIN_WINDOW = 1024
 MIN_FRAME = 1024

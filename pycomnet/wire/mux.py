@@ -121,8 +121,11 @@ class Mux(Receiver):
         #: channels with long values that wait until they may
         self._waiting = deque()
         self._tail = bytearray()
+        #: the pieces of a long frame that is not complete yet, and how many bytes it lacks
+        self._pieces = None
+        self._lacking = 0
         self._max_frame = -1  # before the hello no other frame may come
-        self._fragment = FRAGMENT
+        self._fragment = self._raw_fragment = FRAGMENT
         hello = {
             "window": limits.window,
             "frame": limits.frame,
@@ -503,7 +506,8 @@ class Mux(Receiver):
         payload, offset, token, prefix = item
         left = len(payload) - offset
         room = stream.credit - FRAME_COST
-        take = left if left < self._fragment else self._fragment
+        most = self._raw_fragment if stream.raw else self._fragment
+        take = left if left < most else most
         if take > room:
             if room < MIN_FRAGMENT:
                 return 0

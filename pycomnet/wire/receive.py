@@ -27,6 +27,7 @@ from .frames import (
     PING,
     PONG,
     RAW,
+    RAW_FRAGMENT,
     RESULT,
     RUN,
     RUN_VALUE,
@@ -54,6 +55,9 @@ from .stream import (
 )
 from .values import InvalidValue, PureCodec
 
+#: Bytes of a frame from which it is put together from pieces; how many those may be.
+LONG_FRAME = 16384
+MAX_PIECES = 64
 pack = HEADER.pack
 unpack_from = HEADER.unpack_from
 #: for hellos, goodbyes and errors: values that hold no channels
@@ -100,6 +104,7 @@ class Receiver(object):
     def _fail(self, error):
         """The peer broke the protocol; return the event that says so."""
         self._tail = bytearray()
+        self._pieces = None
         # The hello goes before the GOAWAY if it has not gone yet; nothing else matters now.
         self._out = [part for part in self._out[:1] if part is self._first]
         self._over(error)
@@ -158,7 +163,11 @@ class Receiver(object):
             return events
         try:
             position = 0
-            if self._tail:
+            if self._pieces is not None:
+                position = self._receive_piece(data, events)
+                if position < 0 or self.failed is not None:
+                    return events
+            elif self._tail:
                 position = self._receive_tail(data, events)
                 if position < 0 or self.failed is not None:
                     return events
@@ -190,6 +199,50 @@ class Receiver(object):
         self._tail = bytearray()
         self._receive(bytes(tail), 0, events)
         return stop
+
+    def _receive_piece(self, data, events):
+        """Complete a long frame that the last bytes began; return the position after it, or -1."""
+        pieces, lacking = self._pieces, self._lacking
+        if len(data) < lacking:
+            self._lacking = lacking - len(data)
+            pieces.append(data)
+            if len(pieces) > MAX_PIECES:
+                # What comes in crumbs shall not take more memory than it is long.
+                self._pieces = [b"".join(pieces)]
+            return -1
+        self._pieces = None
+        pieces.append(view(data)[:lacking])
+        first = pieces[0]
+        _, ftype, id = unpack_from(first)
+        if ftype == DATA:
+            pieces[0] = first[HEADER_SIZE:]
+            self._data(id, b"".join(pieces), events)
+        else:
+            self._receive(b"".join(pieces), 0, events)
+        return lacking
+
+    def _data(self, id, payload, events):
+        stream = self.streams.get(id)
+        if stream is None or not stream.receiving:
+            self._drop(id, stream, len(payload))
+            return
+        cost = len(payload) + FRAME_COST
+        stream.window -= cost
+        if stream.window < 0:
+            self._overrun(stream, stream.window)
+        if stream.partial is None:
+            events.append((EV_DATA, stream, payload, cost))
+        else:
+            self._complete(stream, payload, cost, events)
+
+    def lacking(self):
+        """How many bytes the frame lacks that has begun to come: at least; 0 if there is none."""
+        if self._pieces is not None:
+            return self._lacking
+        have = len(self._tail)
+        if have < HEADER_SIZE:
+            return have and HEADER_SIZE - have
+        return HEADER_SIZE + unpack_from(bytes(self._tail[:HEADER_SIZE]))[0] - have
 
     def _receive(self, data, position, events):
         end = len(data)
@@ -247,6 +300,11 @@ class Receiver(object):
                 limit = self._max_frame
             position = stop
         if position < end:
+            if end - position >= HEADER_SIZE and length >= LONG_FRAME and self.peer is not None:
+                # It was checked above. It is put together once, from what came.
+                self._pieces = [view(data)[position:]]
+                self._lacking = stop - end
+                return
             self._tail = tail = bytearray(data[position:])
             if len(tail) < HEADER_SIZE and self.peer is None:
                 self._check_start(tail)
@@ -503,6 +561,7 @@ class Receiver(object):
         peer["info"] = info
         self.peer = peer
         self._fragment = min(FRAGMENT, peer["frame"])
+        self._raw_fragment = min(RAW_FRAGMENT, peer["frame"])
         self._max_frame = self.limits.frame
         events.append((EV_HELLO, peer))
 

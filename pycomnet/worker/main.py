@@ -4,11 +4,12 @@ import os
 import sys
 import time
 
-from ..wire.frames import ERROR
+from ..wire.frames import ERROR, WINDOW
+from ..wire.mux import Limits
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
 from .link import FileIO, Link, start_new_thread
-from .outbox import Outbox
+from .outbox import Outbox, new_memory
 from .output import Output
 
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
@@ -36,13 +37,15 @@ class Worker(object):
     """One far side.
 
     :param io: as :class:`~.link.FileIO`.
-    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only").
+    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (bytes of
+        credit that each channel begins with).
     :param outbox: as for :class:`~.link.Link`.
     """
 
     def __init__(self, io, config, outbox=None):
         self.execmodel = config.get("execmodel") or "thread"
-        self.link = Link(io, Channel, self._opened, self._lost, self._info(), None, outbox)
+        limits = Limits(config.get("window") or WINDOW)
+        self.link = Link(io, Channel, self._opened, self._lost, self._info(), limits, outbox)
         self.link.gateway = Gateway(self, config.get("id"))
         self._work = []
         self._main_free = True
@@ -208,34 +211,41 @@ def main(config):
         ``update`` (of the environment); or ``hub``, to be the supervisor of this place, and a
         worker in each child of that.
     """
+    io = outbox = None
     try:
         if config.get("hub") is not None:
             from .hub import serve
 
-            config = serve(config)
+            config, io, outbox = serve(config)
         if config.get("update"):
             os.environ.update(config["update"])
-        if config.get("chdir"):
-            os.chdir(config["chdir"])
+        for directory in (config.get("cwd"), config.get("chdir")):
+            if directory:
+                os.chdir(directory)
         if config.get("nice"):
             os.nice(config["nice"])
     except (OSError, AttributeError) as error:
         sys.stderr.write("pycomnet: %s\n" % error)
         sys.exit(2)
+    if io is None:
+        io, outbox = _begin(config)
+    Worker(io, config, outbox).serve()
+
+
+def _begin(config):
+    """Be a process of its own: take the connection, and fork the worker where that is possible."""
     if sys.platform.startswith("java"):
-        io = _take_java()
-    else:
-        io = FileIO(*take_stdio())
+        return _take_java(), None
+    io = FileIO(*take_stdio())
     outbox = None
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised
 
-        try:
-            outbox = Outbox(io.write_fd)
-        except (ImportError, AttributeError, TypeError, OSError):
-            pass  # each value is written by itself
+        memory = new_memory()
+        if memory is not None:
+            outbox = Outbox(io.write_fd, memory)
         supervised(io.read_fd, config.get("near"), outbox)
-    Worker(io, config, outbox).serve()
+    return io, outbox
 
 
 def _take_java():

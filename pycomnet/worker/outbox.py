@@ -9,6 +9,7 @@ left when the worker has ended, in whatever way: what was sent before a crash ar
 
 import os
 import select
+import struct
 import time
 
 try:
@@ -36,18 +37,15 @@ class Outbox(object):
     """What is collected. Only a thread that may write to the connection calls it.
 
     :param fd: where it is written.
-    :raises ImportError, AttributeError, TypeError, OSError: there is no such memory here.
+    :param memory: what :func:`new_memory` gave.
     """
 
-    def __init__(self, fd):
-        import mmap
-
-        self.memory = mmap.mmap(-1, SIZE)
-        self.head = memoryview(self.memory)[:HEAD].cast("Q")
+    def __init__(self, fd, memory):
+        self.memory = memory
+        self.head = memoryview(memory)[:HEAD].cast("Q")
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self.head[0] = self.head[1] = HEAD
         #: where what was collected ends
         self.end = HEAD
         #: how many bytes wait in the pipe, once somebody needs to know
@@ -146,7 +144,6 @@ def _pending(fd):
     try:
         import fcntl
         import stat
-        import struct
         import termios
 
         # It is smaller than usual for a user who has very many.
@@ -159,3 +156,17 @@ def _pending(fd):
     except (ImportError, AttributeError, OSError):
         pass
     return lambda: -1
+
+
+def new_memory():
+    """The memory of an outbox, which forks share; None where there is no such."""
+    if not hasattr(memoryview, "cast"):
+        return None  # Python 2
+    try:
+        import mmap
+
+        memory = mmap.mmap(-1, SIZE)
+        memory[:HEAD] = struct.pack("QQ", HEAD, HEAD)
+        return memory
+    except (ImportError, OSError):
+        return None

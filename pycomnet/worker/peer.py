@@ -8,7 +8,7 @@ import errno
 import os
 import select
 
-from ..wire.frames import ERROR, FRAME_COST, bin32
+from ..wire.frames import DATA, ERROR, FRAME_COST, HEADER, HEADER_SIZE, RAW_FRAGMENT, WIDE_WINDOW
 from ..wire.mux import (
     EV_CLOSED,
     EV_DATA,
@@ -18,11 +18,13 @@ from ..wire.mux import (
     EV_HELLO,
     EV_OPENED,
     EV_RUN,
+    Limits,
     Mux,
     Stream,
 )
 from ..wire.stream import view
 from ..wire.values import PureCodec
+from .moving import available, move
 
 READ_SMALL = 65536
 READ_LARGE = 1048576
@@ -37,6 +39,8 @@ _writev = getattr(os, "writev", None)
 
 #: Bytes up to which a payload is copied behind its frame's header.
 SHORT = 16384
+_unpack = HEADER.unpack_from
+_pack = HEADER.pack
 
 
 def grow(fd):
@@ -66,7 +70,7 @@ class Peer(object):
         self.loop = loop
         self.read_fd = read_fd
         self.write_fd = write_fd
-        self.mux = Mux(initiator, None, info)
+        self.mux = Mux(initiator, Limits(WIDE_WINDOW, RAW_FRAGMENT), info)
         self.codec = PureCodec(Stream, self._dump, self._load)
         self.closed = False
         #: called when the hello has come
@@ -93,8 +97,14 @@ class Peer(object):
     # -- reading ---------------------------------------------------------------------------------
 
     def _readable(self, events):
+        size = self._size
+        if size == READ_LARGE:
+            # No more than the frame that has begun, so that the next can be moved.
+            size = self.mux.lacking() or size
+            if size == READ_LARGE and self._carry():
+                return
         try:
-            data = os.read(self.read_fd, self._size)
+            data = os.read(self.read_fd, size)
         except OSError as error:
             if would_block(error):
                 return
@@ -102,10 +112,97 @@ class Peer(object):
         if not data:
             self.over(CLOSED)
             return
-        if len(data) >= READ_SMALL and self._size == READ_SMALL:
-            self._size = READ_LARGE
-            grow(self.read_fd)
+        size = len(data)
+        if size < SHORT:
+            self.heard = self.loop.now()
+            if size > HEADER_SIZE and self._receive_one(data, size):
+                return
+        elif size >= READ_SMALL:
+            self.loop.bulk = True
+            if self._size == READ_SMALL:
+                self._size = READ_LARGE
+                grow(self.read_fd)
         self.receive(data)
+
+    def _carry(self):
+        """Have the system move long frames that are carried on; False when there are none."""
+        fd, mux = self.read_fd, self.mux
+        there = available(fd)
+        if there < HEADER_SIZE + SHORT:
+            return False
+        self.heard = self.loop.now()
+        self.loop.bulk = True
+        end = max(0, there - READ_LARGE)
+        while there > end and there >= HEADER_SIZE + SHORT and not self.closed:
+            head = os.read(fd, HEADER_SIZE)
+            there -= HEADER_SIZE
+            length, ftype, id = _unpack(head)
+            stream = mux.streams.get(id)
+            cost = length + FRAME_COST
+            if (
+                ftype != DATA
+                or not SHORT <= length <= there
+                or length > mux._max_frame
+                or stream is None
+                or not stream.raw
+                or not stream.receiving
+                or stream.window < cost
+                or not stream.app.move(fd, length, cost)
+            ):
+                # Of long frames only this one: the next may be moved again.
+                self.receive(head + os.read(fd, length if length >= SHORT else READ_LARGE))
+                return True
+            stream.window -= cost
+            there -= length
+        return True
+
+    def send_from(self, stream, fd, length):
+        """Send so many bytes on a raw channel that can be read from a descriptor, if at once.
+
+        :returns: whether that was so; else nothing was read.
+        """
+        mux = self.mux
+        cost = length + FRAME_COST
+        if (mux._out or mux._ready) and not self._out:
+            self.flush()  # credit, mostly
+        if (
+            self._out
+            or self.closed
+            or mux._out
+            or mux._ready
+            or mux.congested
+            or not stream.sending
+            or stream.queue
+            or stream.credit < cost
+            or length > mux._raw_fragment
+        ):
+            return False
+        head = _pack(length, DATA, stream.id)
+        self._out = self._write([head])
+        if self.closed:
+            return False
+        stream.credit -= cost
+        rest = move(fd, self.write_fd, length) if not self._out else os.read(fd, length)
+        if rest:
+            self._out.append(rest)
+            self._wait()
+        return True
+
+    def _receive_one(self, data, size):
+        """The short way for bytes on a raw channel that come alone; False in all other cases."""
+        length, ftype, id = _unpack(data)
+        mux = self.mux
+        if ftype != DATA or length + HEADER_SIZE != size or mux.lacking():
+            return False
+        stream = mux.streams.get(id)
+        if stream is None or not stream.raw or not stream.receiving:
+            return False
+        cost = length + FRAME_COST
+        if stream.window < cost:
+            return False
+        stream.window -= cost
+        stream.app.data(data[HEADER_SIZE:], cost)
+        return True
 
     def receive(self, data):
         """Deal with what came."""
@@ -166,15 +263,26 @@ class Peer(object):
 
     def send(self, stream, payload, sent):
         """Send a value's encoding, or raw bytes, as :meth:`Mux.send`; short ones at once."""
-        mux = self.mux
-        if len(payload) < SHORT and not self._out:
-            frame = mux.immediate(stream, payload)
-            if frame is not None:
-                self._out = self._write([frame])
-                if self._out:
-                    self._wait()
+        return self.send_at_once(stream, payload) or self.mux.send(stream, payload, sent)
+
+    def send_at_once(self, stream, payload):
+        """Send it if it is short and need not wait for anything; whether that was so."""
+        if self._out or len(payload) >= SHORT:
+            return False
+        frame = self.mux.immediate(stream, payload)
+        if frame is None:
+            return False
+        try:
+            done = os.write(self.write_fd, frame)
+        except OSError as error:
+            if not would_block(error):
+                self.over("can't write to it: %s" % error)
                 return True
-        return mux.send(stream, payload, sent)
+            done = 0
+        if done != len(frame):
+            self._out = [frame[done:]]
+            self._wait()
+        return True
 
     def flush(self):
         """Write what there is, as far as the descriptor takes it."""
@@ -260,112 +368,4 @@ class Peer(object):
             self.mux.close(stream, ERROR, payload)
 
 
-class Nobody(object):
-    """On a channel that is of no interest any more."""
-
-    def __init__(self, peer, stream):
-        self._peer = peer
-        self._stream = stream
-        stream.app = self
-
-    def data(self, payload, cost):
-        """Dropped."""
-        self._peer.mux.consumed(self._stream, cost)
-
-    def ended(self):
-        """Then this end has no more either."""
-        self._peer.mux.close(self._stream)
-
-    def closed(self, kind, payload):
-        """As it is."""
-
-
-class Waiting(object):
-    """On a raw channel that was opened and is for something that is not there yet."""
-
-    def __init__(self, peer, stream):
-        self._peer = peer
-        self._stream = stream
-        self._items = []
-        self._last = None
-        stream.app = self
-
-    def data(self, payload, cost):
-        """Kept: at most a window."""
-        self._items.append((payload, cost))
-
-    def ended(self):
-        """Kept."""
-        self._last = ("ended", ())
-
-    def closed(self, kind, payload):
-        """Kept."""
-        self._last = ("closed", (kind, payload))
-
-    def give(self, app):
-        """Let this take over, with what has come."""
-        self._stream.app = app
-        for payload, cost in self._items:
-            app.data(payload, cost)
-        if self._last is not None:
-            getattr(app, self._last[0])(*self._last[1])
-
-
-class Splice(object):
-    """Carries what comes on one channel to another, of another connection; one for each way."""
-
-    def __init__(self, peer, stream, other, onto):
-        self._peer = peer
-        self._stream = stream
-        self._other = other
-        self._onto = onto
-        if not stream.raw:
-            peer.mux.want(stream)
-
-    def data(self, payload, cost):
-        """Send it on; give its credit back when that has happened."""
-        prefix = b""
-        if type(payload) is memoryview:  # long bytes, without what the value begins with
-            payload = payload.obj
-            prefix = bin32(len(payload))
-        mux = self._peer.mux
-        stream = self._stream
-        if not self._onto.sending or self._other.closed:
-            mux.consumed(stream, cost)
-            return
-
-        def sent():
-            mux.consumed(stream, cost)
-
-        if prefix:
-            gone = self._other.mux.send(self._onto, payload, sent, prefix)
-        else:
-            gone = self._other.send(self._onto, payload, sent)
-        if gone:
-            mux.consumed(stream, cost)
-        if not stream.raw:
-            mux.want(stream)
-
-    def ended(self):
-        """So does the other."""
-        if not self._other.closed:
-            self._other.mux.end(self._onto)
-
-    def closed(self, kind, payload):
-        """So is the other."""
-        if not self._other.closed and (kind == ERROR or self._onto.sending):
-            self._other.mux.close(self._onto, kind, payload)
-
-
-def splice(one, stream, other, onto):
-    """Make one channel of two: of ``one``'s and ``other``'s."""
-    there = Splice(one, stream, other, onto)
-    onto.app = Splice(other, onto, one, stream)
-    waiting = stream.app
-    if isinstance(waiting, Waiting):
-        waiting.give(there)
-    else:
-        stream.app = there
-
-
-__all__ = ["Nobody", "Peer", "Splice", "Waiting", "grow", "splice", "would_block"]
+__all__ = ["Peer", "grow", "would_block"]

@@ -38,25 +38,36 @@ def supervised(fd, near=None, outbox=None):
     """
     tether, end = os.pipe()
     if not QUICK_CTYPES:
-        _become_subreaper()  # before the worker can start anything
+        become_subreaper()  # before the worker can start anything
     pid = os.fork()
     if pid == 0:
         os.setsid()
         os.close(end)
-        _die_with(tether)
+        die_with(tether)
         return
-    status = 1
     try:
         os.close(tether)
+        watch(pid, fd, near, None if outbox is None else outbox.last_words)
+    finally:
+        os._exit(1)
+
+
+def watch(pid, fd, near, last_words):
+    """Supervise a worker that was just forked, and end as it did.
+
+    :param last_words: called when it has ended, to write what it has left; or None.
+    """
+    status = 1
+    try:
         supervisor = Supervisor(pid, fd, near)
-        status = supervisor.run(outbox)
+        status = supervisor.run(last_words)
         if supervisor.hurry and os.WIFSIGNALED(status):
             status = signal.SIGTERM  # the worker was killed, as this process was told to end
     finally:
         _end_as(status)
 
 
-def _die_with(tether):
+def die_with(tether):
     """Have the system kill this process and its group when the other end of a pipe is closed.
 
     The supervisor holds the other end and never writes, so that is when it was killed. It is done
@@ -103,12 +114,11 @@ class Supervisor(object):
     def _terminate(self, number, frame):
         self.hurry = True
 
-    def run(self, outbox=None):
+    def run(self, last_words=None):
         """Wait for the worker's end; return the status that ``waitpid`` gave."""
         status = self._reap()
         if status is None:
-            if QUICK_CTYPES:
-                _become_subreaper()  # while the worker starts
+            become_subreaper()  # while the worker starts
             status = self._wait(None, True)
         if status is None and not self.hurry:
             status = self._wait(WORKER_GRACE, False)
@@ -116,8 +126,8 @@ class Supervisor(object):
         if status is None:
             _kill([self.pid], signal.SIGKILL)
             status = self._wait(None, False, deaf=True)
-        if outbox is not None:
-            outbox.last_words()
+        if last_words is not None:
+            last_words()
         self._end_rest(family)
         return status
 
@@ -208,16 +218,45 @@ def set_nonblocking(fd):
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
 
 
-def _become_subreaper():
-    """Have orphans of the worker become this process's children (Linux), to find them by."""
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        import ctypes
+#: What makes a process a subreaper, once it has been looked for: a function, or nothing.
+_subreaper = []
 
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+def prepare_subreaper():
+    """Have :func:`become_subreaper` take no time."""
+    if _subreaper or not sys.platform.startswith("linux"):
+        return
+    arguments = (36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    try:
+        # What ctypes itself is made of: the rest of it takes ten times as long to import.
+        from _ctypes import call_function, dlopen, dlsym
+
+        prctl = dlsym(dlopen(None, 0), "prctl")
+        _subreaper.append(lambda: call_function(prctl, arguments))
     except Exception:
-        pass  # then only what is in the worker's session is found
+        try:
+            import ctypes
+
+            function = ctypes.CDLL(None).prctl
+            _subreaper.append(lambda: function(*arguments))
+        except Exception:
+            pass  # then only what is in the worker's session is found
+
+
+def become_subreaper():
+    """Have orphans among its descendants become its children, to find them by (Linux)."""
+    prepare_subreaper()
+    for call in _subreaper:
+        call()
+
+
+def children():
+    """The process ids of this single-threaded process's children, as far as /proc tells."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid(), "rb") as file:
+            return set(int(pid) for pid in file.read().split())
+    except (IOError, OSError):
+        return set()
 
 
 def descendants(pid):

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet import tokens
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.http.client import Client, Refused, Server
@@ -29,8 +29,7 @@ class HttpCarrier:
         self._stream: Stream | None = None
         self._starting = False
         self._given_up = False
-        self._ended = False
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._ended: OneShot[int | None] = OneShot()
         self.status: int | None = None
         self._reason = ""
 
@@ -102,21 +101,16 @@ class HttpCarrier:
         self._client.close().addBoth(lambda _: self._over(*end))
 
     def _over(self, status: int | None, reason: str) -> None:
-        if not self._ended:
-            self._ended = True
+        if not self._ended.fired:
             self.status = status
             self._reason = reason
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(status)
+            self._ended.fire(status)
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with the process's status once the server has said that it has ended."""
-        if self._ended or self._client is None:
+        if self._client is None:
             return defer.succeed(self.status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._ended.when_fired()
 
     def kill(self, number: int) -> None:
         """Have the server send it a signal."""

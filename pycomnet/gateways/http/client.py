@@ -14,6 +14,8 @@ from treq.client import HTTPClient
 from twisted.internet import defer, error, task
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
@@ -22,6 +24,7 @@ from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
+from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.eager import tune_reading
 
 #: Seconds for the answer of a request that isn't one to wait for.
@@ -145,6 +148,31 @@ class Body:
         """It is written."""
 
 
+class _Protocol(HTTP11ClientProtocol):
+    """Makes requests on a connection; what comes in chunks is not copied so often."""
+
+    def request(self, request: Any) -> defer.Deferred[Any]:
+        asking: defer.Deferred[Any] = super().request(request)
+        if self._parser is not None:
+            self._parser._transferDecoders = {b"chunked": Chunks}
+        return asking
+
+
+class _Protocols(Factory):
+    """Makes them for the pool.
+
+    :param quiescent: the pool's: called with one that can be used again.
+    """
+
+    noisy = False
+
+    def __init__(self, quiescent: Any, metadata: object) -> None:
+        self._quiescent = quiescent
+
+    def buildProtocol(self, addr: object) -> _Protocol:
+        return _Protocol(self._quiescent)
+
+
 class Client:
     """Makes requests of one server.
 
@@ -164,6 +192,7 @@ class Client:
         self._pool.maxPersistentPerHost = KEPT
         self._pool.cachedConnectionTimeout = 30
         self._pool.retryAutomatically = False
+        self._pool._factory = _Protocols  # type: ignore[assignment]
         agent = Agent.usingEndpointFactory(reactor, self.endpoints, self._pool)
         self._http = HTTPClient(agent)
 

@@ -13,7 +13,7 @@ from pycomnet.errors import PycomnetError
 from pycomnet.gateways.http.client import Body, Refused, read_json, refused
 from pycomnet.gateways.http.posting import OCTETS, Upload
 from pycomnet.mediator.queues import OffsetError
-from pycomnet.mediator.sockets import MESSAGE_SIZE, NUMBERS, Socket
+from pycomnet.mediator.sockets import NUMBERS, Socket
 
 if TYPE_CHECKING:
     from pycomnet.gateways.http.stream import Stream
@@ -28,7 +28,9 @@ POST_FROM = 3 << 16
 #: Seconds without anything to send after which such a POST is ended.
 POST_IDLE = 0.02
 #: Bytes that are received before they are confirmed.
-CONFIRM_EVERY = 1 << 19
+CONFIRM_EVERY = 1 << 20
+#: Bytes of the answer to the handshake, without a body.
+MAX_ANSWER = 1 << 16
 
 STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
 
@@ -106,8 +108,12 @@ class WebSocketLink(Socket):
     :ivar closed: fires when it is over.
     """
 
+    client = True
+
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream.reactor)
+        #: the answer to the handshake, as far as it has come and Twisted has not seen it
+        self._answer = b""
         self.answered: defer.Deferred[None] = defer.Deferred()
         self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
         self.stream = stream
@@ -139,7 +145,31 @@ class WebSocketLink(Socket):
 
     stop = drop
 
-    # -- what is sent ----------------------------------------------------------------------------
+    def negotiationStarted(self, transport: Any) -> None:
+        super().negotiationStarted(transport)
+        transport.dataReceived = self._handshake
+
+    def _handshake(self, data: bytes) -> None:
+        """Have Twisted see the answer to the handshake, and not what is behind it."""
+        wire = self._wire
+        self._answer += data
+        while True:
+            end = self._answer.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(self._answer) > MAX_ANSWER:
+                    self.drop()
+                return
+            answer, self._answer = self._answer[:end], self._answer[end:]
+            type(wire).dataReceived(wire, answer)
+            if self.negotiated or wire._rejectResponse is not None:
+                break  # else it was about an answer that is still to come
+        rest, self._answer = self._answer, b""
+        if self.negotiated:
+            wire.dataReceived = self.dataReceived
+        else:
+            del wire.dataReceived
+        if rest:
+            wire.dataReceived(rest)
 
     def wake(self) -> None:
         """There is more to send."""
@@ -159,7 +189,7 @@ class WebSocketLink(Socket):
                 self.confirm(ask=True)
             return
         while self.position < out.end and not self._paused:
-            piece = out.read(self.position, MESSAGE_SIZE)
+            piece = out.read(self.position, POST_FROM)
             self.send("stdin", self.position, piece)
             self.position += len(piece)
         if self.stream.input_ended and self.position == out.end and not self._said_end:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import click
 from twisted.internet import defer
 
 from pycomnet.cli.call import read_arguments, show_result, show_stream
@@ -144,6 +146,26 @@ class CallTests(CommandCase):
         self.assertEqual(await self.call("reverse", files=files, outs=(nowhere,), timeout=20), 1)
         self.assertIn(nowhere, self.stderr)
 
+    async def test_where_blocks_go(self) -> None:
+        """A pipe, or a device, stays one; so does a link, a file's mode, and what is beside."""
+        files = (self.file("a", "abc"),)
+        pipe = str(self.directory / "pipe")
+        os.mkfifo(pipe)
+        reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reading)
+        self.assertEqual(await self.call("reverse", files=files, outs=(pipe,), timeout=20), 0)
+        self.assertEqual(os.read(reading, 10), b"cba")
+        target, link, beside = (self.directory / name for name in ("target", "link", "link.part"))
+        target.write_text("before")
+        target.chmod(0o640)
+        link.symlink_to(target.resolve())
+        beside.write_text("mine")
+        self.assertEqual(await self.call("reverse", files=files, outs=(str(link),), timeout=20), 0)
+        self.assertTrue(link.is_symlink())
+        self.assertEqual((target.read_text(), beside.read_text()), ("cba", "mine"))
+        self.assertEqual(target.stat().st_mode & 0o777, 0o640)
+        self.assertEqual([path.name for path in self.directory.glob(".*")], [])
+
     async def test_timeout(self) -> None:
         """Status 124, as coreutils' ``timeout`` has it."""
         self.assertEqual(await self.call("hang", timeout=0.1), 124)
@@ -160,6 +182,9 @@ class CallTests(CommandCase):
         """None at all, or JSON."""
         self.assertIsNone(read_arguments(None))
         self.assertEqual(read_arguments('{"a": [1]}'), {"a": [1]})
+        for text, said in (('{"a":', "JSON can't be read"), ("[" * 100_000, "nested too deeply")):
+            problem = self.assertRaises(click.UsageError, read_arguments, text)
+            self.assertIn(said, str(problem))
 
     def test_plain(self) -> None:
         """What JSON lacks is what comes nearest."""

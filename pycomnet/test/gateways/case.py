@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 import pycomnet
 from pycomnet.test.processes import still_there
+from pycomnet.wire.frames import WINDOW
 
 #: The address of the factory service that the gateways are made by, if there is one.
 FACTORY = os.environ.get("PYCOMNET_TEST_FACTORY")
@@ -49,6 +50,11 @@ class GatewayCase(TestCase):
     async def gateway(self, **options: Any) -> pycomnet.Gateway:
         """A gateway, made from the spec and further keys."""
         return await self.group.makegateway(self.spec, **options)
+
+    @staticmethod
+    def wideness(gateway: pycomnet.Gateway) -> int:
+        """How many times as wide as usual the windows of its channels are."""
+        return gateway._connection.mux.limits.window // WINDOW
 
     def _output(self, output: pycomnet.Output) -> None:
         self.outputs.append(output)

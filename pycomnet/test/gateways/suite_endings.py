@@ -26,7 +26,7 @@ class Deaths(GatewayCase):
         callbacks: defer.Deferred[Any] = defer.Deferred()
         called = gw.newchannel()
         called.setcallback(lambda value: None, lambda failure: callbacks.callback([failure]))
-        for _ in range(17):  # more than the window takes
+        for _ in range(17 * self.wideness(gw)):  # more than the window takes
             full.send(b"x" * 100_000).addErrback(lambda _: None)
         waiting: list[defer.Deferred[Any]] = [
             waits.receive(),

@@ -10,10 +10,9 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import resident
+from pycomnet.wire.frames import FRAME_COST, WINDOW
 
 PIECE = 65536
-#: Pieces that the window of a channel has room for.
-ROOM = 15
 #: Pieces that are sent where nobody receives: 40 MB.
 MANY = 640
 
@@ -150,15 +149,19 @@ class Streams(GatewayCase):
 class FlowControl(GatewayCase):
     """A sender waits for its receiver, and nothing piles up in between."""
 
+    def room(self, gw: pycomnet.Gateway, size: int = PIECE) -> int:
+        """How many values of this size the window of a channel has room for."""
+        return self.wideness(gw) * WINDOW // (size + FRAME_COST)
+
     async def test_far_to_near(self) -> None:
         """Far code waits in ``send`` while the near side receives nothing."""
         gw = await self.gateway()
         before = resident(os.getpid())
         channel = gw.remote_exec(send_pieces, count=MANY, size=PIECE)
-        while await gw.call(sent) < ROOM:
+        while await gw.call(sent) < self.room(gw):
             pass
         for _ in range(20):
-            self.assertEqual(await gw.call(sent), ROOM)
+            self.assertEqual(await gw.call(sent), self.room(gw))
         self.assertLess(resident(os.getpid()) - before, 8_000_000)
         got = 0
         async for piece in channel:
@@ -176,7 +179,7 @@ class FlowControl(GatewayCase):
         sends = [channel.send(data) for _ in range(MANY)]
         for _ in range(20):
             await gw.ping()
-            self.assertEqual(sum(send.called for send in sends), ROOM)
+            self.assertEqual(sum(send.called for send in sends), self.room(gw))
         self.assertLess(await gw.call(memory) - before, 8_000_000)
         await go.send(True)
         await defer.gatherResults(sends)
@@ -211,10 +214,10 @@ class FlowControl(GatewayCase):
 
         gw.remote_exec(send_pieces, count=100, size=PIECE).setcallback(callback, endmarker=None)
         # The one piece that the callback has is taken; the window is full behind it.
-        while await gw.call(sent) < ROOM:
+        while await gw.call(sent) < self.room(gw):
             pass
         for _ in range(20):
-            self.assertLessEqual(await gw.call(sent), ROOM + 1)
+            self.assertLessEqual(await gw.call(sent), self.room(gw) + 1)
         self.assertEqual(got, [PIECE])
         gate.callback(None)
         await ended
@@ -225,12 +228,12 @@ class FlowControl(GatewayCase):
         gw = await self.gateway()
         before = resident(os.getpid())
         channel = gw.remote_exec(send_pieces, count=200_000, size=1)
-        while (count := await gw.call(sent)) < 10_000:
+        while (count := await gw.call(sent)) < 10_000 * self.wideness(gw):
             pass
         for _ in range(20):
             count = await gw.call(sent)
-        self.assertLess(count, 20_000)
-        self.assertLess(resident(os.getpid()) - before, 8_000_000)
+        self.assertLess(count, 20_000 * self.wideness(gw))
+        self.assertLess(resident(os.getpid()) - before, 8_000_000 * self.wideness(gw))
         channel.close()
 
     async def test_sender_released_by_close(self) -> None:
@@ -254,7 +257,8 @@ class FlowControl(GatewayCase):
         gw = await self.gateway()
         go = gw.newchannel()
         channel = gw.remote_exec("go.receive(); channel.send([v[:1] for v in channel])", go=go)
-        fills = [channel.send(b"a" * 60_000) for _ in range(17)]
+        room = self.room(gw, 60_000)
+        fills = [channel.send(b"a" * 60_000) for _ in range(room)]
         taken_back = channel.send(b"b" * 60_000)
         last = channel.send(b"c" * 60_000)
         self.assertFalse(taken_back.called)
@@ -263,7 +267,7 @@ class FlowControl(GatewayCase):
         await go.send(1)
         await defer.gatherResults([*fills, last])
         channel.send_end()
-        self.assertEqual(await channel.receive(), [b"a"] * 17 + [b"c"])
+        self.assertEqual(await channel.receive(), [b"a"] * room + [b"c"])
 
 
 class Threads(GatewayCase):

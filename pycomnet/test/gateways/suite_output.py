@@ -184,7 +184,7 @@ class Printing(GatewayCase):
         source = """
         import sys
         sys.printed = 0
-        for _ in range(5000):
+        for _ in range(8000):
             print("x" * 999)
             sys.printed += 1
         """
@@ -195,15 +195,15 @@ class Printing(GatewayCase):
 
             return getattr(sys, "printed", 0)
 
-        while (count := await gw.call(printed)) < 900:
+        while (count := await gw.call(printed)) < 900 * self.wideness(gw):
             pass
         for _ in range(20):
             count = await gw.call(printed)
-        self.assertLess(count, 1200)
+        self.assertLess(count, 1200 * self.wideness(gw))
         self.assertEqual(len(got), 1)
         gate.callback(None)
         await channel.waitclose()
-        self.assertEqual(len("".join(got)), 5_000_000)
+        self.assertEqual(len("".join(got)), 8_000_000)
 
     async def test_flood_of_descriptor(self) -> None:
         """So does what writes to the descriptor, and the rest of the near side goes on."""
@@ -217,14 +217,14 @@ class Printing(GatewayCase):
             return gate
 
         gw.setoutput(slow)
-        channel = gw.remote_exec("import os\nfor _ in range(3000): os.write(2, b'y' * 1000)")
+        channel = gw.remote_exec("import os\nfor _ in range(8000): os.write(2, b'y' * 1000)")
         for _ in range(50):
             await gw.ping()
         self.assertLess(size, 1_000_000)
         self.assertFalse((closed := channel.waitclose()).called)
         gate.callback(None)
         await closed
-        while size < 3_000_000:
+        while size < 8_000_000:
             await gw.ping()
 
     async def test_callback_raises(self) -> None:

@@ -9,7 +9,7 @@ from twisted.internet import defer
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pycomnet.errors import LaunchFailed, PycomnetError, StoreFailed
+from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.daemon import Nameserver, loading_many
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.nameserver.stores.sqlite import SQLiteStore
@@ -38,12 +38,12 @@ class OptionTests(SynchronousTestCase):
         """Several listeners; limits."""
         options = self.parse(
             *("--listen", "tcp:1", "-l", "unix:/x", "--store", "memory:"),
-            *("--max-services", "9", "--max-ttl", "20", "--history", "5"),
+            *("--max-services", "9", "--max-ttl", "20", "--history", "5", "--max-per-client", "3"),
         )
         self.assertEqual(options["listen"], ["tcp:1", "unix:/x"])
         limits = options["limits"]
         self.assertEqual((limits.services, limits.max_ttl, limits.ttl), (9, 20.0, 20.0))
-        self.assertEqual(options["history"], 5)
+        self.assertEqual((options["history"], limits.client_services), (5, 3))
 
     def test_mistakes(self) -> None:
         """What can't be is a usage error that says so."""
@@ -53,6 +53,7 @@ class OptionTests(SynchronousTestCase):
             ("--store", "sqlite:"),
             ("--max-services", "0"),
             ("--max-services", "many"),
+            ("--max-per-client", "0"),
             ("--max-ttl", "0.1"),
             ("--max-ttl", "inf"),
             ("surplus",),
@@ -103,7 +104,7 @@ class StartTests(SynchronousTestCase):
         second = self.make(store)
         second.startService()
         (problem,) = self.failures
-        self.assertIsInstance(problem, LaunchFailed)
+        self.assertIsInstance(problem, EndpointError)
         self.assertIn(LISTEN, str(problem))
         self.successResultOf(second.stopService())
         self.assertIsNone(store._decisions)

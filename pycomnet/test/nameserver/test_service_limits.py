@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import defer
+from twisted.internet.address import IPv4Address
 
 from pycomnet.errors import (
     InvalidArguments,
@@ -16,6 +18,7 @@ from pycomnet.errors import (
     NameserverError,
     NameserverFull,
     ServiceNotFound,
+    TooManyRegistrations,
 )
 from pycomnet.nameserver.requests import Limits
 from pycomnet.services.context import NAMESERVER
@@ -61,7 +64,8 @@ class RubbishTests(NameserverCase):
         if sound and isinstance(args, dict):
             args = {**self.registration(), **args}
         declared = self.names.interfaces[NAMESERVER].methods[method]
-        request: Any = SimpleNamespace(args=args, _call=SimpleNamespace(connection=self))
+        (connection,) = self.server.connections
+        request: Any = SimpleNamespace(args=args, _call=SimpleNamespace(connection=connection))
         try:
             declared.check(args)
             result = getattr(self.names, declared.attribute)(request)
@@ -174,3 +178,82 @@ class LimitTests(NameserverCase):
         again = Stream(self)
         again.take()
         self.assertIsNone(again.problem)
+
+
+class ClientLimitTests(NameserverCase):
+    """How many registrations one client may have."""
+
+    limits = Limits(client_services=3)
+
+    def fill_up(self, client: Any, *names: str) -> list[Any]:
+        """Register as many as one may, and one more, which is refused."""
+        held = [self.invoke("register", client, **self.registration(name)) for name in names]
+        problem = self.refused(
+            TooManyRegistrations, "register", client, **self.registration("surplus")
+        )
+        self.assertIn("has 3 registrations, and may have 3", str(problem))
+        self.assertIn("--max-per-client", str(problem))
+        return held
+
+    def connect_from(self, host: str, user: str | None = None) -> Any:
+        """A client elsewhere, perhaps with a certificate."""
+        before = set(self.server.connections)
+        client = self.connect()
+        (connection,) = set(self.server.connections) - before
+        transport: Any = connection.transport
+        transport.peerAddr = IPv4Address("TCP", host, 1)
+        connection._user, connection._user_known = user, True
+        return client
+
+    def test_connection(self) -> None:
+        """On this machine it is the connection's; others are not in its way."""
+        self.fill_up(self.client, "a", "b", "c")
+        self.fill_up(self.connect(), "d", "e", "f")
+
+    def test_machine(self) -> None:
+        """From elsewhere it is all that comes from there, on whatever connection."""
+        self.fill_up(self.connect_from("10.0.0.1"), "a", "b", "c")
+        self.fill_up(self.connect_from("10.0.0.1"))
+        self.fill_up(self.connect_from("10.0.0.2"), "d", "e", "f")
+
+    def test_user(self) -> None:
+        """With a certificate it is whom that names, wherever from."""
+        self.fill_up(self.connect_from("10.0.0.1", "alice"), "a", "b", "c")
+        self.fill_up(self.connect_from("10.0.0.2", "alice"))
+        self.fill_up(self.connect_from("10.0.0.1", "bob"), "d", "e", "f")
+
+    def test_room_again(self) -> None:
+        """What ends, in whatever way, makes room; what is replaced or refused takes none."""
+        held = self.fill_up(self.client, "a", "b", "c")
+        owner = {"lease": held[0]["lease"], "secret": held[0]["secret"]}
+        self.invoke("unregister", **owner)
+        self.registered("a", secret=OWN_SECRET, ttl=5)
+        for _ in range(5):
+            self.registered("a", secret=OWN_SECRET, ttl=5)
+        self.fill_up(self.client)
+        self.network.wait(7)
+        held = [self.registered("d")]
+        self.fill_up(self.client)
+        self.network.wait(60)
+        self.assertEqual(self.invoke("stat")["services"], 0)
+        self.fill_up(self.client, "a", "b", "c")
+
+    def test_at_once(self) -> None:
+        """What is asked for in one go does not get past it."""
+        asked = [self.client.invoke("register", self.registration(f"s{n}")) for n in range(9)]
+        self.network.deliver()
+        for one in asked[:3]:
+            self.successResultOf(one)
+        for one in asked[3:]:
+            self.failureResultOf(one, TooManyRegistrations)
+
+    def test_over_a_lost_connection(self) -> None:
+        """It counts on without the connection; nothing is kept of a client that has none left."""
+        clients = self.names._clients
+        self.fill_up(self.connect_from("10.0.0.1"), "a", "b", "c")
+        self.network.cut()
+        self.fill_up(self.connect_from("10.0.0.1"))
+        self.network.cut()
+        self.network.wait(60)
+        gc.collect()
+        self.assertEqual(len(clients), 0)

@@ -21,6 +21,7 @@ class Names:
     :ivar asked: each call: its time, method and arguments.
     :ivar gone: nothing listens where it was.
     :ivar silent: it takes calls and does not answer.
+    :ivar refuses: what it answers instead of doing what is asked, if that is to be an error.
     :ivar answers_lost: it does what is asked, and the connection breaks before the answer is there.
     """
 
@@ -28,6 +29,7 @@ class Names:
         self.clock = clock
         self.asked: list[tuple[float, str, Any]] = []
         self.gone = self.silent = self.answers_lost = False
+        self.refuses: Exception | None = None
         self._lease = 0
         self.restart()
 
@@ -41,9 +43,12 @@ class Names:
         """The live record of a name."""
         return self.directory.find(service, self.clock.seconds())
 
-    def take(self, service: str, address: str, ttl: float = 10.0) -> None:
+    def take(
+        self, service: str, address: str, ttl: float = 10.0, secret: str = "another's own secret"
+    ) -> None:
         """Have another own a name."""
         args = {"service": service, "interfaces": ["x"], "address": address, "ttl": ttl}
+        args["secret"] = secret
         self._register(args)
 
     def invoke(
@@ -58,6 +63,8 @@ class Names:
             assert timeout is not None
             never.addTimeout(timeout, self.clock)
             return never.addErrback(_late)
+        if self.refuses is not None:
+            return defer.fail(self.refuses)
         answer = defer.maybeDeferred(getattr(self, f"_{method}"), args)
         if self.answers_lost:
             answer.addBoth(lambda _: Failure(CallInterrupted("the connection broke")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet import defer
 
 from pycomnet.errors import (
+    ChannelClosed,
     DeadlineExceeded,
     InvalidArguments,
     PycomnetError,
@@ -86,6 +88,13 @@ class Calc(Service):
                 yield number
         finally:
             self.cancelled.append("count")
+
+    @method(stream=True)
+    async def slow(self, request: Any) -> Any:
+        try:
+            yield await self.wait(request)
+        finally:
+            self.cancelled.append("slow")
 
     @method(stream=True)
     def letters(self, request: Any) -> Any:
@@ -240,6 +249,25 @@ class CallTests(ServiceCase):
             self.assertEqual(side.protocol.mux.streams, {})
         self.assertEqual(self.server._active, set())
 
+    def test_no_garbage(self) -> None:
+        """What a call needed is gone at once at both ends, without the garbage collector."""
+
+        def call() -> None:
+            calls = [self.calc.invoke("echo", 1), self.calc.invoke("wait")]
+            self.network.deliver()
+            self.service.waiting.pop().callback(None)
+            self.network.deliver()
+            for one in calls:
+                self.successResultOf(one)
+
+        call()
+        self.addCleanup(gc.enable)
+        gc.collect()
+        gc.disable()
+        for _ in range(100):
+            call()
+        self.assertLess(gc.collect(), 100)
+
     def test_introspect(self) -> None:
         """Each interface says what it is; so does the server, of all of them."""
         found = self.result(self.calc.introspect())
@@ -290,6 +318,35 @@ class StreamTests(ServiceCase):
         stream.close()
         self.network.deliver()
         self.assertEqual(self.service.cancelled, ["count"])
+
+    def test_deadline(self) -> None:
+        """When its deadline passes who waits is told, also by a server that says nothing."""
+        stream = self.calc.stream("slow", timeout=1.0)
+        waiting = stream.receive()
+        self.network.deliver()
+        self.assertNoResult(waiting)
+        self.network.advance(2)  # nothing is delivered
+        self.assertIn("stream's deadline", str(self.failureResultOf(waiting).value))
+        self.failureResultOf(stream.receive(), DeadlineExceeded)
+        self.network.deliver()
+        self.assertEqual(self.service.cancelled, ["wait", "slow"])
+        collecting = defer.Deferred.fromCoroutine(self.collect(self.calc.stream("slow", None, 1.0)))
+        self.network.wait(2)
+        self.failure(collecting, DeadlineExceeded)
+        for side in self.network.wires[0]:
+            self.assertEqual(side.protocol.mux.streams, {})
+
+    def test_deadline_is_off(self) -> None:
+        """A stream that is over, or closed, has no deadline any more."""
+        stream = self.calc.stream("letters", "abc", timeout=1.0)
+        self.result(defer.Deferred.fromCoroutine(self.collect(stream)))
+        closed = self.calc.stream("letters", "abc", timeout=1.0)
+        self.assertEqual(self.result(closed.receive()), "a")
+        closed.close()
+        self.network.wait(2)
+        self.failure(stream.receive(), ChannelClosed)
+        rest = self.result(defer.Deferred.fromCoroutine(self.collect(closed)))
+        self.assertEqual(rest, ["b", "c"])  # which had come
 
     def test_errors(self) -> None:
         """What goes wrong is raised where the values are taken."""

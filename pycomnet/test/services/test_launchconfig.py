@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,10 @@ class MakeTests(SynchronousTestCase):
                 "a.toml, service 2: no key 'tag'; did you mean 'tags'?",
             ),
             ({"service": [{"module": "a", "options": [1]}]}, "options: expected a table, got [1]"),
+            (
+                {"service": [{"module": "a", "metadata": {"since": datetime.date(2026, 1, 1)}}]},
+                'metadata: expected plain values: value["since"]: datetime.date can\'t be sent',
+            ),
         ):
             problem = self.assertRaises(LaunchConfigError, config, settings, "calc")
             self.assertIn(said, str(problem))

@@ -144,6 +144,21 @@ class LauncherTests(SynchronousTestCase):
             {"shop": (address, ["org.example.calc"]), "stock": (address, ["org.example.stock"])},
         )
 
+    def test_one_waits(self) -> None:
+        """One whose name is taken waits for it; the others are registered meanwhile."""
+        self.names.take("shop", "tcp:other:1", 20.0)
+        self.started(
+            Loaded(Entry("a"), Calc()),
+            Loaded(Entry("b", name="stock"), Stock([])),
+            name="shop",
+            wait=True,
+        )
+        address = "tcp:127.0.0.1:4000"
+        self.assertEqual(self.registered()["shop"], ("tcp:other:1", ["x"]))
+        self.assertEqual(self.registered()["stock"], (address, ["org.example.stock"]))
+        self.pass_time(21)
+        self.assertEqual(self.registered()["shop"], (address, ["org.example.calc"]))
+
     def test_together(self) -> None:
         """Services of one name are one registration: interfaces, tags and metadata of all."""
         self.started(
@@ -176,7 +191,13 @@ class LauncherTests(SynchronousTestCase):
             "tls:h.org:7:trustRoots=/ca.pem",
         )
         self.assertEqual(advertised("unix:/run/a", "unix:/srv/a"), "unix:/srv/a")
-        self.assertRaises(EndpointError, advertised, "unix:/run/a", "h.org")
+        for listened, wrong in (
+            ("unix:/run/a", "h.org"),
+            ("tcp:10.0.0.1:1", "h org"),
+            ("tcp:10.0.0.1:1", "tls:h.org"),
+            ("tcp:10.0.0.1:1", "unix:"),
+        ):
+            self.assertRaises(EndpointError, advertised, listened, wrong)
         self.started(name="calc", advertise="h.org")
         self.assertEqual(self.registered()["calc"][0], "tcp:h.org:4000")
 
@@ -238,7 +259,7 @@ class LauncherTests(SynchronousTestCase):
         """It is raised before anything else is done, and says which and why."""
         self.reactor.listenTCP(4000, Factory())
         made = self.launcher()
-        problem = self.assertRaises(LaunchFailed, made.privilegedStartService)
+        problem = self.assertRaises(EndpointError, made.privilegedStartService)
         self.assertEqual(str(problem), f"can't listen on {LISTEN}: in use")
         self.assertEqual(self.methods(), [])
 

@@ -7,9 +7,15 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.errors import InvalidRegistration, NameserverUnreachable, ServiceNameTaken
+from pycomnet.errors import (
+    InvalidRegistration,
+    NameserverUnreachable,
+    ServiceNameTaken,
+    TooManyRegistrations,
+)
 from pycomnet.services.registration import Lease, Offer, Registration, retry_policy
 from pycomnet.test.services.names import Names
+from pycomnet.wire.values import ValueNotSendable
 
 OFFER = Offer("calc-1", ("org.example.calc",), "tcp:127.0.0.1:4000", ("eu",), {"version": 3})
 
@@ -245,6 +251,35 @@ class RegistrationTests(SynchronousTestCase):
         self.assertNoResult(starting)
         self.pass_time(2)
         self.successResultOf(starting)
+
+    def test_own_address_is_shared(self) -> None:
+        """Somebody is at this very address and renews: after one lease the name is taken."""
+        self.names.take("calc-1", OFFER.address, 12.0)
+        starting = self.registration().start()
+        self.pass_time(11)
+        self.names.take("calc-1", OFFER.address, 12.0)
+        self.pass_time(2)
+        self.failureResultOf(starting, ServiceNameTaken)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_full(self) -> None:
+        """It answers, but there is no room: that is waited for, and then is the error."""
+        self.names.refuses = TooManyRegistrations("3, and no more")
+        starting = self.registration().start()
+        self.pass_time(9.5)
+        self.assertNoResult(starting)
+        self.pass_time(1)
+        self.failureResultOf(starting, TooManyRegistrations)
+        self.names.refuses = None
+        self.successResultOf(self.registration().start())
+
+    def test_not_sendable(self) -> None:
+        """What can't be sent is told at once, and nothing is asked, not even at the end."""
+        self.names.refuses = ValueNotSendable("a date can't be sent")
+        registration = self.registration()
+        self.failureResultOf(registration.start(), ValueNotSendable)
+        self.assertFalse(self.successResultOf(registration.stop()))
+        self.assertEqual(self.methods(), ["register"])
 
     def test_taken_later(self) -> None:
         """Another got the name while the nameserver was away: that is told, once."""

@@ -53,17 +53,20 @@ class Names(Service):
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.asked = 0
+        self.page = 1000
 
     def put(self, *addresses: str) -> None:
         self.records = [
-            {"service": f"s{n}", "interfaces": ["org.example.worker"], "address": address}
+            {"service": f"s{n:05}", "interfaces": ["org.example.worker"], "address": address}
             for n, address in enumerate(addresses)
         ]
 
     @method(idempotent=True)
     def list_services(self, request: Any) -> Any:
         self.asked += 1
-        return [one for one in self.records if request.args["interface"] in one["interfaces"]]
+        after = request.args.get("after", "")
+        found = [one for one in self.records if request.args["interface"] in one["interfaces"]]
+        return [one for one in found if one["service"] > after][: self.page]
 
     @method(idempotent=True)
     def locate(self, request: Any) -> Any:
@@ -260,17 +263,41 @@ class LocateTests(ServiceCase):
         self.names.put()
         problem = self.failure(self.context.locate("org.example.worker"), ServiceNotFound)
         self.assertIn("org.example.worker", str(problem))
-        self.failure(self.context.locate("org.example.worker", "s7"), ServiceNotFound)
+        self.failure(self.context.locate("org.example.worker", "s00007"), ServiceNotFound)
 
     def test_round_robin(self) -> None:
         """Calls go to the instances in turn."""
         found = self.ask(self.locate(), 9)
         self.assertEqual(sorted(found), ["0"] * 3 + ["1"] * 3 + ["2"] * 3)
-        self.assertEqual(self.names.asked, 1)
+        self.assertEqual(self.names.asked, 2)  # what there is, and that there is no more
+
+    def test_pages(self) -> None:
+        """Instances beyond the nameserver's first page have their turn, too."""
+        self.names.page = 2
+        found = self.ask(self.locate(), 6)
+        self.assertEqual(sorted(found), ["0", "0", "1", "1", "2", "2"])
+        self.assertEqual(self.names.asked, 3)
+
+    def test_many(self) -> None:
+        """Of some thousands of instances each is known, and which is next costs no search."""
+        self.names.put(*(f"tcp:127.0.0.1:{port}" for port in range(2000, 5500)))
+        remote = self.locate()
+        route = remote._route
+        self.network.wait(11)
+        self.assertEqual(len({route.pick().address for _ in range(3500)}), 3500)
+        self.patch(route, "_find_able", self.fail)
+        self.assertEqual(len({route.pick().address for _ in range(3500)}), 3500)
+
+    def test_endless(self) -> None:
+        """A nameserver that knows nothing of pages is asked once more, not for ever."""
+        records = [*self.names.records]
+        self.names.list_services = lambda request: records  # type: ignore[method-assign]
+        self.nameserver._bind(self.names)
+        self.assertEqual(sorted(self.ask(self.locate(), 3)), ["0", "1", "2"])
 
     def test_by_name(self) -> None:
         """A service by name is that one."""
-        self.assertEqual(self.ask(self.locate("s1"), 3), ["1"] * 3)
+        self.assertEqual(self.ask(self.locate("s00001"), 3), ["1"] * 3)
 
     def test_least_pending(self) -> None:
         """On demand, calls go to the instance with the fewest under way."""
@@ -351,7 +378,7 @@ class LocateTests(ServiceCase):
 
     def test_nameserver_hangs(self) -> None:
         """A nameserver that takes questions and answers none does not end a call that has time."""
-        remote = self.locate("s0")
+        remote = self.locate("s00000")
         self.stop(0)
         answers = self.nameserver._methods["org.pycom.nameserver"]["locate"]
         found = answers.function

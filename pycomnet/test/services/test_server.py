@@ -6,10 +6,11 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import ConnectionDone
 
 from pycomnet.errors import (
     DeadlineExceeded,
+    EndpointError,
     Overloaded,
     PycomnetError,
     RemoteError,
@@ -21,6 +22,8 @@ from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServerLimits, ServiceServer
 from pycomnet.services.sessions import SessionLimits
 from pycomnet.test.services.network import Network, ServiceCase
+from pycomnet.wire.frames import FIRST, FIRST_MORE, HEADER, MORE, OPEN
+from pycomnet.wire.mux import Mux
 
 
 @interface("org.example.counter", stateful=True)
@@ -198,6 +201,52 @@ class OverloadTests(ServiceCase):
         self.assertEqual(len(service.waiting), 2)
         self.assertEqual(len(self.server._active), 1)
 
+    def test_big_arguments(self) -> None:
+        """What calls hold that run or wait is bounded in bytes, too; others are not disturbed."""
+        self.server.limits = ServerLimits(running=2, queued=100)
+        self.server.held.most = 3_500_000
+        remote = self.connect()
+        service: Any = self.server.services[0]
+        calls = [remote.invoke("wait", bytes(1_000_000)) for _ in range(3)]
+        self.network.deliver()
+        self.assertEqual(len(service.waiting), 2)
+        for _ in range(10):
+            problem = self.failure(remote.invoke("wait", bytes(1_000_000)), Overloaded)
+            self.assertIn("3500000 are the most", str(problem))
+        calls.append(remote.invoke("quick"))
+        late = remote.invoke("wait", bytes(400_000))
+        self.network.deliver()
+        late.cancel()
+        self.failure(late, defer.CancelledError)
+        for number in range(3):
+            service.waiting[number].callback(None)
+            self.network.deliver()
+        for call in calls:
+            self.successResultOf(call)
+        self.assertEqual(self.server.held.size, 0)
+
+    def test_parts_of_arguments(self) -> None:
+        """So are requests that never come to their end; and a long one still gets through."""
+        self.server.held.most = 8_000_000
+        remote = self.connect()
+        accepted: Any = self.server.connected()
+        flood = self.network.join(accepted)
+        accepted.dataReceived(Mux(True).data_to_send())
+        head = bytes((FIRST | FIRST_MORE, 6)) + b"invoke"
+        piece = bytes(60_000)
+        for id in range(1, 200, 2):
+            frame = HEADER.pack(len(head + piece), OPEN, id) + head + piece
+            accepted.dataReceived(frame + 4 * (HEADER.pack(len(piece), MORE, id) + piece))
+            self.assertLessEqual(self.server.held.size, 8_000_000)
+        self.assertGreater(flood.transport.value().count(b"overloaded"), 60)
+        self.assertLess(len(accepted.long), 30)
+        self.failure(remote.invoke("quick", bytes(1_000_000)), Overloaded)
+        self.assertEqual(self.result(remote.invoke("quick")), "quick")
+        flood.lose(ConnectionDone())
+        self.assertEqual(self.server.held.size, 0)
+        self.assertEqual(self.result(remote.invoke("quick", bytes(5_000_000))), "quick")
+        self.assertEqual(self.server.held.size, 0)
+
     def test_connections(self) -> None:
         """Clients beyond the limit are turned away, and the others are not disturbed."""
         self.server.limits = ServerLimits(connections=1)
@@ -224,7 +273,7 @@ class ServerTests(ServiceCase):
         self.failure(self.server.add(Service()), PycomnetError)
         self.failure(self.server.add(Stateless()), PycomnetError)
         port = self.address.rpartition(":")[2]
-        self.failure(self.server.listen(f"tcp:{port}:interface=127.0.0.1"), CannotListenError)
+        self.failure(self.server.listen(f"tcp:{port}:interface=127.0.0.1"), EndpointError)
 
     def test_tracebacks(self) -> None:
         """Far tracebacks are for callers on this machine, unless the server says otherwise."""

@@ -1,7 +1,9 @@
 """A near side, to be ended in one of many ways: ``python -m ... ENDING FAR_CODE ...``.
 
 It makes a gateway for each far code that is named, has it run, prints the ids of all processes that
-are there now as one line of JSON, and waits to be ended, or, for a line, to end as it is told.
+are there now as one line of JSON, and waits to be ended, or, for a line, to end as it is told. With
+``learn`` the ids come in a list for each gateway, and when all of these are gone a line of what
+those who waited have learned.
 """
 
 from __future__ import annotations
@@ -83,30 +85,41 @@ MASTER = os.environ.get("PYCOMNET_TEST_MASTER")
 #: The address of the factory service that makes them, if there is one.
 FACTORY = os.environ.get("PYCOMNET_TEST_FACTORY")
 ENDINGS = (
-    *("wait", "fork_wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
+    *("wait", "learn", "fork_wait", "return", "stop", "exit", "os_exit", "raise", "collect"),
     *("blocking_wait", "blocking_end", "blocking_raise", "blocking_receive", "blocking_collect"),
 )
 
 
-def say(pids: list[int], ending: str) -> None:
+def say(pids: list[Any], ending: str) -> None:
     """Print the process ids for the test that started this; wait for its word to end."""
     print(json.dumps(pids), flush=True)
-    if not ending.endswith(("wait", "receive")):
+    if not ending.endswith(("wait", "receive", "learn")):
         sys.stdin.readline()
 
 
-async def start(group: Any, names: list[str]) -> tuple[list[int], list[Any]]:
+async def start(group: Any, names: list[str]) -> tuple[list[list[int]], list[Any]]:
     """Make the gateways and run the far code; the ids, and what must be held."""
-    pids: list[int] = []
+    pids: list[list[int]] = []
     held = []
     if MASTER is not None:
-        await group.makegateway(MASTER, id="master")
+        master = await group.makegateway(MASTER, id="master")
+        channel = master.remote_exec(BEGIN + FAR_CODE["receive"])
+        pids.append(await channel.receive())
+        held.append((master, channel))
     for name in names:
         gateway = await group.makegateway(SPEC)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
-        pids += await channel.receive()
+        pids.append(await channel.receive())
         held.append((gateway, channel))
     return pids, held
+
+
+async def learn(channels: list[Any]) -> None:
+    """Wait for something on each, and print why it does not come."""
+    from twisted.internet.defer import DeferredList
+
+    results: Any = await DeferredList([one.receive() for one in channels], consumeErrors=True)
+    print(json.dumps([f"{type(f.value).__name__}: {f.value}" for _, f in results]), flush=True)
 
 
 async def twisted_near(reactor: Any, ending: str, names: list[str]) -> None:
@@ -120,10 +133,13 @@ async def twisted_near(reactor: Any, ending: str, names: list[str]) -> None:
     if FACTORY is not None:
         group.setlocalfactory(endpoint=FACTORY)
     pids, held = await start(group, names)
-    say(pids, ending)
+    channels = [gateway.newchannel() for gateway, _ in held] if ending == "learn" else []
+    say(pids if ending == "learn" else [pid for family in pids for pid in family], ending)
     if ending == "fork_wait" and not os.fork():
         time.sleep(300)
-    if ending == "stop":
+    if ending == "learn":
+        await learn(channels)
+    elif ending == "stop":
         reactor.stop()
     elif ending == "exit":
         sys.exit(3)

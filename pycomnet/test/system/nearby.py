@@ -24,10 +24,11 @@ class Near:
     """A running program: its pid, what it prints, and its end.
 
     :param argv: what follows ``python``.
+    :param env: environment variables that it has beside those of this process.
     """
 
-    def __init__(self, *argv: str) -> None:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    def __init__(self, *argv: str, **env: str) -> None:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
         self.process = subprocess.Popen(
             [sys.executable, *argv],
             env=env,
@@ -69,9 +70,9 @@ class Near:
 
 
 @contextmanager
-def near(*argv: str) -> Iterator[Near]:
+def near(*argv: str, **env: str) -> Iterator[Near]:
     """A program that is killed at the end, if it has not ended."""
-    program = Near(*argv)
+    program = Near(*argv, **env)
     try:
         yield program
     finally:

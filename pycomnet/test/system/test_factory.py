@@ -23,7 +23,8 @@ from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
 from pycomnet.test.system.nearby import PATIENCE, ROOT, near, processes_end
 from pycomnet.test.system.sshd import sshd
-from pycomnet.test.system.test_socket import MISBEHAVING, answer, suite
+from pycomnet.test.system.test_endings_everywhere import WAYS
+from pycomnet.test.system.test_socket import answer, suite
 from pycomnet.wire.mux import Mux
 
 PROGRAM = str(Path(__file__).with_name("factory_program.py"))
@@ -186,18 +187,6 @@ async def test_dead_while_nobody_was_there(started: Daemons) -> None:
     await group.close()
 
 
-def test_program_killed(started: Daemons) -> None:
-    """The program is killed with -9 and nothing lingers: all is gone, whatever code does there."""
-    daemon, address = start(started)
-    os.environ["PYCOMNET_TEST_FACTORY"] = address
-    try:
-        with near(NEAR_SIDE, "wait", *MISBEHAVING) as program, processes_end(program.line()):
-            program.signal(signal.SIGKILL)
-    finally:
-        del os.environ["PYCOMNET_TEST_FACTORY"]
-    assert daemon.process.poll() is None
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest_twisted.ensureDeferred
 async def test_service_ends(started: Daemons, number: int) -> None:
@@ -209,7 +198,7 @@ async def test_service_ends(started: Daemons, number: int) -> None:
     waiting = gateway.remote_exec("channel.receive()").waitclose()
     os.environ["PYCOMNET_TEST_FACTORY"] = address
     try:
-        with near(NEAR_SIDE, "wait", *MISBEHAVING) as program:
+        with near(NEAR_SIDE, "wait", *WAYS) as program:
             pids = [*program.line(), gateway.info["pid"]]
             with processes_end(pids, 8):
                 daemon.signal(number)

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from pycomnet.wire.mux import Mux
 KILLS = 6
 CLIENTS = 8
 #: Connections that do nothing: what the system lets a process have, but no more.
-IDLE = 5000
+IDLE = 10_000
+#: Descriptors that a process may usually have when it does not ask for more.
+USUAL = 1024
 #: Seconds that a call may take while others misbehave, on a busy machine.
 SOON = 2.0
 #: twistd ends itself by the signal that it was told to end by.
@@ -276,19 +279,38 @@ class Rubbish:
             one.close()
 
 
+@contextmanager
+def descriptors(soft: int) -> Iterator[None]:
+    """Let this process, and those that it starts, have so many descriptors meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def idle_count() -> int:
     """How many idle connections both processes can have."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return IDLE if limit == resource.RLIM_INFINITY else min(IDLE, limit - 200)
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """All descriptors that the system lets this process have."""
+    with descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]):
+        yield
+
+
 @pytest_twisted.ensureDeferred
-async def test_hostile_clients(started: Daemons) -> None:
+async def test_hostile_clients(started: Daemons, many_descriptors: None) -> None:
     """Idle connections by the thousand, rubbish and floods: the others are served as before, and
     it does not grow."""
     from twisted.internet import reactor
 
-    daemon, address = start(started, "tcp:0:interface=127.0.0.1")
+    with descriptors(USUAL):
+        daemon, address = start(started, "tcp:0:interface=127.0.0.1")
     rubbish = Rubbish(address)
     noise = random.Random(1)
     async with (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import stat
 import subprocess
@@ -21,15 +20,12 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
-from pycomnet.test.system.nearby import near, processes_end
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import EV_GOAWAY, Mux
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: What of the gateway suite is run here in CI; all of it passes, and takes a minute.
 CASES = ("AnyFlowControl", "AnyValues")
-#: What far code does there that makes it hard to end, side by side.
-MISBEHAVING = ("send", "swallow", "c_call", "child", "session", "stubborn", "daemon")
 
 
 @pytest.fixture
@@ -191,36 +187,6 @@ async def test_limits(started: Daemons) -> None:
         again = await group.makegateway(spec)
         assert await one.ping() > 0 and await again.ping() > 0
     await daemon.seen("is gone")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_service_ends(started: Daemons, number: int) -> None:
-    """The service is told to end, or killed: nothing of it is left, whatever code does there."""
-    daemon, spec = start(started)
-    os.environ["PYCOMNET_TEST_SPEC"] = spec
-    try:
-        with near(NEAR_SIDE, "wait", *MISBEHAVING) as program:
-            pids = program.line() + sorted(children(daemon.pid))
-            with processes_end(pids):
-                daemon.signal(number)
-            assert daemon.wait() == -number
-            assert program.process.poll() is None
-    finally:
-        del os.environ["PYCOMNET_TEST_SPEC"]
-
-
-def test_program_killed(started: Daemons) -> None:
-    """The program is killed with -9: what it had there is gone, and the service is not."""
-    daemon, spec = start(started)
-    os.environ["PYCOMNET_TEST_SPEC"] = spec
-    try:
-        with near(NEAR_SIDE, "wait", *MISBEHAVING) as program:
-            pids = program.line() + sorted(children(daemon.pid))
-            with processes_end(pids):
-                program.signal(signal.SIGKILL)
-    finally:
-        del os.environ["PYCOMNET_TEST_SPEC"]
-    assert daemon.process.poll() is None
 
 
 def test_no_tls(started: Daemons) -> None:

@@ -124,7 +124,7 @@ async def test_noise(server: Sshd, group: Any) -> None:
         ("unknown", "Host key verification failed"),
         ("stranger", "Permission denied"),
         ("closed", "Connection refused"),
-        ("box -o ProxyCommand=false", "closed by"),
+        ("box -o ProxyCommand=false", "closed by|Broken pipe"),  # whichever ssh sees first
         ("box -o NoSuchOption=1", "Bad configuration option"),
     ],
 )
@@ -132,10 +132,10 @@ async def test_noise(server: Sshd, group: Any) -> None:
 async def test_refused(server: Sshd, group: Any, host: str, words: str) -> None:
     """What ssh says of why it fails is in the error, and shown."""
     error = await refused(group, server.spec(host))
-    assert words in error.stderr
+    assert re.search(words, error.stderr)
     assert "ssh ended before it said hello: it exited with status 255" in str(error)
     assert error.exit_status == 255
-    assert words in "".join(output.text for output in group.printed)
+    assert re.search(words, "".join(output.text for output in group.printed))
 
 
 @pytest_twisted.ensureDeferred
@@ -163,10 +163,6 @@ async def test_many(server: Sshd, group: Any) -> None:
     assert await error.gateways[0].call("operator:add", 1, 2) == 3
 
 
-#: What far sides do that makes them hard to end.
-MISBEHAVING = ["swallow", "c_call", "threads", "session", "stubborn", "daemon", "forked"]
-
-
 async def losses(
     gateways: list[Any], codes: list[str] | None = None
 ) -> tuple[list[int], list[Any]]:
@@ -186,18 +182,6 @@ async def reasons(waiting: list[Any]) -> list[str]:
     results = await defer.DeferredList(waiting, consumeErrors=True)
     assert all(result.check(pycomnet.GatewayDied) for _, result in cast(Any, results))
     return [str(result.value) for _, result in cast(Any, results)]
-
-
-@pytest_twisted.ensureDeferred
-async def test_client_killed(server: Sshd, group: Any) -> None:
-    """The ssh client is killed with -9: everybody learns so, and what is there ends."""
-    gateways = [await group.makegateway(server.spec()) for _ in MISBEHAVING]
-    pids, waiting = await losses(gateways, MISBEHAVING)
-    for pid in ssh_processes():
-        os.kill(pid, signal.SIGKILL)
-    for reason in await reasons(waiting):
-        assert "the way to it is gone: ssh is gone: it was killed by SIGKILL" in reason
-    assert still_there(pids, 6) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -224,30 +208,12 @@ async def test_pinged_while_busy(server: Sshd, group: Any) -> None:
     assert [value async for value in channel] == list(range(5))
 
 
-@pytest_twisted.ensureDeferred
-async def test_supervisor_killed(server: Sshd, group: Any) -> None:
-    """The supervisor there is killed with -9: all its gateways go."""
-    gateways = [await group.makegateway(server.spec()) for _ in MISBEHAVING]
-    pids, waiting = await losses(gateways, MISBEHAVING)
-    supervisor = int(Path(f"/proc/{pids[1]}/stat").read_text().rpartition(")")[2].split()[1])
-    with processes_end([supervisor, *pids]):
-        os.kill(supervisor, signal.SIGKILL)
-    for reason in await reasons(waiting):
-        assert "the way to it is gone: ssh is gone: it exited with status" in reason
-
-
-@pytest.mark.parametrize("keys", ["", "//fork=no"])
-def test_near_side_killed(server: Sshd, keys: str) -> None:
-    """The near side is killed with -9, whatever the far sides do: all are gone in six seconds."""
-    codes = [name for name in FAR_CODE if name not in ("c_loop", "print")]
-    if keys:
-        codes = ["swallow", "c_call", "stubborn"]
-    os.environ["PYCOMNET_TEST_SPEC"] = server.spec("shared" if keys else "box") + keys
-    try:
-        with near(NEAR_SIDE, "wait", *codes) as program, processes_end(program.line()):
-            program.signal(signal.SIGKILL)
-    finally:
-        del os.environ["PYCOMNET_TEST_SPEC"]
+def test_near_side_killed(server: Sshd) -> None:
+    """The near side is killed with -9: connections of their own end with it, too."""
+    spec = server.spec("shared") + "//fork=no"
+    codes = ("swallow", "c_call", "stubborn")
+    with near(NEAR_SIDE, "wait", *codes, PYCOMNET_TEST_SPEC=spec) as one, processes_end(one.line()):
+        one.signal(signal.SIGKILL)
 
 
 @pytest_twisted.ensureDeferred

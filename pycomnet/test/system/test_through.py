@@ -18,8 +18,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import still_there
-from pycomnet.test.system.near_side import BEGIN, FAR_CODE
-from pycomnet.test.system.nearby import ROOT, near, processes_end
+from pycomnet.test.system.nearby import ROOT, near
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: The far side's own word for what it was sent.
@@ -122,27 +121,6 @@ async def test_supervisor_killed(group: Any) -> None:
     assert "was killed by signal 9" in told[0]
     assert still_there(pids[1:], 8) == []
     assert await made[0].call("operator:add", 1, 2) == 3
-
-
-@pytest.mark.parametrize("victim", ["worker", "supervisor"])
-@pytest_twisted.ensureDeferred
-async def test_behind_it(group: Any, victim: str) -> None:
-    """An intermediate dies: what is behind it goes, whatever it does and has started."""
-    *_, master = await chain(group, *DEEP[:2])
-    python = f"{sys.executable} -X hop=behind"
-    codes = ["swallow", "c_call", "threads", "session", "stubborn", "daemon", "forked"]
-    pids: list[int] = []
-    held = []
-    for code in codes:
-        gateway = await group.makegateway("popen", python=python, via=master.id)
-        channel = gateway.remote_exec(BEGIN + FAR_CODE[code])
-        pids += await channel.receive()
-        held.append((channel, gateway.newchannel().receive()))
-    [middle], _ = await waits([master])
-    os.kill(middle if victim == "worker" else parent(parent(middle)), signal.SIGKILL)
-    for reason in await reasons([waiting for _, waiting in held]):
-        assert "the way to it is gone" in reason
-    assert still_there(pids, 8) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -318,18 +296,6 @@ def test_blocking(tmp_path: Path) -> None:
     with near(str(script)) as program:
         status, out, err = program.ended()
     assert (status, out) == (0, "done\n"), err
-
-
-def test_near_side_killed() -> None:
-    """The near side is killed with -9 while far sides behind others do what they do."""
-    codes = [name for name in FAR_CODE if name not in ("c_loop", "print")]
-    os.environ["PYCOMNET_TEST_SPEC"] = "popen//via=master"
-    os.environ["PYCOMNET_TEST_MASTER"] = f"popen//python={sys.executable} -X hop=1"
-    try:
-        with near(NEAR_SIDE, "wait", *codes) as program, processes_end(program.line()):
-            program.signal(signal.SIGKILL)
-    finally:
-        del os.environ["PYCOMNET_TEST_SPEC"], os.environ["PYCOMNET_TEST_MASTER"]
 
 
 #: The cases of the suite that concern each way; the others would tell nothing new.

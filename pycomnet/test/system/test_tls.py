@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import datetime
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 import trustme
+from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL
+from twisted.internet.threads import deferToThread
 
 import pycomnet
-from pycomnet.errors import CertificateRefused, ServiceUnreachable
+from pycomnet import endpoints
+from pycomnet.errors import CertificateRefused, EndpointError, ServiceUnreachable
+from pycomnet.services.context import NAMESERVER
+from pycomnet.test.system.daemons import command, daemons
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 LATER = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
+OPTIONS = ("--store", "memory:", "--max-per-client", "3")
 
 
 @pycomnet.interface("org.example.who")
@@ -53,6 +62,28 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
     AUTHORITY.cert_pem.write_to_path(str(directory / "ca.pem"))
+    between = AUTHORITY.create_child_ca()
+    for name, leaf in (
+        ("deep", between.issue_cert(*names)),
+        ("carol", between.issue_cert("carol@example.org", common_name="carol")),
+    ):
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+    key = AUTHORITY.issue_cert(*names)
+    key.cert_chain_pems[0].write_to_path(str(directory / "apart.crt"))
+    key.private_key_pem.write_to_path(str(directory / "apart.key"))
+    locked = serialization.load_pem_private_key(key.private_key_pem.bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"a passphrase"),
+    )
+    (directory / "locked.key").write_bytes(locked)
+    (directory / "rubbish").write_text("rubbish\n")
+    (directory / "broken.crt").write_text(
+        "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"
+    )
+    (directory / "broken.key").write_text(
+        "-----BEGIN PRIVATE KEY-----\nrubbish\n-----END PRIVATE KEY-----\n"
+    )
     (directory / "self.pem").write_bytes(
         OTHER.private_key_pem.bytes() + b"\n" + OTHER.cert_pem.bytes()
     )
@@ -147,13 +178,119 @@ async def test_hostname(served: Served) -> None:
 async def test_client_certificates(served: Served) -> None:
     """Clients without a good certificate are not let in; the name of one is the user's."""
     address = await served.listen("good", f":clientCAs={served.files / 'ca.pem'}")
-    for name, user in (("alice", "alice"), ("bob", "bob@example.org")):
+    for name, user in (("alice", "alice"), ("bob", "bob@example.org"), ("carol", "carol")):
         who = await served.connect(address, served.show(name))
         assert await who.invoke("who") == user
     for show in ("", served.show("mallory")):
         with pytest.raises((ServiceUnreachable, pycomnet.CallInterrupted)):
             who = await served.connect(address, show)
             await who.invoke("who", timeout=5)
+
+
+def shown_at(address: str) -> int:
+    """How many certificates a server shows; blocking."""
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 60) as plain:
+        connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), plain)
+        plain.settimeout(None)
+        connection.set_connect_state()
+        connection.do_handshake()
+        chain = connection.get_peer_cert_chain(as_cryptography=True)
+        assert chain is not None
+        return len(chain)
+
+
+@pytest_twisted.ensureDeferred
+async def test_chain(served: Served) -> None:
+    """What is issued by an authority in between comes with that one's certificate, each once."""
+    address = await served.listen("deep")
+    who = await served.connect(address)
+    assert await who.invoke("who") is None
+    assert await deferToThread(shown_at, address) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "certificate", "says"),
+    [
+        ("locked.key", "apart.crt", "locked.key has a passphrase"),
+        ("wrong.pem", "apart.crt", "is not that of the certificate in"),
+        ("rubbish", "apart.crt", "there is no private key in"),
+        ("apart.crt", "apart.crt", "there is no private key in"),
+        ("apart.key", "rubbish", "there is no certificate in"),
+        ("apart.key", "apart.key", "there is no certificate in"),
+        ("broken.key", "apart.crt", "broken.key can't be read"),
+        ("apart.key", "broken.crt", "certificate 1 in .*broken.crt can't be read"),
+        ("missing", "apart.crt", "No such file"),
+    ],
+)
+def test_files(files: Path, key: str, certificate: str, says: str) -> None:
+    """What is wrong with the files is said, at both ends, and nobody is asked for anything."""
+    from twisted.internet import reactor
+
+    options = f"privateKey={files / key}:"
+    with pytest.raises(EndpointError, match=says):
+        endpoints.server_endpoint(reactor, f"tls:0:{options}certKey={files / certificate}")
+    with pytest.raises(EndpointError, match=says):
+        endpoints.client_endpoint(reactor, f"tls:h:1:{options}certificate={files / certificate}")
+
+
+@pytest.fixture
+def nameservers(files: Path, tmp_path: Path) -> Iterator[Any]:
+    """Starts nameservers as processes: the certificate they show -> where they listen."""
+    with daemons(tmp_path) as started:
+
+        def start(certificate: str, more: str = "") -> str:
+            """The address, with the authority to trust."""
+            listen = f"ssl:0:interface=127.0.0.1:privateKey={files / certificate}.pem{more}"
+            found = started.start("pycomnet-nameserver", *OPTIONS, "--listen", listen)
+            address = found.wait_for(r"the nameserver is at (\S+)")[1]
+            return f"{address.replace('tls:', 'ssl:')}:trustRoots={files / 'ca.pem'}"
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("certificate", "says"),
+    [
+        ("good", ""),
+        ("wrong", "127.0.0.1's certificate: it is for another name: example.org"),
+        ("expired", "127.0.0.1's certificate: it has expired"),
+        ("self", "127.0.0.1's certificate: it is self-signed"),
+    ],
+)
+def test_nameserver(nameservers: Any, certificate: str, says: str) -> None:
+    """A nameserver of its own process, asked by the command line, with each kind of certificate."""
+    ran = command("ns", "--nameserver", nameservers(certificate), "--timeout", "30", "list")
+    if says:
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert says in ran.stderr
+    else:
+        assert (ran.returncode, ran.stderr) == (0, "pycomnet: no service is registered\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nameserver_with_certificates(nameservers: Any, served: Served) -> None:
+    """It lets in clients with a certificate of its authority alone, and counts by whose it is: two
+    connections of alice's are one client, and bob is another."""
+    from twisted.internet import reactor
+
+    more = f":clientCAs={served.files / 'ca.pem'}"
+    address = nameservers("good", more)
+    for show in ("", served.show("mallory")):
+        with pytest.raises((ServiceUnreachable, pycomnet.CallInterrupted)):
+            stranger = await served.context.connect(address + show, NAMESERVER)
+            await stranger.invoke("stat", timeout=5)
+    for name, most in (("alice", 3), ("bob", 3)):
+        places = address + served.show(name)
+        async with pycomnet.Context(reactor, timeout=60) as one, pycomnet.Context(reactor) as two:
+            names = [one.at(places, NAMESERVER), two.at(places, NAMESERVER)]
+            for number in range(most + 1):
+                args = {"service": f"{name}-{number}", "interfaces": ["x"], "address": "tcp:h:1"}
+                asked = names[number % 2].invoke("register", args, timeout=60)
+                if number < most:
+                    await asked
+                    continue
+                with pytest.raises(pycomnet.TooManyRegistrations, match="may have 3"):
+                    await asked
 
 
 @pytest_twisted.ensureDeferred

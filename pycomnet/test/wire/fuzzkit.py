@@ -321,7 +321,8 @@ class User:
         """What the mux holds is in bounds, and its accounts are right."""
         mux = self.mux
         limits = mux.limits
-        assert len(mux._tail) <= max(limits.frame, 65536) + 9
+        kept = mux._pieces or [mux._tail]
+        assert sum(map(len, kept)) <= max(limits.frame, 65536) + 9 and len(kept) <= 65
         assert mux._peer_open <= limits.channels
         assert mux._peer_open + mux._local_open == len(mux.streams)
         assert len(mux._ready) <= 2 * len(mux.streams) + 65
@@ -350,7 +351,7 @@ def fuzz_stream(user: User, data: bytes) -> str:
     user.see(mux.receive_data(b""))
     assert mux.receive_data(data) == [], "events after the end"
     user.read()
-    assert not mux.has_data() and not mux._tail
+    assert not mux.has_data() and not mux.lacking()
     return mux.failed.code if mux.failed.code in CODES else "another code"
 
 

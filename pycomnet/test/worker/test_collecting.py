@@ -14,7 +14,7 @@ from pycomnet.wire.mux import EV_DATA, EV_OPENED, EV_RUN, Mux, Stream
 from pycomnet.wire.values import PureCodec
 from pycomnet.worker.channel import Channel
 from pycomnet.worker.link import FileIO, Link
-from pycomnet.worker.outbox import HEAD, SIZE, STRAIGHT, Outbox
+from pycomnet.worker.outbox import HEAD, SIZE, STRAIGHT, Outbox, new_memory
 
 
 class Near:
@@ -70,7 +70,7 @@ class CollectingCase(SynchronousTestCase):
         self.patch(os, "register_at_fork", lambda **calls: None)
         self.near = Near()
         self.over = threading.Event()
-        self.outbox: Any = Outbox(self.near.far_out)
+        self.outbox: Any = Outbox(self.near.far_out, new_memory())
         self.link: Any = Link(
             self.near.io, Channel, lambda channel: None, self.over.set, {}, None, self.outbox
         )

@@ -10,7 +10,7 @@ import threading
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.worker import outbox as module
-from pycomnet.worker.outbox import HEAD, PIECE, SIZE, Outbox
+from pycomnet.worker.outbox import HEAD, PIECE, SIZE, Outbox, new_memory
 
 ROOM = SIZE - HEAD
 
@@ -23,7 +23,9 @@ class OutboxCase(SynchronousTestCase):
         self.addCleanup(lambda: os.close(self.reading))
         self.addCleanup(lambda: self.writing < 0 or os.close(self.writing))
         os.set_blocking(self.reading, False)
-        self.outbox = Outbox(self.writing)
+        memory = new_memory()
+        assert memory is not None
+        self.outbox = Outbox(self.writing, memory)
 
     def written(self) -> bytes:
         """What can be read from the pipe."""
@@ -137,7 +139,7 @@ class Pieces(OutboxCase):
         near, far = socket.socketpair()
         self.addCleanup(near.close)
         self.addCleanup(far.close)
-        self.outbox = Outbox(far.fileno())
+        self.outbox = Outbox(far.fileno(), new_memory())
         self.outbox.put(bytes(ROOM))
         self.assertEqual(len(self.flush()), ROOM // PIECE)
         self.assertEqual(len(near.recv(ROOM, socket.MSG_WAITALL)), ROOM)

@@ -8,10 +8,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.wire.frames import ERROR, NORMAL
+from pycomnet.wire.frames import ERROR, NORMAL, WIDE_WINDOW
 from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_END, EV_OPENED, EV_RUN, Limits, Mux
-from pycomnet.worker.hub import Loop, Pipes
-from pycomnet.worker.peer import Peer, Waiting, splice
+from pycomnet.worker.child import Pipes
+from pycomnet.worker.loop import Loop
+from pycomnet.worker.peer import Peer
+from pycomnet.worker.relay import Waiting, splice
 
 
 class Other:
@@ -137,7 +139,7 @@ class Splicing(RelayCase):
         """While the one end takes nothing, the other's credit runs out, and nothing is lost."""
         near, _stream, far, its = self.spliced(Limits(window=65536))
         sent = 0
-        for _ in range(60):
+        for _ in range(200):
             if not its.queue:
                 far.mux.send(its, bytes(32768))
                 sent += 32768
@@ -145,7 +147,7 @@ class Splicing(RelayCase):
         got = len(near.data())
         self.assertLessEqual(got, 65536)
         # The windows of the two connections, and what is on its way.
-        self.assertLess(sent, (1 << 20) + 4 * 65536)
+        self.assertLess(sent, WIDE_WINDOW + 4 * 65536)
         while got < sent:
             near.consume()
             self.run_it(1)
@@ -251,7 +253,7 @@ class Processes(RelayCase):
         """While it reads nothing the sender's credit runs out; then all of it comes."""
         near, stream, its_input, its_output, _ = self.carried()
         self.addCleanup(os.close, its_output)
-        total = 3_000_000
+        total = 9_000_000
         near.mux.send(stream, bytes(total))
         self.run_it(40)
         self.assertTrue(stream.queue)

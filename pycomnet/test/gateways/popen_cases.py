@@ -1,4 +1,8 @@
-"""Popen gateways: the suite, and starting local processes."""
+"""Popen gateways: the suite, and starting local processes.
+
+All of it runs real processes: pycomnet/test/system/test_popen.py has trial run it, and what looks
+for unit tests does not find it.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,47 @@
+"""Bodies of HTTP in chunks, given on as they come: Twisted's decoder, without its copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.web.http import _ChunkedTransferDecoder
+
+#: Bytes that Twisted gets at a time of what is between two chunks: those, and little more.
+BETWEEN = 32
+
+
+class Chunks(_ChunkedTransferDecoder):
+    """Takes a body in chunks apart.
+
+    Twisted's own puts all that comes behind what it has, copies each piece out of that and moves
+    the rest to the front. Here it does so with what is between chunks alone, which it checks as
+    ever: inside of a chunk there is nothing to look at.
+    """
+
+    def __init__(
+        self, dataCallback: Callable[[bytes], None], finishCallback: Callable[[bytes], None]
+    ) -> None:
+        super().__init__(dataCallback, self._finished)
+        self._finish = finishCallback
+        self._behind: memoryview = memoryview(b"")
+
+    def dataReceived(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        view = memoryview(data)
+        while at < end:
+            if self.state == "BODY" and not self._buffer:
+                size = min(self.length, end - at)
+                self.length -= size
+                if not self.length:
+                    self.state = "CRLF"
+                self.dataCallback(data if size == end else bytes(view[at : at + size]))
+            else:
+                size = min(BETWEEN, end - at)
+                self._behind = view[at + size :]
+                super().dataReceived(bytes(view[at : at + size]))
+                if self.state == "FINISHED":
+                    return
+            at += size
+
+    def _finished(self, rest: bytes) -> None:
+        self._finish(rest + self._behind)

@@ -1,0 +1,181 @@
+"""The frames of a WebSocket that bytes of a stream are in, taken apart as they come; no I/O.
+
+wsproto, below Twisted's WebSocket, is made for messages: each is put together before it is looked
+at, which copies it six times. Here the frame of a binary message is the head of some bytes of a
+stream (docs/protocol.rst, "The WebSocket"), and those are given on as they arrive. All else (text,
+fragmented messages, pings, closing, and whatever breaks :rfc:`6455`) is left to wsproto, in order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from struct import Struct
+
+#: What a binary message begins with: which stream it is of, and the offset of its first byte.
+HEADER = Struct(">BQ")
+#: The first byte of a frame that is a whole binary message.
+WHOLE_BINARY = 0x82
+#: Bits of the first two bytes: the last frame of a message; the payload is masked.
+FIN = MASKED = 0x80
+#: Lengths in the second byte that stand for a length of two bytes or of eight behind it.
+LENGTH_16, LENGTH_64 = 126, 127
+#: The opcode from which on a frame is a control frame, which may come between those of a message.
+CONTROL = 8
+#: Bytes up to which masking is quicker as one large number.
+NUMBER_UP_TO = 512
+
+_U16, _U64 = Struct(">H"), Struct(">Q")
+_XOR = [bytes(a ^ b for a in range(256)) for b in range(256)]
+
+
+def mask(data: bytes | bytearray | memoryview, key: bytes, at: int = 0) -> bytes | bytearray:
+    """Mask bytes, or unmask them: it is the same (section 5.3).
+
+    :param key: the frame's four bytes.
+    :param at: how many bytes of the payload are before these.
+    """
+    if at & 3:
+        key = key[at & 3 :] + key[: at & 3]
+    size = len(data)
+    if size <= NUMBER_UP_TO:
+        keys = int.from_bytes((key * (size // 4 + 1))[:size], "little")
+        return (int.from_bytes(data, "little") ^ keys).to_bytes(size, "little")
+    masked = bytearray(data)
+    for place in range(4):
+        masked[place::4] = masked[place::4].translate(_XOR[key[place]])
+    return masked
+
+
+def frame(
+    number: int, offset: int, data: bytes | memoryview, masked: bool
+) -> tuple[bytes | bytearray | memoryview, ...]:
+    """The frame of a binary message, in pieces.
+
+    :param number: the stream that the bytes are of.
+    :param offset: that of the first.
+    :param masked: with a key that nobody can foresee, as a client has to.
+    """
+    size = HEADER.size + len(data)
+    bit = MASKED if masked else 0
+    if size < LENGTH_16:
+        begin = bytes((WHOLE_BINARY, bit | size))
+    elif size < 1 << 16:
+        begin = bytes((WHOLE_BINARY, bit | LENGTH_16)) + _U16.pack(size)
+    else:
+        begin = bytes((WHOLE_BINARY, bit | LENGTH_64)) + _U64.pack(size)
+    lead = HEADER.pack(number, offset)
+    if masked:
+        key = os.urandom(4)
+        return begin + key, mask(lead + data, key)
+    return begin + lead, data
+
+
+class TooLong(Exception):
+    """A message that is longer than it may be."""
+
+
+class Frames:
+    """Takes a stream of frames apart.
+
+    :param masked: whether the other end has to mask them: a client has.
+    :param most: bytes of the payload of a binary message.
+    """
+
+    def __init__(self, masked: bool, most: int) -> None:
+        self._masked = masked
+        self._most = most
+        #: the beginning of a frame that isn't there as far as it has to be
+        self._held = b""
+        #: bytes of a frame that wsproto gets, and of a binary message, that are still to come
+        self._other = 0
+        self._left = 0
+        #: of a binary message: how much of its payload was there, its stream, the next offset
+        self._at = 0
+        self._number = 0
+        self._offset = 0
+        self._key = b""
+        #: between two fragments of a message
+        self._within = False
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes | bytearray | memoryview]]:
+        """Take what has come.
+
+        :returns: bytes of streams: the stream's number, the offset of the first, and they; and with
+            -1 as the number bytes that are wsproto's.
+        :raises TooLong: a message is.
+        """
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        at, end = 0, len(data)
+        view = memoryview(data)
+        while at < end:
+            if self._left or self._other:
+                size = min(self._left or self._other, end - at)
+                piece = view[at : at + size] if size < end else data
+                at += size
+                if self._other:
+                    self._other -= size
+                    yield -1, 0, piece
+                else:
+                    offset = self._offset
+                    self._offset += size
+                    self._left -= size
+                    if self._key:
+                        yield self._number, offset, mask(piece, self._key, self._at)
+                        self._at += size
+                    else:
+                        yield self._number, offset, piece
+                continue
+            begun = self._begin(view[at:])
+            if begun is None:
+                self._held = bytes(view[at:])
+                return
+            at += begun
+
+    def _begin(self, data: memoryview) -> int | None:
+        """Look at the beginning of a frame.
+
+        :returns: how many bytes of it are done with; None when there have to be more of it.
+        """
+        have = len(data)
+        if have < 2:
+            return None
+        first, second = data[0], data[1]
+        size, body, least = second & 0x7F, 2, 0
+        if size == LENGTH_16:
+            if have < 4:
+                return None
+            (size,), body, least = _U16.unpack_from(data, 2), 4, LENGTH_16
+        elif size == LENGTH_64:
+            if have < 10:
+                return None
+            (size,), body, least = _U64.unpack_from(data, 2), 10, 1 << 16
+        masked = second & MASKED != 0
+        if masked:
+            body += 4
+        if (
+            first != WHOLE_BINARY
+            or self._within
+            or masked != self._masked
+            or size < max(least, HEADER.size)
+            or size >> 63
+        ):
+            # What is wrong with it, if anything, wsproto says.
+            if first & 0x0F < CONTROL:
+                self._within = not first & FIN
+            self._other = body + size
+            return 0
+        if size > self._most:
+            raise TooLong
+        if have < body + HEADER.size:
+            return None
+        lead: bytes | bytearray = bytes(data[body : body + HEADER.size])
+        self._key = bytes(data[body - 4 : body]) if masked else b""
+        if masked:
+            lead = mask(lead, self._key)
+        self._number, self._offset = HEADER.unpack(lead)
+        self._at = HEADER.size
+        self._left = size - HEADER.size
+        return body + HEADER.size

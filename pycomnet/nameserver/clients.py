@@ -1,0 +1,58 @@
+"""Who registers: what a client's registrations are counted by."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import attrs
+
+from pycomnet import endpoints
+
+
+@attrs.define(eq=False)  # held by its records alone, so it goes with the last of them
+class Client:
+    """Somebody who registers.
+
+    :ivar registered: its registrations that are there.
+    :ivar asked: those that the store is asked for, and that may come to be there.
+    """
+
+    registered: int = 0
+    asked: int = 0
+
+
+class Clients:
+    """Finds the client that a connection is of.
+
+    It is who the certificate names. Without one it is the machine that the connection comes from;
+    on this machine, where all come from the same one, it is the connection.
+    """
+
+    def __init__(self) -> None:
+        self._named: WeakValueDictionary[tuple[str, str], Client] = WeakValueDictionary()
+        self._connections: WeakKeyDictionary[Any, Client] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._named) + len(self._connections)
+
+    def of(self, connection: Any) -> Client:
+        """The client of a connection.
+
+        :param connection: a :class:`~pycomnet.services.serverside.ServerConnection`.
+        """
+        if connection.user is not None:
+            return self._with_name("user", connection.user)
+        address = connection.transport.getPeer()
+        if hasattr(address, "host") and not endpoints.is_local_address(address):
+            return self._with_name("host", address.host)
+        client = self._connections.get(connection)
+        if client is None:
+            client = self._connections[connection] = Client()
+        return client
+
+    def _with_name(self, kind: str, name: str) -> Client:
+        client = self._named.get((kind, name))
+        if client is None:
+            client = self._named[kind, name] = Client()
+        return client

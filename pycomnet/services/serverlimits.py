@@ -1,0 +1,63 @@
+"""What a server allows its clients, and the account of what it holds for them."""
+
+from __future__ import annotations
+
+import attrs
+
+from pycomnet.connection import BULK_SIZE
+from pycomnet.errors import Overloaded
+from pycomnet.services.binary import BlockLimits
+from pycomnet.services.sessions import SessionLimits
+
+
+@attrs.frozen(kw_only=True)
+class ServerLimits:
+    """What a server allows, all clients together and each of them.
+
+    :ivar running: calls that run at a time, of methods that do not return at once.
+    :ivar queued: calls that wait for their turn; what comes beyond these is refused.
+    :ivar held: bytes of the requests of all calls that wait, run or have come in part: what comes
+        beyond these is refused.
+    :ivar request: bytes of a call's structured arguments.
+    :ivar channels: calls, streams and blocks that one client may have open at a time.
+    :ivar connections: clients at a time.
+    :ivar read: bytes that are read from one client before others have their turn: where many small
+        calls could come at once, a flood of them would keep the others waiting for that long.
+    :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
+    :ivar blocks: what is taken of the binary data that comes with a call.
+    :ivar sessions: what is kept of the clients of stateful interfaces.
+    """
+
+    running: int = 1000
+    queued: int = 10_000
+    held: int = 512 << 20
+    request: int = 64 << 20
+    channels: int = 16_384
+    connections: int = 65_536
+    read: int = BULK_SIZE
+    keepalive: float | None = 60.0
+    blocks: BlockLimits = attrs.Factory(BlockLimits)
+    sessions: SessionLimits = attrs.Factory(SessionLimits)
+
+
+@attrs.define
+class Held:
+    """How many bytes the requests have that wait, run, or have come in part.
+
+    They are counted as they came: as Python's values they may be several times as large.
+    """
+
+    most: int
+    size: int = 0
+
+    def is_full(self) -> bool:
+        """Whether it is more than it may be."""
+        return self.size > self.most
+
+    def no_room(self, size: int = 0) -> Overloaded:
+        """What tells a caller that its arguments can't be held."""
+        text = f"the requests that are held here have {self.size} bytes, {self.most} are the most"
+        return Overloaded(f"{text}, and this one has {size}" if size else text)
+
+
+__all__ = ["Held", "ServerLimits"]

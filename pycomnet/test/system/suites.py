@@ -1,0 +1,35 @@
+"""Cases of the gateway suite, run by trial in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pycomnet.test.system.daemons import environment
+
+
+def run_cases(
+    names: Sequence[str], directory: Path, least: int, timeout: float = 300, **env: str
+) -> None:
+    """Run tests and see that they pass.
+
+    :param names: of modules, cases or tests, as trial takes them.
+    :param directory: where trial leaves what it does.
+    :param least: how many tests have to pass at least, so that none gets lost unseen.
+    :param timeout: seconds for all of them.
+    :param env: environment variables, such as ``PYCOMNET_TEST_SPEC``.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", *names],
+        env=environment(**env),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    passed = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
+    assert passed is not None and int(passed[1]) >= least, ran.stdout

@@ -1,0 +1,288 @@
+"""Processes that a place's supervisor has started for gateways, and what they read and write."""
+
+import os
+import select
+
+from ..wire.frames import RESULT
+from .moving import available, move
+from .peer import READ_LARGE, READ_SMALL, SHORT, grow, would_block
+from .supervisor import set_nonblocking
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+#: How much of a process's output is read at a time while there is that much.
+READ_BULK = 262144
+#: Pieces of a process's standard error that are read at its end: what a pipe holds.
+STDERR_READS = 16
+#: Bytes that a shell's profile may print before us, and how much of it is shown.
+MAX_NOISE = 1048576
+SHOWN_NOISE = 1000
+
+
+class Pipes(object):
+    """A process's standard input and output, on a raw channel.
+
+    :param first: what the process gets before that.
+    :param marker: what its output has to begin with, after whatever noise; or None.
+    :param began: called with the noise once it has.
+    """
+
+    def __init__(self, loop, peer, stream, write_fd, read_fd, first=b"", marker=None, began=None):
+        self._loop = loop
+        self._peer = peer
+        self._stream = stream
+        self._write_fd = write_fd
+        self._read_fd = read_fd
+        self._marker = marker
+        self._began = began
+        self.noise = b""
+        self._size = READ_SMALL
+        self._grown = False
+        self._out = []
+        self._closing = False
+        set_nonblocking(write_fd)
+        set_nonblocking(read_fd)
+        loop.watch(read_fd, select.POLLIN, self._readable)
+        if first:
+            self.data(first, 0)
+
+    def data(self, payload, cost):
+        """Bytes for its standard input."""
+        if self._write_fd < 0:
+            self._peer.mux.consumed(self._stream, cost)
+            return
+        if not self._out:
+            done = self._write(payload)
+            if done == len(payload):
+                if cost:
+                    self._peer.mux.consumed(self._stream, cost)
+                return
+            payload = payload[done:]
+            self._loop.watch(self._write_fd, select.POLLOUT, self._writable)
+            if not self._grown:
+                self._grown = True
+                grow(self._write_fd)
+        self._out.append((payload, cost))
+
+    def move(self, fd, length, cost):
+        """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""
+        if self._write_fd < 0 or self._out:
+            return False
+        rest = move(fd, self._write_fd, length)
+        if rest:
+            self._loop.watch(self._write_fd, select.POLLOUT, self._writable)
+            self._out.append((rest, cost))
+        else:
+            self._peer.mux.consumed(self._stream, cost)
+        return True
+
+    def _write(self, payload):
+        try:
+            return os.write(self._write_fd, payload)
+        except OSError as error:
+            # It takes no more: what it said before is still read.
+            return 0 if would_block(error) else len(payload)
+
+    def _writable(self, events):
+        while self._out:
+            payload, cost = self._out[0]
+            done = self._write(payload)
+            if done < len(payload):
+                self._out[0] = (payload[done:], cost)
+                return
+            del self._out[0]
+            if cost:
+                self._peer.mux.consumed(self._stream, cost)
+        self._loop.watch(self._write_fd, 0, None)
+        if self._closing:
+            self._close_input()
+
+    def _carry(self):
+        """Have the system move what there is much of; False when that isn't so, or can't be."""
+        peer, stream, fd = self._peer, self._stream, self._read_fd
+        left = min(available(fd), READ_LARGE)
+        moved = False
+        while left >= SHORT:
+            size = min(left, peer.mux._raw_fragment)
+            if not peer.send_from(stream, fd, size):
+                break
+            left -= size
+            moved = self._loop.bulk = True
+        return moved
+
+    def _readable(self, events):
+        if self._size == READ_BULK and self._marker is None and self._carry():
+            return
+        try:
+            data = os.read(self._read_fd, self._size)
+        except OSError as error:
+            if would_block(error):
+                return
+            data = b""
+        if len(data) == READ_SMALL and self._size == READ_SMALL:
+            self._size = READ_BULK
+            grow(self._read_fd)
+        if not data:
+            self._close_output()
+            if not self._peer.closed:
+                self._peer.mux.close(self._stream)
+            return
+        if self._marker is not None:
+            data = self._after_marker(data)
+            if not data:
+                return
+        if self._peer.closed or not self._stream.sending:
+            return
+        if not self._peer.send(self._stream, data, self._read_on):
+            self._loop.watch(self._read_fd, 0, None)
+
+    def _after_marker(self, data):
+        data = self.noise + data
+        before, found, after = data.partition(self._marker)
+        if not found:
+            self.noise = data[-MAX_NOISE:]
+            return b""
+        self.noise = before
+        self._marker = None
+        if self._began is not None:
+            self._began()
+        return after
+
+    def _read_on(self):
+        if self._read_fd >= 0:
+            self._loop.watch(self._read_fd, select.POLLIN, self._readable)
+
+    def ended(self):
+        """There is no more for its standard input."""
+        self._closing = True
+        if not self._out:
+            self._close_input()
+
+    def closed(self, kind, payload):
+        """Nobody is there for it any more."""
+        self._close_output()
+        self.ended()
+
+    def _close_input(self):
+        if self._write_fd >= 0:
+            self._loop.watch(self._write_fd, 0, None)
+            os.close(self._write_fd)
+            self._write_fd = -1
+
+    def _close_output(self):
+        if self._read_fd >= 0:
+            self._loop.watch(self._read_fd, 0, None)
+            os.close(self._read_fd)
+            self._read_fd = -1
+
+
+class Child(object):
+    """A process that was started for one gateway: its standard error and its end.
+
+    :param stream: the ``start`` channel that asked for it.
+    :param stderr: the descriptor that its standard error is read from, or None.
+    """
+
+    def __init__(self, hub, peer, stream, pid, stderr):
+        self._hub = hub
+        self._peer = peer
+        self._stream = stream
+        self.pid = pid
+        self._stderr = stderr
+        self.ended_with = None
+        stream.app = self
+        peer.mux.want(stream)
+        hub.children[pid] = self
+        if stderr is not None:
+            set_nonblocking(stderr)
+            hub.loop.watch(stderr, select.POLLIN, self._readable)
+        self._send({"pid": pid})
+
+    def _send(self, value, token=None):
+        if self._peer.closed or not self._stream.sending:
+            return True
+        return self._peer.mux.send(self._stream, self._peer.codec.encode(value), token)
+
+    def _readable(self, events):
+        self._read_stderr()
+
+    def _read_stderr(self, last=False):
+        try:
+            data = os.read(self._stderr, READ_SMALL)
+        except OSError as error:
+            if would_block(error):
+                return False
+            data = b""
+        if not data:
+            self._close_stderr()
+            return False
+        if not self._send(bytearray(data), self._read_on) and not last:
+            self._hub.loop.watch(self._stderr, 0, None)
+        return True
+
+    def _read_on(self):
+        if self._stderr is not None:
+            self._hub.loop.watch(self._stderr, select.POLLIN, self._readable)
+
+    def _close_stderr(self):
+        if self._stderr is not None:
+            self._hub.loop.watch(self._stderr, 0, None)
+            os.close(self._stderr)
+            self._stderr = None
+
+    def data(self, payload, cost):
+        """A signal for it."""
+        self._peer.mux.consumed(self._stream, cost)
+        self._peer.mux.want(self._stream)
+        number = self._peer.codec.decode(payload)
+        if isinstance(number, int):
+            kill_group(self.pid, number)
+
+    def ended(self):
+        """Nobody will send it a signal."""
+
+    def closed(self, kind, payload):
+        """Nobody asks for it any more."""
+        if self.ended_with is None:
+            kill_group(self.pid, signal.SIGTERM)
+
+    def reaped(self, status):
+        """It has ended, in the way that ``waitpid`` gave."""
+        number = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        self.ended_with = number
+        if self._stderr is not None:
+            for _ in range(STDERR_READS):
+                if not self._read_stderr(True):
+                    break
+            self._close_stderr()
+        self.tell_end(number)
+
+    def tell_end(self, number):
+        """Say so."""
+        if not self._peer.closed and self._stream.sending:
+            self._peer.mux.close(self._stream, RESULT, self._peer.codec.encode({"status": number}))
+
+
+class Booted(Child):
+    """A process that is an interpreter of its own, started for one gateway."""
+
+    def __init__(self, hub, peer, stream, pid, stderr, pipes):
+        self.pipes = pipes
+        Child.__init__(self, hub, peer, stream, pid, stderr)
+
+    def tell_end(self, number):
+        """Say so, and what it printed instead of beginning."""
+        if self.pipes._marker is not None and self.pipes.noise:
+            self._send({"noise": self.pipes.noise[-SHOWN_NOISE:]})
+        Child.tell_end(self, number)
+
+
+def kill_group(pid, number):
+    """Send a signal to a process and its group."""
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        pass

@@ -1,0 +1,168 @@
+"""Forking a worker from the supervisor of its place: what the child keeps of it, and what not.
+
+What is the same for all workers is done before the fork, and what a worker needs is imported there:
+a page of memory that is written to afterwards is copied, in each child, and that is most of what a
+fork costs. The child forks once more and becomes the worker's own supervisor (supervisor.py).
+"""
+
+import os
+import sys
+
+from .outbox import Outbox, new_memory
+from .supervisor import die_with, prepare_subreaper, watch
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+#: Where a worker has its connection, and what tells it that its supervisor was killed.
+READ_FD, WRITE_FD, TETHER = 3, 4, 5
+#: Memory that the C library keeps for reuse; as connection.KEPT_MEMORY.
+KEPT_MEMORY = 8388608
+
+
+class Before(object):
+    """What is known before the first fork.
+
+    It is made when a place's supervisor has its own signal handlers, and it is told of each further
+    descriptor.
+    """
+
+    def __init__(self):
+        try:
+            self._highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        except (OSError, ValueError):
+            self._highest = 4096
+        self._signals = [number for number in range(1, signal.NSIG) if _is_changed(number)]
+        import_needed()
+
+    def pipe(self):
+        """A pipe."""
+        ends = os.pipe()
+        self.opened(ends)
+        return ends
+
+    def opened(self, fds):
+        """The supervisor has these descriptors."""
+        self._highest = max(self._highest, max(fds))
+
+    def fork(self, fds, job):
+        """Fork a worker.
+
+        :param fds: the descriptors that are its standard input, output and error: the first two
+            become its connection. They are closed here.
+        :param job: what was asked for: ``update`` and ``unset`` of it are done in the worker, which
+            finds its outbox's ``memory`` in it.
+        :returns: the supervisor's process id; in the worker None: then it has those descriptors
+            and no others.
+        """
+        memory = new_memory()
+        near = os.getpid()
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                for fd in fds:
+                    os.close(fd)
+                if memory is not None:
+                    memory.close()
+        if pid:
+            return pid
+        try:
+            tether = self._fork_again(fds, memory, near)
+            self._keep(fds + (tether,))
+            die_with(TETHER)
+            self._settle(job)
+            job["memory"] = memory
+        except BaseException as error:
+            # It must not go on as what it was forked from.
+            message = "pycomnet: can't fork: %s: %s\n" % (type(error).__name__, error)
+            os.write(fds[2], message.encode("utf-8", "replace"))
+            os._exit(2)
+
+    def _fork_again(self, fds, memory, near):
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        tether, end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            return tether
+        try:
+            self._keep(fds + (end,))
+            last_words = None
+            if memory is not None:
+                last_words = lambda: Outbox(WRITE_FD, memory).last_words()  # noqa: E731
+            watch(pid, READ_FD, near, last_words)
+        finally:
+            os._exit(1)
+
+    def _keep(self, fds):
+        """Have these: the connection, standard error, and one end of the tether; and no others."""
+        read_fd, write_fd, error_fd, tether = fds
+        moved = []
+        for fd in (read_fd, write_fd, tether):
+            while fd <= TETHER:
+                fd = os.dup(fd)  # it is where another shall be
+            moved.append(fd)
+        # Standard input is empty already. What C code and child processes print as standard output
+        # goes where errors go.
+        os.dup2(error_fd, 2)
+        os.dup2(2, 1)
+        for number, fd in zip((READ_FD, WRITE_FD, TETHER), moved):
+            if sys.version_info < (3,):
+                os.dup2(fd, number)
+            else:
+                os.dup2(fd, number, False)
+        os.closerange(TETHER + 1, max([self._highest] + moved) + 1)
+
+    def _settle(self, job):
+        """Be as an interpreter that has just been started."""
+        for number in self._signals:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ("SIGPIPE", "SIGXFSZ"):  # as Python does
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for name in job.get("unset") or ():
+            os.environ.pop(name, None)
+        if job.get("update"):
+            os.environ.update(job["update"])
+        if "random" in sys.modules:
+            sys.modules["random"].seed()
+
+
+def _is_changed(number):
+    if number in (signal.SIGKILL, signal.SIGSTOP):
+        return False
+    try:
+        return signal.getsignal(number) not in (signal.SIG_DFL, None)
+    except (ValueError, OSError, RuntimeError):
+        return False
+
+
+def import_needed():
+    """Import what each worker needs, in a millisecond."""
+    bytearray(KEPT_MEMORY)  # large blocks are used again from now on: see connection.keep_memory
+    for name in ("mmap", "fcntl", "__future__"):
+        try:
+            __import__(name)
+        except ImportError:
+            pass
+    prepare_subreaper()
+
+
+def import_more():
+    """Import what workers need for errors and threads, before the next is forked."""
+    import gc
+
+    for name in ("threading", "traceback", "linecache"):
+        try:
+            __import__(name)
+        except Exception:
+            pass
+    if hasattr(gc, "freeze"):
+        gc.collect()
+        gc.freeze()

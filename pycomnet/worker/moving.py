@@ -1,0 +1,48 @@
+"""Moving bytes from one descriptor to another without looking at them, where the system can."""
+
+import os
+import sys
+
+_splice = getattr(os, "splice", None)
+#: What asks how many bytes can be read from a descriptor, once it was needed; or nothing.
+_asking = []
+
+
+def available(fd):
+    """How many bytes can be read from a descriptor and moved; 0 where that isn't known."""
+    if _splice is None:
+        return 0
+    if not _asking:
+        try:
+            from fcntl import ioctl
+            from termios import FIONREAD
+        except ImportError:
+            return 0
+        _asking.append((ioctl, FIONREAD))
+    ioctl, request = _asking[0]
+    try:
+        return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
+    except OSError:
+        return 0
+
+
+def move(source, target, size):
+    """Move bytes that are there to a descriptor that doesn't wait.
+
+    :returns: what it does not take now, read from the source.
+    """
+    try:
+        while size:
+            moved = _splice(source, target, size, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+            if not moved:
+                break
+            size -= moved
+    except OSError:
+        pass  # it is full, or no pipe; an error shows when the rest is written
+    rest = []
+    while size:
+        rest.append(os.read(source, size))
+        if not rest[-1]:
+            break  # its end shows again
+        size -= len(rest[-1])
+    return b"".join(rest)
