@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ log = Logger()
 
 #: Seconds that somebody who has connected has to say who they are.
 HELLO_TIMEOUT = 10.0
+#: How often it is tried to be the only one that begins to listen, and the seconds in between.
+ATTEMPTS = 20
+ATTEMPT = 0.01
 
 
 class NotAdmitted(PycomnetError):
@@ -189,11 +194,60 @@ async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
         of theirs in that place, and as listening does.
     """
     endpoint = endpoints.parse(listen)
-    if endpoint.kind == "unix":
-        prepare_directory(endpoint.argument(0, "address"))
-        options = {"mode": "600", "lockfile": "1", **endpoint.options}
-        listen = str(attrs.evolve(endpoint, options=options))
-    return await endpoints.listen(reactor, listen, factory)
+    if endpoint.kind != "unix":
+        return await endpoints.listen(reactor, listen, factory)
+    path = endpoint.argument(0, "address")
+    prepare_directory(path)
+    options = {"mode": "600", "lockfile": "1", **endpoint.options}
+    listen = str(attrs.evolve(endpoint, options=options))
+    with _one_at_a_time(path):
+        _remove_stale(path)
+        return await endpoints.listen(reactor, listen, factory)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: str) -> Iterator[None]:
+    """Have nobody else of us begin to listen in this directory meanwhile.
+
+    Of two that find what a killed one has left, the second would take the first's lock for that.
+    """
+    try:
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        raise EndpointError(f"can't listen on {path}: {problem.strerror}") from problem
+    try:
+        for _ in range(ATTEMPTS):  # whoever else holds it for long can't keep us from listening
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(ATTEMPT)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the lock of a socket on which nobody listens, and that.
+
+    It has the process id of who made it, which another process may have by now.
+    """
+    lock = f"{path}.lock"
+    if not os.path.islink(lock) or (os.path.lexists(path) and not _is_socket(path)):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            for name in (path, lock):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        except OSError:
+            pass  # listening says what is the matter
+
+
+def _is_socket(path: str) -> bool:
+    return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
 def prepare_directory(path: str) -> None:
@@ -202,14 +256,17 @@ def prepare_directory(path: str) -> None:
     :raises PycomnetError: another has made it, or others can write there.
     """
     directory = Path(path).parent
+    mine = (os.geteuid(), 0)
     try:
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700, parents=True)
+        if directory.lstat().st_uid not in mine:  # also of a link, which could lead elsewhere later
+            raise PycomnetError(f"{directory}: it belongs to another user")
         info = directory.stat()
     except OSError as problem:
         raise EndpointError(f"can't listen on {path}: {directory}: {problem.strerror}") from problem
     shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
-    if info.st_uid not in (os.geteuid(), 0) or shared:
+    if info.st_uid not in mine or shared:
         raise PycomnetError(f"{directory}: others than this user can write there")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.web.http import _ChunkedTransferDecoder
 
-#: Bytes that Twisted gets at a time of what is between two chunks: those, and little more.
+#: Bytes that Twisted gets at a time, at most, of what is between two chunks.
 BETWEEN = 32
 
 
@@ -36,7 +36,10 @@ class Chunks(_ChunkedTransferDecoder):
                     self.state = "CRLF"
                 self.dataCallback(data if size == end else bytes(view[at : at + size]))
             else:
-                size = min(BETWEEN, end - at)
+                # A line of it at a time, so that no bytes of a body come with it.
+                size = data.find(b"\n", at, at + BETWEEN) + 1 - at
+                if size <= 0:
+                    size = min(BETWEEN, end - at)
                 self._behind = view[at + size :]
                 super().dataReceived(bytes(view[at : at + size]))
                 if self.state == "FINISHED":

@@ -317,7 +317,8 @@ class Session(TwistedProtocol):
         """See whether it has done anything since the last look."""
         now = self._reactor.seconds()
         processor = self._busy(self.child.pid)
-        if self._moved or processor is None or processor != self._processor:
+        # Where the system does not say how much it has used, it has to say something itself.
+        if self._moved or processor != self._processor:
             self._last_busy = now
         self._moved = False
         self._processor = processor

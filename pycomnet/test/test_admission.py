@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.testing import MemoryReactor, StringTransport
@@ -134,6 +136,44 @@ class Listening(SynchronousTestCase):
         os.chmod(os.path.dirname(path), 0o777)
         with self.assertRaisesRegex(PycomnetError, "others than this user can write there"):
             prepare_directory(path)
+
+    def test_another_users_link(self) -> None:
+        """A directory that is another user's link is refused, wherever it leads now."""
+        here = os.path.abspath(self.mktemp())
+        os.mkdir(here, 0o700)
+        link = f"{here}.link"
+        os.symlink(here, link)
+        prepare_directory(f"{link}/sock")
+        real = os.geteuid()
+        if real:
+            self.patch(os, "geteuid", lambda: real + 1)
+        else:  # root's is good for all
+            os.lchown(link, 65534, 65534)
+        with self.assertRaisesRegex(PycomnetError, "it belongs to another user"):
+            prepare_directory(f"{link}/sock")
+
+    def test_stale_lock(self) -> None:
+        """A killed one's lock is removed also when its number is a living process's by now."""
+        path = f"{tempfile.mkdtemp()}/sock"
+        self.addCleanup(shutil.rmtree, os.path.dirname(path))
+        for left in (False, True):
+            if left:  # nobody listens on it any more
+                with socket.socket(socket.AF_UNIX) as bound:
+                    bound.bind(path)
+            os.symlink(str(os.getppid()), f"{path}.lock")
+            self.successResultOf(listen_on(MemoryReactor(), f"unix:{path}", None))
+            self.assertEqual(os.listdir(os.path.dirname(path)), [])
+
+    def test_held_lock(self) -> None:
+        """The lock of one that listens stays."""
+        path = f"{tempfile.mkdtemp()}/sock"
+        self.addCleanup(shutil.rmtree, os.path.dirname(path))
+        os.symlink(str(os.getppid()), f"{path}.lock")
+        with socket.socket(socket.AF_UNIX) as listens:
+            listens.bind(path)
+            listens.listen()
+            self.successResultOf(listen_on(MemoryReactor(), f"unix:{path}", None))
+            self.assertTrue(os.path.lexists(f"{path}.lock"))
 
     def test_mode(self) -> None:
         """The socket is this user's."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
+from pycomnet.test.properties import given, settings
 from pycomnet.wire import mux
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 from pycomnet.wire.mux import Limits

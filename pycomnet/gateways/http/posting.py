@@ -264,18 +264,18 @@ class Posting:
                     return  # it has ended: who reads learns how
                 if not problem.passing:
                     raise
-                await self._failed(problem, backoff)
+                await self._failed(problem, "write", backoff)
             except Exception as problem:
                 if not self._must_ask:
                     self._lost_at = begin
-                await self._failed(problem, backoff)
+                await self._failed(problem, "write", backoff)
 
-    async def _failed(self, problem: BaseException, backoff: Backoff) -> None:
+    async def _failed(self, problem: BaseException, way: str, backoff: Backoff) -> None:
         """Wait before a request is made again."""
         if self._stopped:
             raise defer.CancelledError
         self._must_ask = True
-        self.stream.failed(problem)
+        self.stream.failed(problem, way)
         await backoff.wait()
 
     async def _send(self) -> dict[str, Any]:
@@ -362,9 +362,9 @@ class Posting:
                     return problem.about
                 if not problem.passing:
                     raise
-                await self._failed(problem, backoff)
+                await self._failed(problem, name, backoff)
             except Exception as problem:
-                await self._failed(problem, backoff)
+                await self._failed(problem, name, backoff)
             if self._stopped:
                 raise defer.CancelledError
 
@@ -393,7 +393,7 @@ class Posting:
                 raise
             self._down = False
             return
-        await self._check(response)
+        await self._check(response, name)
         answer = _Answer(self, name, offset)
         self._answers.add(answer)
         try:
@@ -430,16 +430,16 @@ class Posting:
             max=BULK_SIZE,
         )
         response = await asking.addTimeout(timeout, stream.reactor, timed_out)
-        await self._check(response)
+        await self._check(response, name)
         data: bytes = await response.content().addTimeout(timeout, stream.reactor, timed_out)
         if data:
             self.received(name, offset, data)
 
-    async def _check(self, response: Any) -> None:
+    async def _check(self, response: Any, name: str) -> None:
         if response.code != 200:
             about = await read_json(response, ANSWER_TIMEOUT, self.stream.reactor)
             raise refused(response.code, about)
-        self.stream.alive()
+        self.stream.alive(name)
         received = response.headers.getRawHeaders("x-pycomnet-received", [])
         if len(received) == 1 and received[0].isdigit():
             self.stream.confirmed(int(received[0]))
@@ -475,10 +475,11 @@ class Posting:
                 said = stream.confirming()
                 try:
                     await stream.client.ask("POST", stream.path, Body(b""), OCTETS, **said)
+                    stream.alive("confirm")
                 except Exception as problem:
                     if self._stopped or (isinstance(problem, Refused) and not problem.passing):
                         return  # who reads learns why
-                    stream.failed(problem)
+                    stream.failed(problem, "confirm")
                     self._wanted = True
                     await backoff.wait()
         finally:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 from twisted.internet import defer, error
 from twisted.internet.interfaces import ITransport
 from twisted.logger import Logger
@@ -52,6 +53,20 @@ class Tail:
     def text(self) -> str:
         """The last lines."""
         return "\n".join([*self._lines, self._line] if self._line else self._lines)
+
+
+@attrs.define
+class Outage:
+    """What has been failing.
+
+    :ivar since: when it first did.
+    :ivar tries: how often it has.
+    :ivar problem: why, the last time.
+    """
+
+    since: float
+    tries: int = 0
+    problem: str = "it was never reached"
 
 
 class _Nobody:
@@ -118,8 +133,8 @@ class Stream:
         #: what carries it now
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
-        self._outage: float | None = reactor.seconds()
-        self._problem = "it was never reached"
+        #: by what it is that fails; "" is any connection at all
+        self._outages = {"": Outage(reactor.seconds())}
         self._looking: Any = None
         self._end: tuple[int | None, str] | None = None
         self._waiting: list[defer.Deferred[tuple[int | None, str]]] = []
@@ -156,9 +171,9 @@ class Stream:
                 if not problem.passing:
                     self._refused(problem)
                     return
-                self._failed(problem)
+                self.failed(problem)
             except Exception as problem:
-                self._failed(problem)
+                self.failed(problem)
             if self._end is not None:
                 return
             await backoff.wait()
@@ -195,18 +210,23 @@ class Stream:
         self._link = link
         self.used = self.used or link is not None
 
-    def alive(self) -> None:
-        """The server has answered."""
-        self._outage = None
+    def alive(self, way: str = "") -> None:
+        """The server has answered.
 
-    def _failed(self, problem: BaseException) -> None:
-        self._problem = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
-        if self._outage is None:
-            self._outage = self.reactor.seconds()
+        :param way: what it did; that other things fail may go on.
+        """
+        self._outages.pop("", None)
+        self._outages.pop(way, None)
 
-    def failed(self, problem: BaseException) -> None:
-        """A request has failed, and will be made again."""
-        self._failed(problem)
+    def failed(self, problem: BaseException, way: str = "") -> None:
+        """A request has failed, and will be made again.
+
+        :param way: what it was for. A proxy may answer one kind of request for ever by itself.
+        """
+        words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
+        outage = self._outages.setdefault(way, Outage(self.reactor.seconds()))
+        outage.tries += 1
+        outage.problem = words
 
     def too_large(self, problem: Refused) -> bool:
         """Whether a request was refused for its size; then those that follow are smaller."""
@@ -222,14 +242,13 @@ class Stream:
 
     def _look(self) -> None:
         self._looking = self.reactor.callLater(LOOK, self._look)
-        if self._outage is None:
-            return
-        seconds = self.reactor.seconds() - self._outage
-        if seconds >= self._linger:
-            self.over(
-                None,
-                f"{self.client.server.url} was out of reach for {seconds:.0f} s: {self._problem}",
-            )
+        for outage in self._outages.values():
+            seconds = self.reactor.seconds() - outage.since
+            if seconds >= self._linger:
+                tries = f"; tried {outage.tries} times" if outage.tries > 1 else ""
+                where = f"{self.client.server.url} was out of reach for {seconds:.0f} s"
+                self.over(None, f"{where}: {outage.problem}{tries}")
+                return
 
     def _refused(self, problem: Refused) -> None:
         if problem.status == 410:
@@ -294,7 +313,7 @@ class Stream:
                 if not problem.passing:
                     return  # it has ended: what carries the streams learns that
             except Exception as problem:
-                self._failed(problem)
+                self.failed(problem, "end")
             await backoff.wait()
 
     # -- what comes ------------------------------------------------------------------------------
@@ -304,7 +323,7 @@ class Stream:
 
         :raises PycomnetError: bytes before them are missing.
         """
-        self._outage = None
+        self.alive(stream)
         incoming = self.inputs[stream]
         if stream == "stderr":
             if self._held is not None:
@@ -377,9 +396,12 @@ class Stream:
 
         :raises OffsetError: it can't have.
         """
-        self._outage = None
+        self.alive()
         out = self.out
+        base = out.base
         out.confirm(offset)
+        if out.base > base or not out:
+            self.alive("write")
         if self._paused and not out.full and self._producer is not None:
             self._paused = False
             self._producer.resumeProducing()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from random import Random
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.cli import ledger as ledger_module
 from pycomnet.cli.ledger import DEATHS_TILL_ALONE, MAX_DEATHS, Failed, Item, Ledger
+from pycomnet.test.properties import given, settings
 
 
 def texts(ledger: Ledger) -> list[str]:

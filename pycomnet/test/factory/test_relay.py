@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +12,7 @@ from pycomnet.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.factory.framing import FrameReader, frame
 from pycomnet.test.factory.kit import Joined, Program
+from pycomnet.test.properties import given, settings
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
 from pycomnet.wire.mux import Limits, Mux, ProtocolError
 

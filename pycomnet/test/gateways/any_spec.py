@@ -11,6 +11,20 @@ from typing import Any
 
 from pycomnet.test.gateways import suite
 
+#: Tests of a group that has nothing before them.
+_EMPTY = ("test_ids", "test_cancelled", "test_terminate", "test_terminate_twice", "test_close")
+
+
+def without(case: Any, names: tuple[str, ...]) -> Any:
+    """The test case without some of its tests."""
+    [base] = case.__bases__
+    kept = {
+        name: value
+        for name, value in {**vars(base), **vars(case)}.items()
+        if name not in (*names, "__dict__", "__weakref__")
+    }
+    return type(case.__name__, base.__bases__, kept)
+
 
 def with_master(case: Any, master: str) -> Any:
     """The test case, with a gateway that others can be started from."""
@@ -32,5 +46,7 @@ if chosen:
     found = {f"Any{name}": found[f"Any{name}"] for name in chosen}
 if "PYCOMNET_TEST_MASTER" in os.environ:
     master = os.environ["PYCOMNET_TEST_MASTER"]
+    if "AnyGroups" in found:
+        found["AnyGroups"] = without(found["AnyGroups"], _EMPTY)
     found = {name: with_master(case, master) for name, case in found.items()}
 globals().update(found)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import _ChunkedTransferDecoder
 
 from pycomnet.mediator.chunks import BETWEEN, Chunks
 from pycomnet.test.mediator.test_frames import pieces
+from pycomnet.test.properties import given, settings
 
 bodies = st.lists(
     st.tuples(
@@ -79,6 +79,13 @@ class ChunksTests(SynchronousTestCase):
         piece = bytes(1000)
         decoder.dataReceived(piece)
         self.assertIs(got[-1], piece)
+
+    def test_whole(self) -> None:
+        """What has come of a chunk is one piece: many small ones cost as many system calls."""
+        got: list[bytes] = []
+        decoder = Chunks(got.append, self.fail)
+        decoder.dataReceived(b"5\r\nfirst\r\n64;x=y\r\n" + bytes(100) + b"\r\nff\r\n" + bytes(200))
+        self.assertEqual([len(piece) for piece in got], [5, 100, 200])
 
     def test_request_behind(self) -> None:
         """What comes behind the body is the next request, all of it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.mediator.eager import APART_FROM, MAX_PIECES, flush_now, write_now
+from pycomnet.test.properties import given
 
 
 class Socket:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from pycomnet.mediator.frames import HEADER, NUMBER_UP_TO, Frames, TooLong, frame, mask
+from pycomnet.test.properties import given, settings
 
 BIG = 1 << 63
 CLOSED = "nothing is looked at after this"

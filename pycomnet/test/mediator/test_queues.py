@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.mediator.queues import JOIN, Incoming, OffsetError, Outgoing
+from pycomnet.test.properties import given, settings
 
 
 class OutgoingTests(SynchronousTestCase):
@@ -77,7 +77,6 @@ class OutgoingTests(SynchronousTestCase):
         self.assertRaises(ValueError, queue.append, b"y")
         self.assertEqual(bytes(queue.read(0, 5)), b"x")
 
-    @settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be
     @given(st.lists(st.integers(0, 3 * JOIN), max_size=12), st.data())
     def test_reads_what_was_appended(self, sizes: list[int], data: st.DataObject) -> None:
         """Wherever one reads, there are the bytes that were appended there."""

@@ -100,7 +100,7 @@ class MediatorCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.children: list[FakeChild] = []
-        self.processor = 0.0
+        self.processor: float | None = 0.0
         self.mediator = Mediator(
             self.launch, self.clock, processes=3, busy=lambda pid: self.processor
         )
@@ -258,7 +258,7 @@ class Endings(MediatorCase):
             if step % 3 == 0:
                 session.write(session.stdin.received, b"x")
             elif step % 3 == 1:
-                self.processor += 1
+                self.processor = (self.processor or 0) + 1
             self.clock.advance(15)
         self.assertFalse(child.pipes.input_ended)
         self.clock.pump([10] * 6)
@@ -269,6 +269,21 @@ class Endings(MediatorCase):
         self.clock.advance(60)
         self.assertEqual(self.mediator.sessions, {})
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_idle_without_proc(self) -> None:
+        """Where the system does not say what a process uses, what it sends and gets counts."""
+        self.processor = None
+        session, child = self.start(BOB)
+        session.attach()
+        for step in range(8):
+            if step % 2:
+                child.say(b"x")
+                session.confirm("stdout", session.streams["stdout"].end)
+            self.clock.advance(15)
+        self.assertFalse(child.pipes.input_ended)
+        self.clock.pump([10] * 7)
+        self.assertTrue(child.pipes.input_ended)
+        self.assertEqual(session.reason, "it was idle")
 
     def test_signal(self) -> None:
         """A client's signal goes at once, and SIGKILL follows."""

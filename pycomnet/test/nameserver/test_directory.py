@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -13,6 +12,7 @@ from pycomnet.nameserver import directory
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import EXPIRED, Delete
 from pycomnet.test.nameserver.kit import SECRET, Registry, record
+from pycomnet.test.properties import given, settings
 
 OTHER = "somebody else's secret"
 NO_TAGS: frozenset[str] = frozenset()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +15,7 @@ from pycomnet.nameserver.index import Index
 from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.rings import Ring
 from pycomnet.test.nameserver.kit import record
+from pycomnet.test.properties import settings
 
 NONE: frozenset[str] = frozenset()
 

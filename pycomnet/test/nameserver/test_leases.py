@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,6 +9,7 @@ from pycomnet.nameserver import leases
 from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.records import Record
 from pycomnet.test.nameserver.kit import record
+from pycomnet.test.properties import given
 
 NEVER = 1e9
 

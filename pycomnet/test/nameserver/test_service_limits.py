@@ -7,7 +7,6 @@ import inspect
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
@@ -23,6 +22,7 @@ from pycomnet.errors import (
 from pycomnet.nameserver.requests import Limits
 from pycomnet.services.context import NAMESERVER
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
+from pycomnet.test.properties import given, settings
 
 ANYTHING = st.recursive(
     st.none()

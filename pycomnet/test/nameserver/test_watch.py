@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,6 +13,7 @@ from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import CHANGED, UNREGISTERED
 from pycomnet.nameserver.watch import Watch
 from pycomnet.test.nameserver.kit import Registry
+from pycomnet.test.properties import given, settings
 
 
 class View:

@@ -115,7 +115,7 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{tls};
         # As nginx is by itself: answers and requests are buffered, and nothing is upgraded.
         location /code/ {{
             proxy_pass http://127.0.0.1:{upstream}/;
@@ -138,8 +138,11 @@ http {{
 
 
 @contextmanager
-def nginx(directory: Path, upstream: int) -> Iterator[int]:
-    """A real nginx before a server; its port."""
+def nginx(directory: Path, upstream: int, certificate: Path | None = None) -> Iterator[int]:
+    """A real nginx before a server; its port.
+
+    :param certificate: a file with a key and a certificate, for TLS.
+    """
     require("nginx")
     directory = directory / "nginx"
     directory.mkdir()
@@ -150,6 +153,9 @@ def nginx(directory: Path, upstream: int) -> Iterator[int]:
             directory=directory,
             port=port,
             upstream=upstream,
+            tls=""
+            if certificate is None
+            else f" ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate}",
             # As root its workers would be somebody else, who can't write here.
             user="user root;" if os.geteuid() == 0 else "",
         )

@@ -10,9 +10,23 @@ from pathlib import Path
 
 from pycomnet.test.system.daemons import environment
 
+#: Seconds for a whole suite on a busy machine.
+TIMEOUT = 300.0
+#: How many tests the gateway suite has at least.
+WHOLE = 145
+
+
+def run_suite(spec: str, directory: Path, **env: str) -> None:
+    """Run the whole gateway suite on gateways of a spec, and see that it passes.
+
+    :param env: further environment variables, as any_spec.py knows them.
+    """
+    names = ["pycomnet.test.gateways.any_spec"]
+    run_cases(names, directory, WHOLE, TIMEOUT, PYCOMNET_TEST_SPEC=spec, **env)
+
 
 def run_cases(
-    names: Sequence[str], directory: Path, least: int, timeout: float = 300, **env: str
+    names: Sequence[str], directory: Path, least: int, timeout: float = TIMEOUT, **env: str
 ) -> None:
     """Run tests and see that they pass.
 

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,17 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.test.processes import children, still_there
+from pycomnet.test.processes import children, resident, still_there
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
 from pycomnet.test.system.nearby import PATIENCE, ROOT, near, processes_end
 from pycomnet.test.system.sshd import sshd
+from pycomnet.test.system.suites import run_suite
 from pycomnet.test.system.test_endings_everywhere import WAYS
-from pycomnet.test.system.test_socket import answer, suite
+from pycomnet.test.system.test_socket import answer
 from pycomnet.wire.mux import Mux
 
 PROGRAM = str(Path(__file__).with_name("factory_program.py"))
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
-#: What of the gateway suite is run through the factory in CI; all of it passes, and takes longer.
-CASES = ("AnyChannels", "AnyFlowControl", "AnyGroups", "AnyPrinting", "AnyValues")
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ async def resumable(group: pycomnet.Group, *ids: str) -> list[Any]:
 
 
 def test_passes_the_suite(started: Daemons, tmp_path: Path) -> None:
-    """The gateway suite's cases of what lies between the two ends."""
+    """The whole gateway suite."""
     _, address = start(started)
-    suite(CASES, tmp_path, PYCOMNET_TEST_FACTORY=address, PYCOMNET_TEST_SPEC="popen")
+    run_suite("popen", tmp_path, PYCOMNET_TEST_FACTORY=address)
 
 
 def test_killed_in_mid_stream(started: Daemons) -> None:
@@ -140,6 +140,45 @@ async def test_left(started: Daemons, how: str) -> None:
         await second.close()
         await group.close()
     assert still_there([pid], 6) == []
+
+
+def send_and_note(channel, path):
+    """Far code: send what is more than may be kept, and note how much of it was sent."""
+    import os
+
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    channel.receive()
+    for number in range(200):
+        channel.send([number, b"x" * 100000])
+        os.write(fd, b"x")
+    os.close(fd)
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_than_is_kept(started: Daemons) -> None:
+    """While nobody is there, code that sends without end waits; nothing of it is lost."""
+    daemon, address = start(started, "--kept", "1")
+    group = group_of(address)
+    gateway = await group.makegateway("popen//id=build//linger=60")
+    noted = started.directory / "noted"
+    noted.touch()
+    channel = gateway.remote_exec(send_and_note, path=str(noted))
+    await channel.send("go")
+    id = channel.id
+    await gateway.leave()
+    before = resident(daemon.pid)
+    end = time.monotonic() + PATIENCE
+    while noted.stat().st_size < 8:  # it has begun, and is soon where its window ends
+        assert time.monotonic() < end
+    gateway = await group.makegateway("popen//id=build//resume=yes")
+    for _ in range(10):
+        await gateway.ping()
+    # A window is a megabyte; what has come is not taken, and gives no credit.
+    assert noted.stat().st_size <= 10
+    assert resident(daemon.pid) - before < 16 << 20
+    channel = gateway.resumed[id]
+    assert [number async for number, _ in channel] == list(range(200))
+    await group.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -318,6 +357,25 @@ def test_taken(started: Daemons) -> None:
     assert "can't listen" in second.said
     with socket.socket(socket.AF_UNIX) as still:
         still.connect(address[5:])
+
+
+def test_two_at_once(started: Daemons) -> None:
+    """Of two that are started when one was killed, one has the socket, and the other says so."""
+    killed, address = start(started)
+    killed.signal(signal.SIGKILL)
+    killed.wait()
+    both = [started.start("pycomnet-factory", "--listen", address) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        waiting = {pool.submit(daemon.process.wait, PATIENCE): daemon for daemon in both}
+        [ended] = wait(waiting, PATIENCE, FIRST_COMPLETED).done
+        loser = waiting.pop(ended)
+        [winner] = waiting.values()
+        winner.wait_for("listening on")
+        assert ended.result() == 1
+        assert "can't listen" in loser.said
+        with socket.socket(socket.AF_UNIX) as still:
+            still.connect(address[5:])
+        winner.signal()
 
 
 @pytest_twisted.ensureDeferred

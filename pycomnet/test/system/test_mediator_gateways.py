@@ -17,16 +17,14 @@ import pytest
 import pytest_twisted
 import trustme
 from twisted.internet import defer, task
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.protocols import portforward
 
 import pycomnet
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
 from pycomnet.test.system.mediators import Mediator, nginx
-
-#: Of the suite, what takes long and depends on how a process is ended rather than how it is
-#: reached runs over a WebSocket alone.
-ENDINGS = ("AnyDeaths", "AnyEndings", "AnyGroups")
 
 
 @pytest.fixture
@@ -72,18 +70,10 @@ async def check(gateway: pycomnet.Gateway, size: int = 3_000_000) -> None:
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 def test_passes_the_suite(mediator: Mediator, tmp_path: Path, websocket: str) -> None:
-    """The gateway suite over a WebSocket and, but for the endings, over requests alone."""
-    module = "pycomnet.test.gateways.any_spec"
-    names = [module]
-    if websocket == "no":
-        from pycomnet.test.gateways.suite import SUITE
-
-        cases = [f"Any{case.__name__}" for case in SUITE]
-        names = [f"{module}.{case}" for case in cases if case not in ENDINGS]
-        names += [f"{module}.AnyEndings.test_exit", f"{module}.AnyDeaths.test_killed"]
+    """The whole gateway suite, over a WebSocket and over requests alone."""
     spec = mediator.spec(websocket=websocket)
     ran = subprocess.run(
-        [sys.executable, "-m", "twisted.trial", "-j2", *names],
+        [sys.executable, "-m", "twisted.trial", "-j2", "pycomnet.test.gateways.any_spec"],
         env=environment(PYCOMNET_TEST_SPEC=spec),
         cwd=tmp_path,
         capture_output=True,
@@ -181,6 +171,102 @@ async def test_nginx(mediator: Mediator, tmp_path: Path) -> None:
             assert (link._up, link._down) == (True, True), "it does not stream"
             # What the proxy answers by itself says nothing of the far side.
             await gateway.call("operator:add", 1, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nginx_with_tls(mediator: Mediator, tmp_path: Path) -> None:
+    """An nginx that has the certificate: checked, over a WebSocket, streaming and buffered."""
+    from twisted.internet import reactor
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    with nginx(tmp_path, mediator.port, tmp_path / "server.pem") as port:
+        async with pycomnet.Group(reactor) as group:
+            options = f"//token_file={mediator.token_file}//ca={tmp_path}/ca.pem"
+            for path, websocket, link in (
+                ("live", "auto", "WebSocketLink"),
+                ("live", "no", "Posting"),
+                ("code", "auto", "Posting"),
+            ):
+                where = f"https=localhost:{port}/{path}{options}//websocket={websocket}"
+                gateway = await group.makegateway(where)
+                await check(gateway)
+                assert type(await link_of(gateway)).__name__ == link
+            with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
+                await group.makegateway(f"https=127.0.0.1:{port}/live{options}")
+            without = f"https=localhost:{port}/live//token_file={mediator.token_file}"
+            with pytest.raises(pycomnet.GatewayNotStarted, match="certificate"):
+                await group.makegateway(without)
+
+
+class Faulty(portforward.ProxyServer):
+    """A proxy's connection; once it is told to, it answers requests by itself."""
+
+    factory: Any
+
+    def connectionMade(self) -> None:
+        self.factory.connections.add(self)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.factory.methods and data.startswith(self.factory.methods):
+            head = b"HTTP/1.1 %d Wrong\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            self.transport.write(head % self.factory.status)
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        else:
+            super().dataReceived(data)
+
+
+class FaultyProxy(portforward.ProxyFactory):
+    """A proxy that fails, in all or in some requests."""
+
+    protocol = Faulty
+    noisy = False
+
+    def __init__(self, port: int) -> None:
+        super().__init__("127.0.0.1", port)
+        self.connections: set[Any] = set()
+        self.methods: tuple[bytes, ...] = ()
+        self.status = 0
+
+    def fail(self, methods: tuple[bytes, ...], status: int) -> None:
+        """Answer these so from now on; what is under way is dropped."""
+        self.methods, self.status = methods, status
+        for one in self.connections:
+            if one.transport.connected:
+                one.transport.abortConnection()
+
+
+@pytest.mark.parametrize(
+    ("methods", "status"), [((b"POST", b"GET"), 502), ((b"POST",), 504), ((b"GET",), 500)]
+)
+@pytest_twisted.ensureDeferred
+async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], status: int) -> None:
+    """A proxy that fails for ever, in all or one thing, is borne for so long; then it is said."""
+    from twisted.internet import reactor
+
+    proxy = FaultyProxy(mediator.port)
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    listening = await endpoint.listen(proxy)
+    group = pycomnet.Group(reactor)
+    try:
+        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+        gateway = await group.makegateway(f"{where}//linger=2//websocket=no")
+        channel = gateway.remote_exec(echo)
+        await channel.send(1)
+        assert await channel.receive() == 1
+        proxy.fail(methods, status)
+        waiting = channel.receive()
+        channel.send(2)
+        words = rf"out of reach for \d+ s: .*HTTP status {status}.*; tried \d+ times"
+        with pytest.raises(pycomnet.GatewayDied, match=words):
+            await waiting.addTimeout(PATIENCE, reactor)
+    finally:
+        await group.close()
+        await defer.maybeDeferred(listening.stopListening)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +17,12 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import children, still_there
-from pycomnet.test.system.daemons import Daemon, Daemons, daemons, environment
+from pycomnet.test.system.daemons import Daemon, Daemons, daemons
+from pycomnet.test.system.suites import run_suite
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import EV_GOAWAY, Mux
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
-#: What of the gateway suite is run here in CI; all of it passes, and takes a minute.
-CASES = ("AnyFlowControl", "AnyValues")
 
 
 @pytest.fixture
@@ -44,22 +41,12 @@ def start(started: Daemons, *options: str, listen: str = "") -> tuple[Daemon, st
     return daemon, spec.replace("token_file=token", f"token_file={started.directory}/token")
 
 
-def suite(cases: tuple[str, ...], directory: Path, **env: str) -> None:
-    """Run some cases of the gateway suite in a process of its own."""
-    names = [f"pycomnet.test.gateways.any_spec.{case}" for case in cases]
-    argv = [sys.executable, "-m", "twisted.trial", *names]
-    ran = subprocess.run(
-        argv, env=environment(**env), cwd=directory, capture_output=True, text=True, timeout=200
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 10, ran.stdout
-
-
-def test_passes_the_suite(started: Daemons, tmp_path: Path) -> None:
-    """The gateway suite's cases of what lies between the two ends."""
-    _, spec = start(started)
-    suite(CASES, tmp_path, PYCOMNET_TEST_SPEC=spec)
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_passes_the_suite(started: Daemons, tmp_path: Path, kind: str) -> None:
+    """The whole gateway suite, on a port and on a unix socket."""
+    listen = f"unix:{started.directory}/sock" if kind == "unix" else ""
+    _, spec = start(started, listen=listen)
+    run_suite(spec, tmp_path)
 
 
 def answer(address: tuple[str, int], data: bytes) -> list[tuple[Any, ...]]:

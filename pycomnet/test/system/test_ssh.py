@@ -21,6 +21,7 @@ from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.near_side import BEGIN, FAR_CODE
 from pycomnet.test.system.nearby import ROOT, near, processes_end
 from pycomnet.test.system.sshd import Sshd, python, sshd
+from pycomnet.test.system.suites import run_suite
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 
@@ -280,15 +281,5 @@ def test_howto(server: Sshd, tmp_path: Path) -> None:
 
 
 def test_passes_the_suite(server: Sshd, tmp_path: Path) -> None:
-    """The suite's cases of the transport; those of the data's path are in test_through.py."""
-    env = {
-        **os.environ,
-        "PYCOMNET_TEST_SPEC": server.spec("shared"),
-        "PYCOMNET_TEST_CASES": "Printing Deaths Endings",
-        "PYTHONPATH": str(ROOT),
-    }
-    argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
-    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 30, ran.stdout
+    """The whole gateway suite."""
+    run_suite(server.spec("shared"), tmp_path)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import still_there
-from pycomnet.test.system.nearby import ROOT, near
+from pycomnet.test.system.nearby import near
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: The far side's own word for what it was sent.
@@ -296,33 +294,3 @@ def test_blocking(tmp_path: Path) -> None:
     with near(str(script)) as program:
         status, out, err = program.ended()
     assert (status, out) == (0, "done\n"), err
-
-
-#: The cases of the suite that concern each way; the others would tell nothing new.
-SUITES = {
-    "via": (
-        "popen//via=master",
-        "popen",
-        "Channels FlowControl Threads Printing Deaths",
-    ),
-    "fork=no": ("popen//fork=no", None, "Deaths Endings"),
-}
-
-
-@pytest.mark.parametrize("name", SUITES)
-def test_passes_the_suite(name: str, tmp_path: Path) -> None:
-    """The gateway suite: carried by a supervisor, and in a process of its own."""
-    spec, master, cases = SUITES[name]
-    env = {
-        **os.environ,
-        "PYCOMNET_TEST_SPEC": spec,
-        "PYCOMNET_TEST_CASES": cases,
-        "PYTHONPATH": str(ROOT),
-    }
-    if master is not None:
-        env["PYCOMNET_TEST_MASTER"] = master
-    argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
-    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 20, ran.stdout

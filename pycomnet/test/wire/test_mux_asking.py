@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.test.properties import given, settings
 from pycomnet.test.wire.muxkit import (
     CLOSE,
     ERROR,

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import ormsgpack
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.test.properties import given, settings
 from pycomnet.test.wire import vectors
 from pycomnet.test.wire.vectors import (
     CHANNELS,

@@ -1,0 +1,103 @@
+"""Requests that mean no good, and bodies that take their time."""
+
+from __future__ import annotations
+
+from pycomnet.test.mediator.kit import SiteCase
+
+
+class BodyTests(SiteCase):
+    """The body of a request to a subprocess."""
+
+    def test_slow(self) -> None:
+        """A body that comes byte by byte is given on byte by byte: nobody keeps it."""
+        path, child = self.popen()
+        connection = self.connect()
+        connection.send(self.head("POST", f"{path}?offset=0", "Content-Length: 500"))
+        for number in range(1, 400):
+            connection.send(b"x")
+            self.assertEqual(len(child.pipes.written), number)
+        connection.channel.connectionLost(None)
+        # What has come of it has arrived, and the next request says so.
+        after = self.connect()
+        after.send(self.head("POST", path, "Content-Length: 0"))
+        self.assertEqual(after.answer(), (200, {"received": 399}))
+
+    def test_ended_meanwhile(self) -> None:
+        """The subprocess is ended while a body streams in: the rest is for nobody."""
+        path, child = self.popen()
+        connection = self.connect()
+        connection.send(self.head("POST", f"{path}?offset=0", "Transfer-Encoding: chunked"))
+        connection.send(b"3\r\none\r\n")
+        other = self.connect()
+        other.send(self.head("DELETE", path))
+        self.assertEqual(other.answer()[0], 202)
+        connection.send(b"3\r\ntwo\r\n0\r\n\r\n")
+        status, about = connection.answer()
+        self.assertEqual((status, about["error"]), (409, "input_ended"))
+        self.assertEqual(child.pipes.written, b"one")
+
+    def test_too_long(self) -> None:
+        """A body over the limit that does not say so is refused once it is; its connection ends."""
+        path, child = self.popen()
+        connection = self.connect()
+        connection.send(self.head("POST", f"{path}?offset=0", "Transfer-Encoding: chunked"))
+        connection.send(b"3e8\r\n" + bytes(1000) + b"\r\n")
+        connection.send(b"100000\r\n" + bytes(1000))
+        self.clock.advance(0)
+        status, about = connection.answer()
+        self.assertEqual((status, about["error"]), (413, "request"))
+        self.assertEqual(len(child.pipes.written), 1000)
+        connection.send(bytes(1000) + self.head("GET", "/"))
+        self.assertEqual(connection.take(), b"")
+
+
+class SmugglingTests(SiteCase):
+    """What may be read as one request here and as two elsewhere."""
+
+    def assert_refused(self, *lines: str, body: bytes = b"") -> None:
+        path, child = self.popen()
+        connection = self.connect()
+        hidden = self.head("DELETE", f"{path}?signal=KILL")
+        connection.send(self.head("POST", f"{path}?offset=0", *lines) + body + hidden)
+        self.assertTrue(connection.take().startswith(b"HTTP/1.1 400"), lines)
+        self.assertTrue(connection.transport.disconnecting)
+        self.assertEqual((child.pipes.written, child.signals), (b"", []))
+        child.exit()
+
+    def test_two_lengths(self) -> None:
+        """A length and chunks, two lengths, a length that is no number, unknown encodings."""
+        for lines in (
+            ("Content-Length: 5", "Transfer-Encoding: chunked"),
+            ("Transfer-Encoding: chunked", "Content-Length: 5"),
+            ("Content-Length: 0", "Content-Length: 5"),
+            ("Content-Length: +5",),
+            ("Transfer-Encoding: xchunked",),
+        ):
+            self.limits_reset()
+            self.assert_refused(*lines, body=b"0\r\n\r\n")
+
+    def test_broken_chunks(self) -> None:
+        """Chunks that are none."""
+        for body in (b"zz\r\n", b"-1\r\n", b"0x3\r\none\r\n", b"1" * 2000):
+            self.limits_reset()
+            self.assert_refused("Transfer-Encoding: chunked", body=body)
+
+    def test_large_head(self) -> None:
+        """A head without end is not kept: the connection is closed."""
+        for first, piece in (
+            (b"GET / HTTP/1.1\r\nHost: 127.0.0.1:2013\r\n", b"X: " + b"x" * 1000 + b"\r\n"),
+            (b"GET /", b"x" * 1000),
+        ):
+            connection = self.connect()
+            connection.send(first)
+            pieces = 0
+            while not connection.transport.disconnecting:
+                connection.send(piece)
+                pieces += 1
+                self.assertTrue(pieces < 40)
+
+    def limits_reset(self) -> None:
+        """Forget the subprocesses that there were."""
+        for session in list(self.mediator.sessions.values()):
+            if session.end is not None:
+                session.forget()
