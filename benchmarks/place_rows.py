@@ -100,4 +100,33 @@ JOBS = (
         peers=OURS,
         timeout=180.0,
     ),
+    Job(
+        "tree",
+        (
+            Row(
+                "tree",
+                "a tree of 27 leaves, 3 hosts away: round trips that it waits for",
+                "trips",
+                "less",
+                Target("below", 4),
+            ),
+            Row("tree_start", "... without the delay of the network", "ms", "less"),
+        ),
+        peers=OURS,
+    ),
+    Job(
+        "forest",
+        (
+            Row(
+                "forest",
+                "a tree of 1,000 leaves on 100 hosts, 2 hosts away: the same",
+                "trips",
+                "less",
+                Target("below", 4),
+            ),
+            Row("forest_start", "... without the delay of the network", "s", "less"),
+        ),
+        peers=OURS,
+        timeout=300.0,
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,28 @@ def host() -> Iterator[Any]:
             yield running
         finally:
             running.stop()
+
+
+#: Milliseconds that a network between two simulated hosts takes, there and back.
+NETWORK = 50.0
+
+
+@contextmanager
+def network(milliseconds: float) -> Iterator[None]:
+    """Have ``ssh`` lead to hosts that are simulated, so far away.
+
+    :param milliseconds: for a round trip to the next host.
+    """
+    from pycomnet.test.system.slow_ssh import install
+
+    before = os.environ["PATH"]
+    with tempfile.TemporaryDirectory() as directory:
+        install(Path(directory), milliseconds / 2)
+        os.environ["PATH"] = f"{directory}{os.pathsep}{before}"
+        try:
+            yield
+        finally:
+            os.environ["PATH"] = before
 
 
 def hop_figures(times: dict[int, list[float]]) -> dict[str, float]:

@@ -122,13 +122,74 @@ async def fleet(group: Any, amounts: Amounts) -> Figures:
     }
 
 
+def tree_specs(wide: int, hosts: bool) -> tuple[list[str], list[str]]:
+    """A tree of three levels: all gateways, and the ids of the leaves.
+
+    :param hosts: each leaf has a host of its own; else those of a host are forked there.
+    """
+    python = f"//python={sys.executable}"
+    specs, leaves = [], []
+    for a in range(wide):
+        specs.append(f"ssh=a{a}//id=a{a}{python}")
+        for b in range(wide):
+            specs.append(f"ssh=b{a}.{b}//id=b{a}.{b}//via=a{a}{python}")
+            for c in range(wide):
+                leaf = f"c{a}.{b}.{c}"
+                leaves.append(leaf)
+                transport = f"ssh={leaf}" if hosts else "popen"
+                own = python if hosts else ""
+                specs.append(f"{transport}//id={leaf}//via=b{a}.{b}{own}")
+    return specs, leaves
+
+
+async def grow(group: Any, wide: int, hosts: bool, away: float) -> float:
+    """Milliseconds until all leaves of a tree have answered."""
+    specs, leaves = tree_specs(wide, hosts)
+    with places.network(away):
+        clock = Clock()
+        await group.makegateways(specs, parallel=len(specs), timeout=150.0)
+        channels = [group[leaf].remote_exec(far.first) for leaf in leaves]
+        await gatherResults([channel.receive() for channel in channels])
+        took = clock.ms()
+        await group.terminate()
+    return took
+
+
+async def tree(group: Any, amounts: Amounts) -> Figures:
+    """Three hosts wide, and three hosts away."""
+    wide = 3 if amounts.roundtrips > 1000 else 1
+    near = min([await grow(group, wide, True, 0.0) for _ in range(3)])
+    away = min([await grow(group, wide, True, places.NETWORK) for _ in range(3)])
+    return {"tree": (away - near) / (3 * places.NETWORK), "tree_start": near}
+
+
+async def forest(group: Any, amounts: Amounts) -> Figures:
+    """Ten wide: a thousand leaves on a hundred hosts, two hosts away.
+
+    Starting them takes the processors so long that the delays can be hidden by it altogether.
+    """
+    wide = 10 if amounts.roundtrips > 1000 else 2
+    near = await grow(group, wide, False, 0.0)
+    away = await grow(group, wide, False, places.NETWORK)
+    trips = max(0.0, away - near) / (2 * places.NETWORK)
+    return {"forest": trips, "forest_start": near / 1e3}
+
+
 def parent(pid: int) -> int:
     with open(f"/proc/{pid}/stat", "rb") as stat:
         return int(stat.read().rpartition(b")")[2].split()[1])
 
 
 def run(job: str, amounts: Amounts) -> Figures:
-    jobs = {"many": many, "ssh": ssh, "hops": hops, "bulk": bulk, "fleet": fleet}
+    jobs = {
+        "many": many,
+        "ssh": ssh,
+        "hops": hops,
+        "bulk": bulk,
+        "fleet": fleet,
+        "tree": tree,
+        "forest": forest,
+    }
     figures: Figures = {}
 
     async def main(reactor: Any) -> None:

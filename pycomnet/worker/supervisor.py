@@ -260,12 +260,42 @@ def children():
 
 
 def descendants(pid):
-    """The process ids of all that descends from a process, as far as /proc tells."""
-    children = {}
+    """The process ids of all that descends from a process, as far as /proc tells.
+
+    There is none if it finds none. Of some it may miss one while others end: ask again then.
+    """
+    children_of = _children_of
+    if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
+        children_of = _all_children()
+    found = set()
+    todo = [pid]
+    while todo:
+        for child in children_of(todo.pop()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def _children_of(pid):
+    """The children of a process: of each of its threads."""
+    found = []
+    try:
+        for thread in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/children" % (pid, thread), "rb") as file:
+                found += [int(number) for number in file.read().split()]
+    except (IOError, OSError):
+        pass  # it has ended: its children are somebody else's now
+    return found
+
+
+def _all_children():
+    """The same where the system does not list them: all processes are asked for their parents."""
+    found = {}
     try:
         names = os.listdir("/proc")
     except OSError:
-        return set()
+        names = []
     for name in names:
         if name.isdigit():
             try:
@@ -273,15 +303,8 @@ def descendants(pid):
                     parent = int(stat.read().rpartition(b")")[2].split()[1])
             except (IOError, OSError, IndexError, ValueError):
                 continue
-            children.setdefault(parent, []).append(int(name))
-    found = set()
-    todo = [pid]
-    while todo:
-        for child in children.get(todo.pop(), ()):
-            if child not in found:
-                found.add(child)
-                todo.append(child)
-    return found
+            found.setdefault(parent, []).append(int(name))
+    return lambda pid: found.get(pid, ())
 
 
 def _kill(pids, number):

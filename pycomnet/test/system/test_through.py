@@ -17,6 +17,7 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.nearby import near
+from pycomnet.test.system.slow_ssh import install
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: The far side's own word for what it was sent.
@@ -294,3 +295,32 @@ def test_blocking(tmp_path: Path) -> None:
     with near(str(script)) as program:
         status, out, err = program.ended()
     assert (status, out) == (0, "done\n"), err
+
+
+@pytest_twisted.ensureDeferred
+async def test_tree(group: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three levels of simulated hosts, three wide and 25 ms apart: each leaf answers, all end."""
+    install(tmp_path, 25)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    python = f"//python={sys.executable}"
+    specs = []
+    leaves: dict[str, str] = {}
+    for a in range(3):
+        specs.append(f"ssh=a{a}//id=a{a}{python}")
+        for b in range(3):
+            specs.append(f"ssh=b{a}{b}//id=b{a}{b}//via=a{a}{python}")
+            for c in range(3):
+                leaves[f"c{a}{b}{c}"] = f"b{a}{b}"
+                specs.append(f"ssh=c{a}{b}{c}//id=c{a}{b}{c}//via=b{a}{b}{python}")
+    made = await group.makegateways(specs, parallel=len(specs))
+    assert [gateway.id for gateway in made] == [spec.split("//")[1][3:] for spec in specs]
+    pids = await defer.gatherResults([group[leaf].call("os:getpid") for leaf in leaves])
+    assert len(set(pids)) == len(leaves) == 27
+    assert min([await group[leaf].ping() for leaf in list(leaves)[:3]]) >= 0.15
+    # Without one of the hosts in between, those behind it are gone, and say so.
+    await group["b00"].exit()
+    lost = await reasons([group[leaf].call("os:getpid") for leaf in ("c000", "c001", "c002")])
+    assert all("b00" in reason for reason in lost), lost
+    assert await group["c010"].call("os:getpid") == pids[3]
+    await group.terminate()
+    assert still_there(pids, 6) == []

@@ -8,10 +8,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.wire.frames import ERROR, NORMAL, WIDE_WINDOW
+from pycomnet.wire.frames import ERROR, NORMAL, RAW_FRAGMENT, WIDE_WINDOW
 from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_END, EV_OPENED, EV_RUN, Limits, Mux
+from pycomnet.worker import peer as peer_module
 from pycomnet.worker.child import Pipes
 from pycomnet.worker.loop import Loop
+from pycomnet.worker.moving import move
 from pycomnet.worker.peer import Peer
 from pycomnet.worker.relay import Waiting, splice
 
@@ -153,6 +155,50 @@ class Splicing(RelayCase):
             self.run_it(1)
             got += len(near.data())
         self.assertEqual(got, sent)
+
+    def long(self, limits: Any, stalls: bool) -> int:
+        """Send much, from the far end; how often the system was asked to move some of it."""
+        moves = []
+
+        def moved(source: int, target: int, size: int) -> bytes:
+            moves.append(size)
+            rest: bytes = move(source, target, size)
+            return rest
+
+        self.patch(peer_module, "move", moved)
+        near, stream, far, its = self.spliced(limits)
+        sent = os.urandom(3_000_000)
+        far.mux.send(its, sent[:-5])
+        far.mux.send(its, sent[-5:])
+        got = b""
+        for turn in range(2000):
+            if stalls and turn % 20:
+                self.loop.turn(0)
+                far.turn()
+                continue
+            self.run_it(1)
+            got += near.data()
+            near.consume()
+            if turn % 7 == 0:
+                near.mux.send(stream, b"%d" % turn)  # others come in between
+        self.assertEqual(len(got), len(sent))
+        self.assertTrue(got == sent)
+        return len(moves)
+
+    def test_long(self) -> None:
+        """What is long is moved by the system."""
+        moves = self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), False)
+        if hasattr(os, "splice"):
+            self.assertGreater(moves, 5)
+
+    def test_long_cut(self) -> None:
+        """Frames that are too long for the receiver are cut, and not moved."""
+        self.assertEqual(self.long(None, False), 0)
+
+    def test_long_stalls(self) -> None:
+        """It comes whole also when the receiver's pipe is full in the midst of a frame."""
+        self.long(None, True)
+        self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), True)
 
     def test_end(self) -> None:
         """The end of one half is that of the other's, after what was sent."""

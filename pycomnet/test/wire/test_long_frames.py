@@ -1,0 +1,57 @@
+"""Long frames, which are put together from the pieces that came."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.wire.frames import RAW_FRAGMENT
+from pycomnet.wire.mux import EV_DATA, Limits, Mux
+from pycomnet.wire.values import PureCodec
+
+
+class LongFrameTests(SynchronousTestCase):
+    """Frames that are put together from pieces."""
+
+    def test_cut_anywhere(self) -> None:
+        """They come whole, on raw channels and within values, however they are cut."""
+        for size in (1, 9, 700, 16393, 16394, 65545, 100_000):
+            near, far = Mux(True), Mux(False, Limits(frame=RAW_FRAGMENT))
+            far.receive_data(near.data_to_send())
+            near.receive_data(far.data_to_send())
+            raw, plain = near.open("channel", raw=True), near.open("channel")
+            sent = os.urandom(200_000)
+            value = PureCodec().encode(sent[:150_000])
+            near.send(raw, sent)
+            near.send(plain, value)
+            near.send(raw, b"last")
+            data = b""
+            while more := near.data_to_send():
+                data += more
+            got = b""
+            values: list[object] = []
+            for at in range(0, len(data), size):
+                for event in far.receive_data(data[at : at + size]):
+                    if event[0] == EV_DATA and event[1].raw:
+                        got += event[2]
+                    elif event[0] == EV_DATA:
+                        assert isinstance(event[2], memoryview)
+                        values.append(event[2].obj)
+            self.assertTrue(got == sent + b"last", size)
+            self.assertEqual(values, [sent[:150_000]])
+            self.assertEqual(far.lacking(), 0)
+
+    def test_lacking(self) -> None:
+        """It is known what the frame lacks that has begun."""
+        near, far = Mux(True), Mux(False)
+        far.receive_data(near.data_to_send())
+        near.receive_data(far.data_to_send())
+        near.send(near.open("channel", raw=True), bytes(20_000))
+        data = near.data_to_send()
+        frame = len(data) - 20_009
+        for have, lacks in ((0, 0), (3, 6), (9, 20_000), (5_009, 15_000), (20_009, 0)):
+            mux = Mux(False)
+            mux.receive_data(Mux(True).data_to_send())
+            mux.receive_data(data[: frame + have])
+            self.assertEqual(mux.lacking(), lacks)
