@@ -14,6 +14,10 @@ from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.wire.frames import FRAGMENT, bin32
 
+#: Short values that are written while others of the same turn are still being sent: the other end
+#: works on them meanwhile, and memory that a processor still has in its cache is used again.
+CROWD = 512
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol
 
@@ -75,9 +79,12 @@ class Channel:
             payload = connection.encode(value)
         except Exception as problem:
             return defer.fail(problem)
-        if connection.mux.send_now(core.stream, payload):
+        mux = connection.mux
+        if mux.send_now(core.stream, payload):
             if not connection.corked:
                 connection.flush_soon()
+            elif len(mux._out) >= CROWD:
+                connection.flush()
             return done()
         return core.send(payload)
 

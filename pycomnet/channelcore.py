@@ -268,10 +268,9 @@ class ChannelCore:
         callback = self.callback
         pending = None
         self.busy = True
-        taken = 0
+        left = iter(values)
         try:
-            for value in values:
-                taken += 1
+            for value in left:
                 result = callback(value)  # type: ignore[misc]
                 if result is not None:
                     pending = pending_result(result)
@@ -282,6 +281,7 @@ class ChannelCore:
         except BaseException:
             self._callback_failed(Failure())
             return
+        taken = len(payloads) - len(list(left))
         if taken < len(payloads) and self.over is None:
             rest = [(payload, len(payload) + FRAME_COST) for payload in payloads[taken:]]
             cost -= sum(cost for _, cost in rest)

@@ -273,7 +273,7 @@ class Connection(Protocol):
     def flush_soon(self) -> None:
         """Write what there is: at once, or with what else this turn of the reactor brings."""
         if not self.corked:
-            self._flush()
+            self.flush()
             # What follows in the same turn is collected.
             self.corked = True
             self._turn = self.reactor.callLater(0, self._uncork)
@@ -282,9 +282,9 @@ class Connection(Protocol):
         self._turn = None
         self.corked = False
         if self.lost is None and self.mux.has_data():
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         if self._flushing:
             return
         self._flushing = True
@@ -348,7 +348,7 @@ class Connection(Protocol):
     def resumeProducing(self) -> None:
         if self._disconnecting is None:
             self.mux.congested = False
-            self._flush()
+            self.flush()
 
     def stopProducing(self) -> None:
         self.mux.congested = True
@@ -367,7 +367,7 @@ class Connection(Protocol):
                 self._write_parts = self._send_parts
         transport.registerProducer(self, True)
         self.corked = False
-        self._flush()
+        self.flush()
         if self._keepalive:
             self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
 
@@ -388,22 +388,22 @@ class Connection(Protocol):
                 elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
                     event[1].app.closed(event[2], event[3])
                     if len(mux._out) >= EAGER:
-                        self._flush()
+                        self.flush()
                 elif event[0] == 9:  # EV_ASKED
                     self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
                     if len(mux._out) >= EAGER:
-                        self._flush()
+                        self.flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
-                        self._flush()  # credit: the peer may wait for it
+                        self.flush()  # credit: the peer may wait for it
                 else:
                     self._event(event)
         finally:
             if self._turn is None:
                 self.corked = corked
         if mux._out or mux._ready:
-            self._flush()
+            self.flush()
         if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
             self._lookahead.wrote = False  # there is more, but others have their turn first
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -32,12 +32,9 @@ class _Done(Deferred[None]):
     called = True
     result = None
     __init__ = object.__init__
-    _nothing: Iterator[Any] = iter(())
-
-    def __await__(self) -> Any:
-        return self._nothing
-
-    __iter__ = __await__
+    #: Gives an iterator over nothing, without a frame of Python: an iterator's is itself.
+    __await__ = iter(()).__iter__  # type: ignore[assignment]
+    __iter__ = __await__  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
         # What a Deferred has of its own: some method of the class looks for it, or the user does.

@@ -121,8 +121,8 @@ class ResumableConnection(Connection):
         super()._uncork()
         self._tell_taken()
 
-    def _flush(self) -> None:
-        super()._flush()
+    def flush(self) -> None:
+        super().flush()
         if not self._flushing and self._counting.touched:
             self._tell_taken()
 

@@ -303,7 +303,10 @@ class Mux(Receiver):
         ):
             return False
         stream.credit -= cost
-        self._out.append(pack(size, DATA, stream.id) + payload)
+        if size != stream.head_size:
+            stream.head_size = size
+            stream.head = pack(size, DATA, stream.id)
+        self._out.append(stream.head + payload)
         return True
 
     def immediate(self, stream, payload):

@@ -363,6 +363,23 @@ class Receiver(object):
         if end > position + RUN:
             end = position + RUN
         last = end - HEADER_SIZE
+        head = data[position : position + HEADER_SIZE]
+        if data[stop : stop + HEADER_SIZE] == head:
+            # Many values of a stream have the same size, and their frames the same header. What is
+            # between two such headers and has that size is a value, whatever it consists of.
+            size = first - position - HEADER_SIZE
+            same = data[stop:end].split(head)
+            same[0] = run[0]
+            if set(map(len, same)) == {size}:
+                run = same
+            else:
+                for number, piece in enumerate(same):
+                    if len(piece) != size:
+                        run = same[:number]
+                        if len(piece) > size:
+                            run.append(piece[:size])
+                        break
+            stop = position + len(run) * (size + HEADER_SIZE)
         limit = RUN_VALUE if self._max_frame > RUN_VALUE else self._max_frame
         while stop <= last:
             length, ftype, other = unpack_from(data, stop)

@@ -115,6 +115,8 @@ class Stream(object):
         "end_sent",
         "close_sent",
         "finish",
+        "head_size",
+        "head",
     )
 
     def __init__(self, id, purpose, raw, local, credit, window):
@@ -150,6 +152,9 @@ class Stream(object):
         self.close_sent = False
         #: the type and payload of the END or CLOSE that follows what is queued
         self.finish = None
+        #: the size of the last short value and its frame's header, as many have the same
+        self.head_size = -1
+        self.head = b""
 
 
 class Assembly(object):

@@ -78,6 +78,8 @@ class Stream:
     end_sent: bool
     close_sent: bool
     finish: tuple[int, bytes] | None
+    head_size: int
+    head: bytes
     def __init__(
         self, id: int, purpose: str, raw: bool, local: bool, credit: int, window: int
     ) -> None: ...

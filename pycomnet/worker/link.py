@@ -23,13 +23,13 @@ from ..wire.mux import (
     Mux,
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
-from .outbox import HEAD, STRAIGHT
+from .outbox import HEAD, SIZE, STRAIGHT
 from .spin import Spinner
 
 try:
-    from _thread import allocate_lock, start_new_thread
+    from _thread import allocate_lock, get_ident, start_new_thread
 except ImportError:  # Python 2
-    from thread import allocate_lock, start_new_thread
+    from thread import allocate_lock, get_ident, start_new_thread
 
 #: Seconds between the deputy's looks whether somebody reads. New requests wait at most this long
 #: when the code that reads has just turned to something else.
@@ -44,7 +44,7 @@ READ_LARGE = 262144
 #: imported once so many values, or pieces of 64 bytes of values, have gone through.
 FAST_CODEC_AFTER = 1000
 #: Bytes of credit that are taken at once for values that are collected.
-ALLOWANCE = 4096
+ALLOWANCE = 32768
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 
@@ -142,17 +142,18 @@ class Link(object):
 
     def __init__(self, io, channel_class, opened, lost, info, limits=None, outbox=None):
         self.io = io
-        self._outbox = outbox
+        self.outbox = outbox
         #: how many short values are still to be written one by one before any is collected
         self.straight = STRAIGHT
-        #: the channel whose short values are collected just now, to be written together, and how
-        #: many bytes of them need not be asked for: its credit for them is taken already
+        #: the channel whose short values are collected just now, to be written together; the thread
+        #: that sends them, which takes no lock for it; and how many bytes of them need not be asked
+        #: for: the channel's credit for them is taken already
         self.collector = None
+        self.owner = None
         self.allowance = 0
-        #: collects a frame
-        self.put = None
+        #: True while that thread collects a value
+        self.busy = False
         if outbox is not None:
-            self.put = outbox.put
             outbox.flush_late(self._flush_late)
         self.mux = Mux(False, limits, info)
         self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
@@ -190,6 +191,7 @@ class Link(object):
         self.lock = allocate_lock()
         self.write_lock = allocate_lock()
         self.forked = self.closed = True
+        self.collector = None
         self.reason = "the connection is the parent process's"
         self.io.close()
         for stream in list(self.mux.streams.values()):
@@ -231,6 +233,7 @@ class Link(object):
             with self.lock:
                 if self.closed:
                     raise EOFError(self.reason)
+                self.settle()
                 stream = self.mux.open(purpose, first, raw)
                 stream.app = channel = self._channel_class(self, stream)
             self._flush()
@@ -264,6 +267,7 @@ class Link(object):
         mux = self.mux
         while True:
             with self.lock:
+                self.settle()
                 parts = mux.parts_to_send()
                 sent = mux.sent
                 if sent:
@@ -279,36 +283,54 @@ class Link(object):
 
         Whoever calls this has :attr:`write_lock`, and got the frame from the mux.
         """
-        outbox = self._outbox
+        outbox = self.outbox
         if outbox is None:
             self.io.write_one(frame)
-        elif self.straight:
+            return
+        if self.collector is not None:
+            with self.lock:
+                self.settle()
+        if self.straight and outbox.end == HEAD:
             self.straight -= 1
             self.io.write_one(frame)
         elif not outbox.put(frame):
             self.io.write_one(frame)
         else:
             outbox.wake()
+            if self.mux._fragment < SIZE:
+                return  # not each of them would fit in a frame
             with self.lock:
-                self.settle()
-                if self.mux._fragment >= ALLOWANCE:
-                    stream = channel._stream
-                    self.allowance = min(stream.credit, ALLOWANCE)
-                    stream.credit -= self.allowance
-                    self.collector = channel
+                stream = channel._stream
+                self.allowance = min(stream.credit, ALLOWANCE)
+                stream.credit -= self.allowance
+                self.owner = get_ident()
+                self.collector = channel
 
     def settle(self):
-        """Give the channel whose values are collected back what it was allowed and didn't use."""
-        if self.collector is not None:
-            self.collector._stream.credit += self.allowance
-            self.collector = None
+        """Have no channel's values collected any more; give it back the credit that it didn't use.
+
+        Whoever calls this has both locks.
+
+        :raises RuntimeError: it is a signal handler, and interrupted this thread in the midst of
+            collecting a value. (As a file raises it for a reentrant call.)
+        """
+        channel = self.collector
+        if channel is None:
+            return
+        if self.busy and self.owner == get_ident():
+            raise RuntimeError("a signal handler can't send while what it interrupts is sending")
+        self.collector = None
+        # From here on no other value is collected; one may be in the midst of it.
+        while self.busy:
+            time.sleep(0)
+        channel._stream.credit += self.allowance
 
     def _flush_outbox(self):
         self.straight = STRAIGHT
         with self.lock:
             self.settle()
         try:
-            self._outbox.flush()
+            self.outbox.flush()
         except BaseException as error:
             self.write_failed(error)
 
@@ -316,11 +338,11 @@ class Link(object):
         with self.write_lock:
             if not self.closed:
                 self._flush_outbox()
-            self._outbox.rest()
+            self.outbox.rest()
         return not self.closed
 
     def _write(self, parts):
-        if self._outbox is not None and self._outbox.end != HEAD:
+        if self.outbox is not None and self.outbox.end != HEAD:
             self._flush_outbox()
         try:
             self.io.write(parts)
@@ -347,8 +369,8 @@ class Link(object):
         """
         end = None if timeout is None else time.time() + timeout
         role = self._role
-        if self._outbox is not None:
-            if self._outbox.end != HEAD and not done():
+        if self.outbox is not None:
+            if self.outbox.end != HEAD and not done():
                 with self.write_lock:
                     self._flush_outbox()
             self.straight = STRAIGHT

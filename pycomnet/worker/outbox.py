@@ -9,6 +9,7 @@ left when the worker has ended, in whatever way: what was sent before a crash ar
 
 import os
 import select
+import struct
 import time
 
 try:
@@ -16,11 +17,14 @@ try:
 except ImportError:  # Python 2
     from thread import allocate_lock, start_new_thread
 
-#: Two numbers at the beginning: where what was collected ends, and whether it is being written.
+#: Two numbers at the beginning: where what was collected ends, and where that begins which has not
+#: yet been given to the system.
 HEAD = 16
-#: Where the rest ends. A pipe that can be written takes 4096 bytes at once (PIPE_BUF): a write of
-#: them is not cut short, not even by the worker's death.
-SIZE = HEAD + 4096
+#: Where the rest ends.
+SIZE = HEAD + 16384
+#: A pipe that can be written takes so much at once (PIPE_BUF): a write of it is not cut short, not
+#: even by the worker's death.
+PIECE = 4096
 #: Values in a row that are written at once, each as it is sent, before any is collected.
 STRAIGHT = 16
 #: Seconds after which the thread writes what nobody has written before.
@@ -37,13 +41,15 @@ class Outbox(object):
     """
 
     def __init__(self, fd, memory):
-        self._memory = memory
-        self._head = memoryview(memory)[:HEAD].cast("Q")
+        self.memory = memory
+        self.head = memoryview(memory)[:HEAD].cast("Q")
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         #: where what was collected ends
         self.end = HEAD
+        #: how many bytes wait in the pipe, once somebody needs to know
+        self._pending = None
         #: how often it was written
         self._writes = 0
         self._awake = False
@@ -59,25 +65,32 @@ class Outbox(object):
             end = HEAD + len(frame)
             if end > SIZE:
                 return False
-        self._memory[begin:end] = frame
-        self.end = self._head[0] = end
+        self.memory[begin:end] = frame
+        self.end = self.head[0] = end
         return True
 
     def flush(self):
         """Write what was collected."""
+        head = self.head
         end = self.end
-        if end == HEAD:
-            return
-        # Until it can be written it stays here, where the supervisor finds it.
-        self._poll.poll()
-        head = self._head
-        head[1] = 1
         begin = HEAD
         while begin < end:
-            begin += os.write(self._fd, self._memory[begin:end])
-        self.end = head[0] = HEAD
-        head[1] = 0
+            # Until it can be written it stays here, where the supervisor finds it. What is written
+            # then is taken whole: a piece by any pipe that can be written, and all by an empty one.
+            self._poll.poll()
+            claimed = end
+            if end - begin > PIECE and not self._is_empty():
+                claimed = begin + PIECE
+            head[1] = claimed
+            begin += os.write(self._fd, self.memory[begin:claimed])
+        self.end = head[0] = head[1] = HEAD
         self._writes += 1
+
+    def _is_empty(self):
+        """Whether it is a pipe that has room for everything; False where that can't be known."""
+        if self._pending is None:
+            self._pending = _pending(self._fd)
+        return self._pending() == 0
 
     def flush_late(self, flush):
         """Have a thread call a function when nobody else has flushed for a while.
@@ -114,14 +127,35 @@ class Outbox(object):
 
     def last_words(self):
         """Write what a dead worker has left; its supervisor does this."""
-        end, writing = self._head
-        # What was being written is written: a pipe takes it as a whole.
-        if HEAD < end <= SIZE and not writing:
-            try:
-                if self._poll.poll(int(LAST_WORDS * 1000)):
-                    os.write(self._fd, self._memory[HEAD:end])
-            except OSError:
-                pass  # the near side is gone
+        end, begin = self.head
+        late = time.time() + LAST_WORDS
+        try:
+            # What the worker was giving to the system is not here any more.
+            while HEAD <= begin < end <= SIZE:
+                if not self._poll.poll(int(max(late - time.time(), 0) * 1000)):
+                    return
+                begin += os.write(self._fd, self.memory[begin : min(begin + PIECE, end)])
+        except OSError:
+            pass  # the near side is gone
+
+
+def _pending(fd):
+    """A function that tells how many bytes wait in a pipe that has room for an outbox."""
+    try:
+        import fcntl
+        import stat
+        import termios
+
+        # It is smaller than usual for a user who has very many.
+        room = fcntl.fcntl(fd, getattr(fcntl, "F_GETPIPE_SZ", 1032))
+        if room >= SIZE + PIECE and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            number = struct.Struct("i")
+            nothing = bytes(number.size)
+            ask = termios.FIONREAD
+            return lambda: number.unpack(fcntl.ioctl(fd, ask, nothing))[0]
+    except (ImportError, AttributeError, OSError):
+        pass
+    return lambda: -1
 
 
 def new_memory():
@@ -131,6 +165,8 @@ def new_memory():
     try:
         import mmap
 
-        return mmap.mmap(-1, SIZE)
+        memory = mmap.mmap(-1, SIZE)
+        memory[:HEAD] = struct.pack("QQ", HEAD, HEAD)
+        return memory
     except (ImportError, OSError):
         return None

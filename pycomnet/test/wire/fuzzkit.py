@@ -66,6 +66,13 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
+    def add(self, other: Report) -> None:
+        """Count in what another run came to."""
+        self.cases += other.cases
+        self.size += other.size
+        self.outcomes += other.outcomes
+        self.findings += other.findings
+
 
 class TooLong(BaseException):
     """A case does not come to its end. Nothing on the way catches it."""

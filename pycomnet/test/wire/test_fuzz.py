@@ -54,7 +54,7 @@ class FuzzTests(SynchronousTestCase):
             timeout=120,
         )
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
-        self.assertRegex(ran.stdout, r"^fuzz: seed 5, 3 cases, .*; 0 findings\n$")
+        self.assertRegex(ran.stdout, r"^fuzz: seed 5, 3 cases from 0 on, .*; 0 findings\n$")
 
 
 class Surprised(Mux):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 import threading
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.worker import outbox as module
-from pycomnet.worker.outbox import HEAD, SIZE, Outbox, new_memory
+from pycomnet.worker.outbox import HEAD, PIECE, SIZE, Outbox, new_memory
 
 ROOM = SIZE - HEAD
 
@@ -80,6 +82,69 @@ class Collecting(OutboxCase):
         self.assertEqual(self.written(), b"before")
 
 
+class Pieces(OutboxCase):
+    """A pipe that has room takes everything at once; another takes pieces that it does not cut."""
+
+    def flush(self) -> list[int]:
+        """Where each write ended: what is claimed is given to the system as a whole."""
+        claimed = []
+        head = self.outbox.head
+
+        class Head:
+            def __setitem__(self, number: int, value: int) -> None:
+                head[number] = value
+                if number and value != HEAD:
+                    claimed.append(value)
+
+        self.outbox.head = Head()  # type: ignore[assignment]
+        self.outbox.flush()
+        self.outbox.head = head
+        return claimed
+
+    def test_empty(self) -> None:
+        """One write."""
+        data = os.urandom(ROOM)
+        self.outbox.put(data)
+        self.assertEqual(self.flush(), [SIZE])
+        self.assertEqual(self.written(), data)
+
+    def test_not_empty(self) -> None:
+        """A page at a time."""
+        data = os.urandom(ROOM)
+        os.write(self.writing, b"x")
+        self.outbox.put(data)
+        self.assertEqual(self.flush(), list(range(HEAD + PIECE, SIZE + 1, PIECE)))
+        self.assertEqual(self.written(), b"x" + data)
+
+    def test_small(self) -> None:
+        """A pipe that could not take it all."""
+        fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, 4096)
+        data = os.urandom(PIECE + 10)
+        taken: list[bytes] = []
+        os.set_blocking(self.reading, True)
+
+        def take() -> None:
+            while sum(map(len, taken)) < len(data):
+                taken.append(os.read(self.reading, 1 << 20))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        self.outbox.put(data)
+        self.assertEqual(self.flush(), [HEAD + PIECE, HEAD + len(data)])
+        thread.join(20)
+        self.assertEqual(b"".join(taken), data)
+
+    def test_socket(self) -> None:
+        """What is no pipe can't say how much it takes."""
+        near, far = socket.socketpair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
+        self.outbox = Outbox(far.fileno(), new_memory())
+        self.outbox.put(bytes(ROOM))
+        self.assertEqual(len(self.flush()), ROOM // PIECE)
+        self.assertEqual(len(near.recv(ROOM, socket.MSG_WAITALL)), ROOM)
+
+
 class LastWords(OutboxCase):
     """What the supervisor writes when the worker has died."""
 
@@ -107,9 +172,13 @@ class LastWords(OutboxCase):
         self.assertEqual(self.written(), b"")
 
     def test_being_written(self) -> None:
-        """What a worker was writing when it died is not written again."""
-        self.outbox.put(b"x")
-        self.outbox._head[1] = 1
+        """What a worker was writing when it died is not written again; what follows it is."""
+        data = os.urandom(3 * PIECE)
+        self.outbox.put(data)
+        self.outbox.head[1] = HEAD + PIECE
+        self.outbox.last_words()
+        self.assertEqual(self.written(), data[PIECE:])
+        self.outbox.head[1] = self.outbox.end
         self.outbox.last_words()
         self.assertEqual(self.written(), b"")
 

@@ -1,0 +1,237 @@
+"""Short values that are collected without a lock: none is lost, doubled or out of its order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from _thread import get_ident
+from collections import defaultdict
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.wire.mux import EV_DATA, EV_OPENED, EV_RUN, Mux, Stream
+from pycomnet.wire.values import PureCodec
+from pycomnet.worker.channel import Channel
+from pycomnet.worker.link import FileIO, Link
+from pycomnet.worker.outbox import HEAD, SIZE, STRAIGHT, Outbox, new_memory
+
+
+class Near:
+    """The other end of a link, in a thread: it takes all that comes, and gives credit for it."""
+
+    def __init__(self) -> None:
+        far_in, self._out = os.pipe()
+        self._in, self.far_out = os.pipe()
+        self.io = FileIO(far_in, self.far_out)
+        self.mux = Mux(True)
+        self.values: dict[int, list[Any]] = defaultdict(list)
+        self.changed = threading.Condition()
+        self._write()
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _write(self) -> None:
+        while data := self.mux.data_to_send():
+            os.write(self._out, data)
+
+    def _take(self) -> None:
+        decode = PureCodec().decode
+        while data := os.read(self._in, 65536):
+            with self.changed:
+                for event in self.mux.receive_data(data):
+                    if event[0] == EV_OPENED:
+                        event[1].wanted = True
+                    elif event[0] in (EV_DATA, EV_RUN):
+                        payloads = [event[2]] if event[0] == EV_DATA else event[2]
+                        self.values[event[1].id] += map(decode, payloads)
+                        self.mux.consumed(event[1], event[3])
+                self._write()
+                self.changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many values have come."""
+        with self.changed:
+            came = lambda: sum(map(len, self.values.values())) >= count  # noqa: E731
+            assert self.changed.wait_for(came, 60), f"{self.values}"
+
+    def stop(self) -> None:
+        """The end; the far side's descriptors are its own to close."""
+        os.close(self._out)
+        self._thread.join(20)
+        os.close(self._in)
+
+
+class CollectingCase(SynchronousTestCase):
+    """A link with an outbox, whose other end is a thread."""
+
+    def setUp(self) -> None:
+        # Children of other tests are none of its business.
+        self.patch(os, "register_at_fork", lambda **calls: None)
+        self.near = Near()
+        self.over = threading.Event()
+        self.outbox: Any = Outbox(self.near.far_out, new_memory())
+        self.link: Any = Link(
+            self.near.io, Channel, lambda channel: None, self.over.set, {}, None, self.outbox
+        )
+        self.link._read()
+        self.link.start()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.near.io.close()
+        self.near.stop()
+
+    def channel(self) -> Any:
+        return self.link.open("channel")
+
+
+class Threads(CollectingCase):
+    """Many threads send on some channels."""
+
+    COUNT = 3000
+
+    def test_all_arrive(self) -> None:
+        """Each value once, and those of a thread in their order; the credit adds up."""
+        shared, mine, other = (self.channel() for _ in range(3))
+        begin = threading.Barrier(4)
+
+        def send(name: str, *channels: Any) -> None:
+            begin.wait(20)
+            for number in range(self.COUNT):
+                channels[number // 10 % len(channels)].send((name, number))
+
+        threads = [
+            threading.Thread(target=send, args=arguments)
+            for arguments in (
+                ("first", shared),
+                ("second", shared),
+                ("third", mine),
+                ("fourth", other, shared),
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        self.near.wait_for(4 * self.COUNT)
+        sent: dict[Any, list[tuple[str, Any]]] = {
+            shared: [("first", range(self.COUNT)), ("second", range(self.COUNT))],
+            mine: [("third", range(self.COUNT))],
+            other: [("fourth", [n for n in range(self.COUNT) if not n // 10 % 2])],
+        }
+        sent[shared].append(("fourth", [n for n in range(self.COUNT) if n // 10 % 2]))
+        for channel, expected in sent.items():
+            values = self.near.values[channel.id]
+            for name, numbers in expected:
+                self.assertEqual([n for who, n in values if who == name], list(numbers))
+            self.assertEqual(len(values), sum(len(numbers) for _, numbers in expected))
+        with self.link.write_lock, self.link.lock:
+            self.link.settle()
+        for channel in sent:
+            self.assertEqual(*self.credit(channel._stream))
+
+    def credit(self, stream: Stream) -> tuple[int, int]:
+        """What this end may still send, and what the other allows: without what is on its way."""
+        given = self.near.mux.streams[stream.id]
+        for _ in range(1000):
+            with self.link.lock, self.near.changed:
+                if stream.credit == given.window:
+                    break
+            self.over.wait(0.01)  # the deputy reads it
+        return stream.credit, given.window
+
+
+class Owners(CollectingCase):
+    """Only one thread collects, and who wants something else waits until it is between values."""
+
+    def collecting(self) -> Any:
+        """A channel whose values are collected."""
+        channel = self.channel()
+        for number in range(STRAIGHT):
+            channel.send(number)
+        # Without the thread that writes what nobody has written.
+        self.outbox.wake = lambda: None
+        channel.send("collected")
+        self.assertIs(self.link.collector, channel)
+        self.assertEqual(self.link.owner, get_ident())
+        return channel
+
+    def test_no_lock(self) -> None:
+        """The thread that collects takes none."""
+        channel = self.collecting()
+        with self.link.write_lock, self.link.lock:
+            channel.send("more")
+        self.assertFalse(self.link.busy)
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.near.values[channel.id][-2:], ["collected", "more"])
+
+    def test_full(self) -> None:
+        """What has no room any more is collected once the rest is written."""
+        channel = self.collecting()
+        long = bytes(SIZE // 2)
+        for _ in range(3):
+            channel.send(long)
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.outbox.end, HEAD + 9 + len(PureCodec().encode(long)))
+        self.assertIs(self.link.collector, channel)
+
+    def test_waits(self) -> None:
+        """Another thread waits until the value that is being collected is whole."""
+        channel = self.collecting()
+        self.link.owner = -1
+        self.link.busy = True
+        settled = threading.Event()
+
+        def settle() -> None:
+            with self.link.write_lock, self.link.lock:
+                self.link.settle()
+            settled.set()
+
+        threading.Thread(target=settle).start()
+        while self.link.collector is not None:
+            self.over.wait(0.001)
+        self.assertFalse(settled.wait(0.05))
+        credit = channel._stream.credit
+        self.link.allowance -= 100  # the value
+        self.link.busy = False
+        self.assertTrue(settled.wait(20))
+        self.assertEqual(channel._stream.credit, credit + self.link.allowance)
+
+    def test_signal_handler(self) -> None:
+        """What interrupts a send and sends itself gets an error, and changes nothing."""
+        channel = self.collecting()
+        self.link.busy = True
+        for call in (lambda: channel.send("nested"), self.channel):
+            with self.assertRaisesRegex(RuntimeError, "a signal handler can't send"):
+                call()
+        self.assertEqual(list(self.link.mux.streams), [channel.id])
+        self.link.busy = False
+        channel.send("after")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
+        self.assertFalse(self.link.closed)
+
+    def test_interrupted(self) -> None:
+        """An exception in the midst of collecting leaves the channel as it was."""
+        channel = self.collecting()
+        memory = self.outbox.memory
+
+        class Interrupts:
+            def __setitem__(self, place: slice, data: bytes) -> None:
+                raise KeyboardInterrupt
+
+        self.outbox.memory = Interrupts()
+        with self.assertRaises(KeyboardInterrupt):
+            channel.send("interrupted")
+        self.outbox.memory = memory
+        self.assertFalse(self.link.busy)
+        channel.send("after")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
