@@ -133,6 +133,8 @@ class Stream:
         #: what carries it now
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
+        #: the requests that it be ended
+        self._asking: list[defer.Deferred[None]] = []
         #: by what it is that fails; "" is any connection at all
         self._outages = {"": Outage(reactor.seconds())}
         self._looking: Any = None
@@ -288,6 +290,8 @@ class Stream:
     def _stop_running(self) -> None:
         if self._running is not None:
             self._running.cancel()
+        for asking in list(self._asking):
+            asking.cancel()
 
     def terminate(self, signal: str | None, timeout: float | None = None) -> None:
         """Have the server end the far side.
@@ -297,10 +301,18 @@ class Stream:
         """
         if self._end is not None:
             return
-        self._ask_to_end(signal)
+        asking = self._ask_to_end(signal)
+        self._asking.append(asking)
+        asking.addBoth(self._asked, asking)
         if signal == "KILL" and timeout is not None and self._terminating is None:
             words = f"{self.client.server.url} has not said that it has ended"
             self._terminating = self.reactor.callLater(timeout, self.over, None, words)
+
+    def _asked(self, result: Any, asking: defer.Deferred[None]) -> Any:
+        self._asking.remove(asking)
+        if isinstance(result, Failure):
+            result.trap(defer.CancelledError)  # it has ended in the meantime
+        return None
 
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
