@@ -119,13 +119,16 @@ class ProcessTransport(FileDescriptor):
         self._wrote = True
         try:
             written = os.write(self._write_pipe, data)
-            if written < len(data) and self._grow_writing():
-                written += os.write(self._write_pipe, data[written:])
-            return written
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
             return main.CONNECTION_LOST
+        if written < len(data) and self._grow_writing():
+            # It may be full all the same, as the other end can have made it grow before: what was
+            # taken is told then, and an error shows again.
+            with contextlib.suppress(OSError):
+                written += os.write(self._write_pipe, data[written:])
+        return written
 
     def write_parts(self, parts: list[bytes]) -> int:
         """Write what the pipe takes at once of several pieces; the number of bytes."""

@@ -110,14 +110,14 @@ class Deaths(GatewayCase):
     async def test_segfault(self) -> None:
         """A crash in C: the error names the signal."""
         error = await self.dies(await self.gateway(), "import ctypes; ctypes.memset(16, 0, 1000)")
-        self.assertEqual((error.exit_status, error.signal), (None, signal.SIGSEGV))
+        self.assertEqual((error.exit_status, error.signal), (None, signal.SIGSEGV), str(error))
         self.assertIn("SIGSEGV", str(error))
 
     async def test_abort(self) -> None:
         """Python's own fatal errors come with what it says of them."""
         source = "import faulthandler, os; faulthandler.enable(2, False); os.abort()"
         error = await self.dies(await self.gateway(), source)
-        self.assertEqual(error.signal, signal.SIGABRT)
+        self.assertEqual((error.exit_status, error.signal), (None, signal.SIGABRT), str(error))
         self.assertIn("Fatal Python error: Aborted", str(error))
 
     async def test_killed(self) -> None:
