@@ -297,10 +297,10 @@ class Client:
             try:
                 return await self.ask("POST", "popen", Body(body), headers)
             except Refused as problem:
-                if not problem.passing or not tries or self._closed:
+                if not problem.passing or not tries:
                     raise
             except Exception as problem:
-                if not tries or not can_pass(problem) or self._closed:
+                if not tries or not can_pass(problem):
                     raise PycomnetError(explain(problem)) from problem
             await task.deferLater(self.reactor, 0.2)
 
