@@ -285,6 +285,7 @@ class Connection(Protocol):
             self.flush()
 
     def flush(self) -> None:
+        """Write what there is now, as far as the transport takes it."""
         if self._flushing:
             return
         self._flushing = True

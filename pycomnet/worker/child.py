@@ -5,7 +5,7 @@ import select
 
 from ..wire.frames import RESULT
 from .moving import available, move
-from .peer import READ_LARGE, READ_SMALL, SHORT, grow, would_block
+from .peer import READ_LARGE, READ_SMALL, SHORT, grow, read_now, would_block
 from .supervisor import set_nonblocking
 
 try:
@@ -116,12 +116,9 @@ class Pipes(object):
     def _readable(self, events):
         if self._size == READ_BULK and self._marker is None and self._carry():
             return
-        try:
-            data = os.read(self._read_fd, self._size)
-        except OSError as error:
-            if would_block(error):
-                return
-            data = b""
+        data = read_now(self._read_fd, self._size)
+        if data is None:
+            return
         if len(data) == READ_SMALL and self._size == READ_SMALL:
             self._size = READ_BULK
             grow(self._read_fd)
@@ -210,14 +207,10 @@ class Child(object):
         self._read_stderr()
 
     def _read_stderr(self, last=False):
-        try:
-            data = os.read(self._stderr, READ_SMALL)
-        except OSError as error:
-            if would_block(error):
-                return False
-            data = b""
+        data = read_now(self._stderr, READ_SMALL)
         if not data:
-            self._close_stderr()
+            if data is not None:
+                self._close_stderr()
             return False
         if not self._send(bytearray(data), self._read_on) and not last:
             self._hub.loop.watch(self._stderr, 0, None)
@@ -249,9 +242,8 @@ class Child(object):
         if self.ended_with is None:
             kill_group(self.pid, signal.SIGTERM)
 
-    def reaped(self, status):
-        """It has ended, in the way that ``waitpid`` gave."""
-        number = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    def reaped(self, number):
+        """It has ended: with this status, or killed by the signal whose negative this is."""
         self.ended_with = number
         if self._stderr is not None:
             for _ in range(STDERR_READS):

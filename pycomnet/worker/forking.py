@@ -30,18 +30,27 @@ class Before(object):
     """
 
     def __init__(self):
-        try:
-            self._highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-        except (OSError, ValueError):
-            self._highest = 4096
-        self._signals = [number for number in range(1, signal.NSIG) if _is_changed(number)]
+        self._highest = highest_descriptor()
+        self._signals = changed_signals()
         import_needed()
 
-    def pipe(self):
-        """A pipe."""
-        ends = os.pipe()
-        self.opened(ends)
-        return ends
+    def standard_pipes(self):
+        """Pipes for a process: its standard input, output and error, and the ends that stay here.
+
+        :returns: its three descriptors, and in the same order those of this process.
+        """
+        fds = []
+        try:
+            for _ in range(3):
+                fds += os.pipe()
+        except OSError:  # there may be no more
+            for fd in fds:
+                os.close(fd)
+            raise
+        stdin, write_fd, read_fd, stdout, err_fd, stderr = fds
+        theirs, ours = (stdin, stdout, stderr), (write_fd, read_fd, err_fd)
+        self.opened(theirs + ours)
+        return theirs, ours
 
     def opened(self, fds):
         """The supervisor has these descriptors."""
@@ -132,6 +141,19 @@ class Before(object):
             os.environ.update(job["update"])
         if "random" in sys.modules:
             sys.modules["random"].seed()
+
+
+def highest_descriptor():
+    """The highest descriptor that this process has open, or more."""
+    try:
+        return max(int(name) for name in os.listdir("/proc/self/fd"))
+    except (OSError, ValueError):
+        return 4096
+
+
+def changed_signals():
+    """The signals that do not what they do by default."""
+    return [number for number in range(1, signal.NSIG) if _is_changed(number)]
 
 
 def _is_changed(number):

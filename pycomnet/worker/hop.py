@@ -6,7 +6,7 @@ import select
 from .child import MAX_NOISE, SHOWN_NOISE, kill_group
 from .importer import MARKER
 from .package import letter
-from .peer import CLOSED, READ_SMALL, Peer, would_block
+from .peer import CLOSED, READ_SMALL, Peer, read_now, would_block
 from .supervisor import set_nonblocking
 
 try:
@@ -69,14 +69,10 @@ class Hop(object):
             self._hub.loop.watch(self._write_fd, 0, None)
 
     def _readable(self, events):
-        try:
-            data = os.read(self._read_fd, READ_SMALL)
-        except OSError as error:
-            if would_block(error):
-                return
-            data = b""
+        data = read_now(self._read_fd, READ_SMALL)
         if not data:
-            self._hub.loop.watch(self._read_fd, 0, None)
+            if data is not None:
+                self._hub.loop.watch(self._read_fd, 0, None)
             return  # its end comes, too
         self._noise += data
         _, found, after = self._noise.partition(MARKER)
@@ -96,14 +92,10 @@ class Hop(object):
             self.peer.receive(after)
 
     def _read_stderr(self, events):
-        try:
-            data = os.read(self._stderr, READ_SMALL)
-        except OSError as error:
-            if would_block(error):
-                return
-            data = b""
+        data = read_now(self._stderr, READ_SMALL)
         if not data:
-            self._hub.loop.watch(self._stderr, 0, None)
+            if data is not None:
+                self._hub.loop.watch(self._stderr, 0, None)
             return
         self._lines = (self._lines + data)[-4 * SHOWN_NOISE :]
 
@@ -132,9 +124,8 @@ class Hop(object):
                 text += "; %s:\n%s" % (what, shown)
         return text
 
-    def reaped(self, status):
-        """Its process has ended."""
-        number = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    def reaped(self, number):
+        """Its process has ended; as :meth:`Child.reaped`."""
         self.ended_with = number
         self._read_stderr(0)
         if number < 0:

@@ -11,7 +11,14 @@ import select
 import sys
 
 from .child import Booted, Child, Pipes, kill_group
-from .forking import READ_FD, WRITE_FD, Before, import_more
+from .forking import (
+    READ_FD,
+    WRITE_FD,
+    Before,
+    changed_signals,
+    highest_descriptor,
+    import_more,
+)
 from .importer import MARKER
 from .link import FileIO
 from .loop import Loop
@@ -130,8 +137,9 @@ class Hub(object):
             except OSError:
                 done, status = pid, 0
             if done:
-                self.children.pop(pid).reaped(status)
-                killed = killed or os.WIFSIGNALED(status)
+                number = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                self.children.pop(pid).reaped(number)
+                killed = killed or number < 0
         self._end_strays(killed)
 
     def _end_strays(self, killed):
@@ -229,11 +237,7 @@ class Hub(object):
         if number is not None:
             fds = self._come_in(number)
         else:
-            stdin, write_fd = self._before.pipe()
-            read_fd, stdout = self._before.pipe()
-            err_fd, stderr = self._before.pipe()
-            fds = stdin, stdout, stderr
-            ours = write_fd, read_fd, err_fd
+            fds, ours = self._before.standard_pipes()
         try:
             pid = self._before.fork(fds, request)
         except Exception:
@@ -246,6 +250,7 @@ class Hub(object):
         if ours is None:
             Child(self, peer, stream, pid, None)
         else:
+            write_fd, read_fd, err_fd = ours
             io.app.give(Pipes(self.loop, peer, io, write_fd, read_fd))
             Child(self, peer, stream, pid, err_fd)
         if not self._forked:
@@ -278,13 +283,16 @@ class Hub(object):
         :returns: its process id, and where its standard input is written to, its output and its
             standard error are read from.
         """
-        stdin, write_fd = self._before.pipe()
-        read_fd, stdout = self._before.pipe()
-        err_fd, stderr = self._before.pipe()
-        pid = os.fork()
+        fds, ours = self._before.standard_pipes()
+        try:
+            pid = os.fork()
+        except OSError:
+            for fd in fds + ours:
+                os.close(fd)
+            raise
         if pid == 0:
             try:
-                become_child((stdin, stdout, stderr))
+                become_child(fds)
                 os.environ.update(env or {})
                 try:
                     os.execvp(argv[0], argv)
@@ -293,9 +301,9 @@ class Hub(object):
                     os.write(2, text.encode("utf-8", "replace"))
             finally:
                 os._exit(127)
-        for fd in (stdin, stdout, stderr):
+        for fd in fds:
             os.close(fd)
-        return pid, write_fd, read_fd, err_fd
+        return (pid,) + ours
 
 
 class Asked(object):
@@ -330,13 +338,11 @@ class Asked(object):
 def become_child(fds):
     """In a child just forked: have these standard descriptors, and nothing else of the parent's."""
     signal.set_wakeup_fd(-1)
-    for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                    signal.signal(number, signal.SIG_DFL)
-            except (ValueError, OSError, RuntimeError):
-                pass
+    for number in changed_signals():
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (ValueError, OSError, RuntimeError):
+            pass
     os.setsid()
     # Out of the way first: one of them may have the number that another shall get.
     moved = []
@@ -346,11 +352,7 @@ def become_child(fds):
         moved.append(fd)
     for number, fd in enumerate(moved):
         os.dup2(fd, number)
-    try:
-        most = max(int(name) for name in os.listdir("/proc/self/fd"))
-    except (OSError, ValueError):
-        most = 4096
-    os.closerange(3, most + 1)
+    os.closerange(3, highest_descriptor() + 1)
 
 
 def serve(config):

@@ -281,15 +281,12 @@ class Link(object):
     def write_value(self, channel, frame):
         """Write the frame of a short value: now, or soon with others that follow it.
 
-        Whoever calls this has :attr:`write_lock`, and got the frame from the mux.
+        Whoever calls this has :attr:`write_lock`, and has settled and got the frame from the mux.
         """
         outbox = self.outbox
         if outbox is None:
             self.io.write_one(frame)
             return
-        if self.collector is not None:
-            with self.lock:
-                self.settle()
         if self.straight and outbox.end == HEAD:
             self.straight -= 1
             self.io.write_one(frame)

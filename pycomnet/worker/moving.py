@@ -8,22 +8,25 @@ _splice = getattr(os, "splice", None)
 _asking = []
 
 
-def available(fd):
-    """How many bytes can be read from a descriptor and moved; 0 where that isn't known."""
-    if _splice is None:
-        return 0
+def pending(fd):
+    """How many bytes wait in a pipe, at either end, or can be read; None where that isn't known."""
     if not _asking:
         try:
             from fcntl import ioctl
             from termios import FIONREAD
         except ImportError:
-            return 0
+            return None
         _asking.append((ioctl, FIONREAD))
     ioctl, request = _asking[0]
     try:
         return int.from_bytes(ioctl(fd, request, b"\0\0\0\0"), sys.byteorder)
     except OSError:
-        return 0
+        return None
+
+
+def available(fd):
+    """How many bytes can be read from a descriptor and moved; 0 where that isn't known."""
+    return (_splice is not None and pending(fd)) or 0
 
 
 def move(source, target, size):

@@ -12,6 +12,8 @@ import select
 import struct
 import time
 
+from .moving import pending
+
 try:
     from _thread import allocate_lock, start_new_thread
 except ImportError:  # Python 2
@@ -48,8 +50,8 @@ class Outbox(object):
         self._poll.register(fd, select.POLLOUT)
         #: where what was collected ends
         self.end = HEAD
-        #: how many bytes wait in the pipe, once somebody needs to know
-        self._pending = None
+        #: whether it is a pipe that can have room for everything, once somebody needs to know
+        self._roomy = None
         #: how often it was written
         self._writes = 0
         self._awake = False
@@ -88,9 +90,9 @@ class Outbox(object):
 
     def _is_empty(self):
         """Whether it is a pipe that has room for everything; False where that can't be known."""
-        if self._pending is None:
-            self._pending = _pending(self._fd)
-        return self._pending() == 0
+        if self._roomy is None:
+            self._roomy = _is_roomy(self._fd)
+        return self._roomy and pending(self._fd) == 0
 
     def flush_late(self, flush):
         """Have a thread call a function when nobody else has flushed for a while.
@@ -139,23 +141,17 @@ class Outbox(object):
             pass  # the near side is gone
 
 
-def _pending(fd):
-    """A function that tells how many bytes wait in a pipe that has room for an outbox."""
+def _is_roomy(fd):
+    """Whether it is a pipe that has room for an outbox when it is empty."""
     try:
         import fcntl
         import stat
-        import termios
 
         # It is smaller than usual for a user who has very many.
         room = fcntl.fcntl(fd, getattr(fcntl, "F_GETPIPE_SZ", 1032))
-        if room >= SIZE + PIECE and stat.S_ISFIFO(os.fstat(fd).st_mode):
-            number = struct.Struct("i")
-            nothing = bytes(number.size)
-            ask = termios.FIONREAD
-            return lambda: number.unpack(fcntl.ioctl(fd, ask, nothing))[0]
-    except (ImportError, AttributeError, OSError):
-        pass
-    return lambda: -1
+        return room >= SIZE + PIECE and stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except (ImportError, OSError):
+        return False
 
 
 def new_memory():

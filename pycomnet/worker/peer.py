@@ -58,6 +58,14 @@ def would_block(error):
     return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
+def read_now(fd, size):
+    """What can be read at once; empty at the end, and after an error; None if there is nothing."""
+    try:
+        return os.read(fd, size)
+    except OSError as error:
+        return None if would_block(error) else b""
+
+
 class Peer(object):
     """One end of a connection.
 
@@ -103,14 +111,10 @@ class Peer(object):
             size = self.mux.lacking() or size
             if size == READ_LARGE and self._carry():
                 return
-        try:
-            data = os.read(self.read_fd, size)
-        except OSError as error:
-            if would_block(error):
-                return
-            data = b""
+        data = read_now(self.read_fd, size)
         if not data:
-            self.over(CLOSED)
+            if data is not None:
+                self.over(CLOSED)
             return
         size = len(data)
         if size < SHORT:
@@ -368,4 +372,4 @@ class Peer(object):
             self.mux.close(stream, ERROR, payload)
 
 
-__all__ = ["Peer", "grow", "would_block"]
+__all__ = ["Peer", "grow", "read_now", "would_block"]
