@@ -7,17 +7,10 @@ from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 
-#: How much is read and written at a time while there is that much; Twisted's own 64 KiB makes a
-#: bulk transfer several times as slow.
-BULK_SIZE = 1 << 20
-#: Twisted's own, for when there is little: the buffer is allocated for each read.
-SMALL_SIZE = 1 << 16
-
+from pycomnet.connection import BULK_SIZE, MAX_PIECES, SMALL_SIZE
 
 #: Bytes from which on pieces are handed over as they are, rather than put together.
 APART_FROM = 1 << 14
-#: Pieces that are handed over so: the system takes no more than 1,024 at a time.
-MAX_PIECES = 64
 
 Pieces = Sequence[bytes | bytearray | memoryview]
 

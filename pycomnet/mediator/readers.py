@@ -8,7 +8,8 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from pycomnet.mediator.eager import BULK_SIZE, flush_now
+from pycomnet.connection import BULK_SIZE
+from pycomnet.mediator.eager import flush_now
 from pycomnet.mediator.session import Session
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.application.service import Service
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import Portal
 from twisted.internet import defer
@@ -17,9 +16,9 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
 from pycomnet import endpoints
-from pycomnet.admission import check_exposure, own_token
+from pycomnet.admission import ListeningService, check_exposure, own_token
 from pycomnet.deferred import deferred
-from pycomnet.errors import EndpointError, PycomnetError
+from pycomnet.errors import PycomnetError
 from pycomnet.mediator.access import LOCAL_NAMES, Access, Names, Realm
 from pycomnet.mediator.audit import AuditLog
 from pycomnet.mediator.child import launcher
@@ -99,7 +98,7 @@ def certificate_names(options: Mapping[str, str]) -> set[str]:
         return set()  # whoever listens with it will say what is wrong
 
 
-class MediatorService(Service):
+class MediatorService(ListeningService):
     """The http mediator.
 
     :param configuration: what it is told; it has been checked.
@@ -116,10 +115,9 @@ class MediatorService(Service):
         failed: Callable[[PycomnetError], object] = lambda problem: None,
     ) -> None:
         configuration.check()
-        self._failed = failed
+        super().__init__(failed)
         self._configuration = configuration
         self._reactor = reactor
-        self._listening: defer.Deferred[Any] | None = None
         self.port: Any = None
         self.where = ""
         self._token_path: Path | None = None
@@ -150,18 +148,6 @@ class MediatorService(Service):
             reactor,
             lambda status: metrics.requests.labels(str(status)).inc(),
         )
-
-    def startService(self) -> None:
-        """Listen; if that can't be done, ``failed`` is called with why."""
-        super().startService()
-        self.listen().addErrback(self._not_listening)
-
-    def _not_listening(self, failure: Any) -> None:
-        problem = failure.value
-        if not isinstance(problem, PycomnetError):
-            log.failure("can't listen", failure)
-            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
-        self._failed(problem)
 
     @deferred
     async def listen(self) -> None:

@@ -24,6 +24,22 @@ ROUNDS = 10_000
 HUGE = bytes(range(256)) * (WINDOW // 128)
 
 
+class Producer:
+    """A producer that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+
+    def stopProducing(self) -> None:
+        self.calls.append("stop")
+
+
 class TurnClock(Clock):
     """A clock on which, as in a reactor, what is called may only have others called next turn."""
 

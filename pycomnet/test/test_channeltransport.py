@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from pycomnet.channeltransport import HIGH_WATER, ChannelAddress, ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.errors import ConnectionLost, PycomnetError, RemoteError
-from pycomnet.test.kit import HUGE, Pair, PairCase
+from pycomnet.test.kit import HUGE, Pair, PairCase, Producer
 
 
 class Recorder(protocol.Protocol):
@@ -52,22 +52,6 @@ class HalfCloseable(Recorder):
 
     def writeConnectionLost(self) -> None:
         self.halves.append("write")
-
-
-class Producer:
-    """A producer that remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.calls.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.calls.append("resume")
-
-    def stopProducing(self) -> None:
-        self.calls.append("stop")
 
 
 class TransportCase(PairCase):

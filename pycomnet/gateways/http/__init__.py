@@ -30,7 +30,6 @@ class HttpCarrier:
         self._starting = False
         self._given_up = False
         self._ended: OneShot[int | None] = OneShot()
-        self.status: int | None = None
         self._reason = ""
 
     @deferred
@@ -102,9 +101,13 @@ class HttpCarrier:
 
     def _over(self, status: int | None, reason: str) -> None:
         if not self._ended.fired:
-            self.status = status
             self._reason = reason
             self._ended.fire(status)
+
+    @property
+    def status(self) -> int | None:
+        """How the process ended."""
+        return self._ended.result
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires with the process's status once the server has said that it has ended."""

@@ -12,6 +12,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from pycomnet.connection import BULK_SIZE
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.http.backoff import Backoff
@@ -23,7 +24,7 @@ from pycomnet.gateways.http.client import (
     refused,
     timed_out,
 )
-from pycomnet.mediator.eager import BULK_SIZE, flush_now
+from pycomnet.mediator.eager import flush_now
 
 if TYPE_CHECKING:
     from pycomnet.gateways.http.stream import Stream

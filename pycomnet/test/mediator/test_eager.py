@@ -9,7 +9,9 @@ from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.mediator.eager import APART_FROM, MAX_PIECES, flush_now, write_now
+from pycomnet.connection import MAX_PIECES
+from pycomnet.mediator.eager import APART_FROM, flush_now, write_now
+from pycomnet.test.kit import Producer
 from pycomnet.test.properties import given
 
 
@@ -69,22 +71,6 @@ class Transport(FileDescriptor):
             assert self.doWrite() is None
 
 
-class Producer:
-    """Says when it was paused and resumed."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.said.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.said.append("resume")
-
-    def stopProducing(self) -> None:
-        self.said.append("stop")
-
-
 class EagerTests(SynchronousTestCase):
     """Writing at once."""
 
@@ -139,13 +125,13 @@ class EagerTests(SynchronousTestCase):
         producer: Any = Producer()
         transport.registerProducer(producer, True)
         write_now(transport, (bytes(1 << 20),))
-        self.assertEqual(producer.said, ["pause"])
+        self.assertEqual(producer.calls, ["pause"])
         transport.finish()
-        self.assertEqual(producer.said, ["pause", "resume"])
+        self.assertEqual(producer.calls, ["pause", "resume"])
         # Also when a flush takes all that paused it.
         transport.writeSequence([bytes(1 << 19), bytes(1 << 19)])
         flush_now(transport)
-        self.assertEqual(producer.said, ["pause", "resume"] * 2)
+        self.assertEqual(producer.calls, ["pause", "resume"] * 2)
 
     def test_broken(self) -> None:
         """An error is the transport's own writing's to report."""
