@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pycomnet.test.system.daemons import environment
 
@@ -16,33 +17,46 @@ TIMEOUT = 300.0
 WHOLE = 145
 
 
-def run_suite(spec: str, directory: Path, **env: str) -> None:
+def run_suite(
+    spec: str,
+    directory: Path,
+    least: int = WHOLE,
+    jobs: int = 1,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Run the whole gateway suite on gateways of a spec, and see that it passes.
 
+    :param least: how many tests have to pass at least, where some can't run.
+    :param jobs: processes that they run in.
     :param env: further environment variables, as any_spec.py knows them.
     """
     names = ["pycomnet.test.gateways.any_spec"]
-    run_cases(names, directory, WHOLE, TIMEOUT, PYCOMNET_TEST_SPEC=spec, **env)
+    run_cases(names, directory, least, jobs, {"PYCOMNET_TEST_SPEC": spec, **env})
 
 
 def run_cases(
-    names: Sequence[str], directory: Path, least: int, timeout: float = TIMEOUT, **env: str
+    names: Sequence[str],
+    directory: Path,
+    least: int,
+    jobs: int = 1,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Run tests and see that they pass.
 
     :param names: of modules, cases or tests, as trial takes them.
     :param directory: where trial leaves what it does.
     :param least: how many tests have to pass at least, so that none gets lost unseen.
-    :param timeout: seconds for all of them.
+    :param jobs: processes that they run in.
     :param env: environment variables, such as ``PYCOMNET_TEST_SPEC``.
     """
+    options = [f"-j{jobs}"] if jobs > 1 else []
     ran = subprocess.run(
-        [sys.executable, "-m", "twisted.trial", *names],
+        [sys.executable, "-m", "twisted.trial", *options, *names],
         env=environment(**env),
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=TIMEOUT,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     passed = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)

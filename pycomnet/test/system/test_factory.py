@@ -70,7 +70,7 @@ async def resumable(group: pycomnet.Group, *ids: str) -> list[Any]:
 def test_passes_the_suite(started: Daemons, tmp_path: Path) -> None:
     """The whole gateway suite."""
     _, address = start(started)
-    run_suite("popen", tmp_path, PYCOMNET_TEST_FACTORY=address)
+    run_suite("popen", tmp_path, env={"PYCOMNET_TEST_FACTORY": address})
 
 
 def test_killed_in_mid_stream(started: Daemons) -> None:

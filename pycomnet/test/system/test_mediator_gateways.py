@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
 from pycomnet.test.system.mediators import Mediator, nginx
+from pycomnet.test.system.suites import run_suite
 
 
 @pytest.fixture
@@ -71,18 +71,7 @@ async def check(gateway: pycomnet.Gateway, size: int = 3_000_000) -> None:
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 def test_passes_the_suite(mediator: Mediator, tmp_path: Path, websocket: str) -> None:
     """The whole gateway suite, over a WebSocket and over requests alone."""
-    spec = mediator.spec(websocket=websocket)
-    ran = subprocess.run(
-        [sys.executable, "-m", "twisted.trial", "-j2", "pycomnet.test.gateways.any_spec"],
-        env=environment(PYCOMNET_TEST_SPEC=spec),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 90, ran.stdout
+    run_suite(mediator.spec(websocket=websocket), tmp_path, jobs=2)
 
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])

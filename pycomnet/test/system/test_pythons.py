@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +17,8 @@ import pycomnet
 from pycomnet.test.gateways.suite_values import VALUES, same
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.near_side import FAR_CODE
-from pycomnet.test.system.nearby import ROOT, near, processes_end
+from pycomnet.test.system.nearby import near, processes_end
+from pycomnet.test.system.suites import run_suite
 
 #: name -> (the interpreter and its arguments, what it says it is)
 PYTHONS = {
@@ -449,9 +448,4 @@ def test_near_side_killed(name: str, far_code: str) -> None:
 @pytest.mark.parametrize("name", ["bare", "pypy3"])
 def test_passes_the_suite(name: str, tmp_path: Any) -> None:
     """The whole gateway suite, under this Python."""
-    env = {**os.environ, "PYCOMNET_TEST_SPEC": require(name), "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "twisted.trial", "pycomnet.test.gateways.any_spec"]
-    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    match = re.search(r"^PASSED \(.*successes=(\d+)\)", ran.stdout, re.M)
-    assert match is not None and int(match[1]) > 100, ran.stdout
+    run_suite(require(name), tmp_path, least=101)

@@ -24,4 +24,4 @@ def test_passes_the_suite(way: str, tmp_path: Path) -> None:
     """The whole gateway suite."""
     spec, master = WAYS[way]
     env = {} if master is None else {"PYCOMNET_TEST_MASTER": master}
-    run_suite(spec, tmp_path, **env)
+    run_suite(spec, tmp_path, env=env)
