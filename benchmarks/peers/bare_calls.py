@@ -131,12 +131,7 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
             awaited = await calls.flight(lambda: client.ask(message), flying, _gather)
             found[f"{job}_flight_awaited"] = awaited
 
-    epollreactor.install()
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code:
-            raise
+    measure.run_reactor(main)
     return found
 
 

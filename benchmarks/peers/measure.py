@@ -196,6 +196,25 @@ class Progress:
         return count >= self._total or now - self._since > BLOCKED_AFTER
 
 
+# -- Twisted -------------------------------------------------------------------------------------
+
+
+def run_reactor(main: Callable[[Any], Any]) -> None:
+    """Run an ``async def`` on Twisted's epoll reactor, which it is given.
+
+    :raises SystemExit: it failed.
+    """
+    from twisted.internet import epollreactor
+    from twisted.internet.task import react
+
+    epollreactor.install()
+    try:
+        react(main)
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
 # -- the answer ----------------------------------------------------------------------------------
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import far
 import measure
 from measure import MB, Amounts
-from twisted.internet import epollreactor
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 
 import pycomnet
 
@@ -82,10 +81,5 @@ def run(work: Callable[[Any, Any], Awaitable[Figures]]) -> Figures:
         async with pycomnet.Group(reactor) as group:
             figures.update(await work(group, reactor))
 
-    epollreactor.install()
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code:
-            raise
+    measure.run_reactor(main)
     return figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import calls
+import measure
 from measure import Amounts
 from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -95,12 +96,7 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
                 rate = await calls.flight(call, flying, _gather)
                 found.update(calls.figures(job, alone, rate))
 
-    epollreactor.install()
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code:
-            raise
+    measure.run_reactor(main)
     return found
 
 

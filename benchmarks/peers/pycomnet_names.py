@@ -19,9 +19,8 @@ import calls
 import measure
 import names
 from measure import Amounts
-from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.records import encode
@@ -240,12 +239,7 @@ def run(job: str, amounts: Amounts) -> calls.Figures:
             alone, rate = await locate(reactor, names.count(job, amounts), amounts)
             found.update({f"{job}_one": alone * 1e6, f"{job}_flight": rate})
 
-    epollreactor.install()
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code:
-            raise
+    measure.run_reactor(main)
     return found
 
 

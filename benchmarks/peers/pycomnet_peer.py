@@ -11,9 +11,8 @@ from typing import Any
 import far
 import measure
 from measure import MB, Amounts
-from twisted.internet import epollreactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 
 import pycomnet
 
@@ -236,12 +235,7 @@ def run(job: str, amounts: Amounts) -> Figures:
             gateway = await group.makegateway("popen")
             figures.update(await WITH_GATEWAY[job](gateway, amounts, reactor))
 
-    epollreactor.install()
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code:
-            raise
+    measure.run_reactor(main)
     return figures
 
 

@@ -14,9 +14,8 @@ import measure
 import places
 from measure import MB, Amounts
 from places import Clock
-from twisted.internet import epollreactor
 from twisted.internet.defer import gatherResults
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 
 import pycomnet
 
@@ -197,12 +196,7 @@ def run(job: str, amounts: Amounts) -> Figures:
         async with pycomnet.Group(reactor) as group:
             figures.update(await jobs[job](group, amounts))
 
-    epollreactor.install()
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code:
-            raise
+    measure.run_reactor(main)
     return figures
 
 
