@@ -249,7 +249,7 @@ class Group:
         await defer.gatherResults(ending, consumeErrors=True)
         await self._places.end()
         if self._factory is not None and not self._gateways:
-            self._factory.close()
+            await self._factory.close()
 
     def _shut_down(self) -> defer.Deferred[None]:
         """The reactor is shutting down: what lingers is left to the factory, the rest ended."""

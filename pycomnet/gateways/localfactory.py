@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
@@ -105,6 +105,8 @@ class LocalFactory:
         self._token_file = token_file
         self._connection: Connection | None = None
         self._waiting: list[defer.Deferred[Connection]] | None = None
+        #: fires when the connection that was made last is closed
+        self._over: OneShot[None] = OneShot()
         self.owner = _Owner()
 
     def connected(self) -> defer.Deferred[Connection]:
@@ -145,6 +147,15 @@ class LocalFactory:
             )
             ready = connection.when_ready()
             ready.addErrback(lambda _: None)
+            over: OneShot[None] = OneShot()
+            self._over = over
+            lost = connection.connectionLost
+
+            def connection_lost(reason: Failure = connectionDone) -> None:
+                lost(reason)
+                over.fire(None)
+
+            connection.connectionLost = connection_lost  # type: ignore[method-assign]
             await endpoint.connect(Factory.forProtocol(lambda: connection))
         except PycomnetError as problem:
             raise FactoryUnreachable(f"{where}: {problem}") from problem
@@ -190,10 +201,12 @@ class LocalFactory:
         found = await connection.open("resumable", end=True).receive()
         return [Resumable(*item) for item in found]
 
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None and self._connection.lost is None:
-            self._connection.goodbye()
+    def close(self) -> defer.Deferred[None]:
+        """Close the connection; fires when that is so."""
+        if self._connection is None or self._connection.lost is not None:
+            return defer.succeed(None)
+        self._connection.goodbye()
+        return self._over.when_fired()
 
 
 def asked_for(spec: Spec, id: str) -> dict[str, Any]:

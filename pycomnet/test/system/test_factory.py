@@ -325,6 +325,20 @@ async def test_limit_and_idle(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_closed(started: Daemons) -> None:
+    """A group that has ended leaves no connection that is still being closed."""
+    _, address = start(started)
+    async with group_of(address) as group:
+        await group.makegateway("popen")
+        connection: Any = group._factory._connection  # type: ignore[union-attr]
+        await group.terminate()
+        assert connection.lost is not None
+        # It can be used again.
+        gateway = await group.makegateway("popen")
+        assert await gateway.call("operator:add", 1, 2) == 3
+
+
+@pytest_twisted.ensureDeferred
 async def test_through(started: Daemons) -> None:
     """Gateways through each other are the factory's, too, and end with each other."""
     _, address = start(started)
