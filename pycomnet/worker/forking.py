@@ -177,10 +177,14 @@ def import_needed():
 
 
 def import_more():
-    """Import what workers need for errors and threads, before the next is forked."""
+    """Import what workers need for errors and threads, before the next is forked.
+
+    Not ``threading`` itself, only what that imports: it does so much in each child after a fork
+    that a fifth of the memory which a fork copies is copied for that.
+    """
     import gc
 
-    for name in ("threading", "traceback", "linecache"):
+    for name in ("functools", "_weakrefset", "traceback", "linecache"):
         try:
             __import__(name)
         except Exception:
