@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pycomnet import eager
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
@@ -198,6 +198,7 @@ class FarSide(Protocol):
         self._text = ""
         self._room: defer.Deferred[None] | None = None
         self._linger_call: Any = None
+        self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._idle_call: Any = None
         self._drain_call: Any = None
 
@@ -240,6 +241,7 @@ class FarSide(Protocol):
         transport.registerProducer(
             _Flow(lambda: self.attachment and self.attachment.transport), True
         )
+        self._write_now = eager.writer(transport)
         self._pump()
 
     def dataReceived(self, data: bytes) -> None:
@@ -253,6 +255,7 @@ class FarSide(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.transport = None
+        self._write_now = eager.nowhere
         if not self._ending:
             self._find_out(reason)
 
@@ -407,7 +410,7 @@ class FarSide(Protocol):
         relay = self.relay
         if relay.to_far and self.transport is not None:
             data, relay.to_far = b"".join(relay.to_far), []
-            write_now(self.transport, data)
+            self._write_now((data,))
         if relay.to_program and self.attachment is not None:
             data, relay.to_program = b"".join(relay.to_program), []
             self.attachment.write(data)
@@ -468,26 +471,6 @@ class FarSide(Protocol):
             self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
         self._vanished.fire(None)
         self._gone(self)
-
-
-def write_now(transport: Any, data: bytes) -> None:
-    """Write, to the system at once when nothing waits to be written: Twisted takes a turn for it.
-
-    An error is left to the transport's own writing, where it shows again.
-    """
-    if (
-        isinstance(transport, FileDescriptor)
-        and not transport.dataBuffer
-        and not transport._tempDataBuffer
-        and transport.connected
-        and not transport.disconnecting
-        and not getattr(transport, "TLS", False)
-    ):
-        written = transport.writeSomeData(data)
-        if isinstance(written, int) and written > 0:
-            data = data[written:]
-    if data:
-        transport.write(data)
 
 
 __all__ = ["Attachment", "Ended", "FarSide", "Settings"]

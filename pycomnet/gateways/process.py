@@ -131,14 +131,17 @@ class ProcessTransport(FileDescriptor):
         return written
 
     def write_parts(self, parts: list[bytes]) -> int:
-        """Write what the pipe takes at once of several pieces; the number of bytes."""
+        """Write what the pipe takes at once of some pieces; the number of bytes."""
+        if len(parts) == 1:
+            written = self.writeSomeData(parts[0])
+            return written if isinstance(written, int) else 0  # an error shows again
         self._wrote = True
         try:
             if self._write_size < PIPE_LARGE and sum(map(len, parts)) > READ_SMALL:
                 self._grow_writing()
             return os.writev(self._write_pipe, parts)
         except OSError:
-            return 0  # an error shows again
+            return 0
 
     def _read(self) -> bool:
         for _ in range(READS_PER_TURN):

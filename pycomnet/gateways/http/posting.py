@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -12,7 +13,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
-from pycomnet.connection import BULK_SIZE
+from pycomnet import eager
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.http.backoff import Backoff
@@ -24,7 +25,7 @@ from pycomnet.gateways.http.client import (
     refused,
     timed_out,
 )
-from pycomnet.mediator.eager import flush_now
+from pycomnet.mediator.chunks import chunk
 
 if TYPE_CHECKING:
     from pycomnet.gateways.http.stream import Stream
@@ -108,6 +109,7 @@ class Upload:
         self._posting = posting
         self._idle = idle
         self._consumer: Any = None
+        self._write: Callable[[bytes | memoryview], None]
         self._ended: defer.Deferred[None] = defer.Deferred()
         self._paused = False
         self._timer: Any = None
@@ -115,6 +117,7 @@ class Upload:
 
     def startProducing(self, consumer: Any) -> defer.Deferred[None]:
         self._consumer = consumer
+        self._write = _chunk_writer(consumer)
         self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
         self.wake()
         return self._ended
@@ -127,13 +130,13 @@ class Upload:
         out = posting.stream.out
         sent, size = self.sent, posting.stream.post_size
         while posting.position < out.end and not self._paused and self.sent < size:
-            piece = out.read(posting.position, min(BULK_SIZE, size - self.sent))
+            piece = out.read(posting.position, min(eager.BULK_SIZE, size - self.sent))
             posting.position += len(piece)
             self.sent += len(piece)
-            self._consumer.write(bytes(piece))
+            self._write(piece)
         if self.sent > sent:
             self._timer.reset(self._idle)
-            flush_now(getattr(self._consumer, "transport", None))
+            posting.stream.client.asked()
         if self.sent >= size or posting.must_end():
             self.finish()
 
@@ -153,6 +156,17 @@ class Upload:
 
     def stopProducing(self) -> None:
         self.finish()
+
+
+def _chunk_writer(consumer: Any) -> Callable[[bytes | memoryview], None]:
+    """What writes to a request's body, at once where that is possible.
+
+    :param consumer: what Twisted gives to write to: it puts bytes into chunks.
+    """
+    transport = consumer.transport
+    eager.flush_now(transport)
+    write = eager.writer(transport)
+    return lambda data: write(chunk(data))
 
 
 class Posting:
@@ -428,7 +442,7 @@ class Posting:
             offset=offset,
             reader=stream.key,
             wait=WAIT,
-            max=BULK_SIZE,
+            max=eager.BULK_SIZE,
         )
         response = await asking.addTimeout(timeout, stream.reactor, timed_out)
         await self._check(response, name)

@@ -195,7 +195,6 @@ class WebSocketLink(Socket):
         if self.stream.input_ended and self.position == out.end and not self._said_end:
             self._said_end = True
             self.tell({"end": True})
-        self.flush()
 
     def _post(self) -> None:
         """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
@@ -267,8 +266,6 @@ class WebSocketLink(Socket):
         if ask:
             said["ask"] = True
         self.tell(said)
-        if not self.over:
-            self.flush()
 
     def told(self, value: dict[str, Any]) -> None:
         stream = self.stream
