@@ -202,6 +202,7 @@ class Posting:
         #: whether answers and requests get through before they are complete; None: not tried yet
         self._down: bool | None = None
         self._up: bool | None = None
+        self._trial: Any = None
         #: answers, one after the other, that were lost before they were of any use
         self._drops = 0
         self._upload: Upload | None = None
@@ -347,9 +348,8 @@ class Posting:
     async def _send_streaming(self) -> dict[str, Any]:
         stream = self.stream
         self._upload = upload = Upload(self)
-        trial = None
         if self._up is None:
-            trial = stream.reactor.callLater(TRIAL, self._try)
+            self._trial = stream.reactor.callLater(TRIAL, self._try)
         try:
             response = await stream.client.request(
                 "POST", stream.path, upload, OCTETS, offset=self.position
@@ -358,26 +358,39 @@ class Posting:
         finally:
             upload.finish()
             self._upload = None
-            if trial is not None and trial.active():
-                trial.cancel()
+            if self._trial is not None:
+                self._trial.cancel()
+                self._trial = None
         if response.code != 200:
             raise refused(response.code, about)
         return about
 
-    def _try(self) -> None:
-        """Ask whether what was sent of a request that isn't complete has arrived."""
-        position = self.position
+    def _try(self, last: int | None = None) -> None:
+        """Ask whether what was sent of a request that isn't complete has arrived.
+
+        :param last: what had when this was asked before: while that grows the server is only slow.
+        """
+        self._trial = None
+        upload, position = self._upload, self.position
         asking = self.stream.client.ask("POST", self.stream.path, Body(b""), OCTETS)
 
         def tried(about: dict[str, Any]) -> None:
-            if self._up is None:
-                self._up = int(about.get("received", 0)) >= position
+            received = int(about.get("received", 0))
+            if self._up is not None or upload is None or self._upload is not upload:
+                return  # all of it has been sent, so this says nothing
+            if received >= position:
+                self._up = True
+            elif received == last:
+                self._up = False
+                upload.finish()
+            else:
+                self._trial = self.stream.reactor.callLater(TRIAL, self._try, received)
 
-        def ready(_: object) -> None:
-            if not self._up and self._upload is not None:
-                self._upload.finish()
+        def failed(_: Failure) -> None:
+            if not self._up and upload is not None:
+                upload.finish()
 
-        asking.addCallbacks(tried, lambda _: None).addCallback(ready)
+        asking.addCallbacks(tried, failed)
 
     # -- what comes ------------------------------------------------------------------------------
 
