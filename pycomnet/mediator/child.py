@@ -15,6 +15,7 @@ from pycomnet.gateways.popen import boot_code, interpreter, worker_config
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.model import HttpError, Limits
+from pycomnet.wire.frames import WIDE_WINDOW
 
 
 class Child(Protocol):
@@ -86,7 +87,7 @@ def launcher(reactor: Any) -> Launch:
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
         python = interpreter(spec)
         env = {**os.environ, **spec.env} if spec.env else None
-        config = {**worker_config(spec, name), "near": os.getpid()}
+        config = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
         argv = [*python, "-c", boot_code(config)]

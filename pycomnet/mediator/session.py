@@ -102,6 +102,8 @@ class Session(TwistedProtocol):
         self.end: End | None = None
         self.reason = "exited"
         self.started = reactor.seconds()
+        #: called when more was received, however it came; what is in it is not changed then
+        self.took: set[Callable[[], object]] = set()
         #: called when there is something that a connection should say: drain
         self.listeners: set[Callable[[dict[str, Any]], object]] = set()
         self._reactor = reactor
@@ -150,10 +152,12 @@ class Session(TwistedProtocol):
             raise HttpError(409, "offset", str(problem), received=self.stdin.received) from None
         if new:
             self._moved = True
+            for took in self.took:
+                took()
             if self.transport is not None:
+                self.answered = False
                 self._write_now((new,))
                 if len(new) <= SMALL and self._reading:
-                    self.answered = False
                     self._look_for_answer()
 
     def end_input(self) -> None:

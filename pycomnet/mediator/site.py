@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
-from pycomnet.eager import SMALL_SIZE, tune_reading
+from pycomnet.eager import SMALL_SIZE, flush_now, tune_reading
 from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.model import HttpError, User
@@ -65,8 +65,9 @@ class Upload:
         self.error: HttpError | None = None
         #: fires once all of the body was taken, or that failed
         self._done: defer.Deferred[Session | None] = defer.Deferred()
-        self.pause()
         destination.addCallbacks(self._begin, self._failed)
+        if self._session is None and self.error is None:
+            self.pause()
 
     def _begin(self, found: tuple[User, Session]) -> None:
         user, session = found
@@ -279,7 +280,9 @@ class Request(server.Request):
         self.setHeader("content-length", str(len(data)))
         if self.method != b"HEAD":
             self.write(bytes(data))
+        transport = self.channel.transport
         self.finish()
+        flush_now(transport)
 
     def respond_error(self, problem: HttpError) -> None:
         """Answer with an error."""

@@ -264,6 +264,7 @@ class ExecSocket(Socket):
         self._attached = True
         session.attach()
         session.listeners.add(self.tell)
+        session.took.add(self.took)
         self.tell({"received": session.stdin.received})
         session.add_writer(self)
         self.wake()
@@ -282,10 +283,13 @@ class ExecSocket(Socket):
             session.write(offset, data)
         except HttpError as problem:
             self.refuse(problem)
-            return
-        if session.stdin.received - self._confirmed >= CONFIRM_EVERY:
-            self._confirmed = session.stdin.received
-            self.tell({"received": self._confirmed})
+
+    def took(self) -> None:
+        """More was received, here or in a POST: its sender keeps that no longer once it knows."""
+        received = self._session.stdin.received
+        if received - self._confirmed >= CONFIRM_EVERY:
+            self._confirmed = received
+            self.tell({"received": received})
 
     def told(self, value: dict[str, Any]) -> None:
         session = self._session
@@ -351,6 +355,7 @@ class ExecSocket(Socket):
             session.remove_reader(stream, self)
         session.remove_writer(self)
         session.listeners.discard(self.tell)
+        session.took.discard(self.took)
         session.detach()
         if self._said_end and session.delivered():
             session.forget()

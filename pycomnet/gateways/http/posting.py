@@ -40,6 +40,8 @@ SLACK = 15.0
 #: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
 #: not, a proxy in between holds requests back.
 TRIAL = 0.1
+#: Bytes up to which what is sent may be a question that is answered at once.
+SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
 
@@ -136,8 +138,11 @@ class Upload:
             self._write(piece)
         if self.sent > sent:
             self._timer.reset(self._idle)
-            posting.stream.client.asked()
-        if self.sent >= size or posting.must_end():
+            if self.sent - sent <= SMALL:
+                posting.stream.client.asked()
+        # The answer says what was received, where nothing else does.
+        waits = out.full and posting.position == out.end
+        if self.sent >= size or waits or posting.must_end():
             self.finish()
 
     def finish(self) -> None:

@@ -30,8 +30,9 @@ log = Logger()
 STDERR_CONFIRM = 1 << 16
 #: Bytes that were written and the server has not confirmed, before who writes has to wait.
 OUT_LIMIT = 8 << 20
-#: Bytes of a request, at first; a proxy that wants less says so with a status 413.
-POST_SIZE = 4 << 20
+#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
+#: when nobody says how much of it was received, and there is no room for more until then.
+POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
 #: Seconds between two looks whether there has been no connection for too long.
 LOOK = 1.0
