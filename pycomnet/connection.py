@@ -350,7 +350,7 @@ class Connection(Protocol):
                     if len(mux._out) >= EAGER:
                         self.flush()
                 elif event[0] == 9:  # EV_ASKED
-                    self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
+                    self.asked(event[1], event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
                 elif event[0] == 8:  # EV_RUN
@@ -408,6 +408,10 @@ class Connection(Protocol):
         self._unclaimed_costs.clear()
 
     # -- what the peer says ----------------------------------------------------------------------
+
+    def asked(self, stream: wire.Stream, payload: bytes) -> None:
+        """A whole question has come, on a stream that has nobody yet."""
+        self.acceptors[stream.purpose](stream).arrived(payload, 0)
 
     def _event(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
