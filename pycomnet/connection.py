@@ -175,26 +175,26 @@ class Connection(Protocol):
         self.flush_soon()
         return core
 
-    def ask(self, purpose: str, first: bytes, app: Any) -> wire.Stream:
+    def ask(self, purpose: str, first: bytes, app: Any) -> int:
         """Open a channel that this end sends nothing more on, without a core.
 
-        :param app: is told what comes on it: ``arrived``, ``ended``, ``closed`` and
-            ``connection_lost``, as a :class:`~pycomnet.channelcore.ChannelCore` is.
+        :param app: is told what comes on it: ``answered`` with a result that is all, or else
+            ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as a
+            :class:`~pycomnet.channelcore.ChannelCore` is.
+        :returns: the channel's id.
         :raises ConnectionLost: as :meth:`open`.
         """
         if self.lost is not None:
             raise self.lost.with_traceback(None)
         try:
-            stream = self.mux.ask(purpose, first)
+            id: int = self.mux.ask(purpose, first, app)
         except wire.LocalError as problem:
             if self._reason is not None:
                 raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
-        stream.app = app
-        stream.wanted = True
         if not self.corked:
             self.flush_soon()
-        return stream
+        return id
 
     def ping(self) -> defer.Deferred[float]:
         """Ask the peer for an answer.
@@ -345,8 +345,8 @@ class Connection(Protocol):
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
-                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
-                    event[1].app.closed(event[2], event[3])
+                elif event[0] == 10:  # EV_ANSWERED
+                    event[1].answered(event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
                 elif event[0] == 9:  # EV_ASKED
@@ -395,6 +395,8 @@ class Connection(Protocol):
 
     def _is_lost(self, lost: ConnectionLost) -> None:
         self.lost = lost
+        for app in list(self.mux.questions.values()):
+            app.connection_lost(lost)
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
                 stream.app.connection_lost(lost)
@@ -409,14 +411,17 @@ class Connection(Protocol):
 
     # -- what the peer says ----------------------------------------------------------------------
 
-    def asked(self, stream: wire.Stream, payload: bytes) -> None:
-        """A whole question has come, on a stream that has nobody yet."""
+    def asked(self, id: int, payload: bytes) -> None:
+        """A whole question has come, on a channel that has no stream yet."""
+        stream: Any = self.mux.stream_of(id)
         self.acceptors[stream.purpose](stream).arrived(payload, 0)
 
     def _event(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
         if kind == wire.EV_CLOSED:
             core = event[1].app
+            if core is None:
+                return  # a question that was answered before the peer gave it up
             core.closed(event[2], event[3])
             if event[1].id in self._unclaimed:
                 self._keep_unclaimed(core)

@@ -17,6 +17,7 @@ from pycomnet import eager
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
+from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.factory.framing import frame
@@ -115,9 +116,14 @@ class Attachment(Protocol):
         self._far.detach(self)
 
     @property
+    def connection(self) -> Connection:
+        """The program's."""
+        return self._control.connection
+
+    @property
     def lost(self) -> bool:
         """Whether the program can't be told anything any more."""
-        return self._control.connection.lost is not None
+        return self.connection.lost is not None
 
     def write(self, data: bytes) -> None:
         """Bytes of the connection."""
@@ -381,6 +387,11 @@ class FarSide(Protocol):
             self._vanish()
         else:
             self.end()
+
+    @property
+    def used_by(self) -> Connection | None:
+        """The connection of the program that uses it, if there is one."""
+        return None if self.attachment is None else self.attachment.connection
 
     @property
     def left(self) -> float | None:

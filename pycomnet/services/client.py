@@ -116,7 +116,7 @@ class RemoteService:
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
                     f" {peer.address} takes: send what is long as Binary"
                 )
-            call.stream = connection.ask("invoke", payload, call)
+            call.id = connection.ask("invoke", payload, call)
         except Exception as problem:
             return defer.fail(problem)
         peer.pending += 1

@@ -30,20 +30,6 @@ if TYPE_CHECKING:
 
 #: What a method may return that is its result as it is, but for what may come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
-
-
-class _Answered:
-    """What is told of a call that has been answered, and does nothing."""
-
-    def closed(self, kind: int, payload: bytes) -> None:
-        """The caller did not want it any more, too late."""
-
-    def connection_lost(self, lost: ConnectionLost) -> None:
-        """Nobody waits for it."""
-
-
-ANSWERED = _Answered()
-
 #: Seconds that a client has to say hello, from being connected.
 HELLO_TIMEOUT = 20.0
 #: Bytes of a connection after which it is looked how many of them are of requests that have come in
@@ -160,7 +146,7 @@ class ServerConnection(Connection):
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def asked(self, stream: Stream, payload: bytes) -> None:
+    def asked(self, id: int, payload: bytes) -> None:
         """A call has come whole, as most do.
 
         One that is answered at once never becomes a :class:`Call`: this is where every short call
@@ -175,12 +161,12 @@ class ServerConnection(Connection):
             or server.leaving
             or held.size + len(payload) > held.most
         ):
-            Call(self, stream, False).arrived(payload, 0)
+            self._call_of(id, False).arrived(payload, 0)
             return
         try:
             asked = self.decode(payload)
         except Exception:
-            Call(self, stream, False).arrived(payload, 0)
+            self._call_of(id, False).arrived(payload, 0)
             return
         expires: float | None = None
         try:
@@ -193,34 +179,34 @@ class ServerConnection(Connection):
         except Exception:
             direct = False
         if not direct:
-            server.start(self._call_of(stream), payload, asked)
+            server.start(self._call_of(id), payload, asked)
             return
-        stream.app = ANSWERED
         try:
             if bound.checked:
                 bound.method.check(args)
             result = bound.function(Request(self, interface, name, args, expires))
         except Exception as problem:
-            self.refuse(self._call_of(stream), problem)
+            self.refuse(self._call_of(id), problem)
             return
         if type(result) in PLAIN:
             try:
                 answer = self.encode([result])
             except ValueNotSendable:
-                self.answer(self._call_of(stream), [result])  # which says what is wrong
+                self.answer(self._call_of(id), [result])  # which says what is wrong
             else:
-                self.mux.answer(stream, answer)
+                self.mux.reply(id, answer)
             return
-        call = self._call_of(stream)
+        call = self._call_of(id)
         call.size = len(payload)
         if expires is not None:
             call.seconds, call.expires = seconds, expires
         server.settle(call, result)
 
-    def _call_of(self, stream: Stream) -> Call:
-        """The call of a question that is whole."""
+    def _call_of(self, id: int, asked: bool = True) -> Call:
+        """The call that a question is, whose request has been seen or will be."""
+        stream: Any = self.mux.stream_of(id)
         call = Call(self, stream, False)
-        call.asked = True
+        call.asked = asked
         return call
 
     def _invoked(self, stream: Stream) -> Call:
