@@ -24,7 +24,7 @@ from ..wire.mux import (
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
 from .outbox import HEAD, SIZE, STRAIGHT
-from .spin import Spinner
+from .spin import Spinner, poll_of
 
 try:
     from _thread import allocate_lock, get_ident, start_new_thread
@@ -78,7 +78,7 @@ class FileIO(object):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
-        self._spinner = Spinner(read_fd, spins)
+        self._spinner = Spinner(poll_of(read_fd), spins)
         self._writev = getattr(os, "writev", None)
 
     def close(self):
