@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet import eager
 from pycomnet.channel import ChannelCore
+from pycomnet.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.errors import (
     CertificateRefused,
     ChannelClosed,
@@ -27,19 +29,12 @@ from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
 
-#: How much is read and written at a time while there is that much. Twisted's own 64 KiB makes a
-#: bulk transfer several times as slow.
-BULK_SIZE = 1 << 20
-#: Twisted's own, for when there is little to read: the buffer is allocated for each read.
-SMALL_SIZE = 1 << 16
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
 KEPT_MEMORY = 8 << 20
 #: Answers, or requests that follow answers, that are written while others of the same turn are
 #: still being made: so that both ends of many short calls work at the same time, and not in turn.
 EAGER = 16
-#: Pieces that are handed over without being put together: more cost more than copying them.
-MAX_PIECES = 64
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
 #: they are in was received. Of those that are over this, the oldest are forgotten.
 MAX_UNCLAIMED = 16 << 20
@@ -127,7 +122,7 @@ class Connection(Protocol):
         self.corked = True
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
-        self._write_parts: Callable[[list[bytes | memoryview]], int] | None = None
+        self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._lookahead: Lookahead | None = None
         self._reason: ConnectionLost | None = None
         #: channels that the peer opened and nobody has received yet; what those cost that are over
@@ -180,26 +175,26 @@ class Connection(Protocol):
         self.flush_soon()
         return core
 
-    def ask(self, purpose: str, first: bytes, app: Any) -> wire.Stream:
+    def ask(self, purpose: str, first: bytes, app: Any) -> int:
         """Open a channel that this end sends nothing more on, without a core.
 
-        :param app: is told what comes on it: ``arrived``, ``ended``, ``closed`` and
-            ``connection_lost``, as a :class:`~pycomnet.channelcore.ChannelCore` is.
+        :param app: is told what comes on it: ``answered`` with a result that is all, or else
+            ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as a
+            :class:`~pycomnet.channelcore.ChannelCore` is.
+        :returns: the channel's id.
         :raises ConnectionLost: as :meth:`open`.
         """
         if self.lost is not None:
             raise self.lost.with_traceback(None)
         try:
-            stream = self.mux.ask(purpose, first)
+            id: int = self.mux.ask(purpose, first, app)
         except wire.LocalError as problem:
             if self._reason is not None:
                 raise self._reason.with_traceback(None) from None
             raise PycomnetError(str(problem)) from None
-        stream.app = app
-        stream.wanted = True
         if not self.corked:
             self.flush_soon()
-        return stream
+        return id
 
     def ping(self) -> defer.Deferred[float]:
         """Ask the peer for an answer.
@@ -305,43 +300,9 @@ class Connection(Protocol):
             self._flushing = False
 
     def _write(self, parts: list[bytes | memoryview]) -> None:
-        descriptor = self._descriptor
-        if (
-            descriptor is None
-            or descriptor.dataBuffer
-            or descriptor._tempDataBuffer
-            or not descriptor.connected
-            or descriptor.disconnecting
-        ):
-            self.transport.write(b"".join(parts))  # type: ignore[union-attr]
-            return
         if self._lookahead is not None:
             self._lookahead.wrote = True
-        # Nothing is waiting to be written: hand it to the system now. An error is left to the
-        # transport's own writing, where it shows again and ends the connection.
-        if self._write_parts is not None and 1 < len(parts) <= MAX_PIECES:
-            written = self._write_parts(parts)
-            if written == sum(map(len, parts)):
-                return
-            data = b"".join(parts)
-        else:
-            data = b"".join(parts)
-            result = descriptor.writeSomeData(data)
-            written = result if isinstance(result, int) else 0
-        if written < len(data):
-            descriptor.write(data[max(written, 0) :])
-
-    def _send_parts(self, parts: list[bytes | memoryview]) -> int:
-        """Hand pieces to a socket; what is long is not put together for it."""
-        transport: Any = self.transport
-        try:
-            if sum(map(len, parts)) < SMALL_SIZE:
-                sent: int = transport.socket.send(b"".join(parts))
-            else:
-                sent = transport.socket.sendmsg(parts)
-        except OSError:
-            return 0
-        return sent
+        self._write_now(parts)
 
     def pauseProducing(self) -> None:
         self.mux.congested = True
@@ -358,14 +319,12 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
+        self._write_now = eager.writer(transport)
+        if eager.is_plain(transport):
             self._descriptor = transport
-            self._write_parts = getattr(transport, "write_parts", None)
             transport.SEND_LIMIT = BULK_SIZE
             transport.bufferSize = self.small_size
-            if hasattr(transport, "socket"):
-                self._lookahead = Lookahead(transport)
-                self._write_parts = self._send_parts
+            self._lookahead = Lookahead.of(transport)
         transport.registerProducer(self, True)
         self.corked = False
         self.flush()
@@ -386,12 +345,12 @@ class Connection(Protocol):
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
-                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
-                    event[1].app.closed(event[2], event[3])
+                elif event[0] == 10:  # EV_ANSWERED
+                    event[1].answered(event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
                 elif event[0] == 9:  # EV_ASKED
-                    self.acceptors[event[1].purpose](event[1]).arrived(event[2], 0)
+                    self.asked(event[1], event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
                 elif event[0] == 8:  # EV_RUN
@@ -424,6 +383,7 @@ class Connection(Protocol):
                 call.cancel()
         self._reason = lost
         self.transport = None
+        self._write_now = eager.nowhere
         if self._lookahead is not None:
             self._lookahead.stop()
 
@@ -435,6 +395,8 @@ class Connection(Protocol):
 
     def _is_lost(self, lost: ConnectionLost) -> None:
         self.lost = lost
+        for app in list(self.mux.questions.values()):
+            app.connection_lost(lost)
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
                 stream.app.connection_lost(lost)
@@ -449,10 +411,17 @@ class Connection(Protocol):
 
     # -- what the peer says ----------------------------------------------------------------------
 
+    def asked(self, id: int, payload: bytes) -> None:
+        """A whole question has come, on a channel that has no stream yet."""
+        stream: Any = self.mux.stream_of(id)
+        self.acceptors[stream.purpose](stream).arrived(payload, 0)
+
     def _event(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
         if kind == wire.EV_CLOSED:
             core = event[1].app
+            if core is None:
+                return  # a question that was answered before the peer gave it up
             core.closed(event[2], event[3])
             if event[1].id in self._unclaimed:
                 self._keep_unclaimed(core)

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pycomnet.eager import is_plain
+
 #: Seconds for which an answer is looked for. A small call takes its server some 50 us, and as long
 #: again when that has to be woken first.
 LOOK = 200e-6
@@ -73,6 +75,14 @@ class Lookahead:
         self._timeout: Callable[[], float | None] = _no_timeout
         self.wrote = False
         transport.doRead = self
+
+    @classmethod
+    def of(cls, transport: Any) -> Lookahead | None:
+        """That of a transport; None for one that isn't on a plain socket."""
+        there = transport.__dict__.get("doRead")
+        if isinstance(there, Lookahead):
+            return there
+        return cls(transport) if is_plain(transport) and hasattr(transport, "socket") else None
 
     def __call__(self) -> Any:
         asked = self._asked

@@ -9,14 +9,15 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pycomnet import eager
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
+from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.factory.framing import frame
@@ -115,9 +116,14 @@ class Attachment(Protocol):
         self._far.detach(self)
 
     @property
+    def connection(self) -> Connection:
+        """The program's."""
+        return self._control.connection
+
+    @property
     def lost(self) -> bool:
         """Whether the program can't be told anything any more."""
-        return self._control.connection.lost is not None
+        return self.connection.lost is not None
 
     def write(self, data: bytes) -> None:
         """Bytes of the connection."""
@@ -198,6 +204,7 @@ class FarSide(Protocol):
         self._text = ""
         self._room: defer.Deferred[None] | None = None
         self._linger_call: Any = None
+        self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._idle_call: Any = None
         self._drain_call: Any = None
 
@@ -240,6 +247,7 @@ class FarSide(Protocol):
         transport.registerProducer(
             _Flow(lambda: self.attachment and self.attachment.transport), True
         )
+        self._write_now = eager.writer(transport)
         self._pump()
 
     def dataReceived(self, data: bytes) -> None:
@@ -253,6 +261,7 @@ class FarSide(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.transport = None
+        self._write_now = eager.nowhere
         if not self._ending:
             self._find_out(reason)
 
@@ -380,6 +389,11 @@ class FarSide(Protocol):
             self.end()
 
     @property
+    def used_by(self) -> Connection | None:
+        """The connection of the program that uses it, if there is one."""
+        return None if self.attachment is None else self.attachment.connection
+
+    @property
     def left(self) -> float | None:
         """Seconds until it is ended, when no program uses it; else None."""
         if self._linger_call is None:
@@ -407,7 +421,7 @@ class FarSide(Protocol):
         relay = self.relay
         if relay.to_far and self.transport is not None:
             data, relay.to_far = b"".join(relay.to_far), []
-            write_now(self.transport, data)
+            self._write_now((data,))
         if relay.to_program and self.attachment is not None:
             data, relay.to_program = b"".join(relay.to_program), []
             self.attachment.write(data)
@@ -468,26 +482,6 @@ class FarSide(Protocol):
             self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
         self._vanished.fire(None)
         self._gone(self)
-
-
-def write_now(transport: Any, data: bytes) -> None:
-    """Write, to the system at once when nothing waits to be written: Twisted takes a turn for it.
-
-    An error is left to the transport's own writing, where it shows again.
-    """
-    if (
-        isinstance(transport, FileDescriptor)
-        and not transport.dataBuffer
-        and not transport._tempDataBuffer
-        and transport.connected
-        and not transport.disconnecting
-        and not getattr(transport, "TLS", False)
-    ):
-        written = transport.writeSomeData(data)
-        if isinstance(written, int) and written > 0:
-            data = data[written:]
-    if data:
-        transport.write(data)
 
 
 __all__ = ["Attachment", "Ended", "FarSide", "Settings"]

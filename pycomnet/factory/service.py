@@ -54,6 +54,7 @@ class Configuration:
     :ivar token_file: a file with the token that is needed where the system does not say who
         somebody is; it is made if it isn't there.
     :ivar insecure: to listen without TLS where other machines can reach it.
+    :ivar max_each: gateways that one program may have; None: as many as there may be.
     :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
     :ivar settings: what each far side may.
     """
@@ -63,6 +64,7 @@ class Configuration:
     insecure: bool = False
     max_programs: int = MAX_PROGRAMS
     max_gateways: int = MAX_GATEWAYS
+    max_each: int | None = None
     keepalive: float = KEEPALIVE
     settings: Settings = attrs.field(factory=Settings)
 
@@ -191,6 +193,7 @@ class Program:
         service = self._service
         far = None
         try:
+            self._check_room(id)
             if spec.resume:
                 far = service.find(id, spec)
                 if spec.linger is not None:
@@ -218,6 +221,21 @@ class Program:
             log.failure("gateway {name} could not be made", name=id)
             words = f"an error in the factory: {type(problem).__name__}: {problem}"
             self._not_started(core, channel, GatewayNotStarted(words))
+
+    def _check_room(self, id: str) -> None:
+        """See that the program may have another gateway, or have its own again.
+
+        What it has left counts too until another program goes on with it: leaving is no way to
+        have more.
+        """
+        most = self._service.configuration.max_each
+        if most is not None:
+            others = (far for name, far in self.scope.far_sides.items() if name != id)
+            count = sum(far.used_by in (None, self.connection) for far in others)
+            if count >= most:
+                raise PycomnetError(
+                    f"this program has {count} gateways in the factory, the limit for one program"
+                )
 
     def _not_started(self, core: ChannelCore, channel: Channel, problem: GatewayNotStarted) -> None:
         failed = {"words": problem.words, "status": problem.status, "stderr": problem.stderr}

@@ -48,6 +48,24 @@ STDERR_READS = 16
 POLL_INTERVAL = 0.05
 
 
+def _close_after_turn(fd: int, reactor: Any) -> None:
+    """Close a descriptor once the reactor has seen to all that it found in this turn.
+
+    It may have found something on this one as well, and it knows descriptors by their numbers. Were
+    the number free before it comes to that, a process that is started in the same turn could get it
+    for a pipe, and be taken for what has ended.
+    """
+    if reactor.running:
+        reactor.callLater(0, _close, fd)
+    else:
+        _close(fd)
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
 class _Readable(FileDescriptor):
     """Calls a function when a descriptor can be read; closes it at the end.
 
@@ -78,8 +96,7 @@ class _Readable(FileDescriptor):
     def connectionLost(self, reason: Failure) -> None:
         if self._fd >= 0:
             super().connectionLost(reason)
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
+            _close_after_turn(self._fd, self.reactor)
             self._fd = -1
             if self._closed is not None:
                 self._closed(reason)
@@ -131,14 +148,17 @@ class ProcessTransport(FileDescriptor):
         return written
 
     def write_parts(self, parts: list[bytes]) -> int:
-        """Write what the pipe takes at once of several pieces; the number of bytes."""
+        """Write what the pipe takes at once of some pieces; the number of bytes."""
+        if len(parts) == 1:
+            written = self.writeSomeData(parts[0])
+            return written if isinstance(written, int) else 0  # an error shows again
         self._wrote = True
         try:
             if self._write_size < PIPE_LARGE and sum(map(len, parts)) > READ_SMALL:
                 self._grow_writing()
             return os.writev(self._write_pipe, parts)
         except OSError:
-            return 0  # an error shows again
+            return 0
 
     def _read(self) -> bool:
         for _ in range(READS_PER_TURN):
@@ -194,8 +214,7 @@ class ProcessTransport(FileDescriptor):
 
     def _closeWriteConnection(self) -> None:
         """All is written, after ``loseWriteConnection``: standard input ends, output goes on."""
-        with contextlib.suppress(OSError):
-            os.close(self._write_pipe)
+        _close_after_turn(self._write_pipe, self.reactor)
         self._write_pipe = -1
 
     def hand_over(self, protocol: Any) -> None:
@@ -219,9 +238,9 @@ class ProcessTransport(FileDescriptor):
             return
         super().connectionLost(reason)
         self._reader.connectionLost(reason)
-        with contextlib.suppress(OSError):
-            os.close(self._write_pipe)
-        self._write_pipe = -1
+        if self._write_pipe >= 0:
+            _close_after_turn(self._write_pipe, self.reactor)
+            self._write_pipe = -1
         self._protocol.connectionLost(reason)
 
     def getHost(self) -> UNIXAddress:

@@ -50,8 +50,9 @@ TRANSPORTS = {
 #: Those whose own server keeps a far side, for ``//linger=`` seconds, while its client is away.
 KEEPING = frozenset({"http", "https"})
 
-#: Those that lead to other machines: more is under way there than between two processes.
-DISTANT = frozenset({"ssh", "socket"})
+#: Those that lead to other machines, or through other processes: more is under way there than
+#: between two processes.
+DISTANT = frozenset({"ssh", "socket", "http", "https"})
 
 
 def carrier(request: Request) -> Carrier:

@@ -15,6 +15,7 @@ from pycomnet.gateways.popen import boot_code, interpreter, worker_config
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.model import HttpError, Limits
+from pycomnet.wire.frames import WIDE_WINDOW
 
 
 class Child(Protocol):
@@ -35,6 +36,11 @@ class Child(Protocol):
     def stderr_tail(self) -> str:
         """The last lines of its standard error."""
 
+
+#: Processors from which on client, server and subprocess can have one each. With fewer a subprocess
+#: does not look for its next request before it sleeps for it: it would look on the processor of
+#: whoever has that request still.
+ENOUGH_PROCESSORS = 3
 
 #: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
 #: output, and what is called with each piece of its standard error.
@@ -81,7 +87,9 @@ def launcher(reactor: Any) -> Launch:
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
         python = interpreter(spec)
         env = {**os.environ, **spec.env} if spec.env else None
-        config = {**worker_config(spec, name), "near": os.getpid()}
+        config = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
+        if processors() < ENOUGH_PROCESSORS:
+            config["spins"] = 0
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -93,6 +101,14 @@ def launcher(reactor: Any) -> Launch:
         return process
 
     return launch
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def processor_time(pid: int) -> float | None:

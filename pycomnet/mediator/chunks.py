@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from twisted.web.http import _ChunkedTransferDecoder
 
 #: Bytes that Twisted gets at a time, at most, of what is between two chunks.
 BETWEEN = 32
+#: What begins a short chunk, as most do: nothing of it is left to look at for Twisted's.
+_SHORT = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
+
+
+def chunk(data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+    """A chunk, in pieces: some bytes of a body, not none, as that is its end."""
+    return b"%x\r\n" % len(data), data, b"\r\n"
 
 
 class Chunks(_ChunkedTransferDecoder):
@@ -27,6 +35,14 @@ class Chunks(_ChunkedTransferDecoder):
 
     def dataReceived(self, data: bytes) -> None:
         at, end = 0, len(data)
+        if self.state == "CHUNK_LENGTH" and not self._buffer:
+            short = _SHORT.match(data)
+            if short is not None:
+                begin = short.end()
+                size = int(short[1], 16)
+                if size and begin + size + 2 == end and data.endswith(b"\r\n"):
+                    self.dataCallback(data[begin:-2])
+                    return
         view = memoryview(data)
         while at < end:
             if self.state == "BODY" and not self._buffer:

@@ -24,6 +24,9 @@ LENGTH_16, LENGTH_64 = 126, 127
 CONTROL = 8
 #: Bytes up to which masking is quicker as one large number.
 NUMBER_UP_TO = 512
+#: Bytes of random keys that are asked for at a time: a call of the system for each message costs
+#: more than masking a small one.
+KEYS_SIZE = 4096
 
 _U16, _U64 = Struct(">H"), Struct(">Q")
 _XOR = [bytes(a ^ b for a in range(256)) for b in range(256)]
@@ -47,6 +50,25 @@ def mask(data: bytes | bytearray | memoryview, key: bytes, at: int = 0) -> bytes
     return masked
 
 
+class _Keys:
+    """Masking keys: each is used once, and nobody can foresee it (section 5.3)."""
+
+    def __init__(self) -> None:
+        self._keys = b""
+        self._at = 0
+
+    def next(self) -> bytes:
+        at = self._at
+        if at == len(self._keys):
+            self._keys = os.urandom(KEYS_SIZE)
+            at = 0
+        self._at = at + 4
+        return self._keys[at : at + 4]
+
+
+_keys = _Keys()
+
+
 def frame(
     number: int, offset: int, data: bytes | memoryview, masked: bool
 ) -> tuple[bytes | bytearray | memoryview, ...]:
@@ -66,7 +88,7 @@ def frame(
         begin = bytes((WHOLE_BINARY, bit | LENGTH_64)) + _U64.pack(size)
     lead = HEADER.pack(number, offset)
     if masked:
-        key = os.urandom(4)
+        key = _keys.next()
         return begin + key, mask(lead + data, key)
     return begin + lead, data
 
@@ -97,6 +119,31 @@ class Frames:
         self._key = b""
         #: between two fragments of a message
         self._within = False
+
+    def whole(self, data: bytes) -> tuple[int, int, bytes] | None:
+        """The one short binary message that is all that has come, as it mostly is; else None.
+
+        What it does not take is for :meth:`feed`, as if this had not been asked.
+        """
+        body = 6 if self._masked else 2
+        size = len(data) - body
+        if (
+            not HEADER.size <= size < LENGTH_16
+            or data[0] != WHOLE_BINARY
+            or data[1] != (MASKED | size if self._masked else size)
+            or size > self._most
+            or self._held
+            or self._left
+            or self._other
+            or self._within
+        ):
+            return None
+        message = data[body:]
+        if self._masked:
+            keys = int.from_bytes((data[2:6] * 32)[:size], "little")
+            message = (int.from_bytes(message, "little") ^ keys).to_bytes(size, "little")
+        number, offset = HEADER.unpack_from(message)
+        return number, offset, message[HEADER.size :]
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes | bytearray | memoryview]]:
         """Take what has come.

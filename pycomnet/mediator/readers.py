@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from pycomnet.connection import BULK_SIZE
-from pycomnet.mediator.eager import flush_now
+from pycomnet import eager
+from pycomnet.mediator.chunks import chunk
 from pycomnet.mediator.session import Session
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class StreamReader:
         self._request: Any = None
         self._paused = False
         self._timer: Any = None
+        self._write: Callable[[bytes | memoryview], None] = self._nowhere
         self._done: defer.Deferred[None] = defer.Deferred()
 
     async def run(self, request: Request, probe: bool = False) -> None:
@@ -52,12 +54,19 @@ class StreamReader:
         request.notifyFinish().addErrback(self._lost)
         request.registerProducer(self, True)
         request.write(b"\n" if probe else b"")
-        flush_now(request.channel.transport)
+        transport = request.channel.transport
+        eager.flush_now(transport)
+        if request.chunked:
+            write = eager.writer(transport)
+            self._write = lambda data: write(chunk(data))
+        else:
+            self._write = lambda data: request.write(bytes(data))
         self._timer = self._reactor.callLater(self._wait, self._silent)
         self.wake()
         try:
             await self._done
         finally:
+            self._write = self._nowhere
             if self._timer.active():
                 self._timer.cancel()
             session.remove_reader(self._stream, self)
@@ -73,15 +82,18 @@ class StreamReader:
             return
         wrote = False
         while self._offset < queue.end and not self._paused:
-            piece = queue.read(self._offset, BULK_SIZE)
+            piece = queue.read(self._offset, eager.BULK_SIZE)
             self._offset += len(piece)
-            self._request.write(bytes(piece))
+            self._write(piece)
             wrote = True
         if wrote:
             self._timer.reset(self._wait)
-            flush_now(self._request.channel.transport)
         if queue.ended and self._offset == queue.end and not self._done.called:
             self._done.callback(None)
+
+    @staticmethod
+    def _nowhere(data: bytes | memoryview) -> None:
+        """What writes while there is no answer to write to."""
 
     def replace(self) -> None:
         if not self._done.called:

@@ -13,9 +13,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet import eager
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.child import Child, Launch
-from pycomnet.mediator.eager import write_now
 from pycomnet.mediator.model import End, HttpError, User
 from pycomnet.mediator.queues import Incoming, OffsetError, Outgoing
 
@@ -102,6 +102,8 @@ class Session(TwistedProtocol):
         self.end: End | None = None
         self.reason = "exited"
         self.started = reactor.seconds()
+        #: called when more was received, however it came; what is in it is not changed then
+        self.took: set[Callable[[], object]] = set()
         #: called when there is something that a connection should say: drain
         self.listeners: set[Callable[[dict[str, Any]], object]] = set()
         self._reactor = reactor
@@ -114,6 +116,10 @@ class Session(TwistedProtocol):
         self._present = 0
         self._input_ended = False
         self._reading = True
+        self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
+        self._look_for_answer: Callable[[], object] = lambda: None
+        #: whether something came of what was written, when it was
+        self.answered = False
         self._output_over = False
         self._status: int | None = None
         self._stderr_taken: Any = None
@@ -146,12 +152,13 @@ class Session(TwistedProtocol):
             raise HttpError(409, "offset", str(problem), received=self.stdin.received) from None
         if new:
             self._moved = True
+            for took in self.took:
+                took()
             if self.transport is not None:
-                write_now(self.transport, (new,))
+                self.answered = False
+                self._write_now((new,))
                 if len(new) <= SMALL and self._reading:
-                    look = getattr(self.transport, "look", None)
-                    if look is not None:
-                        look()
+                    self._look_for_answer()
 
     def end_input(self) -> None:
         """There will be no more: close its standard input."""
@@ -260,7 +267,7 @@ class Session(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         queue = self.streams["stdout"]
         queue.append(data)
-        self._moved = True
+        self._moved = self.answered = True
         if self._draining is not None:
             self._draining.reset(DRAIN_TIMEOUT)
         if queue.full and self._reading:
@@ -369,9 +376,12 @@ class Session(TwistedProtocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.registerProducer(self, True)
+        self._write_now = eager.writer(transport)
+        self._look_for_answer = getattr(transport, "look", self._look_for_answer)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.transport = None
+        self._write_now, self._look_for_answer = eager.nowhere, lambda: None
         self._output_over = True
         if self._status is None and self._ending is None:
             self._ending = self._reactor.callLater(STATUS_TIMEOUT, self._closed_output)

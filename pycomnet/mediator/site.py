@@ -8,11 +8,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web import http, server
 
+from pycomnet.eager import SMALL_SIZE, flush_now, tune_reading
+from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
-from pycomnet.mediator.eager import tune_reading
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
 
@@ -54,13 +57,17 @@ class Upload:
         self._limit = 0
         self._complete = False
         self._paused = False
+        #: whether much is read at a time
+        self._much = False
+        self._lookahead = request.channel.lookahead
         self._timeout: Any = None
         self._answered = False
         self.error: HttpError | None = None
         #: fires once all of the body was taken, or that failed
         self._done: defer.Deferred[Session | None] = defer.Deferred()
-        self.pause()
         destination.addCallbacks(self._begin, self._failed)
+        if self._session is None and self.error is None:
+            self.pause()
 
     def _begin(self, found: tuple[User, Session]) -> None:
         user, session = found
@@ -114,8 +121,12 @@ class Upload:
 
     def received(self, data: bytes) -> None:
         """A piece of the body."""
-        tune_reading(self._request.channel.transport, len(data))
-        self._size += len(data)
+        size = len(data)
+        self._size += size
+        much = size >= SMALL_SIZE
+        if much is not self._much:
+            self._much = much
+            tune_reading(self._request.channel.transport, size)
         if self.error is not None:
             return
         if self._session is None:
@@ -129,7 +140,10 @@ class Upload:
         except HttpError as problem:
             self._fail(problem)
             return
-        self._offset += len(data)
+        self._offset += size
+        if self._lookahead is not None and self._session is not None and self._session.answered:
+            # The answer has left by another connection; what follows on it comes by this one.
+            self._lookahead.wrote = True
 
     def complete(self) -> None:
         """That was all of it."""
@@ -266,7 +280,9 @@ class Request(server.Request):
         self.setHeader("content-length", str(len(data)))
         if self.method != b"HEAD":
             self.write(bytes(data))
+        transport = self.channel.transport
         self.finish()
+        flush_now(transport)
 
     def respond_error(self, problem: HttpError) -> None:
         """Answer with an error."""
@@ -285,6 +301,24 @@ class Request(server.Request):
         self.setHeader("connection", "close")
         self.setHeader("cache-control", "no-store")
         self.respond_error(problem)
+
+
+class Channel(http.HTTPChannel):
+    """A connection of a client.
+
+    :ivar lookahead: looks for what comes next, when the last was answered at once.
+    """
+
+    lookahead: Lookahead | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.lookahead = Lookahead.of(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        if self.lookahead is not None:
+            self.lookahead.stop()
 
 
 class Site(server.Site):
@@ -312,7 +346,7 @@ class Site(server.Site):
         super().__init__(
             resource, Request, parsePOSTFormSubmission=False, reactor=reactor, **options
         )
-        self.protocol: Any = http.HTTPChannel
+        self.protocol: Any = Channel
         self.access = access
         self.destination = destination
         self.answered = answered

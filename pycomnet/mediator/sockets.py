@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -12,8 +13,8 @@ from twisted.web.websocket import WebSocketResource
 from wsproto.connection import ConnectionState
 from zope.interface import implementer
 
+from pycomnet import eager
 from pycomnet.lookahead import Lookahead
-from pycomnet.mediator.eager import flush_now, is_plain, tune_reading, write_now
 from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
@@ -82,6 +83,9 @@ class Socket:
         self._wire: Any = None
         self._frames = Frames(not self.client, MAX_MESSAGE)
         self._lookahead: Lookahead | None = None
+        self._write: Callable[[eager.Pieces], None] = eager.nowhere
+        #: whether much is read at a time
+        self._much = False
         self._heard = True
         self._asking: Any = None
         #: the handshake is done
@@ -96,8 +100,8 @@ class Socket:
     def negotiationFinished(self) -> None:
         self.negotiated = True
         transport = self._wire.transport
-        if is_plain(transport) and hasattr(transport, "socket"):
-            self._lookahead = Lookahead(transport)
+        self._write = eager.writer(transport)
+        self._lookahead = Lookahead.of(transport)
         self._wire.attachProducer(self)
         self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
         self.opened()
@@ -116,7 +120,15 @@ class Socket:
     def dataReceived(self, data: bytes) -> None:
         """Bytes of the connection, once it is a WebSocket."""
         self._heard = True
-        tune_reading(self._wire.transport, len(data))
+        whole = self._frames.whole(data)
+        if whole is not None:
+            if not self.over:
+                self.received(*whole)
+            return
+        much = len(data) >= eager.SMALL_SIZE
+        if much is not self._much:
+            self._much = much
+            eager.tune_reading(self._wire.transport, len(data))
         try:
             for number, offset, piece in self._frames.feed(data):
                 if number < 0:
@@ -167,6 +179,7 @@ class Socket:
             self._asking.cancel()
         if self._lookahead is not None:
             self._lookahead.stop()
+        self._write = eager.nowhere
         self.over = True
         self.lost(reason)
 
@@ -175,18 +188,13 @@ class Socket:
         if not self.over:
             if self._lookahead is not None:
                 self._lookahead.wrote = True
-            write_now(
-                self._wire.transport, frame(NUMBERS[stream], offset, data, masked=self.client)
-            )
+            self._write(frame(NUMBERS[stream], offset, data, self.client))
 
     def tell(self, value: dict[str, Any]) -> None:
         """Send JSON."""
         if not self.over:
             self._wire.sendTextMessage(json.dumps(value))
-
-    def flush(self) -> None:
-        """Have what was sent leave now."""
-        flush_now(self._wire.transport)
+            eager.flush_now(self._wire.transport)
 
     def close(self, code: int = NORMAL) -> None:
         """Close it once what was sent is written."""
@@ -256,6 +264,7 @@ class ExecSocket(Socket):
         self._attached = True
         session.attach()
         session.listeners.add(self.tell)
+        session.took.add(self.took)
         self.tell({"received": session.stdin.received})
         session.add_writer(self)
         self.wake()
@@ -274,10 +283,13 @@ class ExecSocket(Socket):
             session.write(offset, data)
         except HttpError as problem:
             self.refuse(problem)
-            return
-        if session.stdin.received - self._confirmed >= CONFIRM_EVERY:
-            self._confirmed = session.stdin.received
-            self.tell({"received": self._confirmed})
+
+    def took(self) -> None:
+        """More was received, here or in a POST: its sender keeps that no longer once it knows."""
+        received = self._session.stdin.received
+        if received - self._confirmed >= CONFIRM_EVERY:
+            self._confirmed = received
+            self.tell({"received": received})
 
     def told(self, value: dict[str, Any]) -> None:
         session = self._session
@@ -309,7 +321,6 @@ class ExecSocket(Socket):
                 piece = queue.read(positions[stream], MESSAGE_SIZE)
                 self.send(stream, positions[stream], piece)
                 positions[stream] += len(piece)
-        self.flush()
         if session.end is not None and not self._said_end and not self._paused:
             self._said_end = True
             self.tell({"ended": session.end.as_map()})
@@ -344,6 +355,7 @@ class ExecSocket(Socket):
             session.remove_reader(stream, self)
         session.remove_writer(self)
         session.listeners.discard(self.tell)
+        session.took.discard(self.took)
         session.detach()
         if self._said_end and session.delivered():
             session.forget()

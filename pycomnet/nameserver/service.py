@@ -444,7 +444,7 @@ COUNTS = (
 
 def _connection(request: Request) -> Any:
     """The connection that a request came on."""
-    return request._call.connection
+    return request._connection
 
 
 def _size(record: Record) -> int:

@@ -106,21 +106,22 @@ class RemoteService:
     ) -> defer.Deferred[Any]:
         call = PendingCall(self, peer, connection, method, args, expires, files)
         try:
-            request = [self.interface or self.called_by(peer), method, args, timeout]
+            interface = self.interface or self.called_by(peer)
             if blocks:
-                request.append(blocks)
-            payload = connection.encode(request)
+                payload = connection.encode([interface, method, args, timeout, blocks])
+            else:
+                payload = connection.encode([interface, method, args, timeout])
             if len(payload) > peer.longest:
                 raise InvalidArguments(
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
                     f" {peer.address} takes: send what is long as Binary"
                 )
-            call.stream = connection.ask("invoke", payload, call)
+            call.id = connection.ask("invoke", payload, call)
         except Exception as problem:
             return defer.fail(problem)
         peer.pending += 1
-        if timeout is not None:
-            call.bucket = self.context.deadlines.add(call, timeout)
+        if expires is not None and timeout is not None:
+            call.bucket = self.context.deadlines.add(call, timeout, expires)
         assert call.deferred is not None
         return call.deferred
 

@@ -30,20 +30,25 @@ class Deadlines:
         self._seconds: Callable[[], float] = reactor.seconds
         self._buckets: dict[float, dict[Expiring, None]] = {}
         self._calls: dict[float, Any] = {}
-        #: the last length, from and until when its bucket takes more, and that
+        #: the last length, the first and the last time of expiry that its bucket takes, and that
         self._last = self._last_from = 0.0
         self._last_until = float("-inf")
         self._last_bucket: dict[Expiring, None] = {}
 
-    def add(self, item: Expiring, seconds: float) -> dict[Expiring, None]:
-        """Have ``item.expired()`` called in so many seconds; return the bucket that it is in."""
-        now = self._seconds()
-        if seconds == self._last and self._last_from <= now < self._last_until:
+    def add(self, item: Expiring, seconds: float, expires: float) -> dict[Expiring, None]:
+        """Have ``item.expired()`` called.
+
+        :param seconds: how long its deadline is; how late it may be follows from that.
+        :param expires: the reactor's time at which it has passed.
+        :returns: the bucket that it is in.
+        """
+        if seconds == self._last and self._last_from <= expires < self._last_until:
             self._last_bucket[item] = None  # as most: they have the same length
             return self._last_bucket
         length = seconds
+        now = self._seconds()
         if not seconds <= FAR:
-            seconds = FAR
+            expires = now + FAR
         if seconds > 20.0:
             step = 1.0
         elif seconds > 2.0:
@@ -52,14 +57,14 @@ class Deadlines:
             step = 0.05
         else:
             step = 0.005
-        time = ((now + seconds) // step + 1) * step
+        time = (expires // step + 1) * step
         bucket = self._buckets.get(time)
         if bucket is None:
             bucket = self._buckets[time] = {}
-            self._calls[time] = self._reactor.callLater(time - now, self._expire, time)
+            self._calls[time] = self._reactor.callLater(max(0.0, time - now), self._expire, time)
         bucket[item] = None
         self._last, self._last_bucket = length, bucket
-        self._last_from, self._last_until = now, time - seconds
+        self._last_from, self._last_until = expires, time
         return bucket
 
     def _expire(self, time: float) -> None:

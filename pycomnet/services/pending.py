@@ -14,19 +14,19 @@ from pycomnet.errors import (
     ServerLeaving,
     from_map,
 )
-from pycomnet.wire.frames import ERROR, NORMAL, RESULT
+from pycomnet.wire.frames import ERROR, RESULT
 from pycomnet.wire.values import InvalidValue
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
     from pycomnet.services.pool import ClientConnection, Peer
-    from pycomnet.wire.mux import Stream
 
 
 class PendingCall:
     """A call that was sent, and waits for its result.
 
     :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.
+    :ivar id: its channel's; None before it was sent, and once that is closed.
     """
 
     __slots__ = (
@@ -37,10 +37,10 @@ class PendingCall:
         "deferred",
         "expires",
         "files",
+        "id",
         "method",
         "peer",
         "service",
-        "stream",
     )
 
     def __init__(
@@ -61,7 +61,7 @@ class PendingCall:
         self.expires = expires
         #: whether the whole answer is wanted, blocks and all; who sent it then sends it again
         self.files = files
-        self.stream: Stream | None = None
+        self.id: int | None = None
         self.bucket: dict[Any, None] | None = None
         #: the same call once more, after the first was not run or may be run twice
         self.again: defer.Deferred[Any] | None = None
@@ -82,12 +82,13 @@ class PendingCall:
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
         """The result, when it is long."""
-        if cost and self.stream is not None:
-            self.connection.mux.consumed(self.stream, cost)
-        self._answered(payload)
+        mux = self.connection.mux
+        if cost and self.id in mux.streams:
+            mux.consumed(mux.streams[self.id], cost)
+        self.answered(payload)
 
-    def _answered(self, payload: bytes | memoryview) -> None:
-        """The result."""
+    def answered(self, payload: bytes | memoryview) -> None:
+        """The result, as a rule in the frame that closes the channel."""
         deferred = self.deferred
         if deferred is None:
             return
@@ -118,9 +119,9 @@ class PendingCall:
         self._no_result()
 
     def closed(self, kind: int, payload: bytes) -> None:
-        self.stream = None  # it has the call: so both are gone without the garbage collector
+        self.id = None
         if kind == RESULT:
-            self._answered(payload)
+            self.answered(payload)
         elif kind == ERROR:
             self._refused(payload)
         else:
@@ -152,7 +153,7 @@ class PendingCall:
         if deferred is None:
             return
         last = self.connection.mux.last_taken
-        unseen = last is not None and self.stream is not None and self.stream.id > last
+        unseen = last is not None and self.id is not None and self.id > last
         if self.service.context.pool.closed:
             problem: Exception = CallInterrupted("the context was closed")
         elif unseen or self.service.may_repeat(self.peer, self.method):
@@ -190,9 +191,9 @@ class PendingCall:
         self._close()
 
     def _close(self) -> None:
-        stream, connection = self.stream, self.connection
-        if stream is not None and connection.lost is None:
-            connection.mux.close(stream, NORMAL)
+        connection = self.connection
+        if self.id is not None and connection.lost is None:
+            connection.mux.withdraw(self.id)
             connection.flush_soon()
 
 

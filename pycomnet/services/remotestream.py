@@ -51,7 +51,7 @@ class RemoteStream:
         payload = connection.encode([interface, method, args, left])
         self._core = connection.open("stream", payload, end=True)
         if left is not None:
-            self._bucket = context.deadlines.add(self, left)
+            self._bucket = context.deadlines.add(self, left, context.reactor.seconds() + left)
 
     def _opened(self, result: Any) -> None:
         self._opening = None

@@ -24,10 +24,19 @@ class Request:
     :ivar method: the method's name.
     """
 
-    __slots__ = ("_call", "args", "files", "interface", "method")
+    __slots__ = ("_connection", "_expires", "args", "files", "interface", "method")
 
-    def __init__(self, call: Call, interface: str, method: str, args: Any) -> None:
-        self._call = call
+    def __init__(
+        self,
+        connection: ServerConnection,
+        interface: str,
+        method: str,
+        args: Any,
+        expires: float | None,
+    ) -> None:
+        self._connection = connection
+        #: the reactor's time at which it is too late
+        self._expires = expires
         self.interface = interface
         self.method = method
         self.args = args
@@ -50,29 +59,29 @@ class Request:
 
         :raises SessionTooLarge: it holds too much.
         """
-        return self._call.connection.session(self.interface)
+        return self._connection.session(self.interface)
 
     @property
     def user(self) -> str | None:
         """Who calls: the name in the client's TLS certificate; None when there is none."""
-        return self._call.connection.user
+        return self._connection.user
 
     @property
     def peer(self) -> str:
         """Where the call came from, as an endpoint string."""
-        return self._call.connection.peer
+        return self._connection.peer
 
     @property
     def deadline(self) -> float | None:
         """Seconds that are left for it; None when its caller waits for ever."""
-        expires = self._call.expires
+        expires = self._expires
         if expires is None:
             return None
-        return max(0.0, expires - self._call.connection.reactor.seconds())
+        return max(0.0, expires - self._connection.reactor.seconds())
 
     def context(self) -> Context:
         """What to call other services with: their deadline is this call's."""
-        return self._call.connection.server.context.until(self._call.expires)
+        return self._connection.server.context.until(self._expires)
 
 
 class Call:
@@ -88,6 +97,7 @@ class Call:
         "over",
         "release",
         "running",
+        "seconds",
         "size",
         "stream",
         "streaming",
@@ -108,7 +118,8 @@ class Call:
         self.streaming = streaming
         #: whether the request has come
         self.asked = False
-        #: the reactor's time at which it is too late
+        #: how long its deadline was, and the reactor's time at which it is too late
+        self.seconds = 0.0
         self.expires: float | None = None
         self.bucket: dict[Any, None] | None = None
         #: what is waited for: cancelled when the caller does not want it any more

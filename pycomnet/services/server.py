@@ -56,11 +56,16 @@ class _Introspection(Service):
 
 @attrs.define
 class _Bound:
-    """A method of a service that was added."""
+    """A method of a service that was added.
+
+    :ivar direct: whether it is called at once and may return its result, no stream.
+    :ivar checked: whether its arguments are compared with what it declares.
+    """
 
     method: Method
     function: Callable[[Request], Any]
-    plain: bool
+    direct: bool
+    checked: bool
 
 
 class ServiceServer:
@@ -88,17 +93,20 @@ class ServiceServer:
         self._own_context = context is None
         self._context = context
         self._tracebacks = tracebacks
-        self._methods: dict[str, dict[str, _Bound]] = {}
+        #: interface -> name -> method
+        self.methods: dict[str, dict[str, _Bound]] = {}
         self._stateful: set[str] = set()
         self._sessions = Sessions(self.limits.sessions, reactor)
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
         self._deadlines = Deadlines(reactor)
-        self._running = 0
+        #: how many calls run that did not return at once
+        self.running = 0
         self.held = Held(self.limits.held)
         self._active: set[Call] = set()
         self._queue: deque[tuple[Call, list[Any]]] = deque()
-        self._leaving = False
+        #: whether it takes no more calls
+        self.leaving = False
         #: fire when no call is left, and no connection
         self._idle: defer.Deferred[None] | None = None
         self._emptied: defer.Deferred[None] | None = None
@@ -125,7 +133,7 @@ class ServiceServer:
         if not service.interfaces:
             raise PycomnetError(f"{type(service).__qualname__} has no interface: use @interface")
         for name in service.interfaces:
-            if name in self._methods:
+            if name in self.methods:
                 raise PycomnetError(f"there is a service with the interface {name!r} here already")
         started = service.started(self)
         if inspect.isawaitable(started):
@@ -139,9 +147,9 @@ class ServiceServer:
             bound = {}
             for called, found in declared.methods.items():
                 function = getattr(service, found.attribute)
-                plain = not (found.thread or found.stream or found.args is not None)
-                bound[called] = _Bound(found, function, plain)
-            self._methods[name] = bound
+                direct = not (found.thread or found.stream)
+                bound[called] = _Bound(found, function, direct, found.args is not None)
+            self.methods[name] = bound
             if declared.stateful:
                 self._stateful.add(name)
 
@@ -170,7 +178,7 @@ class ServiceServer:
             :class:`~pycomnet.errors.EndpointError`: for an address that is in use, say. Cancelling
             it leaves nothing listening.
         """
-        if self._leaving:
+        if self.leaving:
             raise PycomnetError("the server is closed")
         port = await endpoints.listen(self.reactor, description, _ServerFactory(self))
         self._ports.append(port)
@@ -178,7 +186,7 @@ class ServiceServer:
 
     def connected(self) -> ServerConnection | None:
         """The server's end for a new client; None when there are too many."""
-        if len(self.connections) >= self.limits.connections or self._leaving:
+        if len(self.connections) >= self.limits.connections or self.leaving:
             return None
         connection = ServerConnection(self, self._wire_limits, self.limits.keepalive)
         self.connections.add(connection)
@@ -198,7 +206,7 @@ class ServiceServer:
         :param timeout: seconds that the calls have; then they are cancelled.
         :returns: fires when nothing listens and runs any more. Cancelling it cancels the calls.
         """
-        self._leaving = True
+        self.leaving = True
         ports, self._ports = self._ports, []
         for port in ports:
             await port.stopListening()
@@ -249,23 +257,34 @@ class ServiceServer:
             return
         try:
             asked = connection.decode(payload)
+        except Exception as problem:
+            self._not_found(call, payload, problem)
+            return
+        self.start(call, payload, asked)
+
+    def start(self, call: Call, payload: bytes, asked: Any) -> None:
+        """Run a call whose request has been decoded, have it wait, or refuse it."""
+        connection = call.connection
+        size = len(payload)
+        try:
             interface, name, args, seconds = asked[:4]
-            function = self._methods[interface][name]
+            function = self.methods[interface][name]
             if seconds is not None:
                 if not seconds > 0:  # nor is NaN
                     raise DeadlineExceeded("its deadline had passed when it came")
                 call.expires = self.reactor.seconds() + seconds
+                call.seconds = seconds
         except Exception as problem:
             self._not_found(call, payload, problem)
             return
-        if self._leaving:
+        if self.leaving:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
-        if self._running >= self.limits.running:
+        if self.running >= self.limits.running:
             self._enqueue(call, function, asked, size)
             return
         call.size = size
-        request = Request(call, interface, name, args)
+        request = Request(connection, interface, name, args, call.expires)
         if len(asked) > 4 and asked[4] and not call.streaming:
             self._wait_for(call, self._receive(call, function, request, asked[4]))
         else:
@@ -290,7 +309,7 @@ class ServiceServer:
         except (ValueError, TypeError, KeyError) as wrong:
             connection.refuse(call, PycomnetError(f"that is no request: {wrong}"))
         else:
-            methods = self._methods.get(interface)
+            methods = self.methods.get(interface)
             if methods is None:
                 known = ", ".join(name for one in self.services for name in one.interfaces)
                 text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
@@ -303,38 +322,44 @@ class ServiceServer:
 
     def _enqueue(self, call: Call, function: _Bound, asked: list[Any], size: int) -> None:
         if len(self._queue) >= self.limits.queued:
-            text = f"{self._running} calls run here and {len(self._queue)} wait"
+            text = f"{self.running} calls run here and {len(self._queue)} wait"
             call.connection.refuse(call, Overloaded(text))
             return
         self._active.add(call)
         call.size = call.held = size
         self.held.size += size
         if call.expires is not None:
-            call.bucket = self._deadlines.add(call, asked[3])
+            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         self._queue.append((call, [function, *asked]))
 
     def _run(self, call: Call, bound: _Bound, request: Request) -> None:
+        result: Any
         if call.streaming is not bound.method.stream:
             how = "stream" if bound.method.stream else "invoke"
             text = f"{request.interface}: {request.method} is called with {how}()"
             call.connection.refuse(call, UnknownMethod(text))
             return
         try:
-            if bound.plain:
-                result = bound.function(request)
+            bound.method.check(request.args)
+            if bound.method.thread:
+                result = self._in_thread(call, bound, request)
             else:
-                bound.method.check(request.args)
-                if bound.method.thread:
-                    result = self._in_thread(call, bound, request)
-                else:
-                    result = bound.function(request)
-                if call.streaming:
-                    result = self._send_all(call, result)
+                result = bound.function(request)
+            if call.streaming:
+                result = self._send_all(call, result)
+        except Exception as problem:
+            self._failed(call, problem, None)
+            return
+        self.settle(call, result)
+
+    def settle(self, call: Call, result: Any) -> None:
+        """Answer a call with what its method has returned."""
+        try:
             kind = type(result)
             if kind is CoroutineType:
                 result = defer.Deferred.fromCoroutine(result)
             elif not isinstance(result, defer.Deferred):
-                if kind is tuple and type(result[-1]) is Binary:
+                if kind is tuple and result and type(result[-1]) is Binary:
                     self._wait_for(call, self._send_blocks(call, result))
                 else:
                     call.connection.answer(call, [result])
@@ -349,15 +374,14 @@ class ServiceServer:
 
     def _wait(self, call: Call, result: defer.Deferred[Any]) -> None:
         """Answer a call when a Deferred has fired."""
-        self._running += 1
+        self.running += 1
         self._active.add(call)
         if not call.held:
             call.held = call.size
             self.held.size += call.size
         call.running = result
         if call.expires is not None and not result.called and call.bucket is None:
-            left = call.expires - self.reactor.seconds()
-            call.bucket = self._deadlines.add(call, max(0.0, left))
+            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         result.addCallbacks(
             self._succeeded, self._raised, callbackArgs=(call,), errbackArgs=(call,)
         )
@@ -366,7 +390,7 @@ class ServiceServer:
         if call.streaming:
             call.connection.end(call)
         elif type(value) is tuple and value and type(value[-1]) is Binary:
-            self._running -= 1
+            self.running -= 1
             self._wait_for(call, self._send_blocks(call, value))
             return
         else:
@@ -386,16 +410,16 @@ class ServiceServer:
             call.connection.refuse(call, problem, failure)
 
     def _finished(self, call: Call) -> None:
-        self._running -= 1
+        self.running -= 1
         call.running = None
         self.forget(call)
-        while self._queue and self._running < self.limits.running:
+        while self._queue and self.running < self.limits.running:
             waiting, (function, interface, name, args, _, *blocks) = self._queue.popleft()
             self._let_go(waiting)
             if waiting.over:
                 continue
             self._active.discard(waiting)
-            request = Request(waiting, interface, name, args)
+            request = Request(waiting.connection, interface, name, args, waiting.expires)
             if blocks and blocks[0]:
                 self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))
             else:

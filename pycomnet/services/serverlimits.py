@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from pycomnet.connection import BULK_SIZE
+from pycomnet.eager import BULK_SIZE
 from pycomnet.errors import Overloaded
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.sessions import SessionLimits

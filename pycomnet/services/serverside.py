@@ -20,7 +20,7 @@ from pycomnet.errors import (
     error_map,
 )
 from pycomnet.services.blocks import Outgoing, Owner
-from pycomnet.services.request import Call
+from pycomnet.services.request import Call, Request
 from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
 from pycomnet.wire.values import ValueNotSendable
@@ -28,6 +28,8 @@ from pycomnet.wire.values import ValueNotSendable
 if TYPE_CHECKING:
     from pycomnet.services.server import ServiceServer
 
+#: What a method may return that is its result as it is, but for what may come with blocks.
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 #: Seconds that a client has to say hello, from being connected.
 HELLO_TIMEOUT = 20.0
 #: Bytes of a connection after which it is looked how many of them are of requests that have come in
@@ -141,6 +143,71 @@ class ServerConnection(Connection):
         """Whether the client is on this machine."""
         transport: Any = self.transport
         return transport is not None and endpoints.is_local_address(transport.getPeer())
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def asked(self, id: int, payload: bytes) -> None:
+        """A call has come whole, as most do.
+
+        One that is answered at once never becomes a :class:`Call`: this is where every short call
+        of a plain function comes by. Whatever else it may be goes the long way from where that is
+        found out.
+        """
+        server = self.server
+        held = server.held
+        if (
+            self.long
+            or server.running >= server.limits.running
+            or server.leaving
+            or held.size + len(payload) > held.most
+        ):
+            self._call_of(id, False).arrived(payload, 0)
+            return
+        try:
+            asked = self.decode(payload)
+        except Exception:
+            self._call_of(id, False).arrived(payload, 0)
+            return
+        expires: float | None = None
+        try:
+            interface, name, args, seconds = asked
+            bound = server.methods[interface][name]
+            direct = bound.direct
+            if seconds is not None:
+                direct = direct and seconds > 0
+                expires = self.reactor.seconds() + seconds
+        except Exception:
+            direct = False
+        if not direct:
+            server.start(self._call_of(id), payload, asked)
+            return
+        try:
+            if bound.checked:
+                bound.method.check(args)
+            result = bound.function(Request(self, interface, name, args, expires))
+        except Exception as problem:
+            self.refuse(self._call_of(id), problem)
+            return
+        if type(result) in PLAIN:
+            try:
+                answer = self.encode([result])
+            except ValueNotSendable:
+                self.answer(self._call_of(id), [result])  # which says what is wrong
+            else:
+                self.mux.reply(id, answer)
+            return
+        call = self._call_of(id)
+        call.size = len(payload)
+        if expires is not None:
+            call.seconds, call.expires = seconds, expires
+        server.settle(call, result)
+
+    def _call_of(self, id: int, asked: bool = True) -> Call:
+        """The call that a question is, whose request has been seen or will be."""
+        stream: Any = self.mux.stream_of(id)
+        call = Call(self, stream, False)
+        call.asked = asked
+        return call
 
     def _invoked(self, stream: Stream) -> Call:
         return Call(self, stream, False)

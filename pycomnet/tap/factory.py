@@ -35,6 +35,12 @@ as this user."""
         ],
         ["programs", None, service.MAX_PROGRAMS, "Programs that may be connected at a time."],
         ["gateways", None, service.MAX_GATEWAYS, "Gateways that there may be."],
+        [
+            "each",
+            None,
+            None,
+            "Gateways that one program may have or have left. [default: as many as there may be]",
+        ],
         ["linger", None, Settings().max_linger, "Seconds that a gateway may stay unused at most."],
         [
             "idle-timeout",
@@ -74,6 +80,7 @@ as this user."""
             insecure=bool(self["insecure"]),
             max_programs=number(self, "programs", 1, int),
             max_gateways=number(self, "gateways", 1, int),
+            max_each=None if self["each"] is None else number(self, "each", 1, int),
             keepalive=number(self, "keepalive", 0.1),
             settings=Settings(
                 idle_timeout=number(self, "idle-timeout", 0),

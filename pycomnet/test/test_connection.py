@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channel import Channel
-from pycomnet.connection import BULK_SIZE, LINGER, MAX_UNCLAIMED, Connection
+from pycomnet.connection import LINGER, MAX_UNCLAIMED, Connection
+from pycomnet.eager import BULK_SIZE
 from pycomnet.errors import (
     ChannelClosed,
     ConnectionLost,
@@ -397,7 +398,12 @@ class Descriptor(FileDescriptor):
 class Gathering(Descriptor):
     """One that can write several pieces without putting them together."""
 
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.gathered: list[int] = []
+
     def write_parts(self, parts: list[bytes | memoryview]) -> int:
+        self.gathered.append(len(parts))
         return 0 if self.broken else self.writeSomeData(b"".join(parts))
 
 
@@ -417,6 +423,7 @@ class DescriptorWriting(SynchronousTestCase):
         self.core = self.near.open("test")
         self.reactor.advance(0)
         self.descriptor.taken = b""
+        vars(self.descriptor)["gathered"] = []
 
     def test_at_once(self) -> None:
         """Nothing waits for the reactor."""
@@ -490,15 +497,9 @@ class GatheredWriting(DescriptorWriting):
 
     def test_taken_whole(self) -> None:
         """What it takes at once is not put together before."""
-        gathered: list[int] = []
-
-        def write_parts(parts: list[bytes | memoryview]) -> int:
-            gathered.append(len(parts))
-            return sum(map(len, parts))
-
-        self.near._write_parts = write_parts
+        descriptor: Any = self.descriptor
         self.core.send(bytes(60_000))
-        self.assertEqual(gathered, [2])
+        self.assertEqual(descriptor.gathered, [2])
         self.assertEqual(self.reactor.getWriters(), [])
 
 

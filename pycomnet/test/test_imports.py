@@ -30,8 +30,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
     frozenset({"interfaces"}),
     frozenset(
-        {"connection", "channel", "channelcore", "channeltransport", "files", "lookahead"}
-        | {"multichannel"}
+        {"connection", "channel", "channelcore", "channeltransport", "eager", "files"}
+        | {"lookahead", "multichannel"}
     ),
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),

@@ -44,6 +44,7 @@ from .frames import (
 )
 from .receive import PLAIN, STRS, Receiver, pack
 from .stream import (
+    EV_ANSWERED,
     EV_ASKED,
     EV_CLOSED,
     EV_DATA,
@@ -90,6 +91,13 @@ class Mux(Receiver):
     def __init__(self, initiator, limits=None, info=None, credential=None):
         self.limits = limits = limits or Limits()
         self.streams = {}
+        #: id -> app: what this end has asked, while nothing has happened but that. Neither these
+        #: channels nor the next ones have a stream, until :meth:`stream_of` makes one.
+        self.questions = {}
+        #: id -> purpose: what the peer has asked, likewise
+        self.unanswered = {}
+        #: id -> stream: of those that were asked, and closed before the user has seen that
+        self._closed_early = {}
         #: what the peer's hello says; None until it has come
         self.peer = None
         #: why the connection is over: a ProtocolError, also for a GOAWAY of either end
@@ -204,16 +212,20 @@ class Mux(Receiver):
         self._expected = dict((_head(purpose), purpose) for purpose in purposes)
         self._expected_heads = tuple(self._expected)
 
-    def ask(self, purpose, first):
+    def ask(self, purpose, first, app=None):
         """Open a channel for one value and no more from this end: as :meth:`open` with ``end``.
 
         It is the short way for a value that fits in the frame, to a peer that is there.
+
+        :param app: what comes with the result in ``EV_ANSWERED``, and is the stream's user if
+            anything else happens.
+        :returns: the channel's id.
         """
         head = self._heads.get(purpose)
         if head is None:
             if len(self._heads) < 64 and len(purpose) < 200:
                 self._heads[purpose] = _head(purpose)
-            return self.open(purpose, first, end=True)
+            return self._ask_long(purpose, first, app)
         id = self._next_id
         peer = self.peer
         size = len(first) + len(head)
@@ -224,15 +236,60 @@ class Mux(Receiver):
             or size > self._fragment
             or size + FRAME_COST > peer["window"]
         ):
-            return self.open(purpose, first, end=True)
+            return self._ask_long(purpose, first, app)
         self._next_id = id + 2
-        stream = Stream(id, purpose, False, True, peer["window"], self.limits.window)
-        stream.sending = False
-        stream.end_sent = True
-        self.streams[id] = stream
+        self.questions[id] = app
         self._local_open += 1
         self._out.append(pack(size, OPEN, id) + head + first)
+        return id
+
+    def _ask_long(self, purpose, first, app):
+        stream = self.open(purpose, first, end=True)
+        stream.app = app
+        stream.wanted = True
+        return stream.id
+
+    def stream_of(self, id):
+        """The stream of a question, made if there is none yet; None if it is over."""
+        stream = self.streams.get(id)
+        if stream is not None:
+            return stream
+        asked = id in self.questions
+        if not asked and id not in self.unanswered:
+            return self._closed_early.get(id)
+        purpose = "" if asked else self.unanswered.pop(id)
+        credit = self.peer["window"] if self.failed is None else 0
+        self.streams[id] = stream = Stream(id, purpose, False, asked, credit, self.limits.window)
+        if asked:
+            stream.app = self.questions.pop(id)
+            stream.sending = False
+            stream.end_sent = stream.wanted = True
+        else:
+            stream.receiving = False
+            stream.ended = True
         return stream
+
+    def withdraw(self, id):
+        """Want no result any more of what was asked."""
+        stream = self.stream_of(id)
+        if stream is not None:
+            self.close(stream)
+
+    def reply(self, id, payload):
+        """Answer what the peer has asked, as :meth:`answer` does, by the id of ``EV_ASKED``."""
+        size = len(payload) + 1
+        if (
+            size > self._fragment
+            or self.congested
+            or self.failed is not None
+            or self.unanswered.pop(id, None) is None
+        ):
+            stream = self.stream_of(id)
+            if stream is not None:
+                self.answer(stream, payload)
+            return
+        self._peer_open -= 1
+        self._out.append(pack(size, CLOSE, id) + CLOSE_RESULT + payload)
 
     def answer(self, stream, payload):
         """Close a channel with a result: as :meth:`close`, the short way where there is one."""
@@ -581,6 +638,7 @@ class Mux(Receiver):
 
 
 __all__ = [
+    "EV_ANSWERED",
     "EV_ASKED",
     "EV_CLOSED",
     "EV_DATA",

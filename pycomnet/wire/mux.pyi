@@ -2,6 +2,9 @@ from collections import deque
 from typing import Any, TypeAlias
 
 from .stream import (
+    EV_ANSWERED as EV_ANSWERED,
+)
+from .stream import (
     EV_ASKED as EV_ASKED,
 )
 from .stream import (
@@ -55,6 +58,8 @@ LONG_RUN: int
 class Mux:
     limits: Limits
     streams: dict[int, Stream]
+    questions: dict[int, Any]
+    unanswered: dict[int, str]
     peer: dict[str, Any] | None
     failed: ProtocolError | None
     last_taken: int | None
@@ -82,7 +87,10 @@ class Mux:
         self, purpose: str, first: _Buffer | None = None, raw: bool = False, end: bool = False
     ) -> Stream: ...
     def expect(self, purposes: tuple[str, ...]) -> None: ...
-    def ask(self, purpose: str, first: bytes) -> Stream: ...
+    def ask(self, purpose: str, first: bytes, app: Any = None) -> int: ...
+    def stream_of(self, id: int) -> Stream | None: ...
+    def withdraw(self, id: int) -> None: ...
+    def reply(self, id: int, payload: bytes) -> None: ...
     def answer(self, stream: Stream, payload: bytes) -> None: ...
     def send(
         self, stream: Stream, payload: _Buffer, token: object = None, prefix: bytes = b""

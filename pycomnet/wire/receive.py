@@ -1,5 +1,7 @@
 """What arrives at the multiplexer: bytes in, events out, and every limit kept."""
 
+from struct import Struct
+
 from .frames import (
     CHANNELS,
     CLOSE,
@@ -38,6 +40,7 @@ from .frames import (
     name,
 )
 from .stream import (
+    EV_ANSWERED,
     EV_ASKED,
     EV_CLOSED,
     EV_DATA,
@@ -58,13 +61,32 @@ from .values import InvalidValue, PureCodec
 #: Bytes of a frame from which it is put together from pieces; how many those may be.
 LONG_FRAME = 16384
 MAX_PIECES = 64
+#: Bytes of the longest frame whose likes right behind it are taken apart together.
+LIKE = 256
 pack = HEADER.pack
 unpack_from = HEADER.unpack_from
+#: whether this Python takes records of one layout apart by one call
+ITERATES = hasattr(HEADER, "iter_unpack")
 #: for hellos, goodbyes and errors: values that hold no channels
 PLAIN = PureCodec()
 # Python 2 has two types of each.
 INTS = (int, type(1 << 70))
 STRS = (str, type(b"".decode("ascii")))
+
+
+#: what frames are taken apart with that have one size and begin alike
+_LAYOUTS = {}
+
+
+def _layout(kind, size):
+    """The layout of a frame of a size whose payload begins with something."""
+    layout = _LAYOUTS.get((kind, size))
+    if layout is None:
+        rest = size - HEADER_SIZE - Struct(kind).size
+        layout = Struct("%s%s%ds" % (">IBI", kind, rest))
+        if size <= LIKE and len(_LAYOUTS) < 4 * LIKE:
+            _LAYOUTS[kind, size] = layout
+    return layout
 
 
 class Receiver(object):
@@ -158,6 +180,8 @@ class Receiver(object):
         :returns: a list of events; none once the connection is over.
         """
         events = []
+        if self._closed_early:
+            self._closed_early = {}
         if self.failed is not None:
             events, self._untold = self._untold, events
             return events
@@ -222,7 +246,7 @@ class Receiver(object):
         return lacking
 
     def _data(self, id, payload, events):
-        stream = self.streams.get(id)
+        stream = self._stream(id)
         if stream is None or not stream.receiving:
             self._drop(id, stream, len(payload))
             return
@@ -270,19 +294,24 @@ class Receiver(object):
                     else:
                         self._complete(stream, data[start:stop], cost, events)
                 else:
-                    self._drop(id, stream, length)
+                    # A question has no stream before something else than its result comes.
+                    self._data(id, data[start:stop], events)
             elif (
                 ftype == CLOSE
                 and stop <= end
-                and data[start : start + 1] == b"\x02"
-                and self._result(streams.get(id), length, data[start + 1 : stop], events)
-            ) or (
+                and id in self.questions
+                and data.startswith(b"\x02", start, stop)
+                and length <= limit
+            ):
+                stop = self._results(data, position, stop, events)
+            elif (
                 ftype == OPEN
                 and stop <= end
-                and data.startswith(self._expected_heads, start)
-                and self._asked(id, length, data, start, stop, events)
+                and data.startswith(self._expected_heads, start, stop)
+                and length <= limit
+                and self._questions(data, position, stop, events)
             ):
-                pass
+                stop = self._after
             else:
                 if self.peer is None:
                     self._check_start(data[position : position + 64])
@@ -309,51 +338,83 @@ class Receiver(object):
             if len(tail) < HEADER_SIZE and self.peer is None:
                 self._check_start(tail)
 
-    def _result(self, stream, length, payload, events):
-        """The short way for the result of a question; False when it is another case."""
-        if (
-            stream is None
-            or not stream.end_sent
-            or stream.ended
-            or stream.close_sent
-            or stream.ready
-            or stream.partial is not None
-            or length > self._max_frame
-        ):
-            return False
-        del self.streams[stream.id]
-        if stream.local:
-            self._local_open -= 1
-        else:
-            self._peer_open -= 1
-        stream.sending = stream.receiving = False
-        events.append((EV_CLOSED, stream, RESULT, payload))
-        return True
+    def _stream(self, id):
+        """The stream for a frame that has come, if there is one."""
+        stream = self.streams.get(id)
+        if stream is None:
+            if id in self.questions:
+                stream = self.stream_of(id)
+            elif id in self.unanswered:
+                stream = self._closed_early[id] = self.stream_of(id)
+        return stream
 
-    def _asked(self, id, length, data, start, stop, events):
-        """The short way for a whole question that is expected; False when it is another case."""
-        for head in self._expected:
-            if data.startswith(head, start):
+    def _alike(self, kind, data, position, stop):
+        """The frame that begins at a position and as many of its size as follow, as tuples.
+
+        :param kind: the format of what their payloads begin with.
+        :returns: for each length, type, id, what the payload begins with, and the rest of that;
+            those of another length or type have to be told by that.
+        """
+        size = stop - position
+        count = (len(data) - position) // size if size <= LIKE and ITERATES else 1
+        layout = _layout(kind, size)
+        if count > 1:
+            return layout.iter_unpack(view(data)[position : position + count * size])
+        return (layout.unpack_from(data, position),)
+
+    def _results(self, data, position, stop, events):
+        """The result of a question, and those that follow; the position after them."""
+        questions = self.questions
+        size = stop - position
+        length = size - HEADER_SIZE
+        count = len(questions)
+        for other, ftype, id, kind, payload in self._alike("1s", data, position, stop):
+            if other != length or ftype != CLOSE or kind != b"\x02" or id not in questions:
                 break
-        begin = start + len(head)
-        if (
-            id & 1 != self._peer_parity
-            or id <= self._last_peer_id
-            or self._peer_open >= self.limits.channels
-            or length > self._max_frame
-            or stop - begin + FRAME_COST > self.limits.window
-            or begin > stop
-        ):
-            return False
+            events.append((EV_ANSWERED, questions.pop(id), payload))
+        count -= len(questions)
+        self._local_open -= count
+        return position + count * size
+
+    def _questions(self, data, position, stop, events):
+        """A whole question that is expected, and those that follow for the same purpose.
+
+        :returns: how many, and :attr:`_after` is the position after them; 0 when it is another case
+            than it seemed.
+        """
+        for head in self._expected:
+            if data.startswith(head, position + HEADER_SIZE, stop):
+                break
+        size = stop - position
+        length = size - HEADER_SIZE
+        if length - len(head) + FRAME_COST > self.limits.window:
+            return 0
         purpose = self._expected[head]
-        stream = Stream(id, purpose, False, False, self.peer["window"], self.limits.window)
-        stream.receiving = False
-        stream.ended = True
-        self.streams[id] = stream
-        self._last_peer_id = id
-        self._peer_open += 1
-        events.append((EV_ASKED, stream, data[begin:stop]))
-        return True
+        unanswered = self.unanswered
+        parity = self._peer_parity
+        last = self._last_peer_id
+        count = 0
+        room = self.limits.channels - self._peer_open
+        for other, ftype, id, start, payload in self._alike(
+            "%ds" % len(head), data, position, stop
+        ):
+            if (
+                other != length
+                or start != head
+                or ftype != OPEN
+                or id <= last
+                or id & 1 != parity
+                or count >= room
+            ):
+                break
+            unanswered[id] = purpose
+            last = id
+            count += 1
+            events.append((EV_ASKED, id, payload))
+        self._last_peer_id = last
+        self._peer_open += count
+        self._after = position + count * size
+        return count
 
     def _receive_run(self, data, position, stop, end, stream, events):
         """A short value and those of the same channel right behind it; the position after them."""
@@ -512,7 +573,7 @@ class Receiver(object):
         elif ftype == OPEN:
             self._opened(id, payload, events)
         else:
-            stream = self.streams.get(id)
+            stream = self._stream(id)
             if stream is None:
                 if ftype == MORE or not self._is_past(id):
                     self._unknown(id, ftype)

@@ -31,8 +31,10 @@ EV_PONG = 5  # (EV_PONG, data)
 EV_GOAWAY = 6  # (EV_GOAWAY, code, message)
 EV_FAILED = 7  # (EV_FAILED, error): the last one
 EV_RUN = 8  # (EV_RUN, stream, payloads, cost): several short values of a channel, cost in all
-EV_ASKED = 9  # (EV_ASKED, stream, payload): the peer opened a channel with a whole first value and
-# no more to come, for one of the purposes that the mux was told of; instead of OPENED, DATA and END
+EV_ASKED = 9  # (EV_ASKED, id, payload): the peer opened a channel with a whole first value and no
+# more to come, for one of the purposes that the mux was told of; instead of OPENED, DATA and END
+EV_ANSWERED = 10  # (EV_ANSWERED, app, payload): the result of what this end asked, when nothing
+# else came on that channel; instead of CLOSED
 
 #: Bytes of a value from which its fragments are copied together as they come, so that the last of a
 #: gigabyte takes no longer than any other. Up to that they are joined at the end, which is several

@@ -11,6 +11,7 @@ EV_GOAWAY: Final = 6
 EV_FAILED: Final = 7
 EV_RUN: Final = 8
 EV_ASKED: Final = 9
+EV_ANSWERED: Final = 10
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -24,7 +25,8 @@ Event: TypeAlias = (
     | tuple[Literal[5], bytes]
     | tuple[Literal[6], str, str]
     | tuple[Literal[7], ProtocolError]
-    | tuple[Literal[9], Stream, bytes]
+    | tuple[Literal[9], int, bytes]
+    | tuple[Literal[10], Any, bytes]
     | tuple[Literal[8], Stream, list[bytes], int]
 )
 

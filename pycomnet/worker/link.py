@@ -70,13 +70,14 @@ class FileIO(object):
 
     :param read_fd: where bytes come from; blocking.
     :param write_fd: where they go; may be the same.
+    :param spins: how often it is looked whether they have come before sleeping for them.
     """
 
-    def __init__(self, read_fd, write_fd):
+    def __init__(self, read_fd, write_fd, spins=SPINS):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
-        self._spinner = Spinner(read_fd, SPINS)
+        self._spinner = Spinner(read_fd, spins)
         self._writev = getattr(os, "writev", None)
 
     def close(self):

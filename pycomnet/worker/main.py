@@ -8,7 +8,7 @@ from ..wire.frames import ERROR, WINDOW
 from ..wire.mux import Limits
 from .channel import Channel, error_payload
 from .execute import Request, flush_output
-from .link import FileIO, Link, start_new_thread
+from .link import SPINS, FileIO, Link, start_new_thread
 from .outbox import Outbox, new_memory
 from .output import Output
 
@@ -208,8 +208,8 @@ def main(config):
     """The far side's beginning: called by what the transport starts.
 
     :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
-        ``update`` (of the environment); or ``hub``, to be the supervisor of this place, and a
-        worker in each child of that.
+        ``update`` (of the environment), ``spins`` (as of :class:`FileIO`); or ``hub``, to be the
+        supervisor of this place, and a worker in each child of that.
     """
     io = outbox = None
     try:
@@ -236,7 +236,8 @@ def _begin(config):
     """Be a process of its own: take the connection, and fork the worker where that is possible."""
     if sys.platform.startswith("java"):
         return _take_java(), None
-    io = FileIO(*take_stdio())
+    read_fd, write_fd = take_stdio()
+    io = FileIO(read_fd, write_fd, config.get("spins", SPINS))
     outbox = None
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised

@@ -12,6 +12,10 @@ from twisted.internet import defer, task
 #: chance, so that the clients of a server that was restarted don't come all at once.
 FIRST_DELAY = 0.05
 MAX_DELAY = 5.0
+#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+STEADY = 5.0
+#: Connections in a row that are lost before they were of any use, until another way is tried.
+MAX_DROPS = 5
 
 
 class Backoff:

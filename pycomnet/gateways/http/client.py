@@ -22,10 +22,11 @@ from zope.interface import implementer
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
+from pycomnet.eager import tune_reading
 from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
+from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
-from pycomnet.mediator.eager import tune_reading
 
 #: Seconds for the answer of a request that isn't one to wait for.
 ANSWER_TIMEOUT = 30.0
@@ -186,6 +187,7 @@ class Client:
         self.endpoints = _Endpoints(self)
         self._token = token
         self._transports: list[Any] = []
+        self._lookaheads: dict[Any, Lookahead] = {}
         self._closed = False
         endpoints.client_endpoint(reactor, server.endpoint)  # what is wrong with it shows now
         self._pool = HTTPConnectionPool(reactor, persistent=True)
@@ -199,14 +201,25 @@ class Client:
     def connected(self, protocol: Any) -> Any:
         """A connection was made."""
         self._transports = [one for one in self._transports if getattr(one, "connected", True)]
+        for one in [*self._lookaheads]:
+            if not one.connected:
+                self._lookaheads.pop(one).stop()
         transport = protocol.transport
         if self._closed:
             transport.abortConnection()
         self._transports.append(transport)
+        lookahead = Lookahead.of(transport)
+        if lookahead is not None:
+            self._lookaheads[transport] = lookahead
         no_delay = getattr(transport, "setTcpNoDelay", None)
         if no_delay is not None:
             no_delay(True)
         return protocol
+
+    def asked(self) -> None:
+        """Something was sent that may be answered at once, on whichever connection."""
+        for lookahead in self._lookaheads.values():
+            lookahead.wrote = True
 
     def tune(self, size: int) -> None:
         """Read much at a time while there is much.
@@ -307,6 +320,9 @@ class Client:
     def abort(self) -> None:
         """Drop all connections."""
         transports, self._transports = self._transports, []
+        lookaheads, self._lookaheads = self._lookaheads, {}
+        for lookahead in lookaheads.values():
+            lookahead.stop()
         for transport in transports:
             transport.abortConnection()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -12,10 +13,10 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
-from pycomnet.connection import BULK_SIZE
+from pycomnet import eager
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.http.backoff import Backoff
+from pycomnet.gateways.http.backoff import MAX_DROPS, Backoff
 from pycomnet.gateways.http.client import (
     ANSWER_TIMEOUT,
     Body,
@@ -24,7 +25,7 @@ from pycomnet.gateways.http.client import (
     refused,
     timed_out,
 )
-from pycomnet.mediator.eager import flush_now
+from pycomnet.mediator.chunks import chunk
 
 if TYPE_CHECKING:
     from pycomnet.gateways.http.stream import Stream
@@ -39,6 +40,8 @@ SLACK = 15.0
 #: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
 #: not, a proxy in between holds requests back.
 TRIAL = 0.1
+#: Bytes up to which what is sent may be a question that is answered at once.
+SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
 
@@ -48,6 +51,7 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 class _Answer(Protocol):
     """The body of a streaming answer, given on as it comes.
 
+    :ivar worked: bytes have come on it, it was there for a while, or it ended in order.
     :ivar begun: fires when its first byte is there.
     :ivar done: fires when there will be no more.
     :ivar problem: why it is not complete, then.
@@ -58,12 +62,21 @@ class _Answer(Protocol):
         self._stream = stream
         self._offset = offset
         self._timer: Any = None
+        self._steady: Any = None
+        self.worked = False
         self.problem: Failure | None = None
         self.begun: defer.Deferred[None] = defer.Deferred()
         self.done: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
 
     def connectionMade(self) -> None:
-        self._timer = self._posting.stream.reactor.callLater(WAIT + SLACK, self.drop)
+        stream = self._posting.stream
+        self._timer = stream.reactor.callLater(WAIT + SLACK, self.drop)
+        self._steady = stream.reactor.callLater(stream.steady, self._works)
+
+    def _works(self) -> None:
+        """That it has begun says little: something in between may cut it at once, for ever."""
+        self.worked = True
+        self._posting.stream.alive(self._stream)
 
     def dataReceived(self, data: bytes) -> None:
         self._timer.reset(WAIT + SLACK)
@@ -72,6 +85,7 @@ class _Answer(Protocol):
             data = data[1:]
             if not data:
                 return
+        self.worked = True
         try:
             self._posting.received(self._stream, self._offset, data)
         except PycomnetError:
@@ -84,10 +98,13 @@ class _Answer(Protocol):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._timer.active():
-            self._timer.cancel()
+        for call in (self._timer, self._steady):
+            if call.active():
+                call.cancel()
         if not reason.check(ResponseDone, PotentialDataLoss):
             self.problem = reason
+        elif not self.worked:
+            self._works()
         for waiting in (self.begun, self.done):
             if not waiting.called:
                 waiting.callback(None)
@@ -108,6 +125,7 @@ class Upload:
         self._posting = posting
         self._idle = idle
         self._consumer: Any = None
+        self._write: Callable[[bytes | memoryview], None]
         self._ended: defer.Deferred[None] = defer.Deferred()
         self._paused = False
         self._timer: Any = None
@@ -115,6 +133,7 @@ class Upload:
 
     def startProducing(self, consumer: Any) -> defer.Deferred[None]:
         self._consumer = consumer
+        self._write = _chunk_writer(consumer)
         self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
         self.wake()
         return self._ended
@@ -127,14 +146,17 @@ class Upload:
         out = posting.stream.out
         sent, size = self.sent, posting.stream.post_size
         while posting.position < out.end and not self._paused and self.sent < size:
-            piece = out.read(posting.position, min(BULK_SIZE, size - self.sent))
+            piece = out.read(posting.position, min(eager.BULK_SIZE, size - self.sent))
             posting.position += len(piece)
             self.sent += len(piece)
-            self._consumer.write(bytes(piece))
+            self._write(piece)
         if self.sent > sent:
             self._timer.reset(self._idle)
-            flush_now(getattr(self._consumer, "transport", None))
-        if self.sent >= size or posting.must_end():
+            if self.sent - sent <= SMALL:
+                posting.stream.client.asked()
+        # The answer says what was received, where nothing else does.
+        waits = out.full and posting.position == out.end
+        if self.sent >= size or waits or posting.must_end():
             self.finish()
 
     def finish(self) -> None:
@@ -155,6 +177,17 @@ class Upload:
         self.finish()
 
 
+def _chunk_writer(consumer: Any) -> Callable[[bytes | memoryview], None]:
+    """What writes to a request's body, at once where that is possible.
+
+    :param consumer: what Twisted gives to write to: it puts bytes into chunks.
+    """
+    transport = consumer.transport
+    eager.flush_now(transport)
+    write = eager.writer(transport)
+    return lambda data: write(chunk(data))
+
+
 class Posting:
     """Carries a stream over requests.
 
@@ -169,6 +202,9 @@ class Posting:
         #: whether answers and requests get through before they are complete; None: not tried yet
         self._down: bool | None = None
         self._up: bool | None = None
+        self._trial: Any = None
+        #: answers, one after the other, that were lost before they were of any use
+        self._drops = 0
         self._upload: Upload | None = None
         self._must_ask = stream.used
         #: where a request began that was lost
@@ -312,9 +348,8 @@ class Posting:
     async def _send_streaming(self) -> dict[str, Any]:
         stream = self.stream
         self._upload = upload = Upload(self)
-        trial = None
         if self._up is None:
-            trial = stream.reactor.callLater(TRIAL, self._try)
+            self._trial = stream.reactor.callLater(TRIAL, self._try)
         try:
             response = await stream.client.request(
                 "POST", stream.path, upload, OCTETS, offset=self.position
@@ -323,26 +358,39 @@ class Posting:
         finally:
             upload.finish()
             self._upload = None
-            if trial is not None and trial.active():
-                trial.cancel()
+            if self._trial is not None:
+                self._trial.cancel()
+                self._trial = None
         if response.code != 200:
             raise refused(response.code, about)
         return about
 
-    def _try(self) -> None:
-        """Ask whether what was sent of a request that isn't complete has arrived."""
-        position = self.position
+    def _try(self, last: int | None = None) -> None:
+        """Ask whether what was sent of a request that isn't complete has arrived.
+
+        :param last: what had when this was asked before: while that grows the server is only slow.
+        """
+        self._trial = None
+        upload, position = self._upload, self.position
         asking = self.stream.client.ask("POST", self.stream.path, Body(b""), OCTETS)
 
         def tried(about: dict[str, Any]) -> None:
-            if self._up is None:
-                self._up = int(about.get("received", 0)) >= position
+            received = int(about.get("received", 0))
+            if self._up is not None or upload is None or self._upload is not upload:
+                return  # all of it has been sent, so this says nothing
+            if received >= position:
+                self._up = True
+            elif received == last:
+                self._up = False
+                upload.finish()
+            else:
+                self._trial = self.stream.reactor.callLater(TRIAL, self._try, received)
 
-        def ready(_: object) -> None:
-            if not self._up and self._upload is not None:
-                self._upload.finish()
+        def failed(_: Failure) -> None:
+            if not self._up and upload is not None:
+                upload.finish()
 
-        asking.addCallbacks(tried, lambda _: None).addCallback(ready)
+        asking.addCallbacks(tried, failed)
 
     # -- what comes ------------------------------------------------------------------------------
 
@@ -394,7 +442,7 @@ class Posting:
                 raise
             self._down = False
             return
-        await self._check(response, name)
+        await self._check(response)
         answer = _Answer(self, name, offset)
         self._answers.add(answer)
         try:
@@ -409,6 +457,9 @@ class Posting:
                     return
                 self._down = True
             await answer.done
+            self._drops = 0 if answer.worked else self._drops + 1
+            if self._drops >= MAX_DROPS:
+                self._down = False  # perhaps one that is short gets through
             if answer.problem is not None:
                 answer.problem.raiseException()
         finally:
@@ -428,19 +479,20 @@ class Posting:
             offset=offset,
             reader=stream.key,
             wait=WAIT,
-            max=BULK_SIZE,
+            max=eager.BULK_SIZE,
         )
         response = await asking.addTimeout(timeout, stream.reactor, timed_out)
-        await self._check(response, name)
+        await self._check(response)
         data: bytes = await response.content().addTimeout(timeout, stream.reactor, timed_out)
+        stream.alive(name)
         if data:
             self.received(name, offset, data)
 
-    async def _check(self, response: Any, name: str) -> None:
+    async def _check(self, response: Any) -> None:
         if response.code != 200:
             about = await read_json(response, ANSWER_TIMEOUT, self.stream.reactor)
             raise refused(response.code, about)
-        self.stream.alive(name)
+        self.stream.alive()
         received = response.headers.getRawHeaders("x-pycomnet-received", [])
         if len(received) == 1 and received[0].isdigit():
             self.stream.confirmed(int(received[0]))

@@ -40,7 +40,14 @@ class NoWebSocket(PycomnetError):
 
 
 class Lost(PycomnetError):
-    """The connection is gone."""
+    """The connection is gone.
+
+    :ivar worked: it was of use while it was there.
+    """
+
+    def __init__(self, message: str, worked: bool) -> None:
+        super().__init__(message)
+        self.worked = worked
 
 
 class _Factory:
@@ -104,6 +111,7 @@ async def over_websocket(stream: Stream) -> None:
 class WebSocketLink(Socket):
     """The client's end of the WebSocket.
 
+    :ivar worked: bytes have moved on it, or it has been open for a while.
     :ivar answered: fires with the server's first message, or when it is closed before.
     :ivar closed: fires when it is over.
     """
@@ -116,6 +124,8 @@ class WebSocketLink(Socket):
         self._answer = b""
         self.answered: defer.Deferred[None] = defer.Deferred()
         self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
+        self.worked = False
+        self._steady: Any = None
         self.stream = stream
         self.position = 0
         self._paused = False
@@ -195,7 +205,6 @@ class WebSocketLink(Socket):
         if self.stream.input_ended and self.position == out.end and not self._said_end:
             self._said_end = True
             self.tell({"end": True})
-        self.flush()
 
     def _post(self) -> None:
         """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
@@ -245,6 +254,11 @@ class WebSocketLink(Socket):
     def opened(self) -> None:
         """Wait for what the server says first."""
 
+    def _works(self) -> None:
+        """That it was opened says little: something in between may cut it at once, for ever."""
+        self.worked = True
+        self.stream.alive("websocket")
+
     def received(self, number: int, offset: int, data: bytes) -> None:
         name = STREAMS.get(number)
         if name is None:
@@ -255,6 +269,8 @@ class WebSocketLink(Socket):
         except OffsetError:
             self.drop()
             return
+        if not self.worked:
+            self._works()
         if self.stream.unconfirmed(min(CONFIRM_EVERY, self.stream.queue // 4)):
             self.confirm()
 
@@ -267,8 +283,6 @@ class WebSocketLink(Socket):
         if ask:
             said["ask"] = True
         self.tell(said)
-        if not self.over:
-            self.flush()
 
     def told(self, value: dict[str, Any]) -> None:
         stream = self.stream
@@ -285,15 +299,19 @@ class WebSocketLink(Socket):
         elif isinstance(value.get("received"), int):
             first = not self.answered.called
             self._asked = False
+            base = stream.out.base
             try:
                 stream.confirmed(value["received"])
             except OffsetError:
                 self.drop()
                 return
+            if stream.out.base > base and not self.worked:
+                self._works()
             if not first:
                 self.wake()
             else:
                 self.position = value["received"]
+                self._steady = stream.reactor.callLater(stream.steady, self._works)
                 stream.carried_by(self)
                 self.answered.callback(None)
                 self.wake()
@@ -309,8 +327,10 @@ class WebSocketLink(Socket):
 
     def lost(self, reason: Failure) -> None:
         self._problem = self._refused or Lost(
-            f"the WebSocket was closed: {reason.getErrorMessage()}"
+            f"it was closed: {reason.getErrorMessage()}", self.worked
         )
+        if self._steady is not None and self._steady.active():
+            self._steady.cancel()
         if self._upload is not None:
             self._upload.finish()
         if self._posting is not None:

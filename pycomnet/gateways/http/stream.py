@@ -17,10 +17,10 @@ from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.http.backoff import Backoff
+from pycomnet.gateways.http.backoff import MAX_DROPS, STEADY, Backoff
 from pycomnet.gateways.http.client import Client, Refused, explain
 from pycomnet.gateways.http.posting import Posting
-from pycomnet.gateways.http.socket import NoWebSocket, over_websocket
+from pycomnet.gateways.http.socket import Lost, NoWebSocket, over_websocket
 from pycomnet.gateways.process import STDERR_LINE, STDERR_LINES
 from pycomnet.mediator.queues import Incoming, Outgoing
 
@@ -30,8 +30,9 @@ log = Logger()
 STDERR_CONFIRM = 1 << 16
 #: Bytes that were written and the server has not confirmed, before who writes has to wait.
 OUT_LIMIT = 8 << 20
-#: Bytes of a request, at first; a proxy that wants less says so with a status 413.
-POST_SIZE = 4 << 20
+#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
+#: when nobody says how much of it was received, and there is no room for more until then.
+POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
 #: Seconds between two looks whether there has been no connection for too long.
 LOOK = 1.0
@@ -121,8 +122,13 @@ class Stream:
         #: whether anything has carried it yet
         self.used = False
         self._linger = float(about.get("linger", 60.0))
+        #: seconds after which a connection that stays is taken to work: less than it is borne that
+        #: none does
+        self.steady = min(STEADY, self._linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
+        #: WebSockets that were closed, one after the other, before they were of any use
+        self._drops = 0
         self._output = output
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: list[bytes] | None = None
@@ -188,19 +194,37 @@ class Stream:
         """Carry bytes over one connection, or one way of having them, until that fails."""
         if self._websocket:
             try:
-                await over_websocket(self)
+                await self._over_websocket()
                 return
             except NoWebSocket as problem:
                 if self._must:
                     raise Refused(f"no WebSocket: {problem}", 426, {"error": "websocket"}) from None
                 log.info("no WebSocket to {url}: {why}", url=self.client.server.url, why=problem)
                 self._websocket = False
+                self.alive("websocket")
         posting = Posting(self)
         self.carried_by(posting)
         try:
             await posting.run()
         finally:
             self.carried_by(None)
+
+    async def _over_websocket(self) -> None:
+        """Carry bytes over a WebSocket until it is lost.
+
+        :raises NoWebSocket: there is none to be had, or each is cut before anything comes of it.
+        """
+        try:
+            await over_websocket(self)
+        except Lost as problem:
+            if problem.worked:
+                self._drops = 0
+                raise
+            self._drops += 1
+            self.failed(problem, "websocket")
+            if self._must or self._drops < MAX_DROPS:
+                raise
+            raise NoWebSocket(f"{self._drops} in a row were of no use: {problem}") from None
 
     def _crashed(self, failure: Failure) -> None:
         if self._end is None:
@@ -217,8 +241,9 @@ class Stream:
 
         :param way: what it did; that other things fail may go on.
         """
-        self._outages.pop("", None)
-        self._outages.pop(way, None)
+        if self._outages:
+            self._outages.pop("", None)
+            self._outages.pop(way, None)
 
     def failed(self, problem: BaseException, way: str = "") -> None:
         """A request has failed, and will be made again.
@@ -244,11 +269,13 @@ class Stream:
 
     def _look(self) -> None:
         self._looking = self.reactor.callLater(LOOK, self._look)
-        for outage in self._outages.values():
+        for way, outage in self._outages.items():
             seconds = self.reactor.seconds() - outage.since
             if seconds >= self._linger:
                 tries = f"; tried {outage.tries} times" if outage.tries > 1 else ""
                 where = f"{self.client.server.url} was out of reach for {seconds:.0f} s"
+                if way == "websocket":
+                    where = f"no WebSocket to {self.client.server.url} lasted for {seconds:.0f} s"
                 self.over(None, f"{where}: {outage.problem}{tries}")
                 return
 

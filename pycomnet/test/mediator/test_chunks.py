@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import _ChunkedTransferDecoder
 
-from pycomnet.mediator.chunks import BETWEEN, Chunks
+from pycomnet.mediator.chunks import BETWEEN, Chunks, chunk
 from pycomnet.test.mediator.test_frames import pieces
 from pycomnet.test.properties import given, settings
 
@@ -54,6 +54,7 @@ class ChunksTests(SynchronousTestCase):
         st.binary(max_size=100),
         st.lists(st.integers(0, 1 << 16), max_size=10),
         st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=2),
+        st.booleans(),
     )
     def test_as_twisted(
         self,
@@ -62,12 +63,15 @@ class ChunksTests(SynchronousTestCase):
         behind: bytes,
         cuts: list[int],
         changes: list[tuple[int, int]],
+        at_ends: bool,
     ) -> None:
         """The body, what is behind its end, and what is wrong: as Twisted has it."""
         data = bytearray(encoded(body) + end + behind)
         for place, byte in changes:
             if data:
                 data[place % len(data)] = byte
+        if at_ends:
+            cuts = [*cuts, *(len(encoded(body[:count])) for count in range(len(body) + 1))]
         cut = pieces(bytes(data), cuts)
         self.assertEqual(decoded(Chunks, cut), decoded(_ChunkedTransferDecoder, cut))
 
@@ -99,3 +103,10 @@ class ChunksTests(SynchronousTestCase):
         decoder = Chunks(self.fail, lambda rest: None)
         decoder.dataReceived(b"0\r\n\r\n")
         self.assertRaises(RuntimeError, decoder.dataReceived, b"x")
+
+    def test_as_it_is_made(self) -> None:
+        """A chunk is what the decoder takes for one."""
+        for size in (1, 10, 0xFFFF, 0x10000):
+            got: list[bytes] = []
+            Chunks(got.append, self.fail).dataReceived(b"".join(chunk(bytes(size))))
+            self.assertEqual(got, [bytes(size)])

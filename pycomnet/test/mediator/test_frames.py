@@ -57,6 +57,12 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[begin:end] for begin, end in itertools.pairwise(places)]
 
 
+def taken(frames: Frames, data: bytes) -> list[Any]:
+    """What comes of data, taken as both ends do."""
+    whole = frames.whole(data)
+    return list(frames.feed(data)) if whole is None else [whole]
+
+
 def flat(event: Event) -> list[Any]:
     """What an event says, by byte or letter; the bytes of binary messages as numbers."""
     if isinstance(event, BytesMessage):
@@ -94,8 +100,10 @@ class FramesTests(SynchronousTestCase):
     """Frames."""
 
     @settings(deadline=None)
-    @given(messages, st.lists(st.integers(0, 1 << 20), max_size=20), st.booleans())
-    def test_cut_anywhere(self, sent: list[Any], cuts: list[int], masked: bool) -> None:
+    @given(messages, st.lists(st.integers(0, 1 << 20), max_size=20), st.booleans(), st.booleans())
+    def test_cut_anywhere(
+        self, sent: list[Any], cuts: list[int], at_ends: bool, masked: bool
+    ) -> None:
         """Streams are given on with their offsets; what is wsproto's gets there, byte by byte."""
         sender = Connection(role(not masked))
         frames = Frames(masked, BIG)
@@ -103,13 +111,15 @@ class FramesTests(SynchronousTestCase):
         for message in sent:
             data, fast = written(sender, message, masked)
             whole += data
+            if at_ends:
+                cuts = [*cuts, len(whole)]
             if fast:
                 streams.append((message[1], message[2], message[3]))
             else:
                 other += data
         got, passed = [], b""
         for piece in pieces(whole, cuts):
-            for number, offset, part in frames.feed(piece):
+            for number, offset, part in taken(frames, piece):
                 if number < 0:
                     passed += bytes(part)
                 else:
@@ -147,7 +157,7 @@ class FramesTests(SynchronousTestCase):
             alone.receive_data(piece)
             wanted += [one for event in alone.events() for one in flat(event)]
         for piece in cut:
-            for number, _, part in frames.feed(piece):
+            for number, _, part in taken(frames, piece):
                 if got and got[-1] == CLOSED:
                     break
                 if number < 0:
@@ -175,3 +185,23 @@ class FramesTests(SynchronousTestCase):
         ((_, offset, piece),) = frames.feed(middle)
         self.assertIs(piece, middle)
         self.assertEqual(offset, 100 - 10 - HEADER.size)
+
+    def test_whole(self) -> None:
+        """A short message that comes alone is taken in one step, and nothing else is."""
+        for masked in (True, False):
+            short = b"".join(frame(1, 7, b"value", masked))
+            frames = Frames(masked, BIG)
+            self.assertEqual(frames.whole(short), (1, 7, b"value"))
+            for other in (
+                short[:-1],
+                short + b"\x82",
+                short[1:],
+                b"".join(frame(1, 7, bytes(117), masked)),
+            ):
+                self.assertIsNone(frames.whole(other))
+            # Bytes within a longer message are its own, whatever they look like.
+            long = b"".join(frame(1, 0, short * 40, masked))
+            list(frames.feed(long[:100]))
+            self.assertIsNone(frames.whole(short))
+            self.assertIsNone(Frames(not masked, BIG).whole(short))
+            self.assertIsNone(Frames(masked, HEADER.size).whole(short))

@@ -17,8 +17,17 @@ from wsproto.events import (
 )
 
 from pycomnet.mediator import sockets
+from pycomnet.mediator.chunks import chunk
 from pycomnet.mediator.frames import HEADER, frame
-from pycomnet.mediator.sockets import MAX_MESSAGE, MESSAGE_SIZE, STDERR, STDIN, STDOUT
+from pycomnet.mediator.model import Limits
+from pycomnet.mediator.sockets import (
+    CONFIRM_EVERY,
+    MAX_MESSAGE,
+    MESSAGE_SIZE,
+    STDERR,
+    STDIN,
+    STDOUT,
+)
 from pycomnet.test.mediator.kit import SiteCase
 
 
@@ -140,6 +149,21 @@ class StreamTests(SocketCase):
         self.assertIsNone(self.client.closed())
         self.client.tell(received=4)
         self.assertEqual(self.client.closed(), sockets.NORMAL)
+
+
+class LargeRequestTests(SocketCase):
+    """Much goes in a POST, beside the WebSocket."""
+
+    limits = Limits(queue=1 << 16, request=1 << 20, idle_timeout=0)
+
+    def test_confirmed(self) -> None:
+        """It is confirmed here, while it goes on: its sender need not keep it until the answer."""
+        upload = self.connect()
+        upload.send(self.head("POST", f"{self.path}?offset=0", "Transfer-Encoding: chunked"))
+        upload.send(b"".join(chunk(bytes(CONFIRM_EVERY - 1))))
+        self.assertEqual(self.client.read(), [])
+        upload.send(b"".join(chunk(b"x")))
+        self.assertEqual(self.client.read(), [{"received": CONFIRM_EVERY}])
 
 
 class RefusedTests(SocketCase):

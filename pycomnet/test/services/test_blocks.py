@@ -107,7 +107,7 @@ class BlockTests(ServiceCase):
             for side in wire:
                 self.assertEqual(side.protocol.mux.streams, {})
         self.assertEqual(self.server._active, set())
-        self.assertEqual(self.server._running, 0)
+        self.assertEqual(self.server.running, 0)
 
     def test_to_the_server(self) -> None:
         """Bytes, a path and a file arrive in order, with names and lengths; they are closed."""
@@ -223,7 +223,7 @@ class BlockTests(ServiceCase):
             for wire in self.network.wires:
                 self.network._move(*wire)
                 self.network._move(*wire[::-1])
-        self.assertGreater(self.server._running, 0)
+        self.assertGreater(self.server.running, 0)
         self.network.cut()
         self.failure(call, CallInterrupted)
         self.assertEqual(self.service.seen, [])

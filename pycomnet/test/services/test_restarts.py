@@ -380,7 +380,7 @@ class LocateTests(ServiceCase):
         """A nameserver that takes questions and answers none does not end a call that has time."""
         remote = self.locate("s00000")
         self.stop(0)
-        answers = self.nameserver._methods["org.pycom.nameserver"]["locate"]
+        answers = self.nameserver.methods["org.pycom.nameserver"]["locate"]
         found = answers.function
         answers.function = lambda request: defer.Deferred()
         call = remote.invoke("who", timeout=60)

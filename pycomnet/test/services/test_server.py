@@ -166,7 +166,7 @@ class OverloadTests(ServiceCase):
             self.network.deliver()
         self.assertEqual([self.successResultOf(call) for call in calls], [0, 1, 2, 3])
         self.assertEqual(self.result(remote.invoke("quick")), "quick")
-        self.assertEqual((self.server._running, self.server._active), (0, set()))
+        self.assertEqual((self.server.running, self.server._active), (0, set()))
 
     def test_close_with_a_queue(self) -> None:
         """A server that closes waits for the calls that wait, and not longer."""

@@ -325,6 +325,34 @@ async def test_limit_and_idle(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_limit_of_a_program(started: Daemons) -> None:
+    """A program that has as many as one may have is refused another, and no other program is: also
+    when it has left them, until another goes on with one."""
+    _, address = start(started, "--each", "2")
+    one, other = group_of(address), group_of(address)
+    left = await one.makegateway("popen//id=a//linger=60")
+    ended = await one.makegateway()
+    with pytest.raises(pycomnet.GatewayNotStarted, match="has 2 gateways in the factory, the lim"):
+        await one.makegateway()
+    await left.leave()
+    await resumable(other, "a")
+    with pytest.raises(pycomnet.GatewayNotStarted, match="the limit for one program"):
+        await one.makegateway()
+    again = await one.makegateway("popen//id=a//resume=yes")
+    await again.leave()
+    await resumable(other, "a")
+    await other.makegateway("popen//id=a//resume=yes")
+    await one.makegateway()
+    await other.makegateway()
+    with pytest.raises(pycomnet.GatewayNotStarted, match="the limit for one program"):
+        await other.makegateway()
+    await ended.exit()
+    await one.makegateway()
+    await other.close()
+    await one.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_closed(started: Daemons) -> None:
     """A group that has ended leaves no connection that is still being closed."""
     _, address = start(started)
@@ -355,12 +383,12 @@ async def test_through(started: Daemons) -> None:
         assert still_there(pids, 6) == []
 
 
-@pytest.mark.parametrize("options", [("--listen", "tcp:0"), ("--keepalive", "no")])
+@pytest.mark.parametrize("options", [("--listen", "tcp:0"), ("--keepalive", "no"), ("--each", "0")])
 def test_refused_options(started: Daemons, options: tuple[str, ...]) -> None:
     """What makes no sense is said, and nothing is started."""
     daemon = started.start("pycomnet-factory", *options)
     assert daemon.wait() == 1
-    assert "has no TLS" in daemon.said or "--keepalive: a number" in daemon.said
+    assert any(words in daemon.said for words in ("has no TLS", ": a number", ": a whole number"))
 
 
 def test_taken(started: Daemons) -> None:

@@ -20,6 +20,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.protocols import portforward
 
 import pycomnet
+from pycomnet.gateways.http.backoff import MAX_DROPS
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
@@ -253,6 +254,127 @@ async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], stat
         words = rf"out of reach for \d+ s: .*HTTP status {status}.*; tried \d+ times"
         with pytest.raises(pycomnet.GatewayDied, match=words):
             await waiting.addTimeout(PATIENCE, reactor)
+    finally:
+        await group.close()
+        await defer.maybeDeferred(listening.stopListening)
+
+
+class CutFromServer(portforward.ProxyClient):
+    """The proxy's connection to the server: it is cut behind what comes first of some answers."""
+
+    peer: Any
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.peer.transport.write(data)
+        if self.peer.cut_at and self.peer.cut_at in data:
+            self.peer.factory.cuts += 1
+            self.peer.transport.unregisterProducer()
+            self.peer.transport.loseConnection()
+            self.transport.abortConnection()
+
+
+class CutFromServerFactory(portforward.ProxyClientFactory):
+    protocol = CutFromServer
+
+
+class Cutting(portforward.ProxyServer):
+    """A proxy's connection that lets a long answer begin, and then cuts it."""
+
+    clientProtocolFactory = CutFromServerFactory
+    factory: Any
+    transport: Any
+    cut_at = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        if data.startswith(b"GET"):
+            # The WebSocket's first message; or what all answers of another kind have.
+            cut_at = b'"received"' if self.factory.cuts_sockets else b""
+            self.cut_at = cut_at if b"/ws?" in data else self.factory.cut_answers_at
+        super().dataReceived(data)
+
+    def connectionMade(self) -> None:
+        self.factory.connections.add(self)
+        super().connectionMade()
+
+
+class CuttingProxy(portforward.ProxyFactory):
+    """A proxy that lets WebSockets, and perhaps other answers, begin, and cuts each.
+
+    :ivar cuts: how many it has cut.
+    """
+
+    protocol = Cutting
+    noisy = False
+
+    def __init__(self, port: int, cut_answers_at: bytes = b"") -> None:
+        super().__init__("127.0.0.1", port)
+        self.cut_answers_at = cut_answers_at
+        self.cuts_sockets = True
+        self.cuts = 0
+        self.connections: set[Any] = set()
+
+    def cut_from_now_on(self) -> None:
+        """Cut what there is, and each WebSocket that there will be."""
+        self.cuts_sockets = True
+        for one in self.connections:
+            if one.transport.connected:
+                one.transport.abortConnection()
+
+
+@pytest.mark.parametrize(
+    ("options", "cut_answers_at"),
+    [
+        ("", b""),  # without the WebSocket it works
+        ("//websocket=no", b"chunked"),  # with answers that are complete it does
+        ("", b"chunked"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_cut_at_once(mediator: Mediator, options: str, cut_answers_at: bytes) -> None:
+    """A way that is let through and then cut, each time, is given up for another."""
+    from twisted.internet import reactor
+
+    proxy = CuttingProxy(mediator.port, cut_answers_at)
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    listening = await endpoint.listen(proxy)
+    group = pycomnet.Group(reactor)
+    try:
+        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+        gateway = await group.makegateway(f"{where}{options}", timeout=PATIENCE)
+        channel = gateway.remote_exec(echo)
+        for value in range(3):
+            channel.send(value)
+            assert await channel.receive().addTimeout(PATIENCE, reactor) == value
+        ways = 1 + (not options and bool(cut_answers_at))
+        assert MAX_DROPS <= proxy.cuts <= 4 * ways * MAX_DROPS
+    finally:
+        await group.close()
+        await defer.maybeDeferred(listening.stopListening)
+
+
+@pytest_twisted.ensureDeferred
+async def test_cut_for_ever(mediator: Mediator) -> None:
+    """Where there is no other way it is borne for as long as no connection at all would be."""
+    from twisted.internet import reactor
+
+    proxy = CuttingProxy(mediator.port)
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    listening = await endpoint.listen(proxy)
+    group = pycomnet.Group(reactor)
+    try:
+        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+        proxy.cuts_sockets = False
+        gateway = await group.makegateway(f"{where}//websocket=yes//linger=2", timeout=PATIENCE)
+        channel = gateway.remote_exec(echo)
+        channel.send(1)
+        assert await channel.receive() == 1
+        waiting = channel.receive()
+        proxy.cut_from_now_on()
+        words = r"no WebSocket to http://.* lasted for \d+ s: it was closed: .*; tried \d+ times"
+        with pytest.raises(pycomnet.GatewayDied, match=words):
+            await waiting.addTimeout(PATIENCE, reactor)
+        assert 2 < proxy.cuts < 40
     finally:
         await group.close()
         await defer.maybeDeferred(listening.stopListening)

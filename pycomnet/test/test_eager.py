@@ -9,8 +9,7 @@ from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.connection import MAX_PIECES
-from pycomnet.mediator.eager import APART_FROM, flush_now, write_now
+from pycomnet.eager import APART_FROM, MAX_PIECES, flush_now, writer
 from pycomnet.test.kit import Producer
 from pycomnet.test.properties import given
 
@@ -82,6 +81,7 @@ class EagerTests(SynchronousTestCase):
         """Every byte once and in order, however little is taken at a time."""
         socket = Socket(takes)
         transport = Transport(socket)
+        write = writer(transport)
         wanted = b""
         for number, (now, size) in enumerate(writes):
             data = bytes([number]) * size
@@ -92,7 +92,7 @@ class EagerTests(SynchronousTestCase):
             ]
             wanted += data
             if now:
-                write_now(transport, pieces)
+                write(pieces)
             else:
                 transport.writeSequence([bytes(piece) for piece in pieces])
                 flush_now(transport)
@@ -104,7 +104,7 @@ class EagerTests(SynchronousTestCase):
         for size in (10, 2 * APART_FROM):
             socket = Socket([])
             transport = Transport(socket)
-            write_now(transport, (b"head", bytes(size)))
+            writer(transport)((b"head", bytes(size)))
             flush_now(transport)
             self.assertEqual((socket.calls, transport.watch.writers), (1, set()))
 
@@ -124,7 +124,7 @@ class EagerTests(SynchronousTestCase):
         transport = Transport(socket)
         producer: Any = Producer()
         transport.registerProducer(producer, True)
-        write_now(transport, (bytes(1 << 20),))
+        writer(transport)((bytes(1 << 20),))
         self.assertEqual(producer.calls, ["pause"])
         transport.finish()
         self.assertEqual(producer.calls, ["pause", "resume"])
@@ -140,9 +140,9 @@ class EagerTests(SynchronousTestCase):
             raise BrokenPipeError
 
         socket = Socket([])
-        socket.sendmsg = broken  # type: ignore[method-assign]
+        socket.send = broken  # type: ignore[method-assign, assignment]
         transport = Transport(socket)
-        write_now(transport, (b"x",))
+        writer(transport)((b"x",))
         self.assertEqual(transport.watch.writers, {transport})
         self.assertIs(transport.doWrite(), main.CONNECTION_LOST)
 
@@ -151,6 +151,6 @@ class EagerTests(SynchronousTestCase):
         socket = Socket([])
         transport: Any = Transport(socket)
         transport.TLS = True
-        write_now(transport, (b"a", b"b"))
+        writer(transport)((b"a", b"b"))
         flush_now(transport)
         self.assertEqual((socket.calls, transport._tempDataBuffer), (0, [b"ab"]))
