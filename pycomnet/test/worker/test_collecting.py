@@ -244,8 +244,10 @@ class Owners(CollectingCase):
             with self.assertRaises(EOFError):
                 channel.send("late")
         channel = self.collecting()
+        streams = self.near.mux.streams
         with self.near.changed:
-            self.near.mux.close(self.near.mux.streams[channel.id])
+            self.assertTrue(self.near.changed.wait_for(lambda: channel.id in streams, 60))
+            self.near.mux.close(streams[channel.id])
             self.near._write()
         channel.waitclose(20)
         with self.assertRaises(EOFError):
@@ -262,7 +264,7 @@ class Owners(CollectingCase):
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
         channel._stream.credit = 3 * STRAIGHT * FRAME_COST
-        self.near.mux.consumed = lambda stream, cost: None  # it gives none back
+        self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
         for _ in range(3 * STRAIGHT):
             channel.send(b"")
         self.assertEqual(channel._stream.credit + self.unused(), 0)
