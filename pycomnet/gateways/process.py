@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
-from pycomnet.worker.spin import Spinner
+from pycomnet.worker.spin import Spinner, poll_of
 
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
 #: larger buffer is slower.
@@ -46,6 +46,24 @@ STDERR_LINE = 500
 STDERR_READS = 16
 #: Seconds between looks at a process that has no pidfd.
 POLL_INTERVAL = 0.05
+
+
+def _close_after_turn(fd: int, reactor: Any) -> None:
+    """Close a descriptor once the reactor has seen to all that it found in this turn.
+
+    It may have found something on this one as well, and it knows descriptors by their numbers. Were
+    the number free before it comes to that, a process that is started in the same turn could get it
+    for a pipe, and be taken for what has ended.
+    """
+    if reactor.running:
+        reactor.callLater(0, _close, fd)
+    else:
+        _close(fd)
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 class _Readable(FileDescriptor):
@@ -78,8 +96,7 @@ class _Readable(FileDescriptor):
     def connectionLost(self, reason: Failure) -> None:
         if self._fd >= 0:
             super().connectionLost(reason)
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
+            _close_after_turn(self._fd, self.reactor)
             self._fd = -1
             if self._closed is not None:
                 self._closed(reason)
@@ -105,7 +122,7 @@ class ProcessTransport(FileDescriptor):
         self._protocol = protocol
         self._read_size = READ_SMALL
         self._wrote = False
-        self._spinner = Spinner(pipe, SPINS)
+        self._spinner = Spinner(poll_of(pipe), SPINS)
         self.connected = 1
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
@@ -197,8 +214,7 @@ class ProcessTransport(FileDescriptor):
 
     def _closeWriteConnection(self) -> None:
         """All is written, after ``loseWriteConnection``: standard input ends, output goes on."""
-        with contextlib.suppress(OSError):
-            os.close(self._write_pipe)
+        _close_after_turn(self._write_pipe, self.reactor)
         self._write_pipe = -1
 
     def hand_over(self, protocol: Any) -> None:
@@ -222,9 +238,9 @@ class ProcessTransport(FileDescriptor):
             return
         super().connectionLost(reason)
         self._reader.connectionLost(reason)
-        with contextlib.suppress(OSError):
-            os.close(self._write_pipe)
-        self._write_pipe = -1
+        if self._write_pipe >= 0:
+            _close_after_turn(self._write_pipe, self.reactor)
+            self._write_pipe = -1
         self._protocol.connectionLost(reason)
 
     def getHost(self) -> UNIXAddress:

@@ -6,9 +6,11 @@ import fcntl
 import os
 from typing import Any
 
-from twisted.internet.protocol import Protocol
+from twisted.internet import task
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.testing import MemoryReactor
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.gateways.process import PIPE_LARGE, ProcessTransport
 
@@ -51,3 +53,47 @@ class Writing(SynchronousTestCase):
         self.assertGreater(written, 0)
         self.transport.writeSomeData(data)
         self.assertEqual(self.transport.writeSomeData(b"more"), 0)
+
+
+class Numbers(TestCase):
+    """A reactor knows descriptors by their numbers, and sees to several in one turn."""
+
+    async def test_not_used_again_in_a_turn(self) -> None:
+        """What was found on a pipe that is closed by then is not taken for that of a new one."""
+        from twisted.internet import reactor
+
+        lost: list[Any] = []
+
+        class Losing(Protocol):
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                lost.append(self)
+
+        def piped(protocol: Any) -> tuple[ProcessTransport, int, int]:
+            near_in, far_out = os.pipe()  # the lowest number is the one that is read from
+            far_in, near_out = os.pipe()
+            return ProcessTransport(near_out, near_in, protocol, reactor), far_in, far_out
+
+        class First(Protocol):
+            """Ends what has ended, as one of two things that tell that; starts another."""
+
+            def dataReceived(self, data: bytes) -> None:
+                second.abortConnection()
+                self.third = piped(Losing())
+
+        for _ in range(20):  # the numbers below those that follow are all taken
+            self.addCleanup(os.close, os.open(os.devnull, os.O_RDONLY))
+        first = First()
+        one, *rest = piped(first)
+        ended = Losing()
+        second, far_in, far_out = piped(ended)
+        await task.deferLater(reactor, 0)
+        os.write(rest[1], b"x")  # what is ready first is seen to first
+        os.close(far_out)
+        for _ in range(3):
+            await task.deferLater(reactor, 0)
+        self.assertEqual(lost, [ended])
+        for transport in (one, first.third[0]):
+            transport.abortConnection()
+        for fd in (far_in, *rest, *first.third[1:]):
+            os.close(fd)
+        await task.deferLater(reactor, 0)
