@@ -20,8 +20,9 @@ from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
 from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
 from pycomnet.gateways.many import PARALLEL, Progress, start_all
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
-from pycomnet.gateways.place import Places, has_supervisor
+from pycomnet.gateways.place import Places
 from pycomnet.gateways.resumable import ResumableConnection
+from pycomnet.gateways.routes import has_supervisor
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
 from pycomnet.wire.frames import WIDE_WINDOW

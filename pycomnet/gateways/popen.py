@@ -142,10 +142,10 @@ def alone(request: Request) -> ProcessCarrier:
 
 def carrier(request: Request) -> Carrier:
     """What carries a popen gateway's connection."""
-    from pycomnet.gateways import place
+    from pycomnet.gateways import placecarrier, routes
 
     if request.spec.via is not None:
-        return place.PlaceCarrier(request, place.through)
-    if request.spec.fork is not False and place.can_fork(request.spec):
-        return place.PlaceCarrier(request, place.here, alone, first_alone=True)
+        return placecarrier.PlaceCarrier(request, routes.through)
+    if request.spec.fork is not False and routes.can_fork(request.spec):
+        return placecarrier.PlaceCarrier(request, routes.here, alone, first_alone=True)
     return alone(request)

@@ -20,7 +20,8 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.place import Hop, PlaceCarrier, Route, Way, boot_argv
+from pycomnet.gateways.placecarrier import PlaceCarrier
+from pycomnet.gateways.routes import Hop, Route, Way, boot_argv
 from pycomnet.gateways.spec import Spec
 
 #: Seconds of silence after which the other end is asked for a sign of life.

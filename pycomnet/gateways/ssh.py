@@ -10,8 +10,9 @@ from __future__ import annotations
 import shlex
 
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.place import STARTUP, Hop, PlaceCarrier, Route, Way, can_fork, through
+from pycomnet.gateways.placecarrier import PlaceCarrier
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
+from pycomnet.gateways.routes import STARTUP, Hop, Route, Way, can_fork, through
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker import package
 

@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
-from pycomnet.gateways import place
+from pycomnet.gateways import place, routes
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children
 
@@ -98,7 +98,7 @@ class NotShared(PlaceCase):
     async def test_random_loaded_before(self) -> None:
         """A generator that the supervisor had is seeded anew."""
         python = f"{sys.executable} -X importtime=0"
-        self.patch(place, "STARTUP", (*place.STARTUP, "PYCOMNET_TEST"))
+        self.patch(routes, "STARTUP", (*routes.STARTUP, "PYCOMNET_TEST"))
         script = Path(self.mktemp()).absolute()
         script.mkdir()
         (script / "sitecustomize.py").write_text("import random\nrandom.seed(1)\n")

@@ -139,7 +139,7 @@ async def test_first_supervisor_killed(group: Any) -> None:
 async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that does not answer is not waited for at the end."""
     monkeypatch.setattr("pycomnet.gateways.gateway.EXIT_TIMEOUT", 0.5)
-    monkeypatch.setattr("pycomnet.gateways.place.KILL_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.placecarrier.KILL_TIMEOUT", 0.5)
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
     supervisor = parent(parent(pids[0]))
