@@ -34,7 +34,7 @@ from pycomnet.wire.values import make_codec
 KEPT_MEMORY = 8 << 20
 #: Answers, or requests that follow answers, that are written while others of the same turn are
 #: still being made: so that both ends of many short calls work at the same time, and not in turn.
-EAGER = 16
+EAGER = 32
 #: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
 #: they are in was received. Of those that are over this, the oldest are forgotten.
 MAX_UNCLAIMED = 16 << 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -49,6 +49,7 @@ class RemoteService:
 
     def __init__(self, context: Context, route: Route, interface: str | None) -> None:
         self.context = context
+        self._seconds: Callable[[], float] = context.reactor.seconds
         self._route = route
         self.interface = interface
 
@@ -79,10 +80,12 @@ class RemoteService:
             timeout = context.timeout
         if context.expires is not None:
             timeout = context.limit(timeout)
-        if timeout is not None and timeout <= 0:
-            text = f"{method}: the deadline had passed before it was called"
-            return defer.fail(DeadlineExceeded(text))
-        expires = None if timeout is None else context.reactor.seconds() + timeout
+        expires = None
+        if timeout is not None:
+            if timeout <= 0:
+                text = f"{method}: the deadline had passed before it was called"
+                return defer.fail(DeadlineExceeded(text))
+            expires = self._seconds() + timeout
         if attachments or with_binary:
             return defer.Deferred.fromCoroutine(
                 self._invoke_with_blocks(method, args, expires, attachments, with_binary)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pycomnet.services.pool import ClientConnection, Peer
 
 
+#: The answer of a method that returns None, as many do: an array of that.
+NOTHING = b"\x91\xc0"
+
+
 class PendingCall:
     """A call that was sent, and waits for its result.
 
@@ -98,6 +102,9 @@ class PendingCall:
         bucket = self.bucket
         if bucket is not None:
             bucket.pop(self, None)
+        if payload == NOTHING and not self.files:
+            deferred.callback(None)
+            return
         connection = self.connection
         try:
             answer = connection.decode(payload)  # type: ignore[arg-type]

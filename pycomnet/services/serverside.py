@@ -20,6 +20,7 @@ from pycomnet.errors import (
     error_map,
 )
 from pycomnet.services.blocks import Outgoing, Owner
+from pycomnet.services.pending import NOTHING
 from pycomnet.services.request import Call, Request
 from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
@@ -190,7 +191,7 @@ class ServerConnection(Connection):
             return
         if type(result) in PLAIN:
             try:
-                answer = self.encode([result])
+                answer = NOTHING if result is None else self.encode([result])
             except ValueNotSendable:
                 self.answer(self._call_of(id), [result])  # which says what is wrong
             else:

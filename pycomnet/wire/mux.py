@@ -14,6 +14,8 @@ try:
 except ImportError:
     from collections import deque
 
+from struct import Struct
+
 from .frames import (
     CLOSE,
     DATA,
@@ -63,8 +65,9 @@ from .stream import (
 )
 from .values import InvalidValue
 
-#: How the payload of a CLOSE with a result begins.
+#: How the payload of a CLOSE with a result begins; the whole beginning of such a frame.
 CLOSE_RESULT = bytes(bytearray((RESULT,)))
+pack_result = Struct(">IBIB").pack
 
 
 def _head(purpose):
@@ -117,7 +120,8 @@ class Mux(Receiver):
         self._local_open = 0
         self._goodbye = False
         self._untold = []
-        #: purpose -> how the payload of an OPEN begins that is a whole question
+        #: purpose -> what packs the beginning of a frame that is a whole question, how its payload
+        #: begins, the size of that, and how long the rest may be
         self._heads = {}
         #: the same the other way round, for what the peer may ask; and its keys
         self._expected = {}
@@ -221,29 +225,31 @@ class Mux(Receiver):
             anything else happens.
         :returns: the channel's id.
         """
-        head = self._heads.get(purpose)
-        if head is None:
-            if len(self._heads) < 64 and len(purpose) < 200:
-                self._heads[purpose] = _head(purpose)
+        asking = self._heads.get(purpose)
+        if asking is None:
             return self._ask_long(purpose, first, app)
+        pack_question, head, head_size, longest = asking
         id = self._next_id
-        peer = self.peer
-        size = len(first) + len(head)
+        size = len(first)
         if (
-            self.failed is not None
-            or self._local_open >= peer["channels"]
+            size > longest
+            or self._local_open >= self.peer["channels"]
+            or self.failed is not None
             or id > MAX_CHANNEL
-            or size > self._fragment
-            or size + FRAME_COST > peer["window"]
         ):
             return self._ask_long(purpose, first, app)
         self._next_id = id + 2
         self.questions[id] = app
         self._local_open += 1
-        self._out.append(pack(size, OPEN, id) + head + first)
+        self._out.append(pack_question(head_size + size, OPEN, id, head) + first)
         return id
 
     def _ask_long(self, purpose, first, app):
+        if self.peer is not None and len(self._heads) < 64 and len(purpose) < 200:
+            head = _head(purpose)
+            size = len(head)
+            longest = min(self._fragment, self.peer["window"] - FRAME_COST) - size
+            self._heads[purpose] = Struct(">IBI%ds" % size).pack, head, size, longest
         stream = self.open(purpose, first, end=True)
         stream.app = app
         stream.wanted = True
@@ -289,7 +295,7 @@ class Mux(Receiver):
                 self.answer(stream, payload)
             return
         self._peer_open -= 1
-        self._out.append(pack(size, CLOSE, id) + CLOSE_RESULT + payload)
+        self._out.append(pack_result(size, CLOSE, id, RESULT) + payload)
 
     def answer(self, stream, payload):
         """Close a channel with a result: as :meth:`close`, the short way where there is one."""

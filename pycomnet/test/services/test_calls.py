@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from pycomnet.connection import EAGER
 from pycomnet.errors import (
     ChannelClosed,
     DeadlineExceeded,
@@ -154,7 +155,7 @@ class CallTests(ServiceCase):
         self.result(self.calc.invoke("echo", 0))
         ((client, server),) = self.network.wires
         again: list[defer.Deferred[Any]] = []
-        for number in range(64):
+        for number in range(4 * EAGER):
             call = self.calc.invoke("echo", number)
             call.addCallback(lambda value: again.append(self.calc.invoke("echo", value)))
         self.network.advance(0)
@@ -164,7 +165,7 @@ class CallTests(ServiceCase):
         client.protocol.dataReceived(server.transport.take())
         self.assertEqual(len(client.transport.writes) - before[1], 4)
         self.network.deliver()
-        self.assertEqual([self.successResultOf(call) for call in again], list(range(64)))
+        self.assertEqual([self.successResultOf(call) for call in again], list(range(4 * EAGER)))
 
     def test_error_with_code(self) -> None:
         """An error with a code arrives as the same class, with its fields."""
