@@ -106,6 +106,8 @@ class Connection(Protocol):
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: called with what the transport says when it is gone, before that is explained
+        self.when_closed: list[Callable[[Failure], object]] = []
         #: whether the peer has broken the protocol: what comes from it is not looked at any more
         self.broken = False
         #: why it is over, once it is
@@ -386,6 +388,9 @@ class Connection(Protocol):
         self._write_now = eager.nowhere
         if self._lookahead is not None:
             self._lookahead.stop()
+        closed, self.when_closed = self.when_closed, []
+        for tell in closed:
+            tell(reason)
 
         def unexplained(failure: Failure) -> ConnectionLost:
             self.log.failure("can't find out why the connection is over", failure)
