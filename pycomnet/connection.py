@@ -106,7 +106,7 @@ class Connection(Protocol):
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
-        #: called with what the transport says when it is gone, before that is explained
+        #: called with what the transport says when it is gone; who explains that may wait for this
         self.when_closed: list[Callable[[Failure], object]] = []
         #: whether the peer has broken the protocol: what comes from it is not looked at any more
         self.broken = False
@@ -388,15 +388,15 @@ class Connection(Protocol):
         self._write_now = eager.nowhere
         if self._lookahead is not None:
             self._lookahead.stop()
-        closed, self.when_closed = self.when_closed, []
-        for tell in closed:
-            tell(reason)
 
         def unexplained(failure: Failure) -> ConnectionLost:
             self.log.failure("can't find out why the connection is over", failure)
             return lost
 
         defer.maybeDeferred(self.explain, lost).addErrback(unexplained).addCallback(self._is_lost)
+        closed, self.when_closed = self.when_closed, []
+        for tell in closed:
+            tell(reason)
 
     def _is_lost(self, lost: ConnectionLost) -> None:
         self.lost = lost
