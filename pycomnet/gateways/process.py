@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
-from pycomnet.worker.spin import Spinner
+from pycomnet.worker.spin import Spinner, poll_of
 
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
 #: larger buffer is slower.
@@ -122,7 +122,7 @@ class ProcessTransport(FileDescriptor):
         self._protocol = protocol
         self._read_size = READ_SMALL
         self._wrote = False
-        self._spinner = Spinner(pipe, SPINS)
+        self._spinner = Spinner(poll_of(pipe), SPINS)
         self.connected = 1
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)

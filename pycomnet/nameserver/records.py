@@ -45,7 +45,7 @@ class Record:
     :ivar secret: the digest of its owner's secret.
     :ivar fence: the revision in which it was registered; 0 until it is.
     :ivar ends: when the lease ends, by the clock of who holds the record.
-    :ivar client: who registered it here, since the nameserver was started.
+    :ivar client: who registered or renewed it here, since the nameserver was started.
     """
 
     service: str

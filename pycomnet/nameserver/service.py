@@ -224,6 +224,11 @@ class NameService(Service):
         """
         taken = Arguments("renew", request.args, self.limits)
         record = self.directory.renew(*taken.lease(), self._seconds())
+        if record.client is None:
+            # It was registered before the nameserver was started, or at another: now it is known
+            # by whom. It stays, however many that client has.
+            record.client = client = self._clients.of(_connection(request))
+            client.registered += 1
         self._counts["renewed"] += 1
         answer = {"ttl": record.ttl, "fence": record.fence}
         renewed = self._store.renew(record)

@@ -6,22 +6,17 @@ except ImportError:
     from collections import deque
 
 from ..wire.frames import (
-    DATA,
     ERROR,
     FRAGMENT,
     FRAME_COST,
-    HEADER,
-    HEADER_SIZE,
     NORMAL,
     RESULT,
     bin32,
 )
 from ..wire.mux import LocalError
 from ..wire.values import InvalidValue
-from .link import get_ident, start_new_thread
-from .outbox import SIZE as OUTBOX_SIZE
+from .link import start_new_thread
 
-pack = HEADER.pack
 #: What ``setcallback`` and ``makefile`` take for "none".
 NO_ENDMARKER = object()
 MAX_ERROR = 60000
@@ -86,6 +81,8 @@ class Channel(object):
         self._link = link
         self._stream = stream
         self._immediate = link.mux.immediate
+        #: the short way for a value, while this channel has it: see Collector.collect
+        self._collect = None
         #: what has come: payload and cost; or a list of payloads, and what they cost together
         self._items = deque()
         #: values that came before those, decoded already
@@ -120,40 +117,22 @@ class Channel(object):
         :raises TypeError: the value can't be sent; it says what in it and where.
         :raises EOFError: the channel or the connection is closed.
         """
+        collect = self._collect
+        if collect is not None and collect(value):
+            return
         link = self._link
-        stream = self._stream
-        if stream.raw:
+        if self._stream.raw:
             payload = bytes(value)
         elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
             self._send(value, bin32(len(value)))
             return
         else:
             payload = link.encode(value)
-        size = len(payload)
-        if link.collector is self and link.owner == get_ident() and not link.busy:
-            # The short way, which takes no lock; Link.settle sees to it that nobody is in between.
-            # Once the value is here nothing that happens to this process keeps it from arriving.
-            try:
-                link.busy = True
-                outbox = link.outbox
-                begin = outbox.end
-                end = begin + HEADER_SIZE + size
-                left = link.allowance - size - FRAME_COST
-                if end <= OUTBOX_SIZE and left >= 0 and link.collector is self and stream.sending:
-                    if size != stream.head_size:
-                        stream.head_size = size
-                        stream.head = pack(size, DATA, stream.id)
-                    outbox.memory[begin:end] = stream.head + payload
-                    link.allowance = left
-                    outbox.end = outbox.head[0] = end
-                    return
-            finally:
-                link.busy = False
-        if size < SHORT:
+        if len(payload) < SHORT:
             with link.write_lock:
                 with link.lock:
                     link.settle()
-                    frame = self._immediate(stream, payload)
+                    frame = self._immediate(self._stream, payload)
                 if frame is not None:
                     try:
                         link.write_value(self, frame)
@@ -366,6 +345,7 @@ class Channel(object):
 
     def _close(self, kind, payload):
         link = self._link
+        self._collect = None
         with link.lock:
             link.mux.close(self._stream, kind, payload)
             if self._over is None:
@@ -385,6 +365,7 @@ class Channel(object):
 
     def send_end(self):
         """Say that no more is sent; the other end may go on."""
+        self._collect = None
         with self._link.lock:
             self._link.mux.end(self._stream)
         self._link.flush()
@@ -444,6 +425,7 @@ class Channel(object):
         self._wake()
 
     def _closed(self, kind, payload):
+        self._collect = None
         if self._over is None:
             self._over = EOFError("channel %d: the other end closed it" % self.id)
         if kind == RESULT:
@@ -459,6 +441,7 @@ class Channel(object):
 
     def _lost(self, reason):
         self._stream.sending = False
+        self._collect = None
         if self._over is None:
             self._over = EOFError(reason)
         self._wake()

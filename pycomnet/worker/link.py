@@ -23,13 +23,14 @@ from ..wire.mux import (
     Mux,
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
+from .collector import Collector
 from .outbox import HEAD, SIZE, STRAIGHT
-from .spin import Spinner
+from .spin import Spinner, poll_of
 
 try:
-    from _thread import allocate_lock, get_ident, start_new_thread
+    from _thread import allocate_lock, start_new_thread
 except ImportError:  # Python 2
-    from thread import allocate_lock, get_ident, start_new_thread
+    from thread import allocate_lock, start_new_thread
 
 #: Seconds between the deputy's looks whether somebody reads. New requests wait at most this long
 #: when the code that reads has just turned to something else.
@@ -43,8 +44,6 @@ READ_LARGE = 262144
 #: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
 #: imported once so many values, or pieces of 64 bytes of values, have gone through.
 FAST_CODEC_AFTER = 1000
-#: Bytes of credit that are taken at once for values that are collected.
-ALLOWANCE = 32768
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 
@@ -78,7 +77,7 @@ class FileIO(object):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
-        self._spinner = Spinner(read_fd, spins)
+        self._spinner = Spinner(poll_of(read_fd), spins)
         self._writev = getattr(os, "writev", None)
 
     def close(self):
@@ -146,14 +145,8 @@ class Link(object):
         self.outbox = outbox
         #: how many short values are still to be written one by one before any is collected
         self.straight = STRAIGHT
-        #: the channel whose short values are collected just now, to be written together; the thread
-        #: that sends them, which takes no lock for it; and how many bytes of them need not be asked
-        #: for: the channel's credit for them is taken already
+        #: the :class:`~.collector.Collector` that has the outbox for itself just now
         self.collector = None
-        self.owner = None
-        self.allowance = 0
-        #: True while that thread collects a value
-        self.busy = False
         if outbox is not None:
             outbox.flush_late(self._flush_late)
         self.mux = Mux(False, limits, info)
@@ -192,7 +185,9 @@ class Link(object):
         self.lock = allocate_lock()
         self.write_lock = allocate_lock()
         self.forked = self.closed = True
-        self.collector = None
+        if self.collector is not None:
+            self.collector.abandon()
+            self.collector = None
         self.reason = "the connection is the parent process's"
         self.io.close()
         for stream in list(self.mux.streams.values()):
@@ -299,29 +294,19 @@ class Link(object):
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream
-                self.allowance = min(stream.credit, ALLOWANCE)
-                stream.credit -= self.allowance
-                self.owner = get_ident()
-                self.collector = channel
+                encode = bytes if stream.raw else self.encode
+                self.collector = Collector(channel, outbox, encode)
 
     def settle(self):
-        """Have no channel's values collected any more; give it back the credit that it didn't use.
+        """Have no channel's values collected any more.
 
         Whoever calls this has both locks.
 
-        :raises RuntimeError: it is a signal handler, and interrupted this thread in the midst of
-            collecting a value. (As a file raises it for a reentrant call.)
+        :raises RuntimeError: a signal handler does this, while what it interrupts is sending.
         """
-        channel = self.collector
-        if channel is None:
-            return
-        if self.busy and self.owner == get_ident():
-            raise RuntimeError("a signal handler can't send while what it interrupts is sending")
-        self.collector = None
-        # From here on no other value is collected; one may be in the midst of it.
-        while self.busy:
-            time.sleep(0)
-        channel._stream.credit += self.allowance
+        if self.collector is not None:
+            self.collector.stop()
+            self.collector = None
 
     def _flush_outbox(self):
         self.straight = STRAIGHT

@@ -1,13 +1,13 @@
 """The loop of a place's supervisor: waits for all its descriptors at once, in one thread."""
 
-import os
 import select
 import time
+
+from .spin import Spinner
 
 #: How often the loop looks whether something has come before it sleeps, as in spin.py: some 150 us,
 #: in which what went past it is answered through a few more places.
 SPINS = 150
-MAX_SKIPPED = 255
 #: Descriptors that are looked at in one turn, before the others get theirs.
 MAX_EVENTS = 256
 
@@ -22,8 +22,7 @@ class Loop(object):
         self._epoll = getattr(select, "epoll", None)
         self._set = select.poll() if self._epoll is None else self._epoll()
         self._calls = {}
-        self._yield = getattr(os, "sched_yield", lambda: None)
-        self._misses = self._skipped = 0
+        self._spinner = Spinner(self._set.poll, SPINS)
         self._idle = None
         #: set by whoever moves much: then the processor is better left to who takes it
         self.bulk = False
@@ -51,20 +50,10 @@ class Loop(object):
 
     def _spin(self):
         """Look for what may come at once: being woken takes longer than answering does."""
-        if self._skipped or self.bulk:
-            self._skipped = max(0, self._skipped - 1)
+        if self.bulk:
             self.bulk = False
             return None
-        poll = self._set.poll
-        for _ in range(SPINS):
-            ready = poll(0)
-            if ready:
-                self._misses = 0
-                return ready
-            self._yield()
-        self._misses = min(2 * self._misses + 1, MAX_SKIPPED)
-        self._skipped = self._misses
-        return None
+        return self._spinner.spin()
 
     def turn(self, timeout):
         """Wait for something to happen, at most so many seconds, and deal with it."""

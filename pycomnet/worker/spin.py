@@ -11,28 +11,34 @@ import os
 MAX_SKIPPED = 255
 
 
-class Spinner(object):
-    """Looks whether a descriptor can be read.
+def poll_of(fd):
+    """What looks whether a descriptor can be read, for a :class:`Spinner`; None if nothing can."""
+    try:
+        import select
 
-    :param fd: the descriptor.
-    :param spins: how often it is looked at before giving up.
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+    except (AttributeError, OSError):
+        return None
+    return poll.poll
+
+
+class Spinner(object):
+    """Looks for a while for what may come.
+
+    :param poll: what looks: called with 0 it gives what is there, or something false. With None,
+        or where the processor can't be given away, nothing is ever looked for.
+    :param spins: how often it looks before giving up.
     """
 
-    def __init__(self, fd, spins):
+    def __init__(self, poll, spins):
         self._spins = range(spins)
         self._misses = self._skipped = 0
-        try:
-            import select
-
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            self._yield = os.sched_yield
-            self._poll = poll.poll
-        except (AttributeError, OSError):
-            self._poll = None
+        self._yield = getattr(os, "sched_yield", None)
+        self._poll = None if self._yield is None else poll
 
     def spin(self):
-        """Look for a while; True when there is something to read."""
+        """Look for a while; what is there, or something false."""
         poll = self._poll
         if poll is None:
             return False
@@ -40,9 +46,10 @@ class Spinner(object):
             self._skipped -= 1
             return False
         for _ in self._spins:
-            if poll(0):
+            ready = poll(0)
+            if ready:
                 self._misses = 0
-                return True
+                return ready
             self._yield()
         # The more often in a row nothing came, the less often it is tried.
         self._misses = min(2 * self._misses + 1, MAX_SKIPPED)

@@ -19,8 +19,10 @@ from pycomnet.errors import (
     ServiceNotFound,
     TooManyRegistrations,
 )
+from pycomnet.nameserver.records import Put
 from pycomnet.nameserver.requests import Limits
 from pycomnet.services.context import NAMESERVER
+from pycomnet.test.nameserver.kit import SECRET, record
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
 from pycomnet.test.properties import given, settings
 
@@ -237,6 +239,29 @@ class ClientLimitTests(NameserverCase):
         self.network.wait(60)
         self.assertEqual(self.invoke("stat")["services"], 0)
         self.fill_up(self.client, "a", "b", "c")
+
+    def test_loaded(self) -> None:
+        """What was there before the nameserver was started counts for nobody until it is renewed,
+        then for who renews it, once; and it makes room when it ends.
+        """
+        loaded = [record(name, CALC, ttl=30) for name in ("x", "y", "z")]
+        for number, one in enumerate(loaded):
+            one.lease = 1_000_000 + number  # none that is given here
+            self.store.commit(Put(one))
+        self.fill_up(self.client, "a", "b", "c")
+        other = self.connect()
+        owners = [{"lease": one.lease, "secret": SECRET} for one in loaded]
+        self.invoke("register", other, **self.registration("d"))
+        for owner in owners * 2:
+            self.invoke("renew", other, **owner)
+        problem = self.refused(TooManyRegistrations, "register", other, **self.registration("e"))
+        self.assertIn("has 4 registrations", str(problem))
+        for owner in owners[:2]:
+            self.invoke("unregister", other, **owner)
+        self.invoke("register", other, **self.registration("e"))
+        self.fill_up(other)
+        self.network.wait(60)
+        self.fill_up(other, "f", "g", "h")
 
     def test_at_once(self) -> None:
         """What is asked for in one go does not get past it."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from _thread import get_ident
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE
 from pycomnet.wire.mux import EV_DATA, EV_OPENED, EV_RUN, Mux, Stream
 from pycomnet.wire.values import PureCodec
 from pycomnet.worker.channel import Channel
+from pycomnet.worker.collector import EXTRA
 from pycomnet.worker.link import FileIO, Link
 from pycomnet.worker.outbox import HEAD, SIZE, STRAIGHT, Outbox, new_memory
 
@@ -153,8 +155,7 @@ class Owners(CollectingCase):
         # Without the thread that writes what nobody has written.
         self.outbox.wake = lambda: None
         channel.send("collected")
-        self.assertIs(self.link.collector, channel)
-        self.assertEqual(self.link.owner, get_ident())
+        self.assertIs(self.link.collector.channel, channel)
         return channel
 
     def test_no_lock(self) -> None:
@@ -162,7 +163,6 @@ class Owners(CollectingCase):
         channel = self.collecting()
         with self.link.write_lock, self.link.lock:
             channel.send("more")
-        self.assertFalse(self.link.busy)
         with self.link.write_lock:
             self.link._flush_outbox()
         self.near.wait_for(STRAIGHT + 2)
@@ -176,13 +176,25 @@ class Owners(CollectingCase):
             channel.send(long)
         self.near.wait_for(STRAIGHT + 2)
         self.assertEqual(self.outbox.end, HEAD + 9 + len(PureCodec().encode(long)))
-        self.assertIs(self.link.collector, channel)
+        self.assertIs(self.link.collector.channel, channel)
+
+    def between(self, call: Callable[[], object]) -> None:
+        """Have something called in the midst of the next value's being collected."""
+        collector = self.link.collector
+        memory = collector._memory
+
+        class Memory:
+            def __setitem__(self, place: slice, data: bytes) -> None:
+                collector._memory = memory
+                call()
+                memory[place] = data
+
+        collector._memory = Memory()
 
     def test_waits(self) -> None:
         """Another thread waits until the value that is being collected is whole."""
         channel = self.collecting()
-        self.link.owner = -1
-        self.link.busy = True
+        collector = self.link.collector
         settled = threading.Event()
 
         def settle() -> None:
@@ -190,46 +202,94 @@ class Owners(CollectingCase):
                 self.link.settle()
             settled.set()
 
-        threading.Thread(target=settle).start()
-        while self.link.collector is not None:
-            self.over.wait(0.001)
-        self.assertFalse(settled.wait(0.05))
-        credit = channel._stream.credit
-        self.link.allowance -= 100  # the value
-        self.link.busy = False
+        def meanwhile() -> None:
+            threading.Thread(target=settle).start()
+            while collector._on:
+                self.over.wait(0.001)
+            self.assertFalse(settled.wait(0.05))
+
+        self.between(meanwhile)
+        end = self.outbox.end
+        credit = channel._stream.credit + collector._credit
+        channel.send("whole")
         self.assertTrue(settled.wait(20))
-        self.assertEqual(channel._stream.credit, credit + self.link.allowance)
+        size = len(PureCodec().encode("whole"))
+        self.assertEqual(self.outbox.end, end + HEADER_SIZE + size)
+        self.assertEqual(channel._stream.credit, credit - size - FRAME_COST)
 
     def test_signal_handler(self) -> None:
         """What interrupts a send and sends itself gets an error, and changes nothing."""
         channel = self.collecting()
-        self.link.busy = True
-        for call in (lambda: channel.send("nested"), self.channel):
-            with self.assertRaisesRegex(RuntimeError, "a signal handler can't send"):
-                call()
+
+        def handler() -> None:
+            for call in (lambda: channel.send("nested"), self.channel):
+                with self.assertRaisesRegex(RuntimeError, "a signal handler can't send"):
+                    call()
+
+        self.between(handler)
+        channel.send("interrupted")
         self.assertEqual(list(self.link.mux.streams), [channel.id])
-        self.link.busy = False
         channel.send("after")
         with self.link.write_lock:
             self.link._flush_outbox()
-        self.near.wait_for(STRAIGHT + 2)
-        self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
+        self.near.wait_for(STRAIGHT + 3)
+        self.assertEqual(self.near.values[channel.id][-3:], ["collected", "interrupted", "after"])
         self.assertFalse(self.link.closed)
+
+    def test_closed(self) -> None:
+        """Nothing is collected for a channel that is closed, at either end, or ended."""
+        for end in ("close", "send_end"):
+            channel = self.collecting()
+            getattr(channel, end)()
+            with self.assertRaises(EOFError):
+                channel.send("late")
+        channel = self.collecting()
+        streams = self.near.mux.streams
+        with self.near.changed:
+            self.assertTrue(self.near.changed.wait_for(lambda: channel.id in streams, 60))
+            self.near.mux.close(streams[channel.id])
+            self.near._write()
+        channel.waitclose(20)
+        with self.assertRaises(EOFError):
+            channel.send("late")
+
+    def test_lost(self) -> None:
+        """Nor once the connection is lost."""
+        channel = self.collecting()
+        self.link._over("lost")
+        with self.assertRaisesRegex(EOFError, "lost"):
+            channel.send("late")
+
+    def test_little_credit(self) -> None:
+        """No more is collected than there is credit for, however short the values are."""
+        channel = self.link.open("channel", raw=True)
+        channel._stream.credit = 3 * STRAIGHT * FRAME_COST
+        self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
+        for _ in range(3 * STRAIGHT):
+            channel.send(b"")
+        self.assertEqual(channel._stream.credit + self.unused(), 0)
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.assertEqual(channel._stream.credit, 0)
+
+    def unused(self) -> int:
+        """What the collector would give back."""
+        collector = self.link.collector
+        if collector is None:
+            return 0
+        used: int = collector._end - collector._begin + collector._count * EXTRA
+        return int(collector._credit) - used
 
     def test_interrupted(self) -> None:
         """An exception in the midst of collecting leaves the channel as it was."""
         channel = self.collecting()
-        memory = self.outbox.memory
 
-        class Interrupts:
-            def __setitem__(self, place: slice, data: bytes) -> None:
-                raise KeyboardInterrupt
+        def interrupt() -> None:
+            raise KeyboardInterrupt
 
-        self.outbox.memory = Interrupts()
+        self.between(interrupt)
         with self.assertRaises(KeyboardInterrupt):
             channel.send("interrupted")
-        self.outbox.memory = memory
-        self.assertFalse(self.link.busy)
         channel.send("after")
         with self.link.write_lock:
             self.link._flush_outbox()
