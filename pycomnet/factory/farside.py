@@ -22,6 +22,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.factory.framing import frame
 from pycomnet.factory.relay import MAX_KEPT, Relay
+from pycomnet.factory.turns import ProgramConnection
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
@@ -129,6 +130,16 @@ class Attachment(Protocol):
         """Bytes of the connection."""
         if self.transport is not None:
             self.transport.write(data)
+
+    def asked(self, look: Callable[[], object] | None) -> None:
+        """The far side was told something.
+
+        :param look: looks for its answer, if that can be done.
+        """
+        connection = self.connection
+        if isinstance(connection, ProgramConnection):
+            connection.told += 1
+            connection.look = look
 
     def tell(self, value: dict[str, Any]) -> defer.Deferred[None]:
         """Say something beside the connection; fires when there is room for it."""
@@ -348,6 +359,7 @@ class FarSide(Protocol):
             attachment.refuse(problem)
             return
         self._pump()
+        attachment.asked(getattr(self.transport, "look", None))
         if self.relay.goodbye and not self._ending:
             self.end()
 

@@ -25,6 +25,7 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
+from pycomnet.factory.turns import ProgramConnection
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
@@ -119,7 +120,7 @@ class Program:
         self.name: str | None = None
         self.scope = Scope(service.places)
         self._service = service
-        self.connection = Connection(
+        self.connection = ProgramConnection(
             service.reactor,
             initiator=False,
             limits=Limits(window=CARRIER_WINDOW),

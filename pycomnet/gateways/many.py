@@ -56,16 +56,25 @@ async def start_all(
     made: list[Gateway | None] = [None] * len(specs)
     failed: dict[int, Exception] = {}
     tried: list[int] = []
+    room = defer.DeferredSemaphore(parallel)
+    given_up = False
     #: the ids of those that are still to be tried, and who waits for each
     waiting: dict[str, list[defer.Deferred[None]]] = {
         spec.id: [] for spec in specs if spec.id is not None
     }
 
     async def start(number: int, spec: Spec) -> None:
-        try:
-            made[number] = await make(spec, timeout=timeout)
-        except PycomnetError as problem:
-            failed[number] = problem
+        nonlocal given_up
+        async with room:
+            if given_up:
+                raise defer.CancelledError()
+            try:
+                made[number] = await make(spec, timeout=timeout)
+            except PycomnetError as problem:
+                failed[number] = problem
+            except defer.CancelledError:
+                given_up = True  # and the room that this makes is for nobody
+                raise
         tried.append(number)
         if progress is not None:
             gateway = made[number]
@@ -74,15 +83,10 @@ async def start_all(
         for follower in waiting.pop(spec.id, ()) if spec.id is not None else ():
             follower.callback(None)
 
-    async def work() -> None:
-        for number, spec in todo:
-            await start(number, spec)
-
     async def follow(number: int, spec: Spec, master: defer.Deferred[None]) -> None:
         await master
         await start(number, spec)
 
-    ready: list[tuple[int, Spec]] = []
     running: list[defer.Deferred[None]] = []
     for number, spec in enumerate(specs):
         if spec.via in waiting and spec.via != spec.id:
@@ -91,9 +95,7 @@ async def start_all(
             waiting[spec.via].append(master)
             running.append(defer.Deferred.fromCoroutine(follow(number, spec, master)))
         else:
-            ready.append((number, spec))
-    todo = iter(ready)
-    running += [defer.Deferred.fromCoroutine(work()) for _ in ready[:parallel]]
+            running.append(defer.Deferred.fromCoroutine(start(number, spec)))
     # Cancelling it cancels each of them, and all are waited for: they end what they have started.
     results: list[tuple[bool, Any]] = await defer.DeferredList(running, consumeErrors=True)
     for success, result in results:

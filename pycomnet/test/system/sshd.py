@@ -34,15 +34,15 @@ Host noisy
   IdentityFile {directory}/noisy
 Host stranger
   IdentityFile {directory}/stranger
-Host unknown
+Host unknown host7
   UserKnownHostsFile {directory}/wrong
-Host closed
+Host closed host3
   Port 1
 Host shared
   ControlMaster auto
   ControlPath {directory}/control
   ControlPersist 5
-Host box shared unknown closed
+Host box shared unknown closed host*
   IdentityFile {directory}/user
 Host *
   HostName 127.0.0.1
@@ -65,7 +65,8 @@ class Sshd:
 
     :ivar config: the file for ``ssh_config=``; its hosts are ``box`` and those that something is
         wrong with: ``noisy``, ``stranger``, ``unknown``, ``closed``; ``shared`` is several
-        sessions of one connection.
+        sessions of one connection. ``host1``, ``host2`` and so on are as ``box``, but ``host3`` is
+        as ``closed``, and ``host7`` as ``unknown``.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,41 @@ async def test_unix(started: Daemons) -> None:
         await two.exit()
         assert await one.ping() > 0
     assert still_there(pids, 6) == []
+
+
+#: As another user, connects to a unix socket, says what it is given in hex, and prints the answer.
+OTHER_USER = """
+import os, socket, sys
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as peer:
+    peer.settimeout(30)
+    peer.connect(sys.argv[1])
+    peer.sendall(bytes.fromhex(sys.argv[2]))
+    came = b""
+    while piece := peer.recv(65536):
+        came += piece
+print(came.hex())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("name", ["pycomnet-gateway", "pycomnet-factory"])
+def test_unix_another_user(name: str) -> None:
+    """Another user who can reach the socket, as its mode allows it, is refused by who they are."""
+    with tempfile.TemporaryDirectory() as made, daemons(Path(made)) as running:
+        os.chmod(made, 0o755)
+        path = f"{made}/sock"
+        daemon = running.start(name, "--listen", f"unix:{path}:mode=666")
+        daemon.wait_for("listening")
+        argv = [sys.executable, "-c", OTHER_USER, path, Mux(True).data_to_send().hex()]
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        last = [tuple(event) for event in Mux(True).receive_data(bytes.fromhex(ran.stdout))][-1]
+        assert (last[0], last[1]) == (EV_GOAWAY, "credential"), last
+        assert "a token is needed" in last[2]
+        assert not children(daemon.pid)
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.processes import children, still_there
+from pycomnet.test.system.daemons import COMMAND, PATIENCE, environment
 from pycomnet.test.system.near_side import BEGIN, FAR_CODE
 from pycomnet.test.system.nearby import ROOT, near, processes_end
 from pycomnet.test.system.sshd import Sshd, python, sshd
@@ -164,6 +166,25 @@ async def test_many(server: Sshd, group: Any) -> None:
     assert await error.gateways[0].call("operator:add", 1, 2) == 3
 
 
+def test_command_on_many(server: Sshd) -> None:
+    """``--on 'ssh=host{1..10}'``: those that fail are reported together, last, the rest goes on."""
+    spec = server.spec("host{1..10}")
+    command = [*COMMAND, "run", "--on", spec, "-c", "print('here')"]
+    ran = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ran.returncode == 1
+    there = [n for n in range(1, 11) if n not in (3, 7)]
+    assert sorted(ran.stdout.splitlines()) == sorted(f"[gw{n - 1}] here" for n in there)
+    first, _, last = ran.stderr.partition("pycomnet: 2 of 10 gateways could not be started:\n")
+    assert "Connection refused" in first and "Host key verification failed" in first
+    told = [line for line in last.splitlines() if line.startswith("  gateway ")]
+    assert [line.split("//")[0] for line in told] == [
+        "  gateway gw2 (ssh=host3",
+        "  gateway gw6 (ssh=host7",
+    ]
+
+
 async def losses(
     gateways: list[Any], codes: list[str] | None = None
 ) -> tuple[list[int], list[Any]]:
@@ -278,6 +299,25 @@ def test_howto(server: Sshd, tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert ran.stdout, program
         assert not ran.stderr, ran.stderr
+
+
+def test_howto_hierarchy(server: Sshd, tmp_path: Path) -> None:
+    """docs/howto/hierarchy.rst with the specs that it has for hosts: ``ssh=inner//via=bastion``."""
+    text = (ROOT / "docs" / "examples" / "hierarchy.py").read_text()
+    for name in ("popen//id=bastion", "popen//via=bastion//id=inner"):
+        assert text.count(f'"{name}"') == 1
+        text = text.replace(f'"{name}"', repr(server.spec() + name.removeprefix("popen")))
+    script = tmp_path / "hierarchy.py"
+    script.write_text(text)
+    argv = [sys.executable, str(script)]
+    ran = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr
+    said = [line.split(" ", 1) for line in ran.stdout.splitlines()]
+    assert [id for id, _ in said] == ["bastion", "inner", "gw0"]
+    pids = {ast.literal_eval(pids)[0] for _, pids in said}
+    assert len(pids) == 3
+    assert still_there(pids, 6) == []
 
 
 def test_passes_the_suite(server: Sshd, tmp_path: Path) -> None:
