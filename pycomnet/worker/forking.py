@@ -9,6 +9,7 @@ import os
 import sys
 
 from .outbox import Outbox, new_memory
+from .spare import rehearse, wait_for_letter
 from .supervisor import die_with, prepare_subreaper, watch
 
 try:
@@ -56,15 +57,15 @@ class Before(object):
         """The supervisor has these descriptors."""
         self._highest = max(self._highest, max(fds))
 
-    def fork(self, fds, job):
+    def fork(self, fds, job=None):
         """Fork a worker.
 
         :param fds: the descriptors that are its standard input, output and error: the first two
             become its connection. They are closed here.
-        :param job: what was asked for: ``update`` and ``unset`` of it are done in the worker, which
-            finds its outbox's ``memory`` in it.
-        :returns: the supervisor's process id; in the worker None: then it has those descriptors
-            and no others.
+        :param job: what was asked for; None: the worker waits until something is (spare.py).
+        :returns: the supervisor's process id and None; in the worker None and what was asked for,
+            whose ``update`` and ``unset`` are done and which has its outbox's ``memory``: then it
+            has those descriptors and no others.
         """
         memory = new_memory()
         near = os.getpid()
@@ -78,18 +79,27 @@ class Before(object):
                 if memory is not None:
                     memory.close()
         if pid:
-            return pid
+            return pid, None
+        error_fd = fds[2]
         try:
             tether = self._fork_again(fds, memory, near)
             self._keep(fds + (tether,))
+            error_fd = 2
             die_with(TETHER)
-            self._settle(job)
+            self._settle()
+            if job is None:
+                rehearse(READ_FD, WRITE_FD)
+                job = wait_for_letter(READ_FD)
+            _change_environment(job)
             job["memory"] = memory
+            return None, job
         except BaseException as error:
             # It must not go on as what it was forked from.
-            message = "pycomnet: can't fork: %s: %s\n" % (type(error).__name__, error)
-            os.write(fds[2], message.encode("utf-8", "replace"))
-            os._exit(2)
+            try:
+                message = "pycomnet: can't fork: %s: %s\n" % (type(error).__name__, error)
+                os.write(error_fd, message.encode("utf-8", "replace"))
+            finally:
+                os._exit(2)
 
     def _fork_again(self, fds, memory, near):
         signal.set_wakeup_fd(-1)
@@ -97,9 +107,11 @@ class Before(object):
         tether, end = os.pipe()
         pid = os.fork()
         if pid == 0:
+            os.close(end)  # it may be higher than what is closed otherwise
             os.setsid()
             return tether
         try:
+            os.close(tether)
             self._keep(fds + (end,))
             last_words = None
             if memory is not None:
@@ -127,7 +139,7 @@ class Before(object):
                 os.dup2(fd, number, False)
         os.closerange(TETHER + 1, max([self._highest] + moved) + 1)
 
-    def _settle(self, job):
+    def _settle(self):
         """Be as an interpreter that has just been started."""
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
@@ -135,12 +147,15 @@ class Before(object):
         for name in ("SIGPIPE", "SIGXFSZ"):  # as Python does
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
-        for name in job.get("unset") or ():
-            os.environ.pop(name, None)
-        if job.get("update"):
-            os.environ.update(job["update"])
         if "random" in sys.modules:
             sys.modules["random"].seed()
+
+
+def _change_environment(job):
+    for name in job.get("unset") or ():
+        os.environ.pop(name, None)
+    if job.get("update"):
+        os.environ.update(job["update"])
 
 
 def highest_descriptor():
@@ -177,10 +192,14 @@ def import_needed():
 
 
 def import_more():
-    """Import what workers need for errors and threads, before the next is forked."""
+    """Import what workers need for errors and threads, before the next is forked.
+
+    Not ``threading`` itself, only what that imports: it does so much in each child after a fork
+    that a fifth of the memory which a fork copies is copied for that.
+    """
     import gc
 
-    for name in ("threading", "traceback", "linecache"):
+    for name in ("functools", "_weakrefset", "traceback", "linecache"):
         try:
             __import__(name)
         except Exception:

@@ -25,6 +25,7 @@ from .loop import Loop
 from .outbox import Outbox
 from .peer import Peer
 from .relay import Nobody, Waiting, splice
+from .spare import IDLE, Spare, letter
 from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
 try:
@@ -89,20 +90,26 @@ class Hub(object):
         self.upstream.flush()
         self._before = Before()  # while the near side deals with the hello
         become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
-        self._forked = False
+        #: how many gateways were forked, and one more that is ready for the next
+        self._forked = 0
+        self._spare = None
 
     def run(self):
         """Work until the near side is gone, and then return None; or in a forked child: its job."""
         loop = self.loop
         due = number = 0
-        wait = None
+        wait = spare = None
         try:
             while not self.upstream.closed:
                 if wait is not None:
                     wait = due - loop.now()
-                if number != len(loop.peers) or (wait is not None and wait <= 0):
-                    number = len(loop.peers)
-                    wait = self._check_silence()
+                if (
+                    number != len(loop.peers)
+                    or spare is not self._spare
+                    or (wait is not None and wait <= 0)
+                ):
+                    wait = self._check_times()
+                    number, spare = len(loop.peers), self._spare
                     due = loop.now() + (wait or 0)
                 loop.turn(wait)
         except InChild:
@@ -113,10 +120,18 @@ class Hub(object):
         if not self.upstream.closed:
             self.upstream.over(reason)
 
-    def _check_silence(self):
-        """Whom to ask for a sign of life; the seconds until somebody has to be asked again."""
+    def _check_times(self):
+        """Ask for signs of life, end what nobody needs; the seconds until that is due again."""
         waits = [peer.check_silence() for peer in list(self.loop.peers)]
         waits = [wait for wait in waits if wait is not None]
+        spare = self._spare
+        if spare is not None:
+            left = spare.until - self.loop.now()
+            if left > 0:
+                waits.append(left)
+            else:
+                self._spare = None
+                spare.end()
         return min(waits) if waits else None
 
     def _reap(self, events):
@@ -181,7 +196,8 @@ class Hub(object):
         """Do what the first value on a ``start`` channel says."""
         path = request.get("path")
         io = request.get("io")
-        if self._most is not None and len(self.children) >= self._most:
+        running = len(self.children) - (self._spare is not None)
+        if self._most is not None and running >= self._most:
             if io is not None:
                 Nobody(peer, io)
                 peer.fail(io, "limit", "limit")
@@ -234,28 +250,59 @@ class Hub(object):
     def _fork_worker(self, peer, stream, io, request):
         number = request.get("door")
         ours = None
-        if number is not None:
-            fds = self._come_in(number)
-        else:
+        first = b""
+        if number is None and self._spare is not None:
+            spare, self._spare = self._spare, None
+            pid, ours = spare.pid, spare.fds
+            first = letter(request)
+        elif number is None:
             fds, ours = self._before.standard_pipes()
-        try:
-            pid = self._before.fork(fds, request)
-        except Exception:
-            for fd in ours or ():
-                os.close(fd)
-            raise
-        if pid is None:
-            self.job = request
-            raise InChild()
+            pid = self._fork(fds, ours, request)
+        else:
+            pid = self._fork(self._come_in(number), (), request)
         if ours is None:
             Child(self, peer, stream, pid, None)
         else:
             write_fd, read_fd, err_fd = ours
-            io.app.give(Pipes(self.loop, peer, io, write_fd, read_fd))
+            io.app.give(Pipes(self.loop, peer, io, write_fd, read_fd, first))
             Child(self, peer, stream, pid, err_fd)
-        if not self._forked:
-            self._forked = True
+        self._forked += 1
+        if self._forked == 1:
             self.loop.when_idle(import_more)
+        elif ours is not None:
+            self.loop.when_idle(self._make_spare)
+
+    def _fork(self, fds, ours, request):
+        """Fork a worker; its process id.
+
+        :param ours: the other ends of its descriptors, which are closed if that fails.
+        """
+        try:
+            pid, job = self._before.fork(fds, request)
+        except Exception:
+            for fd in ours:
+                os.close(fd)
+            raise
+        if pid is None:
+            self.job = job
+            raise InChild()
+        return pid
+
+    def _make_spare(self):
+        """Have a worker in reserve: who asked for gateways here twice will ask again."""
+        if self._spare is not None or (self._most is not None and len(self.children) >= self._most):
+            return
+        try:
+            fds, ours = self._before.standard_pipes()
+            pid = self._fork(fds, ours, None)
+        except OSError:
+            return  # whoever needs one is told why there is none
+        self._spare = self.children[pid] = Spare(
+            pid, ours, self.loop.now() + IDLE, self._spare_ended
+        )
+
+    def _spare_ended(self):
+        self._spare = None
 
     def _come_in(self, number):
         """The descriptors that came through the door under this number."""

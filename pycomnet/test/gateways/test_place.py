@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -214,6 +215,20 @@ class Supervisors(PlaceCase):
             self.assertEqual(await gw.call("operator:add", 1, 2), 3)
             self.assertEqual(self.supervisors(), set())
         self.assertEqual(len(self.group._places.without_fork), 1)
+
+    async def test_tether(self) -> None:
+        """A worker whose own supervisor is killed ends, even while that of its place is stopped."""
+        gw = await self.gateway()
+        [place] = self.supervisors()
+        [supervisor] = children(place)
+        [worker] = children(supervisor)
+        os.kill(place, signal.SIGSTOP)
+        try:
+            os.kill(supervisor, signal.SIGKILL)
+            await self.assert_gone(worker)
+        finally:
+            os.kill(place, signal.SIGCONT)
+        await self.failure(gw.call("os:getpid"), pycomnet.ConnectionLost)
 
     async def test_cancelled_beside_others(self) -> None:
         """Cancelling one that waits for the supervisor leaves it to the others."""
