@@ -355,6 +355,12 @@ class Connection(Protocol):
                     self.asked(event[1], event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
+                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
+                    app = event[1].app
+                    if app is not None:  # else a question, answered before the peer gave it up
+                        app.closed(event[2], event[3])
+                    if len(mux._out) >= EAGER:
+                        self.flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
