@@ -106,6 +106,8 @@ class Connection(Protocol):
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: called with what the transport says when it is gone; who explains that may wait for this
+        self.when_closed: list[Callable[[Failure], object]] = []
         #: whether the peer has broken the protocol: what comes from it is not looked at any more
         self.broken = False
         #: why it is over, once it is
@@ -353,6 +355,12 @@ class Connection(Protocol):
                     self.asked(event[1], event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
+                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
+                    app = event[1].app
+                    if app is not None:  # else a question, answered before the peer gave it up
+                        app.closed(event[2], event[3])
+                    if len(mux._out) >= EAGER:
+                        self.flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if mux._out:
@@ -392,6 +400,9 @@ class Connection(Protocol):
             return lost
 
         defer.maybeDeferred(self.explain, lost).addErrback(unexplained).addCallback(self._is_lost)
+        closed, self.when_closed = self.when_closed, []
+        for tell in closed:
+            tell(reason)
 
     def _is_lost(self, lost: ConnectionLost) -> None:
         self.lost = lost

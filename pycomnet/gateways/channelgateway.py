@@ -32,21 +32,18 @@ class ChannelCarrier:
 
     def connect(self, connection: Connection) -> defer.Deferred[None]:
         """Make the channel the connection's transport."""
-        lost = connection.connectionLost
-
-        def connection_lost(reason: Failure) -> None:
-            if not reason.check(ChannelClosed):
-                self._reason = reason.getErrorMessage()
-            self._over.fire(None)
-            lost(reason)
-
-        connection.connectionLost = connection_lost  # type: ignore[method-assign, assignment]
+        connection.when_closed.append(self._closed)
         try:
             ChannelTransport(self._channel, connection).start()
         except PycomnetError as problem:
             self._over.fire(None)
             return defer.fail(problem)
         return defer.succeed(None)
+
+    def _closed(self, reason: Failure) -> None:
+        if not reason.check(ChannelClosed):
+            self._reason = reason.getErrorMessage()
+        self._over.fire(None)
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires once the channel is closed."""

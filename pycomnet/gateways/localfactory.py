@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
@@ -149,13 +149,7 @@ class LocalFactory:
             ready.addErrback(lambda _: None)
             over: OneShot[None] = OneShot()
             self._over = over
-            lost = connection.connectionLost
-
-            def connection_lost(reason: Failure = connectionDone) -> None:
-                lost(reason)
-                over.fire(None)
-
-            connection.connectionLost = connection_lost  # type: ignore[method-assign]
+            connection.when_closed.append(lambda _: over.fire(None))
             await endpoint.connect(Factory.forProtocol(lambda: connection))
         except PycomnetError as problem:
             raise FactoryUnreachable(f"{where}: {problem}") from problem

@@ -61,8 +61,10 @@ class Place:
         self._theirs: socket.socket | None = None
         number = None
         self._directory: tuple[int, int] | None = None
+        self._umask: int | None = None
         if way.door:
             self._directory = _directory()
+            self._umask = _umask()
             self.door, self._theirs = socket.socketpair()
             self.door.setblocking(False)
             number = self._theirs.fileno()
@@ -137,6 +139,9 @@ class Place:
             found["unset"] = [name for name in then if name not in now]
         if _directory() != self._directory:
             found["cwd"] = os.getcwd()
+        umask = _umask()
+        if umask != self._umask:
+            found["umask"] = umask
         return found
 
     def send(self, fds: list[int]) -> int:
@@ -225,6 +230,16 @@ class Places:
     def abandon(self) -> None:
         """The group is gone. Called from any thread."""
         self._reactor.callFromThread(self.end)
+
+
+def _umask() -> int:
+    """This process's umask, which the system only tells when it is set.
+
+    What another thread makes in between is this user's alone, rather than anybody's.
+    """
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _directory() -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer, error
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
@@ -44,15 +44,7 @@ class SocketCarrier:
     @deferred
     async def connect(self, connection: Connection) -> None:
         """Connect to the service."""
-        lost = connection.connectionLost
-
-        def connection_lost(reason: Failure = connectionDone) -> None:
-            if not reason.check(error.ConnectionDone):
-                self._reason = endpoints.explain(reason)
-            self._over.fire(None)
-            lost(reason)
-
-        connection.connectionLost = connection_lost  # type: ignore[method-assign]
+        connection.when_closed.append(self._closed)
         self._connection = connection
         where = f"the service at {self._address}"
         try:
@@ -65,6 +57,11 @@ class SocketCarrier:
             self._over.fire(None)
             words = f"{where}: {endpoints.explain(problem)}"
             raise self._request.not_started(words) from problem
+
+    def _closed(self, reason: Failure) -> None:
+        if not reason.check(error.ConnectionDone):
+            self._reason = endpoints.explain(reason)
+        self._over.fire(None)
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Fires once the connection is closed."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
-from pycomnet.eager import SMALL_SIZE, flush_now, tune_reading
+from pycomnet.eager import flush_now, tune_reading
 from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.model import HttpError, User
@@ -57,8 +57,6 @@ class Upload:
         self._limit = 0
         self._complete = False
         self._paused = False
-        #: whether much is read at a time
-        self._much = False
         self._lookahead = request.channel.lookahead
         self._timeout: Any = None
         self._answered = False
@@ -123,10 +121,6 @@ class Upload:
         """A piece of the body."""
         size = len(data)
         self._size += size
-        much = size >= SMALL_SIZE
-        if much is not self._much:
-            self._much = much
-            tune_reading(self._request.channel.transport, size)
         if self.error is not None:
             return
         if self._session is None:
@@ -314,6 +308,10 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.lookahead = Lookahead.of(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        tune_reading(self.transport, len(data))
+        super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

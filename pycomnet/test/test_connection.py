@@ -506,6 +506,19 @@ class GatheredWriting(DescriptorWriting):
 class Ending(PairCase):
     """All the ways a connection ends."""
 
+    def test_closed(self) -> None:
+        """Who wants to know is told once what the transport says; who explains it may wait."""
+        near = self.pair.near
+        told: list[Any] = []
+        explained: defer.Deferred[ConnectionLost] = defer.Deferred()
+        near.explain = lambda lost: explained
+        near.when_closed.append(lambda reason: told.append((reason.type, near.transport)))
+        near.when_closed.append(lambda _: explained.callback(ConnectionLost("so it was")))
+        self.pair.lose()
+        self.assertEqual([transport for _, transport in told], [None])
+        assert near.lost is not None
+        self.assertEqual(near.lost.reason, "so it was")
+
     def test_nothing_is_kept(self) -> None:
         """What is raised keeps the frames that it passed, but nothing keeps what is raised."""
         ended: list[str] = []

@@ -421,4 +421,5 @@ def serve(config):
         os._exit(0)
     memory = job["memory"]
     outbox = None if memory is None else Outbox(WRITE_FD, memory)
-    return dict(job["config"], cwd=job.get("cwd")), FileIO(READ_FD, WRITE_FD), outbox
+    config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"))
+    return config, FileIO(READ_FD, WRITE_FD), outbox

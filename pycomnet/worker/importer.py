@@ -138,13 +138,17 @@ class Importer(object):
         source = self.files.get(self._path(fullname), b"")
         code = compile(source, self.get_filename(fullname), "exec", 0, True)
         if place is not None:
+            other = "%s.%d" % (place, os.getpid())
             try:
-                other = "%s.%d" % (place, os.getpid())
                 with open(other, "wb") as file:
                     file.write(marshal.dumps(code))
                 os.rename(other, place)
             except (IOError, OSError, ValueError):
                 self.cache = None
+                try:
+                    os.remove(other)  # a part of it, on a disk that is full
+                except OSError:
+                    pass
         return code
 
 

@@ -219,6 +219,8 @@ def main(config):
             config, io, outbox = serve(config)
         if config.get("update"):
             os.environ.update(config["update"])
+        if config.get("umask") is not None:
+            os.umask(config["umask"])
         for directory in (config.get("cwd"), config.get("chdir")):
             if directory:
                 os.chdir(directory)

@@ -158,6 +158,10 @@ class _Protocol(HTTP11ClientProtocol):
             self._parser._transferDecoders = {b"chunked": Chunks}
         return asking
 
+    def dataReceived(self, bytes: bytes) -> None:
+        tune_reading(self.transport, len(bytes))
+        super().dataReceived(bytes)
+
 
 class _Protocols(Factory):
     """Makes them for the pool.
@@ -220,14 +224,6 @@ class Client:
         """Something was sent that may be answered at once, on whichever connection."""
         for lookahead in self._lookaheads.values():
             lookahead.wrote = True
-
-    def tune(self, size: int) -> None:
-        """Read much at a time while there is much.
-
-        :param size: what was read last.
-        """
-        for transport in self._transports:
-            tune_reading(transport, size)
 
     @property
     def newest(self) -> Any:

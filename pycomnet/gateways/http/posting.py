@@ -500,9 +500,8 @@ class Posting:
     def received(self, name: str, offset: int, data: bytes) -> None:
         """Bytes of a stream."""
         stream = self.stream
-        stream.client.tune(len(data))
         stream.received(name, offset, data)
-        if stream.unconfirmed(stream.queue // 2):
+        if stream.unconfirmed(3 * stream.queue // 4):
             self.confirm()
 
     def confirm(self, ask: bool = False) -> None:

@@ -194,6 +194,22 @@ class Importing(SynchronousTestCase):
         """No room, or no right: it goes without."""
         self.assertEqual(self.load("/no/such/directory", b"value = 1").value, 1)
 
+    def test_full_disk(self) -> None:
+        """Where a file can't be written whole nothing is left of it, and the far side starts."""
+        home = Path(self.mktemp()).absolute()
+        home.mkdir()
+        # In place of a full disk: no file may be longer than this.
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+        argv = [sys.executable, "-S", "-E", "-c", f"{limit}{package.code()}"]
+        letter = package.letter({"id": "x", "fork": False})
+        env = {**os.environ, "XDG_CACHE_HOME": str(home)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        ran = subprocess.run(argv, input=letter, capture_output=True, timeout=60, env=env)
+        self.assertIn(b"PYCOMNET", ran.stdout[len(MARKER) :], ran)
+        self.assertEqual(ran.stderr, b"")
+        [cache] = (home / "pycomnet").iterdir()
+        self.assertEqual([file.name for file in cache.iterdir() if file.suffix[1:].isdigit()], [])
+
     def test_cache_directory(self) -> None:
         """It is the user's alone, or it isn't used."""
         home = Path(self.mktemp()).absolute()

@@ -120,6 +120,18 @@ class NotShared(PlaceCase):
         await gw.remote_exec("import os; os.chdir('/')").waitclose()
         self.assertEqual(await (await self.gateway()).call("os:getcwd"), str(directory))
 
+    async def test_umask(self) -> None:
+        """So is the umask: what a program makes private its gateways make private."""
+        source = "import os; mask = os.umask(0); os.umask(mask); channel.send(mask)"
+        self.addCleanup(os.umask, os.umask(0o022))
+        await self.gateway()
+        for mask in (0o077, 0o002, 0o022):
+            os.umask(mask)
+            gw = await self.gateway()
+            self.assertEqual(await gw.remote_exec(source).receive(), mask)
+            self.assertEqual(os.umask(mask), mask)
+        self.assertEqual(len(self.supervisors()), 1)
+
     async def test_environment(self) -> None:
         """So is the environment, and what one changes no other has."""
         first = await self.gateway()

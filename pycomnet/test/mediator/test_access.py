@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from pycomnet.errors import EndpointError
 from pycomnet.mediator.access import MAX_TICKETS, TICKET_TIME, Access, Names, Realm, split_host
 from pycomnet.mediator.model import HttpError, Limits
 from pycomnet.mediator.service import Configuration, names_of
-from pycomnet.tokens import TokenChecker
+from pycomnet.tap.http_exec import Options
+from pycomnet.tokens import IBearerToken, TokenChecker
 
 TOKEN = "a-token-of-the-right-form"
 
@@ -59,6 +64,50 @@ class AccessCase(SynchronousTestCase):
         problem = self.failureResultOf(defer.Deferred.fromCoroutine(coroutine), HttpError).value
         self.assertEqual((problem.status, problem.code), (status, code), str(problem))
         self.assertNotIn(TOKEN, str(problem))
+
+
+@implementer(ICredentialsChecker)
+class Slow:
+    """An operator's own checker, which asks somebody."""
+
+    credentialInterfaces = (IBearerToken,)
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, defer.Deferred[Any]]] = []
+
+    def requestAvatarId(self, credentials: Any) -> defer.Deferred[Any]:
+        answer: defer.Deferred[Any] = defer.Deferred()
+        self.asked.append((credentials.token, answer))
+        return answer
+
+
+class Checkers(AccessCase):
+    """Checkers that an operator plugs in (``--auth``)."""
+
+    def test_own(self) -> None:
+        """It says who somebody is, when it knows, with the limits of that name; or that none is."""
+        checker = Slow()
+        limits = Limits(processes=1)
+        portal = Portal(Realm(Limits(), {"ann": limits}), [checker])
+        access = Access(portal, self.clock)
+        request: Any = FakeRequest()
+        coming, refused = (
+            defer.Deferred.fromCoroutine(access.login(request, None)) for _ in range(2)
+        )
+        self.assertNoResult(coming)
+        self.assertEqual([token for token, _ in checker.asked], [TOKEN.encode()] * 2)
+        checker.asked[0][1].callback(b"ann")
+        user: Any = self.successResultOf(coming)
+        self.assertEqual((user.name, user.limits), ("ann", limits))
+        checker.asked[1][1].errback(UnauthorizedLogin())
+        self.assertEqual(self.failureResultOf(refused, HttpError).value.status, 401)
+
+    def test_option(self) -> None:
+        """``--auth`` takes those that know bearer tokens."""
+        options = Options()
+        self.assertTrue(options.supportsInterface(IBearerToken))
+        self.assertFalse(options.supportsInterface(IUsernamePassword))
+        self.assertIn("auth=", options.longOpt)
 
 
 class Tokens(AccessCase):

@@ -202,6 +202,7 @@ class Faulty(portforward.ProxyServer):
 
     def dataReceived(self, data: bytes) -> None:
         if self.factory.methods and data.startswith(self.factory.methods):
+            self.factory.answered += 1
             head = b"HTTP/1.1 %d Wrong\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             self.transport.write(head % self.factory.status)
             self.transport.unregisterProducer()
@@ -211,7 +212,10 @@ class Faulty(portforward.ProxyServer):
 
 
 class FaultyProxy(portforward.ProxyFactory):
-    """A proxy that fails, in all or in some requests."""
+    """A proxy that fails, in all or in some requests.
+
+    :ivar answered: how many it has answered by itself.
+    """
 
     protocol = Faulty
     noisy = False
@@ -221,6 +225,7 @@ class FaultyProxy(portforward.ProxyFactory):
         self.connections: set[Any] = set()
         self.methods: tuple[bytes, ...] = ()
         self.status = 0
+        self.answered = 0
 
     def fail(self, methods: tuple[bytes, ...], status: int) -> None:
         """Answer these so from now on; what is under way is dropped."""
@@ -255,6 +260,36 @@ async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], stat
         with pytest.raises(pycomnet.GatewayDied, match=words):
             await waiting.addTimeout(PATIENCE, reactor)
     finally:
+        await group.close()
+        await defer.maybeDeferred(listening.stopListening)
+
+
+@pytest.mark.parametrize("websocket", ["yes", "no"])
+@pytest_twisted.ensureDeferred
+async def test_unauthorized_is_not_retried(mediator: Mediator, websocket: str) -> None:
+    """A 401 ends it at once, at the start and later: the token does not get better by that."""
+    from twisted.internet import reactor
+
+    proxy = FaultyProxy(mediator.port)
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    listening = await endpoint.listen(proxy)
+    group = pycomnet.Group(reactor)
+    try:
+        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+        spec = f"{where}//linger=600//websocket={websocket}"
+        gateway = await group.makegateway(spec)
+        waiting = gateway.remote_exec(echo).receive()
+        proxy.fail((b"POST", b"GET", b"DELETE"), 401)
+        with pytest.raises(pycomnet.GatewayDied, match="HTTP status 401"):
+            await waiting.addTimeout(PATIENCE, reactor)
+        # One for each thing that went on by itself: both streams, and what is written.
+        assert 1 <= proxy.answered <= 4
+        proxy.answered = 0
+        with pytest.raises(pycomnet.GatewayNotStarted, match="HTTP status 401"):
+            await group.makegateway(spec)
+        assert proxy.answered == 1
+    finally:
+        proxy.methods = ()
         await group.close()
         await defer.maybeDeferred(listening.stopListening)
 

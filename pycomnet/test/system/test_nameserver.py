@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
@@ -29,7 +30,7 @@ from pycomnet.wire.frames import CLOSE, HEADER, HEADER_SIZE, OPEN
 from pycomnet.wire.mux import Mux
 
 #: How often it is killed, and the clients that register meanwhile.
-KILLS = 6
+KILLS = 60 if os.environ.get("PYCOMNET_TEST_LONG") else 6
 CLIENTS = 8
 #: Connections that do nothing: what the system lets a process have, but no more.
 IDLE = 10_000
