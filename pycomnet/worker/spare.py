@@ -14,7 +14,7 @@ from ..wire.values import PureCodec
 #: Seconds after which one that was not asked for is ended.
 IDLE = 20.0
 #: What of a request is the worker's own business.
-FOR_WORKER = ("config", "update", "unset", "cwd")
+FOR_WORKER = ("config", "update", "unset", "cwd", "umask")
 _LENGTH = struct.Struct("!I")
 
 
