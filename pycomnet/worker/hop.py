@@ -87,6 +87,9 @@ class Hop(object):
         opened = self._hub.refuse
         self.peer = Peer(loop, self._read_fd, self._write_fd, True, {}, opened, self._lost)
         self.peer.silence = self._silence
+        if self._letter:
+            # More than a pipe holds: it says the marker before it has read all.
+            self.peer.begin_with(self._letter)
         self.peer.when_ready(lambda: self._tell(None))
         if after:
             self.peer.receive(after)

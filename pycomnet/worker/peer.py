@@ -288,6 +288,11 @@ class Peer(object):
             self._wait()
         return True
 
+    def begin_with(self, data):
+        """Write this before anything else, the hello included."""
+        self._out = [data]
+        self._wait()
+
     def flush(self):
         """Write what there is, as far as the descriptor takes it."""
         mux = self.mux

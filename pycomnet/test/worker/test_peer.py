@@ -334,3 +334,25 @@ class Processes(RelayCase):
             os.write(its_output, piece)
             self.run_it(2)
         self.assertEqual((near.data(), pipes.noise, began), (b"data", b"noise ", [True]))
+
+
+class BeginWith(SynchronousTestCase):
+    """What goes before the connection."""
+
+    def test_longer_than_a_pipe(self) -> None:
+        """All of it is written before the hello, also when a pipe does not hold it at once."""
+        loop = Loop()
+        ours, there = os.pipe(), os.pipe()
+        os.set_blocking(ours[1], False)
+        os.set_blocking(there[0], False)
+        peer = Peer(loop, there[0], ours[1], True, {}, None, lambda reason: None)
+        self.addCleanup(os.close, ours[0])
+        self.addCleanup(os.close, there[1])
+        self.addCleanup(peer.over, "the test is over")
+        before = os.urandom(300_000)
+        peer.begin_with(before)
+        got = b""
+        while b"PYCOMNET" not in got[len(before) :]:
+            loop.turn(5)
+            got += os.read(ours[0], 70_000)
+        self.assertEqual(got[: len(before)], before)
