@@ -1,8 +1,8 @@
-"""The way of a short value at the far side that follows others of its channel: without a lock."""
+"""What lets a short value that follows others of its channel be sent without a lock."""
 
 import time
 
-from ..wire.frames import DATA, FRAME_COST, HEADER, HEADER_SIZE
+from ..wire.frames import FRAME_COST, HEADER_SIZE
 from .outbox import SIZE
 
 try:
@@ -10,7 +10,6 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-pack = HEADER.pack
 #: What a frame costs in credit beyond its length.
 EXTRA = FRAME_COST - HEADER_SIZE
 #: What a byte of memory costs at most: where there is a frame of nothing, in FRAME_COST of credit.
@@ -18,88 +17,62 @@ MOST = FRAME_COST // HEADER_SIZE + 1
 
 
 class Collector(object):
-    """Has the outbox for itself, for one channel and the thread that makes it, until it is stopped.
+    """Gives the outbox to one channel and the thread that makes this, until it is stopped.
 
-    Its state is in slots, and is all that the way of most values touches. So it takes credit for
-    all that there may be room for at once, and gives back what was not used. Whoever makes or stops
-    it has both locks of the link.
+    The channel's ``send`` puts short values there itself: what it needs is in slots here, and takes
+    no call. So credit is taken at once for all that there may be room for, and what was not used is
+    given back. Whoever makes or stops it has both locks of the link.
 
-    :param channel: its short values are collected, to be written together. It forgets this when
-        nothing can be sent on it any more.
+    :param channel: it forgets this when nothing can be sent on it any more.
     :param outbox: where; something is in it.
     :param encode: makes a value's payload.
     """
 
     __slots__ = (
-        "_begin",
-        "_busy",
-        "_count",
-        "_credit",
-        "_encode",
-        "_end",
-        "_head",
-        "_head_size",
-        "_id",
-        "_limit",
-        "_memory",
-        "_on",
         "_outbox",
-        "_owner",
-        "_shared",
+        "begin",
+        "busy",
         "channel",
+        "count",
+        "credit",
+        "encode",
+        "end",
+        "head",
+        "head_size",
+        "id",
+        "limit",
+        "memory",
+        "on",
+        "owner",
+        "shared",
     )
 
     def __init__(self, channel, outbox, encode):
         self.channel = channel
         self._outbox = outbox
-        self._memory = outbox.memory
-        self._shared = outbox.head
-        self._begin = self._end = outbox.end
-        self._encode = encode
-        self._owner = get_ident()
+        self.memory = outbox.memory
+        self.shared = outbox.head
+        #: where it begins, and where it ends that was collected
+        self.begin = self.end = outbox.end
+        self.encode = encode
+        #: the thread that may collect
+        self.owner = get_ident()
         #: how many values there are
-        self._count = 0
+        self.count = 0
         #: the header of the last frame, and the size that it was made for
-        self._head = b""
-        self._head_size = -1
+        self.head = b""
+        self.head_size = -1
         #: True while a value is put where it belongs
-        self._busy = False
-        self._on = True
+        self.busy = False
+        #: False once nothing more may be collected
+        self.on = True
         stream = channel._stream
-        self._id = stream.id
-        self._credit = min(stream.credit, (SIZE - self._begin) * MOST)
+        self.id = stream.id
+        self.credit = min(stream.credit, (SIZE - self.begin) * MOST)
         #: where the room ends that there is credit for
-        self._limit = self._begin + self._credit // MOST
-        stream.credit -= self._credit
-        channel._collect = self.collect
-
-    def collect(self, value):
-        """Collect a value; False when it has to go another way.
-
-        :raises TypeError: it can't be sent.
-        """
-        if get_ident() != self._owner:
-            return False
-        payload = self._encode(value)
-        if self._busy:
-            return False
-        # Once the value is here nothing that happens to this process keeps it from arriving.
-        try:
-            self._busy = True
-            size = len(payload)
-            begin = self._end
-            end = begin + HEADER_SIZE + size
-            if end > self._limit or not self._on:
-                return False
-            if size != self._head_size:
-                self._head_size = size
-                self._head = pack(size, DATA, self._id)
-            self._memory[begin:end] = self._head + payload
-            self._count += 1
-            self._end = self._shared[0] = end
-            return True
-        finally:
-            self._busy = False
+        self.limit = self.begin + self.credit // MOST
+        stream.credit -= self.credit
+        channel._collector = self
 
     def stop(self):
         """Collect no more; give back what is not used.
@@ -107,17 +80,17 @@ class Collector(object):
         :raises RuntimeError: a signal handler does this, and interrupted this thread in the midst
             of collecting a value. (As a file raises it for a reentrant call.)
         """
-        if self._busy and self._owner == get_ident():
+        if self.busy and self.owner == get_ident():
             raise RuntimeError("a signal handler can't send while what it interrupts is sending")
         self.abandon()
         # From here on no other value is collected; one may be in the midst of it.
-        while self._busy:
+        while self.busy:
             time.sleep(0)
-        self._outbox.end = self._end
-        used = self._end - self._begin + self._count * EXTRA
-        self.channel._stream.credit += self._credit - used
+        self._outbox.end = self.end
+        used = self.end - self.begin + self.count * EXTRA
+        self.channel._stream.credit += self.credit - used
 
     def abandon(self):
         """Collect no more; the rest is for another process to do."""
-        self._on = False
-        self.channel._collect = None
+        self.on = False
+        self.channel._collector = None

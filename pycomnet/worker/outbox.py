@@ -29,8 +29,11 @@ SIZE = HEAD + 16384
 PIECE = 4096
 #: Values in a row that are written at once, each as it is sent, before any is collected.
 STRAIGHT = 16
-#: Seconds after which the thread writes what nobody has written before.
+#: Seconds after which the thread writes what nobody has written before, ...
 DELAY = 0.001
+#: ... and after which it looks again when somebody has: each look takes the interpreter away from
+#: whoever sends a stream, and a process switch to give it back.
+STREAM_DELAY = 0.005
 #: Seconds that the near side has to take a dead worker's last values.
 LAST_WORDS = 2.0
 
@@ -115,13 +118,17 @@ class Outbox(object):
             self._gate.release()
 
     def _flush_rest(self, flush):
+        delay = DELAY
         while True:
             seen = self._writes
-            time.sleep(DELAY)
-            if self._writes == seen:  # else more is being sent, and its sender writes
-                if not flush():
-                    return
-                self._gate.acquire()
+            time.sleep(delay)
+            if self._writes != seen:  # more is being sent, and its sender writes
+                delay = STREAM_DELAY
+                continue
+            if not flush():
+                return
+            self._gate.acquire()
+            delay = DELAY
 
     def rest(self):
         """The thread has nothing to do until more is collected. It calls this where it may write"""

@@ -181,15 +181,15 @@ class Owners(CollectingCase):
     def between(self, call: Callable[[], object]) -> None:
         """Have something called in the midst of the next value's being collected."""
         collector = self.link.collector
-        memory = collector._memory
+        memory = collector.memory
 
         class Memory:
             def __setitem__(self, place: slice, data: bytes) -> None:
-                collector._memory = memory
+                collector.memory = memory
                 call()
                 memory[place] = data
 
-        collector._memory = Memory()
+        collector.memory = Memory()
 
     def test_waits(self) -> None:
         """Another thread waits until the value that is being collected is whole."""
@@ -204,13 +204,13 @@ class Owners(CollectingCase):
 
         def meanwhile() -> None:
             threading.Thread(target=settle).start()
-            while collector._on:
+            while collector.on:
                 self.over.wait(0.001)
             self.assertFalse(settled.wait(0.05))
 
         self.between(meanwhile)
         end = self.outbox.end
-        credit = channel._stream.credit + collector._credit
+        credit = channel._stream.credit + collector.credit
         channel.send("whole")
         self.assertTrue(settled.wait(20))
         size = len(PureCodec().encode("whole"))
@@ -277,8 +277,8 @@ class Owners(CollectingCase):
         collector = self.link.collector
         if collector is None:
             return 0
-        used: int = collector._end - collector._begin + collector._count * EXTRA
-        return int(collector._credit) - used
+        used: int = collector.end - collector.begin + collector.count * EXTRA
+        return int(collector.credit) - used
 
     def test_interrupted(self) -> None:
         """An exception in the midst of collecting leaves the channel as it was."""
