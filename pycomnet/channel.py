@@ -67,7 +67,8 @@ class Channel:
             the rest of one that is on its way still goes.
         """
         core = self.core
-        if core.stream.raw:
+        stream = core.stream
+        if stream.raw:
             if not isinstance(value, bytes | bytearray | memoryview):
                 kind = type(value).__name__
                 return defer.fail(TypeError(f"a raw channel carries bytes, not {kind}"))
@@ -79,11 +80,11 @@ class Channel:
             payload = connection.encode(value)
         except Exception as problem:
             return defer.fail(problem)
-        mux = connection.mux
-        if mux.send_now(core.stream, payload):
+        on_its_way = connection.mux.send_now(stream, payload)
+        if on_its_way:
             if not connection.corked:
                 connection.flush_soon()
-            elif len(mux._out) >= CROWD:
+            elif on_its_way >= CROWD:
                 connection.flush()
             return done()
         return core.send(payload)

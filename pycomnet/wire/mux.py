@@ -353,7 +353,7 @@ class Mux(Receiver):
     def send_now(self, stream, payload):
         """Send a short value if it need not wait for anything: the fast way of :meth:`send`.
 
-        :returns: True when it is on its way; False when :meth:`send` has to be called.
+        :returns: how many pieces are on their way with it; 0 when :meth:`send` has to be called.
         """
         size = len(payload)
         cost = size + FRAME_COST
@@ -364,13 +364,14 @@ class Mux(Receiver):
             or size > MIN_FRAME
             or self.congested
         ):
-            return False
+            return 0
         stream.credit -= cost
         if size != stream.head_size:
             stream.head_size = size
             stream.head = pack(size, DATA, stream.id)
-        self._out.append(stream.head + payload)
-        return True
+        out = self._out
+        out.append(stream.head + payload)
+        return len(out)
 
     def immediate(self, stream, payload):
         """The frame of a short value, when it may be written at once: the fastest way there is.
