@@ -355,10 +355,8 @@ class Connection(Protocol):
                     self.asked(event[1], event[2])
                     if len(mux._out) >= EAGER:
                         self.flush()
-                elif event[0] == 3 and not self._unclaimed:  # EV_CLOSED
-                    app = event[1].app
-                    if app is not None:  # else a question, answered before the peer gave it up
-                        app.closed(event[2], event[3])
+                elif event[0] == 3:  # EV_CLOSED
+                    self._peer_closed(event[1], event[2], event[3])
                     if len(mux._out) >= EAGER:
                         self.flush()
                 elif event[0] == 8:  # EV_RUN
@@ -427,16 +425,17 @@ class Connection(Protocol):
         stream: Any = self.mux.stream_of(id)
         self.acceptors[stream.purpose](stream).arrived(payload, 0)
 
+    def _peer_closed(self, stream: wire.Stream, kind: int, payload: bytes) -> None:
+        core = stream.app
+        if core is None:
+            return  # a question that was answered before the peer gave it up
+        core.closed(kind, payload)
+        if stream.id in self._unclaimed:
+            self._keep_unclaimed(core)
+
     def _event(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
-        if kind == wire.EV_CLOSED:
-            core = event[1].app
-            if core is None:
-                return  # a question that was answered before the peer gave it up
-            core.closed(event[2], event[3])
-            if event[1].id in self._unclaimed:
-                self._keep_unclaimed(core)
-        elif kind == wire.EV_END:
+        if kind == wire.EV_END:
             event[1].app.ended()
         elif kind == wire.EV_OPENED:
             self._opened(event[1])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from twisted.web.http import _ChunkedTransferDecoder
+
+from pycomnet import eager
 
 #: Bytes that Twisted gets at a time, at most, of what is between two chunks.
 BETWEEN = 32
@@ -16,6 +19,13 @@ _SHORT = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
 def chunk(data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
     """A chunk, in pieces: some bytes of a body, not none, as that is its end."""
     return b"%x\r\n" % len(data), data, b"\r\n"
+
+
+def chunk_writer(transport: Any) -> Callable[[bytes | memoryview], None]:
+    """What writes a body in chunks behind what a transport has to write, at once where it can."""
+    eager.flush_now(transport)
+    write = eager.writer(transport)
+    return lambda data: write(chunk(data))
 
 
 class Chunks(_ChunkedTransferDecoder):

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from pycomnet import eager
-from pycomnet.mediator.chunks import chunk
+from pycomnet.mediator.chunks import chunk_writer
 from pycomnet.mediator.session import Session
 
 if TYPE_CHECKING:
@@ -55,11 +55,10 @@ class StreamReader:
         request.registerProducer(self, True)
         request.write(b"\n" if probe else b"")
         transport = request.channel.transport
-        eager.flush_now(transport)
         if request.chunked:
-            write = eager.writer(transport)
-            self._write = lambda data: write(chunk(data))
+            self._write = chunk_writer(transport)
         else:
+            eager.flush_now(transport)
             self._write = lambda data: request.write(bytes(data))
         self._timer = self._reactor.callLater(self._wait, self._silent)
         self.wake()

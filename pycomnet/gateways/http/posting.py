@@ -25,7 +25,7 @@ from pycomnet.gateways.http.client import (
     refused,
     timed_out,
 )
-from pycomnet.mediator.chunks import chunk
+from pycomnet.mediator.chunks import chunk_writer
 
 if TYPE_CHECKING:
     from pycomnet.gateways.http.stream import Stream
@@ -133,7 +133,7 @@ class Upload:
 
     def startProducing(self, consumer: Any) -> defer.Deferred[None]:
         self._consumer = consumer
-        self._write = _chunk_writer(consumer)
+        self._write = chunk_writer(consumer.transport)
         self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
         self.wake()
         return self._ended
@@ -175,17 +175,6 @@ class Upload:
 
     def stopProducing(self) -> None:
         self.finish()
-
-
-def _chunk_writer(consumer: Any) -> Callable[[bytes | memoryview], None]:
-    """What writes to a request's body, at once where that is possible.
-
-    :param consumer: what Twisted gives to write to: it puts bytes into chunks.
-    """
-    transport = consumer.transport
-    eager.flush_now(transport)
-    write = eager.writer(transport)
-    return lambda data: write(chunk(data))
 
 
 class Posting:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,23 @@ class FaultyProxy(portforward.ProxyFactory):
                 one.transport.abortConnection()
 
 
+@asynccontextmanager
+async def through(
+    proxy: FaultyProxy | CuttingProxy, mediator: Mediator
+) -> AsyncIterator[tuple[pycomnet.Group, str]]:
+    """A group, and the spec that leads through a proxy in this process to the mediator."""
+    from twisted.internet import reactor
+
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    listening = await endpoint.listen(proxy)
+    group = pycomnet.Group(reactor)
+    try:
+        yield group, f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+    finally:
+        await group.close()
+        await defer.maybeDeferred(listening.stopListening)
+
+
 @pytest.mark.parametrize(
     ("methods", "status"), [((b"POST", b"GET"), 502), ((b"POST",), 504), ((b"GET",), 500)]
 )
@@ -244,11 +262,7 @@ async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], stat
     from twisted.internet import reactor
 
     proxy = FaultyProxy(mediator.port)
-    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    listening = await endpoint.listen(proxy)
-    group = pycomnet.Group(reactor)
-    try:
-        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+    async with through(proxy, mediator) as (group, where):
         gateway = await group.makegateway(f"{where}//linger=2//websocket=no")
         channel = gateway.remote_exec(echo)
         await channel.send(1)
@@ -259,9 +273,6 @@ async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], stat
         words = rf"out of reach for \d+ s: .*HTTP status {status}.*; tried \d+ times"
         with pytest.raises(pycomnet.GatewayDied, match=words):
             await waiting.addTimeout(PATIENCE, reactor)
-    finally:
-        await group.close()
-        await defer.maybeDeferred(listening.stopListening)
 
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
@@ -271,27 +282,22 @@ async def test_unauthorized_is_not_retried(mediator: Mediator, websocket: str) -
     from twisted.internet import reactor
 
     proxy = FaultyProxy(mediator.port)
-    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    listening = await endpoint.listen(proxy)
-    group = pycomnet.Group(reactor)
-    try:
-        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
-        spec = f"{where}//linger=600//websocket={websocket}"
-        gateway = await group.makegateway(spec)
-        waiting = gateway.remote_exec(echo).receive()
-        proxy.fail((b"POST", b"GET", b"DELETE"), 401)
-        with pytest.raises(pycomnet.GatewayDied, match="HTTP status 401"):
-            await waiting.addTimeout(PATIENCE, reactor)
-        # One for each thing that went on by itself: both streams, and what is written.
-        assert 1 <= proxy.answered <= 4
-        proxy.answered = 0
-        with pytest.raises(pycomnet.GatewayNotStarted, match="HTTP status 401"):
-            await group.makegateway(spec)
-        assert proxy.answered == 1
-    finally:
-        proxy.methods = ()
-        await group.close()
-        await defer.maybeDeferred(listening.stopListening)
+    async with through(proxy, mediator) as (group, where):
+        try:
+            spec = f"{where}//linger=600//websocket={websocket}"
+            gateway = await group.makegateway(spec)
+            waiting = gateway.remote_exec(echo).receive()
+            proxy.fail((b"POST", b"GET", b"DELETE"), 401)
+            with pytest.raises(pycomnet.GatewayDied, match="HTTP status 401"):
+                await waiting.addTimeout(PATIENCE, reactor)
+            # One for each thing that went on by itself: both streams, and what is written.
+            assert 1 <= proxy.answered <= 4
+            proxy.answered = 0
+            with pytest.raises(pycomnet.GatewayNotStarted, match="HTTP status 401"):
+                await group.makegateway(spec)
+            assert proxy.answered == 1
+        finally:
+            proxy.methods = ()
 
 
 class CutFromServer(portforward.ProxyClient):
@@ -371,11 +377,7 @@ async def test_cut_at_once(mediator: Mediator, options: str, cut_answers_at: byt
     from twisted.internet import reactor
 
     proxy = CuttingProxy(mediator.port, cut_answers_at)
-    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    listening = await endpoint.listen(proxy)
-    group = pycomnet.Group(reactor)
-    try:
-        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+    async with through(proxy, mediator) as (group, where):
         gateway = await group.makegateway(f"{where}{options}", timeout=PATIENCE)
         channel = gateway.remote_exec(echo)
         for value in range(3):
@@ -383,9 +385,6 @@ async def test_cut_at_once(mediator: Mediator, options: str, cut_answers_at: byt
             assert await channel.receive().addTimeout(PATIENCE, reactor) == value
         ways = 1 + (not options and bool(cut_answers_at))
         assert MAX_DROPS <= proxy.cuts <= 4 * ways * MAX_DROPS
-    finally:
-        await group.close()
-        await defer.maybeDeferred(listening.stopListening)
 
 
 @pytest_twisted.ensureDeferred
@@ -394,11 +393,7 @@ async def test_cut_for_ever(mediator: Mediator) -> None:
     from twisted.internet import reactor
 
     proxy = CuttingProxy(mediator.port)
-    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    listening = await endpoint.listen(proxy)
-    group = pycomnet.Group(reactor)
-    try:
-        where = f"http=127.0.0.1:{listening.getHost().port}//token_file={mediator.token_file}"
+    async with through(proxy, mediator) as (group, where):
         proxy.cuts_sockets = False
         gateway = await group.makegateway(f"{where}//websocket=yes//linger=2", timeout=PATIENCE)
         channel = gateway.remote_exec(echo)
@@ -410,9 +405,6 @@ async def test_cut_for_ever(mediator: Mediator) -> None:
         with pytest.raises(pycomnet.GatewayDied, match=words):
             await waiting.addTimeout(PATIENCE, reactor)
         assert 2 < proxy.cuts < 40
-    finally:
-        await group.close()
-        await defer.maybeDeferred(listening.stopListening)
 
 
 @pytest_twisted.ensureDeferred
