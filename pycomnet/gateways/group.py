@@ -214,7 +214,8 @@ class Group:
             has the others, which go on. Cancelling it ends those that are being started.
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
-        return await start_all(self.makegateway, parsed, parallel, progress, timeout)
+        with self._places.expecting(len(parsed)):
+            return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
     def _allocate(self, spec: Spec) -> str:
         if spec.id is not None:

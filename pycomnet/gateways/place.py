@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -127,12 +129,12 @@ class Place:
         self._waiting.append(waiter)
         return waiter
 
-    def surroundings(self, env: dict[str, str]) -> dict[str, Any]:
+    def surroundings(self, now: dict[str, str]) -> dict[str, Any]:
         """What is different here and now from what the supervisor was started in.
 
-        :param env: variables that a gateway has besides this process's.
+        :param now: the environment that a gateway shall have.
         """
-        now, then = {**os.environ, **env}, self.way.env
+        then = self.way.env
         found: dict[str, Any] = {}
         if now != then:
             found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
@@ -196,6 +198,8 @@ class Places:
         self._places: dict[tuple[Any, ...], Place] = {}
         #: ways that gateways have been started on
         self._begun: set[tuple[Any, ...]] = set()
+        #: calls that are starting several gateways
+        self._several = 0
         #: ways that can't be forked at
         self.without_fork: set[tuple[Any, ...]] = set()
 
@@ -203,13 +207,23 @@ class Places:
         """Whether a gateway is started without a supervisor that forks it.
 
         :param first_alone: so is the first: most programs leave it at one, and it is there sooner,
-            and with a process less.
+            and with a process less. Not of several that are started together.
         """
         if key in self.without_fork:
             return True
         first = key not in self._begun
         self._begun.add(key)
-        return first and first_alone
+        return first and first_alone and not self._several
+
+    @contextmanager
+    def expecting(self, number: int) -> Iterator[None]:
+        """So many gateways are being started within this."""
+        several = number > 1
+        self._several += several
+        try:
+            yield
+        finally:
+            self._several -= several
 
     def find(self, way: Way, request: Request) -> Place:
         """The place at the end of a way; started if there is none."""

@@ -131,7 +131,7 @@ class PlaceCarrier:
             ChannelTransport(channel, connection).start()
             return
         # This machine: its own environment and directory as they are now, and pipes.
-        asked.update(place.surroundings(spec.env))
+        asked.update(place.surroundings({**route.way.env, **spec.env}))
         fds: list[int] = []
         try:
             for _ in range(3):

@@ -50,7 +50,7 @@ class Way:
     :ivar door: whether it can be given descriptors.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
     :ivar credential: what whoever lets this program in there asks for.
-    :ivar env: the environment that the supervisor gets when it is started, if that is known.
+    :ivar env: this process's environment when this was made, if the supervisor is started in that.
     """
 
     key: tuple[Any, ...]
@@ -93,7 +93,8 @@ def here(request: Request) -> Route:
     env = dict(os.environ)
     variables = {
         name: value
-        for name, value in {**env, **request.spec.env}.items()
+        for given in (env, request.spec.env)
+        for name, value in given.items()
         if name.startswith(STARTUP)
     }
     env.update(variables)

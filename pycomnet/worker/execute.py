@@ -126,6 +126,11 @@ def _compile(request, is_function):
     return code
 
 
+def warm_up():
+    """Have the first request compiled sooner: CPython makes some hundred types for that, once."""
+    compile("", "<nothing>", "exec")
+
+
 def _distinct(filename):
     """The name of a source: texts that have no file of their own are told apart by a number."""
     global _numbered

@@ -8,6 +8,7 @@ fork costs. The child forks once more and becomes the worker's own supervisor (s
 import os
 import sys
 
+from .execute import warm_up
 from .outbox import Outbox, new_memory
 from .spare import rehearse, wait_for_letter
 from .supervisor import die_with, prepare_subreaper, watch
@@ -188,6 +189,7 @@ def import_needed():
             __import__(name)
         except ImportError:
             pass
+    warm_up()
     prepare_subreaper()
 
 

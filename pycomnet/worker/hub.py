@@ -10,22 +10,20 @@ import os
 import select
 import sys
 
-from .child import Booted, Child, Pipes, kill_group
+from .child import Booted, Pipes, kill_group
 from .forking import (
     READ_FD,
     WRITE_FD,
-    Before,
     changed_signals,
     highest_descriptor,
-    import_more,
 )
 from .importer import MARKER
 from .link import FileIO
 from .loop import Loop
+from .nursery import InChild, Nursery
 from .outbox import Outbox
 from .peer import Peer
 from .relay import Nobody, Waiting, splice
-from .spare import IDLE, Spare, letter
 from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
 try:
@@ -38,10 +36,6 @@ except ImportError:
 _kept = []
 #: The exit status of one that can't do its work here, as nothing can be forked.
 NO_FORK = 78
-
-
-class InChild(BaseException):
-    """Raised in a forked child, to leave whatever its parent was doing."""
 
 
 class Hub(object):
@@ -58,7 +52,6 @@ class Hub(object):
         self.loop = Loop()
         self.children = {}
         self.hops = {}
-        self.job = None
         self._most = config.get("most")
         self._killing = False
         self._wake, wake = os.pipe()
@@ -73,12 +66,6 @@ class Hub(object):
         self._near_fd = open_process(near) if near == os.getppid() else None
         if self._near_fd is not None:
             self.loop.watch(self._near_fd, select.POLLIN, lambda events: self._over("it ended"))
-        self._door = None
-        self._passed = {}
-        if config.get("door") is not None:
-            import _socket  # the whole of socket takes time to import
-
-            self._door = _socket.socket(fileno=config["door"])
         info = {
             "hub": 1,
             "pid": os.getpid(),
@@ -88,11 +75,9 @@ class Hub(object):
         self.upstream = Peer(self.loop, read_fd, write_fd, False, info, self._opened, self._over)
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
-        self._before = Before()  # while the near side deals with the hello
+        # While the near side deals with the hello.
+        self.nursery = Nursery(self, self._most, config.get("door"))
         become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
-        #: how many gateways were forked, and one more that is ready for the next
-        self._forked = 0
-        self._spare = None
 
     def run(self):
         """Work until the near side is gone, and then return None; or in a forked child: its job."""
@@ -105,15 +90,15 @@ class Hub(object):
                     wait = due - loop.now()
                 if (
                     number != len(loop.peers)
-                    or spare is not self._spare
+                    or spare is not self.nursery.spare
                     or (wait is not None and wait <= 0)
                 ):
                     wait = self._check_times()
-                    number, spare = len(loop.peers), self._spare
+                    number, spare = len(loop.peers), self.nursery.spare
                     due = loop.now() + (wait or 0)
                 loop.turn(wait)
-        except InChild:
-            return self.job
+        except InChild as child:
+            return child.job
         return None
 
     def _over(self, reason):
@@ -123,15 +108,8 @@ class Hub(object):
     def _check_times(self):
         """Ask for signs of life, end what nobody needs; the seconds until that is due again."""
         waits = [peer.check_silence() for peer in list(self.loop.peers)]
+        waits.append(self.nursery.check_time())
         waits = [wait for wait in waits if wait is not None]
-        spare = self._spare
-        if spare is not None:
-            left = spare.until - self.loop.now()
-            if left > 0:
-                waits.append(left)
-            else:
-                self._spare = None
-                spare.end()
         return min(waits) if waits else None
 
     def _reap(self, events):
@@ -196,8 +174,7 @@ class Hub(object):
         """Do what the first value on a ``start`` channel says."""
         path = request.get("path")
         io = request.get("io")
-        running = len(self.children) - (self._spare is not None)
-        if self._most is not None and running >= self._most:
+        if self.nursery.is_full():
             if io is not None:
                 Nobody(peer, io)
                 peer.fail(io, "limit", "limit")
@@ -207,7 +184,12 @@ class Hub(object):
         elif request.get("argv"):
             self._boot(peer, stream, io, request)
         else:
-            self._fork_worker(peer, stream, io, request)
+            self.nursery.want(peer, stream, io, request)
+
+    def start_failed(self, peer, stream, error):
+        """Out of processes or descriptors, or a request that makes no sense."""
+        Nobody(peer, stream)
+        peer.fail(stream, "start", "%s: %s" % (type(error).__name__, error))
 
     def _forward(self, peer, stream, io, request):
         first, rest = request["path"][0], request["path"][1:]
@@ -247,80 +229,6 @@ class Hub(object):
         pipes._began = lambda: child._send({"began": True})
         io.app.give(pipes)
 
-    def _fork_worker(self, peer, stream, io, request):
-        number = request.get("door")
-        ours = None
-        first = b""
-        if number is None and self._spare is not None:
-            spare, self._spare = self._spare, None
-            pid, ours = spare.pid, spare.fds
-            first = letter(request)
-        elif number is None:
-            fds, ours = self._before.standard_pipes()
-            pid = self._fork(fds, ours, request)
-        else:
-            pid = self._fork(self._come_in(number), (), request)
-        if ours is None:
-            Child(self, peer, stream, pid, None)
-        else:
-            write_fd, read_fd, err_fd = ours
-            io.app.give(Pipes(self.loop, peer, io, write_fd, read_fd, first))
-            Child(self, peer, stream, pid, err_fd)
-        self._forked += 1
-        if self._forked == 1:
-            self.loop.when_idle(import_more)
-        elif ours is not None:
-            self.loop.when_idle(self._make_spare)
-
-    def _fork(self, fds, ours, request):
-        """Fork a worker; its process id.
-
-        :param ours: the other ends of its descriptors, which are closed if that fails.
-        """
-        try:
-            pid, job = self._before.fork(fds, request)
-        except Exception:
-            for fd in ours:
-                os.close(fd)
-            raise
-        if pid is None:
-            self.job = job
-            raise InChild()
-        return pid
-
-    def _make_spare(self):
-        """Have a worker in reserve: who asked for gateways here twice will ask again."""
-        if self._spare is not None or (self._most is not None and len(self.children) >= self._most):
-            return
-        try:
-            fds, ours = self._before.standard_pipes()
-            pid = self._fork(fds, ours, None)
-        except OSError:
-            return  # whoever needs one is told why there is none
-        self._spare = self.children[pid] = Spare(
-            pid, ours, self.loop.now() + IDLE, self._spare_ended
-        )
-
-    def _spare_ended(self):
-        self._spare = None
-
-    def _come_in(self, number):
-        """The descriptors that came through the door under this number."""
-        import _socket
-        import array
-
-        while number not in self._passed:
-            size = _socket.CMSG_LEN(12)
-            data, ancillary, _, _ = self._door.recvmsg(4, size)
-            if not data:
-                raise EOFError("the door is closed")
-            found = array.array("i")
-            for _, _, payload in ancillary:
-                found.frombytes(payload)
-            self._before.opened(found)
-            self._passed[int.from_bytes(data, "big")] = tuple(found)
-        return self._passed.pop(number)
-
     # -- processes -------------------------------------------------------------------------------
 
     def spawn(self, argv, env):
@@ -330,7 +238,7 @@ class Hub(object):
         :returns: its process id, and where its standard input is written to, its output and its
             standard error are read from.
         """
-        fds, ours = self._before.standard_pipes()
+        fds, ours = self.nursery.before.standard_pipes()
         try:
             pid = os.fork()
         except OSError:
@@ -371,8 +279,7 @@ class Asked(object):
             request = peer.codec.decode(payload)
             self._hub.start(peer, stream, request)
         except Exception as error:
-            # Out of processes or descriptors, or a request that makes no sense.
-            peer.fail(stream, "start", "%s: %s" % (type(error).__name__, error))
+            self._hub.start_failed(peer, stream, error)
 
     def ended(self):
         """It is not asked for anything."""

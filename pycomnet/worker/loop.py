@@ -23,13 +23,20 @@ class Loop(object):
         self._set = select.poll() if self._epoll is None else self._epoll()
         self._calls = {}
         self._spinner = Spinner(self._set.poll, SPINS)
+        self._soon = []
         self._idle = None
+        self._quiet = 0
         #: set by whoever moves much: then the processor is better left to who takes it
         self.bulk = False
 
-    def when_idle(self, call):
-        """Call this once when there is nothing else to do."""
+    def soon(self, call):
+        """Call this once when what has happened in this turn is dealt with."""
+        self._soon.append(call)
+
+    def when_idle(self, call, quiet=0):
+        """Call this once when there is nothing else to do, or has been none for some seconds."""
         self._idle = call
+        self._quiet = quiet
 
     def watch(self, fd, events, call):
         """Call ``call(events)`` when these happen to a descriptor; no events: not any more."""
@@ -60,7 +67,7 @@ class Loop(object):
         try:
             ready = self._spin()
             if self._idle is not None:
-                ready = ready or self._poll(0)
+                ready = ready or self._poll(self._quiet)
                 if not ready:
                     call, self._idle = self._idle, None
                     call()
@@ -71,6 +78,10 @@ class Loop(object):
             call = self._calls.get(fd)
             if call is not None:
                 call(events)
+        while self._soon:
+            calls, self._soon = self._soon, []
+            for call in calls:
+                call()
         for peer in list(self.peers):
             mux = peer.mux
             if mux._out or mux._ready or mux.sent:

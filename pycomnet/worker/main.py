@@ -7,7 +7,7 @@ import time
 from ..wire.frames import ERROR, WINDOW
 from ..wire.mux import Limits
 from .channel import Channel, error_payload
-from .execute import Request, flush_output
+from .execute import Request, flush_output, warm_up
 from .link import SPINS, FileIO, Link, start_new_thread
 from .outbox import Outbox, new_memory
 from .output import Output
@@ -68,6 +68,7 @@ class Worker(object):
         """Take requests until the connection is over. Called in the main thread."""
         Output(self.link).install()
         self.link.start()
+        warm_up()  # while the near side deals with the hello
         link = self.link
         try:
             while True:

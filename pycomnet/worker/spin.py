@@ -6,9 +6,12 @@ mostly comes later, it is seldom done.
 """
 
 import os
+import time
 
 #: Waits that are not spun after many that were spun in vain.
 MAX_SKIPPED = 255
+#: Seconds for which the processor is away when another process has it: then that needs it more.
+BUSY = 10e-6
 
 
 def poll_of(fd):
@@ -33,7 +36,9 @@ class Spinner(object):
 
     def __init__(self, poll, spins):
         self._spins = range(spins)
-        self._misses = self._skipped = 0
+        # Nobody has asked for anything yet.
+        self._misses = self._skipped = 1
+        self._now = getattr(time, "perf_counter", time.time)
         self._yield = getattr(os, "sched_yield", None)
         self._poll = None if self._yield is None else poll
 
@@ -45,12 +50,17 @@ class Spinner(object):
         if self._skipped:
             self._skipped -= 1
             return False
+        now = self._now
+        then = now()
         for _ in self._spins:
             ready = poll(0)
             if ready:
                 self._misses = 0
                 return ready
             self._yield()
+            begun, then = then, now()
+            if then - begun > BUSY:
+                break
         # The more often in a row nothing came, the less often it is tried.
         self._misses = min(2 * self._misses + 1, MAX_SKIPPED)
         self._skipped = self._misses

@@ -14,6 +14,7 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
+from pycomnet.channel import Channel
 from pycomnet.gateways import place, routes
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children
@@ -193,6 +194,35 @@ class Supervisors(PlaceCase):
         self.assertEqual(self.supervisors(), set())
         await self.assert_gone(*pids)
         self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
+
+    async def test_several(self) -> None:
+        """Of several that are started together none is started alone; one that is the first is."""
+        together = await self.group.makegateways(["popen"] * 3)
+        self.assertEqual(len({self.place_of(gw) for gw in together}), 1)
+        self.assertEqual(children(os.getpid()), self.supervisors())
+        await self.group.terminate()
+        async with pycomnet.Group(self.reactor) as group:
+            await group.makegateway("popen")
+            self.assertEqual(self.supervisors(), set())
+        async with pycomnet.Group(self.reactor) as group:
+            await group.makegateways(["popen"])
+            self.assertEqual(self.supervisors(), set())
+
+    async def test_closed_at_once(self) -> None:
+        """A worker that nobody wants any more before it was forked is gone at once."""
+        gw = await self.gateway()
+        [place] = self.supervisors()
+        [supervisor] = children(place)
+        near = self.place_of(gw).link.connection
+        for _ in range(20):
+            io = Channel(near.open("channel", raw=True), self.place_of(gw))
+            asked = {"config": {"id": "unwanted"}, "io": io}
+            near.open("start", near.encode(asked)).close()
+        other = await self.gateway()  # is asked for after those, and so is there after them
+        self.assertEqual(await other.call("operator:add", 1, 2), 3)
+        await other.exit()
+        while children(place) != {supervisor}:
+            await deferLater(self.reactor, 0.01)
 
     async def test_idle(self) -> None:
         """One without gateways stays for a while, and then ends."""

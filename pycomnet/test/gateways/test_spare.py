@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ from twisted.internet.task import deferLater
 import pycomnet
 from pycomnet.test.gateways.test_place import PlaceCase, fingerprint
 from pycomnet.test.processes import children
+
+#: A program with a place that has one in reserve.
+PROGRAM = """
+import time
+from pycomnet import blocking
+with blocking.Group() as group:
+    group.makegateway("popen//fork=yes//id=first")
+    group.makegateway("popen//via=first")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
 
 
 class SpareCase(PlaceCase):
@@ -133,6 +146,19 @@ class Ending(SpareCase):
         pids = self.descendants(place)
         await self.group.terminate()
         await self.assert_gone(*pids)
+
+    async def test_near_side_killed(self) -> None:
+        """It goes when the program that the place is for is killed."""
+        near = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
+        self.addCleanup(near.communicate)
+        self.addCleanup(near.kill)
+        assert near.stdout is not None
+        self.assertEqual(near.stdout.readline(), b"ready\n")
+        # The place, and of each worker and the one in reserve the supervisor and itself.
+        while len(pids := self.descendants(near.pid)) < 1 + 1 + 2 * (2 + 1):
+            await deferLater(self.reactor, 0.01)
+        near.kill()
+        await self.assert_gone(*pids - {near.pid})
 
     async def test_place_killed(self) -> None:
         """It goes when the supervisor of its place is killed."""
