@@ -10,8 +10,9 @@ import time
 
 #: Waits that are not spun after many that were spun in vain.
 MAX_SKIPPED = 255
-#: Seconds for which the processor is away when another process has it: then that needs it more.
-BUSY = 10e-6
+#: Seconds after which a processor that was given away comes back late: whoever answers, through
+#: however many places, does not need it for so long, so somebody else does.
+BUSY = 500e-6
 
 
 def poll_of(fd):
