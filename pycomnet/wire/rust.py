@@ -185,3 +185,4 @@ class RustCodec(object):
         self.encode = encode
         self.decode = decode
         self.decode_run = decode_run
+        self.packing = (packb, dump_hook, OPTIONS)

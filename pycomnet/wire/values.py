@@ -301,6 +301,9 @@ class PureCodec(object):
     """
 
     name = "pure"
+    #: A function that makes the payload of most values, and its second and third argument: sooner
+    #: than :meth:`encode`, which knows about the values at which it raises; or None.
+    packing = None
 
     def __init__(self, channel_type=None, dump_channel=None, load_channel=None):
         self._channel_type = channel_type or ()

@@ -6,22 +6,18 @@ except ImportError:
     from collections import deque
 
 from ..wire.frames import (
-    DATA,
     ERROR,
     FRAGMENT,
     FRAME_COST,
-    HEADER,
-    HEADER_SIZE,
     NORMAL,
     RESULT,
     bin32,
 )
 from ..wire.mux import LocalError
-from ..wire.values import InvalidValue
+from ..wire.values import MAX_VALUE, InvalidValue
 from .collector import get_ident
 from .link import start_new_thread
 
-pack = HEADER.pack
 #: What ``setcallback`` and ``makefile`` take for "none".
 NO_ENDMARKER = object()
 MAX_ERROR = 60000
@@ -122,36 +118,41 @@ class Channel(object):
         :raises TypeError: the value can't be sent; it says what in it and where.
         :raises EOFError: the channel or the connection is closed.
         """
-        link = self._link
         collector = self._collector
         if collector is not None and collector.owner == get_ident():
             # The short way, which takes no lock: Collector.stop waits for who is busy. Once the
             # value is there nothing that happens to this process keeps it from arriving.
-            payload = collector.encode(value)
+            try:
+                if type(value) is bytes:
+                    payload = collector.encode(value)
+                else:
+                    payload = collector.pack(value, collector.hook, collector.options)
+            except Exception:
+                payload = collector.encode(value)
             if not collector.busy:
                 try:
                     collector.busy = True
-                    size = len(payload)
+                    if len(payload) != collector.size:
+                        collector.expect(len(payload))
                     begin = collector.end
-                    end = begin + HEADER_SIZE + size
+                    end = begin + collector.step
                     if end <= collector.limit and collector.on:
-                        if size != collector.head_size:
-                            collector.head_size = size
-                            collector.head = pack(size, DATA, collector.id)
-                        collector.memory[begin:end] = collector.head + payload
-                        collector.count += 1
+                        collector.put(collector.memory, begin, collector.head, payload)
                         collector.end = collector.shared[0] = end
                         return
                 finally:
                     collector.busy = False
+            if len(payload) > MAX_VALUE:
+                payload = collector.encode(value)  # which says so
         elif self._stream.raw:
             payload = bytes(value)
         elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
             self._send(value, bin32(len(value)))
             return
         else:
-            payload = link.encode(value)
+            payload = self._link.encode(value)
         if len(payload) < SHORT:
+            link = self._link
             with link.write_lock:
                 with link.lock:
                     link.settle()

@@ -1,8 +1,9 @@
 """What lets a short value that follows others of its channel be sent without a lock."""
 
 import time
+from struct import Struct
 
-from ..wire.frames import FRAME_COST, HEADER_SIZE
+from ..wire.frames import DATA, FRAME_COST, HEADER, HEADER_SIZE
 from .outbox import SIZE
 
 try:
@@ -14,6 +15,19 @@ except ImportError:  # Python 2
 EXTRA = FRAME_COST - HEADER_SIZE
 #: What a byte of memory costs at most: where there is a frame of nothing, in FRAME_COST of credit.
 MOST = FRAME_COST // HEADER_SIZE + 1
+#: Sizes of payloads that are remembered.
+MAX_PUTS = 1024
+#: size -> what puts a header and a payload of that size somewhere, in one call
+_puts = {}
+
+
+def _putting(size):
+    put = _puts.get(size)
+    if put is None:
+        if len(_puts) >= MAX_PUTS:
+            _puts.clear()
+        put = _puts[size] = Struct("%ds%ds" % (HEADER_SIZE, size)).pack_into
+    return put
 
 
 class Collector(object):
@@ -26,28 +40,36 @@ class Collector(object):
     :param channel: it forgets this when nothing can be sent on it any more.
     :param outbox: where; something is in it.
     :param encode: makes a value's payload.
+    :param packing: what makes that of most values sooner, and its second and third argument; when
+        it raises, ``encode`` is to be asked.
     """
 
     __slots__ = (
+        "_count",
+        "_others",
         "_outbox",
         "begin",
         "busy",
         "channel",
-        "count",
         "credit",
         "encode",
         "end",
         "head",
-        "head_size",
+        "hook",
         "id",
         "limit",
         "memory",
         "on",
+        "options",
         "owner",
+        "pack",
+        "put",
         "shared",
+        "size",
+        "step",
     )
 
-    def __init__(self, channel, outbox, encode):
+    def __init__(self, channel, outbox, encode, packing=None):
         self.channel = channel
         self._outbox = outbox
         self.memory = outbox.memory
@@ -57,11 +79,17 @@ class Collector(object):
         self.encode = encode
         #: the thread that may collect
         self.owner = get_ident()
-        #: how many values there are
-        self.count = 0
-        #: the header of the last frame, and the size that it was made for
+        if packing is None:
+            packing = (lambda value, hook, options: encode(value)), None, None
+        self.pack, self.hook, self.options = packing
+        #: the size of the last payload, that of its frame and the header, and what puts both there
+        self.size = -1
+        self.step = 1
         self.head = b""
-        self.head_size = -1
+        self.put = None
+        #: how many values there were of other sizes, and where those end
+        self._count = 0
+        self._others = self.begin
         #: True while a value is put where it belongs
         self.busy = False
         #: False once nothing more may be collected
@@ -73,6 +101,19 @@ class Collector(object):
         self.limit = self.begin + self.credit // MOST
         stream.credit -= self.credit
         channel._collector = self
+
+    def expect(self, size):
+        """Payloads are of another size from now on."""
+        self._count = self.count()
+        self._others = self.end
+        self.size = size
+        self.step = HEADER_SIZE + size
+        self.head = HEADER.pack(size, DATA, self.id)
+        self.put = _putting(size)
+
+    def count(self):
+        """How many values there are."""
+        return self._count + (self.end - self._others) // self.step
 
     def stop(self):
         """Collect no more; give back what is not used.
@@ -87,7 +128,7 @@ class Collector(object):
         while self.busy:
             time.sleep(0)
         self._outbox.end = self.end
-        used = self.end - self.begin + self.count * EXTRA
+        used = self.end - self.begin + self.count() * EXTRA
         self.channel._stream.credit += self.credit - used
 
     def abandon(self):

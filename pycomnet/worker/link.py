@@ -294,8 +294,10 @@ class Link(object):
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream
-                encode = bytes if stream.raw else self.encode
-                self.collector = Collector(channel, outbox, encode)
+                if stream.raw:
+                    self.collector = Collector(channel, outbox, bytes)
+                else:
+                    self.collector = Collector(channel, outbox, self.encode, self._codec.packing)
 
     def settle(self):
         """Have no channel's values collected any more.

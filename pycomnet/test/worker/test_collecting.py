@@ -10,9 +10,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.wire import rust, values
 from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE
 from pycomnet.wire.mux import EV_DATA, EV_OPENED, EV_RUN, Mux, Stream
 from pycomnet.wire.values import PureCodec
+from pycomnet.worker import channel as channel_module
+from pycomnet.worker import collector
 from pycomnet.worker.channel import Channel
 from pycomnet.worker.collector import EXTRA
 from pycomnet.worker.link import FileIO, Link
@@ -38,7 +41,12 @@ class Near:
             os.write(self._out, data)
 
     def _take(self) -> None:
-        decode = PureCodec().decode
+        codec = PureCodec()
+
+        def decode(payload: Any) -> Any:
+            # Long bytes come as what they are.
+            return payload.obj if type(payload) is memoryview else codec.decode(payload)
+
         while data := os.read(self._in, 65536):
             with self.changed:
                 for event in self.mux.receive_data(data):
@@ -180,16 +188,21 @@ class Owners(CollectingCase):
 
     def between(self, call: Callable[[], object]) -> None:
         """Have something called in the midst of the next value's being collected."""
-        collector = self.link.collector
-        memory = collector.memory
+        link_collector = self.link.collector
+        link_collector.size = -1
 
-        class Memory:
-            def __setitem__(self, place: slice, data: bytes) -> None:
-                collector.memory = memory
+        def putting(size: int) -> Callable[..., None]:
+            patch.restore()
+            put = collector._putting(size)
+
+            def interrupted(*arguments: object) -> None:
+                link_collector.put = put
                 call()
-                memory[place] = data
+                put(*arguments)
 
-        collector.memory = Memory()
+            return interrupted
+
+        patch = self.patch(collector, "_putting", putting)
 
     def test_waits(self) -> None:
         """Another thread waits until the value that is being collected is whole."""
@@ -236,6 +249,54 @@ class Owners(CollectingCase):
         self.assertEqual(self.near.values[channel.id][-3:], ["collected", "interrupted", "after"])
         self.assertFalse(self.link.closed)
 
+    def test_all_kinds(self) -> None:
+        """Values of every kind and size arrive as they are, by the pure codec and by the other."""
+        kinds: list[Any] = [
+            *({"id": number} for number in (1, 1000, 2, 70000)),
+            *("x" * size for size in (0, 1, 31, 32, 300, 20000, 70000)),
+            *(b"x" * size for size in (0, 1, 300, 20000, 70000)),
+            *((1, (2.5, None)), {3, 4}, frozenset({5}), 1 << 70, 2j, bytearray(b"y"), "\ud800"),
+            *({1: "one", None: "none"}, [True, [], {}]),
+        ]
+        expected = [bytes(value) if type(value) is bytearray else value for value in kinds]
+        channel = self.channel()
+        came = 0
+        for codec in ("pure", "rust"):
+            self.assertEqual(self.link._codec.name, codec)
+            for value in ["first"] * (STRAIGHT + 1) + kinds:
+                channel.send(value)
+            with self.link.write_lock:
+                self.link._flush_outbox()
+            came += STRAIGHT + 1 + len(kinds)
+            self.near.wait_for(came)
+            self.assertEqual(self.near.values[channel.id][-len(kinds) :], expected)
+            if codec == "pure":
+                while self.link._codec.name == "pure":
+                    channel.send(0)
+                    came += 1
+        with self.link.write_lock, self.link.lock:
+            self.link.settle()
+        self.near.wait_for(came)
+
+    def test_not_sendable(self) -> None:
+        """What can't be sent is said as ever, and those after it arrive."""
+        channel = self.collecting()
+        while self.link.collector is None or self.link.collector.hook is None:
+            channel.send(0)
+        with self.assertRaisesRegex(TypeError, "object"):
+            channel.send({"in it": [object()]})
+        limit = SIZE  # what is collected is shorter
+        for module in (rust, values, channel_module):
+            self.patch(module, "MAX_VALUE", limit)
+        with self.assertRaisesRegex(TypeError, "limit"):
+            channel.send(["x" * limit])
+        channel.send("after")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        with self.near.changed:
+            last = lambda: self.near.values[channel.id][-1:]  # noqa: E731
+            self.assertTrue(self.near.changed.wait_for(lambda: last() == ["after"], 60))
+
     def test_closed(self) -> None:
         """Nothing is collected for a channel that is closed, at either end, or ended."""
         for end in ("close", "send_end"):
@@ -277,7 +338,7 @@ class Owners(CollectingCase):
         collector = self.link.collector
         if collector is None:
             return 0
-        used: int = collector.end - collector.begin + collector.count * EXTRA
+        used: int = collector.end - collector.begin + collector.count() * EXTRA
         return int(collector.credit) - used
 
     def test_interrupted(self) -> None:
