@@ -198,6 +198,8 @@ def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
             link.operate(name, rng.randrange(2), rng.randrange(5), size)
             if name == "congested":  # not for long
                 link.operate("free", rng.randrange(2), 0, 0)
+            if rng.random() < 0.03:
+                ask(link, rng)
         if rng.random() < 0.5:
             link.settle()
         for end in link.ends:
@@ -207,6 +209,17 @@ def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
             link.write(end, 1)
         streams.append((b"".join(link.ends[0].said), b"".join(link.ends[1].said)))
     return streams
+
+
+def ask(link: Link, rng: random.Random) -> None:
+    """Questions, many of one size in a row, of which some are answered in some order."""
+    who, count, size = rng.randrange(2), rng.choice((1, 3, 12)), rng.randrange(300)
+    for _ in range(count):
+        link.operate("open-end", who, 0, size + rng.choice((0, 0, 0, 1)))
+    link.operate("write", who, 0, 1 << 20)
+    link.operate("deliver", 1 - who, 0, 1 << 20)
+    for which in rng.choice((range(count), range(count)[::-1], (0, 0, count // 2))):
+        link.operate("result", 1 - who, which, size)
 
 
 def mutated_stream(
@@ -240,6 +253,13 @@ class User:
         #: bytes that the user itself has caused to be queued
         self.mine = 0
         self.codecs = (PureCodec(*CHANNELS).decode, make_codec(*CHANNELS).decode)
+        #: what it has asked, by what comes with the answer, and what the peer has
+        self.questions: dict[object, int] = {}
+        self.asked: list[int] = []
+        #: whether it asks more than it opens
+        self.asks = rng.random() < 0.3
+        if self.asks:
+            mux.expect(("channel", "ask"))
 
     def see(self, events: list[Any]) -> None:
         """Take note of events, and check what can be of each."""
@@ -249,6 +269,12 @@ class User:
                 # An acceptor's stream is about channels that its peer has opened.
                 for _ in range(20 if self.mux._next_id & 1 else self.rng.randrange(4)):
                     self.open()
+            elif event[0] == wire.EV_ASKED:
+                self.asked.append(event[1])
+                self.decode(event[2])
+            elif event[0] == wire.EV_ANSWERED:
+                self.questions.pop(event[1])  # it was asked, and not yet answered
+                self.decode(event[2])
             elif event[0] == wire.EV_OPENED:
                 self.streams.append(event[1])
             elif event[0] == wire.EV_DATA:
@@ -268,15 +294,52 @@ class User:
 
     def open(self) -> None:
         rng = self.rng
+        if self.asks and rng.random() < 0.8:
+            self.ask()
+            return
         first = rng.choice((None, b"", bytes(rng.randrange(20000))))
         self.mine += 300 + len(first or b"")
         with contextlib.suppress(LocalError):
             stream = self.mux.open("channel", first, rng.random() < 0.3, rng.random() < 0.3)
             self.streams.append(stream)
 
+    def ask(self) -> None:
+        rng = self.rng
+        first = bytes(rng.choice((0, 10, 10, 20000)))
+        self.mine += 300 + len(first)
+        question = object()
+        with contextlib.suppress(LocalError):
+            self.questions[question] = self.mux.ask("channel", first, question)
+
+    def deal_with_questions(self) -> None:
+        """Answer, ask, or have no more of it."""
+        rng, mux = self.rng, self.mux
+        if self.asked:
+            id = self.asked.pop(rng.randrange(len(self.asked)))
+            if rng.random() < 0.8:
+                size = rng.choice((0, 10, 10, 20000))
+                self.mine += size + 10
+                mux.reply(id, bytes(size))
+            else:
+                self.take(id)
+        if self.questions and rng.random() < 0.2:
+            id = self.questions.pop(rng.choice(list(self.questions)))
+            if rng.random() < 0.5:
+                mux.withdraw(id)
+            else:
+                self.take(id)
+
+    def take(self, id: int) -> None:
+        """Go on with a question as with any channel."""
+        stream = self.mux.stream_of(id)
+        if stream is not None:
+            self.streams.append(stream)
+
     def act(self) -> None:
         """Do something."""
         rng, mux = self.rng, self.mux
+        with contextlib.suppress(LocalError):
+            self.deal_with_questions()
         mux.congested = rng.random() < 0.2
         if self.streams:
             stream = rng.choice(self.streams[-8:])
@@ -324,10 +387,11 @@ class User:
         kept = mux._pieces or [mux._tail]
         assert sum(map(len, kept)) <= max(limits.frame, 65536) + 9 and len(kept) <= 65
         assert mux._peer_open <= limits.channels
-        assert mux._peer_open + mux._local_open == len(mux.streams)
+        alone = len(mux.questions) + len(mux.unanswered)
+        assert mux._peer_open + mux._local_open == len(mux.streams) + alone
         assert len(mux._ready) <= 2 * len(mux.streams) + 65
         waiting = sum(map(len, mux._out))
-        endings = 10 * (len(self.streams) + 1)
+        endings = 10 * (len(self.streams) + len(self.questions) + 1)
         assert waiting <= limits.control + self.mine + endings + 20000, f"{waiting} bytes queued"
         for stream in mux.streams.values():
             assert stream.partial is None or 0 < stream.partial.size <= limits.value
