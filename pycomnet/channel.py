@@ -13,6 +13,7 @@ from pycomnet.channelcore import NO_ENDMARKER, ChannelCore
 from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.wire.frames import FRAGMENT, bin32
+from pycomnet.wire.values import MAX_VALUE
 
 #: Short values that are written while others of the same turn are still being sent: the other end
 #: works on them meanwhile, and memory that a processor still has in its cache is used again.
@@ -77,9 +78,9 @@ class Channel:
             return core.send(value, bin32(len(value)))
         connection = core.connection
         try:
-            payload = connection.encode(value)
-        except Exception as problem:
-            return defer.fail(problem)
+            payload = connection.pack(value, connection.hook, connection.options)
+        except Exception:
+            return self._send_otherwise(value)
         on_its_way = connection.mux.send_now(stream, payload)
         if on_its_way:
             if not connection.corked:
@@ -87,7 +88,15 @@ class Channel:
             elif on_its_way >= CROWD:
                 connection.flush()
             return done()
-        return core.send(payload)
+        return self._send_otherwise(value) if len(payload) > MAX_VALUE else core.send(payload)
+
+    def _send_otherwise(self, value: object) -> defer.Deferred[None]:
+        """Send what only the codec itself can encode, or can say why not."""
+        try:
+            payload = self.core.connection.encode(value)
+        except Exception as problem:
+            return defer.fail(problem)
+        return self.core.send(payload)
 
     def receive(self) -> defer.Deferred[Any]:
         """The next value.

@@ -95,6 +95,16 @@ class Connection(Protocol):
         self.mux = wire.Mux(initiator, limits, info, credential)
         codec = make_codec(ChannelCore.handle_types, self._dump_channel, self._load_channel)
         self.encode: Callable[[object], bytes] = codec.encode
+        #: makes most payloads sooner than :attr:`encode`, and its second and third argument: as
+        #: :attr:`pycomnet.wire.values.PureCodec.packing`
+        self.pack: Callable[[object, Any, Any], bytes]
+        self.hook: Any
+        self.options: Any
+        self.pack, self.hook, self.options = codec.packing or (
+            lambda value, hook, options: codec.encode(value),
+            None,
+            None,
+        )
         self.decode: Callable[[bytes], Any] = codec.decode
         self.decode_run: Callable[[list[bytes]], list[Any] | None] = codec.decode_run
         #: what to do with a channel that the peer opens for a purpose

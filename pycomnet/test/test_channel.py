@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet import channel as channel_module
+from pycomnet import connection
 from pycomnet.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
 from pycomnet.test.properties import given, settings
-from pycomnet.wire import mux
+from pycomnet.wire import mux, rust
+from pycomnet.wire import values as codecs
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import ValueNotSendable
@@ -180,7 +184,26 @@ class Sending(ChannelCase):
         self.patch(mux, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
         self.assertIn("the limit is 100000", str(problem))
+        for module in (codecs, rust, channel_module):
+            self.patch(module, "MAX_VALUE", 100_000)
+        problem = self.failureResultOf(self.near.send(["x" * 100_000]), ValueNotSendable).value
+        self.assertIn("100000 are the limit", str(problem))
         self.assertFalse(self.near.isclosed())
+
+    def test_refused_by_one(self) -> None:
+        """What the faster codec refuses the other one sends; without the faster it sends all."""
+        sent: list[Any] = [{1: "one", None: {(2,): 3}}, "\udc80", [1 << 70], {"key": (4, {5})}]
+        for value in sent:
+            self.successResultOf(self.near.send(value))
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.far), sent)
+        self.patch(connection, "make_codec", partial(codecs.make_codec, pure=True))
+        self.setUp()
+        for value in sent:
+            self.successResultOf(self.near.send(value))
+        self.failureResultOf(self.near.send(object()), ValueNotSendable)
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.far), sent)
 
     def test_closed(self) -> None:
         """On a channel that is closed it fails, whoever closed it."""

@@ -11,6 +11,7 @@ class RustCodec:
     encode: Callable[[object], bytes]
     decode: Callable[[bytes | bytearray | memoryview], Any]
     decode_run: Callable[[list[bytes]], list[Any] | None]
+    packing: tuple[Callable[[object, Any, Any], bytes], Any, Any]
     def __init__(
         self,
         channel_type: type | tuple[type, ...] | None = None,
