@@ -104,12 +104,15 @@ class Collector(object):
 
     def expect(self, size):
         """Payloads are of another size from now on."""
-        self._count = self.count()
+        head, put, count = HEADER.pack(size, DATA, self.id), _putting(size), self.count()
+        # Until all of it is there none of it holds: a signal's exception may come in between.
+        self.size = -1
+        self._count = count
         self._others = self.end
-        self.size = size
         self.step = HEADER_SIZE + size
-        self.head = HEADER.pack(size, DATA, self.id)
-        self.put = _putting(size)
+        self.head = head
+        self.put = put
+        self.size = size
 
     def count(self):
         """How many values there are."""

@@ -96,6 +96,15 @@ class CollectingCase(SynchronousTestCase):
         return self.link.open("channel")
 
 
+class Interrupting:
+    """Whatever is done with it, a signal's exception comes meanwhile."""
+
+    def interrupt(self, *arguments: object) -> Any:
+        raise KeyboardInterrupt
+
+    __call__ = __add__ = pack = interrupt
+
+
 class Threads(CollectingCase):
     """Many threads send on some channels."""
 
@@ -356,3 +365,23 @@ class Owners(CollectingCase):
             self.link._flush_outbox()
         self.near.wait_for(STRAIGHT + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
+
+    def test_interrupted_at_another_size(self) -> None:
+        """So does one while it is got ready for values of another size, wherever it comes."""
+        channel = self.collecting()
+        sent = ["collected"]
+        for place in ("_putting", "HEADER", "HEADER_SIZE"):
+            size = 20 + len(sent)
+            collector._putting(len(PureCodec().encode("i" * size)))
+            with self.subTest(place):
+                interrupting = self.patch(collector, place, Interrupting())
+                with self.assertRaises(KeyboardInterrupt):
+                    channel.send("i" * size)
+                interrupting.restore()
+                sent += ["a" * size, "b" * len("collected"), "c" * size]
+                for value in sent[-3:]:
+                    channel.send(value)
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + len(sent))
+        self.assertEqual(self.near.values[channel.id][STRAIGHT:], sent)
