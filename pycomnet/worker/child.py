@@ -231,7 +231,7 @@ class Child(object):
         self._peer.mux.consumed(self._stream, cost)
         self._peer.mux.want(self._stream)
         number = self._peer.codec.decode(payload)
-        if isinstance(number, int):
+        if isinstance(number, int) and self.ended_with is None:
             kill_group(self.pid, number)
 
     def ended(self):
@@ -273,8 +273,11 @@ class Booted(Child):
 
 
 def kill_group(pid, number):
-    """Send a signal to a process and its group."""
+    """Send a signal to a process that was forked here and is not reaped, and to its group."""
     try:
         os.killpg(pid, number)
     except OSError:
-        pass
+        try:
+            os.kill(pid, number)  # it has just been forked: it has no group of its own yet
+        except OSError:
+            pass

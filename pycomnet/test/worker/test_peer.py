@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.wire.frames import ERROR, NORMAL, RAW_FRAGMENT, WIDE_WINDOW
 from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_END, EV_OPENED, EV_RUN, Limits, Mux
 from pycomnet.worker import peer as peer_module
-from pycomnet.worker.child import Pipes
+from pycomnet.worker.child import Pipes, kill_group
 from pycomnet.worker.loop import Loop
 from pycomnet.worker.moving import move
 from pycomnet.worker.peer import Peer
@@ -265,6 +267,20 @@ class Silence(RelayCase):
         near.peer.check_silence()
         self.assertEqual(near.lost, ["it was silent for 3 seconds"])
         self.assertIsNone(near.peer.check_silence())
+
+
+class Signals(SynchronousTestCase):
+    """What a signal reaches."""
+
+    def test_group(self) -> None:
+        """A process with a group of its own, and one that was forked a moment ago and has none."""
+        for own in (True, False):
+            with self.subTest(own):
+                process = subprocess.Popen(["sleep", "60"], start_new_session=own)
+                self.addCleanup(process.kill)
+                kill_group(process.pid, signal.SIGTERM)
+                self.assertEqual(process.wait(20), -signal.SIGTERM)
+        kill_group(process.pid, signal.SIGTERM)  # there is nobody any more
 
 
 class Processes(RelayCase):
