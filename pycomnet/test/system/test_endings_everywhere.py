@@ -372,7 +372,8 @@ def test_via() -> None:
             Cell("supervisors", supervisors_killed, gone, inner, master=outer),
             Cell(
                 "place",
-                lambda p: kill(p.place, parent(p.families[0][1])),
+                # The outer one first: else it may just have begun to end what the other has left.
+                lambda p: kill(parent(p.families[0][1]), p.place),
                 gone,
                 inner,
                 master=outer,
