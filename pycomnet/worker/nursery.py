@@ -80,21 +80,15 @@ class Nursery(object):
 
     def _fork_wanted(self):
         wanted, self._wanted = self._wanted, []
+        for step in (self._equip, self._have_forked, self._begin):
+            for one in wanted:
+                if one.error is None:
+                    try:
+                        step(one)
+                    except Exception as error:
+                        one.error = error
         for one in wanted:
-            try:
-                self._equip(one)
-            except Exception as error:
-                one.error = error
-        for one in wanted:
-            if one.fds is not None:
-                try:
-                    one.pid = self._fork(one.fds, one.ours, one.request)
-                except Exception as error:
-                    one.error = error
-        for one in wanted:
-            if one.error is None:
-                self._begin(one)
-            else:
+            if one.error is not None:
                 self._hub.start_failed(one.peer, one.stream, one.error)
 
     def _equip(self, one):
@@ -102,12 +96,18 @@ class Nursery(object):
         if number is not None:
             one.ours = ()
             one.fds = self._come_in(number)
+        elif not getattr(one.io, "raw", False):
+            raise ValueError("its connection needs a raw channel")
         elif self.spare is not None:
             spare, self.spare = self.spare, None
             one.pid, one.ours = spare.pid, spare.fds
             one.first = letter(one.request)
         else:
             one.fds, one.ours = self.before.standard_pipes()
+
+    def _have_forked(self, one):
+        if one.fds is not None:
+            one.pid = self._fork(one.fds, one.ours, one.request)
 
     def _fork(self, fds, ours, request):
         """Fork a worker; its process id.

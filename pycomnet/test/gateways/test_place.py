@@ -208,6 +208,16 @@ class Supervisors(PlaceCase):
             await group.makegateways(["popen"])
             self.assertEqual(self.supervisors(), set())
 
+    async def test_senseless(self) -> None:
+        """A request that makes no sense fails; the place and its gateways go on."""
+        gw = await self.gateway()
+        near = self.place_of(gw).link.connection
+        channel = Channel(near.open("start", near.encode({"config": {}})), self.place_of(gw))
+        error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
+        self.assertIn("Error: ", str(error))
+        self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+        self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
+
     async def test_closed_at_once(self) -> None:
         """A worker that nobody wants any more before it was forked is gone at once."""
         gw = await self.gateway()
