@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from pycomnet.services.server import ServerLimits as ServerLimits
     from pycomnet.services.server import ServiceServer as ServiceServer
     from pycomnet.services.sessions import SessionLimits as SessionLimits
+    from pycomnet.wire.kinds import register_type as register_type
+    from pycomnet.wire.values import ValueNotReceivable as ValueNotReceivable
     from pycomnet.wire.values import ValueNotSendable as ValueNotSendable
 
 _WHERE = {
@@ -133,6 +135,7 @@ _WHERE = {
     "TooManyRegistrations": "pycomnet.errors",
     "UnknownInterface": "pycomnet.errors",
     "UnknownMethod": "pycomnet.errors",
+    "ValueNotReceivable": "pycomnet.wire.values",
     "ValueNotSendable": "pycomnet.wire.values",
     "configure": "pycomnet.services.default",
     "connect": "pycomnet.services.default",
@@ -141,6 +144,7 @@ _WHERE = {
     "locate": "pycomnet.services.default",
     "method": "pycomnet.services.interface",
     "nameserver": "pycomnet.services.default",
+    "register_type": "pycomnet.wire.kinds",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import crochet
@@ -141,29 +141,95 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
 
 def _out(value: Any) -> Any:
     """What the user gets: objects of the Deferred API in their blocking form."""
-    kind = _classes.get(type(value))
-    if kind is not None:
-        wrapper: Any = object.__new__(kind)
-        wrapper._wrapped = value
-        return wrapper
-    if type(value) in (list, tuple):
-        return type(value)(_out(item) for item in value)
-    if type(value) is dict:
-        return {_out(key): _out(item) for key, item in value.items()}
-    if type(value) in (set, frozenset):
-        return type(value)(_out(item) for item in value)
-    return value
+    return _replaced(value, _blocking_form)
 
 
 def _in(value: Any) -> Any:
     """What the Deferred API gets."""
-    if isinstance(value, _Blocking):
-        return value._wrapped
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(_in(item) for item in value)
-    if type(value) is dict:
-        return {_in(key): _in(item) for key, item in value.items()}
+    return _replaced(value, _deferred_form)
+
+
+def _blocking_form(value: Any) -> Any:
+    kind = _classes.get(type(value))
+    if kind is None:
+        return value
+    wrapper: Any = object.__new__(kind)
+    wrapper._wrapped = value
+    return wrapper
+
+
+def _deferred_form(value: Any) -> Any:
+    return value._wrapped if isinstance(value, _Blocking) else value
+
+
+#: What a value may be made of that can hold objects of either form.
+_HOLDERS = frozenset((list, tuple, dict, set, frozenset))
+
+
+def _replaced(value: Any, form: Callable[[Any], Any]) -> Any:
+    """A value, with the objects in it replaced; itself where there are none.
+
+    It does not recurse: a value may nest deeper than the interpreter's stack, or hold itself.
+    """
+    if type(value) not in _HOLDERS:
+        return form(value)
+    seen = {id(value)}
+    left = [value]
+    while left:
+        holder = left.pop()
+        for item in _items(holder):
+            if type(item) not in _HOLDERS:
+                if form(item) is not item:
+                    return _rebuilt(value, form)
+            elif id(item) not in seen:
+                seen.add(id(item))
+                left.append(item)
     return value
+
+
+def _items(holder: Any) -> Iterator[Any]:
+    if type(holder) is dict:
+        yield from holder.keys()
+        yield from holder.values()
+    else:
+        yield from holder
+
+
+def _rebuilt(value: Any, form: Callable[[Any], Any]) -> Any:
+    #: what lists and dicts become: there before what they hold, which may be themselves
+    made: dict[int, Any] = {}
+
+    def build(holder: Any) -> Generator[Any, Any, Any]:
+        kind = type(holder)
+        new: Any = {} if kind is dict else []
+        if kind in (dict, list):
+            made[id(holder)] = new
+        if kind is dict:
+            for key, item in holder.items():
+                key = yield key
+                new[key] = yield item
+            return new
+        for item in holder:
+            new.append((yield item))
+        return new if kind is list else kind(new)
+
+    stack = [build(value)]
+    result: Any = None
+    while stack:
+        try:
+            item = stack[-1].send(result)
+        except StopIteration as done:
+            stack.pop()
+            result = done.value
+            continue
+        result = None
+        if type(item) not in _HOLDERS:
+            result = form(item)
+        elif id(item) in made:
+            result = made[id(item)]
+        else:
+            stack.append(build(item))
+    return result
 
 
 def _threaded(callback: Callable[[Any], Any]) -> Callable[[Any], Deferred[Any]]:

@@ -17,7 +17,7 @@ from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
-from pycomnet.wire.values import InvalidValue, ValueNotSendable, type_name
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, type_name
 
 if TYPE_CHECKING:
     from pycomnet.channeltransport import ChannelTransport
@@ -232,6 +232,8 @@ class ChannelCore:
             value = connection.decode(payload)
         except InvalidValue as problem:
             deferred.errback(Failure(connection.violated("value", str(problem))))
+        except ValueNotReceivable:
+            deferred.errback(Failure())  # the channel goes on
         else:
             deferred.callback(value)
 
@@ -304,6 +306,9 @@ class ChannelCore:
                 value = connection.decode(payload)
             except InvalidValue as problem:
                 connection.violated("value", str(problem))
+                return
+            except ValueNotReceivable:
+                self._callback_failed(Failure())
                 return
         self.busy = True
         try:
@@ -448,6 +453,8 @@ class ChannelCore:
                 error = self.connection.decode(payload)
             except InvalidValue as problem:
                 over = self.connection.violated("value", str(problem))
+            except ValueNotReceivable as problem:
+                over = RemoteError("", f"an error that can't be shown: {problem}")
             else:
                 over = RemoteError.from_map(error if isinstance(error, dict) else {})
         self._fail_sends(over)

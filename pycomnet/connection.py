@@ -93,7 +93,12 @@ class Connection(Protocol):
         keepalive: float | None = None,
     ) -> None:
         self.mux = wire.Mux(initiator, limits, info, credential)
-        codec = make_codec(ChannelCore.handle_types, self._dump_channel, self._load_channel)
+        codec = make_codec(
+            ChannelCore.handle_types,
+            self._dump_channel,
+            self._load_channel,
+            max_items=self.mux.limits.items,
+        )
         self.encode: Callable[[object], bytes] = codec.encode
         #: makes most payloads sooner than :attr:`encode`, and its second and third argument: as
         #: :attr:`pycomnet.wire.values.PureCodec.packing`

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -15,6 +16,7 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
+    CodeNotSendable,
     ConnectionLost,
     GatewayDied,
     GatewayNotStarted,
@@ -29,6 +31,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.wire.values import ValueNotSendable, blame, show_key
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -146,6 +149,9 @@ class Link:
         if self._drained is not None and self._drained.active():
             self._drained.cancel()
         carrier = self.carrier
+        if isinstance(lost, ProtocolViolation) and lost.code == "value" and not self.ending:
+            words = f"{self.prefix}{lost.reason} (max_value and max_items are what may come)"
+            return defer.succeed(ProtocolViolation(words, lost.code))
         if self.ending or isinstance(lost, ProtocolViolation):
             return defer.succeed(lost)
         if isinstance(lost, PeerSilent):
@@ -235,6 +241,20 @@ async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) ->
     return True
 
 
+#: What runs at the far side for :meth:`Gateway.register_types`.
+_REGISTER = """from _pycomnet.worker.register import register_module
+register_module(channel, name, text, filename)
+"""
+
+
+def _given(request: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
+    """What a user gave that is in a request, as :func:`~pycomnet.wire.values.blame` takes it."""
+    for n, value in enumerate(request.get("args", ())):
+        yield f"args[{n}]", '["args"][0]', value, {"args": [value]}
+    for name, value in request.get("kwargs", {}).items():
+        yield f'kwargs["{name}"]', f'["kwargs"]{show_key(name)}', value, {"kwargs": {name: value}}
+
+
 class Gateway:
     """A far side.
 
@@ -282,8 +302,16 @@ class Gateway:
         :raises CodeNotSendable: the function can't run on its own; it says which name it needs.
         :raises ConnectionLost: the gateway is gone.
         """
-        payload = self._connection.encode(exec_request(code, kwargs))
+        payload = self._encode(exec_request(code, kwargs))
         return Channel(self._connection.open("exec", payload), self)
+
+    def _encode(self, request: dict[str, Any]) -> bytes:
+        """A request; what can't be sent of it is named as its caller knows it."""
+        encode = self._connection.encode
+        try:
+            return encode(request)
+        except ValueNotSendable as problem:
+            raise blame(encode, problem, _given(request)) from None
 
     def call(
         self, function: str | Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -297,7 +325,7 @@ class Gateway:
             has begun runs on.
         """
         try:
-            payload = self._connection.encode(call_request(function, args, kwargs))
+            payload = self._encode(call_request(function, args, kwargs))
             core = self._connection.open("call", payload, end=True)
         except Exception as problem:
             return defer.fail(problem)
@@ -312,6 +340,25 @@ class Gateway:
             result.chainDeferred(forward)
             return forward
         return result
+
+    @deferred
+    async def register_types(self, module: ModuleType) -> None:
+        """Have a module's types be known at the far side.
+
+        The module's source is sent and becomes a module of its name there, if none of that name can
+        be imported. It must import nothing that is not there, and its function
+        ``register(register_type)`` is called with what registers a type, as
+        :func:`pycomnet.register_type` does here, where the same function serves.
+
+        :returns: fires when that has been done; fails with :class:`RemoteError` when it raised, and
+            with :class:`CodeNotSendable`, :class:`ConnectionLost`. Cancelling it changes nothing.
+        """
+        if not callable(getattr(module, "register", None)):
+            raise CodeNotSendable(f"module {module.__name__} has no register(register_type)")
+        sent = exec_request(module, {})
+        names = {"name": module.__name__, "text": sent["source"], "filename": sent["filename"]}
+        channel = self.remote_exec(_REGISTER, **names)
+        await channel.waitclose()
 
     def newchannel(self, raw: bool = False) -> Channel:
         """A new channel, to be sent over another one to code that shall have its other end.

@@ -6,8 +6,10 @@ import contextlib
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
+import attrs
 from twisted.internet import defer
 from twisted.internet.endpoints import quoteStringArgument
 
@@ -17,6 +19,7 @@ from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
+from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
 from pycomnet.gateways.many import PARALLEL, Progress, start_all
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
@@ -25,8 +28,6 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.routes import has_supervisor
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
-from pycomnet.wire.frames import WIDE_WINDOW
-from pycomnet.wire.mux import Limits
 
 
 class Group:
@@ -37,11 +38,33 @@ class Group:
 
     :param output: gets what far code prints, as :class:`~pycomnet.gateways.output.Output`; by
         default each line is shown under the gateway's id.
+    :param types: modules whose types each gateway shall know, as
+        :meth:`Gateway.register_types` takes them.
+    :param trusted: False: its far sides may be hostile; strict limits hold for what they send. A
+        spec may say otherwise, as for the next two.
+    :param max_value: bytes of one value that a far side may send.
+    :param max_items: elements, keys and values of one, with those of what it holds.
     :param reactor: what the gateways' processes and connections are watched by.
     """
 
-    def __init__(self, reactor: Any, *, output: OutputCallback | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        output: OutputCallback | None = None,
+        types: Iterable[ModuleType] = (),
+        trusted: bool = True,
+        max_value: int | None = None,
+        max_items: int | None = None,
+    ) -> None:
         self._reactor = reactor
+        self._types = tuple(types)
+        self._defaults: dict[str, Any] = {
+            "trusted": trusted,
+            "max_value": max_value,
+            "max_items": max_items,
+        }
+        Spec.parse("popen", **self._defaults)  # it says what is wrong with them
         self._output: OutputCallback = output or PrefixedLines()
         self._gateways: dict[str, Gateway] = {}
         self._starting: dict[str, Link] = {}
@@ -92,10 +115,11 @@ class Group:
             :class:`GatewayNotStarted`, which has what the process said on standard error.
             Cancelling it ends the process.
         """
-        parsed = Spec.parse(spec, **options)
+        parsed = self._limited(Spec.parse(spec, **options))
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
-            resumable = ResumableConnection(self._reactor, lingers)
+            limits = far_limits(parsed, kept=True)
+            resumable = ResumableConnection(self._reactor, lingers, limits)
             return await self._make(parsed, timeout, self._factory.carrier, resumable)
         # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
@@ -104,11 +128,14 @@ class Group:
             if self._factory is not None:
                 why = f"it has no supervisor where {parsed.via} is"
             raise SpecError(f"{parsed}: only a factory keeps gateways: {why}")
-        limits = None
-        if parsed.via is not None or parsed.transport in transports.DISTANT:
-            limits = Limits(WIDE_WINDOW)
-        connection = Connection(self._reactor, limits=limits)
+        wide = parsed.via is not None or parsed.transport in transports.DISTANT
+        connection = Connection(self._reactor, limits=far_limits(parsed, wide))
         return await self._make(parsed, timeout, transports.carrier, connection)
+
+    def _limited(self, spec: Spec) -> Spec:
+        """A spec, with what the group says where it says nothing."""
+        unsaid = {key: self._defaults[key] for key in self._defaults if getattr(spec, key) is None}
+        return attrs.evolve(spec, **unsaid)
 
     def _only_from_here(self, spec: Spec) -> bool:
         """Whether a gateway is reached by what code in its master's worker starts.
@@ -187,6 +214,12 @@ class Group:
             del self._starting[id]
         gateway = Gateway(link, self, hello["info"])
         self._gateways[id] = gateway
+        for module in self._types:
+            try:
+                await gateway.register_types(module)
+            except BaseException:
+                await gateway.exit(0)
+                raise
         if self._closed:
             await gateway.exit(0)
             raise PycomnetError("the group was terminated")

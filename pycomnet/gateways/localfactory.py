@@ -28,10 +28,10 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.wire.mux import Limits
 
 #: The service's name, for its token's file.
 NAME = "factory"
@@ -141,7 +141,7 @@ class LocalFactory:
             endpoint = endpoints.client_endpoint(self._reactor, self.address)
             connection = Connection(
                 self._reactor,
-                limits=Limits(window=CARRIER_WINDOW),
+                limits=supervisor_limits(CARRIER_WINDOW),
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )

@@ -23,9 +23,9 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.routes import Way
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
-from pycomnet.wire.mux import Limits
 
 if TYPE_CHECKING:
     from pycomnet.gateways.placecarrier import PlaceCarrier
@@ -83,7 +83,7 @@ class Place:
             opened,
             Connection(
                 request.reactor,
-                limits=Limits(WIDE_WINDOW, RAW_FRAGMENT),
+                limits=supervisor_limits(WIDE_WINDOW, RAW_FRAGMENT),
                 credential=way.credential,
                 keepalive=way.keepalive,
             ),

@@ -32,8 +32,8 @@ class CountingMux(wire.Mux):
     :ivar touched: channels of which there may be something to say.
     """
 
-    def __init__(self, initiator: bool) -> None:
-        super().__init__(initiator)
+    def __init__(self, initiator: bool, limits: wire.Limits | None = None) -> None:
+        super().__init__(initiator, limits)
         self.counts: dict[int, int] = {}
         self.touched: dict[int, wire.Stream] = {}
 
@@ -62,15 +62,18 @@ class CountingMux(wire.Mux):
 class ResumableConnection(Connection):
     """The program's end of a connection that a factory keeps.
 
+    :param limits: what the far side is allowed; its channels and window are the factory's.
     :param lingers: whether what is on channels that nobody holds any more is for another program.
     :ivar report: told what was taken: how many values of which channels, and the channels that are
         over and seen to be.
     """
 
-    def __init__(self, reactor: Any, lingers: bool = False) -> None:
-        super().__init__(reactor)
+    def __init__(
+        self, reactor: Any, lingers: bool = False, limits: wire.Limits | None = None
+    ) -> None:
+        super().__init__(reactor, limits=limits)
         self.lingers = lingers
-        self._counting = self.mux = CountingMux(True)
+        self._counting = self.mux = CountingMux(True, limits)
         self.report: Callable[[dict[int, int], list[int]], object] = lambda taken, done: None
         #: the channels that were there before this program was, until somebody takes them
         self.restored: list[ChannelCore] = []

@@ -13,6 +13,7 @@ import attrs
 
 from pycomnet.errors import SpecError
 from pycomnet.gateways.transports import TRANSPORTS
+from pycomnet.wire.frames import MAX_VALUE
 
 EXECMODELS = ("thread", "main_thread_only")
 WEBSOCKET = ("yes", "no", "auto")
@@ -35,12 +36,18 @@ KEYS = {
     "key": "a file with the certificate's private key",
     "linger": "seconds that it stays when its program is gone, with a factory or over http",
     "websocket": "yes, no or auto: over http, whether to use a WebSocket",
+    "trusted": "no: little may come from there at a time",
+    "max_value": "bytes of one value that comes from there",
+    "max_items": "elements, keys and values of one value that comes from there",
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
 #: What is text, a file's name included.
 _TEXTS = ("python", "id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
 _SECRETS = ("token",)
+#: Those that are whole numbers, and what they may be. What is in one frame is never refused, and
+#: MessagePack can't say more.
+_NUMBERS = {"max_value": (65536, MAX_VALUE), "max_items": (1024, MAX_VALUE)}
 
 
 def _hidden(value: object) -> str:
@@ -76,6 +83,11 @@ class Spec:
     :ivar websocket: over http, ``yes``: a WebSocket, or fail; ``no``: only POST and GET; ``auto``:
         a WebSocket where the server and what is in between have it.
     :ivar resume: whether to take over the gateway of that id.
+    :ivar trusted: False: the far side may be hostile, so the limits on what it sends are strict.
+        None: as its group says.
+    :ivar max_value: bytes of one value that it sends; None: as its group says. What is longer ends
+        the gateway.
+    :ivar max_items: elements, keys and values of one, with those of what it holds, likewise.
     :ivar env: environment variables that are set there.
     """
 
@@ -98,6 +110,9 @@ class Spec:
     linger: float | None = None
     websocket: str = "auto"
     resume: bool = False
+    trusted: bool | None = None
+    max_value: int | None = None
+    max_items: int | None = None
     # Its values are often secrets.
     env: dict[str, str] = attrs.field(factory=dict, hash=False, repr=lambda env: f"{[*env]}")
 
@@ -133,6 +148,13 @@ class Spec:
         values["nice"] = _integer(where, "nice", values.get("nice", 0))
         if values.get("fork") is not None:
             values["fork"] = _yes(where, "fork", values["fork"])
+        if values.get("trusted") is not None:
+            values["trusted"] = _yes(where, "trusted", values["trusted"])
+        for key, (least, most) in _NUMBERS.items():
+            if values.get(key) is not None:
+                values[key] = number = _integer(where, key, values[key])
+                if not least <= number <= most:
+                    raise SpecError(f"{where}: {key} is {least} to {most}, not {number}")
         values["resume"] = _yes(where, "resume", values.get("resume", False))
         execmodel = values.get("execmodel", "thread")
         if execmodel not in EXECMODELS:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from pycomnet.gateways.carrier import Carrier, Request
 
 #: Keys that a gateway may have however it is reached.
-_ALL = ("id", "chdir", "nice", "execmodel", "linger", "resume")
+_ALL = (
+    *("id", "chdir", "nice", "execmodel", "linger", "resume"),
+    *("trusted", "max_value", "max_items"),
+)
 #: Keys of those that start an interpreter of the user's choice.
 _STARTED = ("python", "fork", "via")
 #: Keys of those that connect to a service.

@@ -16,7 +16,7 @@ from pycomnet.errors import (
 )
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import Incoming, Outgoing
-from pycomnet.services.pending import PendingCall
+from pycomnet.services.pending import PendingCall, encode_call
 from pycomnet.services.remotestream import RemoteStream
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class RemoteService:
         try:
             interface = self.interface or self.called_by(peer)
             if blocks:
-                payload = connection.encode([interface, method, args, timeout, blocks])
+                payload = encode_call(connection, [interface, method, args, timeout, blocks])
             else:
-                payload = connection.encode([interface, method, args, timeout])
+                payload = encode_call(connection, [interface, method, args, timeout])
             if len(payload) > peer.longest:
                 raise InvalidArguments(
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"

@@ -15,7 +15,7 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.wire.frames import ERROR, RESULT
-from pycomnet.wire.values import InvalidValue
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, blame
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 
 #: The answer of a method that returns None, as many do: an array of that.
 NOTHING = b"\x91\xc0"
+
+
+def encode_call(connection: ClientConnection, call: list[Any]) -> bytes:
+    """The encoding of a call's request (docs/protocol.rst, "Services").
+
+    :raises ValueNotSendable: of its method or arguments, by the names that their caller knows.
+    """
+    try:
+        return connection.encode(call)
+    except ValueNotSendable as problem:
+        method, args = call[1:3]
+        parts = (
+            ("method", "[1]", method, [None, method]),
+            ("args", "[2]", args, [None, None, args]),
+        )
+        raise blame(connection.encode, problem, parts) from None
 
 
 class PendingCall:
@@ -113,6 +129,8 @@ class PendingCall:
                 raise InvalidValue(f"an array, not {type(answer).__name__}")
         except (InvalidValue, TypeError, IndexError, KeyError) as problem:
             deferred.errback(Failure(connection.violated("value", f"a result: {problem}")))
+        except ValueNotReceivable:
+            deferred.errback(Failure())
         else:
             deferred.callback(value)
 
@@ -142,6 +160,8 @@ class PendingCall:
             problem: Exception = from_map(self.connection.decode(payload))
         except InvalidValue as invalid:
             problem = self.connection.violated("value", str(invalid))
+        except ValueNotReceivable as unknown:
+            problem = unknown
         if isinstance(problem, ServerLeaving):
             self.peer.drop(self.connection)
             if not self.files:

@@ -16,6 +16,7 @@ from pycomnet.errors import (
     RemoteError,
     from_map,
 )
+from pycomnet.services.pending import encode_call
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
@@ -48,7 +49,7 @@ class RemoteStream:
         peer, connection = await service.reach(expires)
         interface = service.called_by(peer)
         left = context.left(expires)
-        payload = connection.encode([interface, method, args, left])
+        payload = encode_call(connection, [interface, method, args, left])
         self._core = connection.open("stream", payload, end=True)
         if left is not None:
             self._bucket = context.deadlines.add(self, left, context.reactor.seconds() + left)

@@ -33,10 +33,10 @@ from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
 from pycomnet.services.request import Call, Request
 from pycomnet.services.serverlimits import Held, ServerLimits
-from pycomnet.services.serverside import ServerConnection
+from pycomnet.services.serverside import PEEK, ServerConnection
 from pycomnet.services.sessions import Session, Sessions
 from pycomnet.wire.mux import Limits
-from pycomnet.wire.values import InvalidValue
+from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 
 log = Logger()
 
@@ -66,6 +66,11 @@ class _Bound:
     function: Callable[[Request], Any]
     direct: bool
     checked: bool
+
+
+def _wrong_way(interface: str, name: str, bound: _Bound) -> UnknownMethod:
+    how = "stream" if bound.method.stream else "invoke"
+    return UnknownMethod(f"{interface}: {name} is called with {how}()")
 
 
 class ServiceServer:
@@ -104,13 +109,15 @@ class ServiceServer:
         self.running = 0
         self.held = Held(self.limits.held)
         self._active: set[Call] = set()
-        self._queue: deque[tuple[Call, list[Any]]] = deque()
+        self._queue: deque[tuple[Call, _Bound, list[Any] | bytes]] = deque()
         #: whether it takes no more calls
         self.leaving = False
         #: fire when no call is left, and no connection
         self._idle: defer.Deferred[None] | None = None
         self._emptied: defer.Deferred[None] | None = None
-        self._wire_limits = Limits(channels=self.limits.channels, value=self.limits.request)
+        self._wire_limits = Limits(
+            channels=self.limits.channels, value=self.limits.request, items=self.limits.items
+        )
         self._bind(_Introspection(self))
 
     @property
@@ -255,12 +262,47 @@ class ServiceServer:
         if held.size + size > held.most:
             connection.refuse(call, held.no_room(size))
             return
+        if size > PEEK and not self._is_wanted(call, payload):
+            return
         try:
             asked = connection.decode(payload)
         except Exception as problem:
             self._not_found(call, payload, problem)
             return
         self.start(call, payload, asked)
+
+    def _is_wanted(self, call: Call, payload: bytes) -> bool:
+        """Whether a long request may be decoded; if not it is refused, by what it begins with."""
+        connection = call.connection
+        try:
+            interface, name = read_texts(payload, 2)
+        except InvalidValue as problem:
+            connection.violated("value", f"that is no request: {problem}")
+            return False
+        bound = self.methods.get(interface, {}).get(name)
+        refused: Exception | None = None
+        if bound is None:
+            refused = self._unknown(interface, name)
+        elif call.streaming is not bound.method.stream:
+            refused = _wrong_way(interface, name, bound)
+        elif self.leaving:
+            refused = ServerLeaving("the server is about to end")
+        elif self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
+            refused = self._overloaded()
+        if refused is not None:
+            connection.refuse(call, refused)
+        return refused is None
+
+    def _unknown(self, interface: str, name: str) -> Exception:
+        methods = self.methods.get(interface)
+        if methods is None:
+            known = ", ".join(name for one in self.services for name in one.interfaces)
+            text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
+            return UnknownInterface(text)
+        return UnknownMethod(f"{interface} has no method {name!r}; it has: {', '.join(methods)}")
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(f"{self.running} calls run here and {len(self._queue)} wait")
 
     def start(self, call: Call, payload: bytes, asked: Any) -> None:
         """Run a call whose request has been decoded, have it wait, or refuse it."""
@@ -281,7 +323,7 @@ class ServiceServer:
             connection.refuse(call, ServerLeaving("the server is about to end"))
             return
         if self.running >= self.limits.running:
-            self._enqueue(call, function, asked, size)
+            self._enqueue(call, function, asked, payload)
             return
         call.size = size
         request = Request(connection, interface, name, args, call.expires)
@@ -304,40 +346,37 @@ class ServiceServer:
                 raise ValueError("an interface and a method are str")
             if not (seconds is None or isinstance(seconds, (int, float))):
                 raise ValueError("a deadline is a number of seconds")
+        except TooManyItems as many:
+            connection.refuse(call, InvalidArguments(f"the arguments: {many}"))
         except InvalidValue as invalid:
             connection.violated("value", str(invalid))
+        except ValueNotReceivable as unknown:
+            connection.refuse(call, InvalidArguments(str(unknown)))
         except (ValueError, TypeError, KeyError) as wrong:
             connection.refuse(call, PycomnetError(f"that is no request: {wrong}"))
         else:
-            methods = self.methods.get(interface)
-            if methods is None:
-                known = ", ".join(name for one in self.services for name in one.interfaces)
-                text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
-                connection.refuse(call, UnknownInterface(text))
-            elif name not in methods:
-                text = f"{interface} has no method {name!r}; it has: {', '.join(methods)}"
-                connection.refuse(call, UnknownMethod(text))
-            else:
+            if name in self.methods.get(interface, ()):
                 connection.refuse(call, problem)
+            else:
+                connection.refuse(call, self._unknown(interface, name))
 
-    def _enqueue(self, call: Call, function: _Bound, asked: list[Any], size: int) -> None:
+    def _enqueue(self, call: Call, function: _Bound, asked: list[Any], payload: bytes) -> None:
         if len(self._queue) >= self.limits.queued:
-            text = f"{self.running} calls run here and {len(self._queue)} wait"
-            call.connection.refuse(call, Overloaded(text))
+            call.connection.refuse(call, self._overloaded())
             return
         self._active.add(call)
-        call.size = call.held = size
+        call.size = call.held = size = len(payload)
         self.held.size += size
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
-        self._queue.append((call, [function, *asked]))
+        # What is long waits as it came: its values may be many times as large.
+        self._queue.append((call, function, asked if size <= PEEK else payload))
 
     def _run(self, call: Call, bound: _Bound, request: Request) -> None:
         result: Any
         if call.streaming is not bound.method.stream:
-            how = "stream" if bound.method.stream else "invoke"
-            text = f"{request.interface}: {request.method} is called with {how}()"
-            call.connection.refuse(call, UnknownMethod(text))
+            refused = _wrong_way(request.interface, request.method, bound)
+            call.connection.refuse(call, refused)
             return
         try:
             bound.method.check(request.args)
@@ -414,11 +453,14 @@ class ServiceServer:
         call.running = None
         self.forget(call)
         while self._queue and self.running < self.limits.running:
-            waiting, (function, interface, name, args, _, *blocks) = self._queue.popleft()
+            waiting, function, asked = self._queue.popleft()
             self._let_go(waiting)
             if waiting.over:
                 continue
             self._active.discard(waiting)
+            if isinstance(asked, bytes):
+                asked = waiting.connection.decode(asked)
+            interface, name, args, _, *blocks = asked
             request = Request(waiting.connection, interface, name, args, waiting.expires)
             if blocks and blocks[0]:
                 self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))

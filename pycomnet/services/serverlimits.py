@@ -19,6 +19,8 @@ class ServerLimits:
     :ivar held: bytes of the requests of all calls that wait, run or have come in part: what comes
         beyond these is refused.
     :ivar request: bytes of a call's structured arguments.
+    :ivar items: elements, keys and values of a call's structured arguments, and of what they hold:
+        a byte can be an empty dict, which takes a hundred. A million are 100 MB of those.
     :ivar channels: calls, streams and blocks that one client may have open at a time.
     :ivar connections: clients at a time.
     :ivar read: bytes that are read from one client before others have their turn: where many small
@@ -32,6 +34,7 @@ class ServerLimits:
     queued: int = 10_000
     held: int = 512 << 20
     request: int = 64 << 20
+    items: int = 1 << 20
     channels: int = 16_384
     connections: int = 65_536
     read: int = BULK_SIZE

@@ -24,11 +24,14 @@ from pycomnet.services.pending import NOTHING
 from pycomnet.services.request import Call, Request
 from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
-from pycomnet.wire.values import ValueNotSendable
+from pycomnet.wire.values import ValueNotSendable, blame
 
 if TYPE_CHECKING:
     from pycomnet.services.server import ServiceServer
 
+#: Bytes of a request from which it is looked what method it is for before its arguments are
+#: decoded: shorter ones can't become much.
+PEEK = 4096
 #: What a method may return that is its result as it is, but for what may come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 #: Seconds that a client has to say hello, from being connected.
@@ -158,6 +161,7 @@ class ServerConnection(Connection):
         held = server.held
         if (
             self.long
+            or len(payload) > PEEK
             or server.running >= server.limits.running
             or server.leaving
             or held.size + len(payload) > held.most
@@ -225,8 +229,9 @@ class ServerConnection(Connection):
         try:
             payload = self.encode(answer)
         except ValueNotSendable as problem:
-            where = problem.path.replace("value[0]", "value", 1)
-            self.refuse(call, ResultNotSendable(f"the result, {where}: {problem}"))
+            parts = [("result", "[0]", answer[0], answer[:1])]
+            found = blame(self.encode, problem, parts)
+            self.refuse(call, ResultNotSendable(str(found)))
             return
         call.over = True
         stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed

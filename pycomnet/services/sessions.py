@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import SessionTooLarge
-from pycomnet.wire.values import ValueNotSendable, make_codec
+from pycomnet.wire.values import ValueNotSendable, make_codec, show_key
 
 _measure = make_codec().encode
 
@@ -84,9 +84,7 @@ def _size(key: str, value: Any) -> int:
     try:
         return len(_measure([key, value]))
     except ValueNotSendable as problem:
-        raise ValueNotSendable(
-            f"a session holds what can be sent: {problem}", problem.path, problem.type_name
-        ) from None
+        raise problem.renamed("[1]", f"session{show_key(key)}", value) from None
 
 
 class Sessions:

@@ -62,6 +62,9 @@ IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}
     | {"datetime", "time", "random", "secrets"}
 )
 
+#: What is imported for its types alone, and not for the clock that it has as well.
+TYPES_ONLY = frozenset({("pycomnet.wire.kinds", "datetime")})
+
 
 def is_type_checking(test: ast.expr) -> bool:
     """Whether an ``if``'s condition is ``TYPE_CHECKING`` or ``typing.TYPE_CHECKING``."""
@@ -149,7 +152,7 @@ def check(modules: Mapping[str, tuple[bool, str]]) -> list[str]:
             top = name.partition(".")[0]
             if there is None and here in FAR_SIDE and top not in FAR_SIDE[here] | {"__future__"}:
                 found.append(f"{where}, which a bare far side does not have")
-            if here == "wire" and top in IMPURE:
+            if here == "wire" and top in IMPURE and (module, top) not in TYPES_ONLY:
                 found.append(f"{where}, but the wire has no I/O, clock or logging")
     return found
 

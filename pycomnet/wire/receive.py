@@ -63,12 +63,14 @@ LONG_FRAME = 16384
 MAX_PIECES = 64
 #: Bytes of the longest frame whose likes right behind it are taken apart together.
 LIKE = 256
+#: How many elements, keys and values those may have: many times what any of them needs.
+MAX_PLAIN = 16384
 pack = HEADER.pack
 unpack_from = HEADER.unpack_from
 #: whether this Python takes records of one layout apart by one call
 ITERATES = hasattr(HEADER, "iter_unpack")
-#: for hellos, goodbyes and errors: values that hold no channels
-PLAIN = PureCodec()
+#: for hellos, goodbyes and errors: values that hold no channels, from whoever connects
+PLAIN = PureCodec(max_items=MAX_PLAIN, kinds=False)
 # Python 2 has two types of each.
 INTS = (int, type(1 << 70))
 STRS = (str, type(b"".decode("ascii")))

@@ -32,13 +32,17 @@ from .values import (
     FROZENSET,
     INT,
     MAKE,
+    MAX_ITEMS,
     MAX_VALUE,
     SET,
     TUPLE,
     InvalidValue,
     PureCodec,
+    check_items,
     dump_complex,
     dump_int,
+    dump_with,
+    dumper_of,
     load_extension,
 )
 
@@ -88,7 +92,12 @@ def _dump_hook(pure, nesting, deeper):
         elif kind is complex:
             return Ext(COMPLEX, dump_complex(value.real, value.imag))
         else:
-            return Ext(CHANNEL, pure.dump_channel(value))
+            dump = None if pure.is_channel(kind) else dumper_of(kind)
+            if dump is None:
+                return Ext(CHANNEL, pure.dump_channel(value))
+            code, value = dump_with(dump, value)
+            if type(value) is bytes:
+                return Ext(code, value)
         if deeper is None:
             return Ext(code, pure.encode(list(value), nesting + 1))
         return Ext(code, packb(list(value), deeper, OPTIONS))
@@ -134,8 +143,11 @@ class RustCodec(object):
 
     name = "rust"
 
-    def __init__(self, channel_type=None, dump_channel=None, load_channel=None):
-        pure = PureCodec(channel_type, dump_channel, load_channel)
+    def __init__(
+        self, channel_type=None, dump_channel=None, load_channel=None, max_items=MAX_ITEMS
+    ):
+        self.max_items = max_items
+        pure = PureCodec(channel_type, dump_channel, load_channel, max_items)
         dump_hook = None
         for nesting in range(DUMP_NESTING - 1, -1, -1):
             dump_hook = _dump_hook(pure, nesting, dump_hook)
@@ -155,6 +167,8 @@ class RustCodec(object):
             return pure_encode(value)
 
         def decode(payload):
+            if len(payload) > max_items:
+                check_items(payload, max_items)
             try:
                 return unpackb(payload, ext_hook=load_hook)
             except Exception:

@@ -11,10 +11,12 @@ class RustCodec:
     encode: Callable[[object], bytes]
     decode: Callable[[bytes | bytearray | memoryview], Any]
     decode_run: Callable[[list[bytes]], list[Any] | None]
+    max_items: int
     packing: tuple[Callable[[object, Any, Any], bytes], Any, Any]
     def __init__(
         self,
         channel_type: type | tuple[type, ...] | None = None,
         dump_channel: Callable[[Any], int] | None = None,
         load_channel: Callable[[int], object] | None = None,
+        max_items: int = ...,
     ) -> None: ...

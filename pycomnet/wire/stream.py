@@ -19,6 +19,7 @@ from .frames import (
     U32,
     WINDOW,
 )
+from .values import MAX_ITEMS
 
 # The events. Each is a tuple that begins with one of these.
 EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's encoding, or raw bytes; or, where
@@ -75,10 +76,18 @@ class Limits(object):
     :ivar channels: channels that the peer may have open at a time.
     :ivar value: bytes of the longest value that is put together from fragments.
     :ivar control: bytes of answers that wait for a peer that does not read them.
+    :ivar items: elements, keys and values of a value, with those of what it holds. Whoever decodes
+        counts them.
     """
 
     def __init__(
-        self, window=WINDOW, frame=FRAGMENT, channels=CHANNELS, value=MAX_VALUE, control=CONTROL
+        self,
+        window=WINDOW,
+        frame=FRAGMENT,
+        channels=CHANNELS,
+        value=MAX_VALUE,
+        control=CONTROL,
+        items=MAX_ITEMS,
     ):
         if not MIN_WINDOW <= window <= MAX_CREDIT:
             raise ValueError("window: %d to %d, not %r" % (MIN_WINDOW, MAX_CREDIT, window))
@@ -91,6 +100,7 @@ class Limits(object):
         self.channels = channels
         self.value = value
         self.control = control
+        self.items = items
 
 
 class Stream(object):

@@ -43,6 +43,7 @@ class Limits:
     channels: int
     value: int
     control: int
+    items: int
     def __init__(
         self,
         window: int = ...,
@@ -50,6 +51,7 @@ class Limits:
         channels: int = ...,
         value: int = ...,
         control: int = ...,
+        items: int = ...,
     ) -> None: ...
 
 class Assembly:

@@ -30,15 +30,40 @@ MAX_OPEN = 1024
 MAX_INT = 65536
 #: Bytes of an encoded value and of each part of it.
 MAX_VALUE = 0xFFFFFFFF
+#: Elements, keys and values of one value that is received, with those of what it holds. A byte can
+#: be an empty dict, which takes about a hundred: so this is what bounds the memory that a payload
+#: can be made into. Sixteen million are 1.6 GB of those, or 128 MB of small ints.
+MAX_ITEMS = 1 << 24
 #: How many keys are kept with their encoding, each way, as messages repeat them.
 MAX_KEYS = 1024
 
 TUPLE, SET, FROZENSET, COMPLEX, INT, CHANNEL, SURROGATES = 1, 2, 3, 4, 5, 6, 7
-#: What the array of an extension is made into.
-MAKE = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+#: The extensions from here on are in ``kinds.py``; those from the second on are arrays.
+FIRST_KIND, FIRST_ARRAY, LAST_KIND = 8, 14, 18
 
-SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex and "
-SENDABLE += "channels can"
+
+def _maker(code):
+    def make(items):
+        from .kinds import make
+
+        return make(code, items)
+
+    return make
+
+
+#: What the array of an extension is made into: the plain ones, and all.
+MAKE_PLAIN = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+MAKE = dict(MAKE_PLAIN)
+MAKE.update((code, _maker(code)) for code in range(FIRST_ARRAY, LAST_KIND + 1))
+
+SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex, "
+SENDABLE += "channels, and datetime, date, time, timedelta, Decimal, UUID, Fraction, range, path "
+SENDABLE += "and OrderedDict of the standard library can; others with register_type"
+
+#: type -> what makes an extension of its values (``kinds.dumper_of``), for those met so far
+_DUMPERS = {}
+#: What stands for the value itself in a path, until it is known what its user calls it.
+_ROOT = "\0"
 
 
 class ValueNotSendable(TypeError):
@@ -46,16 +71,46 @@ class ValueNotSendable(TypeError):
 
     :ivar path: where in the value it is, such as ``value["jobs"][3]``.
     :ivar type_name: its type, with the module unless that is builtins.
+    :ivar reason: why it can't be sent.
     """
 
-    def __init__(self, message, path="value", type_name=""):
+    def __init__(self, message, path="value", type_name="", reason="", template=""):
         TypeError.__init__(self, message)
         self.path = path
         self.type_name = type_name
+        self.reason = reason
+        self._template = template or path
+
+    def renamed(self, place, name, part):
+        """The same error, with what its user calls the part of the value that is to blame.
+
+        :param place: where that part is in the value: ``'["args"][0]'``; or nothing, for all of it.
+        :param name: what its user calls it.
+        :param part: the part; it is to blame itself where the path does not lead through it.
+        """
+        outer = _ROOT + place
+        if outer in self._template:
+            template = self._template.replace(outer, name, 1)
+            kind = self.type_name
+        else:
+            template = name
+            kind = type_name(type(part))
+        return _refusal(template, kind, self.reason)
 
 
 class InvalidValue(ValueError):
     """Bytes that are not a value, or one over the limits."""
+
+
+class TooManyItems(InvalidValue):
+    """A value of more elements, keys and values than this end takes."""
+
+
+class ValueNotReceivable(ValueError):
+    """A value of a type that this end does not have, or whose ``from_value`` raised.
+
+    The connection goes on: only this value can't be had.
+    """
 
 
 class Refused(Exception):
@@ -231,8 +286,17 @@ _EXT = dict((_BYTE(n), _unpacker(form)) for n, form in enumerate("BHI", 0xC7))
 _EXT.update((head, (lambda nothing, n=n: (n,), 0)) for n, head in _FIXEXT.items())
 
 
+def is_plain(kind):
+    """Whether a type is one of MessagePack's own, or of the first seven extensions."""
+    return kind in _PLAIN or kind in _CONTAINERS
+
+
 def load_extension(code, data):
     """The value of an extension that holds no others."""
+    if FIRST_KIND <= code < FIRST_ARRAY:
+        from .kinds import load
+
+        return load(code, data)
     if code == COMPLEX:
         return complex(*struct.unpack(">dd", data))
     if code == INT and 0 < len(data) <= MAX_INT:
@@ -266,14 +330,63 @@ def _show(thing):
     return shown if len(shown) <= 60 else shown[:50] + "..." + shown[-7:]
 
 
+def dumper_of(kind):
+    """What makes an extension of a type's values, as ``kinds.dumper_of``; None if nothing does."""
+    found = _DUMPERS.get(kind)
+    if found is None:
+        from .kinds import dumper_of
+
+        found = dumper_of(kind)
+    return found
+
+
+def dump_with(dump, value):
+    """What a dumper makes of a value: a code, and bytes or a list.
+
+    :raises Refused: it can't.
+    """
+    try:
+        return dump(value)
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused("%s: %s" % (type_name(type(error)), error))
+
+
+def blame(encode, error, parts):
+    """The error of a value that holds what a user gave, in that user's words.
+
+    :param error: what encoding the whole raised.
+    :param parts: for each thing that a user gave: what it is called there, its place in the value
+        (as :meth:`ValueNotSendable.renamed`), itself, and the value with nothing else in it.
+    """
+    for name, place, part, whole in parts:
+        try:
+            encode(whole)
+        except ValueNotSendable as found:
+            return found.renamed(place, name, part)
+    return error
+
+
+def show_key(key):
+    """A key as paths show it: ``["jobs"]``."""
+    return "[%s]" % _show(key)
+
+
+def _refusal(template, name, reason):
+    path = template.replace(_ROOT, "value")
+    message = "%s: %s can't be sent (%s)" % (path, name, reason)
+    return ValueNotSendable(message, path, name, reason, template)
+
+
 def _not_sendable(parents, bad, reason):
     # parents: what it is in, from the value itself down.
-    path = "value"
+    path = _ROOT
     for parent, child in zip(parents, parents[1:] + [bad]):
         if parent is child:  # it is there twice, on the way to a key
             continue
         outer = "(%s)" % path if path.startswith("key of") else path
-        if type(parent) is dict:
+        if type(parent) is dict or is_ordered(parent):
             for key, value in parent.items():
                 if key is child:
                     path = "key of " + outer
@@ -284,10 +397,17 @@ def _not_sendable(parents, bad, reason):
         elif type(parent) in (list, tuple):
             places = [n for n, element in enumerate(parent) if element is child]
             path = "%s[%s]" % (outer, places[0] if places else "?")
-        else:
+        elif type(parent) in (set, frozenset):
             path = "%s{%s}" % (outer, _show(child))
-    name = type_name(type(bad))
-    return ValueNotSendable("%s: %s can't be sent (%s)" % (path, name, reason), path, name)
+        else:
+            path = "to_value(%s)" % path
+    return _refusal(path, type_name(type(bad)), reason)
+
+
+def is_ordered(thing):
+    """Whether something is an OrderedDict itself."""
+    loaded = sys.modules.get("collections")
+    return loaded is not None and type(thing) is getattr(loaded, "OrderedDict", None)
 
 
 class PureCodec(object):
@@ -298,6 +418,8 @@ class PureCodec(object):
         called more than once for the same.
     :param load_channel: returns the channel that an id stands for, or raises: then the payload is
         not valid. It is called once for each id in a payload.
+    :param max_items: how many elements, keys and values a value that is decoded may have in all.
+    :param kinds: False: the extensions of ``kinds.py`` are not valid, and none of their code runs.
     """
 
     name = "pure"
@@ -305,10 +427,23 @@ class PureCodec(object):
     #: than :meth:`encode`, which knows about the values at which it raises; or None.
     packing = None
 
-    def __init__(self, channel_type=None, dump_channel=None, load_channel=None):
+    def __init__(
+        self,
+        channel_type=None,
+        dump_channel=None,
+        load_channel=None,
+        max_items=MAX_ITEMS,
+        kinds=True,
+    ):
+        self.max_items = max_items
+        self._make = MAKE if kinds else MAKE_PLAIN
         self._channel_type = channel_type or ()
         self._dump_channel = dump_channel
         self._load_channel = load_channel
+
+    def is_channel(self, kind):
+        """Whether objects of a class are sent as channels."""
+        return issubclass(kind, self._channel_type)
 
     def dump_channel(self, channel):
         """A channel's id, as bytes."""
@@ -416,7 +551,25 @@ class PureCodec(object):
                     elif t in _PLAIN:
                         write(_PLAIN[t](v))
                     else:
-                        write(b"\xd6\x06" + self.dump_channel(v))
+                        dump = None if self.is_channel(t) else dumper_of(t)
+                        if dump is None:
+                            write(b"\xd6\x06" + self.dump_channel(v))
+                            continue
+                        code, data = dump_with(dump, v)
+                        if type(data) is not list:
+                            write(_ext(data, _BYTE(code)))
+                            continue
+                        if not extensions:
+                            raise _TooDeep
+                        stack.append((it, closing, parent))
+                        closing = (_BYTE(code), len(out), room)
+                        extensions -= 1
+                        room = MAX_DEPTH - 1
+                        parent = v
+                        n = len(data)
+                        write(_ARRAY[n] if n < 16 else _head16(n, 0xDC))
+                        it = zip(_elements, data)
+                        break
                 else:
                     if not stack:
                         break
@@ -456,13 +609,16 @@ class PureCodec(object):
         :param payload: bytes, or a bytearray or memoryview of them.
         :param nesting: how many extensions it is in.
         :param loaded: the channels that are loaded already, by their ids as bytes.
-        :raises InvalidValue: for any other bytes, and nothing else.
+        :raises InvalidValue: for any other bytes.
+        :raises ValueNotReceivable: it has a type that this end has not. It raises nothing else.
         """
         b = b""
         loaded = {} if loaded is None else loaded
         try:
             if type(payload) is not bytes:
                 payload = payload.tobytes() if type(payload) is memoryview else bytes(payload)
+            if len(payload) > self.max_items:
+                check_items(payload, self.max_items)
             if len(payload) == 1 and payload in _ONE:
                 return _ONE[payload]
             stream = BytesIO(payload)
@@ -518,13 +674,15 @@ class PureCodec(object):
                             end = stream.tell() + size
                             if end > len(payload):
                                 raise InvalidValue("it ends in an extension")
-                            make = MAKE.get(code)
+                            make = self._make.get(code)
                             if make:
                                 b = read(1)
                                 if b not in _ARRAYS or not extensions:
                                     raise InvalidValue("a tuple or set is no array, or too deep")
                             elif code == CHANNEL:
                                 v = self.load_channel(read(size), loaded)
+                            elif code >= FIRST_KIND and self._make is MAKE_PLAIN:
+                                raise InvalidValue("an extension of type %d" % code)
                             else:
                                 v = load_extension(code, read(size))
                         if make or not end:
@@ -577,7 +735,7 @@ class PureCodec(object):
             if len(data) < n:
                 raise InvalidValue("it ends in a str or bin")
             return target if direct else target[0]
-        except (InvalidValue, MemoryError):
+        except (InvalidValue, ValueNotReceivable, MemoryError):
             raise
         except KeyError:
             reason = "no value begins with byte 0x%02x" % ord(b) if b else "it ends too early"
@@ -586,7 +744,102 @@ class PureCodec(object):
         raise InvalidValue(reason)
 
 
-def make_codec(channel_type=None, dump_channel=None, load_channel=None, pure=False):
+def read_texts(payload, count):
+    """The first elements of a payload that is an array, which are texts; the rest isn't looked at.
+
+    :raises InvalidValue: it does not begin so.
+    """
+    first = ord(payload[:1] or b"\0")
+    at = 1 if 0x90 <= first < 0xA0 else {0xDC: 3, 0xDD: 5}.get(first, 0)
+    texts = []
+    for _ in range(count):
+        head = ord(payload[at : at + 1] or b"\0") if at else 0
+        at += 1
+        if 0xA0 <= head < 0xC0:
+            size = head - 0xA0
+        elif 0xD9 <= head <= 0xDB:
+            wide = 1 << (head - 0xD9)
+            size = 0
+            for byte in bytearray(payload[at : at + wide]):
+                size = size << 8 | byte
+            at += wide
+        else:
+            raise InvalidValue("expected an array that begins with %d texts" % count)
+        data = payload[at : at + size]
+        at += size
+        try:
+            texts.append(_utf8(data, "utf-8"))
+        except UnicodeError as error:
+            raise InvalidValue(str(error))
+    return texts
+
+
+# How long a value is that holds no others, by its first byte; 0 where more has to be looked at.
+_STEPS = [1] * 256
+_STEPS[0xA0:0xC0] = range(1, 33)
+for _first, _size in enumerate((5, 9, 2, 3, 5, 9, 2, 3, 5, 9), 0xCA):
+    _STEPS[_first] = _size
+for _first in range(0xC4, 0xCA):
+    _STEPS[_first] = 0
+for _first in range(0xD4, 0xE0):
+    _STEPS[_first] = 0
+#: Bytes after which it is looked whether those that are left could be too many.
+_LOOK = 65536
+
+
+def check_items(payload, most):
+    """Refuse a payload that holds more items than it may, without making anything of it.
+
+    :param payload: bytes, more than ``most``: each item takes one at least.
+    :raises TooManyItems: it does. Whether it is valid else is not looked at.
+    """
+    data = payload if type(payload) is bytes and not PY2 else bytearray(payload)
+    steps = _STEPS
+    # Where the extensions end that are arrays, and the payload: what is behind an array, but within
+    # its extension, is skipped as decoders do.
+    ends = [len(data)]
+    count = -1  # the value itself
+    at = 0
+    while ends:
+        end = ends[-1]
+        if count + ends[0] - at < most:
+            return
+        stop = end if end - at < _LOOK else at + _LOOK
+        while at < stop:
+            count += 1
+            b = data[at]
+            step = steps[b]
+            if step:
+                at += step
+                continue
+            at += 1
+            if b >= 0xDC:
+                at += 2 if b in (0xDC, 0xDE) else 4
+                continue
+            if b >= 0xD9:
+                head, extra = 1 << (b - 0xD9), 0
+            elif b >= 0xD4:
+                head, extra = 0, 1
+            else:
+                head, extra = 1 << ((b - 0xC4) % 3), 1 if b >= 0xC7 else 0
+            size = 1 << (b - 0xD4) if extra and not head else 0
+            for byte in bytearray(data[at : at + head]):
+                size = size << 8 | byte
+            at += head + extra
+            if extra and at <= end and (data[at - 1] in MAKE):
+                ends.append(min(end, at + size))
+                break
+            at += size
+        if count > most:
+            words = "it holds more than %d elements, keys and values, which are this end's limit"
+            raise TooManyItems(words % most)
+        if at >= ends[-1]:
+            at = ends.pop()
+
+
+def make_codec(
+    channel_type=None, dump_channel=None, load_channel=None, pure=False, max_items=MAX_ITEMS
+):
     """The fastest codec that there is here; for the parameters see :class:`PureCodec`.
 
     :param pure: only the one in pure Python.
@@ -597,5 +850,5 @@ def make_codec(channel_type=None, dump_channel=None, load_channel=None, pure=Fal
         except ImportError:
             pass
         else:
-            return RustCodec(channel_type, dump_channel, load_channel)
-    return PureCodec(channel_type, dump_channel, load_channel)
+            return RustCodec(channel_type, dump_channel, load_channel, max_items)
+    return PureCodec(channel_type, dump_channel, load_channel, max_items)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias, type_check_only
 
 PY2: Final[bool]
@@ -9,6 +9,7 @@ MAX_EXTENSIONS: Final = 32
 MAX_OPEN: Final = 1024
 MAX_INT: Final = 65536
 MAX_VALUE: Final = 0xFFFFFFFF
+MAX_ITEMS: Final[int]
 MAX_KEYS: Final = 1024
 
 TUPLE: Final = 1
@@ -18,7 +19,11 @@ COMPLEX: Final = 4
 INT: Final = 5
 CHANNEL: Final = 6
 SURROGATES: Final = 7
+FIRST_KIND: Final = 8
+FIRST_ARRAY: Final = 14
+LAST_KIND: Final = 18
 
+MAKE_PLAIN: Final[dict[int, Callable[[list[Any]], Any]]]
 MAKE: Final[dict[int, Callable[[list[Any]], Any]]]
 SENDABLE: Final[str]
 
@@ -28,15 +33,43 @@ _ChannelType: TypeAlias = type | tuple[type, ...]
 class ValueNotSendable(TypeError):
     path: str
     type_name: str
-    def __init__(self, message: str, path: str = "value", type_name: str = "") -> None: ...
+    reason: str
+    def __init__(
+        self,
+        message: str,
+        path: str = "value",
+        type_name: str = "",
+        reason: str = "",
+        template: str = "",
+    ) -> None: ...
+    def renamed(self, place: str, name: str, part: object) -> ValueNotSendable: ...
 
 class InvalidValue(ValueError): ...
+class TooManyItems(InvalidValue): ...
+class ValueNotReceivable(ValueError): ...
 class Refused(Exception): ...
 
 def dump_int(n: int) -> bytes: ...
 def dump_complex(real: float, imag: float) -> bytes: ...
 def load_extension(code: int, data: bytes) -> object: ...
 def type_name(kind: type) -> str: ...
+def is_plain(kind: type) -> bool: ...
+def is_ordered(thing: object) -> bool: ...
+
+_Dumper: TypeAlias = Callable[[Any], tuple[int, bytes | list[Any]]]
+
+_DUMPERS: dict[type, _Dumper]
+
+def dumper_of(kind: type) -> _Dumper | None: ...
+def dump_with(dump: _Dumper, value: object) -> tuple[int, bytes | list[Any]]: ...
+def show_key(key: object) -> str: ...
+def blame(
+    encode: Callable[[Any], bytes],
+    error: ValueNotSendable,
+    parts: Iterable[tuple[str, str, Any, Any]],
+) -> ValueNotSendable: ...
+def check_items(payload: _Buffer, most: int) -> None: ...
+def read_texts(payload: bytes, count: int) -> list[str]: ...
 
 @type_check_only
 class Codec(Protocol):
@@ -58,7 +91,11 @@ class PureCodec:
         channel_type: _ChannelType | None = None,
         dump_channel: Callable[[Any], int] | None = None,
         load_channel: Callable[[int], object] | None = None,
+        max_items: int = ...,
+        kinds: bool = True,
     ) -> None: ...
+    max_items: int
+    def is_channel(self, kind: type) -> bool: ...
     def dump_channel(self, channel: object) -> bytes: ...
     def load_channel(self, data: bytes, loaded: dict[bytes, object]) -> object: ...
     def decode_run(self, payloads: list[bytes]) -> None: ...
@@ -73,4 +110,5 @@ def make_codec(
     dump_channel: Callable[[Any], int] | None = None,
     load_channel: Callable[[int], object] | None = None,
     pure: bool = False,
+    max_items: int = ...,
 ) -> Codec: ...

@@ -14,7 +14,7 @@ from ..wire.frames import (
     bin32,
 )
 from ..wire.mux import LocalError
-from ..wire.values import MAX_VALUE, InvalidValue
+from ..wire.values import MAX_VALUE, InvalidValue, ValueNotReceivable, ValueNotSendable
 from .collector import get_ident
 from .link import start_new_thread
 
@@ -207,6 +207,8 @@ class Channel(object):
         """The next value.
 
         :param timeout: seconds, or None to wait for ever.
+        :raises ValueNotReceivable: it is of a type that is not there here; the next one can be
+            received.
         :raises EOFError: the other end closed it, and everything it sent has been received.
         :raises RemoteError: it was closed with an error.
         """
@@ -380,7 +382,10 @@ class Channel(object):
 
     def close_with(self, value):
         """Send a last value and close, in one frame when it is short enough."""
-        payload = self._link.encode(value)
+        try:
+            payload = self._link.encode(value)
+        except ValueNotSendable as error:
+            raise error.renamed("", "result", value)
         if len(payload) <= MAX_ERROR:
             self._close(RESULT, payload)
         else:
@@ -460,6 +465,8 @@ class Channel(object):
             except InvalidValue:
                 self._wake()
                 raise
+            except ValueNotReceivable as problem:
+                error = {"message": "an error that can't be shown: %s" % problem}
             self._over = RemoteError(error if isinstance(error, dict) else {})
         self._wake()
 

@@ -32,6 +32,12 @@ class Gateway(object):
         """
         return self._worker.link.open("channel", raw=raw)
 
+    def register_type(self, cls, name, to_value, from_value):
+        """Have values of a class sent, as ``pycomnet.register_type`` does at the near side."""
+        from ..wire.kinds import register_type
+
+        register_type(cls, name, to_value, from_value)
+
 
 class Worker(object):
     """One far side.
