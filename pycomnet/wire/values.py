@@ -802,7 +802,7 @@ def check_items(payload, most):
     at = 0
     while ends:
         end = ends[-1]
-        if count + ends[0] - at < most:
+        if count + ends[0] - at <= most:
             return
         stop = end if end - at < _LOOK else at + _LOOK
         while at < stop:
@@ -828,6 +828,7 @@ def check_items(payload, most):
             at += head + extra
             if extra and at <= end and (data[at - 1] in MAKE):
                 ends.append(min(end, at + size))
+                count -= 1  # it and its array are one
                 break
             at += size
         if count > most:

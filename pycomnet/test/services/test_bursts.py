@@ -125,7 +125,7 @@ class BurstTests(ServiceCase):
             self.assertEqual(self.successResultOf(found[3]), 3)
             self.failureResultOf(found[4], InvalidArguments)
             problem = self.failureResultOf(found[5], ResultNotSendable).value
-            self.assertIn("value[0]", str(problem))
+            self.assertIn("result[0]: object", str(problem))
             self.failureResultOf(found[6], UnknownMethod)
             self.assertEqual(self.successResultOf(found[7]), ())
             self.assertEqual(self.successResultOf(found[8]), 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import enum
 import json
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,12 @@ SETTINGS = {
 def config(settings: dict[str, Any], *modules: str, **environ: str) -> LaunchConfig:
     """Make a configuration in an environment of its own."""
     return make_config(settings, modules, "a.toml", environ)
+
+
+class Since(enum.Enum):
+    """A value that can't be sent."""
+
+    THEN = 1
 
 
 class MakeTests(SynchronousTestCase):
@@ -132,8 +138,9 @@ class MakeTests(SynchronousTestCase):
             ),
             ({"service": [{"module": "a", "options": [1]}]}, "options: expected a table, got [1]"),
             (
-                {"service": [{"module": "a", "metadata": {"since": datetime.date(2026, 1, 1)}}]},
-                'metadata: expected plain values: value["since"]: datetime.date can\'t be sent',
+                {"service": [{"module": "a", "metadata": {"since": Since(1)}}]},
+                'metadata: expected plain values: value["since"]: '
+                "pycomnet.test.services.test_launchconfig.Since can't be sent",
             ),
         ):
             problem = self.assertRaises(LaunchConfigError, config, settings, "calc")

@@ -11,8 +11,10 @@ import struct
 import subprocess
 import sys
 import types
-from collections import OrderedDict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -33,6 +35,7 @@ from pycomnet.test.wire.vectors import (
     nested,
     unhex,
 )
+from pycomnet.wire import kinds
 from pycomnet.wire import values as wire
 from pycomnet.wire.rust import LOAD_NESTED, RustCodec
 from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable, make_codec
@@ -287,34 +290,37 @@ class CodecTests(_Case):
 
     def test_where(self) -> None:
         """The error says where in the value the thing is, and what."""
-        day = datetime.date(2026, 1, 2)
-        day_in_set = {"a": {frozenset([(1, day)])}}
+        thing = object()
+        in_set = {"a": {frozenset([(1, thing)])}}
         for value, path in (
-            (day, "value"),
-            ({"jobs": [0, 1, 2, day]}, 'value["jobs"][3]'),
-            ({"a": {"b": (1, day)}}, 'value["a"]["b"][1]'),
-            ({1: {b"k": {None: day}}}, "value[1][b'k'][None]"),
-            ({'say "x"': [day]}, 'value["say \\"x\\""][0]'),
-            ({"é": day}, 'value["é"]'),
-            ({"k" * 100: day}, 'value["' + "k" * 49 + "..." + "k" * 6 + '"]'),
-            ({2**20000: day}, "value[<int>]"),
-            ({(1, 2): day}, "value[<tuple>]"),
-            ({day: 1}, "key of value"),
-            ({"a": [{day: 1}]}, 'key of value["a"][0]'),
-            ({(1, day): 1}, "(key of value)[1]"),
-            ({"a": {((day,),): 1}}, '(key of value["a"])[0][0]'),
-            ({day}, "value{<datetime.date>}"),
-            (day_in_set, 'value["a"]{<frozenset>}{<tuple>}[1]'),
-            ([[[], [day]], day], "value[0][1][0]"),
-            ({"a": 1, "b": 2, "c": day}, 'value["c"]'),
+            (thing, "value"),
+            ({"jobs": [0, 1, 2, thing]}, 'value["jobs"][3]'),
+            ({"a": {"b": (1, thing)}}, 'value["a"]["b"][1]'),
+            ({1: {b"k": {None: thing}}}, "value[1][b'k'][None]"),
+            ({'say "x"': [thing]}, 'value["say \\"x\\""][0]'),
+            ({"é": thing}, 'value["é"]'),
+            ({"k" * 100: thing}, 'value["' + "k" * 49 + "..." + "k" * 6 + '"]'),
+            ({2**20000: thing}, "value[<int>]"),
+            ({(1, 2): thing}, "value[<tuple>]"),
+            ({thing: 1}, "key of value"),
+            ({"a": [{thing: 1}]}, 'key of value["a"][0]'),
+            ({(1, thing): 1}, "(key of value)[1]"),
+            ({"a": {((thing,),): 1}}, '(key of value["a"])[0][0]'),
+            ({thing}, "value{<object>}"),
+            (in_set, 'value["a"]{<frozenset>}{<tuple>}[1]'),
+            ([[[], [thing]], thing], "value[0][1][0]"),
+            ({"a": OrderedDict(b=[thing])}, 'value["a"]["b"][0]'),
+            ({"a": 1, "b": 2, "c": thing}, 'value["c"]'),
         ):
             error = self.refused(value)
             self.assertEqual(error.path, path)
-            self.assertEqual(error.type_name, "datetime.date")
+            self.assertEqual(error.type_name, "object")
             self.assertEqual(
                 str(error),
-                f"{path}: datetime.date can't be sent (None, bool, int, float, str, bytes, list, "
-                "tuple, dict, set, frozenset, complex and channels can)",
+                f"{path}: object can't be sent (None, bool, int, float, str, bytes, list, tuple, "
+                "dict, set, frozenset, complex, channels, and datetime, date, time, timedelta, "
+                "Decimal, UUID, Fraction, range, path and OrderedDict of the standard library can; "
+                "others with register_type)",
             )
 
     def test_other_types(self) -> None:
@@ -323,9 +329,14 @@ class CodecTests(_Case):
         number = enum.IntEnum("number", "one")
         letter = enum.Enum("letter", {"a": "a"}, type=str)
         others: list[object] = [type("Sub", (base,), {})() for base in SENT]
-        others += [pair(1, 2), number.one, letter.a, OrderedDict()]
-        others += [object(), ..., NotImplemented, type, Channel, len, range(3), iter([]), {}.keys()]
-        others += [datetime.datetime.now(), types.SimpleNamespace(), Path("x"), Exception("x")]
+        others += [pair(1, 2), number.one, letter.a, defaultdict(), Counter()]
+        others += [object(), ..., NotImplemented, type, Channel, len, iter([]), {}.keys()]
+        others += [types.SimpleNamespace(), Exception("x")]
+        for base in (datetime.date, datetime.datetime, datetime.time, Decimal, Fraction):
+            others.append(
+                type("Sub", (base,), {})(*(2026, 1, 2)[: 3 if "date" in str(base) else 1])
+            )
+        others += [type("OrderedDict", (OrderedDict,), {})(), type("UUID", (), {})()]
         for value in others:
             name = wire.type_name(type(value))
             for outer, path in (
@@ -688,6 +699,7 @@ class ProcessTests(SynchronousTestCase):
     def test_bare(self) -> None:
         """The vectors hold in an interpreter without packages, that is sent the source alone."""
         sources = [("far", ""), ("far.values", Path(wire.__file__).read_text())]
+        sources.append(("far.kinds", Path(kinds.__file__).read_text()))
         sources.append(("far.vectors", Path(vectors.__file__).read_text()))
         output = self.output("-S", "-E", "-c", BARE, input=json.dumps(sources))
         modules, said, *rest = output.splitlines()

@@ -7,7 +7,17 @@ common subset of Python 2.7 and 3, so that any interpreter that the codec runs o
 # ruff: noqa: UP004, UP010, UP031, SIM105
 from __future__ import unicode_literals
 
+import datetime
 from binascii import unhexlify
+from collections import OrderedDict
+from decimal import Decimal
+from fractions import Fraction
+from uuid import UUID
+
+try:
+    import pathlib
+except ImportError:  # Python 2
+    pathlib = None
 
 
 class Channel(object):
@@ -165,6 +175,53 @@ VECTORS = [
     ),
 ]
 
+VECTORS += [
+    (
+        "datetime",
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 6),
+        "c7 0c 08 07ea 0102 030405 00 00000006",
+    ),
+    ("datetime, last", datetime.datetime.max, "c7 0c 08 270f 0c1f 173b3b 00 000f423f"),
+    ("date", datetime.date(2026, 1, 2), "d6 09 07ea 01 02"),
+    ("date, first", datetime.date.min, "d6 09 0001 01 01"),
+    ("time", datetime.time(23, 59, 58, 999999), "d7 0a 17 3b 3a 00 000f423f"),
+    ("timedelta", datetime.timedelta(1, 2, 3), "c7 0c 0b 00000001 00000002 00000003"),
+    ("timedelta, -1 us", datetime.timedelta(0, 0, -1), "c7 0c 0b ffffffff 0001517f 000f423f"),
+    ("timedelta, least", datetime.timedelta.min, "c7 0c 0b c4653601 00000000 00000000"),
+    ("Decimal", Decimal("-1.50"), "c7 05 0c 2d312e3530"),
+    ("Decimal, exponent", Decimal("1E+400"), "c7 06 0c 31452b343030"),
+    ("Decimal, infinity", Decimal("-Infinity"), "c7 09 0c 2d496e66696e697479"),
+    ("UUID", UUID(int=1), "d8 0d 00000000000000000000000000000001"),
+    ("Fraction", Fraction(-3, 4), "c7 03 0e 92 fd 04"),
+    ("Fraction, long", Fraction(2**70, 3), "c7 0e 0e 92 c70905400000000000000000 03"),
+    ("range", (range if str is not bytes else xrange)(1, 9, 2), "d6 0f 93 01 09 02"),  # noqa: F821
+    ("OrderedDict", OrderedDict([("b", 1), ("a", [])]), "c7 07 11 94 a162 01 a161 90"),
+    ("OrderedDict, empty", OrderedDict(), "d4 11 90"),
+    ("OrderedDict, a tuple as key", OrderedDict([((1,), 2)]), "c7 06 11 92 d5019101 02"),
+    ("date as key", {datetime.date(2026, 1, 2): 1}, "81 d60907ea0102 01"),
+    ("UUID in set", set([UUID(int=0)]), "c7 13 02 91 d80d" + "00" * 16),
+    ("Fraction in tuple", (Fraction(1, 2),), "c7 07 01 91 c7030e920102"),
+]
+if pathlib is not None:
+    VECTORS += [
+        ("path, pure", pathlib.PurePosixPath("/a"), "c7 05 10 92 00 a2 2f61"),
+        ("path, pure, of Windows", pathlib.PureWindowsPath("a"), "c7 04 10 92 01 a1 61"),
+    ]
+if hasattr(datetime, "timezone"):
+    _zone = datetime.timezone(datetime.timedelta(hours=-1), "X")
+    VECTORS += [
+        (
+            "datetime, UTC",
+            datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc),
+            "c7 15 08 07ea 0102 030405 00 00000006 01 0000000000000000",
+        ),
+        (
+            "time, named offset",
+            datetime.time(1, 2, 3, 4, _zone),
+            "c7 12 0a 01 02 03 00 00000004 01 ffffffff296c5c00 58",
+        ),
+    ]
+
 #: Each way in which bytes are not a value.
 INVALID = [
     "",
@@ -178,7 +235,54 @@ INVALID = [
     "cb 00",
     "d6 ff 00000000",  # a timestamp
     "d4 00 00",  # other extensions
-    "d4 08 00",
+    "d4 13 00",
+    "d4 7f 00",
+    "d4 80 00",
+    "d4 08 00",  # datetime, date, time, timedelta: too short, too long, or none
+    "c7 0c 08 07ea 0d02 030405 00 00000006",
+    "c7 0c 08 07ea 0102 030405 02 00000006",
+    "c7 0c 08 07ea 0102 030405 00 000f4240",
+    "c7 0c 08 0000 0102 030405 00 00000006",
+    "c7 0d 08 07ea 0102 030405 00 00000006 03",  # a zone of no kind, ...
+    "c7 0d 08 07ea 0102 030405 00 00000006 01",
+    "c7 0d 08 07ea 0102 030405 00 00000006 02",  # ... without a key, or not UTF-8
+    "c7 0e 08 07ea 0102 030405 00 00000006 02 ff",
+    "c7 15 08 07ea 0102 030405 00 00000006 01 000000141dd76000",  # a day
+    "d5 09 07ea",
+    "d6 09 07ea 02 1e",
+    "c7 05 09 07ea 01 02 00",
+    "d4 0a 00",
+    "d7 0a 18 00 00 00 00000000",
+    "d4 0b 00",
+    "c7 0c 0b 00000001 00015180 00000000",
+    "c7 0c 0b 00000001 00000000 000f4240",
+    "c7 0c 0b 7fffffff 00000000 00000000",
+    "c7 00 0c",  # Decimal
+    "d4 0c 78",
+    "d5 0c 3120",
+    "d5 0c 315f",
+    "d5 0c ff31",
+    "c9 00010001 0c" + "31" * 65537,
+    "d4 0d 00",  # UUID
+    "d4 0e 90",  # Fraction
+    "d5 0e 91 01",
+    "c7 03 0e 92 01 00",
+    "c7 03 0e 92 01 ff",
+    "c7 03 0e 92 01 c3",
+    "c7 04 0e 93 01 01 01",
+    "c8 0407 0e 92 01 c8 0401 05 01" + "00" * 1024,
+    "d4 0f 90",  # range
+    "d6 0f 93 01 09 00",
+    "d6 0f 93 01 09 c2",
+    "d4 10 90",  # path
+    "c7 03 10 92 04 a0",
+    "c7 03 10 92 ff a0",
+    "c7 03 10 92 00 01",
+    "d5 11 91 01",  # OrderedDict
+    "c7 03 11 92 90 01",
+    "d4 12 90",  # registered
+    "c7 03 12 92 01 01",
+    "c7 05 12 93 a1 61 01 01",
     "c7 00 05",  # an int of no bytes, and of too many
     "c9 00010001 05" + "01" * 65537,
     "d4 04 00",  # complex
