@@ -60,7 +60,7 @@ class Group:
         self._reactor = reactor
         self._types = tuple(types)
         self._defaults: dict[str, Any] = {
-            "trusted": trusted,
+            "trusted": None if trusted else False,
             "max_value": max_value,
             "max_items": max_items,
         }

@@ -15,6 +15,7 @@ import pycomnet
 from pycomnet import blocking
 from pycomnet.blocking import Group
 from pycomnet.errors import TimeoutExpired
+from pycomnet.wire.values import ValueNotSendable
 
 ECHO = "for value in channel: channel.send(value)"
 
@@ -214,6 +215,39 @@ def multichannel() -> None:
         channel.send_end()
     assert sorted(str(queue.get(timeout=60)[1]) for _ in range(3)) == ["None"] * 3
     channels.waitclose()
+
+
+def deep_values() -> None:
+    """Values that nest deep or hold themselves are refused, or pass, without a RecursionError."""
+    with Group() as group:
+        gateway = group.makegateway("popen")
+        holds_itself: list[Any] = []
+        holds_itself.append(holds_itself)
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        channel = gateway.remote_exec("for value in channel: channel.send(value)")
+        for value in (holds_itself, deep, {"channel": channel, "x": holds_itself}, (channel, deep)):
+            for send in (channel.send, lambda value: gateway.call("operator:add", value)):
+                try:
+                    send(value)
+                except ValueNotSendable as problem:
+                    assert "nests more than 255 deep" in str(problem)
+                else:
+                    raise AssertionError("it was sent")
+        # Thirty tuples, each in a list as deep as may be, there and back.
+        fits: Any = channel
+        for _ in range(30):
+            for _ in range(250):
+                fits = [fits]
+            fits = (fits,)
+        channel.send(fits)
+        back = channel.receive()
+        for _ in range(30):
+            (back,) = back
+            for _ in range(250):
+                (back,) = back
+        assert back == channel
 
 
 def objects() -> None:

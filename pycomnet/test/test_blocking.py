@@ -108,6 +108,7 @@ for _name in (
     "callbacks",
     "output",
     "multichannel",
+    "deep_values",
     "objects",
     "complete",
 ):

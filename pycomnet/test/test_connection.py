@@ -26,7 +26,7 @@ from pycomnet.errors import (
 from pycomnet.test.kit import HUGE, MemoryTransport, Pair, PairCase, frame, frames
 from pycomnet.wire.frames import DATA, GOAWAY, MAGIC, OPEN, PING, WINDOW
 from pycomnet.wire.mux import Limits
-from pycomnet.wire.values import PureCodec
+from pycomnet.wire.values import PureCodec, ValueNotReceivable
 
 
 class Hello(SynchronousTestCase):
@@ -919,6 +919,65 @@ class HostilePeer(PairCase):
         self.pair.near.dataReceived(frame(6, near.id, b"\x01\x05"))
         problem = self.failureResultOf(waiting, RemoteError).value
         self.assertEqual((problem.code, problem.type, problem.message), ("remote", "", ""))
+
+    def hostile(self, **limits: int) -> tuple[Channel, Channel]:
+        """A channel between two new ends, of which the near one has these limits."""
+        self.pair = Pair(Limits(**limits))
+        return self.pair.channel()
+
+    def test_long_value(self) -> None:
+        """A value over the limit ends the connection when so much has come, not when all has."""
+        near, far = self.hostile(value=200_000)
+        received = near.receive()
+        far.send(bytes(100_000))
+        self.pair.pump()
+        self.assertEqual(len(self.successResultOf(received)), 100_000)
+        received = near.receive()
+        far.send(bytes(700_000_000 >> 4)).addErrback(lambda _: None)
+        self.pair.pump()
+        problem = self.failureResultOf(received, ProtocolViolation).value
+        self.assertEqual(problem.code, "value")
+        self.assertIn("a value over 200000 bytes", problem.reason)
+
+    def test_many_items(self) -> None:
+        """So does one of too many items, in whatever way it is taken."""
+        for take in ("receive", "setcallback"):
+            near, far = self.hostile(items=2000)
+            got: list[Any] = []
+            if take == "receive":
+                near.receive().addErrback(got.append)
+            else:
+                near.setcallback(got.append, got.append)
+            far.send([{}] * 2001)
+            self.pair.pump()
+            (failure,) = got
+            self.assertTrue(failure.check(ProtocolViolation), failure)
+            self.assertEqual(failure.value.code, "value")
+            self.assertIn("more than 2000 elements", failure.value.reason)
+
+    def test_unknown_type(self) -> None:
+        """A value of a type that is not known here can't be had, and the connection goes on."""
+        near, far = self.pair.channel()
+        payload = b"\xc7\x0b\x12\x92\xa8no.there\x05"
+        for _ in range(2):
+            received = near.receive()
+            self.pair.near.dataReceived(frame(DATA, near.id, payload))
+            problem = self.failureResultOf(received, ValueNotReceivable).value
+            self.assertIn("no.there", str(problem))
+        far.send(5)
+        self.pair.pump()
+        self.assertEqual(self.receive_now(near), 5)
+        # With a callback, which can't be told otherwise, it ends the channel.
+        got: list[Any] = []
+        near.setcallback(got.append, got.append)
+        self.pair.near.dataReceived(frame(DATA, near.id, payload))
+        self.assertTrue(got[0].check(ValueNotReceivable))
+        self.assertTrue(near.isclosed())
+        waiting = self.pair.channel()[0]
+        ended = waiting.waitclose()
+        self.pair.near.dataReceived(frame(6, waiting.id, b"\x01" + payload))
+        self.assertIn("no.there", self.failureResultOf(ended, RemoteError).value.message)
+        self.assertIsNone(self.pair.near.lost)
 
     def test_own_parity(self) -> None:
         """A peer can't open a channel under an id that is ours to give."""

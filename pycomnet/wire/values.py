@@ -832,7 +832,7 @@ def check_items(payload, most):
                 break
             at += size
         if count > most:
-            words = "it holds more than %d elements, keys and values, which are this end's limit"
+            words = "it holds more than %d elements, keys and values, this end's limit on items"
             raise TooManyItems(words % most)
         if at >= ends[-1]:
             at = ends.pop()

@@ -6,6 +6,7 @@ for unit tests does not find it.
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import sys
@@ -15,6 +16,7 @@ from typing import Any, cast
 from twisted.internet import defer
 
 import pycomnet
+from pycomnet.errors import ProtocolViolation
 from pycomnet.test.gateways import suite
 from pycomnet.test.gateways.case import GatewayCase
 
@@ -38,6 +40,105 @@ class PopenCase(GatewayCase):
         path.write_text("#!/bin/sh\n" + text)
         path.chmod(0o755)
         return str(path)
+
+
+class Trust(PopenCase):
+    """What a far side that can't be trusted may send."""
+
+    async def test_strict(self) -> None:
+        """Too long a value, or one of too many items, ends its gateway with a named error, and no
+        other."""
+        other = await self.gateway()
+        for source in (
+            "channel.send(bytes(bytearray(64 << 20)))",
+            "channel.send([{}] * (1 << 19))",
+            "channel.send({'x': ([[]] * (1 << 19),)})",
+        ):
+            for options in ({"trusted": False}, {"max_value": 1 << 20, "max_items": 1 << 16}):
+                gw = await self.gateway(**options)
+                channel = gw.remote_exec(source)
+                waiting = gw.remote_exec("channel.receive()").receive()
+                error = await self.failure(channel.receive(), ProtocolViolation)
+                self.assertEqual(error.code, "value")
+                error = await self.failure(waiting, ProtocolViolation)
+                self.assertIn("max_value and max_items", str(error))
+                await gw.exit()
+        self.assertEqual(await other.call("operator:add", 1, 2), 3)
+        self.assertEqual(len(await other.call("operator:mul", [{}], 1 << 19)), 1 << 19)
+
+    async def test_strict_channels(self) -> None:
+        """It may open few channels, which would each hold a window of what nobody takes."""
+        async with pycomnet.Group(self.reactor, trusted=False) as group:
+            gw = await group.makegateway("popen")
+            self.assertIn("trusted=no", repr(gw))
+            channel = gw.remote_exec(
+                "kept = [channel.gateway.newchannel() for n in range(40)]; channel.send(len(kept))"
+            )
+            self.assertEqual(await channel.receive(), 40)
+            source = "kept = [channel.gateway.newchannel() for n in range(100)]"
+            error = await self.failure(gw.remote_exec(source).waitclose(), pycomnet.RemoteError)
+            self.assertIn("the peer allows 64 open channels", str(error))
+            trusting = await group.makegateway("popen//trusted=yes")
+            self.assertEqual(len(await trusting.call("operator:mul", [1], 1 << 19)), 1 << 19)
+
+
+class Types(PopenCase):
+    """Registered types, at a real far side."""
+
+    async def test_sent_module(self) -> None:
+        """A module is sent, registers its types there, and can be imported there."""
+        name = f"coins{os.getpid()}"
+        path = Path(self.mktemp())
+        path.mkdir()
+        (path / f"{name}.py").write_text(COINS)
+        self.addCleanup(sys.modules.pop, name, None)
+        sys.path.insert(0, str(path))
+        self.addCleanup(sys.path.remove, str(path))
+        module = importlib.import_module(name)
+        module.register(pycomnet.register_type)
+        gw = await self.gateway(chdir="/")
+        source = f"import {name}; channel.send({name}.Coin(channel.receive().cents + 1))"
+        unknown = gw.remote_exec("channel.receive()")
+        await unknown.send(module.Coin(5))
+        error = await self.failure(unknown.waitclose(), pycomnet.RemoteError)
+        self.assertIn("register_type", error.message)
+        await gw.register_types(module)
+        channel = gw.remote_exec(source)
+        await channel.send(module.Coin(5))
+        back = await channel.receive()
+        self.assertEqual((type(back), back.cents), (module.Coin, 6))
+        # What is registered there alone can't be had here, and the channel goes on.
+        channel = gw.remote_exec(
+            "class Odd(object): pass\n"
+            "channel.gateway.register_type(Odd, 'odd', lambda odd: 1, lambda value: Odd())\n"
+            "channel.send(Odd())\n"
+            "channel.send('next')\n"
+        )
+        odd = await self.failure(channel.receive(), pycomnet.ValueNotReceivable)
+        self.assertIn("'odd'", str(odd))
+        self.assertEqual(await channel.receive(), "next")
+        async with pycomnet.Group(self.reactor, types=[module]) as group:
+            for _ in range(2):
+                gw = await group.makegateway("popen", chdir="/")
+                channel = gw.remote_exec(source)
+                await channel.send(module.Coin(1))
+                self.assertEqual((await channel.receive()).cents, 2)
+
+    async def test_no_register(self) -> None:
+        """A module that registers nothing is refused here; what it raises there is told."""
+        gw = await self.gateway()
+        error = await self.failure(gw.register_types(suite), pycomnet.CodeNotSendable)
+        self.assertIn("register", str(error))
+
+
+COINS = """
+class Coin(object):
+    def __init__(self, cents):
+        self.cents = cents
+
+def register(register_type):
+    register_type(Coin, "test.coins", lambda coin: coin.cents, Coin)
+"""
 
 
 class Options(PopenCase):

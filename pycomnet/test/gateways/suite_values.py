@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import decimal
+import fractions
 import math
+import uuid
 from typing import Any
 
 import pycomnet
@@ -14,6 +17,11 @@ VALUES: list[Any] = [
     *(10**200, -(10**200), 0.0, -0.5, 1e300, math.inf, -math.inf, 1 + 2j, complex(0, -math.inf)),
     *("", "plain", "ünï\u20ac\U0001f600", "nul\0", "\ud800 alone", "x" * 70_000),
     *(b"", b"\x00\xff", b"y" * 70_000, [], (), {}, set(), frozenset()),
+    datetime.datetime(2026, 1, 2, 3, 4, 5, 6),
+    datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc),
+    datetime.time(1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=2), "X")),
+    {datetime.date(2026, 1, 2): [datetime.timedelta(-1, 5), decimal.Decimal("1.50")]},
+    (uuid.UUID(int=5), fractions.Fraction(1, 3), range(1, 9, 2)),
     [1, [2, [3, (4, [5])]]],
     (1, (2, {"a": (3,)}), [frozenset({1, (2, 3)})]),
     {"str": 1, b"bytes": 2, 3: 3, 4.5: 4, None: 5, True: 6, (1, (2,)): 7, frozenset({8}): 8},
@@ -80,10 +88,10 @@ class Values(GatewayCase):
         """What can't be sent is refused at once, with its type and where in the value it is."""
         gw = await self.gateway()
         channel = gw.remote_exec(ECHO)
-        value = {"jobs": [1, {"when": datetime.datetime(2020, 1, 1)}]}
+        value = {"jobs": [1, {"when": object()}]}
         error = await self.failure(channel.send(value), pycomnet.ValueNotSendable)
         self.assertIn('value["jobs"][1]["when"]', str(error))
-        self.assertIn("datetime.datetime", str(error))
+        self.assertIn("object", str(error))
         await channel.send("goes on")
         self.assertEqual(await channel.receive(), "goes on")
 
@@ -92,9 +100,8 @@ class Values(GatewayCase):
         gw = await self.gateway()
         channel = gw.remote_exec(
             """
-            import datetime
             try:
-                channel.send({"jobs": [1, {"when": datetime.date(2020, 1, 1)}]})
+                channel.send({"jobs": [1, {"when": object()}]})
             except TypeError as error:
                 channel.send(str(error))
             channel.send([object()])
@@ -102,11 +109,42 @@ class Values(GatewayCase):
         )
         message = await channel.receive()
         self.assertIn('value["jobs"][1]["when"]', message)
-        self.assertIn("datetime.date", message)
+        self.assertIn("object", message)
         error = await self.failure(channel.receive(), pycomnet.RemoteError)
         self.assertIn("value[0]: object", error.message)
         self.assertIn("ValueNotSendable", error.type)
         self.assertIn("channel.send([object()])", error.formatted)
+
+    async def test_too_deep(self) -> None:
+        """What nests too deep or holds itself is refused at both ends, however deep that is, and
+        the error says which argument it is."""
+        gw = await self.gateway()
+        holds_itself: list[Any] = []
+        holds_itself.append(holds_itself)
+
+        def deep(depth):
+            value = []
+            for _ in range(depth):
+                value = [value]
+            if not depth:
+                value.append(value)
+            return value
+
+        for value in (holds_itself, deep(256), deep(900), deep(100_000)):
+            channel = gw.remote_exec(ECHO)
+            await self.failure(channel.send(value), pycomnet.ValueNotSendable)
+            channel.close()
+            error = await self.failure(gw.call(deep, 1, value), pycomnet.ValueNotSendable)
+            self.assertTrue(str(error).startswith("args[1]: list can't"), str(error)[:99])
+            error = await self.failure(gw.call(deep, depth=value), pycomnet.ValueNotSendable)
+            self.assertTrue(str(error).startswith('kwargs["depth"]: list can'), str(error)[:99])
+            with self.assertRaises(pycomnet.ValueNotSendable) as caught:
+                gw.remote_exec(ECHO, x=1, y={"z": [object()]})
+            self.assertEqual(caught.exception.path, 'kwargs["y"]["z"][0]')
+        for depth in (0, 256, 900, 100_000):
+            remote = await self.failure(gw.call(deep, depth), pycomnet.RemoteError)
+            self.assertIn("ValueNotSendable", remote.type)
+            self.assertTrue(remote.message.startswith("result: list can't"), remote.message[:99])
 
     async def test_refused_result(self) -> None:
         """A call whose result can't be sent fails with that."""
@@ -116,5 +154,5 @@ class Values(GatewayCase):
             return {"x": object()}
 
         error = await self.failure(gw.call(result), pycomnet.RemoteError)
-        self.assertIn('value["x"]: object', error.message)
+        self.assertIn('result["x"]: object', error.message)
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)

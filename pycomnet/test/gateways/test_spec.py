@@ -8,7 +8,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import PycomnetError, SpecError
+from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.spec import Spec
+from pycomnet.wire.frames import CHANNELS, WIDE_WINDOW, WINDOW
 
 
 class Reading(SynchronousTestCase):
@@ -149,6 +151,38 @@ class Showing(SynchronousTestCase):
         ):
             error = self.assertRaises(SpecError, bad)
             self.assertNotIn("s3cret", str(error))
+
+
+class TrustTests(SynchronousTestCase):
+    """The limits on what a far side sends."""
+
+    def test_read(self) -> None:
+        """From text and from keywords; the spec's word counts, then the group's."""
+        text = "ssh=a//trusted=no//max_value=65536//max_items=1024"
+        spec = Spec.parse("ssh=a", trusted=False, max_value=65536, max_items="1024")
+        self.assertEqual(Spec.parse(text), spec)
+        self.assertEqual(str(spec), text)
+        limits = far_limits(spec, wide=True)
+        self.assertEqual((limits.value, limits.items, limits.channels), (65536, 1024, 64))
+        self.assertEqual(limits.window, WINDOW)
+        trusted = far_limits(Spec(), wide=True)
+        self.assertEqual((trusted.value, trusted.items), (1 << 30, 1 << 24))
+        self.assertEqual(trusted.window, WIDE_WINDOW)
+        strict = far_limits(Spec(trusted=False), kept=True)
+        self.assertEqual((strict.value, strict.channels), (16 << 20, CHANNELS))
+
+    def test_wrong(self) -> None:
+        """What can't be is refused, with what can."""
+        for key, value, says in (
+            ("max_value", 65535, "65536 to 4294967295, not 65535"),
+            ("max_value", 1 << 32, "65536 to"),
+            ("max_value", float("nan"), "whole number"),
+            ("max_items", -1, "1024 to"),
+            ("max_items", "many", "whole number"),
+            ("trusted", "maybe", "yes or no"),
+        ):
+            error = self.assertRaises(SpecError, Spec.parse, "popen", **{key: value})
+            self.assertIn(says, str(error))
 
 
 class Refusing(SynchronousTestCase):

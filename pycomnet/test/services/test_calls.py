@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 from typing import Any
 
 from twisted.internet import defer
 
+import pycomnet
 from pycomnet.connection import EAGER
 from pycomnet.errors import (
     ChannelClosed,
@@ -20,7 +22,22 @@ from pycomnet.errors import (
 )
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.test.services.network import ServiceCase
-from pycomnet.wire.values import ValueNotSendable
+from pycomnet.test.wire.vectors import nested
+from pycomnet.wire.values import ValueNotReceivable, ValueNotSendable
+
+
+class Coin:
+    """Registered by a test."""
+
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+
+def made_of(cents: Any) -> Coin:
+    """A ``from_value`` that checks what it gets."""
+    if cents == 13:
+        raise ValueError("13 is bad luck")
+    return Coin(cents)
 
 
 class OutOfPaper(PycomnetError):
@@ -77,6 +94,16 @@ class Calc(Service):
     @method()
     def unsendable(self, request: Any) -> Any:
         return {"a": [object()]}
+
+    @method()
+    def holds_itself(self, request: Any) -> Any:
+        value: list[Any] = []
+        value.append(value)
+        return value
+
+    @method()
+    def coin(self, request: Any) -> Any:
+        return Coin(13)
 
     @method(thread=True)
     def block(self, request: Any) -> Any:
@@ -194,9 +221,51 @@ class CallTests(ServiceCase):
 
     def test_not_sendable(self) -> None:
         """Arguments that can't be sent fail here, results that can't be sent with their place."""
-        self.failureResultOf(self.calc.invoke("echo", object()), ValueNotSendable)
-        problem = self.failure(self.calc.invoke("unsendable"), ResultNotSendable)
-        self.assertIn("object", str(problem))
+        holds_itself: list[Any] = []
+        holds_itself.append(holds_itself)
+        for args, place, kind in (
+            (object(), "args", "object"),
+            ({"x": [object()]}, 'args["x"][0]', "object"),
+            ({object(): 1}, "key of args", "object"),
+            (holds_itself, "args", "list"),
+            ({"x": holds_itself}, "args", "dict"),
+            (nested(254, 1, lambda one: [one]), None, "list"),
+            (nested(900, 1, lambda one: [one]), "args", "list"),
+            (nested(100_000, 1, lambda one: [one]), "args", "list"),
+        ):
+            if place is None:
+                self.assertEqual(self.result(self.calc.invoke("echo", args)), args)
+                continue
+            problem = self.failureResultOf(self.calc.invoke("echo", args), ValueNotSendable).value
+            self.assertTrue(str(problem).startswith(f"{place}: {kind} can't"), str(problem)[:99])
+            stream = self.calc.stream("echo", args)
+            problem = self.failureResultOf(stream.receive(), ValueNotSendable).value
+            self.assertTrue(str(problem).startswith(f"{place}: {kind} can't"), str(problem)[:99])
+        unknown = self.failureResultOf(self.calc.invoke(object()), ValueNotSendable).value
+        self.assertTrue(str(unknown).startswith("method: object can't"))
+        refused = self.failure(self.calc.invoke("unsendable"), ResultNotSendable)
+        self.assertTrue(str(refused).startswith('result["a"][0]: object can\'t'), str(refused))
+        refused = self.failure(self.calc.invoke("holds_itself"), ResultNotSendable)
+        self.assertTrue(str(refused).startswith("result: list can't"), str(refused))
+
+    def test_types(self) -> None:
+        """Dates and registered types are arguments and results; unknown ones cost that call."""
+        when = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+        self.assertEqual(self.result(self.calc.invoke("echo", {"when": when})), {"when": when})
+        pycomnet.register_type(Coin, "test.Coin", lambda coin: coin.cents, made_of)
+        # Both ends are in this process: what is 13 here is refused by whoever receives it.
+        self.assertEqual(self.result(self.calc.invoke("echo", Coin(5))).cents, 5)
+        for _ in range(2):
+            problem = self.failure(self.calc.invoke("echo", Coin(13)), InvalidArguments)
+            self.assertIn("ValueError: 13 is bad luck", str(problem))
+        self.failureResultOf(self.delivered(self.calc.invoke("coin")), ValueNotReceivable)
+        self.assertEqual(self.result(self.calc.invoke("echo", 1)), 1)
+        self.assertEqual(len(self.network.wires), 1)
+
+    def delivered(self, call: defer.Deferred[Any]) -> defer.Deferred[Any]:
+        """A call, once all that is under way has come."""
+        self.network.deliver()
+        return call
 
     def test_deadline_before(self) -> None:
         """A call whose deadline has passed before it is made is not run."""

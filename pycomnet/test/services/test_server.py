@@ -11,11 +11,15 @@ from twisted.internet.error import ConnectionDone
 from pycomnet.errors import (
     DeadlineExceeded,
     EndpointError,
+    InvalidArguments,
     Overloaded,
+    ProtocolViolation,
     PycomnetError,
     RemoteError,
     ServiceUnreachable,
     SessionTooLarge,
+    UnknownInterface,
+    UnknownMethod,
 )
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method
@@ -331,3 +335,87 @@ class ServerTests(ServiceCase):
         self.result(self.server.close())
         self.assertEqual(self.network.getDelayedCalls(), [])
         self.assertIsInstance(self.network, Network)
+
+
+@interface("org.example.taker")
+class Taker(Service):
+    """Takes what comes."""
+
+    @method()
+    def take(self, request: Any) -> int:
+        return len(request.args)
+
+    @method()
+    def wait(self, request: Any) -> defer.Deferred[Any]:
+        return defer.Deferred()
+
+    @method(stream=True)
+    def each(self, request: Any) -> Any:
+        return iter(request.args)
+
+
+class BudgetTests(ServiceCase):
+    """What a request may be before it is decoded."""
+
+    services = (Taker,)
+
+    def make_server(self) -> ServiceServer:
+        return ServiceServer(
+            self.network, limits=ServerLimits(items=100_000, running=1, queued=2, held=10 << 20)
+        )
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.taker = self.result(self.context.connect(self.address, "org.example.taker"))
+        self.result(self.taker.invoke("take", []))
+        (self.connection,) = self.server.connections
+        self.decoded: list[int] = []
+        decode = self.connection.decode
+
+        def count(payload: bytes) -> Any:
+            self.decoded.append(len(payload))
+            return decode(payload)
+
+        self.connection.decode = count
+
+    def test_looked_up_first(self) -> None:
+        """A long request for what is not there, or is not called so, is not decoded."""
+        long: list[Any] = [{}] * 50_000
+        other = self.result(self.context.connect(self.address, "org.example.nobody"))
+        self.failure(self.taker.invoke("nothing", long), UnknownMethod)
+        self.failure(other.invoke("take", long), UnknownInterface)
+        self.failure(self.taker.invoke("each", long), UnknownMethod)
+        self.assertEqual(self.decoded, [])
+        self.assertEqual(self.result(self.taker.invoke("take", long)), 50_000)
+        self.assertEqual(len(self.decoded), 1)
+
+    def test_items(self) -> None:
+        """One of too many items is refused, and the connection is kept."""
+        for args in ([{}] * 100_000, [[()] * 100_000], {"a": [0] * 100_000}):
+            problem = self.failure(self.taker.invoke("take", args), InvalidArguments)
+            self.assertIn("more than 100000", str(problem))
+        self.assertEqual(self.result(self.taker.invoke("take", [1])), 1)
+        self.assertEqual(len(self.server.connections), 1)
+
+    def test_waits_as_it_came(self) -> None:
+        """What has to wait waits undecoded; what there is no room for is not decoded at all."""
+        running = self.taker.invoke("wait")
+        long: list[Any] = [{}] * 50_000
+        waiting = [self.taker.invoke("take", long), self.taker.invoke("take", [1])]
+        self.network.deliver()
+        kept = [type(asked) for _, _, asked in self.server._queue]
+        self.assertEqual(kept, [bytes, list])
+        del self.decoded[:]
+        self.failure(self.taker.invoke("take", long), Overloaded)
+        self.assertEqual(self.decoded, [])
+        running.addErrback(lambda _: None)
+        running.cancel()
+        self.assertEqual([self.result(call) for call in waiting], [50_000, 1])
+
+    def test_no_request(self) -> None:
+        """A long one that does not begin as a request ends its connection."""
+        peer = next(iter(self.context.pool.peers.values()))
+        assert peer.connection is not None
+        core = peer.connection.open("invoke", peer.connection.encode([0] * 5000), end=True)
+        self.failure(core.receive(), ProtocolViolation)
+        self.assertEqual(self.result(self.taker.invoke("take", [1])), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from typing import Any
@@ -45,8 +46,8 @@ SHAPES = {
     "in an extension": lambda n: (
         b"\xc9" + (5 + n).to_bytes(4, "big") + b"\x01\xdd" + n.to_bytes(4, "big") + b"\x80" * n
     ),
-    "behind a long text": lambda n: (
-        b"\xdd" + (n + 1).to_bytes(4, "big") + b"\xda\x03\xe8" + b"\x80" * 1000 + b"\x80" * n
+    "behind a long bin": lambda n: (
+        b"\xdd" + (n + 1).to_bytes(4, "big") + b"\xc5\x03\xe8" + b"\x80" * 1000 + b"\x80" * n
     ),
     "behind what an extension hides": lambda n: (
         b"\xdd"
@@ -101,10 +102,8 @@ class BudgetTests(SynchronousTestCase):
     @given(st.binary(max_size=200), st.integers(0, 50))
     def test_noise(self, payload: bytes, most: int) -> None:
         """Of bytes that are no value it says nothing else, and comes to an end."""
-        try:
+        with contextlib.suppress(TooManyItems):
             check_items(payload, most)
-        except TooManyItems:
-            pass
 
     def test_exact(self) -> None:
         """A limit is what may be there."""

@@ -332,10 +332,9 @@ class CodecTests(_Case):
         others += [pair(1, 2), number.one, letter.a, defaultdict(), Counter()]
         others += [object(), ..., NotImplemented, type, Channel, len, iter([]), {}.keys()]
         others += [types.SimpleNamespace(), Exception("x")]
-        for base in (datetime.date, datetime.datetime, datetime.time, Decimal, Fraction):
-            others.append(
-                type("Sub", (base,), {})(*(2026, 1, 2)[: 3 if "date" in str(base) else 1])
-            )
+        for base in (datetime.timedelta, datetime.time, Decimal, Fraction):
+            others.append(type("Sub", (base,), {})(2))
+        others.append(type("Sub", (datetime.datetime,), {})(2026, 1, 2))
         others += [type("OrderedDict", (OrderedDict,), {})(), type("UUID", (), {})()]
         for value in others:
             name = wire.type_name(type(value))
