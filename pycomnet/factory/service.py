@@ -26,11 +26,11 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
 from pycomnet.factory.turns import ProgramConnection
+from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.frames import RESULT
-from pycomnet.wire.mux import Limits
 
 log = Logger("pycomnet.factory")
 
@@ -123,7 +123,7 @@ class Program:
         self.connection = ProgramConnection(
             service.reactor,
             initiator=False,
-            limits=Limits(window=CARRIER_WINDOW),
+            limits=supervisor_limits(CARRIER_WINDOW),
             keepalive=service.configuration.keepalive,
         )
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)

@@ -783,6 +783,7 @@ for _first in range(0xC4, 0xCA):
     _STEPS[_first] = 0
 for _first in range(0xD4, 0xE0):
     _STEPS[_first] = 0
+_SINGLE = b"".join([_BYTE(_first) for _first in range(256) if _STEPS[_first] == 1])
 #: Bytes after which it is looked whether those that are left could be too many.
 _LOOK = 65536
 
@@ -805,6 +806,13 @@ def check_items(payload, most):
         if count + ends[0] - at <= most:
             return
         stop = end if end - at < _LOOK else at + _LOOK
+        step = steps[data[at]] if at < stop else 0
+        if step:
+            # Many of a kind, as numbers often are, are counted by one call.
+            heads = data[at:stop:step]
+            same = len(heads) - len(heads.lstrip(_SINGLE if step == 1 else heads[:1]))
+            count += same
+            at += same * step
         while at < stop:
             count += 1
             b = data[at]

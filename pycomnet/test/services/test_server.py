@@ -391,7 +391,8 @@ class BudgetTests(ServiceCase):
 
     def test_items(self) -> None:
         """One of too many items is refused, and the connection is kept."""
-        for args in ([{}] * 100_000, [[()] * 100_000], {"a": [0] * 100_000}):
+        many: list[Any] = [[{}] * 100_000, [[()] * 100_000], {"a": [0] * 100_000}]
+        for args in many:
             problem = self.failure(self.taker.invoke("take", args), InvalidArguments)
             self.assertIn("more than 100000", str(problem))
         self.assertEqual(self.result(self.taker.invoke("take", [1])), 1)

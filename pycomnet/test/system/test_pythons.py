@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import datetime
+import decimal
+import fractions
 import os
+import pathlib
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -184,6 +190,68 @@ async def test_values_seen_there(far: Far) -> None:
             "true": True,
         }
     )
+    await channel.waitclose()
+
+
+def deep(depth):
+    """Far code: a list in so many others; or in itself."""
+    value = []
+    if not depth:
+        value.append(value)
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_deep(far: Far) -> None:
+    """What nests too deep or holds itself is no RecursionError there, however deep it is."""
+    for depth in (0, 256, 900, 20_000):
+        with pytest.raises(pycomnet.RemoteError) as caught:
+            await far.gateway.call(deep, depth)
+        assert caught.value.message.startswith("result: list can't"), caught.value.message[:200]
+
+
+@pytest_twisted.ensureDeferred
+async def test_types_there(far: Far) -> None:
+    """The standard library's types are what they should be there; what it lacks is an error."""
+    source = """
+    import datetime, decimal, fractions, uuid, collections
+    value = channel.receive()
+    assert value["when"] - value["since"] == datetime.timedelta(days=1), value
+    assert value["when"].utcoffset() == datetime.timedelta(hours=2), value
+    assert value["price"] == decimal.Decimal("1.50") and type(value["price"]) is decimal.Decimal
+    assert value["id"] == uuid.UUID(int=7) and value["part"] == fractions.Fraction(1, 3)
+    assert list(value["range"]) == [1, 3, 5] and type(value["range"]) is KIND
+    assert type(value["ordered"]) is collections.OrderedDict
+    assert list(value["ordered"]) == ["b", "a"], value
+    try:
+        path = channel.receive()
+    except ValueError as error:
+        channel.send(str(error))
+    else:
+        channel.send(path)
+    """.replace("KIND", "type(range(1) if bytes is not str else xrange(1))")
+    channel = far.gateway.remote_exec(source)
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    await channel.send(
+        {
+            "when": datetime.datetime(2026, 1, 2, tzinfo=zone),
+            "since": datetime.datetime(2026, 1, 1, tzinfo=zone),
+            "price": decimal.Decimal("1.50"),
+            "id": uuid.UUID(int=7),
+            "part": fractions.Fraction(1, 3),
+            "range": range(1, 6, 2),
+            "ordered": collections.OrderedDict([("b", 1), ("a", 2)]),
+        }
+    )
+    path = pathlib.Path("a/b")
+    await channel.send(path)
+    answer = await channel.receive()
+    if far.gateway.info["python"].startswith("2."):
+        assert "this Python has no pathlib" in answer
+    else:
+        assert answer == path
     await channel.waitclose()
 
 

@@ -208,7 +208,9 @@ class KindTests(_Case):
         """What has no key or is somebody's own class can't be sent; unknown ones not received."""
 
         class Own(datetime.tzinfo):
-            pass
+            """Neither of the two kinds that can be sent."""
+
+            utcoffset = dst = tzname = None  # type: ignore[assignment]
 
         now = datetime.datetime(2026, 1, 1)
         problem = self.refused({"a": now.replace(tzinfo=Own())})
@@ -265,9 +267,10 @@ class KindTests(_Case):
         self.assertRaises(TypeError, pycomnet.register_type, Color.RED, "t", function, function)
         self.assertRaises(TypeError, pycomnet.register_type, Fake, "t", None, function)
         # The same class again, as a module that is loaded again has it.
-        again = enum.Enum("Color", {"RED": "red"}, module=__name__, qualname="Color")
+        functional: Any = enum.Enum
+        again = functional("Color", {"RED": "red"}, module=__name__, qualname="Color")
         kinds.register_type(again, "test.Color", lambda one: one.value, again)
-        self.assertIs(type(self.again(again.RED)), again)  # type: ignore[attr-defined]
+        self.assertIs(type(self.again(again.RED)), again)
         kinds.register_type(Color, "test.Color", lambda one: one.value, Color)
 
 
@@ -283,7 +286,8 @@ class PureKindTests(KindTests, SynchronousTestCase):
     def test_not_in_a_hello(self) -> None:
         """What comes before a peer is known makes none of them, and runs nobody's function."""
         plain = PureCodec(kinds=False)
-        for value in (datetime.date.today(), Point(1, 2), pathlib.Path("a"), [OrderedDict()]):
+        kept: Any = OrderedDict()
+        for value in (datetime.date.today(), Point(1, 2), pathlib.Path("a"), [kept]):
             self.assertRaises(InvalidValue, plain.decode, PURE.encode(value))
         self.assertEqual(plain.decode(PURE.encode([(1,)])), [(1,)])
 

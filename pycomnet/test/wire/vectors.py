@@ -17,7 +17,7 @@ from uuid import UUID
 try:
     import pathlib
 except ImportError:  # Python 2
-    pathlib = None
+    pathlib = None  # type: ignore[assignment]
 
 
 class Channel(object):
@@ -47,6 +47,9 @@ def channel_id(channel):
 #: The arguments of a codec that knows these channels.
 CHANNELS = (Channel, channel_id, Channel)
 
+RANGE = range
+if bytes is str:  # type: ignore[comparison-overlap]
+    RANGE = xrange  # type: ignore[name-defined,misc] # noqa: F821
 INFINITY = float("inf")
 
 
@@ -194,7 +197,7 @@ VECTORS += [
     ("UUID", UUID(int=1), "d8 0d 00000000000000000000000000000001"),
     ("Fraction", Fraction(-3, 4), "c7 03 0e 92 fd 04"),
     ("Fraction, long", Fraction(2**70, 3), "c7 0e 0e 92 c70905400000000000000000 03"),
-    ("range", (range if str is not bytes else xrange)(1, 9, 2), "d6 0f 93 01 09 02"),  # noqa: F821
+    ("range", RANGE(1, 9, 2), "d6 0f 93 01 09 02"),
     ("OrderedDict", OrderedDict([("b", 1), ("a", [])]), "c7 07 11 94 a162 01 a161 90"),
     ("OrderedDict, empty", OrderedDict(), "d4 11 90"),
     ("OrderedDict, a tuple as key", OrderedDict([((1,), 2)]), "c7 06 11 92 d5019101 02"),
