@@ -287,7 +287,7 @@ async def test_errors(far: Far) -> None:
     assert await far.gateway.call("operator:add", 1, 2) == 3
 
 
-@pytest.mark.parametrize("far", ["jython"], indirect=True)
+@pytest.mark.parametrize("far", [under("jython")], indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_java_error(far: Far) -> None:
     """What Java code raises is an error as any other."""
