@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -402,7 +403,7 @@ def overview(mediator: Mediator, user: User) -> dict[str, Any]:
     """What runs for a user, and what did."""
     return {
         "user": user.name,
-        "time": mediator.reactor.seconds(),
+        "time": time.time(),
         "draining": mediator.draining,
         "processes": [session.as_map() for session in mediator.of(user)],
         "ended": [session.as_map() for session in mediator.past_of(user, SHOWN_ENDED)],
