@@ -27,8 +27,9 @@ from pycomnet.nameserver.records import encode
 from pycomnet.services.context import NAMESERVER
 from pycomnet.test.processes import resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, environment
-from pycomnet.wire.frames import HEADER
-from pycomnet.wire.mux import EV_FAILED, EV_GOAWAY, Limits, Mux
+from pycomnet.wire.frames import GOAWAY, HEADER, HEADER_SIZE, HELLO
+from pycomnet.wire.mux import Limits, Mux
+from pycomnet.wire.receive import PLAIN
 
 #: All of them, as ``twistd`` has them.
 ALL = ("nameserver", "service", "gateway", "http-exec", "factory")
@@ -39,6 +40,8 @@ WITH_TOKENS = ("gateway", "http-exec", "factory")
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 #: Seconds that a call may take while others attack, on a busy machine.
 SOON = 10.0
+#: Seconds that an attacker waits for an answer.
+IMPATIENCE = 20.0
 #: What the log of a daemon must never show.
 BROKEN = ("Traceback", "Unhandled")
 MB = 1 << 20
@@ -99,10 +102,10 @@ class Victim:
         """A new connection, that says nothing yet."""
         if self.where.startswith("unix:"):
             plain = socket.socket(socket.AF_UNIX)
-            plain.settimeout(PATIENCE)
+            plain.settimeout(IMPATIENCE)
             plain.connect(self.where.removeprefix("unix:"))
             return plain
-        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        return socket.create_connection(("127.0.0.1", self.port), IMPATIENCE)
 
     async def serves(self, timeout: float = SOON) -> None:
         """See that it does for another client what it is for, soon."""
@@ -216,24 +219,23 @@ def call(interface: str, method: str, args: Any) -> bytes:
 
 
 class Peer:
-    """An attacker on the wire, with a multiplexer that only listens.
+    """An attacker on the wire: it takes frames apart, and keeps no rule.
 
     :param plain: a socket that is connected.
+    :ivar frames: what has come: type, channel, payload.
     """
 
     def __init__(self, plain: Any) -> None:
         self.socket = plain
-        self.mux = Mux(True)
-        self.mux.data_to_send()
-        self.events: list[tuple[Any, ...]] = []
+        self.frames: list[tuple[int, int, bytes]] = []
+        self._rest = b""
 
     @classmethod
     def of(cls, victim: Victim, **limits: int) -> Peer:
-        """One that was let in, as it seems: it has exchanged hellos."""
+        """One that was let in: it has exchanged hellos."""
         peer = cls(victim.connect())
         peer.send(hello_of(victim, **limits))
-        while peer.mux.peer is None and peer.read():
-            continue
+        peer.until(lambda kind, channel: kind == HELLO)
         return peer
 
     def send(self, data: bytes) -> bool:
@@ -250,18 +252,33 @@ class Peer:
             data = self.socket.recv(1 << 16)
         except ConnectionError:
             data = b""
-        self.events += [tuple(event) for event in self.mux.receive_data(data)]
+        rest, at = self._rest + data, 0
+        while len(rest) - at >= HEADER_SIZE:
+            length, kind, channel = HEADER.unpack_from(rest, at)
+            stop = at + HEADER_SIZE + length
+            if stop > len(rest):
+                break
+            self.frames.append((kind, channel, rest[at + HEADER_SIZE : stop]))
+            at = stop
+        self._rest = rest[at:]
         return bool(data)
+
+    def until(self, wanted: Callable[[int, int], bool], count: int = 1) -> bool:
+        """Read until so many frames like this have come; False at the end."""
+        while sum(wanted(kind, channel) for kind, channel, _ in self.frames) < count:
+            if not self.read():
+                return False
+        return True
 
     def goodbye(self) -> tuple[str, str]:
         """The code and the message of the GOAWAY that the connection ends with."""
         while self.read():
             continue
         self.socket.close()
-        for event in self.events:
-            assert event[0] != EV_FAILED, event
-            if event[0] == EV_GOAWAY:
-                return event[1], event[2]
+        for kind, _, payload in self.frames:
+            if kind == GOAWAY:
+                reason = PLAIN.decode(payload)
+                return reason["code"], reason["message"]
         return "", "closed without a word"
 
     def close(self) -> None:

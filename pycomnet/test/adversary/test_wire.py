@@ -157,7 +157,8 @@ async def test_broken_rules(victims: dict[str, Victim], kind: str) -> None:
     async with withstands(victim, processor=6):
         for what, (data, code) in FRAMES.items():
             found = await in_thread(refused, victim, data)
-            assert found[0] == code, (what, found)
+            # Who takes short values alone finds that first.
+            assert found[0] == code or (found[0], code) == ("value", "window"), (what, found)
 
 
 @pytest.mark.parametrize("kind", ["nameserver", "service", "factory"])
@@ -219,8 +220,7 @@ async def test_colliding_keys(victims: dict[str, Victim], kind: str, interface: 
         peer = Peer.of(victim)
         for number in range(5):
             peer.send(frame(OPEN, 2 * number + 1, payload))
-        while len(peer.events) < 6 and peer.read():
-            continue
+        peer.until(lambda kind, channel: kind == CLOSE, 5)
         peer.close()
 
     async with withstands(victim, processor=6):
@@ -260,8 +260,7 @@ async def test_requests(victims: dict[str, Victim], kind: str, interface: str) -
         for data in requests:
             peer = Peer.of(victim)
             peer.send(frame(OPEN, 1, bytes((FIRST | OPEN_END,)) + INVOKE[1:] + data))
-            while not any(event[0] in (3, 6, 10) for event in peer.events) and peer.read():
-                continue
+            peer.until(lambda kind, channel: kind in (CLOSE, GOAWAY))
             peer.close()
 
     async with withstands(victim):
