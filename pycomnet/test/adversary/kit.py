@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ class Victim:
     daemon: Daemon
     where: str
     token_file: Path | None = None
+    _groups: weakref.WeakSet[Any] = attrs.field(factory=weakref.WeakSet, eq=False, repr=False)
 
     @property
     def pid(self) -> int:
@@ -124,11 +126,17 @@ class Victim:
             channel = gateway.remote_exec("channel.send(6 * 7)")
             assert await channel.receive().addTimeout(timeout, reactor) == 42
 
+    def join(self, group: Any) -> None:
+        """Have a group use it as its factory, as it may do already."""
+        token = None if self.token_file is None else str(self.token_file)
+        if group not in self._groups:
+            self._groups.add(group)
+            group.setlocalfactory(endpoint=self.where, token_file=token)
+
     def gateway(self, group: Any, options: str = "") -> Any:
         """A gateway that it gives."""
         if self.kind == "factory":
-            token = None if self.token_file is None else str(self.token_file)
-            group.setlocalfactory(endpoint=self.where, token_file=token)
+            self.join(group)
             return group.makegateway(f"popen{options}")
         how = "http" if self.kind == "http-exec" else "socket"
         return group.makegateway(f"{how}={self.where}//token_file={self.token_file}{options}")
