@@ -395,7 +395,7 @@ def closing(sockets: list[Any]) -> Iterator[None]:
 
 def as_user(uid: int, code: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Run a piece of Python as another user; root alone can."""
-    drop = f"import os\nos.setgroups([])\nos.setgid({uid})\nos.setuid({uid})\n"
+    drop = f"import os, socket, sys\nos.setgroups([])\nos.setgid({uid})\nos.setuid({uid})\n"
     return subprocess.run(
         [sys.executable, "-c", drop + code, *args],
         env=environment(),

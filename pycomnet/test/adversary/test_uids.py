@@ -1,4 +1,4 @@
-"""Another user of the same machine, nobody, against what listens on unix sockets and on loopback."""
+"""Another user of the machine, nobody, against what listens on unix sockets and loopback."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ async def test_loopback(running: Daemons, kind: str) -> None:
     )
     assert ran.stdout.split() == ["PermissionError"] * 2, (ran.stdout, ran.stderr)
     if kind == "http-exec":
-        data = b"POST /popen HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+        lines = ("POST /popen HTTP/1.1", "Host: localhost", "Connection: close", "", "")
+        data = "\r\n".join(lines).encode()
     else:
         data = Mux(True).data_to_send()
     async with withstands(victim):
