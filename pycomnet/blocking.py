@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from pycomnet import channel as _channel
 from pycomnet import files as _files
 from pycomnet import multichannel as _multichannel
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
 from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
@@ -79,8 +80,11 @@ class _Operation:
 def _start() -> Any:
     """The reactor, running in its thread."""
     global _state
-    crochet.setup()
     from twisted.internet import reactor
+
+    if _state == "new":
+        use_monotonic_clock(reactor)
+    crochet.setup()
 
     with _lock:
         if _state == "new":

@@ -17,6 +17,8 @@ import time
 #: Seconds and characters after which an answer is sent, whatever is left to do.
 MOST_SECONDS = 0.2
 MOST_TEXT = 100000
+#: seconds by a clock that nobody sets, where this Python has one
+now = getattr(time, "monotonic", time.time)
 
 
 def serve(channel, where, source, filename, as_json):
@@ -94,7 +96,7 @@ def apply_json(function, item):
 
 def answer(function, apply, items):
     """The results of as many items as time and size allow, of one at least."""
-    begun = time.time()
+    begun = now()
     results = []
     size = 0
     for item in items:
@@ -104,9 +106,9 @@ def answer(function, apply, items):
         except (Exception, SystemExit):
             result = failure()
         results.append(result)
-        if size > MOST_TEXT or time.time() - begun > MOST_SECONDS:
+        if size > MOST_TEXT or now() - begun > MOST_SECONDS:
             break
-    return [time.time() - begun, results]
+    return [now() - begun, results]
 
 
 def failure():

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError, TimeoutExpired
 
 log = Logger()
@@ -191,6 +192,7 @@ def run_command(main: Callable[[Program], Coroutine[Any, Any, int]]) -> NoReturn
             os.open(os.devnull, os.O_RDWR)
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)
     status = Program(reactor).run(main)
     # The interpreter's own flush at exit would complain of a broken pipe once more.
     for stream in (sys.stdout, sys.stderr):

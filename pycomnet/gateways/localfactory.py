@@ -49,10 +49,16 @@ _FILES = ("ssh_config", "token_file", "ca", "cert", "key")
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the service's socket is: in the user's runtime directory."""
+    """Where the service's socket is: in the user's runtime directory.
+
+    Where there is none it is in a directory of the user's own in that for temporary files, which
+    ``TMPDIR`` names. Both ends check whose what they find there is.
+    """
     runtime = environ.get("XDG_RUNTIME_DIR")
-    directory = Path(runtime) / "pycomnet" if runtime else Path(f"/tmp/pycomnet-{os.geteuid()}")
-    return directory / "factory.sock"
+    if runtime:
+        return Path(runtime) / "pycomnet" / "factory.sock"
+    temporary = environ.get("TMPDIR") or "/tmp"
+    return Path(temporary) / f"pycomnet-{os.geteuid()}" / "factory.sock"
 
 
 @attrs.frozen
@@ -82,6 +88,17 @@ class _Owner:
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more; the carrier closes its own."""
+
+
+class _OwnConnection(Connection):
+    """A connection that says nothing to another user's process: its hello may have a token."""
+
+    def connectionMade(self) -> None:
+        peer = peer_credentials(self.transport)
+        if peer is not None and peer.uid not in (os.geteuid(), 0):
+            self.abort(ConnectionLost(f"it is another user's (uid {peer.uid})"))
+            return
+        super().connectionMade()
 
 
 class LocalFactory:
@@ -139,7 +156,7 @@ class LocalFactory:
         try:
             token = self._find_token()
             endpoint = endpoints.client_endpoint(self._reactor, self.address)
-            connection = Connection(
+            connection = _OwnConnection(
                 self._reactor,
                 limits=supervisor_limits(CARRIER_WINDOW),
                 credential=None if token is None else token.encode(),
@@ -157,10 +174,6 @@ class LocalFactory:
             raise FactoryUnreachable(
                 f"{where}: {endpoints.explain(problem)}; is `twistd pycomnet-factory` running?"
             ) from problem
-        peer = peer_credentials(connection.transport)
-        if peer is not None and peer.uid not in (os.geteuid(), 0):
-            connection.abort(ConnectionLost("it is another user's"))
-            raise FactoryUnreachable(f"{where}: it is another user's (uid {peer.uid})")
         hello = connection.when_ready()
         hello.addTimeout(CONNECT_TIMEOUT, self._reactor)
         try:

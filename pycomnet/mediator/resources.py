@@ -251,6 +251,15 @@ class Status(Guarded):
         request.respond(200, self.mediator.find(user, self.pid).as_map())
 
 
+def check_websockets(mediator: Mediator) -> None:
+    """See that there are any.
+
+    :raises HttpError: 404.
+    """
+    if not mediator.websocket:
+        raise HttpError(404, "websocket", "this server was told to have no WebSockets")
+
+
 class ExecWebSocket(Guarded):
     """``/exec/PID/ws``: all of its streams over a WebSocket."""
 
@@ -261,8 +270,7 @@ class ExecWebSocket(Guarded):
 
     async def respond_GET(self, request: Request, user: User) -> None:
         session: Session = self.mediator.find(user, self.pid)
-        if not self.mediator.websocket:
-            raise HttpError(404, "websocket", "this server was told to have no WebSockets")
+        check_websockets(self.mediator)
         positions = {
             "stdout": number_argument(request, b"offset", session.streams["stdout"].base),
             "stderr": number_argument(request, b"stderr_offset", session.streams["stderr"].base),
@@ -277,6 +285,7 @@ class StatusWebSocket(Guarded):
     ticket_for = "/ws"
 
     async def respond_GET(self, request: Request, user: User) -> None:
+        check_websockets(self.mediator)
         upgrade(request, StatusSocket(self.mediator, user, self.mediator.reactor))
 
 

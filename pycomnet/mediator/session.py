@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -101,7 +102,8 @@ class Session(TwistedProtocol):
         }
         self.end: End | None = None
         self.reason = "exited"
-        self.started = reactor.seconds()
+        self.started = time.time()
+        self._begun = reactor.seconds()
         #: called when more was received, however it came; what is in it is not changed then
         self.took: set[Callable[[], object]] = set()
         #: called when there is something that a connection should say: drain
@@ -127,7 +129,7 @@ class Session(TwistedProtocol):
         self._ending: Any = None
         self._draining: Any = None
         self._moved = False
-        self._last_busy = self.started
+        self._last_busy = self._begun
         self._processor: float | None = 0.0
         self.child: Child = launch(spec, spec.id or pid[:8], self, self._stderr)
         self.child.when_ended().addCallback(self._process_ended)
@@ -456,7 +458,7 @@ class Session(TwistedProtocol):
             "pid": self.pid,
             "state": "running" if end is None else "ended",
             "started": self.started,
-            "seconds": round(self._reactor.seconds() - self.started, 3),
+            "seconds": round(self._reactor.seconds() - self._begun, 3),
             "connections": self._present,
             "received": self.stdin.received,
             "stdout": _stream_map(self.streams["stdout"]),

@@ -300,10 +300,16 @@ class Request(server.Request):
 class Channel(http.HTTPChannel):
     """A connection of a client.
 
+    Twisted's timer begins anew with each piece that comes, however small. Here a request, up to the
+    end of its head or of a body that is JSON, has the time in all that an idle connection has. The
+    body of an upload may take as long as it likes, while something comes.
+
     :ivar lookahead: looks for what comes next, when the last was answered at once.
     """
 
     lookahead: Lookahead | None = None
+    #: whether what comes next begins a request
+    _fresh = True
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -312,6 +318,15 @@ class Channel(http.HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         tune_reading(self.transport, len(data))
         super().dataReceived(data)
+
+    def resetTimeout(self) -> None:
+        if self._fresh or (self.requests and self.requests[-1].upload is not None):
+            self._fresh = False
+            super().resetTimeout()
+
+    def requestDone(self, request: Any) -> None:
+        self._fresh = True
+        super().requestDone(request)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from h11 import ProtocolError
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,6 +32,9 @@ MESSAGE_SIZE = 1 << 18
 MAX_MESSAGE = 1 << 20
 #: Bytes that are received before they are confirmed.
 CONFIRM_EVERY = 1 << 18
+#: Bytes of messages that have to be answered, pings and JSON, which are taken from another end that
+#: does not read what it was sent.
+MAX_UNREAD = 1 << 20
 #: Seconds between two looks whether the other end still answers.
 PING_INTERVAL = 20.0
 #: Close codes of RFC 6455, section 7.4.1.
@@ -88,6 +93,9 @@ class Socket:
         self._much = False
         self._heard = True
         self._asking: Any = None
+        #: whether the other end does not take what was sent, and how much of it came since
+        self._congested = False
+        self._unread = 0
         #: the handshake is done
         self.negotiated = False
         self.over = False
@@ -141,6 +149,11 @@ class Socket:
     def _pass(self, data: bytes | bytearray | memoryview) -> None:
         """Bytes that Twisted is to look at."""
         wire = self._wire
+        if self._congested:
+            self._unread += len(data)
+            if self._unread > MAX_UNREAD:
+                self.abort()
+                return
         if wire._wsconn.state in READABLE:
             type(wire).dataReceived(wire, bytes(data))
             if wire._wsconn.state is not ConnectionState.OPEN:
@@ -225,9 +238,12 @@ class Socket:
 
     def pauseProducing(self) -> None:
         """The other end does not take what was sent."""
+        self._congested = True
 
     def resumeProducing(self) -> None:
         """It does again."""
+        self._congested = False
+        self._unread = 0
 
     def stopProducing(self) -> None:
         """It is closed."""
@@ -337,9 +353,11 @@ class ExecSocket(Socket):
             self._wire.transport.resumeProducing()
 
     def pauseProducing(self) -> None:
+        super().pauseProducing()
         self._paused = True
 
     def resumeProducing(self) -> None:
+        super().resumeProducing()
         self._paused = False
         self.wake()
 
@@ -384,9 +402,11 @@ class StatusSocket(Socket):
             self.tell(overview(self._mediator, self._user))
 
     def pauseProducing(self) -> None:
+        super().pauseProducing()
         self._paused = True
 
     def resumeProducing(self) -> None:
+        super().resumeProducing()
         self._paused = False
 
     def lost(self, reason: Failure) -> None:
@@ -402,7 +422,7 @@ def overview(mediator: Mediator, user: User) -> dict[str, Any]:
     """What runs for a user, and what did."""
     return {
         "user": user.name,
-        "time": mediator.reactor.seconds(),
+        "time": time.time(),
         "draining": mediator.draining,
         "processes": [session.as_map() for session in mediator.of(user)],
         "ended": [session.as_map() for session in mediator.past_of(user, SHOWN_ENDED)],
@@ -430,9 +450,13 @@ def upgrade(request: Any, protocol: Socket) -> None:
         raise HttpError(426, "websocket", "this is a WebSocket: Upgrade and Connection are needed")
     channel = request.channel
     channel.transport.unregisterProducer()  # the channel itself, which is out of it from now on
-    answer = WebSocketResource(_Made(protocol)).render_GET(request)
+    wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
+    try:
+        answer = WebSocketResource(_Made(protocol)).render_GET(request)
+    except (ValueError, ProtocolError):  # wsproto and h11 raise, for what is no ASCII or no header
+        raise wrong from None
     if isinstance(answer, bytes):
-        raise HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
+        raise wrong
     channel.dataReceived = protocol.dataReceived
     # The channel's own timer is for requests.
     channel.setTimeout(None)

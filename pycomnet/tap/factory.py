@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.application.service import IService
 from twisted.python import usage
 
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError
 from pycomnet.factory import service
 from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
@@ -100,6 +101,7 @@ def makeService(options: Options) -> IService:
 
     from pycomnet.tap.endings import ExitStatus
 
+    use_monotonic_clock(reactor)
     status = ExitStatus("pycomnet-factory")
 
     def failed(problem: PycomnetError) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways import socketservice as service
 from pycomnet.gateways.socket import KEEPALIVE
@@ -80,6 +81,7 @@ def makeService(options: Options) -> IService:
 
     from pycomnet.tap.endings import ExitStatus
 
+    use_monotonic_clock(reactor)
     status = ExitStatus("pycomnet-gateway")
 
     def failed(problem: PycomnetError) -> None:

@@ -10,6 +10,7 @@ from twisted.cred import strcred
 from twisted.python import usage
 
 from pycomnet import tokens
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator import service
 from pycomnet.mediator.mediator import MAX_PROCESSES
@@ -137,6 +138,7 @@ def makeService(options: Options) -> IService:
     """The service that the options describe."""
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)
     status = ExitStatus("pycomnet-http-exec")
     return service.MediatorService(
         options.configuration, reactor, lambda problem: status.fail(reactor, problem)

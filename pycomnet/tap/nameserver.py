@@ -8,6 +8,7 @@ import attrs
 from twisted.application.service import IService
 from twisted.python import usage
 
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.endpoints import parse
 from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
@@ -112,6 +113,7 @@ def makeService(options: Options) -> IService:
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
+    use_monotonic_clock(reactor)
     allow_connections()
     # A commit's thread gets the interpreter's lock back sooner from a busy reactor.
     sys.setswitchinterval(0.001)

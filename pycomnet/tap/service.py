@@ -8,6 +8,7 @@ import sys
 from twisted.application.service import IService
 from twisted.python import usage
 
+from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import LaunchConfigError, LaunchFailed, PycomnetError
 from pycomnet.services.launchconfig import (
     DEFAULT_LISTEN,
@@ -149,6 +150,7 @@ def makeService(options: Options) -> IService:
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
+    use_monotonic_clock(reactor)
     # twistd goes there only later.
     directory = os.path.abspath(options.parent["rundir"] if options.parent else ".")
     if directory not in sys.path:

@@ -27,7 +27,8 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
-    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
+    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"})
+    | frozenset({"clock"}),
     frozenset({"interfaces"}),
     frozenset(
         {"connection", "channel", "channelcore", "channeltransport", "eager", "files"}

@@ -46,6 +46,8 @@ READ_LARGE = 262144
 FAST_CODEC_AFTER = 1000
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
+#: seconds by a clock that nobody sets, where this Python has one
+now = getattr(time, "monotonic", time.time)
 
 
 def timed_acquire(lock, timeout):
@@ -57,9 +59,9 @@ def timed_acquire(lock, timeout):
     try:
         return lock.acquire(True, timeout)
     except TypeError:  # Python 2 has no timeout
-        end = time.time() + timeout
+        end = now() + timeout
         while not lock.acquire(False):
-            if time.time() > end:
+            if now() > end:
                 return False
             time.sleep(0.001)
         return True
@@ -352,7 +354,7 @@ class Link(object):
         :param timeout: seconds, or None.
         :returns: False when the time was over first.
         """
-        end = None if timeout is None else time.time() + timeout
+        end = None if timeout is None else now() + timeout
         role = self._role
         if self.outbox is not None:
             if self.outbox.end != HEAD and not done():
@@ -362,14 +364,14 @@ class Link(object):
         try:
             while not done():
                 if end is not None:
-                    timeout = end - time.time()
+                    timeout = end - now()
                     if timeout <= 0:
                         return False
                 if role.acquire(False):
                     try:
                         while not done():
                             if end is not None:
-                                timeout = end - time.time()
+                                timeout = end - now()
                                 if timeout <= 0 or not self.io.wait(timeout):
                                     return done()
                             self._read(True)

@@ -26,6 +26,8 @@ REST_GRACE = 1.0
 KILL_ROUNDS = 50
 #: Whether importing ctypes takes less time than the worker needs to begin.
 QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
+#: seconds by a clock that nobody sets, where this Python has one
+now = getattr(time, "monotonic", time.time)
 
 
 def supervised(fd, near=None, outbox=None):
@@ -138,8 +140,8 @@ class Supervisor(object):
         if not rest and not _group_lives(self.pid):
             return
         _kill(rest, signal.SIGTERM)
-        end = time.time() + (0 if self.hurry else REST_GRACE)
-        while time.time() < end:
+        end = now() + (0 if self.hurry else REST_GRACE)
+        while now() < end:
             self._reap_all()
             rest = set(pid for pid in rest | descendants(os.getpid()) if _lives(pid))
             if not rest and not _group_lives(self.pid):
@@ -166,14 +168,14 @@ class Supervisor(object):
             poll.register(self.fd, 0)
             if self.near_fd is not None:
                 poll.register(self.near_fd, select.POLLIN)
-        end = None if timeout is None else time.time() + timeout
+        end = None if timeout is None else now() + timeout
         while True:
             status = self._reap()
             if status is not None:
                 return status
             if self.hurry and not deaf:
                 return None
-            left = None if end is None else max(0, end - time.time())
+            left = None if end is None else max(0, end - now())
             try:
                 ready = poll.poll(None if left is None else int(left * 1000) + 1)
             except (OSError, select.error):

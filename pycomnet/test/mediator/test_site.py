@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycomnet.test.mediator.kit import SiteCase
+from pycomnet.test.mediator.kit import Connection, SiteCase
 
 
 class BodyTests(SiteCase):
@@ -49,6 +49,61 @@ class BodyTests(SiteCase):
         self.assertEqual(len(child.pipes.written), 1000)
         connection.send(bytes(1000) + self.head("GET", "/"))
         self.assertEqual(connection.take(), b"")
+
+
+class TimeTests(SiteCase):
+    """How long a client may take."""
+
+    def drip(self, connection: Connection, data: bytes, pause: float = 10.0) -> int:
+        """Send bytes one by one, with pauses; how many until the server closes the connection."""
+        for number in range(len(data)):
+            if connection.transport.disconnecting:
+                return number
+            connection.send(data[number : number + 1])
+            self.clock.pump([pause / 10] * 10)
+        return len(data)
+
+    def test_head(self) -> None:
+        """A head in single bytes, or lines, has the time of an idle connection, and no more."""
+        head = self.head("GET", "/", "X-Long: " + "x" * 500)
+        self.assertLess(self.drip(self.connect(), head), 10)
+        connection = self.connect()
+        sent = 0
+        for line in head.splitlines(True) + [b"X: y\r\n"] * 50:
+            if connection.transport.disconnecting:
+                break
+            connection.send(line)
+            sent += 1
+            self.clock.pump([1.0] * 20)
+        self.assertLess(sent, 5)
+
+    def test_json(self) -> None:
+        """So has a body that is JSON."""
+        connection = self.connect()
+        connection.send(self.head("POST", "/popen", "Content-Length: 5000"))
+        self.assertLess(self.drip(connection, b" " * 5000), 10)
+        self.assertEqual(self.mediator.running(), [])
+
+    def test_next(self) -> None:
+        """Each request of a connection has that time, after a pause too."""
+        connection = self.connect()
+        for _ in range(5):
+            self.clock.pump([1.0] * 50)
+            head = self.head("GET", "/")
+            connection.send(head[:40])
+            self.clock.pump([1.0] * 50)
+            self.assertFalse(connection.transport.disconnecting)
+            connection.send(head[40:])
+            self.assertEqual(connection.answer()[0], 200)
+
+    def test_upload(self) -> None:
+        """An upload goes on for as long as something comes."""
+        path, child = self.popen()
+        connection = self.connect()
+        connection.send(self.head("POST", f"{path}?offset=0", "Content-Length: 100"))
+        self.assertEqual(self.drip(connection, b"x" * 100, 50.0), 100)
+        self.assertEqual(len(child.pipes.written), 100)
+        self.assertEqual(connection.answer()[0], 200)
 
 
 class SmugglingTests(SiteCase):

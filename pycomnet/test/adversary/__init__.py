@@ -1,0 +1,1 @@
+"""The tests that attack the daemons: what stays up, what it costs, and what is written of it."""
