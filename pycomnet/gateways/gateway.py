@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import weakref
 from collections.abc import Callable
@@ -25,9 +26,10 @@ from pycomnet.errors import (
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.localfactory import FactoryCarrier
+from pycomnet.gateways.modules import ModuleSource, Offer
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
-from pycomnet.gateways.source import call_request, exec_request
+from pycomnet.gateways.source import FarSide, call_request, exec_request
 from pycomnet.gateways.spec import Spec
 
 if TYPE_CHECKING:
@@ -245,7 +247,7 @@ class Gateway:
     :ivar spec: the :class:`~pycomnet.gateways.spec.Spec` it was made from.
     :ivar group: the group it is in.
     :ivar info: what the far side says of itself: ``pid``, ``python`` (version), ``implementation``,
-        ``platform``, ``executable``, ``execmodel``.
+        ``platform``, ``executable``, ``execmodel``, ``bytecode``.
     :ivar resumed: with ``//resume=yes``, the channels that the program before this one had, by
         their ids, as far as they are open or have values that it has not taken.
     """
@@ -257,6 +259,8 @@ class Gateway:
         self.spec = link.spec
         self.group = group
         self.info = info
+        self._far = FarSide(info.get("bytecode", ""))
+        self._modules: ModuleSource | None = None
         self._connection.make_handle = _HandleMaker(self)
         self.resumed: dict[int, Channel] = {}
         if isinstance(link.connection, ResumableConnection):
@@ -282,7 +286,7 @@ class Gateway:
         :raises CodeNotSendable: the function can't run on its own; it says which name it needs.
         :raises ConnectionLost: the gateway is gone.
         """
-        payload = self._connection.encode(exec_request(code, kwargs))
+        payload = self._connection.encode(exec_request(code, kwargs, self._far))
         return Channel(self._connection.open("exec", payload), self)
 
     def call(
@@ -297,7 +301,8 @@ class Gateway:
             has begun runs on.
         """
         try:
-            payload = self._connection.encode(call_request(function, args, kwargs))
+            request = call_request(function, args, kwargs, self._far)
+            payload = self._connection.encode(request)
             core = self._connection.open("call", payload, end=True)
         except Exception as problem:
             return defer.fail(problem)
@@ -312,6 +317,40 @@ class Gateway:
             result.chainDeferred(forward)
             return forward
         return result
+
+    def send_modules(self, *modules: str | os.PathLike[str]) -> defer.Deferred[None]:
+        """Let code there import modules that are here, and run their functions by importing them.
+
+        What it imports is asked for when it does so: only what is in these modules, packages and
+        directories, and the packages' data files. There they go before what is installed. A
+        function of such a module may use all of its module: it is imported there, not sent alone.
+
+        :param modules: names of top-level modules or packages; ``"__main__"`` for the program
+            itself, which has to be guarded (``if __name__ == "__main__":``); or directories, as
+            ``Path`` or as text with a separator, for all that Python would find there.
+        :returns: fires when the far side knows; what is sent after this call finds them in any
+            case. Fails with :class:`ConnectionLost`. Cancelling it changes nothing there.
+        :raises CodeNotSendable: there is no such module, or it has no Python source.
+        """
+        return self.offer_modules(Offer.of(modules))
+
+    def offer_modules(self, offer: Offer, unless: str | None = None) -> defer.Deferred[None]:
+        """As :meth:`send_modules`, of what was looked up before.
+
+        :param unless: a directory of the far side's; where it exists nothing is offered.
+        """
+        connection = self._connection
+        try:
+            payload = connection.encode(offer.as_map(unless))
+            told = connection.open("offer", payload, end=True).receive()
+        except ConnectionLost as lost:
+            return defer.fail(lost)
+        if self._modules is None:
+            self._modules = ModuleSource()
+            connection.purposes["module"] = self._modules.accept
+        self._modules.offer = offer = self._modules.offer.and_also(offer)
+        self._far = FarSide(self._far.bytecode, offer)
+        return told.addCallback(lambda _: None)
 
     def newchannel(self, raw: bool = False) -> Channel:
         """A new channel, to be sent over another one to code that shall have its other end.

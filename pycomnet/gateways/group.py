@@ -19,6 +19,7 @@ from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
 from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
 from pycomnet.gateways.many import PARALLEL, Progress, start_all
+from pycomnet.gateways.modules import Offer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.resumable import ResumableConnection
@@ -37,10 +38,18 @@ class Group:
 
     :param output: gets what far code prints, as :class:`~pycomnet.gateways.output.Output`; by
         default each line is shown under the gateway's id.
+    :param modules: what code there may import from here, as for :meth:`Gateway.send_modules`.
     :param reactor: what the gateways' processes and connections are watched by.
     """
 
-    def __init__(self, reactor: Any, *, output: OutputCallback | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        output: OutputCallback | None = None,
+        modules: Iterable[str | os.PathLike[str]] = (),
+    ) -> None:
+        self._offer = Offer.of(modules) if modules else None
         self._reactor = reactor
         self._output: OutputCallback = output or PrefixedLines()
         self._gateways: dict[str, Gateway] = {}
@@ -187,6 +196,9 @@ class Group:
             del self._starting[id]
         gateway = Gateway(link, self, hello["info"])
         self._gateways[id] = gateway
+        if self._offer is not None:
+            # Whoever uses the gateway finds out if it is gone.
+            gateway.offer_modules(self._offer).addErrback(lambda _: None)
         if self._closed:
             await gateway.exit(0)
             raise PycomnetError("the group was terminated")
