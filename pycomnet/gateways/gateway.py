@@ -337,7 +337,7 @@ class Gateway:
     def offer_modules(self, offer: Offer, unless: str | None = None) -> defer.Deferred[None]:
         """As :meth:`send_modules`, of what was looked up before.
 
-        :param unless: a directory of the far side's; where it exists nothing is offered.
+        :param unless: a path of the far side; where there is such a file nothing is offered.
         """
         connection = self._connection
         try:

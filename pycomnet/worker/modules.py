@@ -37,7 +37,7 @@ class Finder(Importer):
     def offer(self, offered):
         """The near side offers these; a map as the protocol has it. Holding the link's lock."""
         unless = _native(offered.get("unless"))
-        if unless and os.path.isdir(unless):
+        if unless and os.path.exists(unless):
             return
         if not self._names and not self._last:
             sys.meta_path.insert(0, self)

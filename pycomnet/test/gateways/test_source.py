@@ -803,7 +803,7 @@ class Partials(SynchronousTestCase):
 
     def test_exec(self) -> None:
         """Its keywords are the function's, unless others are given."""
-        part = functools.partial(top_level, a=1, b=2)
+        part = functools.partial(top_level, a=1, b=2)  # type: ignore[call-arg]
         self.assertEqual(exec_request(part, {"b": 3})["kwargs"], {"a": 1, "b": 3})
 
     def test_call(self) -> None:
