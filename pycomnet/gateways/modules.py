@@ -164,7 +164,7 @@ class Offer:
             if spec is None or spec.submodule_search_locations is None:
                 return None
             within = list(spec.submodule_search_locations)
-            spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: at + 1]), within)
+            spec = _within(parts[at], within)
             if spec is not None and spec.origin is not None and spec.has_location:
                 _check_within(spec.origin, within, fullname)
             elif spec is not None:
@@ -255,6 +255,20 @@ def _refuse(failure: Any, core: Any) -> None:
 # -- what is there -------------------------------------------------------------------------------
 
 
+def _within(name: str, directories: list[str]) -> ModuleSpec | None:
+    """Where a module is that lies in one of some directories."""
+    # By its last name alone: for the whole one its package would have to be imported here.
+    spec = importlib.machinery.PathFinder.find_spec(name, directories)
+    return None if spec is None else _frozen(spec)
+
+
+def _frozen(spec: ModuleSpec) -> ModuleSpec:
+    """Have it stay where it is: a namespace package's locations change as ``sys.path`` does."""
+    if spec.submodule_search_locations is not None:
+        spec.submodule_search_locations = list(spec.submodule_search_locations)
+    return spec
+
+
 def _is_path(text: str) -> bool:
     return os.sep in text or "/" in text or text in (".", "..")
 
@@ -275,6 +289,11 @@ def _by_name(name: str) -> Offer:
         raise CodeNotSendable(f"module {name}: there is none of that name here")
     if not spec.submodule_search_locations and _source(spec) is None:
         raise CodeNotSendable(f"module {name} has no Python source, so it can't be sent")
+    if spec.submodule_search_locations is not None and spec.origin is None:
+        # A copy: the module that is imported here shall go on looking where it does.
+        places = list(spec.submodule_search_locations)
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = places
     return Offer({name: Root(spec)})
 
 
@@ -336,7 +355,7 @@ def _directory(path: str) -> Offer:
             continue
         if not file_name.endswith(_SOURCES) and not os.path.isdir(whole):
             continue
-        spec = importlib.machinery.PathFinder.find_spec(name, [path])
+        spec = _within(name, [path])
         if spec is None:
             continue
         if spec.submodule_search_locations is not None and spec.origin is None:
