@@ -66,7 +66,7 @@ class Script:
 
     def as_arguments(self) -> dict[str, Any]:
         """What the far side is told (cli/script.py)."""
-        layout = None if self.files is None else self.files.layout(self.filename)
+        layout = None if self.files is None else self.files.layout()
         return {
             "source": self.source,
             "filename": self.filename,

@@ -22,11 +22,13 @@ class Files:
     """Files that go with a script.
 
     :ivar root: the directory that holds the script and all that is sent.
-    :ivar names: the files, relative to that, with ``/``.
+    :ivar script: the script's file, relative to that, with ``/``.
+    :ivar names: the other files, likewise.
     :ivar whole: whether the script's own directory is among what is sent.
     """
 
     root: str
+    script: str
     names: list[str]
     whole: bool
 
@@ -64,12 +66,12 @@ class Files:
                 "script: copy them there, with rsync perhaps"
             )
         names = [name.replace(os.sep, "/") for name in sizes]
-        return cls(root, names, any(_is_in(own, top) for top in tops))
+        name = os.path.relpath(os.path.realpath(script), root).replace(os.sep, "/")
+        return cls(root, name, names, any(_is_in(own, top) for top in tops))
 
-    def layout(self, script: str) -> dict[str, Any]:
+    def layout(self) -> dict[str, Any]:
         """What the far side is told beforehand (cli/script.py)."""
-        name = os.path.relpath(os.path.realpath(script), self.root).replace(os.sep, "/")
-        return {"script": name, "whole": self.whole}
+        return {"script": self.script, "whole": self.whole}
 
     async def send(self, channel: Any) -> None:
         """Send all, one file after the other, no faster than they are taken."""

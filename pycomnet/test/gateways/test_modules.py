@@ -7,6 +7,7 @@ import os
 import sys
 import types
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch  # of sys.path and sys.modules only
@@ -52,7 +53,7 @@ class Answers(Tree):
     def test_package(self) -> None:
         """A package tells of all that is directly in it, with hashes of the sources."""
         (self.top / "offeredpkg" / "fast.cpython-311-x86_64-linux-gnu.so").write_bytes(b"elf")
-        suffix = modules.importlib.machinery.EXTENSION_SUFFIXES[0]
+        suffix = EXTENSION_SUFFIXES[0]
         (self.top / "offeredpkg" / f"quick{suffix}").write_bytes(b"elf")
         found = {
             entry[0]: entry[1:] for entry in Offer.of(["offeredpkg"]).answer({"list": "offeredpkg"})
@@ -210,10 +211,11 @@ class Hostile(Tree):
     def test_no_questions(self) -> None:
         """Whatever else comes."""
         offer = Offer.of(["offeredpkg"])
-        for question in (
+        questions: tuple[Any, ...] = (
             None, 5, [], {}, {"list": 5}, {"list": ["offeredpkg"]}, {"data": "offeredpkg"},
             {"data": ["offeredpkg"]}, {"data": ["offeredpkg", 5]}, {"names": []}, {"source": "os"},
-        ):  # fmt: skip
+        )  # fmt: skip
+        for question in questions:
             self.assertIn("is no question", self.refused(offer, question))
         self.assertIn("no source", self.refused(offer, {"source": [5]}))
 

@@ -177,7 +177,7 @@ async def test_compiled_once(
 
     monkeypatch.setattr(modules.Offer, "answer", noted)
     env = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
-    spec = {"env": env, "chdir": str(tmp_path), "fork": True}
+    spec: dict[str, Any] = {"env": env, "chdir": str(tmp_path), "fork": True}
     for _ in range(3):
         gateway = await group.makegateway("popen", **spec)
         assert await gateway.call(package.work, 4) == 49
@@ -244,14 +244,14 @@ async def test_forked_by_the_user(group: pycomnet.Group, package: Any, tmp_path:
     def fork(channel: Any) -> None:
         import os
 
-        import sentpkg.settings
+        import sentpkg.settings  # type: ignore[import-not-found]
 
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
                 os.write(write, b"%d " % sentpkg.settings.FACTOR)
-                import sentpkg.inner
+                import sentpkg.inner  # type: ignore[import-not-found]
             except BaseException as error:
                 os.write(write, str(error).encode())
             os._exit(0)
