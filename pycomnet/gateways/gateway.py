@@ -260,7 +260,8 @@ class Gateway:
         self.group = group
         self.info = info
         self._far = FarSide(info.get("bytecode", ""))
-        self._modules: ModuleSource | None = None
+        self._modules = ModuleSource()
+        self._connection.purposes["module"] = self._modules.accept
         self._connection.make_handle = _HandleMaker(self)
         self.resumed: dict[int, Channel] = {}
         if isinstance(link.connection, ResumableConnection):
@@ -345,9 +346,6 @@ class Gateway:
             told = connection.open("offer", payload, end=True).receive()
         except ConnectionLost as lost:
             return defer.fail(lost)
-        if self._modules is None:
-            self._modules = ModuleSource()
-            connection.purposes["module"] = self._modules.accept
         self._modules.offer = offer = self._modules.offer.and_also(offer)
         self._far = FarSide(self._far.bytecode, offer)
         return told.addCallback(lambda _: None)

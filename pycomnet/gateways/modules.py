@@ -13,15 +13,21 @@ import importlib.util
 import os
 import pkgutil
 import sys
+from collections import deque
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from pycomnet.errors import ChannelClosed, CodeNotSendable, PycomnetError
+from pycomnet.errors import ChannelClosed, CodeNotSendable, ConnectionLost, PycomnetError
 from pycomnet.worker.modules import MODULE, NAMESPACE, PACKAGE, UNSENDABLE
+
+log = Logger()
 
 #: Bytes of sources in one answer, beyond the first: what is quickly sent over a slow line.
 MAX_SOURCES = 262144
@@ -103,23 +109,28 @@ class Offer:
         :param value: what can be called: a function, a class, a method of a class or of an object
             that a module has under a name.
         """
-        module = self._name_there(getattr(value, "__module__", None))
         path = getattr(value, "__qualname__", None)
-        if module and path and _found(value.__module__, path, value):
-            return f"{module}:{path}"
+        if path is not None:
+            module = self._name_there(getattr(value, "__module__", None))
+            if module and _found(value.__module__, path, value):
+                return f"{module}:{path}"
         holder = getattr(value, "__self__", None)
         if holder is not None and not isinstance(holder, type(sys)):
             of_holder = self.where(holder)
             name = getattr(value, "__name__", "")
             return f"{of_holder}.{name}" if of_holder and name.isidentifier() else None
-        return self._global(value)
+        return self._global(value) if path is None else None
 
     def _name_there(self, module: str | None) -> str | None:
         if module == "__main__":
             return self.main
-        if module is not None and module.partition(".")[0] in self.roots:
-            return module
-        return None
+        if module is None:
+            return None
+        top = module.partition(".")[0]
+        root = self.roots.get(top)
+        if root is None or not (root.named or _is_same(sys.modules.get(top), root.spec)):
+            return None
+        return module
 
     def _global(self, value: Any) -> str | None:
         """An object that has no name of its own: a global of an offered module."""
@@ -227,29 +238,50 @@ class Offer:
 
 
 class ModuleSource:
-    """Answers one far side's questions: takes the channels that it opens for them."""
+    """Answers one far side's questions: takes the channels that it opens for them.
+
+    One is answered at a time: the next is looked at when the answer before is on its way. So a far
+    side that asks for much, and takes it slowly, keeps no more here than one answer.
+    """
 
     def __init__(self) -> None:
         self.offer = Offer({})
+        self._waiting: deque[Any] = deque()
+        self._busy = False
 
     def accept(self, core: Any) -> None:
         """Take a channel with a question."""
-        core.receive().addCallback(self._asked, core).addErrback(_refuse, core)
+        self._waiting.append(core)
+        if not self._busy:
+            self._busy = True
+            Deferred.fromCoroutine(self._answer_all())
 
-    def _asked(self, question: Any, core: Any) -> None:
-        answer = self.offer.answer(question)
-        core.send(core.connection.encode(answer)).addErrback(lambda _: None)
+    async def _answer_all(self) -> None:
+        while self._waiting:
+            core = self._waiting.popleft()
+            answered = core.receive().addCallback(self._asked, core)
+            await answered.addErrback(_refuse, core).addErrback(_log_failure)
+        self._busy = False
+
+    def _asked(self, question: Any, core: Any) -> Any:
+        sent = core.send(core.connection.encode(self.offer.answer(question)))
         core.close()
+        return sent
 
 
-def _refuse(failure: Any, core: Any) -> None:
-    if failure.check(ChannelClosed):
-        return  # nobody waits for the answer
-    problem = failure.value
-    if not isinstance(problem, PycomnetError | OSError):
-        core.close(ModuleRefused(f"it can't be read: {type(problem).__name__}: {problem}"))
-        failure.raiseException()
-    core.close(problem)
+def _refuse(failure: Failure, core: Any) -> Failure | None:
+    if failure.check(ChannelClosed, ConnectionLost):
+        return None  # nobody waits for the answer
+    problem: Any = failure.value
+    if isinstance(problem, PycomnetError | OSError):
+        core.close(problem)
+        return None
+    core.close(ModuleRefused(f"it can't be read: {type(problem).__name__}: {problem}"))
+    return failure
+
+
+def _log_failure(failure: Failure) -> None:
+    log.failure("a far side's question about a module can't be answered", failure)
 
 
 # -- what is there -------------------------------------------------------------------------------
@@ -388,6 +420,14 @@ def _check_within(path: str, roots: Iterable[str], name: str) -> None:
         if real == root or real.startswith(root.rstrip(os.sep) + os.sep):
             return
     raise ModuleRefused(f"{name[:200]} leads out of what was offered")
+
+
+def _is_same(module: Any, spec: ModuleSpec) -> bool:
+    """Whether a module that is imported here is the one that is offered."""
+    file = getattr(module, "__file__", None)
+    if file is None or spec.origin is None:
+        return spec.origin is None and file is None
+    return bool(os.path.realpath(file) == os.path.realpath(spec.origin))
 
 
 def _found(module: str, path: str, value: Any) -> bool:

@@ -14,9 +14,10 @@ from unittest.mock import patch  # of sys.path and sys.modules only
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.errors import CodeNotSendable
+from pycomnet.errors import CodeNotSendable, RemoteError
 from pycomnet.gateways import modules
-from pycomnet.gateways.modules import ModuleRefused, Offer
+from pycomnet.gateways.modules import ModuleRefused, ModuleSource, Offer
+from pycomnet.test.kit import Pair
 
 
 class Tree(SynchronousTestCase):
@@ -218,6 +219,50 @@ class Hostile(Tree):
         for question in questions:
             self.assertIn("is no question", self.refused(offer, question))
         self.assertIn("no source", self.refused(offer, {"source": [5]}))
+
+
+class Asking(Tree):
+    """The channels that questions come on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pair = Pair()
+        self.source = ModuleSource()
+        self.source.offer = Offer.of(["offeredpkg"])
+        self.pair.near.purposes["module"] = self.source.accept
+
+    def ask(self, question: Any) -> Any:
+        """What comes back, a Deferred."""
+        far = self.pair.far
+        return far.open("module", far.encode(question)).receive()
+
+    def test_answers(self) -> None:
+        """Each question has its answer or its error, in turn."""
+        waiting = [self.ask({"source": ["offeredpkg.one"]}), self.ask(5), self.ask({"list": "os"})]
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(waiting[0]), {"offeredpkg.one": b"one = 1\n"})
+        for failed, words in zip(waiting[1:], ("is no question", "was not offered"), strict=True):
+            self.assertIn(words, self.failureResultOf(failed, RemoteError).getErrorMessage())
+
+    def test_one_at_a_time(self) -> None:
+        """Answers that are not taken are one, not as many as are asked for."""
+        (self.top / "offeredpkg" / "large").write_bytes(bytes(3 << 20))
+        read = []
+        answer = Offer.answer
+
+        def noted(offer: Offer, question: Any) -> Any:
+            read.append(question)
+            return answer(offer, question)
+
+        self.patch(Offer, "answer", noted)
+        far = self.pair.far
+        question = far.encode({"data": ["offeredpkg", "large"]})
+        cores = [far.open("module", question) for _ in range(20)]
+        self.pair.pump()
+        self.assertEqual(len(read), 1)
+        cores[0].close()  # it does not want it any more
+        self.pair.pump()
+        self.assertEqual(len(read), 2)
 
 
 class Offering(Tree):

@@ -852,6 +852,15 @@ class Offered(SynchronousTestCase):
         nested.__qualname__ = "uses_setting"  # another one's name
         self.assertIn("source", exec_request(nested, {}, self.far))
 
+    def test_other_file(self) -> None:
+        """A directory's module is not one that is imported here from elsewhere."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        name = __name__.partition(".")[0]
+        (directory / f"{name}.py").write_text("")
+        far = FarSide("", Offer.of([directory]))
+        self.assertIn("source", exec_request(top_level, {}, far))
+
     def test_signature(self) -> None:
         """For remote_exec it takes the channel, too."""
         self.assertIn("import", exec_request(uses_setting, {}, self.far))
