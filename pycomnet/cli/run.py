@@ -15,7 +15,9 @@ from pycomnet.cli.options import brief, gateway_options, not_started, start_gate
 if TYPE_CHECKING:
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
     from pycomnet.cli.program import Program
+    from pycomnet.cli.sending import Files
     from pycomnet.gateways.gateway import Gateway
+    from pycomnet.gateways.modules import Offer
     from pycomnet.gateways.spec import Spec
 
 EPILOG = """\b
@@ -50,6 +52,8 @@ class Script:
     :ivar argv: ``sys.argv``.
     :ivar directory: where it looks for modules first; ``""`` is the working directory.
     :ivar module: the module's name, or None.
+    :ivar offer: what it may import from here where there is no such directory, or None.
+    :ivar files: what is sent with it, or None.
     """
 
     source: bytes | None
@@ -57,17 +61,40 @@ class Script:
     argv: list[str]
     directory: str = ""
     module: str | None = None
+    offer: Offer | None = None
+    files: Files | None = None
+
+    def as_arguments(self) -> dict[str, Any]:
+        """What the far side is told (cli/script.py)."""
+        layout = None if self.files is None else self.files.layout()
+        return {
+            "source": self.source,
+            "filename": self.filename,
+            "argv": self.argv,
+            "directory": self.directory,
+            "module": self.module,
+            "layout": layout,
+        }
 
 
 def read_script(
-    args: tuple[str, ...], code: str | None = None, module: str | None = None
+    args: tuple[str, ...],
+    code: str | None = None,
+    module: str | None = None,
+    modules: bool = True,
+    send: tuple[str, ...] = (),
 ) -> Script:
     """What the command line asks to run.
 
+    :param modules: whether a script may import what lies beside it here.
+    :param send: directories that are sent with it.
     :raises click.ClickException: there is nothing, or it can't be read.
     """
     if code is not None and module is not None:
         raise click.UsageError("-c and -m: one of them")
+    is_file = code is None and module is None and bool(args) and args[0] != "-"
+    if send and not is_file:
+        raise click.UsageError("--send goes with a FILE to run: what is sent lies beside it")
     if code is not None:
         return Script(code.encode("utf-8", "surrogateescape"), "<string>", ["-c", *args])
     if module is not None:
@@ -83,7 +110,16 @@ def read_script(
         reason = "it is a directory; try -m" if os.path.isdir(name) else str(problem.strerror)
         raise click.UsageError(f"can't read {name!r}: {reason}") from None
     directory = os.path.dirname(os.path.realpath(name))
-    return Script(source, os.path.abspath(name), list(args), directory)
+    offer = files = None
+    if send:
+        from pycomnet.cli.sending import Files
+
+        files = Files.of(send, name)
+    if modules and not (files is not None and files.whole):
+        from pycomnet.gateways.modules import Offer
+
+        offer = Offer.of([Path(directory)])
+    return Script(source, os.path.abspath(name), list(args), directory, offer=offer, files=files)
 
 
 @click.command(
@@ -111,6 +147,18 @@ def read_script(
     metavar="DIR",
     help="Write output to DIR/ID.out and DIR/ID.err instead of showing it.",
 )
+@click.option(
+    "--modules/--no-modules",
+    default=True,
+    help="Whether the script can import what lies beside it here, on a machine without its file. "
+    "[default: modules]",
+)
+@click.option(
+    "--send",
+    metavar="DIR",
+    multiple=True,
+    help="Send a directory that is in or above the script's, for data beside it; repeatable.",
+)
 @click.argument("args", metavar="[FILE] [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def run_command_line(
     specs: list[Spec],
@@ -119,6 +167,8 @@ def run_command_line(
     timeout: float | None,
     prefix: bool,
     output_dir: str | None,
+    modules: bool,
+    send: tuple[str, ...],
     args: tuple[str, ...],
 ) -> None:
     """Run a script on every gateway at the same time.
@@ -129,7 +179,7 @@ def run_command_line(
     from pycomnet.cli.lines import GatewayFiles, shown_by
     from pycomnet.cli.program import run_command
 
-    script = read_script(args, code, module)
+    script = read_script(args, code, module, modules, send)
 
     async def main(program: Program) -> int:
         lines = shown_by(program, prefix, alone=len(specs) == 1)
@@ -194,8 +244,12 @@ async def _run_on(program: Program, gateway: Gateway, script: Script) -> int:
     from pycomnet.cli import script as far
     from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayDied
 
-    channel = gateway.remote_exec(far, **attrs.asdict(script))
+    if script.offer is not None:
+        gateway.offer_modules(script.offer, unless=script.filename).addErrback(lambda _: None)
+    channel = gateway.remote_exec(far, **script.as_arguments())
     try:
+        if script.files is not None:
+            await script.files.send(channel)
         status: int = await channel.receive()
     except ChannelClosed:
         program.say(f"{gateway.id}: the script closed the channel that it was sent on")

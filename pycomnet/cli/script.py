@@ -11,7 +11,7 @@ import sys
 import types
 
 
-def run_program(channel, source, filename, argv, directory, module):
+def run_program(channel, source, filename, argv, directory, module, layout):
     """Run it, see to what is done when an interpreter ends, and send the exit status.
 
     :param source: the program, bytes; None to run a module.
@@ -19,7 +19,20 @@ def run_program(channel, source, filename, argv, directory, module):
     :param argv: ``sys.argv``.
     :param directory: what comes first in ``sys.path``.
     :param module: the name of the module to run, or None.
+    :param layout: None, or files come on the channel before it begins, to lie beside it: a map with
+        ``script``, the program's own path among them, and ``whole``, whether what comes is all that
+        lies beside it.
     """
+    sent = None
+    if layout is not None:
+        sent = _take_files(channel)
+        filename = os.path.join(sent, *_native(layout["script"]).split("/"))
+        _write(filename, source, 0o600)
+        directory = os.path.dirname(filename)
+        argv = [filename] + argv[1:]  # noqa: RUF005
+    is_file = module is None and not filename.startswith("<")
+    if is_file and not (layout["whole"] if layout is not None else os.path.isfile(filename)):
+        sys.meta_path.insert(0, _NoNewProcesses(filename))
     if sys.path[:1] == [""]:
         del sys.path[0]
     sys.path.insert(0, directory)
@@ -29,12 +42,62 @@ def run_program(channel, source, filename, argv, directory, module):
     pid = os.getpid()
     status = _run(source, _native(filename), _native(module))
     status = _finish(status)
+    if sent is not None and os.getpid() == pid:
+        import shutil
+
+        shutil.rmtree(sent, True)
     _flush()
     if os.getpid() != pid:
         os._exit(status)  # a child that the program forked; the connection is its parent's
     output.close()
     _flush()
     channel.send(status)
+
+
+def _take_files(channel):
+    """Write what comes to a directory of its own; its name."""
+    import tempfile
+
+    root = os.path.realpath(tempfile.mkdtemp(prefix="pycomnet-"))
+    while True:
+        item = channel.receive()
+        if item is None:
+            return root
+        name, mode, data = item
+        _write(os.path.join(root, *_native(name).split("/")), data, mode)
+
+
+def _write(path, data, mode):
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        os.makedirs(directory)
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, mode | 0o600)
+
+
+class _NoNewProcesses(object):  # noqa: UP004
+    """Keeps multiprocessing from starting interpreters: they would look for the program's file.
+
+    They would end at once, and a pool starts others in their place, for ever.
+    """
+
+    def __init__(self, filename):
+        self._filename = filename
+
+    def find_spec(self, name, path=None, target=None):
+        """Python 3's question; Python 2 only forks."""
+        if name in (
+            "multiprocessing.popen_spawn_posix",
+            "multiprocessing.popen_spawn_win32",
+            "multiprocessing.popen_forkserver",
+        ):
+            raise ImportError(
+                "multiprocessing can't start an interpreter here, as that would read the script "
+                "and what it imports from files, and not all of them are on this machine: send "
+                "the script's directory with 'pycomnet run --send DIR', or use "
+                "multiprocessing.get_context('fork'); the script is %s" % self._filename
+            )
 
 
 def _native(text):
@@ -212,4 +275,4 @@ class _Descriptor(object):  # noqa: UP004
 
 
 if __name__ == "__channelexec__":
-    run_program(channel, source, filename, argv, directory, module)  # noqa: F821
+    run_program(channel, source, filename, argv, directory, module, layout)  # noqa: F821

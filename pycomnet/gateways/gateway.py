@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,9 +28,10 @@ from pycomnet.errors import (
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.localfactory import FactoryCarrier
+from pycomnet.gateways.modules import ModuleSource, Offer
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
-from pycomnet.gateways.source import call_request, exec_request
+from pycomnet.gateways.source import FarSide, call_request, exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.values import ValueNotSendable, blame, show_key
 
@@ -265,7 +267,7 @@ class Gateway:
     :ivar spec: the :class:`~pycomnet.gateways.spec.Spec` it was made from.
     :ivar group: the group it is in.
     :ivar info: what the far side says of itself: ``pid``, ``python`` (version), ``implementation``,
-        ``platform``, ``executable``, ``execmodel``.
+        ``platform``, ``executable``, ``execmodel``, ``bytecode``.
     :ivar resumed: with ``//resume=yes``, the channels that the program before this one had, by
         their ids, as far as they are open or have values that it has not taken.
     """
@@ -277,6 +279,9 @@ class Gateway:
         self.spec = link.spec
         self.group = group
         self.info = info
+        self._far = FarSide(info.get("bytecode", ""))
+        self._modules = ModuleSource()
+        self._connection.purposes["module"] = self._modules.accept
         self._connection.make_handle = _HandleMaker(self)
         self.resumed: dict[int, Channel] = {}
         if isinstance(link.connection, ResumableConnection):
@@ -302,7 +307,7 @@ class Gateway:
         :raises CodeNotSendable: the function can't run on its own; it says which name it needs.
         :raises ConnectionLost: the gateway is gone.
         """
-        payload = self._encode(exec_request(code, kwargs))
+        payload = self._encode(exec_request(code, kwargs, self._far))
         return Channel(self._connection.open("exec", payload), self)
 
     def _encode(self, request: dict[str, Any]) -> bytes:
@@ -325,7 +330,7 @@ class Gateway:
             has begun runs on.
         """
         try:
-            payload = self._encode(call_request(function, args, kwargs))
+            payload = self._encode(call_request(function, args, kwargs, self._far))
             core = self._connection.open("call", payload, end=True)
         except Exception as problem:
             return defer.fail(problem)
@@ -359,6 +364,37 @@ class Gateway:
         names = {"name": module.__name__, "text": sent["source"], "filename": sent["filename"]}
         channel = self.remote_exec(_REGISTER, **names)
         await channel.waitclose()
+
+    def send_modules(self, *modules: str | os.PathLike[str]) -> defer.Deferred[None]:
+        """Let code there import modules that are here, and run their functions by importing them.
+
+        What it imports is asked for when it does so: only what is in these modules, packages and
+        directories, and the packages' data files. There they go before what is installed. A
+        function of such a module may use all of its module: it is imported there, not sent alone.
+
+        :param modules: names of top-level modules or packages; ``"__main__"`` for the program
+            itself, which has to be guarded (``if __name__ == "__main__":``); or directories, as
+            ``Path`` or as text with a separator, for all that Python would find there.
+        :returns: fires when the far side knows; what is sent after this call finds them in any
+            case. Fails with :class:`ConnectionLost`. Cancelling it changes nothing there.
+        :raises CodeNotSendable: there is no such module, or it has no Python source.
+        """
+        return self.offer_modules(Offer.of(modules))
+
+    def offer_modules(self, offer: Offer, unless: str | None = None) -> defer.Deferred[None]:
+        """As :meth:`send_modules`, of what was looked up before.
+
+        :param unless: a path of the far side; where there is such a file nothing is offered.
+        """
+        connection = self._connection
+        try:
+            payload = connection.encode(offer.as_map(unless))
+            told = connection.open("offer", payload, end=True).receive()
+        except ConnectionLost as lost:
+            return defer.fail(lost)
+        self._modules.offer = offer = self._modules.offer.and_also(offer)
+        self._far = FarSide(self._far.bytecode, offer)
+        return told.addCallback(lambda _: None)
 
     def newchannel(self, raw: bool = False) -> Channel:
         """A new channel, to be sent over another one to code that shall have its other end.

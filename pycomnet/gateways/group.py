@@ -22,6 +22,7 @@ from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
 from pycomnet.gateways.many import PARALLEL, Progress, start_all
+from pycomnet.gateways.modules import Offer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.resumable import ResumableConnection
@@ -38,6 +39,7 @@ class Group:
 
     :param output: gets what far code prints, as :class:`~pycomnet.gateways.output.Output`; by
         default each line is shown under the gateway's id.
+    :param modules: what code there may import from here, as for :meth:`Gateway.send_modules`.
     :param types: modules whose types each gateway shall know, as
         :meth:`Gateway.register_types` takes them.
     :param trusted: False: its far sides may be hostile; strict limits hold for what they send. A
@@ -52,11 +54,13 @@ class Group:
         reactor: Any,
         *,
         output: OutputCallback | None = None,
+        modules: Iterable[str | os.PathLike[str]] = (),
         types: Iterable[ModuleType] = (),
         trusted: bool = True,
         max_value: int | None = None,
         max_items: int | None = None,
     ) -> None:
+        self._offer = Offer.of(modules) if modules else None
         self._reactor = reactor
         self._types = tuple(types)
         self._defaults: dict[str, Any] = {
@@ -214,6 +218,9 @@ class Group:
             del self._starting[id]
         gateway = Gateway(link, self, hello["info"])
         self._gateways[id] = gateway
+        if self._offer is not None:
+            # Whoever uses the gateway finds out if it is gone.
+            gateway.offer_modules(self._offer).addErrback(lambda _: None)
         for module in self._types:
             try:
                 await gateway.register_types(module)

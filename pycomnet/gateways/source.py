@@ -1,4 +1,8 @@
-"""What ``remote_exec`` and ``call`` send: source text, with what it needs to run on its own."""
+"""What ``remote_exec`` and ``call`` send, with what it needs to run on its own.
+
+That is source text; what has none (a lambda, what was typed into a REPL) goes as compiled code to a
+far side that runs the same bytecode; and a function of a module that was offered is imported there.
+"""
 
 from __future__ import annotations
 import __future__
@@ -8,14 +12,21 @@ import builtins
 import dis
 import functools
 import inspect
+import linecache
+import marshal
 import os
+import sys
 import tokenize
 import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
+
 from pycomnet.errors import CodeNotSendable
+from pycomnet.gateways.modules import Offer
+from pycomnet.worker.bytecode import bytecode
 
 #: Builtins that only Python 2 has, which the far side may be.
 _PYTHON_2 = (
@@ -27,10 +38,24 @@ _BUILTINS = (frozenset(dir(builtins)) | {*_PYTHON_2.split()}) - {"_"}
 #: What else any module has.
 _MODULE_NAMES = frozenset(("__name__", "__file__", "__builtins__"))
 _functions: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
-_lambda_message = "a lambda's source can't be sent: use a def"
 
 
-def exec_request(code: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+@attrs.frozen
+class FarSide:
+    """What is known of the far side that shall run something.
+
+    :ivar bytecode: what it runs (worker/bytecode.py).
+    :ivar offer: the modules that it can import from here.
+    """
+
+    bytecode: str = ""
+    offer: Offer | None = None
+
+
+_ANY = FarSide()
+
+
+def exec_request(code: object, kwargs: dict[str, Any], far: FarSide = _ANY) -> dict[str, Any]:
     """The request of ``remote_exec`` (docs/protocol.rst, "Remote execution").
 
     :param code: source text, a function whose first parameter is the channel, or a module.
@@ -41,8 +66,15 @@ def exec_request(code: object, kwargs: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(code, types.ModuleType):
         request = _module(code)
     elif callable(code):
-        request = dict(_function(code))
-        _check_signature(code, request["function"])
+        function, args, keywords = _without_partial(code)
+        if args:
+            raise CodeNotSendable(
+                "a functools.partial for remote_exec can't have positional arguments, as the "
+                "channel is the first: give them by keyword"
+            )
+        request = dict(_function(function, far))
+        _check_signature(function)
+        kwargs = {**keywords, **kwargs}
     else:
         kind = type(code).__name__
         raise CodeNotSendable(f"source text, a function or a module can be run, not {kind}")
@@ -52,7 +84,10 @@ def exec_request(code: object, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def call_request(
-    function: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: str | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    far: FarSide = _ANY,
 ) -> dict[str, Any]:
     """The request of ``call``.
 
@@ -65,7 +100,10 @@ def call_request(
             raise CodeNotSendable(f"expected 'module:function', not {function!r}")
         request: dict[str, Any] = {"import": function}
     elif callable(function):
-        request = dict(_function(function))
+        if isinstance(function, functools.partial):
+            function, first, keywords = _without_partial(function)
+            args, kwargs = first + args, {**keywords, **kwargs}
+        request = dict(_function(function, far))
     else:
         raise CodeNotSendable(f"a function can be called, not {type(function).__name__}")
     if args:
@@ -73,6 +111,13 @@ def call_request(
     if kwargs:
         request["kwargs"] = kwargs
     return request
+
+
+def _without_partial(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """What a partial is of, and its arguments; partials of partials are one already."""
+    if isinstance(function, functools.partial):
+        return function.func, function.args, function.keywords
+    return function, (), {}
 
 
 def _dedent(text: str) -> str:
@@ -93,77 +138,168 @@ def _module(module: types.ModuleType) -> dict[str, Any]:
     return {"source": source, "filename": getattr(module, "__file__", None) or module.__name__}
 
 
-def _check_signature(function: Any, name: str) -> None:
-    parameters = list(inspect.signature(function).parameters.values())
+def _check_signature(function: Any) -> None:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        return  # it is not known, of what is written in C
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.VAR_POSITIONAL,
     ):
+        name = getattr(function, "__name__", type(function).__name__)
         raise CodeNotSendable(f"function {name} must take the channel as its first parameter")
 
 
-def _function(function: Any) -> dict[str, Any]:
-    if isinstance(function, functools.partial):
-        raise CodeNotSendable("a functools.partial can't be sent: send its function and arguments")
-    if isinstance(function, types.MethodType):
-        raise CodeNotSendable(f"method {function.__qualname__}: only plain functions can be sent")
+def _function(function: Any, far: FarSide) -> dict[str, Any]:
+    if far.offer is not None:
+        where = far.offer.where(function)
+        if where is not None:
+            return {"import": where}
     if not isinstance(function, types.FunctionType):
-        kind = type(function).__name__
-        raise CodeNotSendable(f"only functions written in Python can be sent, not {kind}")
+        raise CodeNotSendable(_why_not(function))
     known = _functions.get(function)
     if known is None:
         _functions[function] = known = _inspect(function)
+    if "code" in known and known["bytecode"] != far.bytecode:
+        raise CodeNotSendable(
+            f"{_named(function)}: its source can't be found, and its compiled code runs on "
+            f"{known['bytecode']} only, not on {far.bytecode or 'any other'}: define it in a file, "
+            f"or send its source as text"
+        )
     return known
+
+
+def _named(function: types.FunctionType) -> str:
+    name = function.__code__.co_name  # as in the source, whatever it was renamed to
+    return "a lambda" if name == "<lambda>" else f"function {name}"
+
+
+def _why_not(function: Any) -> str:
+    """Why what can be called can't be sent, and what to do."""
+    if isinstance(function, types.MethodType):
+        return (
+            f"method {function.__qualname__} is bound to what can't be sent: send a plain function "
+            f"that makes the object there{_or_offer(function)}"
+        )
+    if hasattr(function, "__wrapped__"):
+        return f"{_decorated(function.__wrapped__)}{_or_offer(function)}"
+    text = f"only functions written in Python can be sent, not {type(function).__name__}"
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if module and name and module != "__main__" and getattr(sys.modules.get(module), name, None):
+        text += f"; what is installed there is found by name: call('{module}:{name}')"
+    return text
+
+
+def _decorated(function: Any) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"function {name} is decorated: send what it wraps (its __wrapped__)"
+
+
+def _or_offer(function: Any) -> str:
+    """How a function's whole module gets there, as the end of a sentence."""
+    module = getattr(function, "__module__", None)
+    if module is None:
+        return ""
+    if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+        return ", or put it into a module and offer that: gateway.send_modules('its_name')"
+    if "<locals>" in getattr(function, "__qualname__", ""):
+        return (
+            ", or put it at its module's top level and offer that: "
+            f"gateway.send_modules({module.partition('.')[0]!r})"
+        )
+    return f", or offer its module: gateway.send_modules({module.partition('.')[0]!r})"
 
 
 def _inspect(function: types.FunctionType) -> dict[str, Any]:
     code = function.__code__
-    name = code.co_name  # as in the source, whatever it was renamed to
+    name = code.co_name
     if hasattr(function, "__wrapped__"):
-        raise CodeNotSendable(f"function {name} is decorated: send what it wraps")
-    if name == "<lambda>":
-        raise CodeNotSendable(_lambda_message)
+        raise CodeNotSendable(f"{_decorated(function)}{_or_offer(function)}")
     if code.co_freevars:
         names = ", ".join(code.co_freevars)
-        raise CodeNotSendable(f"function {name} is a closure over {names}: pass it as an argument")
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
-        raise CodeNotSendable(f"function {name}: its source can't be found") from None
-    module = ast.Module([_definition(source, name)], [])
+        raise CodeNotSendable(
+            f"{_named(function)} is a closure over {names}: pass it as an argument"
+        )
+    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        raise CodeNotSendable(f"{_named(function)} is async: only plain functions can be sent")
+    source = None if name == "<lambda>" else _source(function)
+    definition = None if source is None else _definition(source, name)
+    if source is None or definition is None:
+        _check_globals(function, code)
+        return _as_code(function)
+    line = code.co_firstlineno
+    if definition.decorator_list:
+        # The function is what stands below them: what they made of it is the same object.
+        source, line = _below_decorators(source, line, definition)
+        definition.decorator_list = []
+    module = ast.Module([definition], [])
     # Annotations are not evaluated at the far side.
     flags = __future__.annotations.compiler_flag
     compiled = compile(module, code.co_filename, "exec", flags, dont_inherit=True)
+    _check_globals(function, compiled)
+    return {"source": source, "filename": code.co_filename, "line": line, "function": name}
+
+
+def _check_globals(function: types.FunctionType, compiled: types.CodeType) -> None:
     read = _globals_read(compiled) - _globals_written(compiled) - _MODULE_NAMES
-    missing = sorted(name for name in read if not _is_builtin(name, function.__globals__))
+    missing = sorted(
+        name
+        for name in read
+        if not _is_builtin(name, function.__globals__) and name != function.__code__.co_name
+    )
     if missing:
         raise CodeNotSendable(
-            f"function {name} uses the global {missing[0]!r}, which is not there where it runs: "
-            f"import it inside the function or pass it as an argument"
+            f"{_named(function)} uses the global {missing[0]!r}, which is not there where it runs: "
+            f"import it inside the function, pass it as an argument{_or_offer(function)}"
         )
+
+
+def _as_code(function: types.FunctionType) -> dict[str, Any]:
+    """A function without source: for a far side that runs the same bytecode."""
+    keywords = function.__kwdefaults__ or {}
     return {
-        "source": source,
-        "filename": code.co_filename,
-        "line": code.co_firstlineno,
-        "function": name,
+        "code": marshal.dumps(function.__code__),
+        "bytecode": bytecode(),
+        "name": function.__code__.co_name,
+        "defaults": [list(function.__defaults__ or ()), dict(keywords)],
     }
 
 
-def _definition(source: str, name: str) -> ast.FunctionDef:
+def _source(function: types.FunctionType) -> str | None:
+    """Its source, as files have it, or whatever gave linecache the text that was run."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
+        pass
+    # inspect asks linecache for few of the names that are in brackets.
+    lines = linecache.getlines(function.__code__.co_filename, function.__globals__)
+    begin = function.__code__.co_firstlineno - 1
+    if begin >= len(lines):
+        return None
+    try:
+        return "".join(inspect.getblock(lines[begin:]))
+    except (SyntaxError, IndentationError, tokenize.TokenError):
+        return None
+
+
+def _definition(source: str, name: str) -> ast.FunctionDef | None:
     text = f"if 1:\n{source}" if source[:1].isspace() else source
     try:
         tree = ast.parse(text)
     except SyntaxError:
-        raise CodeNotSendable(f"function {name}: its source can't be found alone") from None
+        return None
     for node in ast.walk(tree):
-        if isinstance(node, ast.AsyncFunctionDef) and node.name == name:
-            raise CodeNotSendable(f"function {name} is async: only plain functions can be sent")
         if isinstance(node, ast.FunctionDef) and node.name == name:
-            if node.decorator_list:
-                raise CodeNotSendable(f"function {name} is decorated: send what it wraps")
             return node
-    raise CodeNotSendable(f"function {name}: its source can't be found alone")
+    return None
+
+
+def _below_decorators(source: str, line: int, definition: ast.FunctionDef) -> tuple[str, int]:
+    lines = source.splitlines(keepends=True)
+    above = definition.lineno - 1 - source[:1].isspace()
+    return "".join(lines[above:]), line + above
 
 
 def _is_builtin(name: str, module: dict[str, Any]) -> bool:

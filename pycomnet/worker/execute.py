@@ -3,6 +3,7 @@
 import sys
 
 from ..wire.frames import ERROR, NORMAL
+from .bytecode import bytecode
 from .channel import error_payload
 
 #: Sources whose code is kept, so that running one again costs no compilation, and their characters.
@@ -71,6 +72,8 @@ class Request(object):
         name = request.get("function")
         if where is not None:
             function = _import(where)
+        elif request.get("code") is not None:
+            function = _function(request)
         else:
             code = _compile(request, name is not None)
             namespace = {"__name__": "__channelexec__", "__file__": code.co_filename}
@@ -99,6 +102,25 @@ def _import(where):
     for name in path.split("."):
         value = getattr(value, name)
     return value
+
+
+def _function(request):
+    """The function of a code object, which only the same Python can have sent."""
+    here = bytecode()
+    if request["bytecode"] != here:
+        raise ValueError(
+            "the code of a function for %s can't run on %s" % (request["bytecode"], here)
+        )
+    import marshal
+
+    code = marshal.loads(request["code"])
+    namespace = {"__name__": "__channelexec__", "__file__": code.co_filename}
+    defaults, keywords = request.get("defaults") or ((), {})
+    function = type(_function)(code, namespace, str(request["name"]), tuple(defaults))
+    if keywords:
+        function.__kwdefaults__ = keywords
+    namespace[code.co_name] = function
+    return function
 
 
 def _compile(request, is_function):

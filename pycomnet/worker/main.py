@@ -6,11 +6,22 @@ import time
 
 from ..wire.frames import ERROR, WINDOW
 from ..wire.mux import Limits
+from ..wire.values import PureCodec
+from .bytecode import bytecode
 from .channel import Channel, error_payload
 from .execute import Request, flush_output, warm_up
 from .link import SPINS, FileIO, Link, start_new_thread
 from .outbox import Outbox, new_memory
 from .output import Output
+
+if str is bytes:
+    # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
+    # thread that has it may wait for a module to come.
+    import threading as _threading
+
+    from . import modules as _modules
+else:
+    _threading = _modules = None
 
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
 #: KeyboardInterrupt at the beginning of that time.
@@ -59,6 +70,8 @@ class Worker(object):
         self._threads = 0
         self._gates = []
         self._ended = False
+        #: what imports modules that the near side offers, once it has offered some
+        self._finder = None
 
     def _info(self):
         return {
@@ -68,6 +81,7 @@ class Worker(object):
             "platform": "%s" % sys.platform,  # Jython's is no plain str
             "executable": sys.executable or "",
             "execmodel": self.execmodel,
+            "bytecode": bytecode(),
         }
 
     def serve(self):
@@ -113,6 +127,9 @@ class Worker(object):
             channel._claimed = False
         elif purpose == "status":
             self._status(channel)
+        elif purpose == "offer":
+            channel._request = self._offered
+            self.link.mux.want(channel._stream)
         else:
             error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
             self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
@@ -125,13 +142,24 @@ class Worker(object):
             for gate in list(self._gates):
                 self.link.open_gate(gate)
         else:
-            import threading
-
+            threading = _threading
+            if threading is None:
+                import threading
             self._threads += 1
             name = "pycomnet-%d" % channel.id
             thread = threading.Thread(target=self._run_in_thread, args=(request,), name=name)
             thread.daemon = True
             thread.start()
+
+    def _offered(self, channel, payload):
+        link = self.link
+        if self._finder is None:
+            modules = _modules
+            if modules is None:
+                from . import modules
+            self._finder = modules.Finder(link)
+        self._finder.offer(PureCodec().decode(payload))
+        link.mux.close(channel._stream, 2, link.encode(True))
 
     def _run_in_thread(self, request):
         self._run(request, self._thread_finished)

@@ -7,6 +7,8 @@ import shutil
 import sys
 from typing import Any
 
+import attrs
+import click
 from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
@@ -26,18 +28,131 @@ class RunCase(CommandCase):
         prefix: bool = True,
         timeout: float | None = None,
         files: GatewayFiles | None = None,
+        elsewhere: bool = False,
         **options: Any,
     ) -> int:
-        """Run a script; its exit status."""
+        """Run a script; its exit status.
+
+        :param elsewhere: the far side has no such file and no such directory.
+        """
         specs = self.specs(*on)
+        script = read_script(args, **options)
+        if elsewhere:
+            script = attrs.evolve(script, filename="/nowhere/script.py", directory="/nowhere")
 
         async def main(program: Program) -> int:
             lines = shown_by(program, prefix, alone=len(specs) == 1)
-            return await run_script(
-                program, specs, read_script(args, **options), lines, files, timeout
-            )
+            return await run_script(program, specs, script, lines, files, timeout)
 
         return await self.status_of(main)
+
+
+POOL = """
+import multiprocessing, sys
+from beside import square
+
+def work(n):
+    return square(n)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        print(pool.map(work, [1, 2, 3]))
+"""
+
+
+class Elsewhere(RunCase):
+    """A machine that has neither the script's file nor its directory."""
+
+    def script(self, text: str) -> str:
+        """A script with a module beside it, which has a name that nothing else has."""
+        self.file("beside.py", "def square(n):\n    return n * n\n")
+        return self.file("script.py", text)
+
+    async def test_sibling(self) -> None:
+        """What lies beside it is imported from here."""
+        script = self.script("import beside; print(beside.square(4), __file__)")
+        self.assertEqual(await self.run_it(script, elsewhere=True), 0, self.stderr)
+        self.assertEqual(self.stdout, "[gw0] 16 /nowhere/script.py\n")
+
+    async def test_no_modules(self) -> None:
+        """With ``--no-modules`` it is not there."""
+        script = self.script("import beside")
+        self.assertEqual(await self.run_it(script, elsewhere=True, modules=False), 1)
+        self.assertIn("No module named 'beside'", self.stderr)
+
+    async def test_there(self) -> None:
+        """Where the script's file is, its own directory is."""
+        script = self.script("import beside; print(type(beside.__loader__).__name__)")
+        self.assertEqual(await self.run_it(script), 0, self.stderr)
+        self.assertEqual(self.stdout, "[gw0] SourceFileLoader\n")
+
+    async def test_pools(self) -> None:
+        """A pool that is forked works; one that would look for the script's file says so."""
+        script = self.script(POOL)
+        self.assertEqual(await self.run_it(script, "fork", elsewhere=True), 0, self.stderr)
+        self.assertEqual(self.stdout, "[gw0] [1, 4, 9]\n")
+        for how in ("spawn", "forkserver"):
+            self.assertEqual(await self.run_it(script, how, elsewhere=True, timeout=50), 1)
+            self.assertIn("multiprocessing can't start an interpreter here", self.stderr)
+            self.assertIn("pycomnet run --send DIR", self.stderr)
+
+    async def test_pool_there(self) -> None:
+        """Where the file is, it works."""
+        script = self.script(POOL)
+        self.assertEqual(await self.run_it(script, "spawn", timeout=50), 0, self.stderr)
+        self.assertEqual(self.stdout, "[gw0] [1, 4, 9]\n")
+
+    async def test_pool_with_files(self) -> None:
+        """And where its directory was sent."""
+        script = self.script(POOL)
+        send = (os.path.dirname(script),)
+        status = await self.run_it(script, "spawn", elsewhere=True, send=send, timeout=50)
+        self.assertEqual(status, 0, self.stderr)
+        self.assertEqual(self.stdout, "[gw0] [1, 4, 9]\n")
+
+    async def test_data(self) -> None:
+        """Data beside it is found by ``__file__``, and is gone afterwards."""
+        script = self.script(
+            "import os, beside\nhere = os.path.dirname(__file__)\n"
+            "print(open(os.path.join(here, 'data', 'text.txt')).read(), beside.square(2), here)\n"
+        )
+        data = os.path.join(os.path.dirname(script), "data")
+        os.mkdir(data)
+        self.file(os.path.join("data", "text.txt"), "some data")
+        status = await self.run_it(script, elsewhere=True, send=(data,))
+        self.assertEqual(status, 0, self.stderr)
+        words = self.stdout.split()
+        self.assertEqual(words[1:4], ["some", "data", "4"])
+        self.assertFalse(os.path.exists(words[4]))
+
+
+class Sending(RunCase):
+    """What ``--send`` refuses, before anything is started."""
+
+    def refusal(self, send: str, *args: str, **options: Any) -> str:
+        """The message of the error."""
+        error = self.assertRaises(click.UsageError, read_script, args, send=(send,), **options)
+        return str(error.format_message())
+
+    def test_refused(self) -> None:
+        """No directory, one that is elsewhere, a link that leads out, nothing to lie beside."""
+        script = self.file("script.py", "")
+        own = os.path.dirname(script)
+        self.assertIn("no such directory", self.refusal(os.path.join(own, "nope"), script))
+        self.assertIn("it is not in or above", self.refusal("/proc", script))
+        self.assertIn("goes with a FILE", self.refusal(own, code="1"))
+        os.symlink("/etc/passwd", os.path.join(own, "link"))
+        self.assertIn("leads out of", self.refusal(own, script))
+
+    def test_too_large(self) -> None:
+        """What is too large is named."""
+        script = self.file("script.py", "")
+        own = os.path.dirname(script)
+        with open(os.path.join(own, "huge.bin"), "wb") as file:
+            file.truncate(200 << 20)
+        message = self.refusal(own, script)
+        self.assertIn("200 MiB are more than the 100 MiB", message)
+        self.assertIn("the largest is huge.bin (200 MiB)", message)
 
 
 class Environment(RunCase):

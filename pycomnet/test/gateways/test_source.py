@@ -7,6 +7,7 @@
 from __future__ import annotations
 import __future__
 
+import doctest
 import functools
 import gzip
 import importlib.util
@@ -24,7 +25,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet.errors import CodeNotSendable, PycomnetError
-from pycomnet.gateways.source import call_request, exec_request
+from pycomnet.gateways.modules import Offer
+from pycomnet.gateways.source import FarSide, call_request, exec_request
+from pycomnet.worker.bytecode import bytecode
+from pycomnet.worker.execute import _function as far_function
 
 SETTING = 5
 open = gzip.open  # a module's own, which hides a builtin
@@ -59,8 +63,15 @@ class Box:
     def static(channel):
         return [channel]
 
+    @classmethod
+    def of_class(cls, channel):
+        return cls
+
     def __call__(self, channel):
         return channel
+
+
+box = Box()
 
 
 def decorator(function):
@@ -218,9 +229,10 @@ less
         self.raising_line(nested)
 
     def test_static_method(self) -> None:
-        """A static method is a plain function, but for its decorator."""
-        error = self.assertRaises(CodeNotSendable, request, Box.static)
-        self.assertEqual(str(error), "function static is decorated: send what it wraps")
+        """A static method is a plain function: its source begins below the decorator."""
+        made = request(Box.static)
+        self.assertEqual(run(made, 5), [5])
+        self.assertEqual(made["line"], Box.static.__code__.co_firstlineno + 1)
 
     def test_from_class(self) -> None:
         """A method taken from its class is a plain function."""
@@ -423,7 +435,8 @@ class Refused(SynchronousTestCase):
         self.assertEqual(
             self.refused(function),
             f"function {function.__name__} uses the global {name!r}, which is not there where it "
-            f"runs: import it inside the function or pass it as an argument",
+            f"runs: import it inside the function, pass it as an argument, or put it at its "
+            f"module's top level and offer that: gateway.send_modules('pycomnet')",
         )
 
     def test_global(self) -> None:
@@ -578,9 +591,14 @@ class Refused(SynchronousTestCase):
         self.assertIn("is a closure over __class__", self.refused(Derived.method))
 
     def test_lambda(self) -> None:
-        """A lambda has no source of its own."""
-        expected = "a lambda's source can't be sent: use a def"
-        self.assertEqual(self.refused(lambda channel: channel.send(1)), expected)
+        """A lambda has no source of its own, and its code is for the same Python only."""
+        message = self.refused(lambda channel: channel.send(1))
+        self.assertEqual(
+            message,
+            f"a lambda: its source can't be found, and its compiled code runs on {bytecode()} "
+            f"only, not on any other: define it in a file, or send its source as text",
+        )
+        self.assertIn("global 'SETTING'", self.refused(lambda channel: SETTING))
 
     def test_async(self) -> None:
         """Nothing awaits there."""
@@ -593,18 +611,17 @@ class Refused(SynchronousTestCase):
         )
 
     def test_decorated(self) -> None:
-        """A decorator is not there where it runs."""
-
-        @decorator
-        def plainly(channel):
-            return 1
+        """What a decorator made of a function is another, which is not there where it runs."""
 
         @wrapping
         def wrapped(channel):
             return 1
 
-        self.assertIn("function plainly is decorated: send what it wraps", self.refused(plainly))
-        self.assertIn("is decorated: send what it wraps", self.refused(wrapped))
+        self.assertEqual(
+            self.refused(wrapped),
+            "function wrapped is decorated: send what it wraps (its __wrapped__), or put it at "
+            "its module's top level and offer that: gateway.send_modules('pycomnet')",
+        )
 
     def test_cached(self) -> None:
         """So is what ``functools`` makes of a function."""
@@ -613,39 +630,44 @@ class Refused(SynchronousTestCase):
         def function(channel):
             return 1
 
-        self.assertIn("only functions written in Python can be sent", self.refused(function))
+        self.assertIn("is decorated: send what it wraps", self.refused(function))
+        self.assertEqual(run(request(function.__wrapped__), None), 1)
 
     def test_bound(self) -> None:
         """A bound method has an object with it."""
         self.assertEqual(
-            self.refused(Box().method), "method Box.method: only plain functions can be sent"
+            self.refused(Box().method),
+            "method Box.method is bound to what can't be sent: send a plain function that makes "
+            "the object there, or offer its module: gateway.send_modules('pycomnet')",
         )
 
     def test_partial(self) -> None:
-        """A partial is to be sent as what it is made of."""
+        """The channel is a function's first argument, so a partial can't have that."""
         self.assertEqual(
             self.refused(functools.partial(top_level, 1)),
-            "a functools.partial can't be sent: send its function and arguments",
+            "a functools.partial for remote_exec can't have positional arguments, as the channel "
+            "is the first: give them by keyword",
         )
 
     def test_not_python(self) -> None:
         """What isn't a function, or isn't written in Python, is named by its type."""
-        for thing, kind in (
-            (len, "builtin_function_or_method"),
-            (Box, "type"),
-            (Box(), "Box"),
-            ("".join, "builtin_function_or_method"),
-        ):
-            self.assertEqual(
-                self.refused(thing), f"only functions written in Python can be sent, not {kind}"
-            )
+        words = "only functions written in Python can be sent, not "
+        by_name = "; what is installed there is found by name: call('"
+        self.assertEqual(
+            self.refused(len), f"{words}builtin_function_or_method{by_name}builtins:len')"
+        )
+        self.assertEqual(self.refused(Box), f"{words}type{by_name}{__name__}:Box')")
+        self.assertEqual(self.refused(Box()), f"{words}Box")
+        self.assertEqual(self.refused("".join), f"{words}builtin_function_or_method")
 
     def test_no_source(self) -> None:
         """A function that was made from a text that is nowhere to be found."""
         namespace: dict[str, Any] = {}
         exec("def made(channel): pass", namespace)
         self.assertEqual(
-            self.refused(namespace["made"]), "function made: its source can't be found"
+            self.refused(namespace["made"]),
+            f"function made: its source can't be found, and its compiled code runs on "
+            f"{bytecode()} only, not on any other: define it in a file, or send its source as text",
         )
 
     def test_changed_file(self) -> None:
@@ -656,7 +678,7 @@ class Refused(SynchronousTestCase):
             namespace: dict[str, Any] = {}
             exec(compile("def made(channel): pass", path, "exec"), namespace)
             message = self.refused(namespace["made"])
-            self.assertRegex(message, "^function made: its source can't be found( alone)?$")
+            self.assertIn("function made: its source can't be found", message)
 
     def test_no_channel(self) -> None:
         """A function for ``remote_exec`` takes the channel first."""
@@ -676,6 +698,195 @@ class Refused(SynchronousTestCase):
                 f"function {function.__name__} must take the channel as its first parameter",
             )
         self.assertEqual(call_request(nothing, (), {})["function"], "nothing")
+
+
+class Decorated(SynchronousTestCase):
+    """Functions that a decorator gave back as they were."""
+
+    def test_itself(self) -> None:
+        """The decorators are left out, and the lines stay what they are."""
+
+        @decorator
+        @decorator
+        def plainly(channel):
+            return 1 / 0  # here
+
+        made = request(plainly)
+        self.assertNotIn("@", made["source"])
+        Lines.raising_line(self, plainly)  # type: ignore[arg-type]
+
+
+class WithoutSource(SynchronousTestCase):
+    """Functions without source: compiled code, for the same Python."""
+
+    far = FarSide(bytecode())
+
+    def made(self, text: str) -> Any:
+        """What a text defines as ``made``, as the REPL would."""
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, "<stdin>", "exec"), namespace)
+        return namespace["made"]
+
+    def there(self, function: Any, *args: Any) -> Any:
+        """Its result, run as the far side does."""
+        return far_function(call_request(function, (), {}, self.far))(*args)
+
+    def test_function(self) -> None:
+        """It runs with its defaults."""
+        made = self.made("def made(a, b=2, *, c=3): return a, b, c")
+        self.assertEqual(self.there(made, 1), (1, 2, 3))
+
+    def test_recursion(self) -> None:
+        """It finds itself by its name."""
+        made = self.made("def made(n): return n * made(n - 1) if n else 1")
+        self.assertEqual(self.there(made, 5), 120)
+
+    def test_lambda(self) -> None:
+        """A lambda, too."""
+        self.assertEqual(self.there(lambda x, y=4: x + y, 1), 5)
+
+    def test_same_checks(self) -> None:
+        """What it needs is named as it is of a function with source."""
+        for text, words in (
+            ("import os\ndef made(channel): return os.getpid()", "uses the global 'os'"),
+            ("async def made(channel): pass", "is async"),
+            (
+                "def outer(n):\n  def inner(channel): return n\n  return inner\nmade = outer(1)",
+                "is a closure over n",
+            ),
+        ):
+            error = self.assertRaises(CodeNotSendable, exec_request, self.made(text), {}, self.far)
+            self.assertIn(words, str(error))
+
+    def test_other_python(self) -> None:
+        """Another Python gets none, and the far side takes none from another."""
+        made = self.made("def made(): pass")
+        error = self.assertRaises(
+            CodeNotSendable, call_request, made, (), {}, FarSide("pypy-3.9-50010d0a")
+        )
+        self.assertIn("not on pypy-3.9-50010d0a: define it in a file", str(error))
+        request = call_request(made, (), {}, self.far)
+        request["bytecode"] = "pypy-3.9-50010d0a"
+        request["code"] = b"not even looked at"
+        refusal = self.assertRaises(ValueError, far_function, request)
+        self.assertIn("the code of a function for pypy-3.9-50010d0a can't run on", str(refusal))
+
+    def test_linecache(self) -> None:
+        """Where whoever ran the text has told linecache, its source is sent."""
+        text = "\ndef made(channel):\n    return 1 / 0  # here\n"
+        name = "<python-input-7>"
+        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+        self.addCleanup(linecache.cache.pop, name)
+        namespace: dict[str, Any] = {"__name__": "nowhere to be found"}
+        exec(compile(text, name, "exec"), namespace)
+        made = exec_request(namespace["made"], {}, self.far)
+        self.assertEqual((made["line"], made["filename"]), (2, name))
+        self.assertTrue(made["source"].startswith("def made"))
+
+    def test_doctest(self) -> None:
+        """doctest tells linecache in its own way."""
+        example = ">>> def made(channel): return 5\n>>> keep(made)\n"
+        kept: list[Any] = []
+
+        def keep(function: Any) -> None:
+            kept.append(exec_request(function, {}, self.far))
+
+        parsed = doctest.DocTestParser().get_doctest(
+            example, {"keep": keep, "__name__": __name__}, "example", None, 0
+        )
+        doctest.DocTestRunner(verbose=False).run(parsed)
+        self.assertEqual(kept[0]["source"], "def made(channel): return 5\n")
+
+
+class Partials(SynchronousTestCase):
+    """``functools.partial``."""
+
+    def test_exec(self) -> None:
+        """Its keywords are the function's, unless others are given."""
+        part = functools.partial(top_level, a=1, b=2)  # type: ignore[call-arg]
+        self.assertEqual(exec_request(part, {"b": 3})["kwargs"], {"a": 1, "b": 3})
+
+    def test_call(self) -> None:
+        """Its arguments come first."""
+        part = functools.partial(functools.partial(fibonacci, None), n=10)
+        made = call_request(part, (), {})
+        self.assertEqual((made["args"], made["kwargs"]), ([None], {"n": 10}))
+        self.assertEqual(call_request(functools.partial(fibonacci, 1), (2,), {})["args"], [1, 2])
+
+
+class Offered(SynchronousTestCase):
+    """Functions of modules that were offered: they are imported there."""
+
+    far = FarSide("", Offer.of(["pycomnet"]))
+
+    def where(self, function: Any) -> str:
+        """What is imported."""
+        made = call_request(function, (1,), {}, self.far)
+        self.assertEqual(made["args"], [1])
+        self.assertNotIn("source", made)
+        return str(made["import"]).removeprefix(f"{__name__}:")
+
+    def test_imported(self) -> None:
+        """A function, whatever it uses; a decorated one, a class and what is in it."""
+        self.assertEqual(self.where(uses_setting), "uses_setting")
+        self.assertEqual(self.where(decorated), "decorated")
+        self.assertEqual(self.where(cached), "cached")
+        self.assertEqual(self.where(Box), "Box")
+        self.assertEqual(self.where(Box.static), "Box.static")
+
+    def test_bound(self) -> None:
+        """A bound method of a class or of an object that the module has; the object itself."""
+        self.assertEqual(self.where(Box.of_class), "Box.of_class")
+        self.assertEqual(self.where(box.method), "box.method")
+        self.assertEqual(self.where(box), "box")
+
+    def test_not_there(self) -> None:
+        """What the module has not under its name is sent, or refused, as ever."""
+        error = self.assertRaises(CodeNotSendable, call_request, Box().method, (), {}, self.far)
+        self.assertIn("is bound to what can't be sent", str(error))
+
+        def nested(channel):
+            return 1
+
+        self.assertIn("source", exec_request(nested, {}, self.far))
+        nested.__qualname__ = "uses_setting"  # another one's name
+        self.assertIn("source", exec_request(nested, {}, self.far))
+
+    def test_other_file(self) -> None:
+        """A directory's module is not one that is imported here from elsewhere."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        name = __name__.partition(".")[0]
+        (directory / f"{name}.py").write_text("")
+        far = FarSide("", Offer.of([directory]))
+        self.assertIn("source", exec_request(top_level, {}, far))
+
+    def test_signature(self) -> None:
+        """For remote_exec it takes the channel, too."""
+        self.assertIn("import", exec_request(uses_setting, {}, self.far))
+        self.assertRaises(CodeNotSendable, exec_request, takes_nothing, {}, self.far)
+
+
+def uses_setting(channel):
+    return SETTING, helper(channel)
+
+
+def helper(value):
+    return value
+
+
+def takes_nothing():
+    return SETTING
+
+
+@wrapping
+def decorated(channel):
+    return SETTING
+
+
+@functools.lru_cache
+def cached(channel):
+    return SETTING
 
 
 class Calling(SynchronousTestCase):

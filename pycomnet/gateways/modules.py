@@ -1,0 +1,521 @@
+"""Modules that a far side may import from here: what is offered, and the answers to its questions.
+
+A far side is not trusted with more than it was offered (docs/protocol.rst, "Modules"): a name that
+it asks for is looked up below what was offered, and never imported here.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections import deque
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pycomnet.errors import ChannelClosed, CodeNotSendable, ConnectionLost, PycomnetError
+from pycomnet.worker.modules import MODULE, NAMESPACE, PACKAGE, UNSENDABLE
+
+log = Logger()
+
+#: Bytes of sources in one answer, beyond the first: what is quickly sent over a slow line.
+MAX_SOURCES = 262144
+#: Bytes of a module's source or of a data file: they are read in one piece.
+MAX_FILE = 67108864
+#: Names in an answer about a directory.
+MAX_NAMES = 65536
+#: Ends of files that Python takes for modules.
+_SOURCES = tuple(importlib.machinery.SOURCE_SUFFIXES)
+
+
+class ModuleRefused(PycomnetError):
+    """A far side asked for what it was not offered, or for what is not there."""
+
+
+@attrs.frozen
+class Root:
+    """A top-level name that is offered.
+
+    :ivar spec: where it is.
+    :ivar named: whether it was named, rather than found in a directory.
+    """
+
+    spec: ModuleSpec
+    named: bool = True
+
+
+@attrs.frozen
+class Offer:
+    """What is offered to far sides.
+
+    :ivar roots: by their names.
+    :ivar last: names that a far side only takes if it has none of its own.
+    :ivar main: the name that ``__main__`` has there, if it is among them.
+    """
+
+    roots: dict[str, Root]
+    last: frozenset[str] = frozenset()
+    main: str | None = None
+
+    @classmethod
+    def of(cls, modules: Iterable[str | os.PathLike[str]]) -> Offer:
+        """The offer of modules, packages and directories.
+
+        :param modules: names, or directories: a ``Path``, or text with a separator in it.
+        :raises CodeNotSendable: there is no such, or it can't be offered.
+        """
+        if isinstance(modules, str | os.PathLike):
+            modules = [modules]
+        offer = cls({})
+        for each in modules:
+            if isinstance(each, str) and not _is_path(each):
+                offer = offer.and_also(_by_name(each))
+            else:
+                offer = offer.and_also(_directory(os.fspath(each)))
+        return offer
+
+    def and_also(self, other: Offer) -> Offer:
+        """Both; where they differ it is as in the other."""
+        return Offer(
+            {**self.roots, **other.roots},
+            (self.last - other.roots.keys()) | other.last,
+            other.main or self.main,
+        )
+
+    def as_map(self, unless: str | None = None) -> dict[str, Any]:
+        """As the protocol has it."""
+        offered: dict[str, Any] = {
+            "first": [name for name in self.roots if name not in self.last],
+            "last": sorted(self.last),
+        }
+        return {**offered, "unless": unless} if unless else offered
+
+    # -- functions that are imported there -------------------------------------------------------
+
+    def where(self, value: Any) -> str | None:
+        """``module:name`` by which the far side can import a function or another value, or None.
+
+        :param value: what can be called: a function, a class, a method of a class or of an object
+            that a module has under a name.
+        """
+        path = getattr(value, "__qualname__", None)
+        if path is not None:
+            module = self._name_there(getattr(value, "__module__", None))
+            if module and _found(value.__module__, path, value):
+                return f"{module}:{path}"
+        holder = getattr(value, "__self__", None)
+        if holder is not None and not isinstance(holder, type(sys)):
+            of_holder = self.where(holder)
+            name = getattr(value, "__name__", "")
+            return f"{of_holder}.{name}" if of_holder and name.isidentifier() else None
+        return self._global(value) if path is None else None
+
+    def _name_there(self, module: str | None) -> str | None:
+        if module == "__main__":
+            return self.main
+        if module is None:
+            return None
+        top = module.partition(".")[0]
+        root = self.roots.get(top)
+        if root is None or not (root.named or _is_same(sys.modules.get(top), root.spec)):
+            return None
+        return module
+
+    def _global(self, value: Any) -> str | None:
+        """An object that has no name of its own: a global of an offered module."""
+        for module_name, module in list(sys.modules.items()):
+            there = self._name_there(module_name)
+            if there is not None and isinstance(module, type(sys)):
+                for name, found in list(vars(module).items()):
+                    if found is value:
+                        return f"{there}:{name}"
+        return None
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    def answer(self, question: Any) -> Any:
+        """The answer to a far side's question.
+
+        :raises ModuleRefused: it is told why it gets none.
+        """
+        match question:
+            case {"list": str(name)}:
+                return self._list(name)
+            case {"source": [*names]}:
+                return self._sources(names)
+            case {"data": [str(package), str(path)]}:
+                return _read(self._file(package, path))
+            case {"names": [str(package), str(path)]}:
+                return _names(self._file(package, path))
+        raise ModuleRefused("that is no question about a module")
+
+    def _find(self, fullname: str) -> ModuleSpec | None:
+        """Where a module is, if it is offered and there."""
+        parts = fullname.split(".")
+        if not all(part.isidentifier() for part in parts):
+            raise ModuleRefused(f"{fullname[:200]!r} is no module's name")
+        root = self.roots.get(parts[0])
+        if root is None:
+            raise ModuleRefused(
+                f"the module {fullname[:200]} was not offered: gateway.send_modules({parts[0]!r})"
+            )
+        spec: ModuleSpec | None = root.spec
+        for at in range(1, len(parts)):
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            within = list(spec.submodule_search_locations)
+            spec = _within(parts[at], within)
+            if spec is not None and spec.origin is not None and spec.has_location:
+                _check_within(spec.origin, within, fullname)
+            elif spec is not None:
+                for location in spec.submodule_search_locations or ():
+                    _check_within(location, within, fullname)
+        return spec
+
+    def _list(self, name: str) -> list[Any]:
+        spec = self._find(name)
+        if spec is None:
+            return []
+        entries = [_entry(name, spec)]
+        for part in _parts(spec):
+            try:
+                found = self._find(f"{name}.{part}")
+            except ModuleRefused:
+                continue  # it leads out of the package
+            if found is not None:
+                entries.append(_entry(f"{name}.{part}", found))
+        return entries
+
+    def _sources(self, names: list[Any]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        size = 0
+        for name in names:
+            spec = self._find(name) if isinstance(name, str) else None
+            source = None if spec is None else _source(spec)
+            if source is None:
+                if not found:
+                    raise ModuleRefused(f"there is no source of {str(name)[:200]}")
+                continue
+            size += len(source)
+            if found and size > MAX_SOURCES:
+                break
+            found[name] = source
+        return found
+
+    def _file(self, package: str, path: str) -> str:
+        """The file or directory that is in a package."""
+        spec = self._find(package)
+        parts = path.split("/") if path else []
+        if any(part in ("", ".", "..") or set(part) & set("\\\0") for part in parts) or (
+            parts and os.path.isabs(path)
+        ):
+            raise ModuleRefused(f"{path[:200]!r} is no path within the package {package}")
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleRefused(f"{package} is no package")
+        named = self.roots[package.partition(".")[0]].named
+        if spec.origin is None and not named:
+            raise ModuleRefused(f"{package} has no __init__.py: the data in it is not offered")
+        within = list(spec.submodule_search_locations)
+        for location in within:
+            whole = os.path.join(location, *parts)
+            if os.path.lexists(whole):
+                _check_within(whole, within, path)
+                return whole
+        if within and not os.path.isdir(within[0]):
+            return os.path.join(within[0], *parts)  # in a zip file, perhaps
+        raise ModuleRefused(f"the package {package} has no file {path[:200]!r}")
+
+
+class ModuleSource:
+    """Answers one far side's questions: takes the channels that it opens for them.
+
+    One is answered at a time: the next is looked at when the answer before is on its way. So a far
+    side that asks for much, and takes it slowly, keeps no more here than one answer.
+    """
+
+    def __init__(self) -> None:
+        self.offer = Offer({})
+        self._waiting: deque[Any] = deque()
+        self._busy = False
+
+    def accept(self, core: Any) -> None:
+        """Take a channel with a question."""
+        self._waiting.append(core)
+        if not self._busy:
+            self._busy = True
+            Deferred.fromCoroutine(self._answer_all())
+
+    async def _answer_all(self) -> None:
+        while self._waiting:
+            core = self._waiting.popleft()
+            answered = core.receive().addCallback(self._asked, core)
+            await answered.addErrback(_refuse, core).addErrback(_log_failure)
+        self._busy = False
+
+    def _asked(self, question: Any, core: Any) -> Any:
+        sent = core.send(core.connection.encode(self.offer.answer(question)))
+        core.close()
+        return sent
+
+
+def _refuse(failure: Failure, core: Any) -> Failure | None:
+    if failure.check(ChannelClosed, ConnectionLost):
+        return None  # nobody waits for the answer
+    problem: Any = failure.value
+    if isinstance(problem, PycomnetError | OSError):
+        core.close(problem)
+        return None
+    core.close(ModuleRefused(f"it can't be read: {type(problem).__name__}: {problem}"))
+    return failure
+
+
+def _log_failure(failure: Failure) -> None:
+    log.failure("a far side's question about a module can't be answered", failure)
+
+
+# -- what is there -------------------------------------------------------------------------------
+
+
+def _within(name: str, directories: list[str]) -> ModuleSpec | None:
+    """Where a module is that lies in one of some directories."""
+    # By its last name alone: for the whole one its package would have to be imported here.
+    spec = importlib.machinery.PathFinder.find_spec(name, directories)
+    return None if spec is None else _frozen(spec)
+
+
+def _frozen(spec: ModuleSpec) -> ModuleSpec:
+    """Have it stay where it is: a namespace package's locations change as ``sys.path`` does."""
+    if spec.submodule_search_locations is not None:
+        spec.submodule_search_locations = list(spec.submodule_search_locations)
+    return spec
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or "/" in text or text in (".", "..")
+
+
+def _by_name(name: str) -> Offer:
+    if name == "__main__":
+        return _main()
+    if not name.isidentifier():
+        hint = f": offer {name.partition('.')[0]!r}" if "." in name else ""
+        raise CodeNotSendable(
+            f"expected the name of a top-level module, or a directory, not {name!r}{hint}"
+        )
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError) as problem:
+        raise CodeNotSendable(f"module {name}: it can't be found: {problem}") from None
+    if spec is None:
+        raise CodeNotSendable(f"module {name}: there is none of that name here")
+    if not spec.submodule_search_locations and _source(spec) is None:
+        raise CodeNotSendable(f"module {name} has no Python source, so it can't be sent")
+    if spec.submodule_search_locations is not None and spec.origin is None:
+        # A copy: the module that is imported here shall go on looking where it does.
+        places = list(spec.submodule_search_locations)
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = places
+    return Offer({name: Root(spec)})
+
+
+def _main() -> Offer:
+    """The program itself: it is imported there under its file's name."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:  # python -m
+        name = spec.name.removesuffix(".__main__")
+        top = _by_name(name.partition(".")[0])
+        _check_guard(getattr(main, "__file__", None))
+        return attrs.evolve(top, main=spec.name)
+    filename = getattr(main, "__file__", None)
+    if not filename or not os.path.isfile(filename):
+        raise CodeNotSendable(
+            "__main__ has no file here, so it can't be sent: put what is needed into a module"
+        )
+    name = Path(filename).stem
+    if not name.isidentifier():
+        raise CodeNotSendable(f"__main__ can't be imported there: {name!r} is no module's name")
+    _check_guard(filename)
+    found = importlib.util.spec_from_file_location(name, os.path.abspath(filename))
+    if found is None:
+        raise CodeNotSendable(f"__main__ can't be sent: {filename!r} is no Python source")
+    return Offer({name: Root(found)}, main=name)
+
+
+def _check_guard(filename: str | None) -> None:
+    """A program that is imported there must not start gateways there in turn."""
+    try:
+        tree = ast.parse(Path(filename or "").read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in tree.body:
+        if isinstance(node, ast.If) and any(
+            isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(node.test)
+        ):
+            return
+    raise CodeNotSendable(
+        "__main__ is imported where its functions run, and would do there what it does here: put "
+        'what it does under: if __name__ == "__main__":'
+    )
+
+
+def _directory(path: str) -> Offer:
+    path = os.path.realpath(path)
+    if not os.path.isdir(path):
+        raise CodeNotSendable(f"modules are offered by name or directory; {path!r} is none")
+    roots: dict[str, Root] = {}
+    last = set()
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as problem:
+        raise CodeNotSendable(f"the directory {path!r} can't be read: {problem}") from None
+    for file_name in names:
+        name = file_name.removesuffix(".py")
+        whole = os.path.join(path, file_name)
+        if not name.isidentifier() or name in roots or name == "__pycache__":
+            continue
+        if not file_name.endswith(_SOURCES) and not os.path.isdir(whole):
+            continue
+        spec = _within(name, [path])
+        if spec is None:
+            continue
+        if spec.submodule_search_locations is not None and spec.origin is None:
+            last.add(name)
+        elif not (spec.origin and _kind(spec) != UNSENDABLE):
+            continue
+        try:
+            for where in [spec.origin] if spec.origin else spec.submodule_search_locations or ():
+                _check_within(where, [path], name)
+        except ModuleRefused:
+            continue
+        roots[name] = Root(spec, named=False)
+    main = sys.modules["__main__"]
+    filename = getattr(main, "__file__", None)
+    own = None
+    if filename and os.path.dirname(os.path.realpath(filename)) == path:
+        own = Path(filename).stem
+        try:
+            _check_guard(filename)
+        except CodeNotSendable:
+            own = None
+    return Offer(roots, frozenset(last), own if own in roots else None)
+
+
+def _check_within(path: str, roots: Iterable[str], name: str) -> None:
+    """Refuse what a symbolic link has elsewhere."""
+    real = os.path.realpath(path)
+    for root in roots:
+        root = os.path.realpath(root)
+        if real == root or real.startswith(root.rstrip(os.sep) + os.sep):
+            return
+    raise ModuleRefused(f"{name[:200]} leads out of what was offered")
+
+
+def _is_same(module: Any, spec: ModuleSpec) -> bool:
+    """Whether a module that is imported here is the one that is offered."""
+    file = getattr(module, "__file__", None)
+    if file is None or spec.origin is None:
+        return spec.origin is None and file is None
+    return bool(os.path.realpath(file) == os.path.realpath(spec.origin))
+
+
+def _found(module: str, path: str, value: Any) -> bool:
+    found: Any = sys.modules.get(module)
+    for name in path.split("."):
+        if not name.isidentifier() or (found := getattr(found, name, None)) is None:
+            return False
+    return found is value or (hasattr(value, "__self__") and bool(found == value))
+
+
+def _kind(spec: ModuleSpec) -> int:
+    if spec.submodule_search_locations is not None and spec.origin is None:
+        return NAMESPACE
+    if spec.origin is None or not spec.origin.endswith(_SOURCES):
+        return UNSENDABLE
+    return MODULE if spec.submodule_search_locations is None else PACKAGE
+
+
+def _entry(name: str, spec: ModuleSpec) -> list[Any]:
+    kind = _kind(spec)
+    if kind == NAMESPACE:
+        return [name, kind, next(iter(spec.submodule_search_locations or ()), ""), b""]
+    source = _source(spec)
+    if source is None:
+        return [name, UNSENDABLE, spec.origin or name, b""]
+    return [name, kind, spec.origin, hashlib.sha256(source).digest()]
+
+
+def _source(spec: ModuleSpec) -> bytes | None:
+    if _kind(spec) in (NAMESPACE, UNSENDABLE) or spec.origin is None:
+        return None
+    get_data = getattr(spec.loader, "get_data", None)
+    if get_data is None:
+        return None
+    try:
+        if os.path.exists(spec.origin) and os.path.getsize(spec.origin) > MAX_FILE:
+            return None
+        data: bytes = get_data(spec.origin)
+    except OSError:
+        return None
+    return data
+
+
+def _parts(spec: ModuleSpec) -> list[str]:
+    """The names of what is directly in a package."""
+    locations = list(spec.submodule_search_locations or ())
+    names = {found.name for found in pkgutil.iter_modules(locations)}
+    for location in locations:
+        try:
+            with os.scandir(location) as entries:
+                names |= {entry.name for entry in entries if entry.is_dir()}
+        except OSError:
+            continue  # a zip file
+    names.discard("__pycache__")
+    return sorted(name for name in names if name.isidentifier())
+
+
+def _read(path: str) -> bytes:
+    try:
+        if os.path.isfile(path):
+            if os.path.getsize(path) > MAX_FILE:
+                raise ModuleRefused(f"{os.path.basename(path)!r} is longer than {MAX_FILE} bytes")
+            return Path(path).read_bytes()
+        if not os.path.lexists(path):
+            return _read_from_zip(path)
+    except OSError as problem:
+        raise ModuleRefused(f"{os.path.basename(path)!r}: {problem.strerror}") from None
+    raise ModuleRefused(f"{os.path.basename(path)!r} is no file")
+
+
+def _read_from_zip(path: str) -> bytes:
+    archive = path
+    while archive != os.path.dirname(archive):
+        archive = os.path.dirname(archive)
+        if os.path.isfile(archive):
+            importer: Any = pkgutil.get_importer(archive)
+            data: bytes = importer.get_data(path)
+            return data
+    raise ModuleRefused(f"there is no file {os.path.basename(path)!r}")
+
+
+def _names(path: str) -> list[list[Any]]:
+    try:
+        with os.scandir(path) as entries:
+            found = [[entry.name, entry.is_dir()] for entry in entries]
+    except OSError as problem:
+        raise ModuleRefused(f"{os.path.basename(path)!r}: {problem.strerror}") from None
+    return sorted(found)[:MAX_NAMES]
+
+
+__all__ = ["ModuleRefused", "ModuleSource", "Offer"]

@@ -1,0 +1,104 @@
+"""Data files of packages that the near side offers, as ``importlib.resources`` has them."""
+
+import io
+
+
+class Reader(object):
+    """What ``importlib.resources`` asks a package's loader for.
+
+    :param finder: the :class:`~.modules.Finder`.
+    :param package: the package's full name.
+    """
+
+    def __init__(self, finder, package):
+        self._finder = finder
+        self._package = package
+
+    def files(self):
+        """The package's directory."""
+        return Resource(self._finder, self._package, "", True)
+
+    def open_resource(self, resource):
+        """A file, to be read."""
+        return io.BytesIO(self._finder.read(self._package, resource))
+
+    def resource_path(self, resource):
+        """There is no file of it here: whoever needs one makes a copy."""
+        raise FileNotFoundError(resource)  # Python 2 does not come here
+
+    def is_resource(self, name):
+        """Whether it is a file of the package."""
+        return (name, False) in self._finder.names(self._package, "")
+
+    def contents(self):
+        """The names of all that is in the package's directory."""
+        return [name for name, _ in self._finder.names(self._package, "")]
+
+
+class Resource(object):
+    """A file or a directory of a package (``importlib.resources.abc.Traversable``).
+
+    :param path: relative to the package, with ``/``.
+    :param is_directory: whether it is one; None: that is not known yet.
+    """
+
+    def __init__(self, finder, package, path, is_directory=None):
+        self._finder = finder
+        self._package = package
+        self._path = path
+        self._is_directory = is_directory
+
+    def __repr__(self):
+        return "<Resource %s of %s>" % (self._path or ".", self._package)
+
+    @property
+    def name(self):
+        """Its own name, without those of the directories that it is in."""
+        return (self._path or self._package).rpartition("/")[2]
+
+    def _kind(self):
+        """True for a directory, False for a file, None when there is no such."""
+        if self._is_directory is None:
+            directory, _, name = self._path.rpartition("/")
+            try:
+                found = dict(self._finder.names(self._package, directory))
+            except (IOError, OSError):
+                return None
+            self._is_directory = found.get(name)
+        return self._is_directory
+
+    def is_dir(self):
+        """Whether it is a directory."""
+        return self._kind() is True
+
+    def is_file(self):
+        """Whether it is a file."""
+        return self._kind() is False
+
+    def iterdir(self):
+        """All that is in it."""
+        for name, is_directory in self._finder.names(self._package, self._path):
+            yield Resource(self._finder, self._package, self._below(name), is_directory)
+
+    def _below(self, *names):
+        return "/".join([part for part in (self._path,) + names if part])
+
+    def joinpath(self, *names):
+        """What is in it."""
+        names = [part for name in names for part in str(name).split("/")]
+        return Resource(self._finder, self._package, self._below(*names)) if names else self
+
+    __truediv__ = joinpath
+
+    def open(self, mode="r", *args, **kwargs):
+        """It as a file that can be read."""
+        file = io.BytesIO(self.read_bytes())
+        return file if "b" in mode else io.TextIOWrapper(file, *args, **kwargs)
+
+    def read_bytes(self):
+        """Its content."""
+        return self._finder.read(self._package, self._path)
+
+    def read_text(self, encoding=None, errors=None):
+        """Its content, decoded."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
