@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.popen import own_interpreter
 from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
@@ -216,7 +216,7 @@ def asked_for(spec: Spec, id: str) -> dict[str, Any]:
             values[key] = os.path.abspath(os.path.expanduser(values[key]))
     if spec.transport == "popen" and spec.via is None:
         values["chdir"] = os.path.abspath(spec.chdir or "")
-        values["python"] = spec.python or sys.executable
+        values["python"] = list(spec.python or own_interpreter())
         values["env"] = {**os.environ, **spec.env}
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
         values["token"] = tokens.find_token(spec.token)

@@ -28,6 +28,7 @@ from pycomnet.gateways.place import Place
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
 from pycomnet.gateways.routes import Route
+from pycomnet.worker.preamble import died_early
 
 #: The exit status of a supervisor whose interpreter can't fork (worker/hub.py).
 NO_FORK = 78
@@ -178,7 +179,7 @@ class PlaceCarrier:
             return self._text.feed(value)
         if "noise" in value:
             noise = value["noise"].decode("utf-8", "replace").strip()
-            self._reason = f"it ended before Python began, and had printed:\n{noise}"
+            self._reason = died_early("", noise)
         if "status" in value:
             self._end(value["status"])
         return None

@@ -218,9 +218,8 @@ class ProcessTransport(FileDescriptor):
         self._write_pipe = -1
 
     def hand_over(self, protocol: Any) -> None:
-        """Make this another protocol's transport."""
+        """Give what comes from now on to another protocol."""
         self._protocol = protocol
-        protocol.makeConnection(self)
 
     def abortConnection(self) -> None:
         """Close both ends at once."""

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -38,9 +39,26 @@ KEYS = {
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
 #: What is text, a file's name included.
-_TEXTS = ("python", "id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
+_TEXTS = ("id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
 _SECRETS = ("token",)
+
+
+def _arguments(value: object) -> tuple[str, ...] | None:
+    """A command as its arguments: a text or a path is one, whatever is in it."""
+    if value is None:
+        return None
+    if isinstance(value, (str, os.PathLike)):
+        return (os.fspath(value),)
+    return tuple(value) if isinstance(value, Iterable) else (value,)  # type: ignore[arg-type]
+
+
+def split_command(text: str) -> tuple[str, ...]:
+    """The arguments in a command's text, as a shell splits it.
+
+    :raises ValueError: a quote is missing.
+    """
+    return tuple(shlex.split(text))
 
 
 def _hidden(value: object) -> str:
@@ -54,7 +72,8 @@ class Spec:
     :ivar transport: how to get there: a key of
         :data:`~pycomnet.gateways.transports.TRANSPORTS`.
     :ivar target: where: what follows ``transport=``; None for ``popen``.
-    :ivar python: the interpreter and its arguments, or None for the transport's own choice.
+    :ivar python: the interpreter and its arguments, or None for the transport's own choice. Only a
+        spec's text is split for it: as an option it is one path, or a list of arguments.
     :ivar id: the gateway's name, or None for one that the group makes.
     :ivar chdir: the far side's working directory, or None.
     :ivar nice: what is added to its niceness.
@@ -81,7 +100,7 @@ class Spec:
 
     transport: str = "popen"
     target: str | None = None
-    python: str | None = None
+    python: tuple[str, ...] | None = attrs.field(default=None, converter=_arguments)
     id: str | None = None
     chdir: str | None = None
     nice: int = 0
@@ -122,6 +141,7 @@ class Spec:
                 raise SpecError(f"{where}: {_unknown('option', key, (*known, 'env'))}")
             if value is not None:
                 values[key] = {**values["env"], **value} if key == "env" else value
+        values["python"] = _command(where, values.get("python"))
         for key in _TEXTS:
             if key in values:
                 values[key] = _text(where, key, values[key])
@@ -155,6 +175,8 @@ class Spec:
                     value = "yes" if value else "no"
                 elif isinstance(value, float):
                     value = f"{value:g}"
+                elif isinstance(value, tuple):
+                    value = shlex.join(value)
                 parts.append(f"{field.name}={'...' if field.name in _SECRETS else value}")
         parts.extend(f"env:{name}=..." for name in self.env)
         return "//".join(parts)
@@ -199,21 +221,25 @@ def _read(text: str) -> dict[str, Any]:
             raise SpecError(f"{where}: {key} twice")
         if variable:
             env[key[4:]] = value
+        elif key == "python":
+            values[key] = _split(where, key, value)
         else:
             values[key] = value
     return values
+
+
+def _split(where: str, key: str, text: str) -> tuple[str, ...]:
+    try:
+        return split_command(text)
+    except ValueError as problem:
+        raise SpecError(f"{where}: {key}={text!r} can't be split as a shell does: {problem}") from None
 
 
 def _target(where: str, transport: str, target: str) -> str:
     if "\0" in target:
         raise SpecError(f"{where}: what follows {transport}= is text without NUL")
     if transport == "ssh":
-        try:
-            shlex.split(target)
-        except ValueError as problem:
-            raise SpecError(
-                f"{where}: {target!r} can't be split as a shell does: {problem}"
-            ) from None
+        _split(where, transport, target)
     return target
 
 
@@ -234,6 +260,17 @@ def _shown(text: str | Spec) -> str:
             for part in parts
         )
     )
+
+
+def _command(where: str, value: Any) -> tuple[str, ...] | None:
+    words = _arguments(value)
+    if words is None:
+        return None
+    if not words or not words[0] or not all(isinstance(w, str) and "\0" not in w for w in words):
+        raise SpecError(
+            f"{where}: python is a path, or a list of one and its arguments, not {value!r}"
+        )
+    return words
 
 
 def _text(where: str, key: str, value: Any) -> str | None:

@@ -35,7 +35,7 @@ def quote(word: str) -> str:
 def command(spec: Spec) -> tuple[str, ...]:
     """What is run here to have an interpreter there wait for its package."""
     assert spec.target is not None
-    words = shlex.split(spec.python or PYTHON)
+    words = list(spec.python or (PYTHON,))
     variables = [f"{name}={value}" for name, value in spec.env.items() if name.startswith(STARTUP)]
     if variables:
         words = ["env", *variables, *words]

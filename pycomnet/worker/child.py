@@ -17,28 +17,25 @@ except ImportError:
 READ_BULK = 262144
 #: Pieces of a process's standard error that are read at its end: what a pipe holds.
 STDERR_READS = 16
-#: Bytes that a shell's profile may print before us, and how much of it is shown.
-MAX_NOISE = 1048576
-SHOWN_NOISE = 1000
 
 
 class Pipes(object):
     """A process's standard input and output, on a raw channel.
 
     :param first: what the process gets before that.
-    :param marker: what its output has to begin with, after whatever noise; or None.
-    :param began: called with the noise once it has.
+    :param preamble: finds the marker that its output begins with; or None.
+    :ivar begun: called with what preceded the marker once that has come.
+    :ivar too_long: called when there is too much for that to come.
     """
 
-    def __init__(self, loop, peer, stream, write_fd, read_fd, first=b"", marker=None, began=None):
+    def __init__(self, loop, peer, stream, write_fd, read_fd, first=b"", preamble=None):
         self._loop = loop
         self._peer = peer
         self._stream = stream
         self._write_fd = write_fd
         self._read_fd = read_fd
-        self._marker = marker
-        self._began = began
-        self.noise = b""
+        self.preamble = preamble
+        self.begun = self.too_long = None
         self._size = READ_SMALL
         self._grown = False
         self._out = []
@@ -114,7 +111,7 @@ class Pipes(object):
         return moved
 
     def _readable(self, events):
-        if self._size == READ_BULK and self._marker is None and self._carry():
+        if self._size == READ_BULK and self._is_ours() and self._carry():
             return
         data = read_now(self._read_fd, self._size)
         if data is None:
@@ -127,7 +124,7 @@ class Pipes(object):
             if not self._peer.closed:
                 self._peer.mux.close(self._stream)
             return
-        if self._marker is not None:
+        if not self._is_ours():
             data = self._after_marker(data)
             if not data:
                 return
@@ -136,16 +133,16 @@ class Pipes(object):
         if not self._peer.send(self._stream, data, self._read_on):
             self._loop.watch(self._read_fd, 0, None)
 
+    def _is_ours(self):
+        """Whether what it prints is the connection's."""
+        return self.preamble is None or self.preamble.begun
+
     def _after_marker(self, data):
-        data = self.noise + data
-        before, found, after = data.partition(self._marker)
-        if not found:
-            self.noise = data[-MAX_NOISE:]
-            return b""
-        self.noise = before
-        self._marker = None
-        if self._began is not None:
-            self._began()
+        after = self.preamble.feed(data)
+        if after is not None:
+            self.begun(self.preamble.shown())
+        elif self.preamble.too_long:
+            self.too_long()
         return after
 
     def _read_on(self):
@@ -263,12 +260,20 @@ class Booted(Child):
 
     def __init__(self, hub, peer, stream, pid, stderr, pipes):
         self.pipes = pipes
+        pipes.begun = self._begun
+        pipes.too_long = lambda: kill_group(pid, signal.SIGKILL)
         Child.__init__(self, hub, peer, stream, pid, stderr)
+
+    def _begun(self, before):
+        if before:
+            self._send(bytearray(before + b"\n"))
+        self._send({"began": True})
 
     def tell_end(self, number):
         """Say so, and what it printed instead of beginning."""
-        if self.pipes._marker is not None and self.pipes.noise:
-            self._send({"noise": self.pipes.noise[-SHOWN_NOISE:]})
+        preamble = self.pipes.preamble
+        if not preamble.begun and preamble.shown():
+            self._send({"noise": bytearray(preamble.shown())})
         Child.tell_end(self, number)
 
 

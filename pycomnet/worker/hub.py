@@ -17,12 +17,12 @@ from .forking import (
     changed_signals,
     highest_descriptor,
 )
-from .importer import MARKER
 from .link import FileIO
 from .loop import Loop
 from .nursery import InChild, Nursery
 from .outbox import Outbox
 from .peer import Peer
+from .preamble import Preamble
 from .relay import Nobody, Waiting, splice
 from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
@@ -211,6 +211,9 @@ class Hub(object):
             if control._last is not None:  # it was given up in the meantime
                 Nobody(peer, stream)
                 return
+            before = hop.take_preamble()
+            if before and stream.sending:
+                peer.mux.send(stream, peer.codec.encode(bytearray(before)))
             further = hop.peer
             onto = further.mux.open("channel", None, True)
             payload = further.codec.encode(dict(request, path=rest, io=onto))
@@ -224,9 +227,8 @@ class Hub(object):
         from .package import letter
 
         pid, write_fd, read_fd, stderr = self.spawn(request["argv"], request.get("env"))
-        pipes = Pipes(self.loop, peer, io, write_fd, read_fd, letter(request["config"]), MARKER)
-        child = Booted(self, peer, stream, pid, stderr, pipes)
-        pipes._began = lambda: child._send({"began": True})
+        pipes = Pipes(self.loop, peer, io, write_fd, read_fd, letter(request["config"]), Preamble())
+        Booted(self, peer, stream, pid, stderr, pipes)
         io.app.give(pipes)
 
     # -- processes -------------------------------------------------------------------------------
@@ -328,5 +330,6 @@ def serve(config):
         os._exit(0)
     memory = job["memory"]
     outbox = None if memory is None else Outbox(WRITE_FD, memory)
-    config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"))
+    safe_path = config.get("safe_path")
+    config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"), safe_path=safe_path)
     return config, FileIO(READ_FD, WRITE_FD), outbox

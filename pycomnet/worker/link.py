@@ -25,6 +25,7 @@ from ..wire.mux import (
 from ..wire.values import InvalidValue, PureCodec, make_codec
 from .collector import Collector
 from .outbox import HEAD, SIZE, STRAIGHT
+from .path import own_imports
 from .spin import Spinner, poll_of
 
 try:
@@ -88,7 +89,8 @@ class FileIO(object):
 
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds."""
-        import select
+        with own_imports:
+            import select
 
         return bool(select.select([self.read_fd], [], [], timeout)[0])
 
@@ -215,7 +217,9 @@ class Link(object):
     def _worked(self, value, payload):
         self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
         if self._work_done > FAST_CODEC_AFTER:
-            codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+            with own_imports:
+                codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+                codec.decode(codec.encode({}))  # it imports more when it is first used
             self._codec = codec
             self.encode = codec.encode
             self.decode = codec.decode

@@ -11,6 +11,8 @@ from .execute import Request, flush_output, warm_up
 from .link import SPINS, FileIO, Link, start_new_thread
 from .outbox import Outbox, new_memory
 from .output import Output
+from .path import give_back, own_imports
+from .preamble import MARKER
 
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
 #: KeyboardInterrupt at the beginning of that time.
@@ -119,7 +121,8 @@ class Worker(object):
             for gate in list(self._gates):
                 self.link.open_gate(gate)
         else:
-            import threading
+            with own_imports:
+                import threading
 
             self._threads += 1
             name = "pycomnet-%d" % channel.id
@@ -196,7 +199,17 @@ def take_stdio():
 
     :returns: the descriptors to read from and to write to.
     """
+    from .supervisor import set_blocking
+
+    # What was printed before now, in whatever buffer, comes before the marker.
+    flush_output()
+    for fd in (0, 1, 2):
+        try:
+            set_blocking(fd, True)
+        except (OSError, IOError):
+            pass  # there is no standard error
     read_fd, write_fd = os.dup(0), os.dup(1)
+    os.write(write_fd, MARKER)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -218,6 +231,8 @@ def main(config):
             from .hub import serve
 
             config, io, outbox = serve(config)
+        if config.get("safe_path"):
+            os.environ.pop("PYTHONSAFEPATH", None)
         if config.get("update"):
             os.environ.update(config["update"])
         if config.get("umask") is not None:
@@ -232,6 +247,7 @@ def main(config):
         sys.exit(2)
     if io is None:
         io, outbox = _begin(config)
+    give_back(config.get("safe_path"))
     Worker(io, config, outbox).serve()
 
 

@@ -208,14 +208,23 @@ def open_process(pid):
         return None
 
 
-def set_nonblocking(fd):
-    """Have reads and writes of a descriptor never wait."""
+def set_blocking(fd, blocking):
+    """Have reads and writes of a descriptor wait, or never.
+
+    That is a property of what is open, not of the descriptor: others that have it share it.
+    """
     if hasattr(os, "set_blocking"):
-        os.set_blocking(fd, False)
+        os.set_blocking(fd, blocking)
     else:
         import fcntl
 
-        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags if blocking else flags | os.O_NONBLOCK)
+
+
+def set_nonblocking(fd):
+    """Have reads and writes of a descriptor never wait."""
+    set_blocking(fd, False)
 
 
 #: What makes a process a subreaper, once it has been looked for: a function, or nothing.
