@@ -143,7 +143,9 @@ def gateway_options(command: F) -> F:
                 "ssh=host{1..50} and ssh={a,b} are one for each. [default: popen]",
             ),
             click.option(
-                "--python", metavar="PYTHON", help="The interpreter and its arguments, where SPEC names none."
+                "--python",
+                metavar="PYTHON",
+                help="The interpreter and its arguments, where SPEC names none.",
             ),
             click.option(
                 "--chdir", metavar="DIR", help="The directory to work in, where SPEC names none."

@@ -97,7 +97,9 @@ class Link:
             return hello
         except defer.TimeoutError:
             await self.end(0)
-            raise self._not_started(f"no hello in {timeout:g} seconds") from None
+            words = f"no hello in {timeout:g} seconds"
+            how = self.carrier.describe_end(None)  # what it printed instead
+            raise self._not_started(f"{words}: {how}" if how else words) from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
             if isinstance(lost, ProtocolViolation) and lost.code in (

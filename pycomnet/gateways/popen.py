@@ -35,10 +35,12 @@ sys.modules["_pycomnet"] = m
 from _pycomnet.worker.main import main
 main({config!a})
 """
-#: The modules that Python 3.13 imports before what ``-c`` gives it, to show that in tracebacks: from
+#: Modules that Python 3.13 imports before what ``-c`` gives it, to show that in tracebacks: from
 #: the working directory first, unless this variable is set.
-IMPORTED_FIRST = ("linecache", "tokenize", "token", "re", "enum", "types", "functools", "keyword")
-IMPORTED_FIRST += ("collections", "operator", "reprlib", "copyreg", "io", "codecs", "abc", "os")
+IMPORTED_FIRST = (
+    *("linecache", "tokenize", "token", "re", "enum", "types", "functools", "keyword"),
+    *("collections", "operator", "reprlib", "copyreg", "io", "codecs", "abc", "os"),
+)
 SAFE_PATH = "PYTHONSAFEPATH"
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -105,6 +107,8 @@ class ProcessCarrier:
             )
         except (OSError, ValueError) as problem:
             words = f"can't start {self._argv[0]!r}: {problem}"
+            if isinstance(problem, FileNotFoundError) and len(self._argv[0].split()) > 1:
+                words += "; a python= argument is one path, or a list of it and its arguments"
             return defer.fail(self._request.not_started(words))
         self._before = AfterMarker(connection, self._request.output, self._letter)
         ProcessTransport(process.stdin, process.stdout, self._before, reactor)

@@ -14,7 +14,13 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.popen import SAFE_PATH, ProcessCarrier, boot_code, interpreter, needs_safe_path
+from pycomnet.gateways.popen import (
+    SAFE_PATH,
+    ProcessCarrier,
+    boot_code,
+    interpreter,
+    needs_safe_path,
+)
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import KEEPING

@@ -50,7 +50,8 @@ def _arguments(value: object) -> tuple[str, ...] | None:
         return None
     if isinstance(value, (str, os.PathLike)):
         return (os.fspath(value),)
-    return tuple(value) if isinstance(value, Iterable) else (value,)  # type: ignore[arg-type]
+    words: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)
+    return words
 
 
 def split_command(text: str) -> tuple[str, ...]:
@@ -232,7 +233,9 @@ def _split(where: str, key: str, text: str) -> tuple[str, ...]:
     try:
         return split_command(text)
     except ValueError as problem:
-        raise SpecError(f"{where}: {key}={text!r} can't be split as a shell does: {problem}") from None
+        raise SpecError(
+            f"{where}: {key}={text!r} can't be split as a shell does: {problem}"
+        ) from None
 
 
 def _target(where: str, transport: str, target: str) -> str:

@@ -226,7 +226,9 @@ def _plainly_formatted(kind, value, tb, problem):
     lines = ["Traceback (most recent call last; its lines can't be shown: %s):\n" % problem]
     while tb is not None:
         code = tb.tb_frame.f_code
-        lines.append('  File "%s", line %d, in %s\n' % (code.co_filename, tb.tb_lineno, code.co_name))
+        lines.append(
+            '  File "%s", line %d, in %s\n' % (code.co_filename, tb.tb_lineno, code.co_name)
+        )
         tb = tb.tb_next
     try:
         message = str(value)

@@ -1,9 +1,9 @@
 """Where modules are imported from: never from the working directory, if it is for the far side.
 
 An interpreter that is started with ``-c`` looks for modules in its working directory first, whose
-``struct.py`` or ``token.py`` may be anything. So the first lines take that out of ``sys.path``
-(:data:`FIRST_LINE`), and :func:`give_back` puts it there again when the far side is about to run the
-user's code, which gets what it has in plain Python. What the far side imports later, when it first
+``struct.py`` or ``token.py`` may be anything. So :data:`FIRST_LINE` takes that out of ``sys.path``,
+and :func:`give_back` puts it there again when the far side is about to run the user's code, which
+gets what it has in plain Python. What the far side imports later, when it first
 needs it, it imports with ``with own_imports:``.
 """
 
@@ -14,8 +14,7 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-#: What an interpreter runs before it imports anything. It takes no name away that code may want, and
-#: has no quotes, for shells.
+#: What an interpreter runs before it imports anything. It has no quotes, for shells.
 FIRST_LINE = "import sys;sys._pycomnet_path=sys.path[:1];sys.path[:]=filter(len,sys.path)"
 
 _ELSEWHERE = "no module %s but in the working directory"

@@ -64,4 +64,4 @@ def died_early(words, text):
     """
     if not text:
         return words
-    return "%s before its hello, and had printed:\n%s" % (words or "it ended", text)
+    return "%s; before its hello it had printed:\n%s" % (words or "it ended", text)

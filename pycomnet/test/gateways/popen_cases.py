@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from typing import Any, cast
 from twisted.internet import defer
 
 import pycomnet
+from pycomnet.gateways.spec import Spec
 from pycomnet.test.gateways import suite
 from pycomnet.test.gateways.case import GatewayCase
 
@@ -68,11 +70,25 @@ class Options(PopenCase):
         self.assertEqual(await gw.call("os:nice", 0), min(os.nice(0) + 3, 19))
 
     async def test_python(self) -> None:
-        """``python`` is an interpreter with its arguments, as a shell would split them."""
-        gw = await self.gateway(python=f"'{sys.executable}' -X 'an option=with a space' -O")
+        """``python`` in a text is split as a shell does, as an option it is a list of arguments."""
+        words = [sys.executable, "-X", "an option=with a space", "-O"]
+        self.assertEqual(Spec.parse(f"popen//python={shlex.join(words)}").python, tuple(words))
+        gw = await self.gateway(python=words)
         source = "import sys; channel.send([sys._xoptions, __debug__])"
         got = await gw.remote_exec(source).receive()
         self.assertEqual(got, [{"an option": "with a space"}, False])
+
+    async def test_python_is_a_path(self) -> None:
+        """``python`` as an option is a path as it is, whatever is in it; the error says so."""
+        path = Path(self.mktemp()).absolute() / "a blank 'and' quotes"
+        path.parent.mkdir()
+        path.symlink_to(self.script(f'exec "{sys.executable}" "$@"'))
+        for python in (str(path), path, [path.as_posix(), "-O"]):
+            gw = await self.gateway(python=python)
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+        making = self.group.makegateway("popen", python=f"{sys.executable} -O")
+        error = await self.failure(making, pycomnet.GatewayNotStarted)
+        self.assertIn("list of it and its arguments", str(error))
 
     async def test_wrapped(self) -> None:
         """A script that starts the interpreter and stays is ended with it."""
@@ -155,13 +171,14 @@ class NotStarted(PopenCase):
 
     async def test_mirror(self) -> None:
         """A program that sends back what it gets, the near side's hello too."""
-        error = await self.not_started("popen", python=self.script("exec cat"))
-        self.assertIn("not a far side", str(error))
+        error = await self.not_started("popen", python=self.script("exec cat"), timeout=0.3)
+        self.assertIn("no hello in 0.3 seconds", str(error))
+        self.assertIn("before its hello it had printed", str(error))
 
     async def test_yes(self) -> None:
         """A program that prints without end."""
         error = await self.not_started("popen", python=self.script("exec yes"))
-        self.assertIn("not a far side", str(error))
+        self.assertIn("printed more than 1048576 bytes and no hello", str(error))
 
     async def test_noise(self) -> None:
         """A program that complains without end."""
@@ -171,19 +188,39 @@ class NotStarted(PopenCase):
         self.assertLess(len(error.stderr), 1000)
 
     async def test_garbage_before(self) -> None:
-        """An interpreter that prints a line before it starts, and says why."""
-        text = (
-            f'echo "Welcome to this host"; echo "a banner is set" >&2; exec {sys.executable} "$@"'
-        )
-        error = await self.not_started("popen", python=self.script(text))
-        self.assertIn("Welc", str(error))
-        self.assertIn("a banner is set", str(error))
+        """A wrapper that prints before it starts the interpreter: that is shown, and it starts."""
+        text = f'echo "Welcome here"; echo "a banner" >&2; exec {sys.executable} "$@"'
+        for fork in (True, False):
+            self.outputs.clear()
+            gw = await self.gateway(python=self.script(text), fork=fork)
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+            await gw.exit()
+            self.assertIn("Welcome here\n", self.printed(2))
+            self.assertIn("a banner\n", self.printed(2))
+
+    async def test_sitecustomize(self) -> None:
+        """What ``sitecustomize`` prints, also what stays in a buffer, is shown, too."""
+        site = Path(self.mktemp()).absolute()
+        site.mkdir()
+        (site / "sitecustomize.py").write_text("print('custom site')")
+        await self.group.makegateway("popen", id="master")
+        for spec in ("popen//fork=yes", "popen//fork=no", "popen//via=master"):
+            for number, flush in enumerate(("", "1")):
+                self.outputs.clear()
+                env = {"PYTHONPATH": str(site), "PYTHONUNBUFFERED": flush}
+                python = None
+                if "via" in spec:  # another machine's environment is what it is started with there
+                    python = ["env", f"PYTHONPATH={site}", sys.executable, "-X", f"n={number}"]
+                gw = await self.group.makegateway(spec, env=env, python=python)
+                self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+                await gw.exit()
+                self.assertEqual(self.printed(2), "custom site\n", (spec, flush))
 
     async def test_binary_garbage(self) -> None:
         """What looks like the longest of frames."""
         text = r"printf '\377\377\377\377\000\000\000\000\000'; exec sleep 1000"
-        error = await self.not_started("popen", python=self.script(text))
-        self.assertIn("not a far side", str(error))
+        error = await self.not_started("popen", python=self.script(text), timeout=0.3)
+        self.assertIn("no hello in 0.3 seconds", str(error))
 
     async def test_half_a_hello(self) -> None:
         """The beginning of a hello, and then its end."""
@@ -216,7 +253,7 @@ class NotStarted(PopenCase):
 
     async def test_broken_python(self) -> None:
         """An interpreter that can't import its own library says so."""
-        python = f"env -u PYTHONPATH PYTHONHOME=/nowhere {sys.executable}"
+        python = ["env", "-u", "PYTHONPATH", "PYTHONHOME=/nowhere", sys.executable]
         error = await self.not_started("popen", python=python)
         self.assertEqual(error.exit_status, 1)
         self.assertIn("encodings", str(error))

@@ -98,7 +98,7 @@ class NotShared(PlaceCase):
 
     async def test_random_loaded_before(self) -> None:
         """A generator that the supervisor had is seeded anew."""
-        python = f"{sys.executable} -X importtime=0"
+        python = [sys.executable, "-X", "importtime=0"]
         self.patch(routes, "STARTUP", (*routes.STARTUP, "PYCOMNET_TEST"))
         script = Path(self.mktemp()).absolute()
         script.mkdir()
@@ -185,7 +185,7 @@ class Supervisors(PlaceCase):
         """All gateways of an interpreter have one; another interpreter has another."""
         await self.group.makegateways([self.spec] * 5)
         self.assertEqual(len(self.supervisors()), 1)
-        await self.gateway(python=f"{sys.executable} -O")
+        await self.gateway(python=[sys.executable, "-O"])
         self.assertEqual(len(self.supervisors()), 2)
         await self.gateway(fork=False)
         self.assertEqual(len(self.supervisors()), 2)

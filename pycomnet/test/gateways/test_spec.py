@@ -60,7 +60,7 @@ class Reading(SynchronousTestCase):
         spec = Spec.parse("ssh=h//ssh_config=/c//keepalive=1.5//fork=no//via=gw0//python=pypy3")
         self.assertEqual(
             (spec.ssh_config, spec.keepalive, spec.fork, spec.via, spec.python),
-            ("/c", 1.5, False, "gw0", "pypy3"),
+            ("/c", 1.5, False, "gw0", ("pypy3",)),
         )
         spec = Spec.parse("socket=tcp:h:1//token=t//ca=/ca//cert=/c//key=/k//linger=60//resume=yes")
         self.assertEqual(
