@@ -27,6 +27,9 @@ from zope.interface import implementer
 from pycomnet.deferred import OneShot
 from pycomnet.worker.spin import Spinner, poll_of
 
+#: The exit status of a far side whose code has closed its connection's descriptor (worker/main.py).
+LOST_DESCRIPTOR = 79
+
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
 #: larger buffer is slower.
 READ_SMALL = 1 << 16
@@ -435,6 +438,11 @@ def describe_status(status: int, platform_signal: Callable[[int], str] | None = 
 
     :param status: its exit status, or minus the signal that ended it.
     """
+    if status == LOST_DESCRIPTOR:
+        return (
+            f"code that ran there had closed the connection's descriptor (os.close, os.closerange "
+            f"or os.dup2), so it exited with status {status}"
+        )
     if status >= 0:
         return f"it exited with status {status}"
     try:

@@ -39,6 +39,8 @@ class Request(object):
             request = channel._decode(self.payload)
             self.payload = None
             result = self._run(request, is_call)
+            if channel._link.io.is_replaced():
+                channel._link.lose_io()  # nobody would ever get the result
             flush_output()
             self._finish()
             if is_call:

@@ -31,6 +31,14 @@ class JavaIO(object):
         posix.close(null)
         posix.dup2(2, 1)
 
+    def is_replaced(self):
+        """As :meth:`is_taken`."""
+        return False
+
+    def is_taken(self):
+        """Java code has no descriptors to close."""
+        return False
+
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds.
 

@@ -17,6 +17,8 @@ from .preamble import MARKER
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
 #: KeyboardInterrupt at the beginning of that time.
 GRACE = 2.0
+#: What a far side ends with when its own code has closed the connection's descriptor.
+LOST_DESCRIPTOR = 79
 _halt = os._exit
 
 
@@ -156,7 +158,11 @@ class Worker(object):
         if not self._main_free:
             interrupt_main()
         time.sleep(GRACE)
-        _halt(1)
+        _halt(self._end_status(1))
+
+    def _end_status(self, status):
+        """What this process ends with; it is what this was, or tells why the connection is over."""
+        return LOST_DESCRIPTOR if self.link.is_taken else status
 
     def _exit(self):
         """Run the exit functions and end, without waiting for any thread."""
@@ -170,11 +176,11 @@ class Worker(object):
                 sys.modules["atexit"]._run_exitfuncs()
             except BaseException:
                 pass
-        _halt(0)
+        _halt(self._end_status(0))
 
     def _end_anyway(self):
         time.sleep(GRACE)
-        _halt(1)
+        _halt(self._end_status(1))
 
 
 def interrupt_main():

@@ -167,7 +167,7 @@ class NotStarted(PopenCase):
     async def test_echo(self) -> None:
         """A program that prints something else."""
         error = await self.not_started("popen//python=/bin/echo")
-        self.assertIn("not a far side", str(error))
+        self.assertIn("before its hello it had printed:\n-c import", str(error))
 
     async def test_mirror(self) -> None:
         """A program that sends back what it gets, the near side's hello too."""
