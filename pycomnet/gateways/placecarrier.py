@@ -24,6 +24,7 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.environment import divide
 from pycomnet.gateways.place import Place
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
@@ -124,7 +125,12 @@ class PlaceCarrier:
         if route.argv:
             asked["argv"] = list(route.argv)
         if place.door is None or route.path or route.argv or route.master:
-            asked["update" if not route.argv else "env"] = spec.env
+            if route.argv:
+                asked["env"], more = divide(spec.env)
+                if more:
+                    config["update"] = more
+            else:
+                asked["update"] = spec.env
             core = near.open("channel", raw=True)
             channel = Channel(core, place)
             asked["io"] = channel

@@ -7,6 +7,7 @@ started alone, with ``//fork=yes`` none is.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from twisted.internet import defer
 
 from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.environment import divide, too_long
+from pycomnet.gateways.environment import letter as letter_of
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker.path import FIRST_LINE
@@ -58,6 +61,22 @@ def needs_safe_path(env: Mapping[str, str]) -> bool:
     return SAFE_PATH not in env and any(
         os.path.exists(f"{name}.py") or os.path.isdir(name) for name in IMPORTED_FIRST
     )
+
+
+def prepare(env: Mapping[str, str], config: dict[str, Any]) -> tuple[dict[str, str], bytes]:
+    """What an interpreter is started with for an environment.
+
+    :param config: what it is told; changed.
+    :returns: the environment it is started in, and what it is sent first.
+    """
+    fits, rest = divide(env)
+    if needs_safe_path(env):
+        fits[SAFE_PATH] = "1"
+        config["safe_path"] = True
+    if not rest:
+        return fits, b""
+    config["more"] = True
+    return fits, letter_of(rest)
 
 
 def worker_config(spec: Spec, id: str) -> dict[str, Any]:
@@ -109,6 +128,8 @@ class ProcessCarrier:
             words = f"can't start {self._argv[0]!r}: {problem}"
             if isinstance(problem, FileNotFoundError) and len(self._argv[0].split()) > 1:
                 words += "; a python= argument is one path, or a list of it and its arguments"
+            elif isinstance(problem, OSError) and problem.errno == errno.E2BIG:
+                words += f"; {too_long(self._argv, self._env)}"
             return defer.fail(self._request.not_started(words))
         self._before = AfterMarker(connection, self._request.output, self._letter)
         ProcessTransport(process.stdin, process.stdout, self._before, reactor)
@@ -159,10 +180,8 @@ def alone(request: Request) -> ProcessCarrier:
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
     env = {**os.environ, **spec.env}
-    if needs_safe_path(env):
-        env[SAFE_PATH] = "1"
-        config["safe_path"] = True
-    return ProcessCarrier(request, [*interpreter(spec), "-c", boot_code(config)], env)
+    env, letter = prepare(env, config)
+    return ProcessCarrier(request, [*interpreter(spec), "-c", boot_code(config)], env, letter)
 
 
 def carrier(request: Request) -> Carrier:

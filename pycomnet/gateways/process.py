@@ -115,9 +115,12 @@ class ProcessTransport(FileDescriptor):
     :param write_pipe: the descriptor that is written to.
     :param pipe: the one that is read from.
     :param protocol: what runs on them.
+    :param first: what is written before it says anything.
     """
 
-    def __init__(self, write_pipe: int, pipe: int, protocol: Any, reactor: Any) -> None:
+    def __init__(
+        self, write_pipe: int, pipe: int, protocol: Any, reactor: Any, first: bytes = b""
+    ) -> None:
         super().__init__(reactor)
         self._write_pipe = write_pipe
         self._write_size = READ_SMALL
@@ -130,6 +133,8 @@ class ProcessTransport(FileDescriptor):
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
         self._reader = _Readable(pipe, self._read, reactor, self.connectionLost)
+        if first:
+            self.write(first)
         protocol.makeConnection(self)
 
     def fileno(self) -> int:

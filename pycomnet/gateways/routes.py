@@ -14,24 +14,14 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.popen import (
-    SAFE_PATH,
-    ProcessCarrier,
-    boot_code,
-    interpreter,
-    needs_safe_path,
-)
+from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, prepare
 from pycomnet.gateways.source import exec_request
-from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.gateways.transports import KEEPING
 from pycomnet.worker import package
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
-
-#: Environment variables that matter when an interpreter starts, by what their names begin with:
-#: gateways that differ in them are not forked from the same one.
-STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
 
 
 @attrs.frozen
@@ -107,13 +97,10 @@ def here(request: Request) -> Route:
 
     def opened(asked: Request, door: int | None) -> Carrier:
         config: dict[str, Any] = {"hub": {"near": os.getpid(), "door": door}}
-        started_in = env
-        if needs_safe_path(env):
-            started_in = {**env, SAFE_PATH: "1"}
-            config["safe_path"] = True
+        started_in, letter = prepare(env, config)
         command = [*argv, "-c", boot_code(config)]
         fds = () if door is None else (door,)
-        return ProcessCarrier(asked, command, started_in, b"", fds, "the supervisor of its place")
+        return ProcessCarrier(asked, command, started_in, letter, fds, "the supervisor of its place")
 
     return Route(Way(key, opened, door=True, env=env))
 

@@ -38,6 +38,11 @@ KEYS = {
     "websocket": "yes, no or auto: over http, whether to use a WebSocket",
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
+#: Environment variables that matter when an interpreter starts, by what their names begin with:
+#: gateways that differ in them are not forked from the same one.
+STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
+#: Bytes of an argument or a variable, its name and NUL included, that no system takes.
+MAX_STRING = 131072
 #: What is text, a file's name included.
 _TEXTS = ("id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
@@ -294,6 +299,12 @@ def _check_variable(where: str, name: Any, value: Any) -> None:
         raise SpecError(f"{where}: no environment variable can be called {name!r}")
     if not isinstance(value, str) or "\0" in value:
         raise SpecError(f"{where}: the environment variable {name} is text without NUL")
+    size = len(os.fsencode(f"{name}={value}"))
+    if name.startswith(STARTUP) and size >= MAX_STRING:
+        raise SpecError(
+            f"{where}: the environment variable {name} has {size} bytes; the system takes at most "
+            f"{MAX_STRING - 1} of one that is read when an interpreter starts"
+        )
 
 
 def _integer(where: str, key: str, value: Any) -> int:

@@ -12,8 +12,8 @@ import shlex
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.placecarrier import PlaceCarrier
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
-from pycomnet.gateways.routes import STARTUP, Hop, Route, Way, can_fork, through
-from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.routes import Hop, Route, Way, can_fork, through
+from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.worker import package
 
 #: The interpreter, where a spec names none.

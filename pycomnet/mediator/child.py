@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from twisted.internet import defer
 
 from pycomnet.errors import SpecError
-from pycomnet.gateways.popen import boot_code, interpreter, worker_config
+from pycomnet.gateways.popen import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
 from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.mediator.model import HttpError, Limits
@@ -86,10 +86,10 @@ def launcher(reactor: Any) -> Launch:
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
         python = interpreter(spec)
-        env = {**os.environ, **spec.env} if spec.env else None
-        config = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
+        config: dict[str, Any] = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
+        env, letter = prepare({**os.environ, **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -97,7 +97,7 @@ def launcher(reactor: Any) -> Launch:
             raise HttpError(
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
-        ProcessTransport(process.stdin, process.stdout, protocol, reactor)
+        ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
         return process
 
     return launch

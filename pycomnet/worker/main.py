@@ -233,6 +233,10 @@ def main(config):
     """
     io = outbox = None
     try:
+        if config.get("more"):
+            from .spare import wait_for_more
+
+            os.environ.update(wait_for_more().get("update", {}))
         if config.get("hub") is not None:
             from .hub import serve
 
