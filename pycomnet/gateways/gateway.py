@@ -29,6 +29,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -47,7 +48,7 @@ DRAIN_TIMEOUT = 2.0
 STRANGER_TIMEOUT = 0.5
 
 
-class Link:
+class Link(Live):
     """The connection to a far side and what carries it: what a gateway is made of.
 
     The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
@@ -237,7 +238,7 @@ async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) ->
     return True
 
 
-class Gateway:
+class Gateway(Live):
     """A far side.
 
     Made by :meth:`Group.makegateway`. It is ended when nobody holds it, its group or one of its

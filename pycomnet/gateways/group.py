@@ -27,9 +27,10 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
 from pycomnet.wire.frames import WIDE_WINDOW
 from pycomnet.wire.mux import Limits
+from pycomnet.worker.live import Live
 
 
-class Group:
+class Group(Live):
     """Gateways that belong together.
 
     It is a mapping of ids to gateways that iterates over the gateways. When the reactor shuts

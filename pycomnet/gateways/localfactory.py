@@ -32,6 +32,7 @@ from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.mux import Limits
+from pycomnet.worker.live import Live
 
 #: The service's name, for its token's file.
 NAME = "factory"
@@ -84,7 +85,7 @@ class _Owner:
         """A channel that nobody holds any more; the carrier closes its own."""
 
 
-class LocalFactory:
+class LocalFactory(Live):
     """The connection of one group to the service.
 
     :param address: an endpoint string.

@@ -26,6 +26,7 @@ from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.routes import Way
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 from pycomnet.wire.mux import Limits
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.gateways.placecarrier import PlaceCarrier
@@ -38,7 +39,7 @@ IDLE_TIMEOUT = 30.0
 END_TIMEOUT = 5.0
 
 
-class Place:
+class Place(Live):
     """A supervisor that the near side is connected to.
 
     :ivar link: the connection and its process.
@@ -190,7 +191,7 @@ class Place:
         """A channel that nobody holds any more: as gateways have it."""
 
 
-class Places:
+class Places(Live):
     """The places of one group. The group holds it; it does not hold the group."""
 
     def __init__(self, reactor: Any) -> None:

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
+from pycomnet.worker.live import Live
 from pycomnet.worker.spin import Spinner, poll_of
 
 #: The exit status of a far side whose code has closed its connection's descriptor (worker/main.py).
@@ -333,7 +334,7 @@ class ErrorPipe:
             self._readable.startReading()
 
 
-class LocalProcess:
+class LocalProcess(Live):
     """A process whose standard input and output are pipes.
 
     :param argv: the program and its arguments.

@@ -100,7 +100,9 @@ def here(request: Request) -> Route:
         started_in, letter = prepare(env, config)
         command = [*argv, "-c", boot_code(config)]
         fds = () if door is None else (door,)
-        return ProcessCarrier(asked, command, started_in, letter, fds, "the supervisor of its place")
+        return ProcessCarrier(
+            asked, command, started_in, letter, fds, "the supervisor of its place"
+        )
 
     return Route(Way(key, opened, door=True, env=env))
 

@@ -86,7 +86,11 @@ def launcher(reactor: Any) -> Launch:
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
         python = interpreter(spec)
-        config: dict[str, Any] = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
+        config: dict[str, Any] = {
+            **worker_config(spec, name),
+            "near": os.getpid(),
+            "window": WIDE_WINDOW,
+        }
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
         env, letter = prepare({**os.environ, **spec.env}, config)

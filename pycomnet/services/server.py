@@ -37,6 +37,7 @@ from pycomnet.services.serverside import ServerConnection
 from pycomnet.services.sessions import Session, Sessions
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue
+from pycomnet.worker.live import Live
 
 log = Logger()
 
@@ -68,7 +69,7 @@ class _Bound:
     checked: bool
 
 
-class ServiceServer:
+class ServiceServer(Live):
     """Services, and what listens for calls of their methods.
 
     :param reactor: what it listens with.

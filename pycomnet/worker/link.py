@@ -25,6 +25,7 @@ from ..wire.mux import (
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
 from .collector import Collector
+from .live import Live
 from .outbox import HEAD, SIZE, STRAIGHT
 from .path import own_imports
 from .spin import Spinner, poll_of
@@ -108,9 +109,7 @@ class FileIO(object):
         """Whether somebody else has closed a descriptor: it is none, or something else's by now."""
         if self.read_fd < 0:
             return False  # it was closed here
-        return self._known != [
-            _identity(fd) for fd in (self.read_fd, self.write_fd)
-        ]
+        return self._known != [_identity(fd) for fd in (self.read_fd, self.write_fd)]
 
     def close(self):
         """Close both; what is written afterwards fails."""
@@ -184,7 +183,7 @@ class FileIO(object):
             self.write_one(b"".join(parts)[done:])
 
 
-class Link(object):
+class Link(Live):
     """One connection and its threads.
 
     :param io: what reads and writes, as :class:`FileIO`.

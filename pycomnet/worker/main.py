@@ -9,6 +9,7 @@ from ..wire.mux import Limits
 from .channel import Channel, error_payload
 from .execute import Request, flush_output, warm_up
 from .link import SPINS, FileIO, Link, start_new_thread
+from .live import Live
 from .outbox import Outbox, new_memory
 from .output import Output
 from .path import give_back, own_imports
@@ -22,7 +23,7 @@ LOST_DESCRIPTOR = 79
 _halt = os._exit
 
 
-class Gateway(object):
+class Gateway(Live):
     """What ``channel.gateway`` is at the far side."""
 
     def __init__(self, worker, id):
@@ -37,7 +38,7 @@ class Gateway(object):
         return self._worker.link.open("channel", raw=raw)
 
 
-class Worker(object):
+class Worker(Live):
     """One far side.
 
     :param io: as :class:`~.link.FileIO`.
