@@ -36,6 +36,8 @@ class Pipes(object):
         self._read_fd = read_fd
         self.preamble = preamble
         self.begun = self.too_long = None
+        #: what came for it while that is held back, until it has said something; or None
+        self.held = None
         self._size = READ_SMALL
         self._grown = False
         self._out = []
@@ -48,6 +50,9 @@ class Pipes(object):
 
     def data(self, payload, cost):
         """Bytes for its standard input."""
+        if self.held is not None:
+            self.held.append((payload, cost))
+            return
         if self._write_fd < 0:
             self._peer.mux.consumed(self._stream, cost)
             return
@@ -66,7 +71,7 @@ class Pipes(object):
 
     def move(self, fd, length, cost):
         """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""
-        if self._write_fd < 0 or self._out:
+        if self._write_fd < 0 or self._out or self.held is not None:
             return False
         rest = move(fd, self._write_fd, length)
         if rest:
@@ -121,9 +126,13 @@ class Pipes(object):
             grow(self._read_fd)
         if not data:
             self._close_output()
+            if self.held is not None:
+                return  # its end says what becomes of this
             if not self._peer.closed:
                 self._peer.mux.close(self._stream)
             return
+        if self.held is not None:
+            self.release()
         if not self._is_ours():
             data = self._after_marker(data)
             if not data:
@@ -145,6 +154,14 @@ class Pipes(object):
             self.too_long()
         return after
 
+    def release(self):
+        """Hold nothing back any more."""
+        held, self.held = self.held, None
+        for payload, cost in held:
+            self.data(payload, cost)
+        if self._closing:
+            self.ended()
+
     def _read_on(self):
         if self._read_fd >= 0:
             self._loop.watch(self._read_fd, select.POLLIN, self._readable)
@@ -152,13 +169,19 @@ class Pipes(object):
     def ended(self):
         """There is no more for its standard input."""
         self._closing = True
-        if not self._out:
+        if not self._out and not self.held:
             self._close_input()
 
     def closed(self, kind, payload):
         """Nobody is there for it any more."""
         self._close_output()
         self.ended()
+
+    def abandon(self):
+        """It is another's."""
+        self._out = []
+        self._close_output()
+        self._close_input()
 
     def _close_input(self):
         if self._write_fd >= 0:
@@ -187,6 +210,8 @@ class Child(object):
         self.pid = pid
         self._stderr = stderr
         self.ended_with = None
+        #: whether it has said something on its standard error, or was told to end
+        self.touched = False
         stream.app = self
         peer.mux.want(stream)
         hub.children[pid] = self
@@ -209,6 +234,7 @@ class Child(object):
             if data is not None:
                 self._close_stderr()
             return False
+        self.touched = True
         if not self._send(bytearray(data), self._read_on) and not last:
             self._hub.loop.watch(self._stderr, 0, None)
         return True
@@ -228,6 +254,7 @@ class Child(object):
         self._peer.mux.consumed(self._stream, cost)
         self._peer.mux.want(self._stream)
         number = self._peer.codec.decode(payload)
+        self.touched = True
         if isinstance(number, int) and self.ended_with is None:
             kill_group(self.pid, number)
 
@@ -236,6 +263,7 @@ class Child(object):
 
     def closed(self, kind, payload):
         """Nobody asks for it any more."""
+        self.touched = True
         if self.ended_with is None:
             kill_group(self.pid, signal.SIGTERM)
 
@@ -253,6 +281,34 @@ class Child(object):
         """Say so."""
         if not self._peer.closed and self._stream.sending:
             self._peer.mux.close(self._stream, RESULT, self._peer.codec.encode({"status": number}))
+
+
+class Taken(Child):
+    """One that was in reserve.
+
+    It may have died before it was taken, or before it got to know for what: then another is forked.
+
+    :param instead: called in that case, with what came for it and whether there will be more.
+    """
+
+    def __init__(self, hub, peer, stream, pid, stderr, pipes, instead):
+        self._pipes = pipes
+        self._instead = instead
+        Child.__init__(self, hub, peer, stream, pid, stderr)
+
+    def tell_end(self, number):
+        """Say so, if it had begun."""
+        pipes = self._pipes
+        if pipes.held is None or self.touched or self._peer.closed:
+            if pipes.held is not None:
+                pipes.release()
+                if not self._peer.closed:
+                    self._peer.mux.close(pipes._stream)
+            Child.tell_end(self, number)
+            return
+        held, closing = pipes.held, pipes._closing
+        pipes.abandon()
+        self._instead(held, closing)
 
 
 class Booted(Child):

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 import pycomnet
 from pycomnet.channel import Channel
 from pycomnet.gateways import place, routes
+from pycomnet.gateways.spec import STARTUP
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children
 
@@ -99,7 +100,7 @@ class NotShared(PlaceCase):
     async def test_random_loaded_before(self) -> None:
         """A generator that the supervisor had is seeded anew."""
         python = [sys.executable, "-X", "importtime=0"]
-        self.patch(routes, "STARTUP", (*routes.STARTUP, "PYCOMNET_TEST"))
+        self.patch(routes, "STARTUP", (*STARTUP, "PYCOMNET_TEST"))
         script = Path(self.mktemp()).absolute()
         script.mkdir()
         (script / "sitecustomize.py").write_text("import random\nrandom.seed(1)\n")
