@@ -113,9 +113,13 @@ class FileIO(object):
 
     def close(self):
         """Close both; what is written afterwards fails."""
-        for fd in set((self.read_fd, self.write_fd)):
-            os.close(fd)
+        fds = set((self.read_fd, self.write_fd)) - set([-1])
         self.read_fd = self.write_fd = -1
+        for fd in fds:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # somebody else did
 
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds."""
