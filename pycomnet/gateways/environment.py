@@ -46,6 +46,14 @@ def divide(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     return fits, rest
 
 
+def working_directory() -> str:
+    """This process's working directory, as another process finds it: it may have been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return f"/proc/{os.getpid()}/cwd"
+
+
 def letter(rest: Mapping[str, str]) -> bytes:
     """What a far side reads first that is told of ``more`` (worker/main.py)."""
     payload = PureCodec().encode({"update": dict(rest)})

@@ -27,6 +27,7 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.popen import own_interpreter
 from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
@@ -216,7 +217,7 @@ def asked_for(spec: Spec, id: str) -> dict[str, Any]:
         if values.get(key) is not None:
             values[key] = os.path.abspath(os.path.expanduser(values[key]))
     if spec.transport == "popen" and spec.via is None:
-        values["chdir"] = os.path.abspath(spec.chdir or "")
+        values["chdir"] = os.path.normpath(os.path.join(working_directory(), spec.chdir or ""))
         values["python"] = list(spec.python or own_interpreter())
         values["env"] = {**os.environ, **spec.env}
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:

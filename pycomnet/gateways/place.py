@@ -23,6 +23,7 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.routes import Way
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 from pycomnet.wire.mux import Limits
@@ -141,7 +142,7 @@ class Place(Live):
             found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
             found["unset"] = [name for name in then if name not in now]
         if _directory() != self._directory:
-            found["cwd"] = os.getcwd()
+            found["cwd"] = working_directory()
         umask = _umask()
         if umask != self._umask:
             found["umask"] = umask
