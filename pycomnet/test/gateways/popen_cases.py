@@ -308,7 +308,7 @@ IMPORTED = (
     *("fcntl", "traceback", "socket", "os", "re", "binascii", "base64", "zlib", "mmap", "array"),
     *("signal", "functools", "contextlib", "textwrap", "codeop", "ast", "keyword", "string"),
     *("stat", "errno", "time", "copyreg", "operator", "reprlib", "heapq", "__future__", "random"),
-    *("ormsgpack", "multiprocessing", "subprocess", "shlex", "hashlib", "gc", "termios", "enum"),
+    *("ormsgpack", "multiprocessing", "subprocess", "shlex", "hashlib", "gc", "termios", "enum", "colorsys"),
 )
 
 
@@ -339,8 +339,8 @@ class Surroundings(PopenCase):
         # The user's code has plain Python's path.
         source = "import sys, own_module; channel.send([sys.path[0], own_module.value])"
         self.assertEqual(await gw.remote_exec(source).receive(), ["", 5])
-        error = await self.failure(gw.call("reprlib:repr", 1), pycomnet.RemoteError)
-        self.assertIn("the user's reprlib", str(error))
+        error = await self.failure(gw.call("colorsys:rgb_to_hsv", 1, 1, 1), pycomnet.RemoteError)
+        self.assertIn("the user's colorsys", str(error))
 
     async def all_of(self, channel: pycomnet.Channel) -> list[Any]:
         return [value async for value in channel]
