@@ -31,6 +31,7 @@ from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
 from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
+from pycomnet.worker.live import Live
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
@@ -247,7 +248,7 @@ def _threaded(callback: Callable[[Any], Any]) -> Callable[[Any], Deferred[Any]]:
     return call
 
 
-class _Blocking:
+class _Blocking(Live):
     """An object of the Deferred API, for other threads than the reactor's."""
 
     __slots__ = ("__weakref__", "_wrapped")

@@ -14,6 +14,7 @@ from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.wire.frames import FRAGMENT, bin32
 from pycomnet.wire.values import MAX_VALUE
+from pycomnet.worker.live import Live
 
 #: Short values that are written while others of the same turn are still being sent: the other end
 #: works on them meanwhile, and memory that a processor still has in its cache is used again.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pycomnet.files import ChannelFile
 
 
-class Channel:
+class Channel(Live):
     """One end of a channel to code at the far side.
 
     It is closed when nobody holds it any more, nobody waits for what comes on it, and it has no

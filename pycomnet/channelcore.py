@@ -18,6 +18,7 @@ from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, Remote
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, type_name
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.channeltransport import ChannelTransport
@@ -35,7 +36,7 @@ class _NoEndmarker:
 NO_ENDMARKER = _NoEndmarker()
 
 
-class ChannelCore:
+class ChannelCore(Live):
     """What the connection keeps of a channel. Users have a :class:`Channel` in hands.
 
     The two are apart so that the connection, which the reactor keeps alive, does not keep alive

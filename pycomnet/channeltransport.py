@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.errors import ChannelClosed
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.channel import Channel
@@ -32,7 +33,7 @@ class ChannelAddress:
 
 
 @implementer(interfaces.ITransport, interfaces.IConsumer, interfaces.IPushProducer)
-class ChannelTransport:
+class ChannelTransport(Live):
     """The transport of ``protocol``, over ``channel``.
 
     It is a consumer and a producer: a protocol that reads slowly makes the sender at the other end

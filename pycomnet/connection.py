@@ -28,6 +28,7 @@ from pycomnet.lookahead import Lookahead
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
+from pycomnet.worker.live import Live
 
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
@@ -62,7 +63,7 @@ keep_memory()
 
 
 @implementer(IPushProducer)
-class Connection(Protocol):
+class Connection(Live, Protocol):
     """One end of a connection.
 
     Whatever carries it is its transport: a socket, a pair of pipes, another connection's raw

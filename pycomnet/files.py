@@ -13,9 +13,10 @@ from twisted.internet import defer
 from pycomnet.channel import Channel
 from pycomnet.deferred import deferred
 from pycomnet.errors import ChannelClosed
+from pycomnet.worker.live import Live
 
 
-class ChannelFile:
+class ChannelFile(Live):
     """What is written is sent as it is; what is received is put together and read.
 
     A file is for str or for bytes, as what is sent over the channel is; not for both.

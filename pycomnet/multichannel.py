@@ -12,11 +12,12 @@ from twisted.python.failure import Failure
 
 from pycomnet.channel import NO_ENDMARKER, Channel
 from pycomnet.deferred import deferred
+from pycomnet.worker.live import Live
 
 T = TypeVar("T")
 
 
-class MultiChannel:
+class MultiChannel(Live):
     """Channels to the same code at several gateways; a sequence of them, in order."""
 
     def __init__(self, channels: list[Channel]) -> None:
@@ -89,7 +90,7 @@ class MultiChannel:
                 result.raiseException()
 
 
-class ReceiveQueue:
+class ReceiveQueue(Live):
     """(channel, value) pairs of several channels, as they come from any of them.
 
     Of each channel there is at most one value in it. The next one waits until that has been taken,

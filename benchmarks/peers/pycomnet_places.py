@@ -53,7 +53,7 @@ async def chain(group: Any, depth: int) -> list[Any]:
     """
     made = [await group.makegateway("popen//fork=yes")]
     for number in range(depth):
-        python = f"{sys.executable} -X hop={number}" if number else None
+        python = [sys.executable, "-X", f"hop={number}"] if number else None
         made.append(await group.makegateway("popen", python=python, via=made[-1].id))
     return made
 

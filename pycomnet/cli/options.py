@@ -11,7 +11,7 @@ import attrs
 import click
 
 from pycomnet.errors import GatewaysNotStarted, SpecError
-from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.spec import Spec, split_command
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
@@ -83,6 +83,10 @@ def read_specs(
     :param python: for the specs that do not say it themselves, and so are ``chdir`` and ``env``.
     :raises SpecError: one can't be read, or two have the same id.
     """
+    try:
+        command = None if python is None else split_command(python)
+    except ValueError as problem:
+        raise SpecError(f"--python {python!r} can't be split as a shell does: {problem}") from None
     specs = []
     seen: set[str] = set()
     for spec in (spec for text in (list(texts) or ["popen"]) for spec in expand(text)):
@@ -93,7 +97,7 @@ def read_specs(
         specs.append(
             attrs.evolve(
                 spec,
-                python=spec.python or python,
+                python=spec.python or command,
                 chdir=spec.chdir or chdir,
                 env={**dict(env), **spec.env},
             )
@@ -139,7 +143,9 @@ def gateway_options(command: F) -> F:
                 "ssh=host{1..50} and ssh={a,b} are one for each. [default: popen]",
             ),
             click.option(
-                "--python", metavar="PYTHON", help="The interpreter, where SPEC names none."
+                "--python",
+                metavar="PYTHON",
+                help="The interpreter and its arguments, where SPEC names none.",
             ),
             click.option(
                 "--chdir", metavar="DIR", help="The directory to work in, where SPEC names none."

@@ -1,62 +1,75 @@
-"""Starting an interpreter on another machine: what it is sent, and what comes before its hello."""
+"""What comes before a far side's hello: what it is sent, and what else it may print."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.worker.importer import MARKER
-
-#: Bytes that a shell's profile may print before the interpreter begins: more is no profile.
-MAX_NOISE = 1 << 20
-#: Characters of that which are shown, when what comes is only that.
-SHOWN_NOISE = 1000
+from pycomnet.worker.preamble import TOO_LONG, Preamble, died_early
 
 
 class AfterMarker(Protocol):
-    """Waits for the marker that the far side's first line prints, then hands its transport over.
+    """Waits for the marker that a far side prints first, then hands its transport over.
 
-    What a login banner or a shell's profile prints before that is kept for the error, should there
-    never be a marker.
+    What a login banner, a shell's profile or ``sitecustomize`` prints before that is shown, and
+    kept for the error, should there never be a marker.
 
     :param connection: what the transport is for.
+    :param output: called with what came before the marker, str, when that has come.
+    :param letter: what the far side is sent first. The connection then begins with the marker, as
+        reaching the far side may take long; without a letter it may write at once.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        output: Callable[[str], Any] = lambda text: None,
+        letter: bytes = b"",
+    ) -> None:
         self._connection = connection
-        self._pieces: list[bytes] = []
-        self._size = 0
-        #: whether the marker has come
-        self.begun = False
+        self._output = output
+        self._letter = letter
+        self._preamble = Preamble()
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if self._letter:
+            transport.write(self._letter)
+        else:
+            self._connection.makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
-        # The marker may come in two pieces.
-        tail = self._pieces[-1][-len(MARKER) :] if self._pieces else b""
-        before, found, after = (tail + data).partition(MARKER)
-        if not found:
-            self._size += len(data)
-            # Only what the marker may begin in, and what is shown, has to be kept together.
-            kept = b"".join([*self._pieces, data])[-4 * SHOWN_NOISE :]
-            self._pieces = [kept]
-            if self._size > MAX_NOISE:
-                self._abort()
-            return
-        self._pieces[-1:] = [(self._pieces[-1][: -len(tail)] if tail else b"") + before]
-        self.begun = True
         transport: Any = self.transport
+        after = self._preamble.feed(data)
+        if after is None:
+            if self._preamble.too_long:
+                transport.abortConnection()
+            return
+        text = self._preamble.text()
+        if text:
+            self._output(text + "\n")
         transport.hand_over(self._connection)
+        if self._letter:
+            self._connection.makeConnection(transport)
         if after:
             self._connection.dataReceived(after)
-
-    def _abort(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._connection.connectionLost(reason)
 
-    def noise(self) -> str:
-        """What came before the marker, as much of it as is shown."""
-        return b"".join(self._pieces)[-SHOWN_NOISE:].decode("utf-8", "replace").strip()
+    def describe_end(self, words: str) -> str:
+        """How the far side ended, with what it printed if there was no marker.
+
+        :param words: how it ended, as far as that is known.
+        """
+        if self._preamble.begun:
+            return words
+        if self._preamble.too_long:
+            words = TOO_LONG
+        return died_early(words, self._preamble.text())
+
+
+__all__ = ["AfterMarker"]

@@ -34,6 +34,7 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import FarSide, call_request, exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.values import ValueNotSendable, blame, show_key
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -52,7 +53,7 @@ DRAIN_TIMEOUT = 2.0
 STRANGER_TIMEOUT = 0.5
 
 
-class Link:
+class Link(Live):
     """The connection to a far side and what carries it: what a gateway is made of.
 
     The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
@@ -102,7 +103,9 @@ class Link:
             return hello
         except defer.TimeoutError:
             await self.end(0)
-            raise self._not_started(f"no hello in {timeout:g} seconds") from None
+            words = f"no hello in {timeout:g} seconds"
+            how = self.carrier.describe_end(None)  # what it printed instead
+            raise self._not_started(f"{words}: {how}" if how else words) from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
             if isinstance(lost, ProtocolViolation) and lost.code in (
@@ -257,7 +260,7 @@ def _given(request: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, A
         yield f'kwargs["{name}"]', f'["kwargs"]{show_key(name)}', value, {"kwargs": {name: value}}
 
 
-class Gateway:
+class Gateway(Live):
     """A far side.
 
     Made by :meth:`Group.makegateway`. It is ended when nobody holds it, its group or one of its

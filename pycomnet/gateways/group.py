@@ -29,9 +29,10 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.routes import has_supervisor
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
+from pycomnet.worker.live import Live
 
 
-class Group:
+class Group(Live):
     """Gateways that belong together.
 
     It is a mapping of ids to gateways that iterates over the gateways. When the reactor shuts

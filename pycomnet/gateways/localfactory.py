@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,13 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.limits import supervisor_limits
+from pycomnet.gateways.popen import own_interpreter
 from pycomnet.gateways.process import ErrorText
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
+from pycomnet.worker.live import Live
 
 #: The service's name, for its token's file.
 NAME = "factory"
@@ -101,7 +103,7 @@ class _OwnConnection(Connection):
         super().connectionMade()
 
 
-class LocalFactory:
+class LocalFactory(Live):
     """The connection of one group to the service.
 
     :param address: an endpoint string.
@@ -228,8 +230,8 @@ def asked_for(spec: Spec, id: str) -> dict[str, Any]:
         if values.get(key) is not None:
             values[key] = os.path.abspath(os.path.expanduser(values[key]))
     if spec.transport == "popen" and spec.via is None:
-        values["chdir"] = os.path.abspath(spec.chdir or "")
-        values["python"] = spec.python or sys.executable
+        values["chdir"] = os.path.normpath(os.path.join(working_directory(), spec.chdir or ""))
+        values["python"] = list(spec.python or own_interpreter())
         values["env"] = {**os.environ, **spec.env}
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
         values["token"] = tokens.find_token(spec.token)

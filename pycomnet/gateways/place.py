@@ -23,9 +23,11 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.routes import Way
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.gateways.placecarrier import PlaceCarrier
@@ -38,7 +40,7 @@ IDLE_TIMEOUT = 30.0
 END_TIMEOUT = 5.0
 
 
-class Place:
+class Place(Live):
     """A supervisor that the near side is connected to.
 
     :ivar link: the connection and its process.
@@ -140,7 +142,7 @@ class Place:
             found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
             found["unset"] = [name for name in then if name not in now]
         if _directory() != self._directory:
-            found["cwd"] = os.getcwd()
+            found["cwd"] = working_directory()
         umask = _umask()
         if umask != self._umask:
             found["umask"] = umask
@@ -190,7 +192,7 @@ class Place:
         """A channel that nobody holds any more: as gateways have it."""
 
 
-class Places:
+class Places(Live):
     """The places of one group. The group holds it; it does not hold the group."""
 
     def __init__(self, reactor: Any) -> None:

@@ -24,10 +24,12 @@ from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.gateways.carrier import Request
+from pycomnet.gateways.environment import divide
 from pycomnet.gateways.place import Place
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
 from pycomnet.gateways.process import ErrorPipe, ErrorText, ProcessTransport, describe_status
 from pycomnet.gateways.routes import Route
+from pycomnet.worker.preamble import died_early
 
 #: The exit status of a supervisor whose interpreter can't fork (worker/hub.py).
 NO_FORK = 78
@@ -123,7 +125,12 @@ class PlaceCarrier:
         if route.argv:
             asked["argv"] = list(route.argv)
         if place.door is None or route.path or route.argv or route.master:
-            asked["update" if not route.argv else "env"] = spec.env
+            if route.argv:
+                asked["env"], more = divide(spec.env)
+                if more:
+                    config["update"] = more
+            else:
+                asked["update"] = spec.env
             core = near.open("channel", raw=True)
             channel = Channel(core, place)
             asked["io"] = channel
@@ -178,7 +185,7 @@ class PlaceCarrier:
             return self._text.feed(value)
         if "noise" in value:
             noise = value["noise"].decode("utf-8", "replace").strip()
-            self._reason = f"it ended before Python began, and had printed:\n{noise}"
+            self._reason = died_early("", noise)
         if "status" in value:
             self._end(value["status"])
         return None

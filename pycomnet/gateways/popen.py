@@ -7,9 +7,11 @@ started alone, with ``//fork=yes`` none is.
 
 from __future__ import annotations
 
+import errno
 import os
-import shlex
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,17 @@ from twisted.internet import defer
 
 from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.environment import divide, too_long
+from pycomnet.gateways.environment import letter as letter_of
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.spec import Spec
+from pycomnet.worker.path import FIRST_LINE
 
 #: What a far side on this machine is started with. It imports the far side's modules from this
 #: package's own files (and so from their cached bytecode), under a name that stands in nobody's
 #: way. Only the common subset of all Pythons, and nothing that is slow to import.
 BOOT = """\
+{first}
 import os, sys
 if sys.version_info < (3,): sys.dont_write_bytecode = True
 m = type(os)("_pycomnet")
@@ -32,12 +38,45 @@ sys.modules["_pycomnet"] = m
 from _pycomnet.worker.main import main
 main({config!a})
 """
+#: Modules that Python 3.13 imports before what ``-c`` gives it, to show that in tracebacks: from
+#: the working directory first, unless this variable is set.
+IMPORTED_FIRST = (
+    *("linecache", "tokenize", "token", "re", "enum", "types", "functools", "keyword"),
+    *("collections", "operator", "reprlib", "copyreg", "io", "codecs", "abc", "os"),
+)
+SAFE_PATH = "PYTHONSAFEPATH"
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 def boot_code(config: dict[str, Any]) -> str:
     """The program that an interpreter of this machine is started with."""
-    return BOOT.format(path=PACKAGE, config=config)
+    return BOOT.format(first=FIRST_LINE, path=PACKAGE, config=config)
+
+
+def needs_safe_path(env: Mapping[str, str]) -> bool:
+    """Whether the working directory has what an interpreter imports before our first line.
+
+    Only then is it told to keep that from its path, as code there can see that it was.
+    """
+    return SAFE_PATH not in env and any(
+        os.path.exists(f"{name}.py") or os.path.isdir(name) for name in IMPORTED_FIRST
+    )
+
+
+def prepare(env: Mapping[str, str], config: dict[str, Any]) -> tuple[dict[str, str], bytes]:
+    """What an interpreter is started with for an environment.
+
+    :param config: what it is told; changed.
+    :returns: the environment it is started in, and what it is sent first.
+    """
+    fits, rest = divide(env)
+    if needs_safe_path(env):
+        fits[SAFE_PATH] = "1"
+        config["safe_path"] = True
+    if not rest:
+        return fits, b""
+    config["more"] = True
+    return fits, letter_of(rest)
 
 
 def worker_config(spec: Spec, id: str) -> dict[str, Any]:
@@ -50,7 +89,7 @@ class ProcessCarrier:
 
     :param argv: the program and its arguments.
     :param env: its whole environment, or None for this process's.
-    :param letter: what it is sent before the connection begins, which it then does with a marker.
+    :param letter: what it is sent before the connection begins.
     :param pass_fds: further descriptors that it gets.
     :param what: what it is called in messages.
     """
@@ -87,13 +126,13 @@ class ProcessCarrier:
             )
         except (OSError, ValueError) as problem:
             words = f"can't start {self._argv[0]!r}: {problem}"
+            if isinstance(problem, FileNotFoundError) and len(self._argv[0].split()) > 1:
+                words += "; a python= argument is one path, or a list of it and its arguments"
+            elif isinstance(problem, OSError) and problem.errno == errno.E2BIG:
+                words += f"; {too_long(self._argv, self._env)}"
             return defer.fail(self._request.not_started(words))
-        if self._letter:
-            self._before = AfterMarker(connection)
-            transport = ProcessTransport(process.stdin, process.stdout, self._before, reactor)
-            transport.write(self._letter)
-        else:
-            ProcessTransport(process.stdin, process.stdout, connection, reactor)
+        self._before = AfterMarker(connection, self._request.output, self._letter)
+        ProcessTransport(process.stdin, process.stdout, self._before, reactor)
         return defer.succeed(None)
 
     def when_ended(self) -> defer.Deferred[int | None]:
@@ -111,11 +150,7 @@ class ProcessCarrier:
     def describe_end(self, status: int | None) -> str:
         """The process's status in words, and what it printed if that was all it did."""
         words = "" if status is None else describe_status(status)
-        if self._before is not None and not self._before.begun:
-            noise = self._before.noise()
-            if noise:
-                words += f" before Python began, and had printed:\n{noise}"
-        return words
+        return words if self._before is None else self._before.describe_end(words)
 
     def keep(self, text: str) -> None:
         """Remember what its code said on standard error."""
@@ -129,15 +164,24 @@ class ProcessCarrier:
 
 def interpreter(spec: Spec) -> list[str]:
     """The interpreter of this machine that a spec names, and its arguments."""
-    return shlex.split(spec.python) if spec.python else [sys.executable]
+    return list(spec.python) if spec.python else own_interpreter()
+
+
+def own_interpreter() -> list[str]:
+    """The interpreter that runs this program, with the options that it was started with.
+
+    So ``-I`` or ``-X utf8`` hold for far sides, too, as they do for what multiprocessing starts.
+    """
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
 
 
 def alone(request: Request) -> ProcessCarrier:
     """A process of its own for a gateway."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
-    env = {**os.environ, **spec.env} if spec.env else None
-    return ProcessCarrier(request, [*interpreter(spec), "-c", boot_code(config)], env)
+    env = {**os.environ, **spec.env}
+    env, letter = prepare(env, config)
+    return ProcessCarrier(request, [*interpreter(spec), "-c", boot_code(config)], env, letter)
 
 
 def carrier(request: Request) -> Carrier:

@@ -25,7 +25,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
+from pycomnet.worker.live import Live
 from pycomnet.worker.spin import Spinner, poll_of
+
+#: The exit status of a far side whose code has closed its connection's descriptor (worker/main.py).
+LOST_DESCRIPTOR = 79
 
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
 #: larger buffer is slower.
@@ -112,9 +116,12 @@ class ProcessTransport(FileDescriptor):
     :param write_pipe: the descriptor that is written to.
     :param pipe: the one that is read from.
     :param protocol: what runs on them.
+    :param first: what is written before it says anything.
     """
 
-    def __init__(self, write_pipe: int, pipe: int, protocol: Any, reactor: Any) -> None:
+    def __init__(
+        self, write_pipe: int, pipe: int, protocol: Any, reactor: Any, first: bytes = b""
+    ) -> None:
         super().__init__(reactor)
         self._write_pipe = write_pipe
         self._write_size = READ_SMALL
@@ -127,6 +134,8 @@ class ProcessTransport(FileDescriptor):
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
         self._reader = _Readable(pipe, self._read, reactor, self.connectionLost)
+        if first:
+            self.write(first)
         protocol.makeConnection(self)
 
     def fileno(self) -> int:
@@ -218,9 +227,8 @@ class ProcessTransport(FileDescriptor):
         self._write_pipe = -1
 
     def hand_over(self, protocol: Any) -> None:
-        """Make this another protocol's transport."""
+        """Give what comes from now on to another protocol."""
         self._protocol = protocol
-        protocol.makeConnection(self)
 
     def abortConnection(self) -> None:
         """Close both ends at once."""
@@ -326,7 +334,7 @@ class ErrorPipe:
             self._readable.startReading()
 
 
-class LocalProcess:
+class LocalProcess(Live):
     """A process whose standard input and output are pipes.
 
     :param argv: the program and its arguments.
@@ -436,6 +444,11 @@ def describe_status(status: int, platform_signal: Callable[[int], str] | None = 
 
     :param status: its exit status, or minus the signal that ended it.
     """
+    if status == LOST_DESCRIPTOR:
+        return (
+            f"code that ran there had closed the connection's descriptor (os.close, os.closerange "
+            f"or os.dup2), so it exited with status {status}"
+        )
     if status >= 0:
         return f"it exited with status {status}"
     try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,18 +14,14 @@ from pycomnet.channel import Channel, ChannelCore
 from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter
+from pycomnet.gateways.popen import ProcessCarrier, boot_code, interpreter, prepare
 from pycomnet.gateways.source import exec_request
-from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.gateways.transports import KEEPING
 from pycomnet.worker import package
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
-
-#: Environment variables that matter when an interpreter starts, by what their names begin with:
-#: gateways that differ in them are not forked from the same one.
-STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
 
 
 @attrs.frozen
@@ -101,10 +96,13 @@ def here(request: Request) -> Route:
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
     def opened(asked: Request, door: int | None) -> Carrier:
-        config = {"hub": {"near": os.getpid(), "door": door}}
+        config: dict[str, Any] = {"hub": {"near": os.getpid(), "door": door}}
+        started_in, letter = prepare(env, config)
         command = [*argv, "-c", boot_code(config)]
         fds = () if door is None else (door,)
-        return ProcessCarrier(asked, command, env, b"", fds, "the supervisor of its place")
+        return ProcessCarrier(
+            asked, command, started_in, letter, fds, "the supervisor of its place"
+        )
 
     return Route(Way(key, opened, door=True, env=env))
 
@@ -173,13 +171,13 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     elif spec.python is None and fork:
         return attrs.evolve(route, argv=())
     else:
-        hop = Hop(boot_argv(shlex.split(spec.python) if spec.python else [executable]), {"hub": {}})
+        hop = Hop(boot_argv(spec.python or [executable]), {"hub": {}})
     if fork:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)
 
 
-def boot_argv(python: list[str]) -> tuple[str, ...]:
+def boot_argv(python: Sequence[str]) -> tuple[str, ...]:
     """The command that an interpreter is started with where nothing of ours is."""
     return (*python, "-c", package.code())
 

@@ -7,7 +7,6 @@ connection.
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import attrs
@@ -113,7 +112,7 @@ def route(request: Request) -> Route:
 
     key = ("socket", where, token and tokens.digest(token))
     way = Way(key, opened, keepalive=spec.keepalive or KEEPALIVE, credential=credential)
-    path = (Hop(boot_argv(shlex.split(spec.python)), {"hub": {}}),) if spec.python else ()
+    path = (Hop(boot_argv(spec.python), {"hub": {}}),) if spec.python else ()
     return Route(way, path)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +29,9 @@ from pycomnet.admission import (
 )
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.gateway import EXIT_TIMEOUT
-from pycomnet.gateways.popen import boot_code
+from pycomnet.gateways.popen import boot_code, own_interpreter
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.socket import KEEPALIVE
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
@@ -69,7 +69,7 @@ class Configuration:
     tokens: str | None = None
     token_file: str | None = None
     insecure: bool = False
-    python: tuple[str, ...] = (sys.executable,)
+    python: tuple[str, ...] = attrs.field(factory=lambda: tuple(own_interpreter()))
     clients: int = MAX_CLIENTS
     workers: int = MAX_WORKERS
     keepalive: float = KEEPALIVE
@@ -192,7 +192,8 @@ class Client(Protocol):
         self._timeout.cancel()
         log.info("{name} is here: process {pid}", name=name, pid=process.pid)
         process.when_ended().addCallback(self._ended)
-        ProcessTransport(process.stdin, process.stdout, self._inner, service.reactor)
+        before = AfterMarker(self._inner, self._said)
+        ProcessTransport(process.stdin, process.stdout, before, service.reactor)
         inner: Any = self._inner.transport
         transport: Any = self.transport
         # What it may hold the supervisor to is what its hello says, but not who it is.

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -41,13 +42,36 @@ KEYS = {
     "max_items": "elements, keys and values of one value that comes from there",
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
+#: Environment variables that matter when an interpreter starts, by what their names begin with:
+#: gateways that differ in them are not forked from the same one.
+STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
+#: Bytes of an argument or a variable, its name and NUL included, that no system takes.
+MAX_STRING = 131072
 #: What is text, a file's name included.
-_TEXTS = ("python", "id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
+_TEXTS = ("id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
 _SECRETS = ("token",)
 #: Those that are whole numbers, and what they may be. What is in one frame is never refused, and
 #: MessagePack can't say more.
 _NUMBERS = {"max_value": (65536, MAX_VALUE), "max_items": (1024, MAX_VALUE)}
+
+
+def _arguments(value: object) -> tuple[str, ...] | None:
+    """A command as its arguments: a text or a path is one, whatever is in it."""
+    if value is None:
+        return None
+    if isinstance(value, (str, os.PathLike)):
+        return (os.fspath(value),)
+    words: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)
+    return words
+
+
+def split_command(text: str) -> tuple[str, ...]:
+    """The arguments in a command's text, as a shell splits it.
+
+    :raises ValueError: a quote is missing.
+    """
+    return tuple(shlex.split(text))
 
 
 def _hidden(value: object) -> str:
@@ -61,7 +85,8 @@ class Spec:
     :ivar transport: how to get there: a key of
         :data:`~pycomnet.gateways.transports.TRANSPORTS`.
     :ivar target: where: what follows ``transport=``; None for ``popen``.
-    :ivar python: the interpreter and its arguments, or None for the transport's own choice.
+    :ivar python: the interpreter and its arguments, or None for the transport's own choice. Only a
+        spec's text is split for it: as an option it is one path, or a list of arguments.
     :ivar id: the gateway's name, or None for one that the group makes.
     :ivar chdir: the far side's working directory, or None.
     :ivar nice: what is added to its niceness.
@@ -93,7 +118,7 @@ class Spec:
 
     transport: str = "popen"
     target: str | None = None
-    python: str | None = None
+    python: tuple[str, ...] | None = attrs.field(default=None, converter=_arguments)
     id: str | None = None
     chdir: str | None = None
     nice: int = 0
@@ -137,6 +162,7 @@ class Spec:
                 raise SpecError(f"{where}: {_unknown('option', key, (*known, 'env'))}")
             if value is not None:
                 values[key] = {**values["env"], **value} if key == "env" else value
+        values["python"] = _command(where, values.get("python"))
         for key in _TEXTS:
             if key in values:
                 values[key] = _text(where, key, values[key])
@@ -177,6 +203,8 @@ class Spec:
                     value = "yes" if value else "no"
                 elif isinstance(value, float):
                     value = f"{value:g}"
+                elif isinstance(value, tuple):
+                    value = shlex.join(value)
                 parts.append(f"{field.name}={'...' if field.name in _SECRETS else value}")
         parts.extend(f"env:{name}=..." for name in self.env)
         return "//".join(parts)
@@ -221,21 +249,27 @@ def _read(text: str) -> dict[str, Any]:
             raise SpecError(f"{where}: {key} twice")
         if variable:
             env[key[4:]] = value
+        elif key == "python":
+            values[key] = _split(where, key, value)
         else:
             values[key] = value
     return values
+
+
+def _split(where: str, key: str, text: str) -> tuple[str, ...]:
+    try:
+        return split_command(text)
+    except ValueError as problem:
+        raise SpecError(
+            f"{where}: {key}={text!r} can't be split as a shell does: {problem}"
+        ) from None
 
 
 def _target(where: str, transport: str, target: str) -> str:
     if "\0" in target:
         raise SpecError(f"{where}: what follows {transport}= is text without NUL")
     if transport == "ssh":
-        try:
-            shlex.split(target)
-        except ValueError as problem:
-            raise SpecError(
-                f"{where}: {target!r} can't be split as a shell does: {problem}"
-            ) from None
+        _split(where, transport, target)
     return target
 
 
@@ -258,6 +292,17 @@ def _shown(text: str | Spec) -> str:
     )
 
 
+def _command(where: str, value: Any) -> tuple[str, ...] | None:
+    words = _arguments(value)
+    if words is None:
+        return None
+    if not words or not words[0] or not all(isinstance(w, str) and "\0" not in w for w in words):
+        raise SpecError(
+            f"{where}: python is a path, or a list of one and its arguments, not {value!r}"
+        )
+    return words
+
+
 def _text(where: str, key: str, value: Any) -> str | None:
     if value is None:
         return None
@@ -276,6 +321,12 @@ def _check_variable(where: str, name: Any, value: Any) -> None:
         raise SpecError(f"{where}: no environment variable can be called {name!r}")
     if not isinstance(value, str) or "\0" in value:
         raise SpecError(f"{where}: the environment variable {name} is text without NUL")
+    size = len(os.fsencode(f"{name}={value}"))
+    if name.startswith(STARTUP) and size >= MAX_STRING:
+        raise SpecError(
+            f"{where}: the environment variable {name} has {size} bytes; the system takes at most "
+            f"{MAX_STRING - 1} of one that is read when an interpreter starts"
+        )
 
 
 def _integer(where: str, key: str, value: Any) -> int:

@@ -12,8 +12,8 @@ import shlex
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.placecarrier import PlaceCarrier
 from pycomnet.gateways.popen import ProcessCarrier, worker_config
-from pycomnet.gateways.routes import STARTUP, Hop, Route, Way, can_fork, through
-from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.routes import Hop, Route, Way, can_fork, through
+from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.worker import package
 
 #: The interpreter, where a spec names none.
@@ -35,7 +35,7 @@ def quote(word: str) -> str:
 def command(spec: Spec) -> tuple[str, ...]:
     """What is run here to have an interpreter there wait for its package."""
     assert spec.target is not None
-    words = shlex.split(spec.python or PYTHON)
+    words = list(spec.python or (PYTHON,))
     variables = [f"{name}={value}" for name, value in spec.env.items() if name.startswith(STARTUP)]
     if variables:
         words = ["env", *variables, *words]

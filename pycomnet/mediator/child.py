@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +10,9 @@ from typing import Any, Protocol
 from twisted.internet import defer
 
 from pycomnet.errors import SpecError
-from pycomnet.gateways.popen import boot_code, interpreter, worker_config
+from pycomnet.gateways.popen import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
-from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.mediator.model import HttpError, Limits
 from pycomnet.wire.frames import WIDE_WINDOW
 
@@ -66,16 +65,17 @@ def read_spec(options: Any, limits: Limits) -> Spec:
     for key in ("python", "chdir", "id", "execmodel"):
         if not isinstance(options.get(key, ""), str):
             raise HttpError(400, "options", f"{key} is a string")
-    python = options.get("python")
-    if limits.pythons and python is None:
-        options = {**options, "python": limits.pythons[0]}
-    elif limits.pythons and python not in limits.pythons:
-        raise HttpError(
-            403, "python", f"{python!r} is not allowed here", allowed=list(limits.pythons)
-        )
+    text = options.get("python")
     try:
-        spec = Spec.parse("popen", **options)
-        shlex.split(spec.python or "")
+        python = None if text is None else split_command(text)
+        allowed = [split_command(each) for each in limits.pythons]
+        if allowed and python is None:
+            python = allowed[0]
+        elif allowed and python not in allowed:
+            raise HttpError(
+                403, "python", f"{text!r} is not allowed here", allowed=list(limits.pythons)
+            )
+        spec = Spec.parse("popen", **{**options, "python": python})
     except (SpecError, ValueError) as problem:
         raise HttpError(400, "options", str(problem)) from None
     return spec
@@ -86,10 +86,14 @@ def launcher(reactor: Any) -> Launch:
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
         python = interpreter(spec)
-        env = {**os.environ, **spec.env} if spec.env else None
-        config = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
+        config: dict[str, Any] = {
+            **worker_config(spec, name),
+            "near": os.getpid(),
+            "window": WIDE_WINDOW,
+        }
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
+        env, letter = prepare({**os.environ, **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -97,7 +101,7 @@ def launcher(reactor: Any) -> Launch:
             raise HttpError(
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
-        ProcessTransport(process.stdin, process.stdout, protocol, reactor)
+        ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
         return process
 
     return launch

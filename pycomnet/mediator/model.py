@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -107,8 +108,11 @@ def read_options(text: str) -> frozenset[str]:
 
 
 def read_pythons(text: str) -> tuple[str, ...]:
-    """Commands with commas between them."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """Commands with commas between them, each split as a shell does when it is used."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for command in found:
+        shlex.split(command)  # a missing quote is found out at the start
+    return found
 
 
 #: The keys that say a limit, as in a tokens file, and what reads each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -463,7 +464,7 @@ class Session(TwistedProtocol):
             "received": self.stdin.received,
             "stdout": _stream_map(self.streams["stdout"]),
             "stderr": _stream_map(self.streams["stderr"]),
-            "python": self.spec.python,
+            "python": shlex.join(self.spec.python) if self.spec.python else None,
             "id": self.spec.id,
             "linger": self.linger,
             **({} if end is None else {"end": end.as_map()}),

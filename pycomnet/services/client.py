@@ -18,6 +18,7 @@ from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import Incoming, Outgoing
 from pycomnet.services.pending import PendingCall, encode_call
 from pycomnet.services.remotestream import RemoteStream
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -38,7 +39,7 @@ class _Default:
 DEFAULT: Any = _Default()
 
 
-class RemoteService:
+class RemoteService(Live):
     """A service elsewhere, to call its methods.
 
     It has no connection of its own: all that is called at one address shares one, which is made

@@ -16,6 +16,7 @@ from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.pool import Peer, Pool
 from pycomnet.services.routes import AddressRoute, NamedRoute
 from pycomnet.wire.mux import Limits
+from pycomnet.worker.live import Live
 
 #: Seconds that a call has when nobody says how many.
 TIMEOUT = 30.0
@@ -23,7 +24,7 @@ TIMEOUT = 30.0
 NAMESERVER = "org.pycom.nameserver"
 
 
-class Context:
+class Context(Live):
     """What calls services: it has one connection for each address, and knows the nameserver.
 
     :param reactor: what it connects with.

@@ -20,6 +20,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.services.blocks import Owner
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -72,7 +73,7 @@ def _lost(reason: Failure) -> ConnectionLost | None:
     return ConnectionLost(f"the connection was lost: {endpoints.explain(reason)}")
 
 
-class Pool:
+class Pool(Live):
     """The addresses that a context, and those made from it, have called.
 
     :ivar closed: whether nothing is called any more.

@@ -28,6 +28,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.wire.values import ValueNotSendable
+from pycomnet.worker.live import Live
 
 #: Renewals in the time that a lease lasts: two may get lost.
 RENEWALS = 3
@@ -90,7 +91,7 @@ class Lease:
     ttl: float
 
 
-class Registration:
+class Registration(Live):
     """One service's registration, from :meth:`start` to :meth:`stop`.
 
     The nameserver may go and come back, with or without what it knew: the lease is renewed, or the

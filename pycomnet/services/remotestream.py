@@ -17,12 +17,13 @@ from pycomnet.errors import (
     from_map,
 )
 from pycomnet.services.pending import encode_call
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
 
 
-class RemoteStream:
+class RemoteStream(Live):
     """The values that a method gives, one after the other. Iterate over it with ``async for``.
 
     The method waits when they are not taken. :meth:`close` it when no more are wanted.

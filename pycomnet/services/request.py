@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.errors import ConnectionLost
+from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pycomnet.wire.mux import Stream
 
 
-class Request:
+class Request(Live):
     """A call, as its method sees it.
 
     :ivar args: the structured arguments: what the caller gave to ``invoke``.

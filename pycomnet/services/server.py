@@ -37,6 +37,7 @@ from pycomnet.services.serverside import PEEK, ServerConnection
 from pycomnet.services.sessions import Session, Sessions
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
+from pycomnet.worker.live import Live
 
 log = Logger()
 
@@ -73,7 +74,7 @@ def _wrong_way(interface: str, name: str, bound: _Bound) -> UnknownMethod:
     return UnknownMethod(f"{interface}: {name} is called with {how}()")
 
 
-class ServiceServer:
+class ServiceServer(Live):
     """Services, and what listens for calls of their methods.
 
     :param reactor: what it listens with.

@@ -17,6 +17,7 @@ from ..wire.mux import LocalError
 from ..wire.values import MAX_VALUE, InvalidValue, ValueNotReceivable, ValueNotSendable
 from .collector import get_ident
 from .link import start_new_thread
+from .live import Live
 
 #: What ``setcallback`` and ``makefile`` take for "none".
 NO_ENDMARKER = object()
@@ -68,7 +69,7 @@ def error_payload(link, error):
     return payload
 
 
-class Channel(object):
+class Channel(Live):
     """One end of a channel.
 
     ``send`` blocks while the other end's window is full, ``receive`` until there is a value. At

@@ -17,28 +17,27 @@ except ImportError:
 READ_BULK = 262144
 #: Pieces of a process's standard error that are read at its end: what a pipe holds.
 STDERR_READS = 16
-#: Bytes that a shell's profile may print before us, and how much of it is shown.
-MAX_NOISE = 1048576
-SHOWN_NOISE = 1000
 
 
 class Pipes(object):
     """A process's standard input and output, on a raw channel.
 
     :param first: what the process gets before that.
-    :param marker: what its output has to begin with, after whatever noise; or None.
-    :param began: called with the noise once it has.
+    :param preamble: finds the marker that its output begins with; or None.
+    :ivar begun: called with what preceded the marker once that has come.
+    :ivar too_long: called when there is too much for that to come.
     """
 
-    def __init__(self, loop, peer, stream, write_fd, read_fd, first=b"", marker=None, began=None):
+    def __init__(self, loop, peer, stream, write_fd, read_fd, first=b"", preamble=None):
         self._loop = loop
         self._peer = peer
         self._stream = stream
         self._write_fd = write_fd
         self._read_fd = read_fd
-        self._marker = marker
-        self._began = began
-        self.noise = b""
+        self.preamble = preamble
+        self.begun = self.too_long = None
+        #: what came for it while that is held back, until it has said something; or None
+        self.held = None
         self._size = READ_SMALL
         self._grown = False
         self._out = []
@@ -51,6 +50,9 @@ class Pipes(object):
 
     def data(self, payload, cost):
         """Bytes for its standard input."""
+        if self.held is not None:
+            self.held.append((payload, cost))
+            return
         if self._write_fd < 0:
             self._peer.mux.consumed(self._stream, cost)
             return
@@ -69,7 +71,7 @@ class Pipes(object):
 
     def move(self, fd, length, cost):
         """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""
-        if self._write_fd < 0 or self._out:
+        if self._write_fd < 0 or self._out or self.held is not None:
             return False
         rest = move(fd, self._write_fd, length)
         if rest:
@@ -114,7 +116,7 @@ class Pipes(object):
         return moved
 
     def _readable(self, events):
-        if self._size == READ_BULK and self._marker is None and self._carry():
+        if self._size == READ_BULK and self._is_ours() and self._carry():
             return
         data = read_now(self._read_fd, self._size)
         if data is None:
@@ -124,10 +126,14 @@ class Pipes(object):
             grow(self._read_fd)
         if not data:
             self._close_output()
+            if self.held is not None:
+                return  # its end says what becomes of this
             if not self._peer.closed:
                 self._peer.mux.close(self._stream)
             return
-        if self._marker is not None:
+        if self.held is not None:
+            self.release()
+        if not self._is_ours():
             data = self._after_marker(data)
             if not data:
                 return
@@ -136,17 +142,25 @@ class Pipes(object):
         if not self._peer.send(self._stream, data, self._read_on):
             self._loop.watch(self._read_fd, 0, None)
 
+    def _is_ours(self):
+        """Whether what it prints is the connection's."""
+        return self.preamble is None or self.preamble.begun
+
     def _after_marker(self, data):
-        data = self.noise + data
-        before, found, after = data.partition(self._marker)
-        if not found:
-            self.noise = data[-MAX_NOISE:]
-            return b""
-        self.noise = before
-        self._marker = None
-        if self._began is not None:
-            self._began()
+        after = self.preamble.feed(data)
+        if after is not None:
+            self.begun(self.preamble.shown())
+        elif self.preamble.too_long:
+            self.too_long()
         return after
+
+    def release(self):
+        """Hold nothing back any more."""
+        held, self.held = self.held, None
+        for payload, cost in held:
+            self.data(payload, cost)
+        if self._closing:
+            self.ended()
 
     def _read_on(self):
         if self._read_fd >= 0:
@@ -155,13 +169,19 @@ class Pipes(object):
     def ended(self):
         """There is no more for its standard input."""
         self._closing = True
-        if not self._out:
+        if not self._out and not self.held:
             self._close_input()
 
     def closed(self, kind, payload):
         """Nobody is there for it any more."""
         self._close_output()
         self.ended()
+
+    def abandon(self):
+        """It is another's."""
+        self._out = []
+        self._close_output()
+        self._close_input()
 
     def _close_input(self):
         if self._write_fd >= 0:
@@ -190,6 +210,8 @@ class Child(object):
         self.pid = pid
         self._stderr = stderr
         self.ended_with = None
+        #: whether it has said something on its standard error, or was told to end
+        self.touched = False
         stream.app = self
         peer.mux.want(stream)
         hub.children[pid] = self
@@ -212,6 +234,7 @@ class Child(object):
             if data is not None:
                 self._close_stderr()
             return False
+        self.touched = True
         if not self._send(bytearray(data), self._read_on) and not last:
             self._hub.loop.watch(self._stderr, 0, None)
         return True
@@ -231,6 +254,7 @@ class Child(object):
         self._peer.mux.consumed(self._stream, cost)
         self._peer.mux.want(self._stream)
         number = self._peer.codec.decode(payload)
+        self.touched = True
         if isinstance(number, int) and self.ended_with is None:
             kill_group(self.pid, number)
 
@@ -239,6 +263,7 @@ class Child(object):
 
     def closed(self, kind, payload):
         """Nobody asks for it any more."""
+        self.touched = True
         if self.ended_with is None:
             kill_group(self.pid, signal.SIGTERM)
 
@@ -258,17 +283,53 @@ class Child(object):
             self._peer.mux.close(self._stream, RESULT, self._peer.codec.encode({"status": number}))
 
 
+class Taken(Child):
+    """One that was in reserve.
+
+    It may have died before it was taken, or before it got to know for what: then another is forked.
+
+    :param instead: called in that case, with what came for it and whether there will be more.
+    """
+
+    def __init__(self, hub, peer, stream, pid, stderr, pipes, instead):
+        self._pipes = pipes
+        self._instead = instead
+        Child.__init__(self, hub, peer, stream, pid, stderr)
+
+    def tell_end(self, number):
+        """Say so, if it had begun."""
+        pipes = self._pipes
+        if pipes.held is None or self.touched or self._peer.closed:
+            if pipes.held is not None:
+                pipes.release()
+                if not self._peer.closed:
+                    self._peer.mux.close(pipes._stream)
+            Child.tell_end(self, number)
+            return
+        held, closing = pipes.held, pipes._closing
+        pipes.abandon()
+        self._instead(held, closing)
+
+
 class Booted(Child):
     """A process that is an interpreter of its own, started for one gateway."""
 
     def __init__(self, hub, peer, stream, pid, stderr, pipes):
         self.pipes = pipes
+        pipes.begun = self._begun
+        pipes.too_long = lambda: kill_group(pid, signal.SIGKILL)
         Child.__init__(self, hub, peer, stream, pid, stderr)
+
+    def _begun(self, before):
+        if before:
+            self._send(bytearray(before + b"\n"))
+        self._send({"began": True})
 
     def tell_end(self, number):
         """Say so, and what it printed instead of beginning."""
-        if self.pipes._marker is not None and self.pipes.noise:
-            self._send({"noise": self.pipes.noise[-SHOWN_NOISE:]})
+        preamble = self.pipes.preamble
+        if not preamble.begun and preamble.shown():
+            self._send({"noise": bytearray(preamble.shown())})
         Child.tell_end(self, number)
 
 

@@ -5,6 +5,7 @@ import sys
 from ..wire.frames import ERROR, NORMAL
 from .bytecode import bytecode
 from .channel import error_payload
+from .path import own_imports
 
 #: Sources whose code is kept, so that running one again costs no compilation, and their characters.
 CACHE_SIZE = 256
@@ -39,6 +40,8 @@ class Request(object):
             request = channel._decode(self.payload)
             self.payload = None
             result = self._run(request, is_call)
+            if channel._link.io.is_replaced():
+                channel._link.lose_io()  # nobody would ever get the result
             flush_output()
             self._finish()
             if is_call:
@@ -193,7 +196,8 @@ def _show_sources(linecache):
 
 def _annotations_flag():
     # The annotations of a function that was sent name what is not here.
-    import __future__
+    with own_imports:
+        import __future__
 
     feature = getattr(__future__, "annotations", None)
     return feature.compiler_flag if feature is not None else 0
@@ -221,20 +225,41 @@ def error_map(info=None):
 
 
 def _formatted(kind, value, tb):
+    here = error_map.__code__.co_filename
+    while tb is not None and tb.tb_frame.f_code.co_filename == here:
+        tb = tb.tb_next
     try:
-        import linecache
-        import traceback
+        with own_imports:  # formatting imports more, as it needs it
+            import linecache
+            import traceback
 
-        here = error_map.__code__.co_filename
-        while tb is not None and tb.tb_frame.f_code.co_filename == here:
-            tb = tb.tb_next
-        _show_sources(linecache)
-        text = "".join(traceback.format_exception(kind, value, tb))
+            _show_sources(linecache)
+            text = "".join(traceback.format_exception(kind, value, tb))
     except BaseException as error:
-        text = "%s: the traceback can't be formatted: %s\n" % (kind.__name__, type(error).__name__)
+        text = _plainly_formatted(kind, value, tb, type(error).__name__)
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text
+
+
+def _plainly_formatted(kind, value, tb, problem):
+    """A traceback without source lines, for when Python's own way fails.
+
+    :param problem: how that failed.
+    """
+    lines = ["Traceback (most recent call last; its lines can't be shown: %s):\n" % problem]
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        lines.append(
+            '  File "%s", line %d, in %s\n' % (code.co_filename, tb.tb_lineno, code.co_name)
+        )
+        tb = tb.tb_next
+    try:
+        message = str(value)
+    except BaseException:
+        message = "<the exception's own __str__ raised>"
+    lines.append("%s: %s\n" % (kind.__name__, message) if message else "%s\n" % kind.__name__)
+    return "".join(lines)
 
 
 def flush_output():

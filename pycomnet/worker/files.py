@@ -1,7 +1,9 @@
 """File objects over a channel at the far side."""
 
+from .live import Live
 
-class _ChannelFile(object):
+
+class _ChannelFile(Live):
     def __init__(self, channel, proxyclose):
         self.channel = channel
         self._proxyclose = proxyclose

@@ -11,7 +11,7 @@ import sys
 from .execute import warm_up
 from .outbox import Outbox, new_memory
 from .spare import rehearse, wait_for_letter
-from .supervisor import die_with, prepare_subreaper, watch
+from .supervisor import die_with, open_process, prepare_subreaper, watch
 
 try:
     import _signal as signal
@@ -117,7 +117,9 @@ class Before(object):
             last_words = None
             if memory is not None:
                 last_words = lambda: Outbox(WRITE_FD, memory).last_words()  # noqa: E731
-            watch(pid, READ_FD, near, last_words)
+            # A number that is not the parent's may be another process's, in a container.
+            near_fd = open_process(near) if near == os.getppid() else None
+            watch(pid, READ_FD, () if near_fd is None else (near_fd,), last_words)
         finally:
             os._exit(1)
 

@@ -9,20 +9,22 @@ and the near side has a gateway of each: ``ChannelGateway(channel.receive())``.
 """
 
 import os
-import subprocess
 import sys
-import threading
 
-from .importer import MARKER
-from .package import code, letter
+from .path import own_imports
+
+with own_imports:
+    import shlex
+    import subprocess
+    import threading
+
+    from .package import code, letter
+    from .preamble import TOO_LONG, Preamble, died_early
 
 #: Bytes that are read at a time.
 READ = 65536
 #: Seconds that a process has to end once nobody wants it any more.
 GRACE = 6.0
-#: Bytes that a shell's profile may print before us, and how much of it is shown.
-MAX_NOISE = 1048576
-SHOWN_NOISE = 1000
 KEYS = ("python", "id", "chdir", "nice", "execmodel", "ssh_config")
 
 
@@ -90,10 +92,8 @@ def read_spec(spec):
         "nice": int(values.get("nice", 0)),
         "update": env,
     }
-    import shlex
-
     if transport == "popen" and not target:
-        python = shlex.split(values["python"]) if "python" in values else [sys.executable]
+        python = shlex.split(values["python"]) if "python" in values else own_interpreter()
         return python + ["-c", code()], config
     if transport == "ssh" and target:
         words = shlex.split(values.get("python", "python3")) + ["-c", code()]
@@ -102,6 +102,11 @@ def read_spec(spec):
             argv += ["-F", values["ssh_config"]]
         return argv + shlex.split(target) + [" ".join(["exec"] + [quote(w) for w in words])], config
     raise ValueError("spec %r: popen or ssh=... can be made here" % (spec,))
+
+
+def own_interpreter():
+    """The interpreter that runs this, with the options that it was started with."""
+    return [sys.executable] + getattr(subprocess, "_args_from_interpreter_flags", list)()
 
 
 def quote(word):
@@ -119,29 +124,29 @@ def _carry(channel, argv, config):
     thread = threading.Thread(target=_feed, args=(channel, process, letter(config)))
     thread.daemon = True
     thread.start()
-    noise = b""
-    begun = False
+    preamble = Preamble()
     try:
         while True:
             data = os.read(process.stdout.fileno(), READ)
             if not data:
                 break
-            if not begun:
-                noise, begun, data = (noise + data).partition(MARKER)
-                if not begun and len(noise) > MAX_NOISE:
+            if not preamble.begun:
+                data = preamble.feed(data)
+                if preamble.too_long:
+                    process.kill()
                     break
+                if preamble.begun and preamble.shown():
+                    sys.stdout.write(preamble.text() + "\n")
             if data:
                 channel.send(data)
     except (EOFError, OSError):
         pass  # nobody takes it any more
     finally:
         status = _end(process)
-        if begun:
-            channel.close("%s ended with status %s" % (argv[0], status))
-        else:
-            shown = noise[-SHOWN_NOISE:].decode("utf-8", "replace")
-            text = "%s ended with status %s before Python began" % (argv[0], status)
-            channel.close(text + (", and had printed:\n" + shown if shown else ""))
+        words = "%s ended with status %s" % (argv[0], status)
+        if preamble.too_long:
+            words = "%s: %s" % (argv[0], TOO_LONG)
+        channel.close(words if preamble.begun else died_early(words, preamble.text()))
 
 
 def _feed(channel, process, first):

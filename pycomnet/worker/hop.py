@@ -3,10 +3,10 @@
 import os
 import select
 
-from .child import MAX_NOISE, SHOWN_NOISE, kill_group
-from .importer import MARKER
+from .child import kill_group
 from .package import letter
 from .peer import CLOSED, READ_SMALL, Peer, read_now, would_block
+from .preamble import SHOWN, TOO_LONG, Preamble
 from .supervisor import set_nonblocking
 
 try:
@@ -31,7 +31,8 @@ class Hop(object):
         #: what waits for it: functions that are called with None, or with why it can't be reached
         self._waiters = []
         self._lines = b""
-        self._noise = b""
+        self._preamble = Preamble()
+        self._before = b""
         self._gone = None
         self.pid, self._write_fd, self._read_fd, self._stderr = hub.spawn(argv, None)
         hub.children[self.pid] = self
@@ -52,6 +53,11 @@ class Hop(object):
             call(None)
         else:
             self._waiters.append(call)
+
+    def take_preamble(self):
+        """What it printed before it began, for the first that asks; empty then."""
+        before, self._before = self._before, b""
+        return before and before + b"\n"
 
     def _tell(self, error):
         waiters, self._waiters = self._waiters, []
@@ -74,13 +80,12 @@ class Hop(object):
             if data is not None:
                 self._hub.loop.watch(self._read_fd, 0, None)
             return  # its end comes, too
-        self._noise += data
-        _, found, after = self._noise.partition(MARKER)
-        if not found:
-            if len(self._noise) > MAX_NOISE:
+        after = self._preamble.feed(data)
+        if after is None:
+            if self._preamble.too_long:
                 kill_group(self.pid, signal.SIGKILL)
             return
-        self._noise = b""
+        self._before = self._preamble.shown()
         loop = self._hub.loop
         loop.watch(self._read_fd, 0, None)
         loop.watch(self._write_fd, 0, None)
@@ -100,7 +105,7 @@ class Hop(object):
             if data is not None:
                 self._hub.loop.watch(self._stderr, 0, None)
             return
-        self._lines = (self._lines + data)[-4 * SHOWN_NOISE :]
+        self._lines = (self._lines + data)[-4 * SHOWN :]
 
     def _lost(self, reason):
         """The connection is over, and so is about to be the process, whose end says more."""
@@ -120,10 +125,11 @@ class Hop(object):
             self.peer.tell(self._gone)
 
     def _words(self, reason):
-        text = reason
-        for what, data in (("it printed", self._noise), ("it said", self._lines)):
+        text = TOO_LONG if self._preamble.too_long else reason
+        printed = b"" if self._preamble.begun else self._preamble.shown()
+        for what, data in (("it printed", printed), ("it said", self._lines)):
             if data.strip():
-                shown = data[-SHOWN_NOISE:].decode("utf-8", "replace").strip()
+                shown = data[-SHOWN:].decode("utf-8", "replace").strip()
                 text += "; %s:\n%s" % (what, shown)
         return text
 

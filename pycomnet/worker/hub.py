@@ -9,6 +9,7 @@ asked for comes on the channels of its connection (docs/protocol.rst, "Places").
 import os
 import select
 import sys
+import time
 
 from .child import Booted, Pipes, kill_group
 from .forking import (
@@ -17,12 +18,12 @@ from .forking import (
     changed_signals,
     highest_descriptor,
 )
-from .importer import MARKER
 from .link import FileIO
 from .loop import Loop
 from .nursery import InChild, Nursery
 from .outbox import Outbox
 from .peer import Peer
+from .preamble import Preamble
 from .relay import Nobody, Waiting, splice
 from .supervisor import become_subreaper, children, open_process, set_nonblocking
 
@@ -34,6 +35,10 @@ except ImportError:
 #: What workers that are forked keep of it: were it freed there, it would close descriptors that are
 #: the worker's own by then.
 _kept = []
+#: Seconds between SIGTERM and SIGKILL for what a supervisor that was killed has left.
+STRAY_GRACE = 1.0
+#: Seconds between one SIGKILL and the next look.
+KILL_AGAIN = 0.02
 #: The exit status of one that can't do its work here, as nothing can be forked.
 NO_FORK = 78
 
@@ -54,6 +59,8 @@ class Hub(object):
         self.hops = {}
         self._most = config.get("most")
         self._killing = False
+        #: orphans that are being ended: when each is killed
+        self._strays = {}
         self._wake, wake = os.pipe()
         for fd in (self._wake, wake, read_fd, write_fd):
             set_nonblocking(fd)
@@ -82,7 +89,7 @@ class Hub(object):
     def run(self):
         """Work until the near side is gone, and then return None; or in a forked child: its job."""
         loop = self.loop
-        due = number = 0
+        due = number = strays = 0
         wait = spare = None
         try:
             while not self.upstream.closed:
@@ -91,10 +98,12 @@ class Hub(object):
                 if (
                     number != len(loop.peers)
                     or spare is not self.nursery.spare
+                    or strays != len(self._strays)
                     or (wait is not None and wait <= 0)
                 ):
                     wait = self._check_times()
                     number, spare = len(loop.peers), self.nursery.spare
+                    strays = len(self._strays)
                     due = loop.now() + (wait or 0)
                 loop.turn(wait)
         except InChild as child:
@@ -109,6 +118,8 @@ class Hub(object):
         """Ask for signs of life, end what nobody needs; the seconds until that is due again."""
         waits = [peer.check_silence() for peer in list(self.loop.peers)]
         waits.append(self.nursery.check_time())
+        if self._strays:
+            waits.append(self._end_strays())
         waits = [wait for wait in waits if wait is not None]
         return min(waits) if waits else None
 
@@ -135,23 +146,46 @@ class Hub(object):
                 killed = killed or number < 0
         self._end_strays(killed)
 
-    def _end_strays(self, killed):
+    def _end_strays(self, killed=False):
         """End what a supervisor that was killed itself has left: the system gives it to this one.
 
         Each is seen to end, and what it has started is then here as well, so this goes on until
-        there is none.
+        there is none. It gets SIGTERM first, as it may be a supervisor, which ends what it has; and
+        a second later SIGKILL.
 
         :param killed: whether a child was killed: it may have been such a supervisor.
+        :returns: the seconds until the next of them is killed, or None.
         """
         strays = children() - set(self.children)
         self._killing = bool(strays) and (killed or self._killing)
+        if not strays:
+            self._strays = {}
+            return None
+        now = self.loop.now()
+        known, self._strays = self._strays, {}
         for pid in strays:
             try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
                 if self._killing:
-                    os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
+                    due = known.get(pid)
+                    if due is None:
+                        os.kill(pid, signal.SIGTERM)
+                        os.kill(pid, signal.SIGCONT)
+                        due = now + STRAY_GRACE
+                    elif due <= now:
+                        os.kill(pid, signal.SIGKILL)
+                        due = now + KILL_AGAIN
+                    self._strays[pid] = due
             except OSError:
                 pass
+        return max(0, min(self._strays.values()) - now) if self._strays else None
+
+    def end(self):
+        """The near side is gone: see that strays are, too."""
+        until = self.loop.now() + 2 * STRAY_GRACE
+        while self._end_strays() is not None and self.loop.now() < until:
+            time.sleep(KILL_AGAIN)
 
     # -- what the near side asks for -------------------------------------------------------------
 
@@ -211,6 +245,9 @@ class Hub(object):
             if control._last is not None:  # it was given up in the meantime
                 Nobody(peer, stream)
                 return
+            before = hop.take_preamble()
+            if before and stream.sending:
+                peer.mux.send(stream, peer.codec.encode(bytearray(before)))
             further = hop.peer
             onto = further.mux.open("channel", None, True)
             payload = further.codec.encode(dict(request, path=rest, io=onto))
@@ -224,9 +261,8 @@ class Hub(object):
         from .package import letter
 
         pid, write_fd, read_fd, stderr = self.spawn(request["argv"], request.get("env"))
-        pipes = Pipes(self.loop, peer, io, write_fd, read_fd, letter(request["config"]), MARKER)
-        child = Booted(self, peer, stream, pid, stderr, pipes)
-        pipes._began = lambda: child._send({"began": True})
+        pipes = Pipes(self.loop, peer, io, write_fd, read_fd, letter(request["config"]), Preamble())
+        Booted(self, peer, stream, pid, stderr, pipes)
         io.app.give(pipes)
 
     # -- processes -------------------------------------------------------------------------------
@@ -325,8 +361,10 @@ def serve(config):
     _kept.append(hub)
     job = hub.run()
     if job is None:
+        hub.end()
         os._exit(0)
     memory = job["memory"]
     outbox = None if memory is None else Outbox(WRITE_FD, memory)
-    config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"))
+    safe_path = config.get("safe_path")
+    config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"), safe_path=safe_path)
     return config, FileIO(READ_FD, WRITE_FD), outbox

@@ -1,8 +1,8 @@
 """The far side's beginning on another machine: take the package from standard input, import it.
 
 This module is all that an interpreter is started with there, as the argument of ``-c``
-(:func:`pycomnet.worker.package.code`); so it stands alone. It says :data:`MARKER` on standard
-output, reads the package and what is to be done, and goes on as ``worker/main.py`` does. Code that
+(:func:`pycomnet.worker.package.code`); so it stands alone. It reads the
+package and what is to be done, and goes on as ``worker/main.py`` does. Code that
 is compiled is kept beside the user's other caches, as that takes longer than all the rest.
 """
 
@@ -10,8 +10,6 @@ import os
 import sys
 import zlib
 
-#: What standard output has first of ours, whatever a shell's profile has printed before.
-MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
 NAME = "_pycomnet"
 
 
@@ -28,19 +26,11 @@ if sys.platform.startswith("java"):
         count = _posix.read(0, array, size)
         return bytes(bytearray(array[: max(count, 0)]))
 
-    def say(data):
-        """Write to standard output."""
-        _posix.write(1, data, len(data))
-
 else:
 
     def read_some(size):
         """Some bytes of standard input."""
         return os.read(0, size)
-
-    def say(data):
-        """Write to standard output."""
-        os.write(1, data)
 
 
 def read(size):
@@ -176,7 +166,6 @@ def cache_directory(name):
 
 def begin():
     """Take the package and become what is asked for."""
-    say(MARKER)
     name, size, config_size = read(44).decode("ascii").split()
     blob = read(int(size))
     data = zlib.decompress(blob)

@@ -1,6 +1,5 @@
 from typing import Any
 
-MARKER: bytes
 NAME: str
 
 class Importer:

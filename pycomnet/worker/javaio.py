@@ -6,6 +6,8 @@ from java.util import Arrays
 from java.util.concurrent import FutureTask, TimeoutException, TimeUnit
 from jnr.posix import POSIXFactory  # it comes with Jython
 
+from .preamble import MARKER
+
 READ_SIZE = 1 << 18
 EINTR = 4
 
@@ -23,10 +25,19 @@ class JavaIO(object):
         self._buffer = jarray.zeros(READ_SIZE, "b")
         self._posix = posix = POSIXFactory.getNativePOSIX()
         self._read_fd, self._write_fd = posix.dup(0), posix.dup(1)
+        self.write_one(MARKER)
         null = posix.open("/dev/null", 0, 0)
         posix.dup2(null, 0)
         posix.close(null)
         posix.dup2(2, 1)
+
+    def is_replaced(self):
+        """As :meth:`is_taken`."""
+        return False
+
+    def is_taken(self):
+        """Java code has no descriptors to close."""
+        return False
 
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds.

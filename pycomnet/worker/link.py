@@ -8,6 +8,7 @@ answered and new requests start while the user's code computes) and gives the ro
 somebody wants it.
 """
 
+import errno
 import os
 import time
 
@@ -24,7 +25,9 @@ from ..wire.mux import (
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
 from .collector import Collector
+from .live import Live
 from .outbox import HEAD, SIZE, STRAIGHT
+from .path import own_imports
 from .spin import Spinner, poll_of
 
 try:
@@ -67,6 +70,23 @@ def timed_acquire(lock, timeout):
         return True
 
 
+def _must_wait(error):
+    """Whether a read or write failed that can be done later.
+
+    O_NONBLOCK is a property of what is open: whoever else has it may set it, at any time.
+    """
+    return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+
+
+def _identity(fd):
+    """What tells what is open from other things; None if nothing is."""
+    try:
+        found = os.fstat(fd)
+    except (OSError, AttributeError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 class FileIO(object):
     """Reads and writes file descriptors.
 
@@ -81,17 +101,35 @@ class FileIO(object):
         self._size = READ_SMALL
         self._spinner = Spinner(poll_of(read_fd), spins)
         self._writev = getattr(os, "writev", None)
+        self._known = [_identity(fd) for fd in (read_fd, write_fd)]
+
+    def is_replaced(self):
+        """Whether what is written would go elsewhere: asked after all code of the user's."""
+        return _identity(self.write_fd) != self._known[1]
+
+    def is_taken(self):
+        """Whether somebody else has closed a descriptor: it is none, or something else's by now."""
+        if self.read_fd < 0:
+            return False  # it was closed here
+        return self._known != [_identity(fd) for fd in (self.read_fd, self.write_fd)]
 
     def close(self):
         """Close both; what is written afterwards fails."""
-        for fd in set((self.read_fd, self.write_fd)):
-            os.close(fd)
+        fds = set((self.read_fd, self.write_fd)) - set([-1])
         self.read_fd = self.write_fd = -1
+        for fd in fds:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # somebody else did
 
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds."""
-        import select
+        with own_imports:
+            import select
 
+        if timeout is None:
+            return bool(select.select([self.read_fd], [], [])[0])
         return bool(select.select([self.read_fd], [], [], timeout)[0])
 
     def read(self, spin=False):
@@ -102,20 +140,36 @@ class FileIO(object):
         size = self._size
         if spin:
             self._spinner.spin()
-        try:
-            data = os.read(self.read_fd, size)
-        except OSError:  # reset: as good as the end
-            return b""
+        while True:
+            try:
+                data = os.read(self.read_fd, size)
+                break
+            except OSError as error:
+                if not _must_wait(error):
+                    return b""  # reset: as good as the end
+                self.wait(None)
         # A large buffer is only worth its allocation while there is that much to read.
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         return data
 
     def write_one(self, data):
         """Write all of some bytes."""
-        done = os.write(self.write_fd, data)
+        done = 0
         while done != len(data):
-            data = data[done:]
-            done = os.write(self.write_fd, data)
+            data = data[done:] if done else data
+            try:
+                done = os.write(self.write_fd, data)
+            except OSError as error:
+                done = self._wait_to_write(error)
+
+    def _wait_to_write(self, error):
+        """Wait if a write failed as others have made what is written to non-blocking; 0."""
+        if not _must_wait(error):
+            raise error
+        import select
+
+        select.select([], [self.write_fd], [])
+        return 0
 
     def write(self, parts):
         """Write all of a list of bytes and memoryviews."""
@@ -127,12 +181,15 @@ class FileIO(object):
         size = 0
         for part in parts:
             size += len(part)
-        done = self._writev(self.write_fd, parts)
+        try:
+            done = self._writev(self.write_fd, parts)
+        except OSError as error:
+            done = self._wait_to_write(error)
         if done != size:
             self.write_one(b"".join(parts)[done:])
 
 
-class Link(object):
+class Link(Live):
     """One connection and its threads.
 
     :param io: what reads and writes, as :class:`FileIO`.
@@ -159,6 +216,8 @@ class Link(object):
         #: who writes; taken before ``lock``
         self.write_lock = allocate_lock()
         self.closed = False
+        #: True when it is over because the code that runs here has closed its descriptor
+        self.is_taken = False
         #: True in a child that the user's code forked
         self.forked = False
         #: why it is over, as a sentence
@@ -217,7 +276,9 @@ class Link(object):
     def _worked(self, value, payload):
         self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
         if self._work_done > FAST_CODEC_AFTER:
-            codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+            with own_imports:
+                codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+                codec.decode(codec.encode({}))  # it imports more when it is first used
             self._codec = codec
             self.encode = codec.encode
             self.decode = codec.decode
@@ -505,12 +566,19 @@ class Link(object):
         self.flush()
         self._over("the near side broke the protocol: value: %s" % error)
 
+    def lose_io(self):
+        """Somebody else has closed the connection's descriptor."""
+        self._over("the connection's descriptor is another's")
+
     def _over(self, reason):
         """The connection is over: every thread that waits on it learns so."""
         with self.lock:
             if self.closed:
                 return
             self.closed = True
+            if self.io.is_taken():
+                self.is_taken = True
+                reason = "the code here closed the connection's descriptor"
             self.reason = reason
             for stream in list(self.mux.streams.values()):
                 if stream.app is not None:

@@ -11,8 +11,11 @@ from .bytecode import bytecode
 from .channel import Channel, error_payload
 from .execute import Request, flush_output, warm_up
 from .link import SPINS, FileIO, Link, start_new_thread
+from .live import Live
 from .outbox import Outbox, new_memory
 from .output import Output
+from .path import give_back, own_imports
+from .preamble import MARKER
 
 if str is bytes:
     # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
@@ -26,10 +29,12 @@ else:
 #: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
 #: KeyboardInterrupt at the beginning of that time.
 GRACE = 2.0
+#: What a far side ends with when its own code has closed the connection's descriptor.
+LOST_DESCRIPTOR = 79
 _halt = os._exit
 
 
-class Gateway(object):
+class Gateway(Live):
     """What ``channel.gateway`` is at the far side."""
 
     def __init__(self, worker, id):
@@ -50,7 +55,7 @@ class Gateway(object):
         register_type(cls, name, to_value, from_value)
 
 
-class Worker(object):
+class Worker(Live):
     """One far side.
 
     :param io: as :class:`~.link.FileIO`.
@@ -144,7 +149,8 @@ class Worker(object):
         else:
             threading = _threading
             if threading is None:
-                import threading
+                with own_imports:
+                    import threading
             self._threads += 1
             name = "pycomnet-%d" % channel.id
             thread = threading.Thread(target=self._run_in_thread, args=(request,), name=name)
@@ -187,7 +193,11 @@ class Worker(object):
         if not self._main_free:
             interrupt_main()
         time.sleep(GRACE)
-        _halt(1)
+        _halt(self._end_status(1))
+
+    def _end_status(self, status):
+        """What this process ends with; it is what this was, or tells why the connection is over."""
+        return LOST_DESCRIPTOR if self.link.is_taken else status
 
     def _exit(self):
         """Run the exit functions and end, without waiting for any thread."""
@@ -201,11 +211,11 @@ class Worker(object):
                 sys.modules["atexit"]._run_exitfuncs()
             except BaseException:
                 pass
-        _halt(0)
+        _halt(self._end_status(0))
 
     def _end_anyway(self):
         time.sleep(GRACE)
-        _halt(1)
+        _halt(self._end_status(1))
 
 
 def interrupt_main():
@@ -230,7 +240,17 @@ def take_stdio():
 
     :returns: the descriptors to read from and to write to.
     """
+    from .supervisor import set_blocking
+
+    # What was printed before now, in whatever buffer, comes before the marker.
+    flush_output()
+    for fd in (0, 1, 2):
+        try:
+            set_blocking(fd, True)
+        except (OSError, IOError):
+            pass  # there is no standard error
     read_fd, write_fd = os.dup(0), os.dup(1)
+    os.write(write_fd, MARKER)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -248,10 +268,16 @@ def main(config):
     """
     io = outbox = None
     try:
+        if config.get("more"):
+            from .spare import wait_for_more
+
+            os.environ.update(wait_for_more().get("update", {}))
         if config.get("hub") is not None:
             from .hub import serve
 
             config, io, outbox = serve(config)
+        if config.get("safe_path"):
+            os.environ.pop("PYTHONSAFEPATH", None)
         if config.get("update"):
             os.environ.update(config["update"])
         if config.get("umask") is not None:
@@ -266,6 +292,7 @@ def main(config):
         sys.exit(2)
     if io is None:
         io, outbox = _begin(config)
+    give_back(config.get("safe_path"))
     Worker(io, config, outbox).serve()
 
 

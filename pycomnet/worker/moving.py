@@ -3,6 +3,8 @@
 import os
 import sys
 
+from .path import own_imports
+
 _splice = getattr(os, "splice", None)
 #: What asks how many bytes can be read from a descriptor, once it was needed; or nothing.
 _asking = []
@@ -12,8 +14,9 @@ def pending(fd):
     """How many bytes wait in a pipe, at either end, or can be read; None where that isn't known."""
     if not _asking:
         try:
-            from fcntl import ioctl
-            from termios import FIONREAD
+            with own_imports:
+                from fcntl import ioctl
+                from termios import FIONREAD
         except ImportError:
             return None
         _asking.append((ioctl, FIONREAD))

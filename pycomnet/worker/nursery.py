@@ -6,7 +6,7 @@ that this process writes to between two forks it has to copy each time, as the c
 
 import os
 
-from .child import Child, Pipes
+from .child import Child, Pipes, Taken
 from .forking import Before, import_more
 from .relay import Waiting
 from .spare import IDLE, Spare, letter
@@ -78,6 +78,20 @@ class Nursery(object):
             self._hub.loop.soon(self._fork_wanted)
         self._wanted.append(Wanted(peer, stream, io, request))
 
+    def _want_again(self, one, held, closing):
+        """One in reserve has died that was taken: have the next, or one that is forked."""
+        one.start = Waiting(one.peer, one.stream)
+        io = Waiting(one.peer, one.io)
+        for payload, cost in held:
+            io.data(payload, cost)
+        if closing:
+            io.ended()
+        one.first = b""
+        one.fds = one.ours = one.pid = None
+        if not self._wanted:
+            self._hub.loop.soon(self._fork_wanted)
+        self._wanted.append(one)
+
     def _fork_wanted(self):
         wanted, self._wanted = self._wanted, []
         for step in (self._equip, self._have_forked, self._begin):
@@ -129,10 +143,17 @@ class Nursery(object):
         if one.ours:
             write_fd, read_fd, err_fd = one.ours
             pipes = Pipes(hub.loop, peer, one.io, write_fd, read_fd, one.first)
+            if one.first:
+                pipes.held = []  # until it is sure that there is somebody
             one.io.app.give(pipes)
         else:
             err_fd = None
-        one.start.give(Child(hub, peer, one.stream, one.pid, err_fd))
+        if one.first:
+            instead = lambda held, closing: self._want_again(one, held, closing)  # noqa: E731
+            child = Taken(hub, peer, one.stream, one.pid, err_fd, pipes, instead)
+        else:
+            child = Child(hub, peer, one.stream, one.pid, err_fd)
+        one.start.give(child)
         self._forked += 1
         if one.ours and self._forked > 1:
             hub.loop.when_idle(self._make_spare)

@@ -13,6 +13,7 @@ import struct
 import time
 
 from .moving import pending
+from .path import own_imports
 
 try:
     from _thread import allocate_lock, start_new_thread
@@ -153,8 +154,9 @@ class Outbox(object):
 def _is_roomy(fd):
     """Whether it is a pipe that has room for an outbox when it is empty."""
     try:
-        import fcntl
-        import stat
+        with own_imports:
+            import fcntl
+            import stat
 
         # It is smaller than usual for a user who has very many.
         room = fcntl.fcntl(fd, getattr(fcntl, "F_GETPIPE_SZ", 1032))

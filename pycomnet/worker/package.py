@@ -7,6 +7,7 @@ import sys
 import zlib
 
 from ..wire.values import PureCodec
+from .path import FIRST_LINE
 
 _known = []
 
@@ -56,7 +57,10 @@ def _first_lines():
             source = file.read().decode("utf-8")
     source = source.partition('"""\n\n')[2].encode("utf-8")
     text = base64.b64encode(zlib.compress(source, 9)).decode("ascii")
-    return 'import base64,zlib;exec(zlib.decompress(base64.b64decode("%s")))' % text
+    return '%s;import binascii,zlib;exec(zlib.decompress(binascii.a2b_base64("%s")))' % (
+        FIRST_LINE,
+        text,
+    )
 
 
 def letter(config):

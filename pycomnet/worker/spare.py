@@ -58,6 +58,13 @@ def wait_for_letter(fd):
     return PureCodec().decode(_read(fd, size))
 
 
+def wait_for_more():
+    """What was too long for the command line, from standard input."""
+    from .importer import read
+
+    return PureCodec().decode(read(_LENGTH.unpack(read(_LENGTH.size))[0]))
+
+
 def _read(fd, size):
     data = b""
     while len(data) < size:

@@ -7,6 +7,7 @@ the user's code, so neither a loop in C that holds the interpreter lock nor a sw
 KeyboardInterrupt can keep it from killing.
 """
 
+import errno
 import os
 import select
 import sys
@@ -38,6 +39,7 @@ def supervised(fd, near=None, outbox=None):
         may hold the connection when it is gone itself.
     :param outbox: the :class:`~.outbox.Outbox` of the worker, whose last words are written here.
     """
+    near_fds = guarded(near)
     tether, end = os.pipe()
     if not QUICK_CTYPES:
         become_subreaper()  # before the worker can start anything
@@ -49,19 +51,84 @@ def supervised(fd, near=None, outbox=None):
         return
     try:
         os.close(tether)
-        watch(pid, fd, near, None if outbox is None else outbox.last_words)
+        watch(pid, fd, near_fds, None if outbox is None else outbox.last_words)
     finally:
         os._exit(1)
 
 
-def watch(pid, fd, near, last_words):
+def guarded(near):
+    """Fork: the child returns from this and is the supervisor, the parent watches over that.
+
+    A supervisor that is killed leaves processes which have a session of their own. Above it there
+    may be only the near side, which they do not come to; but they come to this parent, which ends
+    them. Its own end is to the supervisor what the near side's is.
+
+    :param near: as for :func:`supervised`.
+    :returns: descriptors that can be read when the near side, or the parent, has ended.
+    """
+    me = os.getpid()
+    # A number that is not the parent's may be another process's, in a container.
+    near_fds = [open_process(near)] if near == os.getppid() else []
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        near_fds.append(open_process(me))
+        if os.getppid() != me:
+            os._exit(1)  # it was killed before
+        return [each for each in near_fds if each is not None]
+    status = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.closerange(3, 64)  # the connection is the worker's: its end must be seen
+        signal.signal(signal.SIGTERM, lambda number, frame: _kill([pid], signal.SIGTERM))
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        become_subreaper()
+        status = _wait_for(pid)
+        rest = descendants(os.getpid())
+        if rest:
+            end_all(rest, REST_GRACE)
+    finally:
+        _end_as(status)
+
+
+def _wait_for(pid):
+    """Wait for one child, whatever others there are; its status."""
+    while True:
+        try:
+            found, status = os.waitpid(-1, 0)
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                continue
+            return 0
+        if found == pid:
+            return status
+
+
+def end_all(rest, grace):
+    """End processes, and what they leave to this one: by SIGTERM, after a grace by SIGKILL."""
+    _kill(rest, signal.SIGTERM)
+    end = now() + grace
+    rounds = 0
+    while rest and rounds < KILL_ROUNDS:
+        time.sleep(0.01)
+        reap_all()
+        rest = descendants(os.getpid())
+        if now() >= end:
+            _kill(rest, signal.SIGKILL)
+            rounds += 1
+
+
+def watch(pid, fd, near_fds, last_words):
     """Supervise a worker that was just forked, and end as it did.
 
+    :param near_fds: descriptors that can be read when the near side has ended.
     :param last_words: called when it has ended, to write what it has left; or None.
     """
     status = 1
     try:
-        supervisor = Supervisor(pid, fd, near)
+        supervisor = Supervisor(pid, fd, near_fds)
         status = supervisor.run(last_words)
         if supervisor.hurry and os.WIFSIGNALED(status):
             status = signal.SIGTERM  # the worker was killed, as this process was told to end
@@ -95,14 +162,13 @@ class Supervisor(object):
 
     :param pid: the worker's.
     :param fd: the connection.
-    :param near: as for :func:`supervised`.
+    :param near_fds: as for :func:`watch`.
     """
 
-    def __init__(self, pid, fd, near=None):
+    def __init__(self, pid, fd, near_fds=()):
         self.pid = pid
         self.fd = fd
-        # A number that is not the parent's may be another process's, in a container.
-        self.near_fd = open_process(near) if near == os.getppid() else None
+        self.near_fds = near_fds
         self.hurry = False
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -142,7 +208,7 @@ class Supervisor(object):
         _kill(rest, signal.SIGTERM)
         end = now() + (0 if self.hurry else REST_GRACE)
         while now() < end:
-            self._reap_all()
+            reap_all()
             rest = set(pid for pid in rest | descendants(os.getpid()) if _lives(pid))
             if not rest and not _group_lives(self.pid):
                 return
@@ -152,7 +218,7 @@ class Supervisor(object):
             _kill_group(self.pid, signal.SIGKILL)
             _kill(rest, signal.SIGKILL)
             time.sleep(0.01)
-            self._reap_all()
+            reap_all()
             rest = descendants(os.getpid())
             if not rest:
                 return
@@ -166,8 +232,8 @@ class Supervisor(object):
         poll.register(self._wake, select.POLLIN)
         if watch:
             poll.register(self.fd, 0)
-            if self.near_fd is not None:
-                poll.register(self.near_fd, select.POLLIN)
+            for near_fd in self.near_fds:
+                poll.register(near_fd, select.POLLIN)
         end = None if timeout is None else now() + timeout
         while True:
             status = self._reap()
@@ -194,12 +260,14 @@ class Supervisor(object):
             return 0
         return status if pid else None
 
-    def _reap_all(self):
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except OSError:
+
+def reap_all():
+    """Reap all children that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except OSError:
+        pass
 
 
 def open_process(pid):
@@ -210,14 +278,23 @@ def open_process(pid):
         return None
 
 
-def set_nonblocking(fd):
-    """Have reads and writes of a descriptor never wait."""
+def set_blocking(fd, blocking):
+    """Have reads and writes of a descriptor wait, or never.
+
+    That is a property of what is open, not of the descriptor: others that have it share it.
+    """
     if hasattr(os, "set_blocking"):
-        os.set_blocking(fd, False)
+        os.set_blocking(fd, blocking)
     else:
         import fcntl
 
-        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags if blocking else flags | os.O_NONBLOCK)
+
+
+def set_nonblocking(fd):
+    """Have reads and writes of a descriptor never wait."""
+    set_blocking(fd, False)
 
 
 #: What makes a process a subreaper, once it has been looked for: a function, or nothing.

@@ -9,6 +9,7 @@ from twisted.internet import defer
 from pycomnet import tokens
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
+from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.http.client import Client, Refused, Server
 from pycomnet.gateways.http.stream import Stream
@@ -27,6 +28,7 @@ class HttpCarrier:
         self._request = request
         self._client: Client | None = None
         self._stream: Stream | None = None
+        self._before: AfterMarker | None = None
         self._starting = False
         self._given_up = False
         self._ended: OneShot[int | None] = OneShot()
@@ -72,7 +74,8 @@ class HttpCarrier:
         if self._given_up:
             stream.terminate("TERM")
         else:
-            stream.connect(connection)
+            self._before = AfterMarker(connection, self._request.output)
+            stream.connect(self._before)
         stream.start()
         if reached.called:
             return
@@ -132,7 +135,9 @@ class HttpCarrier:
         if status is None:
             return self._reason
         words = describe_status(status)
-        return f"{words}: {self._reason}" if self._reason not in ("", "exited") else words
+        if self._reason not in ("", "exited"):
+            words += f": {self._reason}"
+        return words if self._before is None else self._before.describe_end(words)
 
     def keep(self, text: str) -> None:
         """Remember what its code said on standard error."""

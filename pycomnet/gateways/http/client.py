@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shlex
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -286,7 +287,9 @@ class Client:
         :returns: fires with what the server says of it: ``pid`` and so on.
         """
         options: dict[str, Any] = {"id": id}
-        for key in ("python", "chdir", "linger"):
+        if spec.python is not None:
+            options["python"] = shlex.join(spec.python)
+        for key in ("chdir", "linger"):
             if getattr(spec, key) is not None:
                 options[key] = getattr(spec, key)
         if spec.nice:

@@ -155,6 +155,10 @@ class Stream:
         self._protocol = protocol
         protocol.makeConnection(self)
 
+    def hand_over(self, protocol: Any) -> None:
+        """Give what comes from now on to another protocol."""
+        self._protocol = protocol
+
     def start(self) -> None:
         """Carry bytes, until the far side has ended or can't be reached any more."""
         self._look()

@@ -139,8 +139,8 @@ class Specs(SynchronousTestCase):
             chdir="/tmp",
             env=[("A", "2"), ("B", "3")],
         )
-        self.assertEqual((own.python, own.chdir, own.env), ("py", "/tmp", {"A": "1", "B": "3"}))
-        self.assertEqual((other.python, other.env), ("other", {"A": "2", "B": "3"}))
+        self.assertEqual((own.python, own.chdir, own.env), (("py",), "/tmp", {"A": "1", "B": "3"}))
+        self.assertEqual((other.python, other.env), (("other",), {"A": "2", "B": "3"}))
 
     def test_ids_twice(self) -> None:
         """Found before anything is started."""

@@ -9,16 +9,22 @@ from __future__ import annotations
 import importlib
 import os
 import resource
+import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 from twisted.internet import defer
+from twisted.internet.utils import getProcessOutputAndValue
 
 import pycomnet
 from pycomnet.errors import ProtocolViolation
+from pycomnet.gateways.spec import Spec
 from pycomnet.test.gateways import suite
 from pycomnet.test.gateways.case import GatewayCase
+from pycomnet.test.processes import status_field
 
 globals().update(suite.cases("Popen", "popen", __name__))
 
@@ -169,11 +175,25 @@ class Options(PopenCase):
         self.assertEqual(await gw.call("os:nice", 0), min(os.nice(0) + 3, 19))
 
     async def test_python(self) -> None:
-        """``python`` is an interpreter with its arguments, as a shell would split them."""
-        gw = await self.gateway(python=f"'{sys.executable}' -X 'an option=with a space' -O")
+        """``python`` in a text is split as a shell does, as an option it is a list of arguments."""
+        words = [sys.executable, "-X", "an option=with a space", "-O"]
+        self.assertEqual(Spec.parse(f"popen//python={shlex.join(words)}").python, tuple(words))
+        gw = await self.gateway(python=words)
         source = "import sys; channel.send([sys._xoptions, __debug__])"
         got = await gw.remote_exec(source).receive()
         self.assertEqual(got, [{"an option": "with a space"}, False])
+
+    async def test_python_is_a_path(self) -> None:
+        """``python`` as an option is a path as it is, whatever is in it; the error says so."""
+        path = Path(self.mktemp()).absolute() / "a blank 'and' quotes"
+        path.parent.mkdir()
+        path.symlink_to(self.script(f'exec "{sys.executable}" "$@"'))
+        for python in (str(path), path, [path.as_posix(), "-O"]):
+            gw = await self.gateway(python=python)
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+        making = self.group.makegateway("popen", python=f"{sys.executable} -O")
+        error = await self.failure(making, pycomnet.GatewayNotStarted)
+        self.assertIn("list of it and its arguments", str(error))
 
     async def test_wrapped(self) -> None:
         """A script that starts the interpreter and stays is ended with it."""
@@ -252,17 +272,18 @@ class NotStarted(PopenCase):
     async def test_echo(self) -> None:
         """A program that prints something else."""
         error = await self.not_started("popen//python=/bin/echo")
-        self.assertIn("not a far side", str(error))
+        self.assertIn("before its hello it had printed:\n-c import", str(error))
 
     async def test_mirror(self) -> None:
         """A program that sends back what it gets, the near side's hello too."""
-        error = await self.not_started("popen", python=self.script("exec cat"))
-        self.assertIn("not a far side", str(error))
+        error = await self.not_started("popen", python=self.script("exec cat"), timeout=0.3)
+        self.assertIn("no hello in 0.3 seconds", str(error))
+        self.assertIn("before its hello it had printed", str(error))
 
     async def test_yes(self) -> None:
         """A program that prints without end."""
         error = await self.not_started("popen", python=self.script("exec yes"))
-        self.assertIn("not a far side", str(error))
+        self.assertIn("printed more than 1048576 bytes and no hello", str(error))
 
     async def test_noise(self) -> None:
         """A program that complains without end."""
@@ -272,19 +293,39 @@ class NotStarted(PopenCase):
         self.assertLess(len(error.stderr), 1000)
 
     async def test_garbage_before(self) -> None:
-        """An interpreter that prints a line before it starts, and says why."""
-        text = (
-            f'echo "Welcome to this host"; echo "a banner is set" >&2; exec {sys.executable} "$@"'
-        )
-        error = await self.not_started("popen", python=self.script(text))
-        self.assertIn("Welc", str(error))
-        self.assertIn("a banner is set", str(error))
+        """A wrapper that prints before it starts the interpreter: that is shown, and it starts."""
+        text = f'echo "Welcome here"; echo "a banner" >&2; exec {sys.executable} "$@"'
+        for fork in (True, False):
+            self.outputs.clear()
+            gw = await self.gateway(python=self.script(text), fork=fork)
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+            await gw.exit()
+            self.assertIn("Welcome here\n", self.printed(2))
+            self.assertIn("a banner\n", self.printed(2))
+
+    async def test_sitecustomize(self) -> None:
+        """What ``sitecustomize`` prints, also what stays in a buffer, is shown, too."""
+        site = Path(self.mktemp()).absolute()
+        site.mkdir()
+        (site / "sitecustomize.py").write_text("print('custom site')")
+        await self.group.makegateway("popen", id="master")
+        for spec in ("popen//fork=yes", "popen//fork=no", "popen//via=master"):
+            for number, flush in enumerate(("", "1")):
+                self.outputs.clear()
+                env = {"PYTHONPATH": str(site), "PYTHONUNBUFFERED": flush}
+                python = None
+                if "via" in spec:  # another machine's environment is what it is started with there
+                    python = ["env", f"PYTHONPATH={site}", sys.executable, "-X", f"n={number}"]
+                gw = await self.group.makegateway(spec, env=env, python=python)
+                self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+                await gw.exit()
+                self.assertEqual(self.printed(2), "custom site\n", (spec, flush))
 
     async def test_binary_garbage(self) -> None:
         """What looks like the longest of frames."""
         text = r"printf '\377\377\377\377\000\000\000\000\000'; exec sleep 1000"
-        error = await self.not_started("popen", python=self.script(text))
-        self.assertIn("not a far side", str(error))
+        error = await self.not_started("popen", python=self.script(text), timeout=0.3)
+        self.assertIn("no hello in 0.3 seconds", str(error))
 
     async def test_half_a_hello(self) -> None:
         """The beginning of a hello, and then its end."""
@@ -317,7 +358,7 @@ class NotStarted(PopenCase):
 
     async def test_broken_python(self) -> None:
         """An interpreter that can't import its own library says so."""
-        python = f"env -u PYTHONPATH PYTHONHOME=/nowhere {sys.executable}"
+        python = ["env", "-u", "PYTHONPATH", "PYTHONHOME=/nowhere", sys.executable]
         error = await self.not_started("popen", python=python)
         self.assertEqual(error.exit_status, 1)
         self.assertIn("encodings", str(error))
@@ -360,3 +401,196 @@ class NotStarted(PopenCase):
         making = self.group.makegateway("popen//chdri=/tmp")
         error = await self.failure(making, pycomnet.SpecError)
         self.assertIn("did you mean 'chdir'", str(error))
+
+
+#: What the far side itself imports, at once or when it first needs it, and what those import.
+IMPORTED = (
+    *("struct", "select", "threading", "types", "tokenize", "linecache", "token", "collections"),
+    *("fcntl", "traceback", "socket", "os", "re", "binascii", "base64", "zlib", "mmap", "array"),
+    *("signal", "functools", "contextlib", "textwrap", "codeop", "ast", "keyword", "string"),
+    *("stat", "errno", "time", "copyreg", "operator", "reprlib", "heapq", "__future__", "random"),
+    *("ormsgpack", "multiprocessing", "subprocess", "shlex", "hashlib", "gc", "termios"),
+    *("enum", "colorsys"),
+)
+
+
+class Surroundings(PopenCase):
+    """Where a far side is started, and what it finds there."""
+
+    def directory(self) -> Path:
+        """A directory whose modules are none."""
+        path = Path(self.mktemp()).absolute()
+        path.mkdir()
+        for name in IMPORTED:
+            (path / f"{name}.py").write_text(f"raise RuntimeError('the user's {name}')")
+        (path / "own_module.py").write_text("value = 5")
+        return path
+
+    def enter(self, path: Path) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(path)
+
+    async def check_imports(self, spec: str, **options: Any) -> None:
+        """Have a far side do all that makes it import something."""
+        gw = await self.group.makegateway(spec, **options)
+        code = "for n in range(3000): channel.send([n])\nundefined"
+        channel, other = gw.remote_exec(code), gw.remote_exec("channel.send(1)")
+        self.assertEqual(await other.receive(), 1)  # in a thread
+        error = await self.failure(self.all_of(channel), pycomnet.RemoteError)
+        self.assertIn("line 2, in <module>\n    undefined\n", str(error.formatted))
+        # The user's code has plain Python's path.
+        source = "import sys, own_module; channel.send([sys.path[0], own_module.value])"
+        self.assertEqual(await gw.remote_exec(source).receive(), ["", 5])
+        error = await self.failure(gw.call("colorsys:rgb_to_hsv", 1, 1, 1), pycomnet.RemoteError)
+        self.assertIn("the user's colorsys", str(error))
+
+    async def all_of(self, channel: pycomnet.Channel) -> list[Any]:
+        return [value async for value in channel]
+
+    async def test_chdir(self) -> None:
+        """Files there that are named as modules of the standard library are not imported by us."""
+        path = str(self.directory())
+        for spec in ("popen//fork=no", "popen//fork=yes"):
+            await self.check_imports(spec, chdir=path)
+
+    async def test_working_directory(self) -> None:
+        """Nor those in the working directory."""
+        self.enter(self.directory())
+        for spec in ("popen//fork=no", "popen//fork=yes"):
+            await self.check_imports(spec)
+
+    async def test_flags(self) -> None:
+        """Options of the near side's interpreter are those of its far sides."""
+        code = """if 1:
+            import sys
+            from pycomnet.blocking import Group
+            def flags():
+                import sys
+                kept = "isolated", "safe_path", "utf8_mode", "optimize", "dev_mode", "no_user_site"
+                found = [getattr(sys.flags, name, None) for name in kept]
+                return [found, list(sys.warnoptions), sys.path[:1] == [""]]
+            here = flags()[:2]
+            with Group() as group:
+                for spec in ("popen", "popen"):
+                    assert group.makegateway(spec).call(flags)[:2] == here, here
+            print(flags())
+        """
+        for options in ("-I", "-s -O -W error::UserWarning", "-X utf8 -E", "-X dev"):
+            script = Path(self.mktemp())
+            script.write_text(code)
+            argv = (*options.split(), str(script))
+            _out, err, status = await getProcessOutputAndValue(sys.executable, argv, os.environ)
+            self.assertEqual(status, 0, err)
+
+    async def test_removed(self) -> None:
+        """The working directory was removed: it is what it would be for a plain Python there."""
+        path = Path(self.mktemp()).absolute()
+        path.mkdir()
+        await self.group.makegateway("popen//fork=yes//id=before")
+        self.enter(path)
+        path.rmdir()
+        for spec in ("popen", "popen//fork=no", "popen//fork=yes", "popen//via=before"):
+            gw = await self.group.makegateway(spec)
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+            if "via" not in spec:
+                error = await self.failure(gw.call("os:getcwd"), pycomnet.RemoteError)
+                self.assertEqual(error.type, "FileNotFoundError")
+            gw = await self.group.makegateway(spec, chdir="/")
+            self.assertEqual(await gw.call("os:getcwd"), "/")
+
+    async def test_big_variables(self) -> None:
+        """Variables that are too long for a process, each or together, are there all the same."""
+        await self.group.makegateway("popen//fork=yes//id=before")
+        one = {"BIG": "x" * 200_000}
+        many = {f"BIG{number}": "x" * 100_000 for number in range(40)}
+        for env in (one, many):
+            for spec in ("popen//fork=no", "popen", "popen//via=before//fork=no"):
+                gw = await self.group.makegateway(spec, env=env)
+                for name, value in env.items():
+                    self.assertEqual(await gw.call("os:getenv", name), value)
+        with patch.dict(os.environ, one):  # this process's own
+            for spec in ("popen//fork=no", "popen//fork=yes//python=python3"):
+                gw = await self.group.makegateway(spec)
+                self.assertEqual(len(await gw.call("os:getenv", "BIG")), 200_000)
+        making = self.group.makegateway("popen", env={"PYTHONBIG": "x" * 200_000})
+        error = await self.failure(making, pycomnet.SpecError)
+        self.assertIn("the environment variable PYTHONBIG has 200010 bytes", str(error))
+        making = self.group.makegateway("popen", python=[sys.executable, "-c" + "x" * 200_000])
+        failed = await self.failure(making, pycomnet.GatewayNotStarted)
+        self.assertIn("argument 1, of 200002 bytes", str(failed))
+
+
+class Descriptors(PopenCase):
+    """What far code does to descriptors, and how they arrive."""
+
+    async def test_closed(self) -> None:
+        """Code that closes or replaces the connection's descriptor is told apart from an end."""
+        replaced = "for n in range(3, 200): os.dup2(null, n)"
+        for spec in ("popen//fork=no", "popen//fork=yes"):
+            for code in ("os.closerange(3, 200)", "os.closerange(0, 200)", replaced):
+                gw = await self.group.makegateway(spec)
+                channel = gw.remote_exec(f"import os; null = os.open(os.devnull, 2)\n{code}")
+                error = await self.failure(channel.waitclose(), pycomnet.GatewayDied)
+                self.assertIn("closed the connection's descriptor", str(error))
+            gw = await self.group.makegateway(spec)
+            error = await self.failure(gw.call("os:_exit", 0), pycomnet.GatewayDied)
+            self.assertIn("it exited with status 0", str(error))
+
+    async def test_standard(self) -> None:
+        """The standard descriptors are not the connection's: they may be closed."""
+        for spec in ("popen//fork=no", "popen//fork=yes"):
+            gw = await self.group.makegateway(spec)
+            code = "import os; os.close(0); os.close(1); os.dup2(os.open(os.devnull, 2), 1)"
+            await gw.remote_exec(code).waitclose()
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+
+    async def test_nonblocking(self) -> None:
+        """Standard descriptors that arrive non-blocking, or become so later, make no difference."""
+        wrapper = Path(self.mktemp()).absolute()
+        wrapper.write_text(
+            "import os, sys\n"
+            "for fd in 0, 1, 2: os.set_blocking(fd, False)\n"
+            "os.execv(sys.executable, [sys.executable] + sys.argv[1:])\n"
+        )
+        later = (
+            "import os\n"
+            "io = channel._link.io\n"
+            "for fd in io.read_fd, io.write_fd: os.set_blocking(fd, False)\n"
+            "for value in channel: channel.send(value)\n"
+        )
+        for fork in (True, False):
+            gw = await self.gateway(python=[sys.executable, str(wrapper)], fork=fork)
+            for code in ("for value in channel: channel.send(value)", later):
+                channel = gw.remote_exec(code)
+                for value in (b"x" * 5_000_000, 1, [1, 2]):
+                    await channel.send(value)
+                    self.assertEqual(await channel.receive(), value)
+                channel.close()
+
+
+class KilledSupervisors(PopenCase):
+    """A supervisor that is killed with SIGKILL leaves nothing, whoever is above it."""
+
+    async def test_each(self) -> None:
+        """What has a session of its own, and a daemon, are ended whichever process is killed."""
+        code = """if 1:
+            import os, subprocess
+            child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+            out, into = os.pipe()
+            if os.fork() == 0:
+                os.setsid()
+                daemon = os.fork()
+                if daemon:
+                    os.write(into, b"%d" % daemon)
+                    os._exit(0)
+                os.execvp("sleep", ["sleep", "1001"])
+            channel.send([child.pid, int(os.read(out, 20)), os.getpid()])
+            channel.receive()
+        """
+        for generation in range(3):  # the worker, its supervisor, what is above that
+            gw = await self.group.makegateway("popen//fork=no")
+            pids = await gw.remote_exec(code).receive()
+            for _ in range(2):
+                pids.append(status_field(pids[-1], "PPid"))
+            os.kill(pids[2 + generation], signal.SIGKILL)
+            await self.assert_gone(*pids)

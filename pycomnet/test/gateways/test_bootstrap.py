@@ -17,11 +17,12 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.gateways.bootstrap import MAX_NOISE, AfterMarker
+from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.ssh import command, quote
 from pycomnet.worker import importer, package
-from pycomnet.worker.importer import MARKER, Importer, cache_directory
+from pycomnet.worker.importer import Importer, cache_directory
+from pycomnet.worker.preamble import MARKER, MAX_PREAMBLE
 
 
 class Keeps:
@@ -50,7 +51,6 @@ class Transport(StringTransport):
 
     def hand_over(self, protocol: Any) -> None:
         self.protocol = protocol
-        protocol.makeConnection(self)
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -59,9 +59,10 @@ class Transport(StringTransport):
 class Beginning(SynchronousTestCase):
     """Noise, the marker, and then the connection."""
 
-    def start(self) -> tuple[AfterMarker, Keeps, Transport]:
+    def start(self, letter: bytes = b"") -> tuple[AfterMarker, Keeps, Transport]:
         connection, transport = Keeps(), Transport()
-        before = AfterMarker(connection)
+        self.shown: list[str] = []
+        before = AfterMarker(connection, self.shown.append, letter)
         before.makeConnection(transport)
         transport.protocol = before
         return before, connection, transport
@@ -74,7 +75,9 @@ class Beginning(SynchronousTestCase):
             for at in range(0, len(data), size):
                 transport.protocol.dataReceived(data[at : at + size])
             self.assertEqual(connection.data, b"hello" + MARKER, size)
-            self.assertEqual((connection.made, before.begun), (1, True))
+            self.assertEqual(connection.made, 1)
+            self.assertEqual(before.describe_end("it ended"), "it ended")
+            self.assertEqual(self.shown, ["Welcome\n\nPYCOMNEno\n"])
 
     def test_noise(self) -> None:
         """The end of what came instead is kept, and the connection's end passed on."""
@@ -82,19 +85,30 @@ class Beginning(SynchronousTestCase):
         for number in range(2000):
             before.dataReceived(b"line %d\n" % number)
         before.connectionLost(Failure(ConnectionError("gone")))
-        self.assertTrue(before.noise().endswith("line 1999"))
-        self.assertLessEqual(len(before.noise()), 1000)
-        self.assertFalse(before.begun)
+        words = before.describe_end("it ended")
+        self.assertTrue(words.startswith("it ended; before its hello it had printed:\n"))
+        self.assertTrue(words.endswith("line 1999"))
+        self.assertLessEqual(len(words), 1100)
+        self.assertEqual(self.shown, [])
         assert connection.lost is not None
         self.assertFalse(transport.aborted)
 
     def test_endless(self) -> None:
         """What prints without end is cut off, and not kept."""
         before, _, transport = self.start()
-        for _ in range(MAX_NOISE // 65536 + 1):
+        for _ in range(MAX_PREAMBLE // 65536 + 1):
             before.dataReceived(b"y\n" * 32768)
         self.assertTrue(transport.aborted)
-        self.assertLess(sum(map(len, before._pieces)), 10_000)
+        self.assertIn("more than 1048576 bytes", before.describe_end(""))
+        self.assertLess(len(before.describe_end("")), 2000)
+
+    def test_letter(self) -> None:
+        """With a letter the connection begins with the marker, without one at once."""
+        for letter, made in ((b"letter", 0), (b"", 1)):
+            before, connection, transport = self.start(letter)
+            self.assertEqual((transport.value(), connection.made), (letter, made))
+            before.dataReceived(MARKER)
+            self.assertEqual((connection.made, transport.protocol), (1, connection))
 
 
 class Sent(SynchronousTestCase):
@@ -239,4 +253,4 @@ class Importing(SynchronousTestCase):
         """When what it is sent ends too soon it ends, without a word."""
         argv = [sys.executable, "-c", package.code()]
         ran = subprocess.run(argv, input=b"abc", capture_output=True, timeout=60)
-        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (3, MARKER, b""))
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (3, b"", b""))

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 import pycomnet
 from pycomnet.channel import Channel
 from pycomnet.gateways import place, routes
+from pycomnet.gateways.spec import STARTUP
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children
 
@@ -98,8 +99,8 @@ class NotShared(PlaceCase):
 
     async def test_random_loaded_before(self) -> None:
         """A generator that the supervisor had is seeded anew."""
-        python = f"{sys.executable} -X importtime=0"
-        self.patch(routes, "STARTUP", (*routes.STARTUP, "PYCOMNET_TEST"))
+        python = [sys.executable, "-X", "importtime=0"]
+        self.patch(routes, "STARTUP", (*STARTUP, "PYCOMNET_TEST"))
         script = Path(self.mktemp()).absolute()
         script.mkdir()
         (script / "sitecustomize.py").write_text("import random\nrandom.seed(1)\n")
@@ -185,7 +186,7 @@ class Supervisors(PlaceCase):
         """All gateways of an interpreter have one; another interpreter has another."""
         await self.group.makegateways([self.spec] * 5)
         self.assertEqual(len(self.supervisors()), 1)
-        await self.gateway(python=f"{sys.executable} -O")
+        await self.gateway(python=[sys.executable, "-O"])
         self.assertEqual(len(self.supervisors()), 2)
         await self.gateway(fork=False)
         self.assertEqual(len(self.supervisors()), 2)

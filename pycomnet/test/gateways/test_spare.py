@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
@@ -127,6 +128,19 @@ class Ending(SpareCase):
         gateway = await self.group.makegateway("popen")
         self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
         self.assertEqual(self.spares(), set())
+
+    async def test_killed_when_taken(self) -> None:
+        """One that dies when it is taken, before it knows for what: another takes its place."""
+        spare = await self.reserve()
+        os.kill(spare, signal.SIGSTOP)  # it reads nothing any more
+        making = defer.ensureDeferred(self.gateway(env={"PYCOMNET_OWN": "x"}))
+        while self.spares() == {spare}:  # until the place has the next
+            await deferLater(self.reactor, 0.01)
+        self.assertFalse(making.called)
+        os.kill(spare, signal.SIGKILL)
+        gateway = await making
+        self.assertNotEqual(gateway.info["pid"], spare)
+        self.assertEqual(await gateway.call("os:getenv", "PYCOMNET_OWN"), "x")
 
     async def test_killed(self) -> None:
         """One that somebody kills is forgotten, and the next gateway is forked."""

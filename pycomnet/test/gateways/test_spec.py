@@ -34,7 +34,7 @@ class Reading(SynchronousTestCase):
         self.assertEqual(
             Spec.parse(text),
             Spec(
-                python="pypy3 -X a=b",
+                python=["pypy3", "-X", "a=b"],
                 id="w",
                 chdir="/tmp/x y",
                 nice=5,
@@ -62,7 +62,7 @@ class Reading(SynchronousTestCase):
         spec = Spec.parse("ssh=h//ssh_config=/c//keepalive=1.5//fork=no//via=gw0//python=pypy3")
         self.assertEqual(
             (spec.ssh_config, spec.keepalive, spec.fork, spec.via, spec.python),
-            ("/c", 1.5, False, "gw0", "pypy3"),
+            ("/c", 1.5, False, "gw0", ("pypy3",)),
         )
         spec = Spec.parse("socket=tcp:h:1//token=t//ca=/ca//cert=/c//key=/k//linger=60//resume=yes")
         self.assertEqual(
@@ -304,9 +304,21 @@ class Refusing(SynchronousTestCase):
         self.assertIn("'main_thread_only'?", self.refused("popen", execmodel="main_thread"))
         self.assertIn("not 5", self.refused("popen", execmodel=5))
 
+    def test_python(self) -> None:
+        """A path, or a list of one and its arguments; a text is split, an option is not."""
+        for value in (5, b"bytes", "", "a\0b", [5], [], ["", "-O"], ["a", "\0"]):
+            message = self.refused("popen", python=value)
+            self.assertIn(f"a list of one and its arguments, not {value!r}", message)
+        self.assertIn("No closing quotation", self.refused("popen//python='a"))
+        self.assertEqual(Spec.parse("popen//python='a b' -c").python, ("a b", "-c"))
+        self.assertEqual(Spec.parse("popen", python="a b -c").python, ("a b -c",))
+        text = str(Spec.parse("popen", python=["a b", "-c"]))
+        self.assertEqual(text, "popen//python='a b' -c")
+        self.assertEqual(Spec.parse(text), Spec(python=("a b", "-c")))
+
     def test_texts(self) -> None:
         """What is text can be nothing else."""
-        for key in ("python", "id", "chdir"):
+        for key in ("id", "chdir"):
             for value in (5, b"bytes", "", "a\0b", ["x"]):
                 message = self.refused("popen", **{key: value})
                 self.assertIn(f"{key} is text, not {value!r}", message)

@@ -361,7 +361,7 @@ class Users(MediatorCase):
         self.refused(403, self.mediator.start, user, {"chdir": "/"})
         self.refused(403, self.mediator.start, user, {"python": "sh"})
         self.refused(400, self.mediator.start, user, [])
-        self.assertEqual(self.mediator.start(user, {}).spec.python, "python3")
+        self.assertEqual(self.mediator.start(user, {}).spec.python, ("python3",))
 
     def test_metrics(self) -> None:
         """What is counted, for Prometheus; nothing in it says who."""

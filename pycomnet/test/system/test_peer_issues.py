@@ -174,7 +174,7 @@ def test_terminate_while_starting() -> None:
     said = run("""
 group, up = Group(output=lambda output: up.set()), threading.Event()
 with ThreadPoolExecutor(1) as pool:
-    stuck = "sh -c 'echo up >&2; exec sleep 300' --"
+    stuck = ["sh", "-c", "echo up >&2; exec sleep 300", "--"]
     starting = pool.submit(seen, lambda: group.makegateway("popen", python=stuck))
     assert up.wait(60)
     group.terminate()
@@ -494,7 +494,7 @@ group = Group(output=lambda output: None)
 pids, held = start(group, "idle")
 gateway = group[0]
 wait = {wait}
-STUCK = 'sh -c "exec sleep 300" --'
+STUCK = ["sh", "-c", "exec sleep 300", "--"]
 def use():
     began.set()
     say(seen(wait))

@@ -115,7 +115,7 @@ async def test_noise(server: Sshd, group: Any) -> None:
     spec = f"ssh=noisy//ssh_config={server.config}//python=/no/such/python"
     error = await refused(group, spec)
     assert "had printed:\nWelcome to this machine" not in str(error)  # only its end is shown
-    assert "before Python began, and had printed:" in str(error)
+    assert "before its hello it had printed:" in str(error)
     assert "from the profile" in error.stderr
     assert re.search("/no/such/python.*(not found|No such file)", error.stderr)
     assert error.exit_status == 127
@@ -147,7 +147,7 @@ async def test_no_python(server: Sshd, group: Any) -> None:
     spec = f"ssh=box//ssh_config={server.config}//python="
     assert "/no/such" in (await refused(group, spec + "/no/such")).stderr
     error = await refused(group, spec + "/bin/echo")
-    assert "before Python began, and had printed:" in str(error)
+    assert "before its hello it had printed:" in str(error)
 
 
 @pytest_twisted.ensureDeferred

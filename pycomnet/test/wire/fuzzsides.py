@@ -193,6 +193,9 @@ class FarIO:
         self.last = len(piece)
         return piece
 
+    def is_taken(self) -> bool:
+        return False
+
     def write(self, parts: list[bytes]) -> None:
         self.written += sum(map(len, parts))
 

@@ -17,6 +17,7 @@ from pycomnet.worker.child import Pipes, kill_group
 from pycomnet.worker.loop import Loop
 from pycomnet.worker.moving import move
 from pycomnet.worker.peer import Peer
+from pycomnet.worker.preamble import MARKER, Preamble
 from pycomnet.worker.relay import Waiting, splice
 
 
@@ -340,16 +341,15 @@ class Processes(RelayCase):
 
     def test_marker(self) -> None:
         """What comes before the marker is kept aside, and what follows it is carried."""
-        began: list[bool] = []
-        near, _, its_input, its_output, pipes = self.carried(
-            first=b"letter", marker=b"MARK", began=lambda: began.append(True)
-        )
+        began: list[bytes] = []
+        near, _, its_input, its_output, pipes = self.carried(first=b"letter", preamble=Preamble())
+        pipes.begun = began.append
         self.addCleanup(os.close, its_output)
         self.assertEqual(os.read(its_input, 100), b"letter")
-        for piece in (b"noise MA", b"RKda", b"ta"):
+        for piece in (b"noise " + MARKER[:2], MARKER[2:] + b"da", b"ta"):
             os.write(its_output, piece)
             self.run_it(2)
-        self.assertEqual((near.data(), pipes.noise, began), (b"data", b"noise ", [True]))
+        self.assertEqual((near.data(), began), (b"data", [b"noise"]))
 
 
 class BeginWith(SynchronousTestCase):

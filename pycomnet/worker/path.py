@@ -1,0 +1,121 @@
+"""Where modules are imported from: never from the working directory, if it is for the far side.
+
+An interpreter that is started with ``-c`` looks for modules in its working directory first, whose
+``struct.py`` or ``token.py`` may be anything. So :data:`FIRST_LINE` takes that out of ``sys.path``,
+and :func:`give_back` puts it there again when the far side is about to run the user's code, which
+gets what it has in plain Python. What the far side imports later, when it first
+needs it, it imports with ``with own_imports:``.
+"""
+
+import sys
+
+try:
+    from _thread import get_ident
+except ImportError:  # Python 2
+    from thread import get_ident
+
+#: What an interpreter runs before it imports anything. It has no quotes, for shells.
+FIRST_LINE = "import sys;sys._pycomnet_path=sys.path[:1];sys.path[:]=filter(len,sys.path)"
+
+_ELSEWHERE = "no module %s but in the working directory"
+
+
+class OwnImports(object):
+    """A finder of modules that, in threads which are within it, ignores the working directory.
+
+    Others, which import at the same time, are not disturbed. It stands before Python's own finder.
+    """
+
+    def __init__(self):
+        self._threads = {}
+        self._find = None
+
+    def __enter__(self):
+        me = get_ident()
+        self._threads[me] = self._threads.get(me, 0) + 1
+
+    def __exit__(self, *info):
+        me = get_ident()
+        left = self._threads[me] - 1
+        if left:
+            self._threads[me] = left
+        else:
+            del self._threads[me]
+
+    def install(self):
+        """Begin to find modules."""
+        names = [getattr(finder, "__name__", "") for finder in sys.meta_path]
+        at = len(names)
+        if "PathFinder" in names:
+            at = names.index("PathFinder")
+            self._find = sys.meta_path[at].find_spec
+        sys.meta_path.insert(at, self)
+
+    def _is_for(self, name, path):
+        return path is None and bool(self._threads) and get_ident() in self._threads
+
+    def find_spec(self, name, path=None, target=None):
+        """Python 3's question."""
+        if not self._is_for(name, path) or self._find is None:
+            return None
+        found = self._find(name, _safe_path(), target)
+        if found is None and self._find(name, [""], target) is not None:
+            raise ImportError(_ELSEWHERE % name)
+        return found
+
+    def find_module(self, name, path=None):
+        """Python 2's question."""
+        if not self._is_for(name, path) or name in sys.builtin_module_names:
+            return None
+        import imp
+
+        for path in (_safe_path(), [""]):
+            try:
+                found = imp.find_module(name, path)
+            except ImportError:
+                continue
+            if path != [""]:
+                return _Found(found)
+            _Found(found).close()
+            raise ImportError(_ELSEWHERE % name)
+        return None
+
+
+class _Found(object):
+    """Loads what Python 2 has found."""
+
+    def __init__(self, found):
+        self._found = found
+
+    def load_module(self, name):
+        """Python 2's way to load."""
+        import imp
+
+        try:
+            return imp.load_module(name, *self._found)
+        finally:
+            self.close()
+
+    def close(self):
+        """Close its file."""
+        if self._found[0] is not None:
+            self._found[0].close()
+
+
+def _safe_path():
+    return [entry for entry in sys.path if entry]
+
+
+#: ``with own_imports:`` is for what the far side itself imports.
+own_imports = OwnImports()
+
+
+def give_back(safe=False):
+    """Have the working directory in ``sys.path`` again, if Python had put it there.
+
+    :param safe: Python was only told not to do so by whoever started it.
+    """
+    before = sys.__dict__.pop("_pycomnet_path", None)
+    if before is not None and ("" in before or safe):
+        sys.path.insert(0, "")
+        own_imports.install()

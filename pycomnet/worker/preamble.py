@@ -1,0 +1,67 @@
+"""What may precede a far side's hello on its standard output, and where the hello begins.
+
+A shell's profile, a login banner, ``sitecustomize``, a ``.pth`` file or a wrapper script may print
+something before our code runs. So a far side that is started as a program says a marker first, and
+whoever started it skips what comes before that: the near side, the supervisor of a place, and code
+that makes gateways. This is the one parser of it, for all of them. It does no I/O.
+"""
+
+#: What a far side says on standard output before anything else of ours.
+MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
+#: Bytes that may precede it: more is no preamble.
+MAX_PREAMBLE = 1048576
+#: How many bytes of them, the last ones, are kept and shown.
+SHOWN = 1000
+#: What is said of a program that prints more than that.
+TOO_LONG = "it printed more than %d bytes and no hello" % MAX_PREAMBLE
+
+
+class Preamble(object):
+    """Looks for the marker in what comes.
+
+    :ivar begun: whether the marker has come.
+    :ivar too_long: whether so much has come without one that none is expected any more.
+    """
+
+    def __init__(self):
+        self.begun = False
+        self.too_long = False
+        self._kept = b""
+        self._size = 0
+
+    def feed(self, data):
+        """The next bytes.
+
+        :returns: what follows the marker; None while that has not come.
+        """
+        # The marker may come in two pieces.
+        tail = self._kept[-len(MARKER) :]
+        before, found, after = (tail + data).partition(MARKER)
+        kept = self._kept[: len(self._kept) - len(tail)] + before
+        if not found:
+            self._size += len(data)
+            self.too_long = self._size > MAX_PREAMBLE
+            self._kept = kept[-SHOWN - len(MARKER) :]
+            return None
+        self._kept = kept
+        self.begun = True
+        return after
+
+    def shown(self):
+        """The last bytes of what came before the marker, without blanks around them."""
+        return self._kept[-SHOWN:].strip()
+
+    def text(self):
+        """The same as text."""
+        return self.shown().decode("utf-8", "replace")
+
+
+def died_early(words, text):
+    """What is said of a far side that has ended before its marker.
+
+    :param words: how it ended, or nothing.
+    :param text: what it printed, or nothing.
+    """
+    if not text:
+        return words
+    return "%s; before its hello it had printed:\n%s" % (words or "it ended", text)
