@@ -38,7 +38,7 @@ Exit status:
 
 
 def read_target(text: str) -> dict[str, Any]:
-    """What the far side's :func:`~pycomnet.cli.items.find` is to find.
+    """What the far side's :func:`~pycomnet.gateways.pool.farside.find` is to find.
 
     :param text: ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``.
     :raises click.ClickException: it is neither, or there is no such file.
@@ -112,7 +112,7 @@ def map_command(
         if progress or (progress is None and wants_progress(program)):
             from pycomnet.cli.progress import shown_progress
 
-            with shown_progress(program, mapping.ledger, mapping.source):
+            with shown_progress(program, mapping.queue, mapping.source):
                 return await mapping.run(specs, found, jobs, replace, lines)
         return await mapping.run(specs, found, jobs, replace, lines)
 

@@ -194,9 +194,11 @@ def not_started(problem: GatewaysNotStarted) -> str:
 
 def brief(problem: Exception) -> str:
     """An error's message without the far side's standard error, which was shown as it came."""
+    from pycomnet.gateways.pool.scheduler import without_stderr
+
     if isinstance(problem, GatewaysNotStarted):
         return not_started(problem)
-    return str(problem).partition("; its standard error")[0]
+    return without_stderr(problem)
 
 
 def _known(info: dict[str, Any]) -> dict[str, Any]:

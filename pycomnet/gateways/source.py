@@ -124,6 +124,11 @@ def _inspect(function: types.FunctionType) -> dict[str, Any]:
         raise CodeNotSendable(f"function {name} is decorated: send what it wraps")
     if name == "<lambda>":
         raise CodeNotSendable(_lambda_message)
+    if inspect.isgeneratorfunction(function):
+        raise CodeNotSendable(
+            f"function {name} is a generator function, whose body would not run: "
+            f"send values on the channel, or return a list"
+        )
     if code.co_freevars:
         names = ", ".join(code.co_freevars)
         raise CodeNotSendable(f"function {name} is a closure over {names}: pass it as an argument")

@@ -36,7 +36,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
-    frozenset({"blocking", "blocking_services"}),
+    frozenset({"blocking", "blocking_executor", "blocking_services"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

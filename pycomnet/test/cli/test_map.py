@@ -10,13 +10,13 @@ from typing import Any
 from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
-from pycomnet.cli import ledger as ledger_module
+from pycomnet.cli import linequeue
 from pycomnet.cli.lines import shown_by
 from pycomnet.cli.map import read_target
 from pycomnet.cli.mapping import Mapping
 from pycomnet.cli.program import Program
-from pycomnet.cli.spread import CHUNK_SECONDS, MAX_CHUNK, Bell, Place
 from pycomnet.cli.streams import InputLines
+from pycomnet.gateways.pool.scheduler import CHUNK_SECONDS, MAX_CHUNK, Bell, Worker
 from pycomnet.test.cli.case import PYPY, CommandCase
 
 FUNCTIONS = """\
@@ -215,7 +215,7 @@ class Failures(MapCase):
             said = self.stderr[before:]
             self.assertEqual((status, said.count("can't begin"), self.stdout), (2, 1, ""), said)
             self.assertIn(message, said)
-            self.assertNotIn("items.py", said)
+            self.assertNotIn("farside.py", said)
 
 
 class Losses(MapCase):
@@ -297,7 +297,7 @@ class Bounds(MapCase):
             )
 
         running = self.program.start(main)
-        await self.until(lambda: mapping.ledger.full)
+        await self.until(lambda: mapping.queue.full)
         self.addCleanup(lambda: running)
         self.addCleanup(self.program.end, 1)
         return mapping
@@ -317,24 +317,24 @@ class Bounds(MapCase):
     async def test_slow_reader(self) -> None:
         """It reads no further than what may be under way."""
         mapping = await self.stalled("double")
-        ledger = mapping.ledger
+        queue = mapping.queue
         # Some came out, and more was read in their place; then all have results and none comes out.
         await self.until(
-            lambda: ledger.done and ledger.full and all(i.result for i in ledger._under_way)
+            lambda: queue.done and queue.full and all(i.result for i in queue._under_way)
         )
-        taken, done = mapping.source.taken, ledger.done
-        self.assertLess(taken, 2 * ledger_module.MAX_ITEMS)
+        taken, done = mapping.source.taken, queue.done
+        self.assertLess(taken, 2 * linequeue.MAX_ITEMS)
         await self.turns(20)
-        self.assertEqual((mapping.source.taken, ledger.done), (taken, done))
+        self.assertEqual((mapping.source.taken, queue.done), (taken, done))
 
     async def test_large_results(self) -> None:
         """Results that nobody takes stay at the far side, but for a few."""
-        self.patch(ledger_module, "MAX_TEXT", 3_000_000)
+        self.patch(linequeue, "MAX_TEXT", 3_000_000)
         mapping = await self.stalled("large")
-        ledger = mapping.ledger
-        await self.until(lambda: ledger.crowded)
+        queue = mapping.queue
+        await self.until(lambda: queue.crowded)
         await self.turns(3000)
-        kept = sum(len(item.result) for item in ledger._under_way if isinstance(item.result, str))
+        kept = sum(len(item.result) for item in queue._under_way if isinstance(item.result, str))
         self.assertLess(kept, 4_000_000)
 
 
@@ -343,7 +343,7 @@ class Chunks(CommandCase):
 
     def test_small_and_large(self) -> None:
         """Quick items go many at a time, slow ones singly, and a change is followed."""
-        place = Place()
+        place: Worker[Any] = Worker()
         counts = []
         for _ in range(12):
             counts.append(place.count)
