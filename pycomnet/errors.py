@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from pycomnet.printable import visible
 from pycomnet.wire.values import type_name
 
 #: Code -> the class of errors that it stands for; what travels between processes.
@@ -181,9 +182,10 @@ class RemoteError(PycomnetError):
         self.error: dict[str, Any] = {}
 
     def __str__(self) -> str:
+        # What is shown can't command a terminal; the attributes have all as it came.
         if self.formatted:
-            return self.formatted.rstrip()
-        return f"{self.type}: {self.message}" if self.type else self.message
+            return visible(self.formatted.rstrip())
+        return visible(f"{self.type}: {self.message}" if self.type else self.message)
 
     @classmethod
     def from_map(cls, error: dict[str, Any]) -> RemoteError:

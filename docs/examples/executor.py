@@ -14,7 +14,8 @@ with Group() as group:
 
     with GatewayExecutor(group) as executor:
         numbers = range(100)
-        primes = [n for n, yes in zip(numbers, executor.map(is_prime, numbers)) if yes]
+        found = executor.map(is_prime, numbers)
+        primes = [n for n, yes in zip(numbers, found, strict=True) if yes]
         assert primes[:5] == [2, 3, 5, 7, 11] and len(primes) == 25
 
         futures = [executor.submit("math:factorial", n) for n in range(5)]

@@ -147,9 +147,7 @@ async def show_stream(program: Program, service: RemoteService, method: str, arg
 
 def put(program: Program, text: str) -> Any:
     """Print a line; as :meth:`OutputStream.put`."""
-    from pycomnet.cli.program import encode
-
-    return program.stdout.put(encode(text + "\n"))
+    return program.print_text(text + "\n")
 
 
 def write_block(path: str, block: Any) -> None:

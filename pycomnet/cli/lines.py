@@ -12,6 +12,7 @@ from twisted.internet import defer
 
 from pycomnet.cli.program import Program, encode
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
+from pycomnet.printable import prefixed, visible, visible_line
 
 #: The gateways' colours, in turn: those that can be read on dark and on light.
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
@@ -30,6 +31,9 @@ class GatewayLines:
     :param prefix: whether lines get the id.
     :param alone: there is one gateway: without a prefix its output need not be cut into lines.
     :param colours: whether a stream (1, 2) shows colours.
+    :param terminal: whether control characters are made visible on a stream. Elsewhere they stay,
+        but what could be taken for the end of a line has the prefix after it.
+    :param raw: leave all that is printed as it is.
     """
 
     def __init__(
@@ -39,11 +43,15 @@ class GatewayLines:
         prefix: bool = True,
         alone: bool = False,
         colours: Callable[[int], bool] = lambda stream: False,
+        terminal: Callable[[int], bool] = lambda stream: False,
+        raw: bool = False,
     ) -> None:
         self._write = {STDOUT: stdout, STDERR: stderr}
         self._prefix = prefix
         self._as_it_comes = alone and not prefix
         self._colours = colours
+        self._terminal = terminal
+        self._raw = raw
         self._prefixes: dict[tuple[str, int], str] = {}
         self._number: dict[str, int] = {}
         self._rest: dict[tuple[str, int], str] = {}
@@ -52,7 +60,8 @@ class GatewayLines:
     def __call__(self, output: Output) -> defer.Deferred[None] | None:
         stream = STDERR if output.stream == STDERR else STDOUT
         if self._as_it_comes:
-            return self._put(stream, output.text)
+            visibly = self._terminal(stream) and not self._raw
+            return self._put(stream, visible(output.text) if visibly else output.text)
         key = (output.gateway, stream)
         *lines, rest = (self._rest.pop(key, "") + output.text).split("\n")
         if len(rest) > MAX_LINE:
@@ -75,6 +84,11 @@ class GatewayLines:
 
     def _show(self, key: tuple[str, int], lines: list[str]) -> defer.Deferred[None] | None:
         prefix = self._prefix_of(key)
+        if not self._raw:
+            terminal = self._terminal(key[1])
+            return self._put(
+                key[1], "".join(f"{prefixed(prefix, line, terminal)}\n" for line in lines)
+            )
         return self._put(key[1], "".join(f"{prefix}{line}\n" for line in lines))
 
     def _put(self, stream: int, text: str) -> defer.Deferred[None] | None:
@@ -94,26 +108,42 @@ class GatewayLines:
         if known is None:
             gateway, stream = key
             number = self._number.setdefault(gateway, len(self._number))
-            known = f"[{gateway}] "
+            shown = visible_line(gateway)
+            known = f"[{shown}] "
             if self._colours(stream):
-                known = click.style(f"[{gateway}]", fg=COLOURS[number % len(COLOURS)]) + " "
+                known = click.style(f"[{shown}]", fg=COLOURS[number % len(COLOURS)]) + " "
             self._prefixes[key] = known
         return known
 
 
 def shown_by(
-    program: Program, prefix: bool = True, alone: bool = False, to_stderr: bool = False
+    program: Program,
+    prefix: bool = True,
+    alone: bool = False,
+    to_stderr: bool = False,
+    raw: bool = False,
 ) -> GatewayLines:
     """Lines on the program's own standard output and error, or on standard error alone."""
 
-    def colours(stream: int) -> bool:
+    def terminal(stream: int) -> bool:
         out = program.stderr if stream == STDERR or to_stderr else program.stdout
-        return out.isatty() and "NO_COLOR" not in os.environ
+        return out.isatty()
+
+    def colours(stream: int) -> bool:
+        return terminal(stream) and "NO_COLOR" not in os.environ
 
     def stdout(text: str) -> defer.Deferred[None] | None:
         return program.stdout.put(encode(text))
 
-    return GatewayLines(program.show if to_stderr else stdout, program.show, prefix, alone, colours)
+    return GatewayLines(
+        program.show if to_stderr else stdout,
+        program.show,
+        prefix,
+        alone,
+        colours,
+        terminal,
+        raw,
+    )
 
 
 class GatewayFiles:

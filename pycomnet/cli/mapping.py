@@ -7,7 +7,7 @@ from typing import Any
 from pycomnet.cli.linequeue import Line, LineQueue
 from pycomnet.cli.lines import GatewayLines
 from pycomnet.cli.options import not_started, start_gateways
-from pycomnet.cli.program import END_TIMEOUT, Program, encode
+from pycomnet.cli.program import END_TIMEOUT, Program
 from pycomnet.cli.streams import InputLines
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, Scheduler, all_of
@@ -24,16 +24,23 @@ class Mapping:
     :param source: the lines.
     :param fail_fast: stop at the first line without a result.
     :param traceback: show the traceback of a line that fails.
+    :param raw: print results to a terminal as they are.
     """
 
     def __init__(
-        self, program: Program, source: InputLines, fail_fast: bool, traceback: bool
+        self,
+        program: Program,
+        source: InputLines,
+        fail_fast: bool,
+        traceback: bool,
+        raw: bool = False,
     ) -> None:
         self.source = source
         self.queue = LineQueue(self._failed)
         self._program = program
         self._fail_fast = fail_fast
         self._traceback = traceback
+        self._raw = raw
         self._status = 0
 
     async def run(
@@ -106,7 +113,7 @@ class Mapping:
             if queue.done == before:
                 await scheduler.changed.wait()
                 continue
-            waited = self._program.stdout.put(encode("".join(f"{text}\n" for text in texts)))
+            waited = self._program.print_text("".join(f"{text}\n" for text in texts), self._raw)
             if waited is not None:
                 await waited
             scheduler.changed.ring()

@@ -246,10 +246,8 @@ def table(rows: list[list[str]]) -> list[str]:
 
 
 async def _put(program: Program, lines: list[str]) -> None:
-    from pycomnet.cli.program import encode
-
     if lines:
-        waiting = program.stdout.put(encode("\n".join(lines) + "\n"))
+        waiting = program.print_text("\n".join(lines) + "\n")
         if waiting is not None:
             await waiting
 

@@ -158,6 +158,17 @@ def gateway_options(command: F) -> F:
     return result
 
 
+def raw_option(command: F) -> F:
+    """``--raw-output``, as the argument ``raw``."""
+    return click.option(
+        "--raw-output",
+        "raw",
+        is_flag=True,
+        help="Leave escape sequences and other control characters in the output as they are; "
+        "on a terminal they are made visible else.",
+    )(command)
+
+
 async def start_gateways(
     group: Group, specs: Sequence[Spec]
 ) -> tuple[list[Gateway], GatewaysNotStarted | None]:

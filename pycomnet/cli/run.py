@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pycomnet.cli.options import brief, gateway_options, not_started, start_gateways
+from pycomnet.cli.options import (
+    brief,
+    gateway_options,
+    not_started,
+    raw_option,
+    start_gateways,
+)
 
 if TYPE_CHECKING:
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
@@ -111,6 +117,7 @@ def read_script(
     metavar="DIR",
     help="Write output to DIR/ID.out and DIR/ID.err instead of showing it.",
 )
+@raw_option
 @click.argument("args", metavar="[FILE] [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def run_command_line(
     specs: list[Spec],
@@ -119,6 +126,7 @@ def run_command_line(
     timeout: float | None,
     prefix: bool,
     output_dir: str | None,
+    raw: bool,
     args: tuple[str, ...],
 ) -> None:
     """Run a script on every gateway at the same time.
@@ -132,7 +140,7 @@ def run_command_line(
     script = read_script(args, code, module)
 
     async def main(program: Program) -> int:
-        lines = shown_by(program, prefix, alone=len(specs) == 1)
+        lines = shown_by(program, prefix, alone=len(specs) == 1, raw=raw)
         files = GatewayFiles(output_dir) if output_dir is not None else None
         return await run_script(program, specs, script, lines, files, timeout)
 

@@ -29,6 +29,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.printable import visible
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -162,7 +163,7 @@ class Link:
             how = carrier.describe_end(status) or lost.reason
             words = f"{self.prefix}{carrier.what} is gone: {how}"
             if stderr:
-                words += f"; its standard error ended with:\n{stderr}"
+                words += f"; its standard error ended with:\n{visible(stderr)}"
             if status is None:
                 return GatewayDied(words, None, None, stderr)
             code = status if status >= 0 else None

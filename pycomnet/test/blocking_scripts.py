@@ -399,7 +399,7 @@ def executor() -> None:
             def callback(future: Any) -> None:
                 # It is not the reactor's thread: it may wait for something itself.
                 threads.append(threading.current_thread().name)
-                assert list(group)[0].ping() > 0
+                assert next(iter(group)).ping() > 0
                 told.set()
 
             executor.submit("time:sleep", 0.1).add_done_callback(callback)

@@ -27,6 +27,7 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
+    frozenset({"printable", "logs"}),
     frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
     frozenset({"interfaces"}),
     frozenset(

@@ -74,6 +74,27 @@ class Lines(SynchronousTestCase):
         self.assertNotEqual(a.replace("a", "b"), b)
         self.assertEqual(self.err, ["[a] x\n"])
 
+    def test_forged(self) -> None:
+        """Nothing that is printed looks as if another gateway had printed it."""
+        lines = self.lines()
+        lines(Output("a", STDOUT, "x\r[b] y\u2028[b] z\r\n"))
+        self.assertEqual(self.out, ["[a] x\r[a] [b] y\u2028[a] [b] z\r\n"])
+
+    def test_terminal(self) -> None:
+        """There control characters are made visible, without a prefix as well; or left alone."""
+        text = "\x1b]0;title\a\rx\r\n"
+        for options, expected in (
+            ({}, "[a] \\x1b]0;title\\x07\\rx\n"),
+            ({"prefix": False, "alone": True}, "\\x1b]0;title\\x07\\rx\\r\n"),
+            ({"raw": True}, f"[a] {text}"),
+            ({"raw": True, "prefix": False, "alone": True}, text),
+        ):
+            self.out.clear()
+            self.lines(terminal=lambda stream: stream == STDOUT, **options)(
+                Output("a", STDOUT, text)
+            )
+            self.assertEqual(self.out, [expected])
+
     def test_waits(self) -> None:
         """It hands on what there is to wait for, and knows whether there is."""
         written: defer.Deferred[None] = defer.Deferred()
