@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
+import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 import click
@@ -149,23 +152,51 @@ def shown_by(
 class GatewayFiles:
     """An output callback for a group: ``DIR/ID.out`` and ``DIR/ID.err``.
 
-    :param directory: made if it isn't there.
+    They are this user's alone, and made in that directory: no link in it is followed.
+
+    :param directory: made if it isn't there; what it is in must be.
     :raises OSError: it can't be made.
     """
 
     def __init__(self, directory: str) -> None:
-        self._directory = Path(directory)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._fd)
         self._files: dict[tuple[str, int], BinaryIO] = {}
 
     def open(self, gateway: str) -> None:
         """Make a gateway's files, which are there even if it prints nothing.
 
-        :raises OSError: one can't be made.
+        :raises OSError: one can't be made, or what has its name is no plain file of this user's.
         """
         for stream, suffix in ((STDOUT, "out"), (STDERR, "err")):
-            path = self._directory / f"{gateway.replace(os.sep, '_')}.{suffix}"
-            self._files[gateway, stream] = path.open("wb")
+            name = f"{gateway.replace(os.sep, '_')}.{suffix}"
+            try:
+                self._files[gateway, stream] = self._make(name)
+            except OSError as problem:
+                path = os.path.join(self._directory, name)
+                reason = problem.strerror
+                if problem.errno == errno.ELOOP:
+                    reason = "it is a link, which is not followed"
+                raise OSError(problem.errno, reason, path) from None
+
+    def _make(self, name: str) -> BinaryIO:
+        # Not truncated before it is known to be what it should be; and a pipe would block.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=self._fd)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                raise OSError(errno.EEXIST, "it is there, and is not a plain file")
+            if found.st_uid != os.geteuid():
+                raise OSError(errno.EPERM, "it is there, and another user's")
+            os.ftruncate(fd, 0)
+            return os.fdopen(fd, "wb")
+        except BaseException:
+            os.close(fd)
+            raise
 
     def __call__(self, output: Output) -> None:
         file = self._files.get((output.gateway, STDERR if output.stream == STDERR else STDOUT))

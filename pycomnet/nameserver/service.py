@@ -299,12 +299,12 @@ class NameService(Service):
 
         A service or interface is a name or a pattern: org.example.* is a prefix, and there are ?,
         * and [...]. The list has up to 1000 registrations, or the limit. To go on, give the last
-        one's name as after; an empty list is the end.
+        one's name as after (an empty one is the beginning); an empty list is the end.
         """
         taken = Arguments("list_services", request.args, self.limits)
         wanted = query(taken, self.limits)
         limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
-        after = taken.text("after", "")
+        after = taken.begin("after")
         assert limit is not None
         self._counts["listed"] += 1
         page = self.directory.page(wanted, after, limit, self._seconds())

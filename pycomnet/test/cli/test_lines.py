@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import click
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.cli.lines import GatewayFiles, GatewayLines
+from pycomnet.cli.run import open_directory
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
 
 
@@ -118,3 +121,40 @@ class Files(SynchronousTestCase):
         files(Output("a", STDERR, "err\n"))
         found = {path.name: path.read_text() for path in directory.iterdir()}
         self.assertEqual(found, {"a.out": "no end", "a.err": "err\n", "b.out": "", "b.err": ""})
+
+    def test_what_is_there(self) -> None:
+        """No link is followed, nothing but a plain file of this user's written to."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        victim = directory / "victim"
+        victim.write_text("precious")
+        (directory / "link.out").symlink_to("victim")
+        (directory / "hard.out").hardlink_to(victim)
+        os.mkfifo(directory / "pipe.out")
+        (directory / "pipe.err").mkdir()
+        files = GatewayFiles(str(directory))
+        for gateway in ("link", "hard", "pipe"):
+            error = self.assertRaises(OSError, files.open, gateway)
+            self.assertIn(f"{gateway}.out", str(error))
+        self.assertEqual(victim.read_text(), "precious")
+        old = directory / "old.out"
+        old.write_text("of the last time")
+        files.open("old")
+        self.assertEqual(old.read_text(), "")
+
+    def test_private(self) -> None:
+        """What is made is this user's alone, whatever the umask says."""
+        self.addCleanup(os.umask, os.umask(0))
+        directory = Path(self.mktemp())
+        GatewayFiles(str(directory)).open("a")
+        modes = [path.stat().st_mode & 0o777 for path in (directory, directory / "a.out")]
+        self.assertEqual(modes, [0o700, 0o600])
+
+    def test_no_tree(self) -> None:
+        """A directory is made where its parent is, and nowhere else."""
+        path = Path(self.mktemp()) / "x"
+        error = self.assertRaises(click.BadParameter, open_directory, str(path))
+        self.assertIn(f"there is no directory {str(path.parent.absolute())!r}", str(error))
+        self.assertFalse(path.parent.exists())
+        self.assertRaises(click.BadParameter, open_directory, os.devnull)
+        self.assertIs(open_directory(None), None)

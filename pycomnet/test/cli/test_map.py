@@ -56,6 +56,21 @@ def talk(line):
     print("about", line)
     return line
 
+async def later(line):
+    return line + "!"
+
+async def fails(line):
+    raise ValueError(line)
+
+def many(line):
+    yield line
+
+def gives(line):
+    return many(line)
+
+def interrupt(line):
+    raise KeyboardInterrupt
+
 def leave(line):
     raise SystemExit(line)
 
@@ -188,6 +203,27 @@ class Failures(MapCase):
             "    return 2 * int(line)\n",
             self.stderr,
         )
+
+    async def test_async(self) -> None:
+        """An async function is awaited at the far side."""
+        self.assertEqual(await self.map_it("later", "a", "b"), 0)
+        self.assertEqual(self.stdout, "a!\nb!\n")
+        self.assertEqual(await self.map_it("fails", "x", traceback=True), 1)
+        self.assertEqual(self.stderr.count('  File "'), 1, self.stderr)
+
+    async def test_generators(self) -> None:
+        """A generator function is refused at once, and a generator is no result."""
+        self.assertEqual(await self.map_it("many", "a", "b"), 2)
+        self.assertEqual(self.stderr.count("is a generator function"), 1)
+        self.assertEqual(await self.map_it("gives", "a"), 1)
+        self.assertIn("line 1: TypeError: the function returned a generator", self.stderr)
+        self.assertEqual(self.stdout, "")
+
+    async def test_interrupt(self) -> None:
+        """KeyboardInterrupt is a line's failure as any other, with the user's frames only."""
+        self.assertEqual(await self.map_it("interrupt", "1", "2", traceback=True), 1)
+        self.assertEqual(self.stderr.count("KeyboardInterrupt"), 4, self.stderr)
+        self.assertEqual(self.stderr.count('  File "'), 2, self.stderr)
 
     async def test_sys_exit(self) -> None:
         """A function that calls ``sys.exit`` fails, and the gateway lives."""

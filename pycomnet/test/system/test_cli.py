@@ -326,3 +326,39 @@ def test_colours(start, terminal):
     os.close(end)
     shown = read_terminal(master, command.process)
     assert shown == "\x1b[36m[gw0]\x1b[0m x\r\n"
+
+
+IMPORTING = """
+import os, signal, sys
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupter())
+sys.argv[1:] = sys.argv[2:]
+from pycomnet.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "pycomnet.cli.program", "twisted.internet.reactor"])
+@pytest.mark.parametrize("command", ["run -c pass", "map a:b", "demo", "ns list", "call a b"])
+def test_early_interrupt(module, command):
+    """Ctrl-C while a command is being imported or started is status 130, without a word."""
+    argv = [sys.executable, "-c", IMPORTING, module, *command.split()]
+    ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "run --on 3xpopen -c print(1)", "--help", "run --help", "--version"]
+)
+def test_nobody_reads(start, command):
+    """A command whose output nobody reads ends quietly, whatever was under way."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        status, _, err = start(*command.split(), stdout=write).finish()
+    finally:
+        os.close(write)
+    assert (status in (141, 1), err) == (True, "")
