@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_COUNT = 1000
 _COUNTED = re.compile(r"(\d+)x(.*)", re.S)
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+class SuggestingGroup(click.Group):
+    """Commands that says which one a misspelt name was meant to be."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As usual, with a suggestion in the error."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if args and not args[0].startswith("-"):
+                error.message += suggest(args[0], self.list_commands(ctx))
+            raise
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'call'?``, or nothing if none of the known words is near."""
+    words = list(known)
+    close = difflib.get_close_matches(word, words, 1, 0.6)
+    if not close:
+        close = [name for name in words if name.rpartition(".")[2] == word][:1]
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def expand(text: str) -> list[Spec]:

@@ -113,7 +113,8 @@ class Files(SynchronousTestCase):
 
     def test_one_per_gateway_and_stream(self) -> None:
         """Each has what was printed, byte for byte; those of silent ones are there, too."""
-        directory = Path(self.mktemp()) / "new"
+        directory = Path(self.mktemp())
+        directory.parent.mkdir(parents=True, exist_ok=True)
         files = GatewayFiles(str(directory))
         files.open("a")
         files.open("b")
