@@ -74,9 +74,8 @@ class NsTests(CommandCase):
     async def test_remove(self) -> None:
         """An operator removes a name whose lease goes on; nobody else does."""
         await self.start()
-        error = await self.assertFailure(
-            self.client.invoke("remove", {"service": "org.a"}), NotLeaseOwner
-        )
+        removal = self.client.invoke("remove", {"service": "org.a"})
+        error = await self.assertFailure(removal, NotLeaseOwner)
         self.assertIn("only an operator", str(error))
         self.assertEqual(await self.run_it(remove, "org.a"), 1)
         self.assertIn("only an operator", self.stderr)
@@ -88,7 +87,7 @@ class NsTests(CommandCase):
         self.assertEqual(await self.run_it(remove, "org.a"), 1)
         self.assertIn("no service 'org.a' is registered", self.stderr)
 
-    async def test_locate_nothing(self) -> None:
+    async def test_locate_no_name(self) -> None:
         """An interface is named, and no other thing."""
         await self.start()
         for nothing in (None, "", 7):
@@ -96,9 +95,8 @@ class NsTests(CommandCase):
                 self.context.locate(nothing),  # type: ignore[arg-type]
                 InvalidArguments,
             )
-            self.assertIn(
-                f"an interface's name, such as 'org.example.calc', not {nothing!r}", str(error)
-            )
+            self.assertIn("an interface's name, such as", str(error))
+            self.assertIn(f"not {nothing!r}", str(error))
 
     async def test_list(self) -> None:
         """A table, in the order of the names."""

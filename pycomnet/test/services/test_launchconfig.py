@@ -124,7 +124,7 @@ class MakeTests(SynchronousTestCase):
             ({"ttl": True}, "ttl: expected a number of seconds"),
             (
                 {"patience": 0},
-                "patience: expected a number of seconds above 0 and below 1e9, got 0",
+                "expected a number of seconds above 0 and below 1e9, got 0",
             ),
             ({"service": {"module": "x"}}, "service: expected a list of tables, [[service]]"),
             ({"service": ["calc"]}, "service: expected a table"),
