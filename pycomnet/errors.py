@@ -27,6 +27,10 @@ class PycomnetError(Exception):
     fields: ClassVar[tuple[str, ...]] = ()
     formatted: str = ""
 
+    def __str__(self) -> str:
+        # It may hold what a peer said, and is shown: on a terminal, in a log.
+        return visible(super().__str__())
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         code = cls.__dict__.get("code")
