@@ -36,9 +36,8 @@ class SuggestingGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            if args and not args[0].startswith("-"):
-                error.message += suggest(args[0], self.list_commands(ctx))
-            raise
+            near = suggest(args[0], self.list_commands(ctx)) if args else ""
+            raise click.UsageError(f"{error.message.rstrip('.')}{near}", ctx) from None
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -203,7 +202,7 @@ async def start_gateways(
     :raises GatewayNotStarted: none could be started, and there is only one.
     :raises GatewaysNotStarted: none could be started.
     """
-    from twisted.logger import Logger
+    from pycomnet.logs import Logger
 
     problem = None
     try:

@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 
 import click
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
 from pycomnet.errors import PycomnetError, TimeoutExpired
+from pycomnet.logs import Logger
 from pycomnet.printable import message as safe_message
 from pycomnet.printable import visible
 

@@ -10,10 +10,10 @@ from typing import Any, TextIO
 
 import attrs
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ConnectionLost
+from pycomnet.logs import Logger
 from pycomnet.printable import prefixed, visible_line, write_text
 
 log = Logger()

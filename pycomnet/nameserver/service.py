@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.logger import Logger
 
 from pycomnet.admission import peer_credentials
 from pycomnet.errors import (
@@ -22,6 +21,7 @@ from pycomnet.errors import (
     StoreFailed,
     TooManyRegistrations,
 )
+from pycomnet.logs import Logger
 from pycomnet.nameserver.clients import Client, Clients
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry

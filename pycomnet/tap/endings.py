@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
 
 from pycomnet.errors import PycomnetError
+from pycomnet.logs import Logger
+from pycomnet.printable import visible
 
 log = Logger()
 

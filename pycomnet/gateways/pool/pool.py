@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
@@ -19,6 +18,7 @@ from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Scheduler
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
 from pycomnet.gateways.source import call_request
+from pycomnet.logs import Logger
 from pycomnet.wire.values import make_codec
 
 log = Logger()

@@ -55,7 +55,7 @@ class NsTests(CommandCase):
     async def test_near_names(self) -> None:
         """A misspelt interface is answered with the near one that is registered."""
         await self.start()
-        wanted = {"interface": "i.calk", "service": None, "tags": []}
+        wanted: dict[str, Any] = {"interface": "i.calk", "service": None, "tags": []}
         self.assertEqual(await self.run_it(locate, wanted, False), 1)
         self.assertIn("; did you mean 'i.calc'?\n", self.stderr)
 
