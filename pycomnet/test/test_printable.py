@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import LogLevel, textFileLogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
+import pycomnet
 from pycomnet import printable
 from pycomnet.errors import RemoteError
 from pycomnet.logs import Logger
@@ -58,6 +60,18 @@ class Logging(SynchronousTestCase):
             self.assertEqual(text.count("\n"), 1, text)
             self.assertTrue(text.rstrip("\n").isprintable(), text)
         self.assertIn("gateway plain is here\n", self.line(field="plain"))
+
+    def test_everywhere(self) -> None:
+        """All modules log with it: none takes Twisted's own logger."""
+        package = Path(pycomnet.__file__).parent
+        found = [
+            str(path.relative_to(package))
+            for path in package.rglob("*.py")
+            if "test" not in path.parts
+            and path.name != "logs.py"
+            and "from twisted.logger import Logger\n" in path.read_text(encoding="utf-8")
+        ]
+        self.assertEqual(found, [], "import Logger from pycomnet.logs")
 
     def test_exceptions(self) -> None:
         """An exception stays one where its text needs nothing; one without a text is named."""

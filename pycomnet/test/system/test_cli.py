@@ -364,3 +364,31 @@ def test_nobody_reads(start, command):
         os.close(write)
     _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode in (141, 1), err) == (True, b"")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("command", ["run", "map"])
+def test_terminal(start, raw, command):
+    """On a terminal escape sequences are made visible, in output, results and errors."""
+    main, other = os.openpty()
+    options = ["--raw-output"] if raw else []
+    text = "\\x1b[2J\\r[gw9] x"
+    try:
+        if command == "run":
+            code = f"import sys; print('{text}'); print('{text}', file=sys.stderr); 1 / 0"
+            command = start("run", *options, "-c", code, stdout=other, stderr=other)
+        else:
+            command = start("map", *options, "builtins:eval", stdout=other, stderr=other, stdin=-1)
+            command.send(f"'{text}'\nprint('{text}')\nint('{text}')\n")
+            command.close("stdin")
+        os.close(other)
+        shown = b""
+        while b"Error" not in shown or command.process.poll() is None:
+            try:
+                shown += os.read(main, 65536)
+            except OSError:
+                break
+    finally:
+        os.close(main)
+    assert (b"\x1b[2J\r[gw9]" in shown) is raw, shown
+    assert raw or b"\\x1b[2J\\r[gw9] x" in shown
