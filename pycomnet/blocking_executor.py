@@ -17,6 +17,8 @@ from pycomnet.blocking import _in, _reactor, _start, _wait
 from pycomnet.gateways.pool.pool import Call, Encoder, GatewayPool
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 
+#: Calls of ``map`` that are submitted together.
+BATCH = 500
 #: A future and what comes of it.
 _Outcome = tuple["Future[Any]", "bytes | None", "Exception | None"]
 
@@ -67,6 +69,13 @@ class GatewayExecutor(Executor):
         :raises ValueNotSendable: an argument can't be sent.
         :raises RuntimeError: the executor was shut down.
         """
+        made = self._make(fn, args, kwargs)
+        self._submit([made])
+        return made[1]
+
+    def _make(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Call, Future[Any]]:
         future: Future[Any] = Future()
         outcomes = self._outcomes
 
@@ -74,15 +83,16 @@ class GatewayExecutor(Executor):
             outcomes.put((future, payload, error))
 
         taken = future.set_running_or_notify_cancel
-        call = self._encoder.call(fn, args, kwargs, taken, done)
+        return self._encoder.call(function, args, kwargs, taken, done), future
+
+    def _submit(self, made: list[tuple[Call, Future[Any]]]) -> None:
         with self._lock:
             if self._shutdown:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._submitted.append((call, future))
+            self._submitted.extend(made)
             told, self._told = self._told, True
         if not told:
             _reactor().callFromThread(self._hand_over)
-        return future
 
     def _hand_over(self) -> None:
         """In the reactor's thread: queue what was submitted."""
@@ -116,7 +126,16 @@ class GatewayExecutor(Executor):
             raise ValueError(f"buffersize is None or at least 1, not {buffersize!r}")
         end = None if timeout is None else time.monotonic() + timeout
         items = zip(*iterables, strict=False)
-        futures = deque(self.submit(fn, *args) for args in itertools.islice(items, buffersize))
+        futures: deque[Future[Any]] = deque()
+
+        def submit(most: int | None) -> None:
+            # Many at a time, as waking the reactor for each takes longer than the rest.
+            left = itertools.islice(items, most)
+            while batch := [self._make(fn, args, {}) for args in itertools.islice(left, BATCH)]:
+                self._submit(batch)
+                futures.extend(future for _, future in batch)
+
+        submit(buffersize)
 
         def results() -> Iterator[Any]:
             try:
@@ -125,9 +144,7 @@ class GatewayExecutor(Executor):
                     result = futures[0].result(left)
                     futures.popleft()
                     if buffersize is not None:
-                        futures.extend(
-                            self.submit(fn, *args) for args in itertools.islice(items, 1)
-                        )
+                        submit(1)
                     yield result
             finally:
                 for future in futures:

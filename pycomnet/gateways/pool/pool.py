@@ -114,7 +114,7 @@ class Encoder:
         :raises ValueNotSendable: an argument can't be sent.
         """
         key = self._key(function)
-        payload = self._encode([key, args, kwargs])
+        payload = self._encode([key, list(args), kwargs])
         return Call(next(self._counter), len(payload), payload, key, function, taken, done)
 
     def value(self, payload: bytes | None, error: Exception | None) -> Any:
