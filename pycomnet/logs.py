@@ -18,7 +18,11 @@ class Logger(logger.Logger):
     """
 
     def emit(self, level: Any, format: str | None = None, **kwargs: object) -> None:
-        super().emit(level, format, **{key: _shown(value) for key, value in kwargs.items()})
+        # What begins with log_ is Twisted's own: a Failure, which is an exception, too.
+        shown = {
+            key: value if key.startswith("log_") else _shown(value) for key, value in kwargs.items()
+        }
+        super().emit(level, format, **shown)
 
 
 def _shown(value: object) -> object:

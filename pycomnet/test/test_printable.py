@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.logger import LogLevel, textFileLogObserver
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
@@ -60,6 +61,13 @@ class Logging(SynchronousTestCase):
             self.assertEqual(text.count("\n"), 1, text)
             self.assertTrue(text.rstrip("\n").isprintable(), text)
         self.assertIn("gateway plain is here\n", self.line(field="plain"))
+
+    def test_failures(self) -> None:
+        """A failure that is logged stays one, whatever its text has."""
+        problem = ValueError("a\nb")
+        Logger().failure("it failed", Failure(problem))
+        (failure,) = self.flushLoggedErrors(ValueError)
+        self.assertIs(failure.value, problem)
 
     def test_everywhere(self) -> None:
         """All modules log with it: none takes Twisted's own logger."""
