@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.localfactory import Resumable as Resumable
     from pycomnet.gateways.output import Output as Output
+    from pycomnet.gateways.pool.pool import GatewayPool as GatewayPool
+    from pycomnet.gateways.pool.scheduler import NoGatewayLeft as NoGatewayLeft
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.multichannel import MultiChannel as MultiChannel
     from pycomnet.nameserver.follow import follow as follow
@@ -97,6 +99,7 @@ _WHERE = {
     "Gateway": "pycomnet.gateways.gateway",
     "GatewayDied": "pycomnet.errors",
     "GatewayNotStarted": "pycomnet.errors",
+    "GatewayPool": "pycomnet.gateways.pool.pool",
     "GatewaysNotStarted": "pycomnet.errors",
     "Group": "pycomnet.gateways.group",
     "InvalidArguments": "pycomnet.errors",
@@ -104,6 +107,7 @@ _WHERE = {
     "LeaseLost": "pycomnet.errors",
     "MultiChannel": "pycomnet.multichannel",
     "NameserverFull": "pycomnet.errors",
+    "NoGatewayLeft": "pycomnet.gateways.pool.scheduler",
     "NotLeaseOwner": "pycomnet.errors",
     "Output": "pycomnet.gateways.output",
     "Overloaded": "pycomnet.errors",

@@ -17,12 +17,12 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError
+from pycomnet.logs import Logger
 from pycomnet.tokens import TokenChecker, default_token_path, load_or_make_token, load_tokens
 
 log = Logger()

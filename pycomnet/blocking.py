@@ -44,7 +44,7 @@ _running: set[_Operation] = set()
 _lock = threading.Lock()
 _state = "new"
 #: What need not be done any more when the reactor has stopped: it ended all gateways before.
-_ENDINGS = frozenset(("close", "exit", "terminate"))
+_ENDINGS = frozenset(("close", "exit", "shutdown", "terminate"))
 
 
 class _Operation:
@@ -447,6 +447,10 @@ _SERVICES = frozenset({"Context", "RemoteService", "RemoteStream", "ServiceServe
 
 
 def __getattr__(name: str) -> Any:
+    if name == "GatewayExecutor":
+        from pycomnet import blocking_executor
+
+        return blocking_executor.GatewayExecutor
     if name not in _SERVICES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pycomnet import blocking_services
@@ -455,6 +459,7 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from pycomnet.blocking_executor import GatewayExecutor as GatewayExecutor
     from pycomnet.blocking_services import Context as Context
     from pycomnet.blocking_services import RemoteService as RemoteService
     from pycomnet.blocking_services import RemoteStream as RemoteStream
@@ -470,6 +475,7 @@ __all__ = [
     "ChannelGateway",
     "Context",
     "Gateway",
+    "GatewayExecutor",
     "Group",
     "MultiChannel",
     "RemoteService",

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from pycomnet.logs import Logger
 
 log = Logger()
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.callbacks import pending_result, tell
 from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
+from pycomnet.logs import Logger
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, type_name

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import error, interfaces
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.errors import ChannelClosed
+from pycomnet.logs import Logger
 from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:

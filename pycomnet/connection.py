@@ -9,7 +9,6 @@ from twisted.internet import defer, error
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -24,6 +23,7 @@ from pycomnet.errors import (
     ProtocolViolation,
     PycomnetError,
 )
+from pycomnet.logs import Logger
 from pycomnet.lookahead import Lookahead
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR

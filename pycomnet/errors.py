@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from pycomnet.printable import visible
 from pycomnet.wire.values import type_name
 
 #: Code -> the class of errors that it stands for; what travels between processes.
@@ -25,6 +26,10 @@ class PycomnetError(Exception):
     code: str = ""
     fields: ClassVar[tuple[str, ...]] = ()
     formatted: str = ""
+
+    def __str__(self) -> str:
+        # It may hold what a peer said, and is shown: on a terminal, in a log.
+        return visible(super().__str__())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -181,9 +186,10 @@ class RemoteError(PycomnetError):
         self.error: dict[str, Any] = {}
 
     def __str__(self) -> str:
+        # What is shown can't command a terminal; the attributes have all as it came.
         if self.formatted:
-            return self.formatted.rstrip()
-        return f"{self.type}: {self.message}" if self.type else self.message
+            return visible(self.formatted.rstrip())
+        return visible(f"{self.type}: {self.message}" if self.type else self.message)
 
     @classmethod
     def from_map(cls, error: dict[str, Any]) -> RemoteError:

@@ -8,13 +8,15 @@ from typing import Any
 
 import click
 
+from pycomnet.cli.options import SuggestingGroup
+
 #: name -> where the command is, and its line in the help
 COMMANDS = {
     "call": ("pycomnet.cli.call:call", "Call a method of a service."),
     "demo": ("pycomnet.cli.demo:demo", "Take a tour: see it at work on this machine."),
     "describe": ("pycomnet.cli.describe:describe", "Show what a service offers."),
     "map": ("pycomnet.cli.map:map_command", "Spread the lines of standard input over gateways."),
-    "ns": ("pycomnet.cli.ns:ns", "Ask the nameserver: list, locate, watch, stat."),
+    "ns": ("pycomnet.cli.ns:ns", "Ask the nameserver: list, locate, watch, stat, remove."),
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
 }
 EPILOG = """\b
@@ -39,7 +41,7 @@ what and where: TRANSPORT//KEY=VALUE//KEY=VALUE...
 """
 
 
-class _Commands(click.Group):
+class _Commands(SuggestingGroup):
     """Commands that are imported when they are used: one does not wait for what another needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

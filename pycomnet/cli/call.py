@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.cli.remote import Target, as_json, target_options
+from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import Program
@@ -91,6 +91,7 @@ def call(
 ) -> None:
     """Call METHOD of a service that has INTERFACE, and print its result."""
     from pycomnet.cli.program import run_command
+    from pycomnet.errors import ServiceNotFound, UnknownInterface, UnknownMethod
 
     if stream and (files or outs):
         raise click.UsageError("--stream goes with neither --file nor --out")
@@ -99,10 +100,14 @@ def call(
     async def main(program: Program) -> int:
         program.ending = ""
         async with target.context(program.reactor) as context:
-            service = await target.find(context, interface)
-            if stream:
-                return await show_stream(program, service, method, args)
-            return await show_result(program, service, method, args, files, outs)
+            try:
+                service = await target.find(context, interface)
+                if stream:
+                    return await show_stream(program, service, method, args)
+                return await show_result(program, service, method, args, files, outs)
+            except (ServiceNotFound, UnknownInterface, UnknownMethod) as problem:
+                program.say(await explained(problem, target, context, interface, method))
+                return 1
 
     run_command(main)
 
@@ -147,9 +152,7 @@ async def show_stream(program: Program, service: RemoteService, method: str, arg
 
 def put(program: Program, text: str) -> Any:
     """Print a line; as :meth:`OutputStream.put`."""
-    from pycomnet.cli.program import encode
-
-    return program.stdout.put(encode(text + "\n"))
+    return program.print_text(text + "\n")
 
 
 def write_block(path: str, block: Any) -> None:

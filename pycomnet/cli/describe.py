@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.cli.remote import Target, as_json, target_options
+from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import Program
@@ -37,11 +37,16 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
 
     async def main(program: Program) -> int:
         program.ending = ""
+        from pycomnet.errors import ServiceNotFound, UnknownInterface
         from pycomnet.services.interface import INTROSPECTION
 
         async with target.context(program.reactor) as context:
-            service = await target.find(context, interface or INTROSPECTION)
-            found = await service.introspect()
+            try:
+                service = await target.find(context, interface or INTROSPECTION)
+                found = await service.introspect()
+            except (ServiceNotFound, UnknownInterface) as problem:
+                program.say(await explained(problem, target, context, interface or ""))
+                return 1
         if in_json:
             put(program, as_json(found, 2))
         else:

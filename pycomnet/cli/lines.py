@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
+import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 import click
@@ -12,6 +15,7 @@ from twisted.internet import defer
 
 from pycomnet.cli.program import Program, encode
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
+from pycomnet.printable import prefixed, visible, visible_line
 
 #: The gateways' colours, in turn: those that can be read on dark and on light.
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
@@ -30,6 +34,9 @@ class GatewayLines:
     :param prefix: whether lines get the id.
     :param alone: there is one gateway: without a prefix its output need not be cut into lines.
     :param colours: whether a stream (1, 2) shows colours.
+    :param terminal: whether control characters are made visible on a stream. Elsewhere they stay,
+        but what could be taken for the end of a line has the prefix after it.
+    :param raw: leave all that is printed as it is.
     """
 
     def __init__(
@@ -39,11 +46,15 @@ class GatewayLines:
         prefix: bool = True,
         alone: bool = False,
         colours: Callable[[int], bool] = lambda stream: False,
+        terminal: Callable[[int], bool] = lambda stream: False,
+        raw: bool = False,
     ) -> None:
         self._write = {STDOUT: stdout, STDERR: stderr}
         self._prefix = prefix
         self._as_it_comes = alone and not prefix
         self._colours = colours
+        self._terminal = terminal
+        self._raw = raw
         self._prefixes: dict[tuple[str, int], str] = {}
         self._number: dict[str, int] = {}
         self._rest: dict[tuple[str, int], str] = {}
@@ -52,7 +63,8 @@ class GatewayLines:
     def __call__(self, output: Output) -> defer.Deferred[None] | None:
         stream = STDERR if output.stream == STDERR else STDOUT
         if self._as_it_comes:
-            return self._put(stream, output.text)
+            visibly = self._terminal(stream) and not self._raw
+            return self._put(stream, visible(output.text) if visibly else output.text)
         key = (output.gateway, stream)
         *lines, rest = (self._rest.pop(key, "") + output.text).split("\n")
         if len(rest) > MAX_LINE:
@@ -75,6 +87,11 @@ class GatewayLines:
 
     def _show(self, key: tuple[str, int], lines: list[str]) -> defer.Deferred[None] | None:
         prefix = self._prefix_of(key)
+        if not self._raw:
+            terminal = self._terminal(key[1])
+            return self._put(
+                key[1], "".join(f"{prefixed(prefix, line, terminal)}\n" for line in lines)
+            )
         return self._put(key[1], "".join(f"{prefix}{line}\n" for line in lines))
 
     def _put(self, stream: int, text: str) -> defer.Deferred[None] | None:
@@ -94,48 +111,92 @@ class GatewayLines:
         if known is None:
             gateway, stream = key
             number = self._number.setdefault(gateway, len(self._number))
-            known = f"[{gateway}] "
+            shown = visible_line(gateway)
+            known = f"[{shown}] "
             if self._colours(stream):
-                known = click.style(f"[{gateway}]", fg=COLOURS[number % len(COLOURS)]) + " "
+                known = click.style(f"[{shown}]", fg=COLOURS[number % len(COLOURS)]) + " "
             self._prefixes[key] = known
         return known
 
 
 def shown_by(
-    program: Program, prefix: bool = True, alone: bool = False, to_stderr: bool = False
+    program: Program,
+    prefix: bool = True,
+    alone: bool = False,
+    to_stderr: bool = False,
+    raw: bool = False,
 ) -> GatewayLines:
     """Lines on the program's own standard output and error, or on standard error alone."""
 
-    def colours(stream: int) -> bool:
+    def terminal(stream: int) -> bool:
         out = program.stderr if stream == STDERR or to_stderr else program.stdout
-        return out.isatty() and "NO_COLOR" not in os.environ
+        return out.isatty()
+
+    def colours(stream: int) -> bool:
+        return terminal(stream) and "NO_COLOR" not in os.environ
 
     def stdout(text: str) -> defer.Deferred[None] | None:
         return program.stdout.put(encode(text))
 
-    return GatewayLines(program.show if to_stderr else stdout, program.show, prefix, alone, colours)
+    return GatewayLines(
+        program.show if to_stderr else stdout,
+        program.show,
+        prefix,
+        alone,
+        colours,
+        terminal,
+        raw,
+    )
 
 
 class GatewayFiles:
     """An output callback for a group: ``DIR/ID.out`` and ``DIR/ID.err``.
 
-    :param directory: made if it isn't there.
+    They are this user's alone, and made in that directory: no link in it is followed.
+
+    :param directory: made if it isn't there; what it is in must be.
     :raises OSError: it can't be made.
     """
 
     def __init__(self, directory: str) -> None:
-        self._directory = Path(directory)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._fd)
         self._files: dict[tuple[str, int], BinaryIO] = {}
 
     def open(self, gateway: str) -> None:
         """Make a gateway's files, which are there even if it prints nothing.
 
-        :raises OSError: one can't be made.
+        :raises OSError: one can't be made, or what has its name is no plain file of this user's.
         """
         for stream, suffix in ((STDOUT, "out"), (STDERR, "err")):
-            path = self._directory / f"{gateway.replace(os.sep, '_')}.{suffix}"
-            self._files[gateway, stream] = path.open("wb")
+            name = f"{gateway.replace(os.sep, '_')}.{suffix}"
+            try:
+                self._files[gateway, stream] = self._make(name)
+            except OSError as problem:
+                path = os.path.join(self._directory, name)
+                reason = problem.strerror
+                if problem.errno == errno.ELOOP:
+                    reason = "it is a link, which is not followed"
+                raise OSError(problem.errno, reason, path) from None
+
+    def _make(self, name: str) -> BinaryIO:
+        # Not truncated before it is known to be what it should be; and a pipe would block.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=self._fd)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                raise OSError(errno.EEXIST, "it is there, and is not a plain file")
+            if found.st_uid != os.geteuid():
+                raise OSError(errno.EPERM, "it is there, and another user's")
+            os.ftruncate(fd, 0)
+            return os.fdopen(fd, "wb")
+        except BaseException:
+            os.close(fd)
+            raise
 
     def __call__(self, output: Output) -> None:
         file = self._files.get((output.gateway, STDERR if output.stream == STDERR else STDOUT))

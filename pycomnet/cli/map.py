@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycomnet.cli.options import gateway_options
+from pycomnet.cli.options import gateway_options, raw_option
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import Program
@@ -38,7 +38,7 @@ Exit status:
 
 
 def read_target(text: str) -> dict[str, Any]:
-    """What the far side's :func:`~pycomnet.cli.items.find` is to find.
+    """What the far side's :func:`~pycomnet.gateways.pool.farside.find` is to find.
 
     :param text: ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``.
     :raises click.ClickException: it is neither, or there is no such file.
@@ -86,6 +86,7 @@ def read_target(text: str) -> dict[str, Any]:
     default=None,
     help="Show a progress bar. [default: if standard error is a terminal, and output is not]",
 )
+@raw_option
 @click.argument("target", metavar="MODULE:FUNCTION")
 def map_command(
     specs: list[Spec],
@@ -95,6 +96,7 @@ def map_command(
     traceback: bool,
     replace: int,
     progress: bool | None,
+    raw: bool,
     target: str,
 ) -> None:
     """Call a function with each line of standard input, on all gateways at the same time."""
@@ -107,12 +109,12 @@ def map_command(
         from pycomnet.cli.mapping import Mapping
         from pycomnet.cli.streams import InputLines
 
-        lines = shown_by(program, to_stderr=True)
-        mapping = Mapping(program, InputLines(0, program.reactor), fail_fast, traceback)
+        lines = shown_by(program, to_stderr=True, raw=raw)
+        mapping = Mapping(program, InputLines(0, program.reactor), fail_fast, traceback, raw)
         if progress or (progress is None and wants_progress(program)):
             from pycomnet.cli.progress import shown_progress
 
-            with shown_progress(program, mapping.ledger, mapping.source):
+            with shown_progress(program, mapping.queue, mapping.source):
                 return await mapping.run(specs, found, jobs, replace, lines)
         return await mapping.run(specs, found, jobs, replace, lines)
 

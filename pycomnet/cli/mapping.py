@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pycomnet.cli.ledger import Failed, Item, Ledger
+from pycomnet.cli.linequeue import Line, LineQueue
 from pycomnet.cli.lines import GatewayLines
 from pycomnet.cli.options import not_started, start_gateways
-from pycomnet.cli.program import END_TIMEOUT, Program, encode
-from pycomnet.cli.spread import CannotBegin, NoGatewayLeft, Spread, all_of
+from pycomnet.cli.program import END_TIMEOUT, Program
 from pycomnet.cli.streams import InputLines
 from pycomnet.gateways.group import Group
+from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, Scheduler, all_of
+from pycomnet.gateways.pool.workqueue import Failed
 from pycomnet.gateways.spec import Spec
 
 #: Characters of results that are written at a time.
@@ -23,16 +24,23 @@ class Mapping:
     :param source: the lines.
     :param fail_fast: stop at the first line without a result.
     :param traceback: show the traceback of a line that fails.
+    :param raw: print results to a terminal as they are.
     """
 
     def __init__(
-        self, program: Program, source: InputLines, fail_fast: bool, traceback: bool
+        self,
+        program: Program,
+        source: InputLines,
+        fail_fast: bool,
+        traceback: bool,
+        raw: bool = False,
     ) -> None:
         self.source = source
-        self.ledger = Ledger()
+        self.queue = LineQueue(self._failed)
         self._program = program
         self._fail_fast = fail_fast
         self._traceback = traceback
+        self._raw = raw
         self._status = 0
 
     async def run(
@@ -47,21 +55,14 @@ class Mapping:
 
         :returns: the exit status, as the help tells it. Cancelling it ends the gateways.
         """
-        program, ledger = self._program, self.ledger
+        program, queue = self._program, self.queue
         group = Group(program.reactor, output=lines)
         try:
             gateways, failed = await start_gateways(group, specs)
-            spread = Spread(
-                group,
-                ledger,
-                target,
-                jobs,
-                replacements,
-                program.say,
-                program.reactor,
-                self._failed,
+            scheduler: Scheduler[Line] = Scheduler(
+                queue, target, jobs, replacements, program.say, program.reactor, "line"
             )
-            await all_of([self._read(spread), self._print(spread), spread.work(gateways)])
+            await all_of([self._read(scheduler), self._print(scheduler), scheduler.work(gateways)])
             if failed is not None:
                 program.say(not_started(failed))
                 self._status = 1
@@ -69,39 +70,39 @@ class Mapping:
             program.say(f"can't begin with {target['where']}:\n{problem}")
             return 2
         except NoGatewayLeft as problem:
-            program.say(f"{problem}: stopped at line {ledger.done + 1}")
+            program.say(f"{problem}: stopped at line {queue.done + 1}")
             return 1
         finally:
             await group.close(END_TIMEOUT)
             lines.flush()
         return self._status
 
-    def _failed(self, item: Item) -> None:
+    def _failed(self, item: Line) -> None:
         if self._fail_fast:
-            self.ledger.stop_after(item)
+            self.queue.stop_after(item)
 
-    async def _read(self, spread: Spread) -> None:
-        ledger = self.ledger
-        while not ledger.ended:
-            if ledger.full:
-                await spread.changed.wait()
+    async def _read(self, scheduler: Scheduler[Line]) -> None:
+        queue = self.queue
+        while not queue.ended:
+            if queue.full:
+                await scheduler.changed.wait()
                 continue
             lines = await self.source.next_lines()
-            if ledger.ended:
+            if queue.ended:
                 return
             if lines:
-                ledger.add([line.decode("utf-8", "surrogateescape") for line in lines])
+                queue.add([line.decode("utf-8", "surrogateescape") for line in lines])
             else:
-                ledger.end()
-            spread.changed.ring()
+                queue.end()
+            scheduler.changed.ring()
 
-    async def _print(self, spread: Spread) -> None:
-        ledger = self.ledger
-        while not ledger.finished:
-            before = ledger.done
+    async def _print(self, scheduler: Scheduler[Line]) -> None:
+        queue = self.queue
+        while not queue.finished:
+            before = queue.done
             texts: list[str] = []
             size = 0
-            for item, result in ledger.results():
+            for item, result in queue.results():
                 if isinstance(result, str):
                     texts.append(result)
                     size += len(result)
@@ -109,16 +110,16 @@ class Mapping:
                         break
                 else:
                     self._report(item, result)
-            if ledger.done == before:
-                await spread.changed.wait()
+            if queue.done == before:
+                await scheduler.changed.wait()
                 continue
-            waited = self._program.stdout.put(encode("".join(f"{text}\n" for text in texts)))
+            waited = self._program.print_text("".join(f"{text}\n" for text in texts), self._raw)
             if waited is not None:
                 await waited
-            spread.changed.ring()
+            scheduler.changed.ring()
         self.source.stop()
 
-    def _report(self, item: Item, failed: Failed) -> None:
+    def _report(self, item: Line, failed: Failed) -> None:
         self._status = 1
         what = f"{failed.type}: {failed.message}" if failed.type else failed.message
         if self._traceback and failed.traceback:

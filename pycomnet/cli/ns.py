@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
-from pycomnet.cli.remote import TIMEOUT, as_json
+from pycomnet.cli.options import SuggestingGroup
+from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
 from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Examples:
   pycomnet ns list 'org.example.*' --tag blue --json
   pycomnet ns locate org.example.calc
   pycomnet ns watch --interface 'org.example.*'
+  pycomnet ns --nameserver unix:/run/names remove org.example.calc-7
   pycomnet ns --nameserver tcp:ns.example.org:2012 stat
 
 A PATTERN is a name, or has the shell's wildcards: * and ? and [...]; quote it.
@@ -53,7 +55,12 @@ class Asking:
         return Context(reactor, nameserver=self.nameserver, timeout=self.timeout)
 
 
-@click.group("ns", epilog=EPILOG, short_help="Ask the nameserver: list, locate, watch, stat.")
+@click.group(
+    "ns",
+    cls=SuggestingGroup,
+    epilog=EPILOG,
+    short_help="Ask the nameserver: list, locate, watch, stat, remove.",
+)
 @click.option(
     "--nameserver",
     metavar="ADDRESS",
@@ -151,8 +158,16 @@ def locate_command(
 
 async def locate(program: Program, context: Context, wanted: dict[str, Any], in_json: bool) -> int:
     """Print its address, or all that is known of it."""
+    from pycomnet.errors import ServiceNotFound
+
     nameserver = await context.nameserver()
-    record = await nameserver.invoke("locate", wanted)
+    try:
+        record = await nameserver.invoke("locate", wanted)
+    except ServiceNotFound as problem:
+        # Only the nameserver is asked.
+        target = Target("", None, None, TIMEOUT)
+        program.say(await explained(problem, target, context, wanted["interface"]))
+        return 1
     await _put(program, [as_json(record) if in_json else record["address"]])
     return 0
 
@@ -222,6 +237,25 @@ async def stat(program: Program, context: Context, in_json: bool) -> int:
     return 0
 
 
+@ns.command("remove", short_help="Remove a dead service's name.")
+@click.argument("service")
+@click.pass_obj
+def remove_command(asking: Asking, service: str) -> None:
+    """Remove the registration of SERVICE, though its lease goes on: for an operator.
+
+    That is whoever asks over the nameserver's unix socket as its user or root, or with a
+    certificate of a name that it was given with --operator. A service that lives registers again.
+    """
+    _run(asking, lambda program, context: remove(program, context, service))
+
+
+async def remove(program: Program, context: Context, service: str) -> int:
+    """Have the nameserver remove it."""
+    nameserver = await context.nameserver()
+    await nameserver.invoke("remove", {"service": service})
+    return 0
+
+
 HEAD = ["SERVICE", "ADDRESS", "INTERFACES", "TAGS", "SECONDS LEFT"]
 NONE = "no service is registered"
 
@@ -246,10 +280,8 @@ def table(rows: list[list[str]]) -> list[str]:
 
 
 async def _put(program: Program, lines: list[str]) -> None:
-    from pycomnet.cli.program import encode
-
     if lines:
-        waiting = program.stdout.put(encode("\n".join(lines) + "\n"))
+        waiting = program.print_text("\n".join(lines) + "\n")
         if waiting is not None:
             await waiting
 

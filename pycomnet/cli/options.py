@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_COUNT = 1000
 _COUNTED = re.compile(r"(\d+)x(.*)", re.S)
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+class SuggestingGroup(click.Group):
+    """Commands that says which one a misspelt name was meant to be."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As usual, with a suggestion in the error."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = suggest(args[0], self.list_commands(ctx)) if args else ""
+            raise click.UsageError(f"{error.message.rstrip('.')}{near}", ctx) from None
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'call'?``, or nothing if none of the known words is near."""
+    words = list(known)
+    close = difflib.get_close_matches(word, words, 1, 0.6)
+    if not close:
+        close = [name for name in words if name.rpartition(".")[2] == word][:1]
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def expand(text: str) -> list[Spec]:
@@ -164,6 +188,17 @@ def gateway_options(command: F) -> F:
     return result
 
 
+def raw_option(command: F) -> F:
+    """``--raw-output``, as the argument ``raw``."""
+    return click.option(
+        "--raw-output",
+        "raw",
+        is_flag=True,
+        help="Leave escape sequences and other control characters in the output as they are; "
+        "on a terminal they are made visible else.",
+    )(command)
+
+
 async def start_gateways(
     group: Group, specs: Sequence[Spec]
 ) -> tuple[list[Gateway], GatewaysNotStarted | None]:
@@ -173,7 +208,7 @@ async def start_gateways(
     :raises GatewayNotStarted: none could be started, and there is only one.
     :raises GatewaysNotStarted: none could be started.
     """
-    from twisted.logger import Logger
+    from pycomnet.logs import Logger
 
     problem = None
     try:
@@ -200,9 +235,11 @@ def not_started(problem: GatewaysNotStarted) -> str:
 
 def brief(problem: Exception) -> str:
     """An error's message without the far side's standard error, which was shown as it came."""
+    from pycomnet.gateways.pool.scheduler import without_stderr
+
     if isinstance(problem, GatewaysNotStarted):
         return not_started(problem)
-    return str(problem).partition("; its standard error")[0]
+    return without_stderr(problem)
 
 
 def _known(info: dict[str, Any]) -> dict[str, Any]:

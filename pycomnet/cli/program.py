@@ -11,13 +11,15 @@ from typing import Any, NoReturn
 
 import click
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
 from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError, TimeoutExpired
+from pycomnet.logs import Logger
+from pycomnet.printable import message as safe_message
+from pycomnet.printable import visible
 
 log = Logger()
 
@@ -67,12 +69,25 @@ class Program:
             return None
         return self.stderr.put(encode(text))
 
+    def print_text(self, text: str, raw: bool = False) -> defer.Deferred[None] | None:
+        """Write to standard output, with control characters made visible if it is a terminal.
+
+        :param raw: leave them as they are.
+        :returns: as :meth:`OutputStream.put`.
+        """
+        if not raw and self.stdout.isatty():
+            text = visible(text)
+        return self.stdout.put(encode(text))
+
     def say(self, message: str) -> None:
-        """Tell the user something, on standard error, as a line of its own."""
+        """Tell the user something, on standard error, as a line of its own.
+
+        It may hold what another process said: that can't pretend to be something else.
+        """
         prefix = "pycomnet: "
         if self.stderr.isatty() and "NO_COLOR" not in os.environ:
             prefix = click.style(prefix, fg="red", bold=True)
-        self.show(f"{prefix}{message}\n")
+        self.show(f"{prefix}{safe_message(message)}\n")
 
     def end(self, status: int) -> None:
         """Cancel the command, so that it cleans up, and then exit with a status."""

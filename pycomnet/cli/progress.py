@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 from twisted.internet.task import LoopingCall
 
-from pycomnet.cli.ledger import Ledger
+from pycomnet.cli.linequeue import LineQueue
 from pycomnet.cli.program import Program
 from pycomnet.cli.streams import InputLines
 
@@ -26,17 +26,17 @@ from pycomnet.cli.streams import InputLines
 INTERVAL = 0.1
 
 
-def expected_lines(ledger: Ledger, source: InputLines) -> float | None:
+def expected_lines(queue: LineQueue, source: InputLines) -> float | None:
     """How many lines there will have been, by the size of those that were read."""
-    if ledger.ended:
-        return ledger.lines
+    if queue.ended:
+        return queue.lines
     if not source.size or not source.taken:
         return None
-    return max(ledger.lines, round(ledger.lines * source.size / source.taken))
+    return max(queue.lines, round(queue.lines * source.size / source.taken))
 
 
 @contextmanager
-def shown_progress(program: Program, ledger: Ledger, source: InputLines) -> Iterator[Progress]:
+def shown_progress(program: Program, queue: LineQueue, source: InputLines) -> Iterator[Progress]:
     """Show a bar while the body runs; what the program shows meanwhile is put above it."""
     progress = Progress(
         TextColumn("lines"),
@@ -53,7 +53,7 @@ def shown_progress(program: Program, ledger: Ledger, source: InputLines) -> Iter
     task = progress.add_task("lines", total=None)
 
     def update() -> None:
-        progress.update(task, completed=ledger.done, total=expected_lines(ledger, source))
+        progress.update(task, completed=queue.done, total=expected_lines(queue, source))
         progress.refresh()
 
     def show_above(text: str) -> None:

@@ -14,6 +14,7 @@ import click
 from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
+    from pycomnet.errors import ServiceError
     from pycomnet.services.client import RemoteService
     from pycomnet.services.context import Context
 
@@ -99,6 +100,33 @@ def target_options(command: F) -> F:
         wrapped = option(wrapped)
     result: F = wrapped
     return result
+
+
+async def explained(
+    problem: ServiceError, target: Target, context: Context, interface: str, method: str = ""
+) -> str:
+    """An error of a name that is not there, and which one is near it.
+
+    :param interface: the one that was asked for, and so the method.
+    """
+    from pycomnet.cli.options import suggest
+    from pycomnet.errors import PycomnetError, ServiceNotFound, UnknownMethod
+    from pycomnet.services.interface import INTROSPECTION
+
+    name, known = interface, set()
+    try:
+        if isinstance(problem, ServiceNotFound):
+            nameserver = await context.nameserver()
+            page = await nameserver.invoke("list_services", {})
+            known = {each for record in page for each in record["interfaces"]}
+        elif isinstance(problem, UnknownMethod):
+            service = await target.find(context, interface)
+            name, known = method, set((await service.introspect())[interface]["methods"])
+        elif target.address is not None:
+            known = set(await (await context.connect(target.address, INTROSPECTION)).introspect())
+    except (PycomnetError, LookupError, TypeError):
+        known = set()  # the error itself is what matters
+    return f"{problem}{suggest(name, sorted(known))}"
 
 
 def plain(value: Any) -> Any:

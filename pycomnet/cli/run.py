@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pycomnet.cli.options import brief, gateway_options, not_started, start_gateways
+from pycomnet.cli.options import (
+    brief,
+    gateway_options,
+    not_started,
+    raw_option,
+    start_gateways,
+)
 
 if TYPE_CHECKING:
+    from pycomnet.channel import Channel
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
     from pycomnet.cli.program import Program
     from pycomnet.cli.sending import Files
+    from pycomnet.cli.streams import InputBlocks
     from pycomnet.gateways.gateway import Gateway
     from pycomnet.gateways.modules import Offer
     from pycomnet.gateways.spec import Spec
@@ -28,10 +37,13 @@ Examples:
   pycomnet run --on 4xpopen -c "import os; print(os.getpid())"
   pycomnet run --on popen//chdir=/srv/app --env DEBUG=1 -m app.check -- --fast
   echo 'print(6 * 7)' | pycomnet run --no-prefix -
+  pycomnet run --stdin --on ssh=web1 load.py < data.csv
 
 The script is read here and runs there as __main__, with its own arguments. Its standard input is
-empty. Options before FILE are pycomnet's, what follows it is the script's; with -c or -m, put "--"
-before arguments that begin with a dash.
+empty, so that the command takes nothing from a loop that it is in; with --stdin each script gets
+all of what comes here, no faster than the slowest of them reads it. Options before FILE are
+pycomnet's, what follows it is the script's; with -c or -m, put "--" before arguments that begin
+with a dash.
 
 \b
 Exit status: that of the first gateway, in the order of --on, whose script's is not 0, with
@@ -159,6 +171,13 @@ def read_script(
     multiple=True,
     help="Send a directory that is in or above the script's, for data beside it; repeatable.",
 )
+@click.option(
+    "--stdin",
+    "forward",
+    is_flag=True,
+    help="Forward standard input to each gateway's script. [default: it is empty]",
+)
+@raw_option
 @click.argument("args", metavar="[FILE] [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def run_command_line(
     specs: list[Spec],
@@ -169,6 +188,8 @@ def run_command_line(
     output_dir: str | None,
     modules: bool,
     send: tuple[str, ...],
+    forward: bool,
+    raw: bool,
     args: tuple[str, ...],
 ) -> None:
     """Run a script on every gateway at the same time.
@@ -176,17 +197,43 @@ def run_command_line(
     Standard output and error come here, each line with the id of the gateway that wrote it, and the
     exit status is kept.
     """
-    from pycomnet.cli.lines import GatewayFiles, shown_by
+    from pycomnet.cli.lines import shown_by
     from pycomnet.cli.program import run_command
 
+    if forward and code is None and module is None and args[:1] == ("-",):
+        raise click.UsageError('--stdin: "-" takes standard input for the script itself')
     script = read_script(args, code, module, modules, send)
+    files = open_directory(output_dir)
 
     async def main(program: Program) -> int:
-        lines = shown_by(program, prefix, alone=len(specs) == 1)
-        files = GatewayFiles(output_dir) if output_dir is not None else None
-        return await run_script(program, specs, script, lines, files, timeout)
+        lines = shown_by(program, prefix, alone=len(specs) == 1, raw=raw)
+        source = None
+        if forward:
+            from pycomnet.cli.streams import InputBlocks
+
+            source = InputBlocks(0, program.reactor)
+        return await run_script(program, specs, script, lines, files, timeout, source)
 
     run_command(main)
+
+
+def open_directory(path: str | None) -> GatewayFiles | None:
+    """Where ``--output-dir`` has the output go.
+
+    :raises click.BadParameter: it can't be made.
+    """
+    from pycomnet.cli.lines import GatewayFiles
+
+    if path is None:
+        return None
+    try:
+        return GatewayFiles(path)
+    except FileNotFoundError:
+        parent = os.path.dirname(os.path.abspath(path))
+        reason = f"there is no directory {parent!r} to make it in"
+    except OSError as problem:
+        reason = f"{path!r}: {problem.strerror}"
+    raise click.BadParameter(reason, param_hint="'--output-dir'")
 
 
 async def run_script(
@@ -196,27 +243,39 @@ async def run_script(
     lines: GatewayLines,
     files: GatewayFiles | None = None,
     timeout: float | None = None,
+    source: InputBlocks | None = None,
 ) -> int:
     """Run it on a gateway for each spec.
 
     :param lines: shows the output, unless there are ``files`` for it.
+    :param source: what each script's standard input is, as far as it is read.
     :returns: the exit status, as the help tells it. Cancelling it ends the gateways.
     """
     from twisted.internet import defer
 
     from pycomnet.cli.program import END_TIMEOUT
     from pycomnet.gateways.group import Group
+    from pycomnet.gateways.pool.scheduler import all_of
 
     group = Group(program.reactor, output=files or lines)
-    timer = None
+    timer = feeding = None
     try:
         gateways, problem = await start_gateways(group, specs)
         for gateway in gateways if files is not None else ():
             files.open(gateway.id)  # type: ignore[union-attr]
         if timeout is not None:
             timer = program.reactor.callLater(timeout, _time_out, program, timeout)
+        channels = [_begin(gateway, script, source is not None) for gateway in gateways]
+        if script.files is not None:
+            await all_of([_send_files(script.files, channel) for channel in channels])
+        if source is not None:
+            feeding = defer.Deferred.fromCoroutine(feed(source, channels))
+            feeding.addErrback(_unread, program)
         statuses = await defer.gatherResults(
-            [defer.Deferred.fromCoroutine(_run_on(program, it, script)) for it in gateways],
+            [
+                defer.Deferred.fromCoroutine(_status_on(program, *pair))
+                for pair in zip(gateways, channels, strict=True)
+            ],
             consumeErrors=True,
         )
         while not lines.idle:  # all that they sent has come, not all of it is written
@@ -228,6 +287,8 @@ async def run_script(
     finally:
         if timer is not None and timer.active():
             timer.cancel()
+        if feeding is not None:
+            feeding.cancel()
         await group.close(END_TIMEOUT)
         lines.flush()
     return next((status for status in statuses if status), 0)
@@ -240,16 +301,59 @@ def _time_out(program: Program, timeout: float) -> None:
     program.end(TIMED_OUT)
 
 
-async def _run_on(program: Program, gateway: Gateway, script: Script) -> int:
+def _begin(gateway: Gateway, script: Script, stdin: bool) -> Channel:
     from pycomnet.cli import script as far
-    from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayDied
 
     if script.offer is not None:
         gateway.offer_modules(script.offer, unless=script.filename).addErrback(lambda _: None)
-    channel = gateway.remote_exec(far, **script.as_arguments())
+    return gateway.remote_exec(far, **script.as_arguments(), stdin=stdin)
+
+
+async def _send_files(files: Files, channel: Channel) -> None:
+    """Send what lies beside the script; if it can't take that, its status says why."""
+    from pycomnet.errors import PycomnetError
+
+    with contextlib.suppress(PycomnetError):
+        await files.send(channel)
+
+
+async def feed(source: InputBlocks, channels: list[Channel]) -> None:
+    """Send what is read to each channel, no faster than the slowest takes it, and then the end.
+
+    One that is closed, as its script has ended, gets no more.
+
+    :raises OSError: it can't be read.
+    """
+    from pycomnet.errors import PycomnetError
+    from pycomnet.gateways.pool.scheduler import all_of
+
+    left = list(channels)
+
+    async def send(channel: Channel, data: bytes) -> None:
+        try:
+            await channel.send(data)
+        except PycomnetError:
+            left.remove(channel)
+
+    while left and (blocks := await source.next_lines()):
+        await all_of([send(channel, blocks[0]) for channel in left])
+    for channel in left:
+        if not channel.isclosed():
+            channel.send_end()
+
+
+def _unread(failure: Any, program: Program) -> None:
+    from twisted.internet import defer
+
+    if not failure.check(defer.CancelledError):
+        program.say(f"standard input can't be read: {failure.value}")
+        program.end(1)
+
+
+async def _status_on(program: Program, gateway: Gateway, channel: Channel) -> int:
+    from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayDied
+
     try:
-        if script.files is not None:
-            await script.files.send(channel)
         status: int = await channel.receive()
     except ChannelClosed:
         program.say(f"{gateway.id}: the script closed the channel that it was sent on")

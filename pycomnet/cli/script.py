@@ -11,7 +11,7 @@ import sys
 import types
 
 
-def run_program(channel, source, filename, argv, directory, module, layout):
+def run_program(channel, source, filename, argv, directory, module, layout, stdin=False):
     """Run it, see to what is done when an interpreter ends, and send the exit status.
 
     :param source: the program, bytes; None to run a module.
@@ -22,6 +22,7 @@ def run_program(channel, source, filename, argv, directory, module, layout):
     :param layout: None, or files come on the channel before it begins, to lie beside it: a map with
         ``script``, the program's own path among them, and ``whole``, whether what comes is all that
         lies beside it.
+    :param stdin: whether blocks of bytes come on the channel that are its standard input.
     """
     sent = None
     if layout is not None:
@@ -38,6 +39,8 @@ def run_program(channel, source, filename, argv, directory, module, layout):
     sys.path.insert(0, directory)
     sys.argv = [_native(argument) for argument in argv]
     output = _Descriptor()
+    if stdin:
+        _take_input(channel)
     _in_forked_children(_use_descriptors)
     pid = os.getpid()
     status = _run(source, _native(filename), _native(module))
@@ -219,6 +222,44 @@ def _use_descriptors():
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", "\n", False)
 
 
+def _take_input(channel):
+    """Have descriptor 0 be a pipe, and write to it what comes on the channel."""
+    import threading
+
+    read, write = os.pipe()
+    os.dup2(read, 0)
+    os.close(read)
+    if str is bytes:
+        sys.stdin = os.fdopen(0, "r")
+    else:
+        sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    parent = os.getpid()
+
+    def close_in_child():
+        # Else the program would not see the end while a child of it lives.
+        if os.getpid() != parent:
+            os.close(write)
+
+    _in_forked_children(close_in_child)
+    thread = threading.Thread(target=_copy_input, args=(channel, write))
+    thread.daemon = True
+    thread.start()
+
+
+def _copy_input(channel, write):
+    is_read = True
+    try:
+        for data in channel:
+            while data and is_read:
+                try:
+                    data = data[os.write(write, data) :]
+                except OSError:
+                    is_read = False  # what comes is still taken: others get the same
+    except (EOFError, channel.RemoteError):
+        pass  # the program has ended, or the near side has
+    os.close(write)
+
+
 class _Descriptor(object):  # noqa: UP004
     """Descriptor 1: what child processes and C code write there is standard output, too.
 
@@ -275,4 +316,4 @@ class _Descriptor(object):  # noqa: UP004
 
 
 if __name__ == "__channelexec__":
-    run_program(channel, source, filename, argv, directory, module, layout)  # noqa: F821
+    run_program(channel, source, filename, argv, directory, module, layout, stdin)  # noqa: F821

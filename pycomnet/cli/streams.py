@@ -198,17 +198,22 @@ class InputLines(FileDescriptor):
             return
         self.taken += len(data)
         if data:
-            *lines, rest = data.split(b"\n")
-            if lines:
-                lines[0] = b"".join([*self._rest, lines[0]])
-                self._rest = []
-            self._rest.append(rest)
-            if lines:
-                self._give(lines)
+            pieces = self._split(data)
+            if pieces:
+                self._give(pieces)
         else:
             self._ended = True
             last, self._rest = b"".join(self._rest), []
             self._give([last] if last else [])
+
+    def _split(self, data: bytes) -> list[bytes]:
+        """The lines that are whole with this; the rest is kept."""
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest = []
+        self._rest.append(rest)
+        return lines
 
     def _give(self, result: list[bytes] | Failure) -> None:
         waiter, self._waiter = self._waiter, None
@@ -225,3 +230,10 @@ class InputLines(FileDescriptor):
         self._direct = True
         while self._waiter is not None:
             self._read()
+
+
+class InputBlocks(InputLines):
+    """Standard input as it comes: ``next_lines`` gives a block of bytes, or none at the end."""
+
+    def _split(self, data: bytes) -> list[bytes]:
+        return [data]

@@ -12,8 +12,8 @@ import attrs
 from rich.box import ASCII2, HEAVY_HEAD, Box
 from rich.table import Table
 
-from pycomnet.cli.spread import all_of
 from pycomnet.gateways.gateway import Gateway
+from pycomnet.gateways.pool.scheduler import all_of
 
 #: Directories that are not the library, or tests of it.
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})

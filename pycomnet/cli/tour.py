@@ -9,8 +9,6 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from twisted.internet import defer
-
 from pycomnet.channel import Channel
 from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUnreachable
 from pycomnet.gateways.gateway import Gateway
@@ -21,7 +19,7 @@ from pycomnet.services.context import Context
 
 
 async def start(group: Group, number: int) -> list[Gateway]:
-    return await defer.gatherResults([group.makegateway("popen") for _ in range(number)])
+    return await group.makegateways(["popen"] * number)
 
 
 def echo(channel: Any) -> None:

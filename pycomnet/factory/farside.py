@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import eager
@@ -27,6 +26,7 @@ from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
 from pycomnet.gateways.spec import Spec
+from pycomnet.logs import Logger
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import ProtocolError
 from pycomnet.wire.values import PureCodec

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 
 from pycomnet import endpoints
 from pycomnet.admission import (
@@ -30,6 +29,7 @@ from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
+from pycomnet.logs import Logger
 from pycomnet.wire.frames import RESULT
 
 log = Logger("pycomnet.factory")

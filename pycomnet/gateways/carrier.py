@@ -10,6 +10,7 @@ from twisted.internet import defer
 
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.gateways.spec import Spec
+from pycomnet.printable import visible
 
 if TYPE_CHECKING:
     from pycomnet.connection import Connection
@@ -51,7 +52,7 @@ class Request:
         """
         text = f"gateway {self.id} ({self.spec}): {words}"
         if stderr:
-            text += f"; its standard error:\n{stderr}"
+            text += f"; its standard error:\n{visible(stderr)}"
         return GatewayNotStarted(text, status, stderr, words)
 
 

@@ -33,6 +33,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import FarSide, call_request, exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.printable import visible
 from pycomnet.wire.values import ValueNotSendable, blame, show_key
 from pycomnet.worker.live import Live
 
@@ -173,7 +174,7 @@ class Link(Live):
             how = carrier.describe_end(status) or lost.reason
             words = f"{self.prefix}{carrier.what} is gone: {how}"
             if stderr:
-                words += f"; its standard error ended with:\n{stderr}"
+                words += f"; its standard error ended with:\n{visible(stderr)}"
             if status is None:
                 return GatewayDied(words, None, None, stderr)
             code = status if status >= 0 else None

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
-from twisted.logger import Logger
 
 from pycomnet.callbacks import pending_result
 from pycomnet.errors import GatewaysNotStarted, PycomnetError
 from pycomnet.gateways.spec import Spec
+from pycomnet.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway

@@ -21,10 +21,10 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, CodeNotSendable, ConnectionLost, PycomnetError
+from pycomnet.logs import Logger
 from pycomnet.worker.modules import MODULE, NAMESPACE, PACKAGE, UNSENDABLE
 
 log = Logger()

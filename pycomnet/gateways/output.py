@@ -10,10 +10,11 @@ from typing import Any, TextIO
 
 import attrs
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ConnectionLost
+from pycomnet.logs import Logger
+from pycomnet.printable import prefixed, visible_line, write_text
 
 log = Logger()
 #: 1 for standard output, 2 for standard error.
@@ -110,6 +111,9 @@ class OutputSink:
 class PrefixedLines:
     """Shows whole lines under the gateway's id: ``[gw0] text``.
 
+    On a terminal control characters are made visible. Elsewhere they stay, but what could be taken
+    for the end of a line has the id after it. What a stream can't encode is shown with backslashes.
+
     :param stdout: where standard output goes; None is ``sys.stdout`` at that time.
     :param stderr: where standard error goes.
     """
@@ -138,5 +142,6 @@ class PrefixedLines:
         gateway, stream = key
         default = sys.stderr if stream == STDERR else sys.stdout
         file = self._files[STDERR if stream == STDERR else STDOUT] or default
-        file.write("".join(f"[{gateway}] {line}\n" for line in lines))
+        prefix, terminal = f"[{visible_line(gateway)}] ", file.isatty()
+        write_text(file, "".join(f"{prefixed(prefix, line, terminal)}\n" for line in lines))
         file.flush()

@@ -117,6 +117,11 @@ class ProcessCarrier:
         """How the process ended."""
         return None if self.process is None else self.process.status
 
+    @property
+    def begun(self) -> bool:
+        """Whether the far side's first line runs, so that what it says from now on is its own."""
+        return self._before.begun if self._before is not None else not self._letter
+
     def connect(self, connection: Any) -> defer.Deferred[None]:
         """Start the process."""
         reactor = self._request.reactor

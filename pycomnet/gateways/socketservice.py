@@ -15,7 +15,6 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints, tokens
@@ -34,6 +33,7 @@ from pycomnet.gateways.gateway import EXIT_TIMEOUT
 from pycomnet.gateways.popen import boot_code, own_interpreter
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.socket import KEEPALIVE
+from pycomnet.logs import Logger
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
 
 log = Logger("pycomnet.gateway")

@@ -224,6 +224,11 @@ def _inspect(function: types.FunctionType) -> dict[str, Any]:
         )
     if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         raise CodeNotSendable(f"{_named(function)} is async: only plain functions can be sent")
+    if inspect.isgeneratorfunction(function):
+        raise CodeNotSendable(
+            f"{_named(function)} is a generator function, whose body would not run: "
+            f"send values on the channel, or return a list"
+        )
     source = None if name == "<lambda>" else _source(function)
     definition = None if source is None else _definition(source, name)
     if source is None or definition is None:

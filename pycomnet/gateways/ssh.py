@@ -7,7 +7,13 @@ said. The interpreter there needs nothing of ours; it is sent what it runs.
 
 from __future__ import annotations
 
+import re
 import shlex
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.placecarrier import PlaceCarrier
@@ -16,6 +22,9 @@ from pycomnet.gateways.routes import Hop, Route, Way, can_fork, through
 from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.worker import package
 
+if TYPE_CHECKING:
+    from pycomnet.gateways.group import Group
+
 #: The interpreter, where a spec names none.
 PYTHON = "python3"
 #: Seconds of silence after which the other end is asked for a sign of life. A network that is
@@ -23,6 +32,12 @@ PYTHON = "python3"
 KEEPALIVE = 20.0
 #: How many times as long the other end may stay silent.
 PATIENCE = 3
+#: ssh's options that have an argument (ssh(1)).
+_WITH_ARGUMENT = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+#: An address in brackets, as everybody but ssh has it, or a name, and a port.
+_DESTINATION = re.compile(r"((?:[^@]*@)?)(?:\[([^\[\]]+)\]|([^:\[\]@]+)(?=:))(?::(\d+))?")
+#: Per group, the lines that hosts have said before Python began there, and the first gateway's id.
+_said: weakref.WeakKeyDictionary[Group, dict[tuple[str, str], str]] = weakref.WeakKeyDictionary()
 
 
 def quote(word: str) -> str:
@@ -30,6 +45,64 @@ def quote(word: str) -> str:
     if word.startswith("~/"):
         return "~/" + shlex.quote(word[2:])
     return shlex.quote(word)
+
+
+def destination(words: list[str]) -> list[str]:
+    """ssh's arguments with the destination as ssh has it.
+
+    ``user@[::1]`` and ``user@[::1]:port`` are an address in brackets, which ssh takes for a name,
+    and ``user@host:port`` is a port, which ssh takes for a part of the name.
+
+    :param words: options and a destination.
+    """
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if not word.startswith("-") or word == "-":
+            found = _DESTINATION.fullmatch(word)
+            if found is None:
+                return words
+            user, address, name, port = found.groups()
+            options = ["-p", port] if port else []
+            return [*words[:at], *options, f"{user}{address or name}", *words[at + 1 :]]
+        # An option without one may stand before it in the same word: -vp 22.
+        letters = iter(word[1:])
+        for letter in letters:
+            if letter in _WITH_ARGUMENT:
+                at += next(letters, None) is None
+                break
+        at += 1
+    return words
+
+
+def once(request: Request, begun: Callable[[], bool]) -> Request:
+    """Have what a host says before Python begins there shown once, and not for each gateway.
+
+    That is a login banner, or what ssh itself says. Lines that another gateway of the group has
+    shown for the same target are left out.
+
+    :param begun: whether Python has begun.
+    """
+
+    def output(text: str) -> Any:
+        group = request.group_reference()
+        if not begun() and group is not None:
+            said = _said.setdefault(group, {})
+            lines = text.splitlines(keepends=True)
+            keys = [(str(request.spec.target), line.strip()) for line in lines]
+            new = [said.setdefault(key, request.id) == request.id for key in keys]
+            text = "".join(line for line, shown in zip(lines, new, strict=True) if shown)
+        return request.output(text) if text else None
+
+    return attrs.evolve(request, output=output)
+
+
+def process(request: Request, argv: tuple[str, ...], letter: bytes, what: str) -> ProcessCarrier:
+    """The process of an ssh connection."""
+    made: list[ProcessCarrier] = []
+    asked = once(request, lambda: bool(made) and made[0].begun)
+    made.append(ProcessCarrier(asked, list(argv), None, letter, (), what))
+    return made[0]
 
 
 def command(spec: Spec) -> tuple[str, ...]:
@@ -41,7 +114,7 @@ def command(spec: Spec) -> tuple[str, ...]:
         words = ["env", *variables, *words]
     there = " ".join(quote(word) for word in ["exec", *words, "-c", package.code()])
     config = ("-F", spec.ssh_config) if spec.ssh_config is not None else ()
-    return ("ssh", "-T", *config, *shlex.split(spec.target), there)
+    return ("ssh", "-T", *config, *destination(shlex.split(spec.target)), there)
 
 
 def hub_config(spec: Spec) -> dict[str, dict[str, float]]:
@@ -56,7 +129,7 @@ def route(request: Request) -> Route:
 
     def opened(asked: Request, door: int | None) -> Carrier:
         letter = package.letter(hub_config(spec))
-        return ProcessCarrier(asked, list(argv), None, letter, (), "ssh")
+        return process(asked, argv, letter, "ssh")
 
     return Route(Way(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
 
@@ -70,9 +143,7 @@ def alone(request: Request) -> ProcessCarrier:
     """An ssh connection and an interpreter of its own for a gateway."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "update": spec.env}
-    return ProcessCarrier(
-        request, list(command(spec)), None, package.letter(config), (), "its ssh process"
-    )
+    return process(request, command(spec), package.letter(config), "its ssh process")
 
 
 def carrier(request: Request) -> Carrier:

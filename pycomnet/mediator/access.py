@@ -18,10 +18,10 @@ from typing import Any
 import attrs
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from pycomnet.endpoints import describe_address
+from pycomnet.logs import Logger
 from pycomnet.mediator.model import HttpError, IUser, Limits, User
 from pycomnet.tokens import BearerToken
 

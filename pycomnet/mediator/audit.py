@@ -6,7 +6,7 @@ import json
 import os
 from typing import IO, TYPE_CHECKING, Any
 
-from twisted.logger import Logger
+from pycomnet.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.mediator.session import Session

@@ -7,11 +7,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pycomnet.endpoints import describe_address
+from pycomnet.logs import Logger
 from pycomnet.mediator.access import TICKET_TIME, Access
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.readers import StreamReader, wait_for_output

@@ -13,12 +13,12 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import Portal
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
-from twisted.logger import Logger
 
 from pycomnet import endpoints
 from pycomnet.admission import ListeningService, check_exposure, own_token
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.logs import Logger
 from pycomnet.mediator.access import LOCAL_NAMES, Access, Names, Realm
 from pycomnet.mediator.audit import AuditLog
 from pycomnet.mediator.child import launcher

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
 from pycomnet.eager import flush_now, tune_reading
+from pycomnet.logs import Logger
 from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.model import HttpError, User

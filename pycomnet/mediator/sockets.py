@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from h11 import ProtocolError
 from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.websocket import WebSocketResource
 from wsproto.connection import ConnectionState
 from zope.interface import implementer
 
 from pycomnet import eager
+from pycomnet.logs import Logger
 from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.model import HttpError, User

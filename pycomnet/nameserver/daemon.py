@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application import service
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
+from pycomnet.logs import Logger
 from pycomnet.nameserver.requests import Limits
 from pycomnet.nameserver.service import NameService, make_server
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import attrs
 from zope.interface import implementer
 
-from pycomnet.errors import LeaseLost, NotLeaseOwner, ServiceNameTaken
+from pycomnet.errors import LeaseLost, NotLeaseOwner, ServiceNameTaken, ServiceNotFound
 from pycomnet.interfaces import INameFollower
 from pycomnet.nameserver.changelog import LENGTH, ChangeLog, Step
 from pycomnet.nameserver.index import Index
@@ -215,6 +215,16 @@ class Directory:
         """What the store is to commit so that a record is gone; errors as :meth:`owned`."""
         record = self.owned(lease, secret, now)
         return Delete(record.service, record.fence)
+
+    def removal_of(self, service: str, now: float) -> Delete:
+        """The same for a name, whoever has its lease.
+
+        :raises ServiceNotFound: it isn't registered.
+        """
+        record = self._index.names.get(service)
+        if record is None or record.ends <= now:
+            raise ServiceNotFound(f"no service {service!r} is registered")
+        return Delete(service, record.fence)
 
     # -- time ------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.errors import StoreConflict
+from pycomnet.logs import Logger
 from pycomnet.nameserver.records import EXPIRED, Delete, Record
 
 if TYPE_CHECKING:

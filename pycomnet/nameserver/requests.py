@@ -102,6 +102,14 @@ class Arguments:
             raise self.refused(name, f"1 to {limit} printable characters{but}, as a str")
         return value
 
+    def begin(self, name: str) -> str:
+        """A name to go on after; the empty one, or none, is the beginning."""
+        value = self._args.get(name)
+        if value == "" and isinstance(value, str):
+            del self._args[name]
+        text: str = self.text(name, "")
+        return text
+
     def text(self, name: str, default: str | None = None, limit: int = 0, wild: bool = True) -> Any:
         """A str; required when there is no default."""
         value = self._args.pop(name, None)

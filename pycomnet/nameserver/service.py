@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.logger import Logger
 
+from pycomnet.admission import peer_credentials
 from pycomnet.errors import (
     NameserverFull,
+    NotLeaseOwner,
     ServerLeaving,
     ServiceNotFound,
     StoreConflict,
     StoreFailed,
     TooManyRegistrations,
 )
+from pycomnet.logs import Logger
 from pycomnet.nameserver.clients import Client, Clients
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
@@ -70,6 +73,7 @@ class NameService(Service):
     :param random_lease: gives a lease's number.
     :param random_secret: gives a secret.
     :param version: what ``stat`` says is running.
+    :param operators: the names in certificates of those who may remove what others registered.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -82,6 +86,7 @@ class NameService(Service):
         random_lease: Callable[[], int] = lambda: secrets.randbits(LEASE_BITS),
         random_secret: Callable[[], str] = lambda: secrets.token_urlsafe(16),
         version: str = "",
+        operators: Collection[str] = (),
         **options: Any,
     ) -> None:
         self.limits = limits or Limits()
@@ -92,6 +97,7 @@ class NameService(Service):
         self._random_lease = random_lease
         self._random_secret = random_secret
         self._version = version
+        self._operators = frozenset(operators)
         self._server: Any = None
         self._begun = 0.0
         self._counts: Counter[str] = Counter()
@@ -248,6 +254,40 @@ class NameService(Service):
             return {"service": removal.service}
         raise StoreFailed("the registration is being changed too often")
 
+    @method(args={"service": "str"}, results={"service": "str"})
+    async def remove(self, request: Request) -> dict[str, Any]:
+        """End the lease of a name, for an operator: that of a service that is dead, or lost.
+
+        An operator is whoever connects over a unix socket as the nameserver's own user or root, or
+        with a certificate of a name that the nameserver was given as an operator's. A service that
+        lives registers again.
+        """
+        taken = Arguments("remove", request.args, self.limits)
+        service = taken.text("service", wild=False)
+        connection = _connection(request)
+        if not self._is_operator(connection):
+            raise NotLeaseOwner(
+                "only an operator removes what others have registered: connect over a unix socket "
+                "as the nameserver's own user or root, or with a certificate of a name that it was "
+                "given with --operator"
+            )
+        for _ in range(ATTEMPTS):
+            removal = self.directory.removal_of(service, self._seconds())
+            try:
+                await self._store.commit(removal)
+            except StoreConflict:
+                continue
+            self._counts["unregistered"] += 1
+            log.info("{service} was removed by {peer}", service=service, peer=request.peer)
+            return {"service": service}
+        raise StoreFailed("the registration is being changed too often")
+
+    def _is_operator(self, connection: Any) -> bool:
+        if connection.user is not None and connection.user in self._operators:
+            return True
+        peer = peer_credentials(connection.transport)
+        return peer is not None and peer.uid in (os.geteuid(), 0)
+
     # -- questions -------------------------------------------------------------------------------
 
     @method(
@@ -299,12 +339,12 @@ class NameService(Service):
 
         A service or interface is a name or a pattern: org.example.* is a prefix, and there are ?,
         * and [...]. The list has up to 1000 registrations, or the limit. To go on, give the last
-        one's name as after; an empty list is the end.
+        one's name as after (an empty one is the beginning); an empty list is the end.
         """
         taken = Arguments("list_services", request.args, self.limits)
         wanted = query(taken, self.limits)
         limit = taken.whole("limit", self.limits.page, 1, self.limits.page)
-        after = taken.text("after", "")
+        after = taken.begin("after")
         assert limit is not None
         self._counts["listed"] += 1
         page = self.directory.page(wanted, after, limit, self._seconds())

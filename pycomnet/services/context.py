@@ -9,7 +9,7 @@ from twisted.internet import defer
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
-from pycomnet.errors import DeadlineExceeded, PycomnetError
+from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
@@ -107,6 +107,11 @@ class Context(Live):
             address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
             ``ServiceUnreachable`` for a nameserver that is not there. Cancelling it gives up.
         """
+        if not isinstance(interface, str) or not interface:
+            raise InvalidArguments(
+                f"locate: expected an interface's name, such as 'org.example.calc', "
+                f"not {interface!r}"
+            )
         if interface == NAMESERVER and service is None:
             return await self.nameserver()
         route = NamedRoute(self, interface, service)

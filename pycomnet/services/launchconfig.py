@@ -156,7 +156,7 @@ def _flag(value: Any) -> bool:
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-        raise ValueError("a number of seconds")
+        raise ValueError("a number of seconds above 0 and below 1e9")
     return float(value)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 from twisted.application import service
 from twisted.internet import defer
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, LaunchFailed, PycomnetError, ServiceNameTaken
+from pycomnet.logs import Logger
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service
 from pycomnet.services.launchconfig import Entry, LaunchConfig

@@ -105,7 +105,7 @@ class Pool(Live):
         """End all connections; fires when they are over."""
         self.closed = True
         peers = list(self.peers.values())
-        return defer.gatherResults([peer.close() for peer in peers])
+        return defer.gatherResults([peer.close() for peer in peers], consumeErrors=True)
 
 
 class Peer:

@@ -11,7 +11,6 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
@@ -27,6 +26,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     ServiceUnreachable,
 )
+from pycomnet.logs import Logger
 from pycomnet.wire.values import ValueNotSendable
 from pycomnet.worker.live import Live
 

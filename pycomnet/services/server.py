@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pycomnet import endpoints
@@ -26,6 +25,7 @@ from pycomnet.errors import (
     UnknownInterface,
     UnknownMethod,
 )
+from pycomnet.logs import Logger
 from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import Incoming, in_thread
 from pycomnet.services.context import Context

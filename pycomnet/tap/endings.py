@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
 
 from pycomnet.errors import PycomnetError
+from pycomnet.logs import Logger
+from pycomnet.printable import visible
 
 log = Logger()
 
@@ -59,7 +60,7 @@ class ExitStatus:
         """Tell whoever started it: in the log, and on standard error where that is not the log."""
         log.critical("{name}: {problem}", name=self._name, problem=problem)
         if sys.__stderr__ is not None:
-            print(f"{self._name}: {problem}", file=sys.__stderr__, flush=True)
+            print(visible(f"{self._name}: {problem}"), file=sys.__stderr__, flush=True)
 
     def _leave(self) -> None:
         if not self._status:

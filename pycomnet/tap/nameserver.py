@@ -77,10 +77,16 @@ Examples:
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["operators"] = []
 
     def opt_listen(self, description: str) -> None:
         """An endpoint to listen on; may be given several times. [default: DEFAULT_LISTEN]"""
         self["listen"].append(description)
+
+    def opt_operator(self, name: str) -> None:
+        """The name in a certificate of somebody who may remove registrations of others ("pycomnet
+        ns remove"); may be given several times. This user and root may over a unix socket."""
+        self["operators"].append(name)
 
     opt_listen.__doc__ = (opt_listen.__doc__ or "").replace("DEFAULT_LISTEN", DEFAULT_LISTEN)
     opt_l = opt_listen
@@ -130,6 +136,7 @@ def makeService(options: Options) -> IService:
         options["limits"],
         loading_many,
         version=pycomnet.__version__,
+        operators=options["operators"],
         log_length=options["history"],
     )
     return nameserver

@@ -30,7 +30,7 @@ def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"expected a number of seconds, got {text!r}") from None
+        raise ValueError(f"expected a number of seconds above 0, got {text!r}") from None
 
 
 class Options(DaemonOptions):

@@ -410,6 +410,60 @@ def services() -> None:
     raises(pycomnet.PycomnetError, example.invoke, "count")
 
 
+def executor() -> None:
+    """The futures of an executor over gateways are those of the standard library."""
+    from concurrent import futures
+
+    with Group() as group:
+        group.makegateways(["popen"] * 2)
+        with blocking.GatewayExecutor(group) as executor:
+            assert isinstance(executor, futures.Executor)
+            assert list(executor.map("operator:add", range(2000), range(2000))) == [
+                2 * n for n in range(2000)
+            ]
+            made = [executor.submit("builtins:abs", -n) for n in range(50)]
+            assert sum(f.result() for f in futures.as_completed(made, 60)) == sum(range(50))
+            assert futures.wait(made, 60).not_done == set()
+            error = raises(pycomnet.RemoteError, executor.submit("builtins:int", "x").result, 60)
+            assert error.type == "ValueError", error
+            raises(TypeError, executor.submit, "builtins:abs", object())
+            threads: list[str] = []
+            told = threading.Event()
+
+            def callback(future: Any) -> None:
+                # It is not the reactor's thread: it may wait for something itself.
+                threads.append(threading.current_thread().name)
+                assert next(iter(group)).ping() > 0
+                told.set()
+
+            executor.submit("time:sleep", 0.1).add_done_callback(callback)
+            assert told.wait(60), threads
+            endless = executor.map("builtins:abs", iter(int, 1), buffersize=10)
+            assert [next(endless) for _ in range(30)] == [0] * 30
+            slow = executor.map("time:sleep", [30], timeout=0.1)
+            raises(TimeoutError, next, slow)
+        raises(RuntimeError, executor.submit, "builtins:abs", 1)
+
+        single = blocking.GatewayExecutor(group, idempotent=False)
+        running = [single.submit("time:sleep", 0.5) for _ in range(2)]
+        while not all(future.running() for future in running):
+            time.sleep(0.01)
+        waiting = [single.submit("time:sleep", 30) for _ in range(3)]
+        assert waiting[0].cancel()
+        single.shutdown(cancel_futures=True)
+        assert [future.result(60) for future in running] == [None, None]
+        assert all(future.cancelled() for future in waiting)
+        assert futures.wait(waiting, 60).not_done == set()
+
+
+def executor_dropped() -> None:
+    """What was submitted is done when nobody holds the executor any more."""
+    with Group() as group:
+        group.makegateway("popen")
+        futures = [blocking.GatewayExecutor(group).submit("builtins:abs", -3) for _ in range(3)]
+        assert [future.result(60) for future in futures] == [3] * 3
+
+
 def main() -> None:
     """Run the script that the command line names."""
     globals()[sys.argv[1]]()

@@ -103,6 +103,8 @@ for _name in (
     "services",
     "values",
     "errors",
+    "executor",
+    "executor_dropped",
     "timeouts",
     "threads",
     "callbacks",

@@ -27,6 +27,7 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
+    frozenset({"printable", "logs"}),
     frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"})
     | frozenset({"clock"}),
     frozenset({"interfaces"}),
@@ -37,7 +38,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
-    frozenset({"blocking", "blocking_services"}),
+    frozenset({"blocking", "blocking_executor", "blocking_services"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -70,29 +70,35 @@ class Request(object):
         self.channel._close(ERROR, error_payload(link, error))
 
     def _run(self, request, is_call):
-        kwargs = _keywords(request.get("kwargs") or {})
-        where = request.get("import")
-        name = request.get("function")
-        if where is not None:
-            function = _import(where)
-        elif request.get("code") is not None:
-            function = _function(request)
-        else:
-            code = _compile(request, name is not None)
+        kwargs = keywords(request.get("kwargs") or {})
+        if not (request.get("import") or request.get("function") or request.get("code")):
+            code = _compile(request, False)
             namespace = {"__name__": "__channelexec__", "__file__": code.co_filename}
-            if name is None:
-                namespace["channel"] = self.channel
-                namespace.update(kwargs)
-                exec(code, namespace)
-                return None
+            namespace["channel"] = self.channel
+            namespace.update(kwargs)
             exec(code, namespace)
-            function = namespace[name]
+            return None
+        function = function_of(request)
         if is_call:
             return function(*(request.get("args") or ()), **kwargs)
         function(self.channel, **kwargs)
 
 
-def _keywords(kwargs):
+def function_of(request):
+    """The function that a request names, or has the source or the code of."""
+    where = request.get("import")
+    if where is not None:
+        return _import(where)
+    if request.get("code") is not None:
+        return _function(request)
+    code = _compile(request, True)
+    namespace = {"__name__": "__channelexec__", "__file__": code.co_filename}
+    exec(code, namespace)
+    return namespace[request["function"]]
+
+
+def keywords(kwargs):
+    """Keyword arguments that came, as this Python takes them."""
     if str is bytes:  # Python 2 has keywords that are str
         return dict((str(key), value) for key, value in kwargs.items())
     return kwargs

@@ -29,6 +29,8 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
 
+#: Bytes that are shown of an answer that isn't HTTP.
+MOST_SAID = 60
 #: Seconds for the answer of a request that isn't one to wait for.
 ANSWER_TIMEOUT = 30.0
 #: Seconds to make a connection.
@@ -387,4 +389,9 @@ def explain(problem: BaseException) -> str:
         return "it does not answer"
     if isinstance(problem, error.ConnectionDone):
         return "the connection was closed before the answer"
+    if type(problem).__module__ == "twisted.web._newclient" and problem.args:
+        # Its errors have the bytes that could not be read, and no public class.
+        said = next((arg for arg in problem.args if isinstance(arg, bytes)), b"")[:MOST_SAID]
+        what = f" (it said {said.decode('utf-8', 'replace')!r})" if said else ""
+        return f"what listens there does not speak HTTP{what}"
     return endpoints.explain(problem)

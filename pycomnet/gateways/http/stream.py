@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 from twisted.internet import defer, error
 from twisted.internet.interfaces import ITransport
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -22,6 +21,7 @@ from pycomnet.gateways.http.client import Client, Refused, explain
 from pycomnet.gateways.http.posting import Posting
 from pycomnet.gateways.http.socket import Lost, NoWebSocket, over_websocket
 from pycomnet.gateways.process import STDERR_LINE, STDERR_LINES
+from pycomnet.logs import Logger
 from pycomnet.mediator.queues import Incoming, Outgoing
 
 log = Logger()

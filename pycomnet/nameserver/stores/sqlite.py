@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.enterprise import adbapi
 from twisted.internet import defer
 from twisted.internet.threads import blockingCallFromThread
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
+from pycomnet.logs import Logger
 from pycomnet.nameserver.records import Delete, Put, Record
 from pycomnet.nameserver.stores.local import Asked, Decisions, Revisions, first_revision
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import click
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.cli.lines import GatewayFiles, GatewayLines
+from pycomnet.cli.run import open_directory
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
 
 
@@ -74,6 +77,27 @@ class Lines(SynchronousTestCase):
         self.assertNotEqual(a.replace("a", "b"), b)
         self.assertEqual(self.err, ["[a] x\n"])
 
+    def test_forged(self) -> None:
+        """Nothing that is printed looks as if another gateway had printed it."""
+        lines = self.lines()
+        lines(Output("a", STDOUT, "x\r[b] y\u2028[b] z\r\n"))
+        self.assertEqual(self.out, ["[a] x\r[a] [b] y\u2028[a] [b] z\r\n"])
+
+    def test_terminal(self) -> None:
+        """There control characters are made visible, without a prefix as well; or left alone."""
+        text = "\x1b]0;title\a\rx\r\n"
+        for options, expected in (
+            ({}, "[a] \\x1b]0;title\\x07\\rx\n"),
+            ({"prefix": False, "alone": True}, "\\x1b]0;title\\x07\\rx\\r\n"),
+            ({"raw": True}, f"[a] {text}"),
+            ({"raw": True, "prefix": False, "alone": True}, text),
+        ):
+            self.out.clear()
+            self.lines(terminal=lambda stream: stream == STDOUT, **options)(
+                Output("a", STDOUT, text)
+            )
+            self.assertEqual(self.out, [expected])
+
     def test_waits(self) -> None:
         """It hands on what there is to wait for, and knows whether there is."""
         written: defer.Deferred[None] = defer.Deferred()
@@ -89,7 +113,8 @@ class Files(SynchronousTestCase):
 
     def test_one_per_gateway_and_stream(self) -> None:
         """Each has what was printed, byte for byte; those of silent ones are there, too."""
-        directory = Path(self.mktemp()) / "new"
+        directory = Path(self.mktemp())
+        directory.parent.mkdir(parents=True, exist_ok=True)
         files = GatewayFiles(str(directory))
         files.open("a")
         files.open("b")
@@ -97,3 +122,40 @@ class Files(SynchronousTestCase):
         files(Output("a", STDERR, "err\n"))
         found = {path.name: path.read_text() for path in directory.iterdir()}
         self.assertEqual(found, {"a.out": "no end", "a.err": "err\n", "b.out": "", "b.err": ""})
+
+    def test_what_is_there(self) -> None:
+        """No link is followed, nothing but a plain file of this user's written to."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        victim = directory / "victim"
+        victim.write_text("precious")
+        (directory / "link.out").symlink_to("victim")
+        (directory / "hard.out").hardlink_to(victim)
+        os.mkfifo(directory / "pipe.out")
+        (directory / "pipe.err").mkdir()
+        files = GatewayFiles(str(directory))
+        for gateway in ("link", "hard", "pipe"):
+            error = self.assertRaises(OSError, files.open, gateway)
+            self.assertIn(f"{gateway}.out", str(error))
+        self.assertEqual(victim.read_text(), "precious")
+        old = directory / "old.out"
+        old.write_text("of the last time")
+        files.open("old")
+        self.assertEqual(old.read_text(), "")
+
+    def test_private(self) -> None:
+        """What is made is this user's alone, whatever the umask says."""
+        self.addCleanup(os.umask, os.umask(0))
+        directory = Path(self.mktemp())
+        GatewayFiles(str(directory)).open("a")
+        modes = [path.stat().st_mode & 0o777 for path in (directory, directory / "a.out")]
+        self.assertEqual(modes, [0o700, 0o600])
+
+    def test_no_tree(self) -> None:
+        """A directory is made where its parent is, and nowhere else."""
+        path = Path(self.mktemp()) / "x"
+        error = self.assertRaises(click.BadParameter, open_directory, str(path))
+        self.assertIn(f"there is no directory {str(path.parent.absolute())!r}", str(error))
+        self.assertFalse(path.parent.exists())
+        self.assertRaises(click.BadParameter, open_directory, os.devnull)
+        self.assertIs(open_directory(None), None)

@@ -10,13 +10,13 @@ from typing import Any
 from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
-from pycomnet.cli import ledger as ledger_module
+from pycomnet.cli import linequeue
 from pycomnet.cli.lines import shown_by
 from pycomnet.cli.map import read_target
 from pycomnet.cli.mapping import Mapping
 from pycomnet.cli.program import Program
-from pycomnet.cli.spread import CHUNK_SECONDS, MAX_CHUNK, Bell, Place
 from pycomnet.cli.streams import InputLines
+from pycomnet.gateways.pool.scheduler import CHUNK_SECONDS, MAX_CHUNK, Bell, Worker
 from pycomnet.test.cli.case import PYPY, CommandCase
 
 FUNCTIONS = """\
@@ -55,6 +55,21 @@ def large(line):
 def talk(line):
     print("about", line)
     return line
+
+async def later(line):
+    return line + "!"
+
+async def fails(line):
+    raise ValueError(line)
+
+def many(line):
+    yield line
+
+def gives(line):
+    return many(line)
+
+def interrupt(line):
+    raise KeyboardInterrupt
 
 def leave(line):
     raise SystemExit(line)
@@ -189,6 +204,27 @@ class Failures(MapCase):
             self.stderr,
         )
 
+    async def test_async(self) -> None:
+        """An async function is awaited at the far side."""
+        self.assertEqual(await self.map_it("later", "a", "b"), 0)
+        self.assertEqual(self.stdout, "a!\nb!\n")
+        self.assertEqual(await self.map_it("fails", "x", traceback=True), 1)
+        self.assertEqual(self.stderr.count('  File "'), 1, self.stderr)
+
+    async def test_generators(self) -> None:
+        """A generator function is refused at once, and a generator is no result."""
+        self.assertEqual(await self.map_it("many", "a", "b"), 2)
+        self.assertEqual(self.stderr.count("is a generator function"), 1)
+        self.assertEqual(await self.map_it("gives", "a"), 1)
+        self.assertIn("line 1: TypeError: the function returned a generator", self.stderr)
+        self.assertEqual(self.stdout, "")
+
+    async def test_interrupt(self) -> None:
+        """KeyboardInterrupt is a line's failure as any other, with the user's frames only."""
+        self.assertEqual(await self.map_it("interrupt", "1", "2", traceback=True), 1)
+        self.assertEqual(self.stderr.count("KeyboardInterrupt"), 4, self.stderr)
+        self.assertEqual(self.stderr.count('  File "'), 2, self.stderr)
+
     async def test_sys_exit(self) -> None:
         """A function that calls ``sys.exit`` fails, and the gateway lives."""
         self.assertEqual(await self.map_it("leave", "1", "2", replacements=0), 1)
@@ -215,7 +251,7 @@ class Failures(MapCase):
             said = self.stderr[before:]
             self.assertEqual((status, said.count("can't begin"), self.stdout), (2, 1, ""), said)
             self.assertIn(message, said)
-            self.assertNotIn("items.py", said)
+            self.assertNotIn("farside.py", said)
 
 
 class Losses(MapCase):
@@ -297,7 +333,7 @@ class Bounds(MapCase):
             )
 
         running = self.program.start(main)
-        await self.until(lambda: mapping.ledger.full)
+        await self.until(lambda: mapping.queue.full)
         self.addCleanup(lambda: running)
         self.addCleanup(self.program.end, 1)
         return mapping
@@ -317,24 +353,24 @@ class Bounds(MapCase):
     async def test_slow_reader(self) -> None:
         """It reads no further than what may be under way."""
         mapping = await self.stalled("double")
-        ledger = mapping.ledger
+        queue = mapping.queue
         # Some came out, and more was read in their place; then all have results and none comes out.
         await self.until(
-            lambda: ledger.done and ledger.full and all(i.result for i in ledger._under_way)
+            lambda: queue.done and queue.full and all(i.result for i in queue._under_way)
         )
-        taken, done = mapping.source.taken, ledger.done
-        self.assertLess(taken, 2 * ledger_module.MAX_ITEMS)
+        taken, done = mapping.source.taken, queue.done
+        self.assertLess(taken, 2 * linequeue.MAX_ITEMS)
         await self.turns(20)
-        self.assertEqual((mapping.source.taken, ledger.done), (taken, done))
+        self.assertEqual((mapping.source.taken, queue.done), (taken, done))
 
     async def test_large_results(self) -> None:
         """Results that nobody takes stay at the far side, but for a few."""
-        self.patch(ledger_module, "MAX_TEXT", 3_000_000)
+        self.patch(linequeue, "MAX_TEXT", 3_000_000)
         mapping = await self.stalled("large")
-        ledger = mapping.ledger
-        await self.until(lambda: ledger.crowded)
+        queue = mapping.queue
+        await self.until(lambda: queue.crowded)
         await self.turns(3000)
-        kept = sum(len(item.result) for item in ledger._under_way if isinstance(item.result, str))
+        kept = sum(len(item.result) for item in queue._under_way if isinstance(item.result, str))
         self.assertLess(kept, 4_000_000)
 
 
@@ -343,7 +379,7 @@ class Chunks(CommandCase):
 
     def test_small_and_large(self) -> None:
         """Quick items go many at a time, slow ones singly, and a change is followed."""
-        place = Place()
+        place: Worker[Any] = Worker()
         counts = []
         for _ in range(12):
             counts.append(place.count)

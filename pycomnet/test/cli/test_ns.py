@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from twisted.internet import defer
 
 from pycomnet.cli.app import root
-from pycomnet.cli.ns import event_line, list_services, locate, stat, table, watch
+from pycomnet.cli.ns import event_line, list_services, locate, remove, stat, table, watch
 from pycomnet.cli.program import Program
+from pycomnet.errors import InvalidArguments, NotLeaseOwner
 from pycomnet.nameserver.daemon import Nameserver
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.context import NAMESERVER, Context
@@ -50,6 +51,52 @@ class NsTests(CommandCase):
                 return status
 
         return await self.status_of(main)
+
+    async def test_near_names(self) -> None:
+        """A misspelt interface is answered with the near one that is registered."""
+        await self.start()
+        wanted: dict[str, Any] = {"interface": "i.calk", "service": None, "tags": []}
+        self.assertEqual(await self.run_it(locate, wanted, False), 1)
+        self.assertIn("; did you mean 'i.calc'?\n", self.stderr)
+
+    def test_near_commands(self) -> None:
+        """So is a misspelt command, and an option."""
+        for args, near in (
+            (["cal", "x"], "did you mean 'call'?"),
+            (["ns", "lst"], "did you mean 'list'?"),
+            (["run", "--timeot", "3"], "--timeout"),
+        ):
+            result = CliRunner().invoke(root, args)
+            self.assertEqual(result.exit_code, 2)
+            self.assertIn(near, result.output)
+        self.assertNotIn("did you mean", CliRunner().invoke(root, ["xyz"]).output)
+
+    async def test_remove(self) -> None:
+        """An operator removes a name whose lease goes on; nobody else does."""
+        await self.start()
+        removal = self.client.invoke("remove", {"service": "org.a"})
+        error = await self.assertFailure(removal, NotLeaseOwner)
+        self.assertIn("only an operator", str(error))
+        self.assertEqual(await self.run_it(remove, "org.a"), 1)
+        self.assertIn("only an operator", self.stderr)
+        path = self.directory.resolve() / "s"
+        self.address = await self.nameserver.server.listen(f"unix:{path}")
+        self.assertEqual(await self.run_it(remove, "org.a"), 0)
+        found = await self.client.invoke("list_services", {"after": ""})
+        self.assertEqual([record["service"] for record in found], ["com.b"])
+        self.assertEqual(await self.run_it(remove, "org.a"), 1)
+        self.assertIn("no service 'org.a' is registered", self.stderr)
+
+    async def test_locate_no_name(self) -> None:
+        """An interface is named, and no other thing."""
+        await self.start()
+        for nothing in (None, "", 7):
+            error = await self.assertFailure(
+                self.context.locate(nothing),  # type: ignore[arg-type]
+                InvalidArguments,
+            )
+            self.assertIn("an interface's name, such as", str(error))
+            self.assertIn(f"not {nothing!r}", str(error))
 
     async def test_list(self) -> None:
         """A table, in the order of the names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SkipTest
 from pycomnet.cli.lines import GatewayFiles, shown_by
 from pycomnet.cli.program import Program
 from pycomnet.cli.run import read_script, run_script
+from pycomnet.cli.streams import InputBlocks
 from pycomnet.test.cli.case import PYPY, CommandCase
 
 
@@ -29,6 +31,7 @@ class RunCase(CommandCase):
         timeout: float | None = None,
         files: GatewayFiles | None = None,
         elsewhere: bool = False,
+        source: InputBlocks | None = None,
         **options: Any,
     ) -> int:
         """Run a script; its exit status.
@@ -42,7 +45,7 @@ class RunCase(CommandCase):
 
         async def main(program: Program) -> int:
             lines = shown_by(program, prefix, alone=len(specs) == 1)
-            return await run_script(program, specs, script, lines, files, timeout)
+            return await run_script(program, specs, script, lines, files, timeout, source)
 
         return await self.status_of(main)
 
@@ -153,6 +156,60 @@ class Sending(RunCase):
         message = self.refusal(own, script)
         self.assertIn("200 MiB are more than the 100 MiB", message)
         self.assertIn("the largest is huge.bin (200 MiB)", message)
+
+
+class StandardInput(RunCase):
+    """``--stdin``."""
+
+    def source(self, data: bytes) -> InputBlocks:
+        """Standard input with this in it."""
+        path = self.directory / "input"
+        path.write_bytes(data)
+        fd = os.open(path, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        return InputBlocks(fd, self.reactor)
+
+    async def test_each_gets_it(self) -> None:
+        """Each script reads all of it, up to its end, and so do processes that it starts."""
+        code = (
+            "import subprocess, sys; first = sys.stdin.readline(); "
+            "print(repr(first), flush=True); subprocess.call(['cat'])"
+        )
+        source = self.source(b"one\ntwo\n\xc3\xa4 no end")
+        status = await self.run_it(code=code, on=("2xpopen",), source=source)
+        # The script reads ahead, as any: what it has read cat does not get.
+        self.assertEqual((status, self.stderr), (0, ""))
+        self.assertEqual(sorted(self.stdout.splitlines()), ["[gw0] 'one\\n'", "[gw1] 'one\\n'"])
+
+    async def test_much(self) -> None:
+        """Megabytes arrive as they are, also when one of the scripts reads nothing and ends."""
+        data = os.urandom(3_000_000)
+        code = (
+            "import hashlib, os, sys\n"
+            "if os.environ['X'] == '1':\n"
+            "    print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"
+        )
+        on = ("popen//env:X=1", "popen//env:X=2", "popen//env:X=1")
+        status = await self.run_it(code=code, on=on, source=self.source(data), prefix=False)
+        self.assertEqual((status, self.stderr), (0, ""))
+        self.assertEqual(self.stdout.split(), [hashlib.sha256(data).hexdigest()] * 2)
+
+    async def test_closed(self) -> None:
+        """A script that closes its standard input holds up nobody."""
+        code = (
+            "import os, sys\n"
+            "if os.environ['X'] == '1':\n    print(len(sys.stdin.buffer.read()))\n"
+            "else:\n    os.close(0); print(0)"
+        )
+        on = ("popen//env:X=1", "popen//env:X=2")
+        source = self.source(bytes(4_000_000))
+        status = await self.run_it(code=code, on=on, source=source, prefix=False)
+        self.assertEqual((status, sorted(self.stdout.split())), (0, ["0", "4000000"]))
+
+    async def test_not_asked_for(self) -> None:
+        """Without it there is none."""
+        self.assertEqual(await self.run_it(code="import sys; print(sys.stdin.read())"), 0)
+        self.assertEqual(self.stdout, "[gw0] \n")
 
 
 class Environment(RunCase):

@@ -36,6 +36,36 @@ class Lines(SynchronousTestCase):
         self.show("\ntw", "o\n")
         self.assertEqual(self.out.getvalue(), "[gw0] one\n[gw0] two\n")
 
+    def test_forged(self) -> None:
+        """A line can't pretend to be another gateway's, whatever a reader takes for its end."""
+        for end in "\r\v\f\x1c\x85\u2028":
+            self.show(f"a{end}[gw1] b\n")
+        self.show("ends\r\n", "50%\r", "100%\r\n")
+        for line in self.out.getvalue().splitlines():
+            self.assertTrue(line.startswith("[gw0] "), line)
+        self.assertIn("[gw0] ends\r\n[gw0] 50%\r[gw0] 100%\r\n", self.out.getvalue())
+        self.show("x\n", gateway="a\n[gw1] b")
+        self.assertTrue(self.out.getvalue().endswith("\n[a\\n[gw1] b] x\n"))
+
+    def test_terminal(self) -> None:
+        """On a terminal control characters are made visible, and tabs are tabs."""
+        self.patch(self.out, "isatty", lambda: True)
+        self.show("\x1b[2J\ta\rb\x9b\u202e\x7f\r\n")
+        self.assertEqual(self.out.getvalue(), "[gw0] \\x1b[2J\ta\\rb\\x9b\\u202e\\x7f\n")
+        self.show("\x1b[2J\n", stream=STDERR)
+        self.assertEqual(self.err.getvalue(), "[gw0] \x1b[2J\n")
+
+    def test_encoding(self) -> None:
+        """What a stream can't encode is shown with backslashes, and nothing is lost."""
+        for encoding, shown in (
+            ("ascii", "\\xe4\\u20ac\\U0001f600"),
+            ("latin-1", "\xe4\\u20ac\\U0001f600"),
+        ):
+            binary = io.BytesIO()
+            lines = PrefixedLines(io.TextIOWrapper(binary, encoding, newline="\n"))
+            lines(Output("gw0", STDOUT, "plain\n\xe4\u20ac\U0001f600\n"))
+            self.assertEqual(binary.getvalue().decode(encoding), f"[gw0] plain\n[gw0] {shown}\n")
+
     def test_apart(self) -> None:
         """The pieces of several gateways, and of their two streams, do not mix."""
         self.show("a")

@@ -600,6 +600,13 @@ class Refused(SynchronousTestCase):
         )
         self.assertIn("global 'SETTING'", self.refused(lambda channel: SETTING))
 
+    def test_generators(self) -> None:
+        """A generator function, whose body would never run."""
+        for kind in (exec_request, call_request):
+            args: tuple[Any, ...] = ({},) if kind is exec_request else ((), {})
+            error = self.assertRaises(CodeNotSendable, kind, generates, *args)
+            self.assertIn("generates is a generator function", str(error))
+
     def test_async(self) -> None:
         """Nothing awaits there."""
 
@@ -926,3 +933,7 @@ class Calling(SynchronousTestCase):
         self.assertIn("'SETTING'", str(error))
         error = self.assertRaises(CodeNotSendable, call_request, 5, (), {})
         self.assertEqual(str(error), "a function can be called, not int")
+
+
+def generates(channel):
+    yield channel

@@ -304,7 +304,7 @@ class QuestionTests(NameserverCase):
         self.assertEqual(
             set(described),
             {"register", "renew", "unregister", "locate", "list_services", "watch", "stat"}
-            | {"introspect"},
+            | {"introspect", "remove"},
         )
         self.assertTrue(all(one["doc"] for one in described.values()))
         self.assertEqual(described["renew"]["args"], {"lease": "int", "secret": "str"})

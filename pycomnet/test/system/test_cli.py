@@ -326,3 +326,69 @@ def test_colours(start, terminal):
     os.close(end)
     shown = read_terminal(master, command.process)
     assert shown == "\x1b[36m[gw0]\x1b[0m x\r\n"
+
+
+IMPORTING = """
+import os, signal, sys
+MODULE = sys.argv.pop(1)
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupter())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground
+from pycomnet.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "pycomnet.cli.program", "twisted.internet.reactor"])
+@pytest.mark.parametrize("command", ["run -c pass", "map a:b", "demo", "ns list", "call a b"])
+def test_early_interrupt(module, command):
+    """Ctrl-C while a command is being imported or started is status 130, without a word."""
+    argv = [sys.executable, "-c", IMPORTING, module, *command.split()]
+    ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "run --on 3xpopen -c print(1)", "--help", "run --help", "--version"]
+)
+def test_nobody_reads(start, command):
+    """A command whose output nobody reads ends quietly, whatever was under way."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        process = start(*command.split(), stdout=write).process
+    finally:
+        os.close(write)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode in (141, 1), err) == (True, b"")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("command", ["run", "map"])
+def test_terminal(start, raw, command):
+    """On a terminal escape sequences are made visible, in output, results and errors."""
+    main, other = os.openpty()
+    options = ["--raw-output"] if raw else []
+    text = "\\x1b[2J\\r[gw9] x"
+    try:
+        if command == "run":
+            code = f"import sys; print('{text}'); print('{text}', file=sys.stderr); 1 / 0"
+            command = start("run", *options, "-c", code, stdout=other, stderr=other)
+        else:
+            command = start("map", *options, "builtins:eval", stdout=other, stderr=other, stdin=-1)
+            command.send(f"'{text}'\nprint('{text}')\nint('{text}')\n")
+            command.close("stdin")
+        os.close(other)
+        shown = b""
+        while b"Error" not in shown or command.process.poll() is None:
+            try:
+                shown += os.read(main, 65536)
+            except OSError:
+                break
+    finally:
+        os.close(main)
+    assert (b"\x1b[2J\r[gw9]" in shown) is raw, shown
+    assert raw or b"\\x1b[2J\\r[gw9] x" in shown

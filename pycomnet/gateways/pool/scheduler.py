@@ -1,22 +1,26 @@
-"""Workers for ``pycomnet map``: gateways that are kept busy, and replaced when they are lost."""
+"""Hands a queue's items to gateways that are kept busy, and replaced when they are lost."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Generic
 
 import attrs
 from twisted.internet import defer
 
 from pycomnet.channel import Channel
-from pycomnet.cli import items as far
-from pycomnet.cli.ledger import DEATHS_TILL_ALONE, Failed, Item, Ledger
-from pycomnet.cli.options import brief
-from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.errors import (
+    ConnectionLost,
+    GatewayDied,
+    GatewayNotStarted,
+    ProtocolViolation,
+    PycomnetError,
+)
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.gateways.group import Group
+from pycomnet.gateways.pool import farside
+from pycomnet.gateways.pool.workqueue import LOSSES_TILL_ALONE, ItemT, WorkQueue
 
 #: Seconds of work in a chunk of items: what a message costs is small beside it, and so is what the
 #: others wait for the last one.
@@ -24,6 +28,8 @@ CHUNK_SECONDS = 0.05
 MAX_CHUNK = 500
 #: Chunks that a worker has when they are short, so that it need not wait for the next.
 DEPTH = 2
+#: How often each gateway is replaced when it is lost.
+REPLACEMENTS = 10
 
 
 class CannotBegin(PycomnetError):
@@ -31,7 +37,7 @@ class CannotBegin(PycomnetError):
 
 
 class NoGatewayLeft(PycomnetError):
-    """All are lost, and have been replaced as often as they may be."""
+    """All gateways are lost, and have been replaced as often as they may be."""
 
 
 class Bell:
@@ -67,68 +73,77 @@ class Bell:
 
 
 @attrs.define(eq=False)
-class Place:
-    """Where one item at a time is worked on.
+class Worker(Generic[ItemT]):
+    """A loop at a far side that works on one item at a time.
 
+    :ivar most: how many items a chunk may have.
     :ivar chunks: what it has, in the order in which it answers.
+    :ivar known: what the queue told it; see :meth:`WorkQueue.message`.
     :ivar count: how many items its next chunk has.
     :ivar depth: how many chunks it may have.
     """
 
-    chunks: deque[list[Item]] = attrs.field(factory=deque)
+    most: int = MAX_CHUNK
+    chunks: deque[list[ItemT]] = attrs.field(factory=deque)
+    known: set[int] = attrs.field(factory=set)
     count: int = 1
     depth: int = 1
 
     def learn(self, asked: int, done: int, seconds: float) -> None:
         """Choose the next chunk's size by what the last one took."""
+        if self.most == 1:
+            return
         if done < asked:
             self.count = done
         else:
             pace = max(seconds / done, 1e-6)
-            self.count = max(1, min(int(CHUNK_SECONDS / pace), self.count * 2, MAX_CHUNK))
+            self.count = max(1, min(int(CHUNK_SECONDS / pace), self.count * 2, self.most))
         self.depth = DEPTH if seconds < 2 * CHUNK_SECONDS else 1
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[ItemT]:
         """All that it has."""
         return [item for chunk in self.chunks for item in chunk]
 
 
-class Spread:
-    """Hands a ledger's items to gateways, and what comes of them back to it.
+class Scheduler(Generic[ItemT]):
+    """Hands a queue's items to whichever gateway is free, and what comes of them back to it.
 
-    :param group: makes the gateways.
-    :param ledger: the items.
-    :param target: what the far side's :func:`~pycomnet.cli.items.serve` is to find and do.
+    An item of a lost gateway is given to another one, as the queue's ``tries`` allow. A gateway
+    that its owner ended is not replaced.
+
+    :param queue: the items.
+    :param target: the function for all items, as :func:`~pycomnet.gateways.pool.farside.serve`
+        finds it; None when each item names its own.
     :param jobs: items at a time on each gateway.
     :param replacements: how often each gateway is replaced when it is lost.
     :param say: told what the user should know.
-    :param failed: called with each item that fails, as soon as that is known.
+    :param noun: what it calls an item there.
     """
 
     def __init__(
         self,
-        group: Group,
-        ledger: Ledger,
-        target: dict[str, Any],
+        queue: WorkQueue[ItemT],
+        target: dict[str, Any] | None,
         jobs: int,
         replacements: int,
         say: Callable[[str], object],
         reactor: Any,
-        failed: Callable[[Item], object] = lambda item: None,
+        noun: str = "item",
     ) -> None:
-        self.ledger = ledger
+        self.queue = queue
         self.changed = Bell(reactor)
-        self._group = group
         self._target = target
         self._jobs = jobs
         self._replacements = replacements
         self._say = say
-        self._failed = failed
+        self._noun = noun
+        # Where few losses are allowed, only an item that is being worked on may be blamed.
+        self._most = MAX_CHUNK if queue.tries > LOSSES_TILL_ALONE else 1
         #: gateways that work, or are being replaced
         self._left = 0
 
     async def work(self, gateways: Sequence[Gateway]) -> None:
-        """Have gateways work until the ledger is finished.
+        """Have gateways work until the queue is finished.
 
         :raises CannotBegin: the function is not there.
         :raises NoGatewayLeft: none is left, and there is something to do.
@@ -139,7 +154,10 @@ class Spread:
     async def _keep(self, gateway: Gateway) -> None:
         """Keep one gateway busy, and replace it when it is lost."""
         left = self._replacements
-        while not await self._use(gateway):
+        while (lost := await self._use(gateway)) is not None:
+            if not isinstance(lost, (GatewayDied, ProtocolViolation)):
+                left = 0  # its owner ended it
+            group = gateway.group
             await gateway.exit(0)
             while True:
                 if not left:
@@ -147,79 +165,97 @@ class Spread:
                     if not self._left:
                         raise NoGatewayLeft("no gateway is left")
                     self._say(f"gateway {gateway.id} is not replaced any more; the others go on")
+                    self.changed.ring()
                     return
                 left -= 1
-                with contextlib.suppress(GatewayNotStarted):
-                    gateway = await self._group.makegateway(gateway.spec)
+                try:
+                    gateway = await group.makegateway(gateway.spec)
                     break
+                except GatewayNotStarted:
+                    continue
+                except PycomnetError:
+                    left = 0  # the group is being terminated
             self._say(f"gateway {gateway.id} takes its place")
 
-    async def _use(self, gateway: Gateway) -> bool:
+    async def _use(self, gateway: Gateway) -> ConnectionLost | None:
         """Keep a gateway busy till all is done.
 
-        :returns: False if it was lost before.
+        :returns: why it was lost before that, or None.
         """
-        places = [Place() for _ in range(self._jobs)]
+        # Where only the main thread runs requests, a second one would wait for ever.
+        jobs = 1 if gateway.spec.execmodel == "main_thread_only" else self._jobs
+        workers: list[Worker[ItemT]] = [Worker(self._most) for _ in range(jobs)]
         try:
             # The first imports the function, so that the others find it imported.
             first = await self._begin(gateway)
-            channels = [first, *(await all_of([self._begin(gateway) for _ in places[1:]]))]
-            await all_of([self._serve(c, p, places) for c, p in zip(channels, places, strict=True)])
+            channels = [first, *(await all_of([self._begin(gateway) for _ in workers[1:]]))]
+            pairs = zip(channels, workers, strict=True)
+            await all_of([self._serve(channel, worker, workers) for channel, worker in pairs])
         except ConnectionLost as lost:
-            items = [item for place in places for item in place.items()]
-            again = self.ledger.lost(items)
-            left = f"; unfinished and given to others: {counted(again, 'line')}" if again else ""
-            self._say(f"{brief(lost)}{left}")
-            self._tell_failed(items)
-            return False
-        return True
+            items = [item for worker in workers for item in worker.items()]
+            again = self.queue.lost(items)
+            left = (
+                f"; unfinished and given to others: {counted(again, self._noun)}" if again else ""
+            )
+            self._say(f"{without_stderr(lost)}{left}")
+            self.changed.ring()
+            return lost
+        except BaseException:
+            for worker in workers:
+                self.queue.give_back(worker.items())
+            raise
+        return None
 
     async def _begin(self, gateway: Gateway) -> Channel:
-        channel = gateway.remote_exec(far, **self._target)
+        channel = gateway.remote_exec(farside, target=self._target)
         problem = await channel.receive()
         if problem is not None:
             raise CannotBegin(problem[2].rstrip())
         return channel
 
-    async def _serve(self, channel: Channel, place: Place, places: Sequence[Place]) -> None:
-        ledger = self.ledger
+    async def _serve(
+        self, channel: Channel, worker: Worker[ItemT], workers: Sequence[Worker[ItemT]]
+    ) -> None:
+        queue = self.queue
         while True:
-            self._give(channel, place, places)
-            if not place.chunks:
-                if ledger.finished:
+            self._give(channel, worker, workers)
+            if not worker.chunks:
+                if queue.finished:
                     channel.close()
                     return
                 await self.changed.wait()
-            elif ledger.crowded and not ledger.holds_up(place.items()):
+            elif queue.crowded and not queue.holds_up(worker.items()):
                 await self.changed.wait()
             else:
-                seconds, results = await channel.receive()
-                items = place.chunks.popleft()
-                ledger.answered(items, results)
-                place.learn(len(items), len(results), seconds)
-                self._tell_failed(items)
+                seconds, values, failures = await channel.receive()
+                items = worker.chunks.popleft()
+                queue.answered(items, values, failures)
+                worker.learn(len(items), len(values), seconds)
+                self.changed.ring()
 
-    def _tell_failed(self, items: Sequence[Item]) -> None:
-        for item in items:
-            if isinstance(item.result, Failed):
-                self._failed(item)
-        self.changed.ring()
-
-    def _give(self, channel: Channel, place: Place, places: Sequence[Place]) -> None:
-        while len(place.chunks) < place.depth:
-            busy = [other.chunks[0][0] for other in places if other.chunks]
-            if any(item.deaths >= DEATHS_TILL_ALONE for item in busy):
+    def _give(
+        self, channel: Channel, worker: Worker[ItemT], workers: Sequence[Worker[ItemT]]
+    ) -> None:
+        while len(worker.chunks) < worker.depth:
+            busy = [other.chunks[0][0] for other in workers if other.chunks]
+            if any(item.losses >= LOSSES_TILL_ALONE for item in busy):
                 return  # it is there alone
             # When little is left, or little has come, all get some of it.
-            share = self.ledger.waiting // (self._left * self._jobs)
-            if place.chunks and not share:
+            share = self.queue.waiting // (self._left * self._jobs)
+            if worker.chunks and not share:
                 return
-            items = self.ledger.take(max(1, min(place.count, share)), alone=not busy)
+            items = self.queue.take(max(1, min(worker.count, share)), alone=not busy)
             if not items:
                 return
-            place.chunks.append(items)
+            worker.chunks.append(items)
             # What keeps it from being sent also keeps the answer from coming.
-            channel.send([item.text for item in items]).addErrback(lambda failure: None)
+            sent = channel.send(self.queue.message(items, worker.known))
+            sent.addErrback(lambda failure: None)
+
+
+def without_stderr(problem: Exception) -> str:
+    """An error's message without the far side's standard error, which was shown as it came."""
+    return str(problem).partition("; its standard error")[0]
 
 
 def counted(number: int, noun: str) -> str:

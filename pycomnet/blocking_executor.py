@@ -1,0 +1,199 @@
+"""``concurrent.futures`` over gateways: the part of :mod:`pycomnet.blocking` for that."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.blocking import _in, _reactor, _start, _wait
+from pycomnet.gateways.pool.pool import Call, Encoder, GatewayPool
+from pycomnet.gateways.pool.scheduler import NoGatewayLeft
+
+#: Calls of ``map`` that are submitted together.
+BATCH = 500
+#: A future and what comes of it.
+_Outcome = tuple["Future[Any]", "bytes | None", "Exception | None"]
+
+
+class GatewayExecutor(Executor):
+    """A ``concurrent.futures.Executor`` whose workers are gateways.
+
+    ``submit``, ``map``, ``as_completed``, ``wait`` and the ``with`` statement are those of the
+    standard library; work is taken by whichever gateway is free. Functions are sent as for
+    :meth:`pycomnet.Gateway.call`: source text, or ``"module:function"``. What one raises is a
+    :class:`pycomnet.RemoteError` here. The functions given to ``add_done_callback`` run in a thread
+    of the executor's own.
+
+    :param gateways: a group, or some gateways; it does not end them.
+    :param options: ``jobs``, ``tries``, ``idempotent`` and ``replace``, as for
+        :class:`pycomnet.GatewayPool`.
+    """
+
+    def __init__(self, gateways: Iterable[Any], **options: Any) -> None:
+        _start()
+        chosen = [_in(gateway) for gateway in gateways]
+        self._outcomes: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
+        outcomes = self._outcomes
+
+        def make() -> GatewayPool:
+            pool = GatewayPool(_reactor(), chosen, **options)
+            # Also when the executor is dropped: what was submitted is done before.
+            pool.when_over().addBoth(lambda _: outcomes.put(None))
+            return pool
+
+        self._pool: GatewayPool = _wait(make, None, "GatewayExecutor")
+        self._encoder: Encoder = self._pool.encoder
+        self._lock = threading.Lock()
+        #: calls on their way to the reactor's thread
+        self._submitted: deque[tuple[Call, Future[Any]]] = deque()
+        self._told = False
+        self._shutdown = False
+        self._thread = threading.Thread(
+            target=_deliver, args=(self._outcomes, self._encoder), name="pycomnet executor"
+        )
+        self._thread.daemon = True
+        self._thread.start()
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a function called by the next gateway that is free.
+
+        :raises CodeNotSendable: the function can't run on its own.
+        :raises ValueNotSendable: an argument can't be sent.
+        :raises RuntimeError: the executor was shut down.
+        """
+        made = self._make(fn, args, kwargs)
+        self._submit([made])
+        return made[1]
+
+    def _make(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Call, Future[Any]]:
+        future: Future[Any] = Future()
+        outcomes = self._outcomes
+
+        def done(payload: bytes | None, error: Exception | None) -> None:
+            outcomes.put((future, payload, error))
+
+        taken = future.set_running_or_notify_cancel
+        return self._encoder.call(function, args, kwargs, taken, done), future
+
+    def _submit(self, made: list[tuple[Call, Future[Any]]]) -> None:
+        with self._lock:
+            if self._shutdown:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._submitted.extend(made)
+            told, self._told = self._told, True
+        if not told:
+            _reactor().callFromThread(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """In the reactor's thread: queue what was submitted."""
+        with self._lock:
+            submitted, self._submitted = self._submitted, deque()
+            self._told = False
+        if not submitted:
+            return
+        try:
+            self._pool.add([call for call, _ in submitted])
+        except NoGatewayLeft as problem:
+            for call, future in submitted:
+                if call.begin():
+                    self._outcomes.put((future, None, problem))
+
+    def map(
+        self,
+        fn: Any,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As the standard library's.
+
+        :param chunksize: nothing: the size of chunks follows the time that calls take.
+        :param buffersize: how many calls may be under way, or wait to be taken from the iterator;
+            by default all are submitted at once.
+        """
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize is None or at least 1, not {buffersize!r}")
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables, strict=False)
+        futures: deque[Future[Any]] = deque()
+
+        def submit(most: int | None) -> None:
+            # Many at a time, as waking the reactor for each takes longer than the rest.
+            left = itertools.islice(items, most)
+            while batch := [self._make(fn, args, {}) for args in itertools.islice(left, BATCH)]:
+                self._submit(batch)
+                futures.extend(future for _, future in batch)
+
+        submit(buffersize)
+
+        def results() -> Iterator[Any]:
+            try:
+                while futures:
+                    left = None if end is None else end - time.monotonic()
+                    result = futures[0].result(left)
+                    futures.popleft()
+                    if buffersize is not None:
+                        submit(1)
+                    yield result
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        return results()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        :param wait: return when all that was submitted is done.
+        :param cancel_futures: cancel those that have not begun.
+        """
+        with self._lock:
+            self._shutdown = True
+
+        def end() -> Any:
+            self._hand_over()
+            return self._pool.shutdown(cancel=cancel_futures)
+
+        if wait:
+            _wait(end, None, "shutdown")
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+        else:
+            _reactor().callFromThread(end)
+
+
+def _deliver(outcomes: queue.SimpleQueue[_Outcome | None], encoder: Encoder) -> None:
+    """Tell futures what came of them, until there are no more."""
+    while True:
+        outcome = outcomes.get()
+        if outcome is None:
+            return
+        future, payload, error = outcome
+        _tell(future, lambda payload=payload, error=error: encoder.value(payload, error))  # type: ignore[misc]
+        del outcome, future
+
+
+def _tell(future: Future[Any], value: Callable[[], Any]) -> None:
+    try:
+        result = value()
+    except defer.CancelledError:
+        if future.cancel():
+            future.set_running_or_notify_cancel()  # which tells those that wait
+    except Exception as problem:
+        future.set_exception(problem)
+    else:
+        future.set_result(result)
+
+
+__all__ = ["GatewayExecutor"]

@@ -1,0 +1,270 @@
+# ruff: noqa: UP031, UP036
+# mypy: ignore-errors
+"""At the far side: work on the items that come, and send what comes of them.
+
+The scheduler sends this module. It first sends ``None``, or the list ``[type, message, traceback]``
+of why it can't begin, and ends. Then each value that comes is a chunk, a list whose first element
+is the list of its items. It is answered with ``[seconds, values, failures]``: a value for each item
+that was done, and by its index ``[type, message, traceback]`` for each that raised. There may be
+fewer values than items: then the time or the size that an answer may have was reached, and the rest
+is given back, for others to do. In the common subset of Python 2.7 and 3.
+"""
+
+import os
+import sys
+import time
+
+#: Seconds and characters after which an answer is sent, whatever is left to do.
+MOST_SECONDS = 0.2
+MOST_TEXT = 100000
+#: seconds by a clock that nobody sets, where this Python has one
+now = getattr(time, "monotonic", time.time)
+#: Values that are encoded before the fast codec is looked for: importing it takes a while.
+FAST_CODEC_AFTER = 100
+
+
+def serve(channel, target):
+    """Say that all is well, and answer until the channel ends.
+
+    :param target: the function for all items, and what they are: a map of the parameters of
+        :func:`find`, and ``as_json``. Or None: each item is a call, as :class:`Calls` takes it.
+    """
+    if sys.path[:1] != [""]:
+        sys.path.insert(0, "")
+    try:
+        if target is None:
+            work = Calls(channel)
+        else:
+            work = Texts(find(target["where"], target["source"], target["filename"]), target)
+    except BaseException:
+        channel.send(failure(*user_error()))
+        return
+    channel.send(None)
+    for chunk in channel:
+        channel.send(answer(work, work.learn(*chunk), chunk[0]))
+
+
+class Texts(object):  # noqa: UP004
+    """Items that are text or JSON, all for the same function."""
+
+    def __init__(self, function, target):
+        self.function = function
+        self.apply = self.json if target["as_json"] else self.text
+
+    def learn(self, items):
+        """What works on an item of this chunk."""
+        return self.apply
+
+    def text(self, item):
+        """The result as text."""
+        result = result_of(self.function(item))
+        return result if isinstance(result, type(item)) else type(item)(result)
+
+    def json(self, item):
+        """The item and the result as JSON."""
+        import json
+
+        result = json.dumps(result_of(self.function(json.loads(item))))
+        return result if isinstance(result, type(item)) else result.decode("ascii")
+
+    def failure(self, kind, value, tb):
+        """What is told of an item that raised."""
+        return failure(kind, value, tb)
+
+
+class Calls(object):  # noqa: UP004
+    """Items that are encoded calls: ``[number, args, kwargs]``, the function by its number.
+
+    A chunk also has the requests (docs/protocol.rst, "Remote execution") of the functions that
+    are new to this channel, by their numbers, and whether those before are to be forgotten.
+    """
+
+    def __init__(self, channel):
+        package = type(channel).__module__.rpartition(".")[0]
+        self.worker = sys.modules[package + ".execute"]
+        self.wire = sys.modules[package.rpartition(".")[0] + ".wire.values"]
+        self.codec = self.wire.PureCodec()
+        self.functions = {}
+        self.done = 0
+
+    def learn(self, items, functions, forget):
+        """What works on an item of this chunk."""
+        if forget:
+            self.functions.clear()
+        self.functions.update(functions)
+        self.done += len(items)
+        if self.done > FAST_CODEC_AFTER:
+            self.done = -1 << 60
+            self.codec = self.wire.make_codec()
+        return self.call
+
+    def call(self, item):
+        """The result's encoding."""
+        number, args, kwargs = self.codec.decode(item)
+        function = self.functions[number]
+        if isinstance(function, dict):
+            # What can't be imported or compiled is each item's own failure.
+            function = self.functions[number] = self.worker.function_of(function)
+        if kwargs:
+            result = function(*args, **self.worker.keywords(kwargs))
+        else:
+            result = function(*args)
+        return self.codec.encode(result_of(result))
+
+    def failure(self, kind, value, tb):
+        """What is told of an item that raised: as for a call of its own."""
+        error = self.worker.error_map((kind, value, tb))
+        return [error["type"], error["message"], error["formatted"]]
+
+
+def find(where, source, filename):
+    """The function.
+
+    :param where: ``module:function``; the module's own name when there is source.
+    :param source: the module's text, bytes, or None to import it.
+    :param filename: where that was read.
+    """
+    name, _, path = where.partition(":")
+    if source is None:
+        __import__(name)
+        value = sys.modules[name]
+    else:
+        value = module_of(name, source, filename)
+    for part in path.split("."):
+        value = getattr(value, part)
+    if not callable(value):
+        raise TypeError("%s is not a function, but of type %s" % (where, type(value).__name__))
+    refuse_generators(where, value)
+    return value
+
+
+def refuse_generators(where, function):
+    """Refuse what returns no result, but something that would have to be iterated over."""
+    import inspect
+
+    if inspect.isgeneratorfunction(function) or getattr(
+        inspect, "isasyncgenfunction", inspect.isgeneratorfunction
+    )(function):
+        raise TypeError(
+            "%s is a generator function: it gives many values for an item, not a result; "
+            "return a list of them" % where
+        )
+
+
+def result_of(result):
+    """What a function's result comes to: that of an async one is awaited."""
+    kind = type(result).__name__
+    if kind in ("generator", "async_generator"):
+        raise TypeError(
+            "the function returned a generator, which is no result; return a list of what it gives"
+        )
+    if hasattr(result, "__await__"):
+        problem, result = run_in_loop(result)
+        if problem is not None:
+            raise problem
+    return result
+
+
+if sys.version_info[0] > 2:
+    # Python 2 can't read it, and has no async functions. An error is carried out of the event
+    # loop, so that its traceback has no frames of that.
+    _ASYNC = """
+async def outcome_of(awaitable):
+    try:
+        return None, await awaitable
+    except BaseException as problem:
+        return problem, None
+"""
+    exec(compile(_ASYNC, result_of.__code__.co_filename, "exec"), globals())
+
+
+def run_in_loop(awaitable):
+    """The error or the result of something to be awaited, in an event loop of its own."""
+    import asyncio
+
+    if hasattr(asyncio, "run"):
+        return asyncio.run(outcome_of(awaitable))  # noqa: F821
+    loop = asyncio.new_event_loop()  # Python 3.6
+    try:
+        return loop.run_until_complete(outcome_of(awaitable))  # noqa: F821
+    finally:
+        loop.close()
+
+
+def module_of(name, source, filename):
+    """The module that a file holds; made once, whoever asks."""
+    import linecache
+    import types
+
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == filename:
+        return known
+    if str is bytes:
+        name, filename = name.encode("utf-8"), filename.encode("utf-8")
+    module = types.ModuleType(name)
+    module.__file__ = filename
+    sys.path.insert(0, os.path.dirname(filename))
+    text = source if str is bytes else source.decode("utf-8", "replace")
+    linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, filename, "exec", 0, True), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def answer(work, apply, items):
+    """What came of as many items as time and size allow, of one at least."""
+    begun = now()
+    values = []
+    failures = {}
+    size = 0
+    for item in items:
+        try:
+            value = apply(item)
+            size += len(value)
+        except BaseException:
+            value = None
+            failures[len(values)] = failed = work.failure(*user_error())
+            size += len(failed[2])
+            if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+                # It may be the gateway's end; what is left is given back in any case.
+                values.append(value)
+                break
+        values.append(value)
+        if size > MOST_TEXT or now() - begun > MOST_SECONDS:
+            break
+    return [now() - begun, values, failures]
+
+
+def user_error():
+    """The exception that is dealt with, its traceback from the user's first frame on."""
+    kind, value, tb = sys.exc_info()
+    ours = user_error.__code__.co_filename
+    while tb is not None and tb.tb_frame.f_code.co_filename == ours:
+        tb = tb.tb_next
+    return kind, value, tb
+
+
+def failure(kind, value, tb):
+    """An exception's type, what it says, and its traceback."""
+    import traceback
+
+    try:
+        message = str(value)
+    except BaseException:
+        message = "(its __str__ raises)"
+    try:
+        formatted = "".join(traceback.format_exception(kind, value, tb))
+    except BaseException:
+        formatted = "%s: %s\n" % (kind.__name__, message)
+    texts = [kind.__name__, message, formatted]
+    if str is bytes:
+        return [text.decode("utf-8", "replace") if type(text) is str else text for text in texts]
+    return texts
+
+
+if __name__ == "__channelexec__":
+    serve(channel, target)  # noqa: F821

@@ -1,0 +1,332 @@
+"""Calls that are worked on by whichever of several gateways is free."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import GatewayDied, RemoteError
+from pycomnet.gateways.gateway import Gateway
+from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Scheduler
+from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
+from pycomnet.gateways.source import call_request
+from pycomnet.logs import Logger
+from pycomnet.wire.values import make_codec
+
+log = Logger()
+#: Functions that a far side's loop keeps.
+MAX_KNOWN = 256
+#: Calls of :meth:`GatewayPool.map` that are under way at a time.
+MAP_BUFFER = 2000
+
+
+@attrs.define(eq=False, order=False)
+class Call(Item):
+    """A call on its way.
+
+    :ivar payload: its encoding, as the far side's loop takes it.
+    :ivar function: what it calls.
+    :ivar number: the place in the order; and ``key`` the function's number.
+    :ivar taken: called when a gateway takes it; False when nobody wants it any more.
+    :ivar done: called with the result's encoding, or with an error.
+    """
+
+    payload: bytes
+    key: int
+    function: Any
+    taken: Callable[[], bool]
+    done: Callable[[bytes | None, Exception | None], object]
+    begun: bool = False
+
+    def begin(self) -> bool:
+        """It is taken: the first time, ask whether anybody wants it."""
+        if not self.begun:
+            self.begun = True
+            return self.taken()
+        return True
+
+
+class CallQueue(WorkQueue[Call]):
+    """Calls, in the order in which they were submitted."""
+
+    def __init__(self, tries: int) -> None:
+        super().__init__(tries)
+        self.over: Exception | None = None
+
+    def message(self, items: Sequence[Call], known: set[int]) -> list[Any]:
+        """The calls, and the functions that this loop has not seen yet."""
+        forget = len(known) > MAX_KNOWN
+        if forget:
+            known.clear()
+        functions = {}
+        for item in items:
+            if item.key not in known:
+                known.add(item.key)
+                functions[item.key] = call_request(item.function, (), {})
+        return [[item.payload for item in items], functions, forget]
+
+    def succeeded(self, item: Call, value: bytes) -> None:
+        """Tell who submitted it."""
+        item.done(value, None)
+
+    def failed(self, item: Call, failed: Failed) -> None:
+        """Tell who submitted it."""
+        if failed.type:
+            error: Exception = RemoteError(failed.type, failed.message, failed.traceback)
+        elif self.over is not None:
+            error = self.over
+        else:
+            error = GatewayDied(failed.message)
+        item.done(None, error)
+
+
+class Encoder:
+    """Encodes calls and decodes their results. It may be used in any thread."""
+
+    def __init__(self) -> None:
+        codec = make_codec()
+        self._decode = codec.decode
+        self._encode = codec.encode
+        self._counter = itertools.count(1)
+        self._keys: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._names: dict[str, int] = {}
+        self._key_counter = itertools.count()
+
+    def call(
+        self,
+        function: str | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        taken: Callable[[], bool],
+        done: Callable[[bytes | None, Exception | None], object],
+    ) -> Call:
+        """A call, ready to be queued.
+
+        :raises CodeNotSendable: the function can't run on its own.
+        :raises ValueNotSendable: an argument can't be sent.
+        """
+        key = self._key(function)
+        payload = self._encode([key, list(args), kwargs])
+        return Call(next(self._counter), len(payload), payload, key, function, taken, done)
+
+    def value(self, payload: bytes | None, error: Exception | None) -> Any:
+        """The result that :attr:`Call.done` is told of; an error is raised."""
+        if error is not None:
+            raise error
+        assert payload is not None
+        return self._decode(payload)
+
+    def _key(self, function: str | Callable[..., Any]) -> int:
+        known: Any = self._names if isinstance(function, str) else self._keys
+        try:
+            found: int = known[function]
+        except (KeyError, TypeError):
+            call_request(function, (), {})  # which says so if it can't be sent
+            found = known[function] = next(self._key_counter)
+        return found
+
+
+class GatewayPool:
+    """Runs calls on whichever of several gateways is free.
+
+    It takes work from a queue in chunks, whose size follows the time that items take, and sends
+    each function's source once. A gateway that is lost is replaced, and what it had is done by
+    others: a call may so be run more than once, unless the pool is made with ``idempotent=False``.
+
+    Use it with ``async with``, or :meth:`shutdown` it: it holds the gateways, and one of the
+    requests that each runs at a time. It does not end them.
+
+    :param reactor: the reactor of the gateways.
+    :param gateways: a group, or some gateways.
+    :param jobs: how many calls are run at the same time on each gateway, in threads.
+    :param tries: how many gateways may be lost with a call before that fails with
+        :class:`GatewayDied`. One that was lost with two is only run where nothing else runs, so
+        that it alone is to blame. With less than three, each gateway has one call for each job.
+    :param idempotent: whether calls may be repeated; ``False`` is ``tries=1``.
+    :param replace: how often each gateway is replaced. One that its owner ended is not.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        gateways: Iterable[Gateway],
+        *,
+        jobs: int = 1,
+        tries: int = MAX_TRIES,
+        idempotent: bool = True,
+        replace: int = REPLACEMENTS,
+    ) -> None:
+        chosen = list(gateways)
+        if not chosen:
+            raise ValueError("a pool needs at least one gateway")
+        for name, number, least in (
+            ("jobs", jobs, 1),
+            ("tries", tries, 1),
+            ("replace", replace, 0),
+        ):
+            if not isinstance(number, int) or number < least:
+                raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
+        self.encoder = Encoder()
+        self._queue = queue = CallQueue(tries if idempotent else 1)
+        self._scheduler: Scheduler[Call] = Scheduler(
+            queue, None, jobs, replace, _said, reactor, "call"
+        )
+        self._over = _run(self._scheduler, queue, chosen)
+        # Whoever drops it lets what was submitted be done, as concurrent.futures has it.
+        self._finalizer = weakref.finalize(
+            self, reactor.callFromThread, _end, queue, self._scheduler
+        )
+        self._finalizer.atexit = False
+
+    def submit(
+        self, function: str | Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> defer.Deferred[Any]:
+        """Have a function called by the next gateway that is free.
+
+        :param function: a function, whose source is sent, or ``"module:function"``; as for
+            :meth:`Gateway.call`. The result of an async one is awaited there.
+        :returns: fires with its result; fails with :class:`RemoteError` when it raised, with
+            :class:`GatewayDied` when it took too many gateways along, with
+            :class:`NoGatewayLeft`, :class:`CodeNotSendable` or :class:`ValueNotSendable`.
+            Cancelling it withdraws the call if it has not begun, and else drops the result.
+        """
+        wanted = True
+
+        def cancel(_: object) -> None:
+            nonlocal wanted
+            wanted = False
+
+        result: defer.Deferred[Any] = defer.Deferred(cancel)
+
+        def done(payload: bytes | None, error: Exception | None) -> None:
+            if not wanted:
+                return
+            try:
+                value = self.encoder.value(payload, error)
+            except Exception:
+                result.errback(Failure())
+            else:
+                result.callback(value)
+
+        try:
+            self.add([self.encoder.call(function, args, kwargs, lambda: wanted, done)])
+        except Exception as problem:
+            return defer.fail(problem)
+        return result
+
+    async def map(
+        self,
+        function: str | Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int = MAP_BUFFER,
+    ) -> AsyncIterator[Any]:
+        """Call a function with the items of the iterables, as ``map`` does.
+
+        :param buffersize: how many calls may be under way, or wait to be taken from here.
+        :returns: an async iterator of the results, in the order of the items; it raises what the
+            first call raised that failed. Those that have not begun are withdrawn when it is left.
+        """
+        results: deque[defer.Deferred[Any]] = deque()
+        items = zip(*iterables, strict=False)
+        try:
+            while True:
+                for args in itertools.islice(items, max(0, buffersize - len(results))):
+                    results.append(self.submit(function, *args))
+                if not results:
+                    return
+                yield await results.popleft()
+        finally:
+            for result in results:
+                result.addErrback(lambda failure: None)
+                result.cancel()
+
+    def add(self, calls: Iterable[Call]) -> None:
+        """Queue calls.
+
+        :raises NoGatewayLeft: there is nobody to run them.
+        :raises RuntimeError: it was shut down.
+        """
+        queue = self._queue
+        if queue.over is not None:
+            raise NoGatewayLeft(str(queue.over))
+        if queue.ended:
+            raise RuntimeError("the pool was shut down")
+        for call in calls:
+            queue.put(call)
+        self._scheduler.changed.ring()
+
+    def pending(self) -> list[Call]:
+        """The calls that no gateway has taken."""
+        return self._queue.waiting_items()
+
+    @deferred
+    async def shutdown(self, *, cancel: bool = False) -> None:
+        """Take no more calls.
+
+        :param cancel: withdraw those that have not begun; their Deferreds fail with
+            ``CancelledError``.
+        :returns: fires when all that was submitted is done. Cancelling it changes nothing.
+        """
+        if cancel:
+            waiting = [call for call in self.pending() if not call.begun]
+            gone = set(waiting)
+            self._queue.keep_only([call for call in self.pending() if call not in gone])
+            for call in waiting:
+                call.begun = True
+                call.done(None, defer.CancelledError())
+        _end(self._queue, self._scheduler)
+        await self.when_over()
+
+    def when_over(self) -> defer.Deferred[None]:
+        """Fires when no more calls will be run. Cancelling it changes nothing."""
+        over: defer.Deferred[None] = defer.Deferred(lambda _: None)
+        self._over.addBoth(_tell, over)
+        return over
+
+    async def __aenter__(self) -> GatewayPool:
+        return self
+
+    async def __aexit__(self, kind: Any, *exception: object) -> None:
+        await self.shutdown(cancel=kind is not None)
+
+
+def _check(name: str, number: object, least: int) -> None:
+    if not isinstance(number, int) or number < least:
+        raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
+
+
+def _said(message: str) -> None:
+    log.warn("{message}", message=message)
+
+
+def _end(queue: CallQueue, scheduler: Scheduler[Call]) -> None:
+    queue.end()
+    scheduler.changed.ring()
+
+
+def _tell(result: Any, waiter: defer.Deferred[None]) -> Any:
+    if not waiter.called:
+        waiter.callback(None)
+    return result
+
+
+@deferred
+async def _run(scheduler: Scheduler[Call], queue: CallQueue, gateways: list[Gateway]) -> None:
+    """Work until the queue is finished; if no gateway is left, all that waits fails."""
+    try:
+        await scheduler.work(gateways)
+    except Exception as problem:
+        queue.over = problem
+        if not isinstance(problem, NoGatewayLeft):
+            log.failure("the pool can't go on")
+            queue.over = NoGatewayLeft(f"the pool can't go on: {type(problem).__name__}: {problem}")
+        queue.give_up(Failed("", str(problem)))
