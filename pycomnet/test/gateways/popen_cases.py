@@ -308,7 +308,17 @@ IMPORTED = (
     *("fcntl", "traceback", "socket", "os", "re", "binascii", "base64", "zlib", "mmap", "array"),
     *("signal", "functools", "contextlib", "textwrap", "codeop", "ast", "keyword", "string"),
     *("stat", "errno", "time", "copyreg", "operator", "reprlib", "heapq", "__future__", "random"),
-    *("ormsgpack", "multiprocessing", "subprocess", "shlex", "hashlib", "gc", "termios", "enum", "colorsys"),
+    *(
+        "ormsgpack",
+        "multiprocessing",
+        "subprocess",
+        "shlex",
+        "hashlib",
+        "gc",
+        "termios",
+        "enum",
+        "colorsys",
+    ),
 )
 
 
