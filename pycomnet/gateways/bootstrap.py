@@ -34,6 +34,11 @@ class AfterMarker(Protocol):
         self._letter = letter
         self._preamble = Preamble()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the marker has come, so that what is said from now on is the far side's own."""
+        return self._preamble.begun
+
     def connectionMade(self) -> None:
         transport: Any = self.transport
         if self._letter:
@@ -65,7 +70,7 @@ class AfterMarker(Protocol):
 
         :param words: how it ended, as far as that is known.
         """
-        if self._preamble.begun:
+        if self.begun:
             return words
         if self._preamble.too_long:
             words = TOO_LONG

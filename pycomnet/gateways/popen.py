@@ -120,7 +120,7 @@ class ProcessCarrier:
     @property
     def begun(self) -> bool:
         """Whether the far side's first line runs, so that what it says from now on is its own."""
-        return self._before.begun if self._before is not None else not self._letter
+        return self._before is not None and self._before.begun
 
     def connect(self, connection: Any) -> defer.Deferred[None]:
         """Start the process."""

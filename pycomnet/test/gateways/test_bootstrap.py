@@ -77,7 +77,7 @@ class Beginning(SynchronousTestCase):
             self.assertEqual(connection.data, b"hello" + MARKER, size)
             self.assertEqual(connection.made, 1)
             self.assertEqual(before.describe_end("it ended"), "it ended")
-            self.assertEqual(self.shown, ["Welcome\n\nPYCOMNEno\n"])
+            self.assertEqual(self.shown, ["Welcome\n\nPYCOMNETno\n"])
 
     def test_noise(self) -> None:
         """The end of what came instead is kept, and the connection's end passed on."""

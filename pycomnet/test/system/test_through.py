@@ -244,7 +244,7 @@ async def test_by_hand(group: Any) -> None:
         ("popen//pyton=x", "no key 'pyton'"),
         ("http=x", "popen or ssh=... can be made here"),
         ("popen//python=/no/such", "can't start '/no/such'"),
-        ("popen//python=/bin/echo", "and had printed:"),
+        ("popen//python=/bin/echo", "it had printed:"),
         ("popen//chdir=/no/such", "exited|ended with status 2"),
     ],
 )
