@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import TooManyRegistrations as TooManyRegistrations
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
+    from pycomnet.errors import UsedAfterFork as UsedAfterFork
     from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
@@ -133,6 +134,7 @@ _WHERE = {
     "TooManyRegistrations": "pycomnet.errors",
     "UnknownInterface": "pycomnet.errors",
     "UnknownMethod": "pycomnet.errors",
+    "UsedAfterFork": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",
     "configure": "pycomnet.services.default",
     "connect": "pycomnet.services.default",

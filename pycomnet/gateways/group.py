@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import defer
 from twisted.internet.endpoints import quoteStringArgument
 
+from pycomnet import forks
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
@@ -52,12 +53,24 @@ class Group:
         )
         #: the service that its gateways are children of, if it has one
         self._factory: LocalFactory | None = None
+        self._factory_finalizer: weakref.finalize[Any, Any] | None = None
         #: where its gateways are forked
         self._places = Places(reactor)
         self._finalizer = weakref.finalize(
             self, _remove_trigger, self._reactor, self._shutdown, self._places
         )
         self._finalizer.atexit = False
+        #: whether this is a copy in a process that was forked: all of it is the parent's
+        self._is_copy = False
+        forks.watch(self)
+
+    def forked(self) -> None:
+        """In a child that the program forked: what this has goes on in the parent."""
+        if forks.runs(self._reactor):
+            self._is_copy = True
+            self._finalizer.detach()
+            if self._factory_finalizer is not None:
+                self._factory_finalizer.detach()
 
     def __repr__(self) -> str:
         return f"<Group {list(self._gateways)}>"
@@ -92,6 +105,8 @@ class Group:
             :class:`GatewayNotStarted`, which has what the process said on standard error.
             Cancelling it ends the process.
         """
+        if self._is_copy:
+            raise forks.used("the group")
         parsed = Spec.parse(spec, **options)
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
@@ -156,6 +171,7 @@ class Group:
         self._factory = factory = LocalFactory(endpoint, self._reactor, token, token_file)
         finalizer = weakref.finalize(self, self._reactor.callFromThread, factory.close)
         finalizer.atexit = False
+        self._factory_finalizer = finalizer
 
     @deferred
     async def resumable(self) -> list[Resumable]:

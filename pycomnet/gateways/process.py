@@ -222,6 +222,12 @@ class ProcessTransport(FileDescriptor):
         self._protocol = protocol
         protocol.makeConnection(self)
 
+    def close_copies(self) -> None:
+        """In a forked child: close its copies of the pipes, and tell nobody."""
+        for fd in (self._reader.fileno(), self._write_pipe):
+            if fd >= 0:
+                _close(fd)
+
     def abortConnection(self) -> None:
         """Close both ends at once."""
         self.disconnecting = True
