@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from ..wire.frames import ERROR, WINDOW
+from ..wire.frames import ERROR, RESULT, WINDOW
 from ..wire.mux import Limits
 from .channel import Channel, error_payload
 from .execute import Request, flush_output, warm_up
@@ -30,7 +30,9 @@ class Gateway(object):
 
         :param raw: it carries bytes as they are.
         """
-        return self._worker.link.open("channel", raw=raw)
+        channel = self._worker.link.open("channel", raw=raw)
+        self._worker.link.hold(channel)
+        return channel
 
 
 class Worker(object):
@@ -51,6 +53,10 @@ class Worker(object):
         self._main_free = True
         self._running = 0
         self._threads = 0
+        #: requests that have come and whose channels are not closed yet
+        self._requests = 0
+        #: channels to be closed when there are none
+        self._idle = []
         self._gates = []
         self._ended = False
 
@@ -85,6 +91,19 @@ class Worker(object):
         with self.link.lock:
             self._running += 1
         request.run(finished)
+        link = self.link
+        with link.lock:
+            self._requests -= 1
+            if self._requests or not self._idle:
+                return
+            self._tell_idle()
+        link.flush()
+
+    def _tell_idle(self):
+        """No request runs or waits: tell those who asked for that."""
+        idle, self._idle = self._idle, []
+        for channel in idle:
+            self.link.mux.close(channel._stream, RESULT, self.link.encode(None))
 
     def _main_finished(self):
         with self.link.lock:
@@ -107,12 +126,17 @@ class Worker(object):
             channel._claimed = False
         elif purpose == "status":
             self._status(channel)
+        elif purpose == "idle":
+            self._idle.append(channel)
+            if not self._requests:
+                self._tell_idle()
         else:
             error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
             self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
 
     def _requested(self, channel, payload):
         request = Request(channel, payload)
+        self._requests += 1
         if self._main_free or self.execmodel == "main_thread_only":
             self._main_free = False
             self._work.append(request)
@@ -139,7 +163,7 @@ class Worker(object):
             "threads": self._threads,
             "execmodel": self.execmodel,
         }
-        link.mux.close(channel._stream, 2, link.encode(status))
+        link.mux.close(channel._stream, RESULT, link.encode(status))
 
     # -- the end ---------------------------------------------------------------------------------
 
