@@ -181,11 +181,15 @@ class ChannelCore:
         else:
             self._end_taker(self.over)
 
+    def is_held(self) -> bool:
+        """Whether a user has it in hands."""
+        return self.handle is not None and self.handle() is not None
+
     def abandon(self) -> None:
         """Nobody has the channel in hands any more."""
         if self.callback is not None or self.taker is not None:
             return
-        if self.handle is not None and self.handle() is not None:
+        if self.is_held():
             return  # it came back over a channel in the meantime
         if self.stream.purpose != "exec":
             self.close()

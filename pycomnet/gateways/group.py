@@ -256,13 +256,18 @@ class Group:
         return MultiChannel([gateway.remote_exec(code, **kwargs) for gateway in self])
 
     @deferred
-    async def terminate(self, timeout: float = 5.0) -> None:
-        """End all gateways, also those that are still starting.
+    async def terminate(self, timeout: float | None = None, *, grace: float | None = None) -> None:
+        """End all gateways, also those that are still starting; as :meth:`Gateway.exit`.
 
-        :param timeout: seconds after which a far side that has not ended is killed at once.
+        :param timeout: seconds after which a far side that has not ended is killed at once; by
+            default 5. What it leaves when 2.5 seconds are kept for an interrupt is the running
+            code's, to complete.
+        :param grace: seconds that running code has to complete, if it is to be another time.
         :returns: fires when all are gone. Cancelling it does not keep them from going.
         """
-        ending: list[defer.Deferred[Any]] = [gateway.exit(timeout) for gateway in self]
+        if self._is_copy:
+            return  # they are the parent process's
+        ending: list[defer.Deferred[Any]] = [gateway.exit(timeout, grace=grace) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
         await self._places.end()
@@ -275,11 +280,11 @@ class Group:
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
     @deferred
-    async def close(self, timeout: float = 5.0) -> None:
+    async def close(self, timeout: float | None = None, *, grace: float | None = None) -> None:
         """As :meth:`terminate`, and make no more."""
         self._closed = True
         self._finalizer()
-        await self.terminate(timeout)
+        await self.terminate(timeout, grace=grace)
 
     async def __aenter__(self) -> Group:
         return self
