@@ -110,6 +110,8 @@ for _name in (
     "timeouts",
     "threads",
     "callbacks",
+    "callbacks_end",
+    "dropped",
     "output",
     "multichannel",
     "objects",
