@@ -55,6 +55,7 @@ class ChannelCore:
         "handle",
         "late",
         "over",
+        "own_waiters",
         "patient",
         "queue",
         "seen",
@@ -99,7 +100,9 @@ class ChannelCore:
         self.telling = False
         #: what has to be told after that
         self.late: Failure | None = None
-        #: whether who waits for the end waits for the callback as well
+        #: of the close_waiters those that the callback itself waits for
+        self.own_waiters: tuple[defer.Deferred[None], ...] = ()
+        #: whether others wait for the callback as well
         self.patient = True
         #: takes raw bytes instead: a Twisted transport
         self.taker: ChannelTransport | None = None
@@ -344,7 +347,7 @@ class ChannelCore:
         if pending is not None:
             self.stream.wanted = False
             if pending in self.close_waiters:
-                self._never_mind_callback()  # it would wait for itself
+                self._waits_itself(pending)
             pending.addCallbacks(self._callback_done, self._callback_failed)
             return
         self.busy = False
@@ -425,7 +428,7 @@ class ChannelCore:
             else:
                 if pending is not None:
                     if pending in self.close_waiters:
-                        self._never_mind_callback()
+                        self._waits_itself(pending)
                     pending.addErrback(self._callback_failed_at_end, errback)
         self._told_after(pending)
 
@@ -574,35 +577,40 @@ class ChannelCore:
     ) -> defer.Deferred[None]:
         """The end; ``cancel`` as for :meth:`receive`."""
         deferred: defer.Deferred[None] = defer.Deferred(cancel or self.cancel_close)
-        if caller.get() is self:
-            self._never_mind_callback()
         if self.over is not None:
             self.seen = True
         self.close_waiters.append(deferred)
-        self._tell_closed()
+        if caller.get() is self:
+            self._waits_itself(deferred)
+        else:
+            self._tell_closed()
         return deferred
 
-    def _never_mind_callback(self) -> None:
+    def _waits_itself(self, waiting: defer.Deferred[None]) -> None:
         """The callback itself waits for the end: that can't wait for the callback."""
-        self.patient = False
+        self.own_waiters += (waiting,)
         self._tell_closed()
 
     def _tell_closed(self) -> None:
         """Tell those who wait for the end, if it has come, and the callback's owner knows."""
         if self.over is None or not self.close_waiters:
             return
-        if self.patient and self.callback is not None and (self.telling or not self.told):
-            return
         if self.half and self.stream.purpose == "exec":
             return  # the code still runs, and may raise
-        close_waiters, self.close_waiters = self.close_waiters, []
-        for closing in close_waiters:
+        firing, self.close_waiters = self.close_waiters, []
+        if self.patient and self.callback is not None and (self.telling or not self.told):
+            own = self.own_waiters
+            self.close_waiters = [waiting for waiting in firing if waiting not in own]
+            firing = list(own)
+        self.own_waiters = ()
+        for closing in firing:
             if not closing.called:
                 self._fire_close(closing)
 
     def cancel_close(self, deferred: defer.Deferred[None]) -> None:
         with contextlib.suppress(ValueError):
             self.close_waiters.remove(deferred)
+        self.own_waiters = tuple(own for own in self.own_waiters if own is not deferred)
 
     def _fire_close(self, deferred: defer.Deferred[None]) -> None:
         if self.over is None or isinstance(self.over, ChannelClosed):

@@ -172,6 +172,54 @@ def forked_service() -> None:
     call()
 
 
+def forked_deferred() -> None:
+    """The Deferred API: the same errors in a child, which can use the blocking one."""
+    from twisted.internet import task
+
+    from pycomnet.deferred import deferred
+
+    @deferred
+    async def program(reactor: Any) -> None:
+        group = pycomnet.Group(reactor)
+        gateway = await group.makegateway("popen")
+        channel = gateway.remote_exec(ECHO)
+        waiting = channel.receive()
+        server = pycomnet.ServiceServer(reactor)
+        server.add(Example())
+        address = await server.listen("tcp:0:interface=127.0.0.1")
+        context = pycomnet.Context(reactor)
+        service = await context.connect(address, "org.example.blocking")
+
+        def child() -> None:
+            for function in (
+                lambda: channel.send(1),
+                channel.waitclose,
+                gateway.ping,
+                lambda: gateway.call("os:getpid"),
+                lambda: group.makegateway("popen"),
+                lambda: service.invoke("add", {"a": 1, "b": 2}),
+                lambda: context.connect(address, "org.example.blocking"),
+            ):
+                failed: list[Any] = []
+                function().addErrback(failed.append)
+                assert failed and failed[0].check(UsedAfterFork), failed
+            raises(UsedAfterFork, gateway.remote_exec, "1")
+            assert not waiting.called
+            round_trip()
+
+        assert in_child(child) == 0
+        await channel.send("still")
+        assert await waiting == "still"
+        assert await service.invoke("add", {"a": 1, "b": 2}) == 3
+        await (await group.makegateway("popen")).ping()
+        await context.close()
+        await server.close()
+        await group.close()
+
+    assert not raises(SystemExit, task.react, program).code
+    print("all", flush=True)
+
+
 def in_pool(number: int) -> int:
     """A new group, and a far call by it."""
     with Group() as group:

@@ -128,5 +128,5 @@ for _name in (
     "forked_leaves",
 ):
     _add(_name, "fork_scripts")
-for _name in ("ends_late", "exits_at_end", "exits_after_end"):
+for _name in ("forked_deferred", "ends_late", "exits_at_end", "exits_after_end"):
     _add(_name, "fork_scripts", "all\n")

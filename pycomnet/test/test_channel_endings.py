@@ -28,7 +28,8 @@ class EndingCase(PairCase):
     def work(self, what: Any) -> defer.Deferred[None]:
         """A callback that is slow."""
         self.assertEqual([one for one in self.working if not one.called], [], "side by side")
-        self.told.append(what.value.message if isinstance(what, Failure) else what)
+        error: Any = what.value if isinstance(what, Failure) else None
+        self.told.append(what if error is None else error.message)
         working: defer.Deferred[None] = defer.Deferred()
         self.working.append(working)
         return working
@@ -154,10 +155,14 @@ class Waiting(EndingCase):
             await self.near.waitclose()
             ended.append(value)
 
-        self.near.setcallback(callback)
+        self.near.setcallback(callback, None, END)
+        other = self.near.waitclose()
         self.far.send("waits")
+        self.pair.pump()
+        self.assertNoResult(other)
         self.close()
-        self.assertEqual(ended, ["waits"])
+        self.assertEqual(ended, ["waits", END])
+        self.successResultOf(other)
 
     def test_callback_returns(self) -> None:
         """A callback that returns what waits for it."""
