@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import TooManyRegistrations as TooManyRegistrations
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
+    from pycomnet.errors import UsedAfterFork as UsedAfterFork
     from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
@@ -140,6 +141,7 @@ _WHERE = {
     "UnknownInterface": "pycomnet.errors",
     "UnknownMethod": "pycomnet.errors",
     "ValueNotReceivable": "pycomnet.wire.values",
+    "UsedAfterFork": "pycomnet.errors",
     "ValueNotSendable": "pycomnet.wire.values",
     "configure": "pycomnet.services.default",
     "connect": "pycomnet.services.default",

@@ -2,35 +2,41 @@
 
 Every class here is made from the one in :mod:`pycomnet` by :func:`_blocking`: the same names, the
 same arguments, and in place of a Deferred its result. The reactor runs in a thread of its own
-(crochet), which is started when the first object is made. Whatever waits takes a further keyword,
+(:mod:`pycomnet.reactorthread`), which is started when the first object is made, and lives until all
+threads but daemons have ended and the atexit functions have run that were registered after this
+module was imported. Whatever waits takes a further keyword,
 ``timeout``, in seconds, unless it has one already; when it is over, the operation is cancelled and
 :class:`~pycomnet.errors.TimeoutExpired` raised. Ctrl-C in the main thread interrupts a wait and
 cancels what was waited for. Callbacks run in threads of the reactor's pool, one value at a time for
 each channel, so that they may block and call this API themselves.
+
+In a forked child the objects of the parent raise :class:`~pycomnet.errors.UsedAfterFork` at once,
+and ``close``, ``exit`` and ``terminate`` do nothing; new ones can be made there.
 """
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import crochet
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
-from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from pycomnet import channel as _channel
 from pycomnet import files as _files
+from pycomnet import forks
 from pycomnet import multichannel as _multichannel
-from pycomnet.clock import use_monotonic_clock
+from pycomnet.callbacks import caller
 from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
 from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
+from pycomnet.reactorthread import thread as _thread
 from pycomnet.worker.live import Live
 
 #: The Deferred API's class -> the blocking one.
@@ -41,9 +47,8 @@ _CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
 #: What is waited for; all of it ends when the reactor does.
 _running: set[_Operation] = set()
-_lock = threading.Lock()
-_state = "new"
-#: What need not be done any more when the reactor has stopped: it ended all gateways before.
+#: What need not be done any more when the reactor has stopped: it ended all gateways before. And
+#: not in a forked child, by which the parent's must not be ended.
 _ENDINGS = frozenset(("close", "exit", "shutdown", "terminate"))
 
 
@@ -78,34 +83,25 @@ class _Operation:
         self.finish(Failure(CancelledError()))
 
 
-def _start() -> Any:
-    """The reactor, running in its thread."""
-    global _state
-    from twisted.internet import reactor
-
-    if _state == "new":
-        use_monotonic_clock(reactor)
-    crochet.setup()
-
-    with _lock:
-        if _state == "new":
-            _state = "started"
-            threads: Any = reactor
-            threads.callFromThread(threads.addSystemEventTrigger, "after", "shutdown", _stop)
-    return reactor
-
-
 def _reactor() -> Any:
-    from twisted.internet import reactor
-
-    return reactor
+    return _thread.start()
 
 
-def _stop() -> None:
-    global _state
-    _state = "stopped"
+def _end_operations() -> None:
     for operation in list(_running):
         operation.finish(Failure(_stopped()))
+
+
+_thread.when_stopped.append(_end_operations)
+
+
+def _forked() -> None:
+    """In a forked child: what other threads waited for is the parent's."""
+    forks.keep(list(_running))
+    _running.clear()
+
+
+forks.call_in_child(_forked)
 
 
 def _stopped() -> ConnectionLost:
@@ -118,12 +114,15 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
     # crochet.run_in_reactor is not used, as it complains of each result that nobody waits for any
     # more, and as what comes between a timeout and its cancellation would be lost.
-    reactor = _start()
-    if threadable.isInIOThread():
+    reactor = _thread.start()
+    if _thread.in_it():
         raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")
+    if caller.get() is not None:
+        # A callback's: a channel that it waits for need not wait for it.
+        function = functools.partial(contextvars.copy_context().run, function)
     operation = _Operation(function)
     _running.add(operation)
-    if _state == "stopped":
+    if _thread.stopped:
         operation.finish(None if what in _ENDINGS else Failure(_stopped()))
     try:
         reactor.callFromThread(operation.begin)
@@ -136,7 +135,7 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
         operation.done.wait()
     outcome = operation.outcome
     if isinstance(outcome, Failure):
-        if what in _ENDINGS and _state == "stopped":
+        if what in _ENDINGS and _thread.stopped:
             return None
         if not done and outcome.check(CancelledError):
             raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds")
@@ -160,11 +159,15 @@ def _blocking_form(value: Any) -> Any:
         return value
     wrapper: Any = object.__new__(kind)
     wrapper._wrapped = value
+    wrapper._era = forks.era
     return wrapper
 
 
 def _deferred_form(value: Any) -> Any:
-    return value._wrapped if isinstance(value, _Blocking) else value
+    if not isinstance(value, _Blocking):
+        return value
+    value._check()
+    return value._wrapped
 
 
 #: What a value may be made of that can hold objects of either form.
@@ -237,13 +240,25 @@ def _rebuilt(value: Any, form: Callable[[Any], Any]) -> Any:
     return result
 
 
-def _threaded(callback: Callable[[Any], Any]) -> Callable[[Any], Deferred[Any]]:
-    """Have a callback run in a thread of the pool; what it raises is passed on."""
+def _threaded(
+    callback: Callable[[Any], Any], core: object = None
+) -> Callable[[Any], Deferred[Any]]:
+    """Have a callback run in a thread of the pool; what it raises is passed on.
+
+    :param core: the channel's, if it is one's.
+    """
+
+    def called(value: Any) -> Any:
+        caller.set(core)
+        try:
+            return callback(value)
+        finally:
+            caller.set(None)
 
     @functools.wraps(callback)
     def call(value: Any) -> Deferred[Any]:
         value = value if isinstance(value, Failure) else _out(value)
-        return deferToThread(callback, value)
+        return deferToThread(called, value)
 
     return call
 
@@ -251,9 +266,21 @@ def _threaded(callback: Callable[[Any], Any]) -> Callable[[Any], Deferred[Any]]:
 class _Blocking(Live):
     """An object of the Deferred API, for other threads than the reactor's."""
 
-    __slots__ = ("__weakref__", "_wrapped")
+    __slots__ = ("__weakref__", "_era", "_wrapped")
 
     _wrapped: Any
+    #: in which process it was made: :data:`pycomnet.forks.era`
+    _era: int
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = object.__new__(cls)
+        made._era = forks.era
+        return made
+
+    def _check(self) -> None:
+        """Raise if the parent process made it."""
+        if self._era != forks.era:
+            raise forks.used(repr(self))
 
     def __repr__(self) -> str:
         return repr(self._wrapped)
@@ -279,13 +306,18 @@ def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._era != forks.era:
+            if name in _ENDINGS:
+                return None
+            self._check()
         timeout = None if own_timeout else kwargs.pop("timeout", None)
         args, kwargs = _in(args), _in(kwargs)
         if callbacks:
             bound = inspect.signature(function).bind(self._wrapped, *args, **kwargs)
             for key in callbacks:
                 if bound.arguments.get(key) is not None:
-                    bound.arguments[key] = _threaded(bound.arguments[key])
+                    core = getattr(self._wrapped, "core", None)
+                    bound.arguments[key] = _threaded(bound.arguments[key], core)
             args, kwargs = bound.args[1:], bound.kwargs
         return _out(_wait(lambda: function(self._wrapped, *args, **kwargs), timeout, name))
 
@@ -382,6 +414,8 @@ class MultiChannel(_Blocking):
         """A ``queue.Queue`` of (channel, value), as they come from any of them."""
         import queue
 
+        self._check()
+
         filled: queue.Queue[Any] = queue.Queue()
 
         def fill() -> None:
@@ -418,6 +452,7 @@ class Group(_Blocking):
         self._wrapped = _wait(lambda: _group.Group(_reactor(), **options), None, "Group")
 
     def __iter__(self) -> Iterator[Gateway]:
+        self._check()
         return iter([_out(gateway) for gateway in _wait(lambda: list(self._wrapped), None, "iter")])
 
     def __enter__(self) -> Group:

@@ -13,7 +13,8 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.blocking import _in, _reactor, _start, _wait
+from pycomnet import forks
+from pycomnet.blocking import _in, _reactor, _wait
 from pycomnet.gateways.pool.pool import Call, Encoder, GatewayPool
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 
@@ -38,7 +39,7 @@ class GatewayExecutor(Executor):
     """
 
     def __init__(self, gateways: Iterable[Any], **options: Any) -> None:
-        _start()
+        self._era = forks.era
         chosen = [_in(gateway) for gateway in gateways]
         self._outcomes: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
         outcomes = self._outcomes
@@ -86,6 +87,8 @@ class GatewayExecutor(Executor):
         return self._encoder.call(function, args, kwargs, taken, done), future
 
     def _submit(self, made: list[tuple[Call, Future[Any]]]) -> None:
+        if self._era != forks.era:
+            raise forks.used("the executor")
         with self._lock:
             if self._shutdown:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -158,6 +161,8 @@ class GatewayExecutor(Executor):
         :param wait: return when all that was submitted is done.
         :param cancel_futures: cancel those that have not begun.
         """
+        if self._era != forks.era:
+            return  # it goes on in the parent
         with self._lock:
             self._shutdown = True
 

@@ -30,8 +30,10 @@ class Channel(Live):
     """One end of a channel to code at the far side.
 
     It is closed when nobody holds it any more, nobody waits for what comes on it, and it has no
-    callback. Code that ``remote_exec`` started runs on then: what it sends is dropped, and what it
-    raises is logged.
+    callback. Code that ``remote_exec`` started runs on then: its ``receive`` raises EOFError, what
+    it sends is dropped, and what it raises is logged. A channel that far code got in a value is
+    closed here when it is held there no more. (Where Python does not count references, all that is
+    when its collector finds it.)
 
     :ivar gateway: what it leads to.
     """
@@ -124,14 +126,18 @@ class Channel(Live):
             :class:`RemoteError` when the far code raised, :class:`ConnectionLost` when the
             connection ended, or what ``callback`` itself raised. Without one, the failure is
             logged.
-        :param endmarker: ``callback`` is called with this after the last value, and after
-            ``errback``, if it is given.
+        :param endmarker: ``callback`` is called with this after the last value, and when
+            ``errback`` has done, if it is given.
         :raises PycomnetError: the channel has a callback or a protocol, or a ``receive`` waits.
         """
         self.core.set_callback(callback, errback, endmarker)
 
     def waitclose(self) -> defer.Deferred[None]:
         """Wait for the other end to close it, or to send no more.
+
+        It comes after the callbacks: when what those return has fired, the errback's and the
+        endmarker's as well. Of the channel of ``remote_exec`` it is the code's end: code that has
+        closed it, or sends no more, may still raise.
 
         :returns: fires with None; fails with :class:`RemoteError` when the far code raised, and
             with :class:`ConnectionLost`. Cancelling it changes nothing.

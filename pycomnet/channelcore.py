@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.callbacks import pending_result, tell
+from pycomnet import forks
+from pycomnet.callbacks import caller, pending_result, tell
 from pycomnet.deferred import done
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.logs import Logger
@@ -53,12 +54,16 @@ class ChannelCore(Live):
         "errback",
         "half",
         "handle",
+        "late",
         "over",
+        "own_waiters",
+        "patient",
         "queue",
         "seen",
         "sends",
         "stream",
         "taker",
+        "telling",
         "told",
         "waiters",
     )
@@ -92,6 +97,14 @@ class ChannelCore(Live):
         self.busy = False
         #: whether the callback was told of the end
         self.told = False
+        #: True while it is being told: its owner's functions are at work
+        self.telling = False
+        #: what has to be told after that
+        self.late: Failure | None = None
+        #: of the close_waiters those that the callback itself waits for
+        self.own_waiters: tuple[defer.Deferred[None], ...] = ()
+        #: whether others wait for the callback as well
+        self.patient = True
         #: takes raw bytes instead: a Twisted transport
         self.taker: ChannelTransport | None = None
 
@@ -172,17 +185,33 @@ class ChannelCore(Live):
         else:
             self._end_taker(self.over)
 
+    def is_held(self) -> bool:
+        """Whether a user has it in hands."""
+        return self.handle is not None and self.handle() is not None
+
     def abandon(self) -> None:
         """Nobody has the channel in hands any more."""
         if self.callback is not None or self.taker is not None:
             return
-        if self.handle is not None and self.handle() is not None:
+        if self.is_held():
             return  # it came back over a channel in the meantime
         if self.stream.purpose != "exec":
             self.close()
-        elif self.over is None or not self.seen:
-            # The code runs on: what it sends is dropped, what it raises is logged.
+        elif self.over is None or self.half or not self.seen:
+            # The code runs on, and learns that nothing comes any more. What it sends is dropped,
+            # what it raises is logged.
+            self.end()
             self.set_callback(_ignore, _log_unhandled, NO_ENDMARKER)
+
+    def forked(self, lost: ConnectionLost) -> None:
+        """In a child that the program forked: this is its parent's. Nobody is told."""
+        self.stream.sending = False
+        self.over = lost
+        self.half = False
+        self.queue.clear()
+        forks.keep((self.waiters, self.close_waiters, self.sends, self.callback, self.errback))
+        self.waiters, self.close_waiters, self.sends = deque(), [], {}
+        self.callback = self.errback = self.taker = None
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -276,7 +305,7 @@ class ChannelCore(Live):
             for value in left:
                 result = callback(value)  # type: ignore[misc]
                 if result is not None:
-                    pending = pending_result(result)
+                    pending = pending_result(result, self)
                     if pending is not None:
                         break
                 if self.over is not None:
@@ -317,12 +346,14 @@ class ChannelCore(Live):
         except BaseException:
             self._callback_failed(Failure())
             return
-        self._called_back(None if result is None else pending_result(result))
+        self._called_back(None if result is None else pending_result(result, self))
 
     def _called_back(self, pending: defer.Deferred[Any] | None) -> None:
         """The callback has returned: for the next value it is ready, or will be."""
         if pending is not None:
             self.stream.wanted = False
+            if pending in self.close_waiters:
+                self._waits_itself(pending)
             pending.addCallbacks(self._callback_done, self._callback_failed)
             return
         self.busy = False
@@ -338,21 +369,27 @@ class ChannelCore(Live):
         """The user's callback raised: this channel ends, and nothing else does."""
         errback, self.errback = self.errback, None
         self.callback, self.endmarker = _ignore, NO_ENDMARKER
-        self.told = self.seen = True
+        self.told = self.telling = self.seen = True
         self.close(failure.value if isinstance(failure.value, Exception) else None)
-        tell(errback, failure)
+        self._told_after(tell(errback, failure, self))
 
     def set_callback(
         self,
         callback: Callable[[Any], Any],
         errback: Callable[[Failure], Any] | None,
         endmarker: object,
+        patient: bool = True,
     ) -> None:
+        """As :meth:`Channel.setcallback <pycomnet.Channel.setcallback>`.
+
+        :param patient: whether ``wait_close`` waits for what is called as well.
+        """
         if self.callback is not None or self.taker is not None or self.waiters:
             raise PycomnetError(
                 f"channel {self.stream.id} has a callback, a protocol or a waiting receive already"
             )
         self.callback, self.errback, self.endmarker = callback, errback, endmarker
+        self.patient = patient
         self._drain()
         self.connection.flush_soon()
 
@@ -368,35 +405,62 @@ class ChannelCore(Live):
             self.connection.mux.want(self.stream)
 
     def _call_end(self) -> None:
-        """Tell the callback's owner of the end, once."""
-        self.busy = self.told = True
-        errback, callback = self.errback, self.callback
-        endmarker, self.endmarker = self.endmarker, NO_ENDMARKER
-        self.callback = _ignore
+        """Tell the callback's owner of the end, once: of the error first."""
+        self.busy = self.told = self.telling = True
+        errback = self.errback
         if isinstance(self.over, ChannelClosed):
             if not self.half:
                 self.errback = None
-        else:
-            self.seen = True
-            self.errback = None
-            tell(errback, Failure(self.over))
-            errback = None
-        if endmarker is NO_ENDMARKER or callback is None:
+            self._call_endmarker(errback)
             return
-        try:
-            pending = pending_result(callback(endmarker))
-        except BaseException:
-            self._callback_failed_at_end(Failure(), errback)
+        self.seen = True
+        self.errback = None
+        assert self.over is not None
+        pending = tell(errback, Failure(self.over), self)
+        if pending is None:
+            self._call_endmarker(None)
         else:
-            if pending is not None:
-                pending.addErrback(self._callback_failed_at_end, errback)
+            pending.addCallback(lambda _: self._call_endmarker(None))
+
+    def _call_endmarker(self, errback: Callable[[Failure], Any] | None) -> None:
+        callback, self.callback = self.callback, _ignore
+        endmarker, self.endmarker = self.endmarker, NO_ENDMARKER
+        pending = None
+        if endmarker is not NO_ENDMARKER and callback is not None:
+            try:
+                pending = pending_result(callback(endmarker), self)
+            except BaseException:
+                pending = self._callback_failed_at_end(Failure(), errback)
+            else:
+                if pending is not None:
+                    if pending in self.close_waiters:
+                        self._waits_itself(pending)
+                    pending.addErrback(self._callback_failed_at_end, errback)
+        self._told_after(pending)
 
     def _callback_failed_at_end(
         self, failure: Failure, errback: Callable[[Failure], Any] | None
-    ) -> None:
+    ) -> defer.Deferred[Any] | None:
         self.errback = None
         self.close(failure.value if isinstance(failure.value, Exception) else None)
-        tell(errback, failure)
+        return tell(errback, failure, self)
+
+    def _told_after(self, pending: defer.Deferred[Any] | None) -> None:
+        """All is told once this has fired."""
+        if pending is None:
+            self._all_told()
+        else:
+            pending.addBoth(self._all_told)
+
+    def _all_told(self, _: object = None) -> None:
+        self.telling = False
+        late, self.late = self.late, None
+        if late is not None:
+            errback, self.errback = self.errback, None
+            self.telling = True
+            self._told_after(tell(errback, late, self))
+            return
+        self._tell_closed()
 
     # -- a protocol on a raw channel -------------------------------------------------------------
 
@@ -484,15 +548,12 @@ class ChannelCore(Live):
             return
         self.over = over
         waiters, self.waiters = self.waiters, deque()
-        close_waiters, self.close_waiters = self.close_waiters, []
-        if waiters or close_waiters:
+        if waiters or self.close_waiters:
             self.seen = True
         for waiter in waiters:
             if not waiter.called:
                 waiter.errback(Failure(over))
-        for closing in close_waiters:
-            if not closing.called:
-                self._fire_close(closing)
+        self._tell_closed()
         if not self.busy and not self.queue:
             if self.taker is not None:
                 self._end_taker(over)
@@ -504,11 +565,18 @@ class ChannelCore(Live):
         self.half = False
         if isinstance(over, RemoteError):
             self.over = over
-            self.seen = self.told
-            if self.told:
-                tell(self.errback, Failure(over))
-        if self.told:
+            self.seen = self.told or bool(self.close_waiters)
+            if self.telling:
+                self.late = Failure(over)
+            elif self.told:
+                errback, self.errback = self.errback, None
+                self.telling = True
+                self._told_after(tell(errback, Failure(over), self))
+        elif isinstance(over, ConnectionLost) and self.close_waiters:
+            self.over = over  # they wait for the code, whose end nobody will know
+        if self.told and self.late is None:
             self.errback = None
+        self._tell_closed()
         if not self.busy and not self.queue:
             self._end_taker(over)
 
@@ -519,14 +587,38 @@ class ChannelCore(Live):
         deferred: defer.Deferred[None] = defer.Deferred(cancel or self.cancel_close)
         if self.over is not None:
             self.seen = True
-            self._fire_close(deferred)
+        self.close_waiters.append(deferred)
+        if caller.get() is self:
+            self._waits_itself(deferred)
         else:
-            self.close_waiters.append(deferred)
+            self._tell_closed()
         return deferred
+
+    def _waits_itself(self, waiting: defer.Deferred[None]) -> None:
+        """The callback itself waits for the end: that can't wait for the callback."""
+        self.own_waiters += (waiting,)
+        self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        """Tell those who wait for the end, if it has come, and the callback's owner knows."""
+        if self.over is None or not self.close_waiters:
+            return
+        if self.half and self.stream.purpose == "exec":
+            return  # the code still runs, and may raise
+        firing, self.close_waiters = self.close_waiters, []
+        if self.patient and self.callback is not None and (self.telling or not self.told):
+            own = self.own_waiters
+            self.close_waiters = [waiting for waiting in firing if waiting not in own]
+            firing = list(own)
+        self.own_waiters = ()
+        for closing in firing:
+            if not closing.called:
+                self._fire_close(closing)
 
     def cancel_close(self, deferred: defer.Deferred[None]) -> None:
         with contextlib.suppress(ValueError):
             self.close_waiters.remove(deferred)
+        self.own_waiters = tuple(own for own in self.own_waiters if own is not deferred)
 
     def _fire_close(self, deferred: defer.Deferred[None]) -> None:
         if self.over is None or isinstance(self.over, ChannelClosed):
@@ -540,7 +632,8 @@ def _ignore(_: object) -> None:
 
 
 def _log_unhandled(failure: Failure) -> None:
-    if failure.check(RemoteError):
+    # Code that reads to the end of a channel that was dropped is not to blame for that end.
+    if isinstance(failure.value, RemoteError) and failure.value.type != "EOFError":
         log.error("unhandled error in remote code:\n{error}", error=failure.getErrorMessage())
 
 

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet import eager
+from pycomnet import eager, forks
 from pycomnet.channel import ChannelCore
 from pycomnet.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.errors import (
@@ -150,6 +150,7 @@ class Connection(Live, Protocol):
         self._turn: Any = None
         #: the delayed call that aborts a connection which is being closed
         self._disconnecting: Any = None
+        forks.watch(self)
 
     # -- for users -------------------------------------------------------------------------------
 
@@ -433,6 +434,28 @@ class Connection(Live, Protocol):
                 waiting.errback(Failure(lost))
         self._unclaimed.clear()
         self._unclaimed_costs.clear()
+
+    def forked(self) -> None:
+        """In a child that the program forked: the connection is its parent's, and goes on there.
+
+        Nobody is told, as who waits does so in the parent, and nothing is written. The child's
+        copies of its descriptors are closed, so that the peer sees when the parent ends.
+        """
+        transport: Any = self.transport
+        if transport is None or not forks.runs(self.reactor):
+            return
+        self.transport = None
+        self._write_now = eager.nowhere
+        self.corked = self.mux.congested = True
+        self._reason = self.lost = lost = forks.used("the connection")
+        for stream in self.mux.streams.values():
+            stream.sending = False
+            if isinstance(stream.app, ChannelCore):
+                stream.app.forked(lost)
+        forks.keep((self._ready, self._pongs, dict(self.mux.questions)))
+        self._ready, self._pongs = {}, {}
+        self._unclaimed.clear()
+        eager.close_copies(transport)
 
     # -- what the peer says ----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ transport's own writing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,18 @@ Pieces = Sequence[bytes | bytearray | memoryview]
 def is_plain(transport: Any) -> bool:
     """Whether what is written to a transport goes to a descriptor as it is."""
     return isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False)
+
+
+def close_copies(transport: Any) -> None:
+    """Close a forked child's copies of a transport's descriptors; the transport isn't told."""
+    close = getattr(transport, "close_copies", None)
+    if close is not None:
+        close()
+        return
+    handle = getattr(transport, "getHandle", None)
+    if handle is not None:
+        with contextlib.suppress(Exception):
+            handle().close()
 
 
 def writer(transport: Any) -> Callable[[Pieces], None]:

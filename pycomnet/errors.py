@@ -104,6 +104,10 @@ class CertificateRefused(ConnectionLost):
     """The other end's TLS certificate was refused: its name, its dates or who signed it."""
 
 
+class UsedAfterFork(ConnectionLost):
+    """The object was made before this process was forked: it is the parent process's."""
+
+
 class PeerSilent(ConnectionLost):
     """The other end gave no sign of life for too long."""
 

@@ -71,7 +71,9 @@ class MultiChannel(Live):
         queue = ReceiveQueue()
         errback = None if endmarker is NO_ENDMARKER else _ignore
         for channel in self:
-            channel.setcallback(partial(queue.put, channel), errback, endmarker)
+            # What waits in the queue may be taken after its channel's end.
+            put = partial(queue.put, channel)
+            channel.core.set_callback(put, errback, endmarker, patient=False)
         return queue
 
     @deferred

@@ -24,6 +24,7 @@ from pycomnet.errors import (
     PeerSilent,
     ProtocolViolation,
     PycomnetError,
+    UsedAfterFork,
 )
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
@@ -45,6 +46,11 @@ START_TIMEOUT = 60.0
 #: Seconds that a far side's process has to end, once the connection is over, before it is killed.
 #: Its supervisor needs at most four.
 EXIT_TIMEOUT = 6.0
+#: Seconds that all of it has by default.
+END_TIMEOUT = 5.0
+#: Seconds of a timeout that are for far code that does not complete by itself: it gets a
+#: KeyboardInterrupt, and is killed two seconds later (worker/main.py).
+INTERRUPT_TIME = 2.5
 #: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
 STATUS_TIMEOUT = 5.0
 #: Seconds in which the connection has to be over once the process has ended: what it said last is
@@ -188,13 +194,32 @@ class Link(Live):
         result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)
         return result
 
+    async def complete(self, grace: float) -> None:
+        """Let the code that runs there complete, within so many seconds.
+
+        It gets no more from here: what waits for that sees the end at once.
+        """
+        connection = self.connection
+        for stream in list(connection.mux.streams.values()):
+            core = stream.app
+            if isinstance(core, ChannelCore) and core.is_held() and not stream.raw:
+                core.end()
+        # It may be lost meanwhile, or have all the channels that the far side allows.
+        with contextlib.suppress(defer.TimeoutError, PycomnetError):
+            idle = connection.open("idle", end=True).receive()
+            idle.addTimeout(grace, self.reactor)
+            await idle
+
     @deferred
-    async def end(self, timeout: float) -> int | None:
+    async def end(self, timeout: float, grace: float = 0.0) -> int | None:
         """End the far side.
 
         :param timeout: seconds it has before it is killed; the supervisor's own grace comes first.
+        :param grace: seconds that running code has before that, to complete.
         :returns: fires with its status, where that can be known, once it is gone.
         """
+        if grace > 0 and self.connection.lost is None:
+            await self.complete(grace)
         self.ending = True
         carrier = self.carrier
         self.connection.goodbye()
@@ -435,17 +460,24 @@ class Gateway(Live):
         return self._connection.lost is None
 
     @deferred
-    async def exit(self, timeout: float = 5.0) -> None:
+    async def exit(self, timeout: float | None = None, *, grace: float | None = None) -> None:
         """End the far side and everything that it started.
 
-        Its main thread gets a KeyboardInterrupt, and two seconds later it is killed, whatever it
-        does. What waits for something of it fails with :class:`ConnectionLost`.
+        Code that runs there has first the time to complete (``grace``): it gets no more values, so
+        that its ``receive`` raises EOFError, and may still send some. Then its main thread gets a
+        KeyboardInterrupt, and two seconds later it is killed, whatever it does. What waits for
+        something of it fails with :class:`ConnectionLost`.
 
-        :param timeout: seconds after which it is killed at once.
+        :param timeout: seconds after which it is killed at once; by default 5.
+        :param grace: seconds that running code has to complete; by default what ``timeout`` leaves
+            when 2.5 seconds are kept for the interrupt, and none when that isn't given either.
         :returns: fires when it is gone. Cancelling it does not keep it from going.
         """
         self.group._leave(self)
-        await self._link.end(timeout)
+        if isinstance(self._connection.lost, UsedAfterFork):
+            return  # it is the parent process's
+        timeout, grace = end_times(timeout, grace)
+        await self._link.end(max(0.0, timeout - grace), grace)
 
     @property
     def lingers(self) -> bool:
@@ -484,6 +516,19 @@ class Gateway(Live):
             self._link.reactor.callFromThread(core.abandon)
 
 
+def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]:
+    """The seconds until a far side is killed, and those that its code has to complete.
+
+    :param timeout: the first, as a user gave it; or None.
+    :param grace: the second, likewise.
+    """
+    if grace is None:
+        grace = 0.0 if timeout is None else max(0.0, timeout - INTERRUPT_TIME)
+    if timeout is None:
+        timeout = grace + END_TIMEOUT
+    return timeout, min(grace, timeout)
+
+
 def _abandon(link: weakref.ref[Link]) -> None:
     """A gateway that nobody can reach any more."""
     abandoned = link()
@@ -504,4 +549,4 @@ class _HandleMaker:
         return Channel(core, gateway)
 
 
-__all__ = ["Gateway", "Link"]
+__all__ = ["Gateway", "Link", "end_times"]

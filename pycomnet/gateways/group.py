@@ -13,6 +13,7 @@ import attrs
 from twisted.internet import defer
 from twisted.internet.endpoints import quoteStringArgument
 
+from pycomnet import forks
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
@@ -80,12 +81,24 @@ class Group(Live):
         )
         #: the service that its gateways are children of, if it has one
         self._factory: LocalFactory | None = None
+        self._factory_finalizer: weakref.finalize[Any, Any] | None = None
         #: where its gateways are forked
         self._places = Places(reactor)
         self._finalizer = weakref.finalize(
             self, _remove_trigger, self._reactor, self._shutdown, self._places
         )
         self._finalizer.atexit = False
+        #: whether this is a copy in a process that was forked: all of it is the parent's
+        self._is_copy = False
+        forks.watch(self)
+
+    def forked(self) -> None:
+        """In a child that the program forked: what this has goes on in the parent."""
+        if forks.runs(self._reactor):
+            self._is_copy = True
+            self._finalizer.detach()
+            if self._factory_finalizer is not None:
+                self._factory_finalizer.detach()
 
     def __repr__(self) -> str:
         return f"<Group {list(self._gateways)}>"
@@ -120,6 +133,8 @@ class Group(Live):
             :class:`GatewayNotStarted`, which has what the process said on standard error.
             Cancelling it ends the process.
         """
+        if self._is_copy:
+            raise forks.used("the group")
         parsed = self._limited(Spec.parse(spec, **options))
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
@@ -188,6 +203,7 @@ class Group(Live):
         self._factory = factory = LocalFactory(endpoint, self._reactor, token, token_file)
         finalizer = weakref.finalize(self, self._reactor.callFromThread, factory.close)
         finalizer.atexit = False
+        self._factory_finalizer = finalizer
 
     @deferred
     async def resumable(self) -> list[Resumable]:
@@ -281,13 +297,18 @@ class Group(Live):
         return MultiChannel([gateway.remote_exec(code, **kwargs) for gateway in self])
 
     @deferred
-    async def terminate(self, timeout: float = 5.0) -> None:
-        """End all gateways, also those that are still starting.
+    async def terminate(self, timeout: float | None = None, *, grace: float | None = None) -> None:
+        """End all gateways, also those that are still starting; as :meth:`Gateway.exit`.
 
-        :param timeout: seconds after which a far side that has not ended is killed at once.
+        :param timeout: seconds after which a far side that has not ended is killed at once; by
+            default 5. What it leaves when 2.5 seconds are kept for an interrupt is the running
+            code's, to complete.
+        :param grace: seconds that running code has to complete, if it is to be another time.
         :returns: fires when all are gone. Cancelling it does not keep them from going.
         """
-        ending: list[defer.Deferred[Any]] = [gateway.exit(timeout) for gateway in self]
+        if self._is_copy:
+            return  # they are the parent process's
+        ending: list[defer.Deferred[Any]] = [gateway.exit(timeout, grace=grace) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
         await self._places.end()
@@ -300,11 +321,11 @@ class Group(Live):
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
     @deferred
-    async def close(self, timeout: float = 5.0) -> None:
+    async def close(self, timeout: float | None = None, *, grace: float | None = None) -> None:
         """As :meth:`terminate`, and make no more."""
         self._closed = True
         self._finalizer()
-        await self.terminate(timeout)
+        await self.terminate(timeout, grace=grace)
 
     async def __aenter__(self) -> Group:
         return self

@@ -230,6 +230,12 @@ class ProcessTransport(FileDescriptor):
         """Give what comes from now on to another protocol."""
         self._protocol = protocol
 
+    def close_copies(self) -> None:
+        """In a forked child: close its copies of the pipes, and tell nobody."""
+        for fd in (self._reader.fileno(), self._write_pipe):
+            if fd >= 0:
+                _close(fd)
+
     def abortConnection(self) -> None:
         """Close both ends at once."""
         self.disconnecting = True

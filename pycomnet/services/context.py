@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet import endpoints
+from pycomnet import endpoints, forks
 from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.services.binary import BlockLimits
@@ -63,6 +63,7 @@ class Context(Live):
         self.client_id = secrets.token_bytes(16)
         self.deadlines = Deadlines(reactor)
         self.pool = Pool(self)
+        forks.watch(self.pool)
 
     def __repr__(self) -> str:
         return f"<Context, nameserver {self.nameserver_address}, {len(self.pool.peers)} addresses>"

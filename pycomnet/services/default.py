@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from pycomnet import forks
 from pycomnet.services.client import RemoteService
 from pycomnet.services.context import Context
 from pycomnet.services.launchconfig import default_nameserver
@@ -52,6 +53,17 @@ def default_context() -> Context:
         triggers.addSystemEventTrigger("before", "shutdown", close)
         _context = made
     return _context
+
+
+def _forked() -> None:
+    """In a child that the program forked: it has a context of its own."""
+    global _context
+    if _context is not None and forks.runs(_context.reactor):
+        forks.keep(_context)
+        _context = None
+
+
+forks.call_in_child(_forked)
 
 
 def locate(interface: str, service: str | None = None) -> defer.Deferred[RemoteService]:

@@ -9,7 +9,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints
+from pycomnet import endpoints, forks
 from pycomnet.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
@@ -86,6 +86,15 @@ class Pool(Live):
         self.peers: weakref.WeakValueDictionary[str, Peer] = weakref.WeakValueDictionary()
         self.closed = False
         self.changes = 0
+        #: whether this is a copy in a process that was forked, and the connections its parent's
+        self._is_copy = False
+
+    def forked(self) -> None:
+        """In a child that the program forked: the connections go on in the parent."""
+        if forks.runs(self._context.reactor):
+            self._is_copy = True
+            for peer in self.peers.values():
+                peer.connection = None
 
     def peer(self, address: str) -> Peer:
         """What is kept of an address."""
@@ -98,12 +107,16 @@ class Pool(Live):
 
     def check(self) -> None:
         """Raise if nothing is called any more."""
+        if self._is_copy:
+            raise forks.used("the context")
         if self.closed:
             raise PycomnetError("the context is closed")
 
     def close(self) -> defer.Deferred[Any]:
         """End all connections; fires when they are over."""
         self.closed = True
+        if self._is_copy:
+            return defer.succeed(None)
         peers = list(self.peers.values())
         return defer.gatherResults([peer.close() for peer in peers], consumeErrors=True)
 
@@ -142,6 +155,10 @@ class Peer:
         """
         if self.connection is not None:
             return defer.succeed(self.connection)
+        try:
+            self._context.pool.check()
+        except PycomnetError as problem:
+            return defer.fail(problem)
         waiting: defer.Deferred[ClientConnection] = defer.Deferred(self._given_up)
         self._waiting.append(waiting)
         if self._attempt is None:

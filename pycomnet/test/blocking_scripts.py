@@ -166,6 +166,48 @@ def callbacks() -> None:
     assert isinstance(failures[1], LookupError)
 
 
+def callbacks_end() -> None:
+    """The errback has done before the endmarker comes, and both before ``waitclose`` returns."""
+    gateway = Group().makegateway("popen")
+    busy = threading.Lock()
+    for _ in range(10):
+        told: list[Any] = []
+
+        def slow(value: Any, told: list[Any] = told) -> None:
+            assert busy.acquire(blocking=False), "side by side"
+            time.sleep(0.02)
+            told.append(getattr(getattr(value, "value", None), "type", value))
+            busy.release()
+
+        channel = gateway.remote_exec("channel.send(1)\n1/0")
+        channel.setcallback(slow, slow, endmarker="END")
+        raises(pycomnet.RemoteError, channel.waitclose, timeout=60)
+        assert told == [1, "ZeroDivisionError", "END"], told
+        told.clear()
+        channel = gateway.remote_exec("channel.send(1)")
+        channel.setcallback(slow)
+        channel.waitclose(timeout=60)
+        assert told == [1]
+    asked: list[Any] = []
+    channel = gateway.remote_exec("channel.send(1)")
+    channel.setcallback(lambda value: asked.append(channel.waitclose(timeout=60)), None, "END")
+    channel.waitclose(timeout=60)
+    assert asked[:1] == [None], asked
+
+
+def dropped() -> None:
+    """Channels that are dropped end at the far side, whatever waits there."""
+    import gc
+
+    gateway = Group().makegateway("popen")
+    report = gateway.newchannel()
+    for _ in range(5):
+        source = "try:\n    channel.receive()\nexcept EOFError:\n    report.send(1)"
+        gateway.remote_exec(source, report=report)
+    gc.collect()
+    assert [report.receive(timeout=60) for _ in range(5)] == [1] * 5
+
+
 def output() -> None:
     """The output callback runs in a thread, too, and holds up who prints."""
     printed: list[str] = []

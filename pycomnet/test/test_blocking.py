@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,9 +47,12 @@ class Scripts(SynchronousTestCase):
         out, err = process.communicate(timeout=100)
         self.assertEqual((process.returncode, err), (0, ""), out)
 
-    def run_script(self, name: str) -> None:
-        """Run one to its end."""
-        self.ends_well(self.start("-m", "pycomnet.test.blocking_scripts", name))
+    def run_script(self, name: str, module: str = "blocking_scripts") -> str:
+        """Run one to its end; what it printed."""
+        process = self.start("-m", f"pycomnet.test.{module}", name)
+        out, err = process.communicate(timeout=100)
+        self.assertEqual((process.returncode, err), (0, ""), out)
+        return out
 
     def test_example(self) -> None:
         """The example of the issue runs as it stands, from a file."""
@@ -89,13 +93,13 @@ class Scripts(SynchronousTestCase):
         self.ends_well(process)
 
 
-def _add(name: str) -> None:
-    from pycomnet.test import blocking_scripts
+def _add(name: str, module: str = "blocking_scripts", printed: str = "") -> None:
+    scripts = import_module(f"pycomnet.test.{module}")
 
     def test(self: Scripts) -> None:
-        self.run_script(name)
+        self.assertEqual(self.run_script(name, module), printed)
 
-    test.__doc__ = getattr(blocking_scripts, name).__doc__
+    test.__doc__ = getattr(scripts, name).__doc__
     setattr(Scripts, f"test_{name}", test)
 
 
@@ -108,6 +112,8 @@ for _name in (
     "timeouts",
     "threads",
     "callbacks",
+    "callbacks_end",
+    "dropped",
     "output",
     "multichannel",
     "deep_values",
@@ -115,3 +121,15 @@ for _name in (
     "complete",
 ):
     _add(_name)
+for _name in (
+    "forked_old",
+    "forked_new",
+    "forked_from_callback",
+    "forked_service",
+    "forked_pool",
+    "forked_exit",
+    "forked_leaves",
+):
+    _add(_name, "fork_scripts")
+for _name in ("forked_deferred", "ends_late", "exits_at_end", "exits_after_end"):
+    _add(_name, "fork_scripts", "all\n")

@@ -945,7 +945,23 @@ class Abandoned(PairCase):
         del near
         self.drop_all()
         self.assertEqual(self.logged_errors(self.pair.lose), [])
-        self.failureResultOf(far.receive(), ConnectionLost)
+        self.failureResultOf(far.send(1), ConnectionLost)
+
+    def test_exec_receives_end(self) -> None:
+        """It learns that nothing comes any more; if that ends it, there is nothing to log."""
+        near, far = self.pair.channel("exec")
+        near.send("before")
+        del near
+        self.drop_all()
+        self.assertEqual(self.receive_now(far), "before")
+        self.failureResultOf(far.receive(), ChannelClosed)
+        self.assertFalse(far.isclosed())
+
+        def end() -> None:
+            far.close(RemoteError("EOFError", "", "Traceback: EOFError"))
+            self.pair.pump()
+
+        self.assertEqual(self.logged_errors(end), [])
 
     def test_lost(self) -> None:
         """Letting go of channels of a connection that is over does nothing."""

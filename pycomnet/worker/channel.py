@@ -74,7 +74,8 @@ class Channel(Live):
 
     ``send`` blocks while the other end's window is full, ``receive`` until there is a value. At
     the end of what the other end sent, ``receive`` raises EOFError, or :class:`RemoteError` when
-    it was closed with an error.
+    it was closed with an error. One that came in a value, or from ``newchannel``, is closed when
+    nobody holds it any more.
     """
 
     RemoteError = RemoteError
@@ -99,6 +100,8 @@ class Channel(Live):
         #: whether the user's code has had it in hands
         self._claimed = True
         self._callback = None
+        #: whether this is the channel of code that is running
+        self._runs = False
 
     @property
     def id(self):
@@ -360,10 +363,21 @@ class Channel(Live):
     def close(self, error=None):
         """Close it, both ways; what was sent still arrives.
 
+        The channel of code that is running is gone for good when that has run: the near side's
+        ``waitclose`` waits for it, and gets what it raises.
+
         :param error: a string: the near side's ``receive`` raises RemoteError with it.
         """
         link = self._link
-        if error is None:
+        if error is None and self._runs:
+            self.send_end()
+            with link.lock:
+                if self._over is None:
+                    self._over = EOFError("channel %d was closed here" % self.id)
+                self._items.clear()
+                self._values.clear()
+            self._wake()
+        elif error is None:
             self._close(NORMAL, b"")
         else:
             if not isinstance(error, dict):

@@ -4,12 +4,14 @@ import sys
 
 from ..wire.frames import ERROR, NORMAL
 from .bytecode import bytecode
-from .channel import error_payload
+from .channel import RemoteError, error_payload
 from .path import own_imports
 
 #: Sources whose code is kept, so that running one again costs no compilation, and their characters.
 CACHE_SIZE = 256
 CACHE_CHARACTERS = 4000000
+#: What Python begins a traceback with.
+FIRST_LINE = "Traceback (most recent call last):\n"
 _cache = {}
 #: the keys of that, the oldest first: (source, filename, line, whether it is a function)
 _sources = []
@@ -39,7 +41,9 @@ class Request(object):
         try:
             request = channel._decode(self.payload)
             self.payload = None
+            channel._runs = not is_call
             result = self._run(request, is_call)
+            channel._runs = False
             if channel._link.io.is_replaced():
                 channel._link.lose_io()  # nobody would ever get the result
             flush_output()
@@ -64,10 +68,26 @@ class Request(object):
 
     def _failed(self):
         error = error_map()
+        channel = self.channel
+        link = channel._link
+        if channel._runs and not channel._stream.sending and not link.closed:
+            self._show(error["formatted"])
+        channel._runs = False
         flush_output()
         self._finish()
-        link = self.channel._link
-        self.channel._close(ERROR, error_payload(link, error))
+        channel._close(ERROR, error_payload(link, error))
+
+    def _show(self, text):
+        """Print what was raised after the channel was closed: perhaps nobody asks there any more.
+
+        The end of what it was to receive or send isn't worth that.
+        """
+        if isinstance(sys.exc_info()[1], (EOFError, RemoteError, KeyboardInterrupt, SystemExit)):
+            return
+        try:
+            sys.stderr.write(text.encode("utf-8") if str is bytes else text)
+        except Exception:
+            pass
 
     def _run(self, request, is_call):
         kwargs = keywords(request.get("kwargs") or {})
@@ -240,7 +260,12 @@ def _formatted(kind, value, tb):
             import traceback
 
             _show_sources(linecache)
-            text = "".join(traceback.format_exception(kind, value, tb))
+            lines = traceback.format_exception(kind, value, tb)
+            if tb is None and lines[0] != FIRST_LINE:
+                lines.insert(
+                    0, FIRST_LINE
+                )  # all frames were ours: it could not be compiled or found
+            text = "".join(lines)
     except BaseException as error:
         text = _plainly_formatted(kind, value, tb, type(error).__name__)
     if isinstance(text, bytes):

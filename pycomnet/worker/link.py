@@ -22,9 +22,11 @@ from ..wire.mux import (
     EV_RUN,
     LocalError,
     Mux,
+    Stream,
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
 from .collector import Collector
+from .held import Held
 from .live import Live
 from .outbox import HEAD, SIZE, STRAIGHT
 from .path import own_imports
@@ -226,6 +228,8 @@ class Link(Live):
         self._opened = opened
         self._lost = lost
         self._unclaimed = []
+        #: streams of channels that nobody holds any more, still to be closed
+        self._dropped = []
         self._role = allocate_lock()
         self._parked = []
         self._turns = 0
@@ -308,12 +312,56 @@ class Link(Live):
     def _load_channel(self, id):
         stream = self.mux.streams.get(id)
         if stream is not None:
-            return stream.app
+            channel = stream.app
+            if not channel._claimed:
+                self.hold(channel)
+            elif type(channel) is Held:
+                channel = channel.channel() or self._past(stream)
+            return channel
         for channel in self._unclaimed:
             if channel._stream.id == id:
                 self._unclaimed.remove(channel)
                 return channel
-        raise ValueError("channel %d is over" % id)
+        if not self.mux._is_past(id):
+            raise ValueError("channel %d was never opened" % id)
+        stream = Stream(id, "channel", False, False, 0, 0)
+        stream.sending = stream.receiving = False
+        return self._past(stream)
+
+    def _past(self, stream):
+        """What stands for a channel that was over, or dropped, before the value it is in came."""
+        channel = self._channel_class(self, stream)
+        channel._over = EOFError("channel %d was closed here before it came" % stream.id)
+        return channel
+
+    def hold(self, channel):
+        """Give a channel to the user's code: it is closed when nobody there holds it any more."""
+        channel._claimed = True
+        stream = channel._stream
+        if stream.app is channel:
+            stream.app = Held(channel)
+
+    def dropped(self, stream):
+        """Nobody holds the channel of this stream. Called in any thread, with whatever locks."""
+        if self.closed or stream.id not in self.mux.streams:
+            return
+        self._dropped.append(stream)
+        if len(self._dropped) == 1:
+            try:
+                start_new_thread(self._close_dropped, ())
+            except Exception:
+                pass  # this process is ending
+
+    def _close_dropped(self):
+        with self.write_lock:
+            with self.lock:
+                self.settle()
+                dropped, self._dropped = self._dropped, []
+                if self.closed:
+                    return
+                for stream in dropped:
+                    self.mux.close(stream)
+            self._flush()
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from ..wire.frames import ERROR, WINDOW
+from ..wire.frames import ERROR, RESULT, WINDOW
 from ..wire.mux import Limits
 from ..wire.values import PureCodec
 from .bytecode import bytecode
@@ -46,7 +46,9 @@ class Gateway(Live):
 
         :param raw: it carries bytes as they are.
         """
-        return self._worker.link.open("channel", raw=raw)
+        channel = self._worker.link.open("channel", raw=raw)
+        self._worker.link.hold(channel)
+        return channel
 
     def register_type(self, cls, name, to_value, from_value):
         """Have values of a class sent, as ``pycomnet.register_type`` does at the near side."""
@@ -73,6 +75,10 @@ class Worker(Live):
         self._main_free = True
         self._running = 0
         self._threads = 0
+        #: requests that have come and whose channels are not closed yet
+        self._requests = 0
+        #: channels to be closed when there are none
+        self._idle = []
         self._gates = []
         self._ended = False
         #: what imports modules that the near side offers, once it has offered some
@@ -110,6 +116,19 @@ class Worker(Live):
         with self.link.lock:
             self._running += 1
         request.run(finished)
+        link = self.link
+        with link.lock:
+            self._requests -= 1
+            if self._requests or not self._idle:
+                return
+            self._tell_idle()
+        link.flush()
+
+    def _tell_idle(self):
+        """No request runs or waits: tell those who asked for that."""
+        idle, self._idle = self._idle, []
+        for channel in idle:
+            self.link.mux.close(channel._stream, RESULT, self.link.encode(None))
 
     def _main_finished(self):
         with self.link.lock:
@@ -135,12 +154,17 @@ class Worker(Live):
         elif purpose == "offer":
             channel._request = self._offered
             self.link.mux.want(channel._stream)
+        elif purpose == "idle":
+            self._idle.append(channel)
+            if not self._requests:
+                self._tell_idle()
         else:
             error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
             self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
 
     def _requested(self, channel, payload):
         request = Request(channel, payload)
+        self._requests += 1
         if self._main_free or self.execmodel == "main_thread_only":
             self._main_free = False
             self._work.append(request)
@@ -179,7 +203,7 @@ class Worker(Live):
             "threads": self._threads,
             "execmodel": self.execmodel,
         }
-        link.mux.close(channel._stream, 2, link.encode(status))
+        link.mux.close(channel._stream, RESULT, link.encode(status))
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -266,6 +266,105 @@ class Channels(GatewayCase):
         await self.failure(channel.send(2), pycomnet.ChannelClosed)
         await self.failure(channel.receive(), pycomnet.ChannelClosed)
 
+    async def test_dropped_near(self) -> None:
+        """Code whose channel nobody holds any more sees its end, and does not wait for ever."""
+        gw = await self.gateway()
+        report = gw.newchannel()
+        source = """
+        try:
+            channel.receive()
+        except EOFError:
+            channel.send("is dropped")
+            report.send("eof")
+        """
+        channels = [gw.remote_exec(source, report=report) for _ in range(5)]
+        channels.clear()
+        gc.collect()
+        for _ in range(5):
+            self.assertEqual(await report.receive(), "eof")
+        while (await gw.remote_status())["running"]:
+            pass
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_dropped_far(self) -> None:
+        """A channel that far code holds no more is closed here, when what it sent has come."""
+        gw = await self.gateway()
+        source = """
+        import gc
+        def use(channel, which):
+            for value in which:
+                which.send(value)
+                break
+        new = channel.gateway.newchannel()
+        channel.send(new)
+        use(channel, new)
+        use(channel, channel.receive())
+        del new
+        gc.collect()
+        channel.receive()
+        """
+        channel = gw.remote_exec(source)
+        opened = await channel.receive()
+        given = gw.newchannel()
+        await channel.send(given)
+        await opened.send("to and fro")
+        await given.send("to and fro")
+        for dropped in (opened, given):
+            self.assertEqual(await dropped.receive(), "to and fro")
+            await self.failure(dropped.receive(), pycomnet.ChannelClosed)
+            await dropped.waitclose()
+            self.assertTrue(dropped.isclosed())
+        await channel.send("done")
+        await channel.waitclose()
+
+    async def test_dropped_and_given_again(self) -> None:
+        """A channel that is dropped there while it is on its way again comes closed."""
+        gw = await self.gateway()
+        source = """
+        def take():
+            return channel.receive()[0].isclosed()
+        channel.send([take() for _ in range(100)])
+        """
+        channel = gw.remote_exec(source)
+        given = gw.newchannel()
+        for _ in range(100):
+            await channel.send([given])
+        closed = await channel.receive()
+        self.assertEqual(closed, sorted(closed))
+        await given.waitclose()
+        self.assertTrue(gw.isalive())
+
+    async def test_held_far(self) -> None:
+        """One that a callback, a thread or a value that waits there has stays open."""
+        gw = await self.gateway()
+        source = """
+        import gc, threading
+        def hold():
+            thread = threading.Thread(target=answer, args=(channel.receive(),))
+            thread.daemon = True
+            thread.start()
+            called = channel.receive()
+            called.setcallback(channel.send)
+        def answer(held):
+            for value in held:
+                channel.send(value)
+        hold()
+        gc.collect()
+        channel.send("holds")
+        waits = channel.receive()[0]
+        waits.send(waits.receive())
+        channel.receive()
+        """
+        channel = gw.remote_exec(source)
+        held, called, waits = gw.newchannel(), gw.newchannel(), gw.newchannel()
+        await channel.send(held)
+        await channel.send(called)
+        await channel.send([waits])
+        self.assertEqual(await channel.receive(), "holds")
+        for each, where in ((held, channel), (called, channel), (waits, waits)):
+            await each.send("here")
+            self.assertEqual(await where.receive(), "here")
+
     async def test_close_far(self) -> None:
         """Far code closes before it is done: the near side has what was sent, then the end."""
         gw = await self.gateway()

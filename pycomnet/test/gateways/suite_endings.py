@@ -249,6 +249,55 @@ class Endings(GatewayCase):
         self.assertLess(self.reactor.seconds() - before, 1.5)
         await self.assert_gone(*ids)
 
+    async def test_exit_grace(self) -> None:
+        """Running code has the time to complete; its last values come before the end."""
+        for options in ({"grace": 60}, {"timeout": 60}):
+            gw = await self.gateway()
+            source = """
+            import os, threading
+            channel.send((os.getpid(), os.getppid()))
+            try:
+                channel.receive()
+            except EOFError:
+                pass  # it is told to come to an end
+            wait = threading.Event()
+            wait.wait(0.3)
+            channel.send("complete")
+            """
+            channel = gw.remote_exec(source)
+            looping = gw.remote_exec("for value in channel: pass\nchannel.send('all')")
+            ids = await channel.receive()
+            before = self.reactor.seconds()
+            await gw.exit(**options)
+            self.assertLess(self.reactor.seconds() - before, 30)
+            self.assertEqual(await channel.receive(), "complete")
+            self.assertEqual(await looping.receive(), "all")
+            self.assertIsNone(await channel.waitclose())
+            await self.assert_gone(*ids)
+
+    async def test_exit_after_grace(self) -> None:
+        """Code that does not complete is interrupted after that."""
+        gw = await self.gateway()
+        marker = self.mktemp()
+        source = """
+        import os, time
+        channel.send((os.getpid(), os.getppid()))
+        begun = time.time()
+        try:
+            while True:
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            with open(path, "w") as file:
+                file.write("%f" % (time.time() - begun))
+        """
+        channel = gw.remote_exec(source, path=os.path.abspath(marker))
+        ids = await channel.receive()
+        await gw.exit(grace=0.5)
+        with open(marker) as file:
+            self.assertGreaterEqual(float(file.read()), 0.49)
+        await self.failure(channel.waitclose(), pycomnet.ConnectionLost)
+        await self.assert_gone(*ids)
+
     async def test_exit_cancelled(self) -> None:
         """Cancelling ``exit`` does not keep the far side from going."""
         gw = await self.gateway()
@@ -396,6 +445,24 @@ class Groups(GatewayCase):
         await self.group.terminate(timeout=0.2)
         self.assertLess(self.reactor.seconds() - before, 2)
         await self.assert_gone(*ids)
+
+    async def test_terminate_grace(self) -> None:
+        """What remains of the timeout is the running code's own first, at all far sides at once."""
+        channels = []
+        for _ in range(3):
+            gw = await self.gateway()
+            source = """
+            import time
+            channel.send("begun")
+            time.sleep(0.3)
+            channel.send("complete")
+            """
+            channels.append(gw.remote_exec(source))
+        for channel in channels:
+            await channel.receive()
+        await self.group.terminate(60)
+        for channel in channels:
+            self.assertEqual(await channel.receive(), "complete")
 
     async def test_terminate_starting(self) -> None:
         """Gateways that are still starting are ended, and their makers told."""

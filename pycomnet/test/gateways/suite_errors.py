@@ -138,6 +138,12 @@ class Errors(GatewayCase):
         self.assertEqual(error.type, "SyntaxError")
         self.assertIn("line 2", error.formatted)
         self.assertIn("y = = 2", error.formatted)
+        for source in ("x y", "y = = 2"):
+            error = await self.error(source)
+            first, second = error.formatted.splitlines()[:2]
+            self.assertEqual(first, "Traceback (most recent call last):")
+            self.assertTrue(second.startswith("  File "), error.formatted)
+            self.assertEqual(error.formatted.count("Traceback"), 1)
 
     async def test_own_class(self) -> None:
         """An exception's class has its module; a builtin one has none."""
@@ -311,6 +317,41 @@ class Errors(GatewayCase):
         channel = gw.remote_exec("channel.close('enough'); channel.close()")
         error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
         self.assertEqual((error.message, str(error)), ("enough", "enough"))
+
+    async def test_after_close(self) -> None:
+        """What far code raises after it has closed its channel is told, and printed."""
+        for way in ("close", "send_end"):
+            gw = await self.gateway()
+            printed = self.told_by(gw)
+            source = f"channel.send(1)\nchannel.{way}()\nraise ValueError('late')"
+            channel = gw.remote_exec(source)
+            error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
+            self.assertEqual((error.type, error.message), ("ValueError", "late"))
+            self.assertEqual(await channel.receive(), 1)
+            await gw.exit()
+            self.assertEqual("".join(printed).count("ValueError: late"), 1)
+
+    async def test_after_near_close(self) -> None:
+        """So is what it raises when the near side has closed it, but not that it was closed."""
+        gw = await self.gateway()
+        printed = self.told_by(gw)
+        done = gw.newchannel()
+        for source in ("for value in channel: pass", "channel.receive()", "channel.send(1)"):
+            text = f"done.send(1)\n{source}\n"
+            channel = gw.remote_exec(text, done=done)
+            await done.receive()
+            channel.close()
+        channel = gw.remote_exec("for _ in channel: pass\nraise ValueError('alone')", done=done)
+        channel.close()
+        await gw.exit(grace=60)
+        self.assertEqual("".join(printed).count("Error: "), 1, printed)
+        self.assertIn("ValueError: alone", "".join(printed))
+
+    def told_by(self, gw: pycomnet.Gateway) -> list[str]:
+        """What is printed at a gateway from now on."""
+        printed: list[str] = []
+        gw.setoutput(lambda output: printed.append(output.text))
+        return printed
 
     async def test_passed_on(self) -> None:
         """An error of one far side that the near side gives to another keeps its parts."""

@@ -1,0 +1,81 @@
+"""What becomes of a program's objects in a process that the program forks.
+
+Its connections, and the reactor that serves them, go on in the process that made them. A forked
+child has copies of both: were it to use them, it would take the parent's data and change what the
+parent's reactor watches. So in the child each is told, before any other code runs there, and from
+then on says whose it is. Nothing of this runs in a process that isn't a child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pycomnet.errors import UsedAfterFork
+
+
+class Inherited(Protocol):
+    """Something of a parent's that a child must not use."""
+
+    def forked(self) -> None:
+        """This is a child's copy. Nothing may be called back, nor written."""
+
+
+#: How many forks lie between the program that was started and this process.
+era = 0
+_watched: weakref.WeakSet[Inherited] = weakref.WeakSet()
+_calls: list[Callable[[], None]] = []
+#: What is never freed in a child: coroutines of the parent's would be unwound.
+_kept: list[object] = []
+
+
+def watch(item: Inherited) -> None:
+    """Tell this object in a child, if it still exists then."""
+    _watched.add(item)
+
+
+def call_in_child(function: Callable[[], None]) -> None:
+    """Call a function in each child, before the watched objects are told."""
+    _calls.append(function)
+
+
+def keep(item: object) -> None:
+    """Never free this, in a child."""
+    _kept.append(item)
+
+
+def runs(reactor: Any) -> bool:
+    """Whether a reactor was running when this process was forked.
+
+    One that was not may be meant for the child: a daemon makes its services before it forks.
+    """
+    return bool(getattr(reactor, "running", False))
+
+
+def used(what: str) -> UsedAfterFork:
+    """The error of using something in a child that is its parent's."""
+    return UsedAfterFork(
+        f"{what} belongs to the process that this one was forked from, and goes on there: make a "
+        "new Group or Context here"
+    )
+
+
+def _in_child() -> None:
+    global era
+    era += 1
+    for function in _calls:
+        function()
+    for item in list(_watched):
+        try:
+            item.forked()
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+__all__ = ["Inherited", "call_in_child", "era", "keep", "runs", "used", "watch"]
