@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -31,6 +32,7 @@ async def test_arguments(names: Victim) -> None:
     good = {"service": "s", "interfaces": ["x"], "address": "tcp:h:1"}
     async with withstands(names), pycomnet.Context(reactor, timeout=60) as context:
         flood = context.at(names.where, NAMESERVER)
+        wrong: Any
         for wrong in (
             {"service": "x" * 10_000},
             {"service": "a\nb"},
