@@ -158,7 +158,7 @@ def start(running: Daemons, kind: str, *options: str, listen: str = "", **env: s
     if kind == "service":
         daemon = running.service("none", *arguments, **env)
     else:
-        daemon = running.start(f"pycomnet-{kind}", *arguments, **env)
+        daemon = running.start(f"pycomnet-{kind}", *arguments, directory=None, **env)
     return Victim(kind, daemon, "", token_file if kind in WITH_TOKENS else None)
 
 

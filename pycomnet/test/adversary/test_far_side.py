@@ -22,7 +22,6 @@ from pycomnet.wire.frames import (
     DATA,
     END,
     ERROR,
-    FIRST,
     HEADER,
     MORE,
     OPEN,
@@ -100,11 +99,6 @@ BREAKS: dict[str, tuple[bytes, int, str]] = {
         b"".join(own(0, number=2 * number) for number in range(1, 20_000)),
         1,
         "channels",
-    ),
-    "output that is none": (
-        frame(OPEN, 2, bytes((FIRST,)) + b"\x06output" + PLAIN.encode(["x", 7])),
-        1,
-        "",
     ),
 }
 

@@ -127,8 +127,9 @@ def test_tickets(mediator: Victim) -> None:
     assert opened(path, ticket(mallory, path)) == 404
     assert opened(path, ticket(alice, "/ws")) == 401
     assert opened("/ws", ticket(alice, path)) == 401
-    for other in (f"/exec/{pid}/status", f"/exec/{pid}", "/popen", "", None, [path], {}):
-        assert alice.ask("POST", "/tickets", body=json.dumps({"path": other}))[0] == 400
+    wrong: Any
+    for wrong in (f"/exec/{pid}/status", f"/exec/{pid}", "/popen", "", None, [path], {}):
+        assert alice.ask("POST", "/tickets", body=json.dumps({"path": wrong}))[0] == 400
     good = ticket(alice, path)
     assert [opened(path, good), opened(path, good)] == [101, 401]
     for wrong in ("", "x", "%00", "%ff%fe", "A" * 8000):
