@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from pycomnet.errors import TokenError
 #: Environment variables that a client's token may come from: itself, and a file that has it.
 TOKEN_VARIABLE = "PYCOMNET_TOKEN"
 TOKEN_FILE_VARIABLE = "PYCOMNET_TOKEN_FILE"
+#: The environment variables that carry what somebody is let in by: not for children, whose code is
+#: somebody else's.
+CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
 #: Characters of a token below which it is refused: what can be guessed protects nothing.
 MIN_LENGTH = 16
 #: Bytes of a token file that are looked at: more than this isn't one.
@@ -147,6 +150,17 @@ def find_token(
     if environ.get(TOKEN_FILE_VARIABLE):
         return load_token(os.path.expanduser(environ[TOKEN_FILE_VARIABLE]))
     return None
+
+
+def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment without our credentials: that of a daemon's children."""
+    return {name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES}
+
+
+def forget_credentials(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remove our credentials from a daemon's own environment, which its children begin with."""
+    for name in CREDENTIAL_VARIABLES:
+        environ.pop(name, None)
 
 
 def _read_private(path: str | os.PathLike[str]) -> str:

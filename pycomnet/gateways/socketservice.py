@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints, tokens
+from pycomnet import endpoints
 from pycomnet.admission import (
     HELLO_TIMEOUT,
     Admission,
@@ -34,6 +34,7 @@ from pycomnet.gateways.gateway import EXIT_TIMEOUT
 from pycomnet.gateways.popen import boot_code
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.socket import KEEPALIVE
+from pycomnet.tokens import clean_environment
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
 
 log = Logger("pycomnet.gateway")
@@ -181,8 +182,7 @@ class Client(Protocol):
             }
         }
         argv = [*service.configuration.python, "-c", boot_code(config)]
-        hidden = (tokens.TOKEN_VARIABLE, tokens.TOKEN_FILE_VARIABLE)
-        env = {key: value for key, value in os.environ.items() if key not in hidden}
+        env = clean_environment()
         try:
             self.process = process = LocalProcess(argv, env, self._said, service.reactor)
         except OSError as problem:

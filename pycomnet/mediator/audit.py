@@ -29,6 +29,7 @@ class AuditLog:
 
     def started(self, session: Session, peer: str) -> None:
         """A subprocess was started."""
+        assert session.child is not None
         self.log.info(
             "started {pid} for {user} at {peer}: process {process}, {spec}",
             pid=session.pid,
@@ -47,9 +48,31 @@ class AuditLog:
             spec=str(session.spec),
         )
 
+    def failed(self, session: Session, peer: str, problem: BaseException) -> None:
+        """A subprocess could not be started."""
+        why = str(problem) or type(problem).__name__
+        self.log.info(
+            "can't start {pid} for {user} at {peer}: {why}; {spec}",
+            pid=session.pid,
+            user=session.owner.name,
+            peer=peer,
+            why=why,
+            spec=str(session.spec),
+        )
+        self._write(
+            event="failed",
+            time=session.started,
+            pid=session.pid,
+            user=session.owner.name,
+            peer=peer,
+            process=session.child.pid if session.child is not None else None,
+            why=why,
+            spec=str(session.spec),
+        )
+
     def ended(self, session: Session) -> None:
         """It has ended."""
-        assert session.end is not None
+        assert session.end is not None and session.child is not None
         state = session.as_map()
         self.log.info(
             "ended {pid} of {user}: {reason}, status {status}, after {seconds:.1f} s; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from pycomnet.gateways.popen import boot_code, interpreter, worker_config
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.model import HttpError, Limits
+from pycomnet.tokens import clean_environment
 from pycomnet.wire.frames import WIDE_WINDOW
 
 
@@ -86,7 +88,7 @@ def launcher(reactor: Any) -> Launch:
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
         python = interpreter(spec)
-        env = {**os.environ, **spec.env} if spec.env else None
+        env = {**clean_environment(), **spec.env}
         config = {**worker_config(spec, name), "near": os.getpid(), "window": WIDE_WINDOW}
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
@@ -97,7 +99,11 @@ def launcher(reactor: Any) -> Launch:
             raise HttpError(
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
-        ProcessTransport(process.stdin, process.stdout, protocol, reactor)
+        try:
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor)
+        except BaseException:
+            process.kill(signal.SIGKILL)
+            raise
         return process
 
     return launch

@@ -30,6 +30,7 @@ class Metrics:
         self._mediator = mediator
         self.registry = CollectorRegistry()
         self.started = self._counter("processes_started", "Subprocesses that were started.")
+        self.failed = self._counter("processes_failed", "Those that could not be started.")
         self.refused = self._counter("processes_refused", "Those that a limit forbade.")
         self.unauthorized = self._counter("unauthorized", "Requests without a right token.")
         self.ends = Counter(

@@ -99,7 +99,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tokens import forget_credentials
 
+    forget_credentials()  # its gateways begin with its environment
     status = ExitStatus("pycomnet-factory")
 
     def failed(problem: PycomnetError) -> None:

@@ -27,7 +27,10 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
-    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}),
+    frozenset(
+        {"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}
+        | {"memory", "private", "ranges", "strangers"}
+    ),
     frozenset({"interfaces"}),
     frozenset(
         {"connection", "channel", "channelcore", "channeltransport", "eager", "files"}

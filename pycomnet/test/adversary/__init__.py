@@ -1,0 +1,1 @@
+"""Attacks on each daemon: what strangers, clients and hostile peers may try."""
