@@ -30,6 +30,7 @@ from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
 from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
+from pycomnet.ranges import optional_real
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
@@ -113,6 +114,7 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
     # crochet.run_in_reactor is not used, as it complains of each result that nobody waits for any
     # more, and as what comes between a timeout and its cancellation would be lost.
+    timeout = optional_real("timeout", timeout)
     reactor = _start()
     if threadable.isInIOThread():
         raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")

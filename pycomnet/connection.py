@@ -25,6 +25,7 @@ from pycomnet.errors import (
     PycomnetError,
 )
 from pycomnet.lookahead import Lookahead
+from pycomnet.ranges import optional_real
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
@@ -123,7 +124,7 @@ class Connection(Protocol):
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
         self.reactor = reactor
-        self._keepalive = keepalive
+        self._keepalive = optional_real("keepalive", keepalive)
         self._keepalive_call: Any = None
         self._heard = False
         self._asked = False

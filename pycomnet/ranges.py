@@ -11,6 +11,8 @@ import numbers
 import re
 from typing import Any
 
+import attrs
+
 from pycomnet.errors import PycomnetError
 
 #: The most seconds that anything may last: 31 years. All timers can take it.
@@ -56,7 +58,7 @@ def whole(
     given = value
     if text and isinstance(value, (str, bytes)):
         value = _read(value, _WHOLE, int)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         value = None
     if value is None or not least <= value <= most or value != int(value):
         raise NumberRefused(name, f"{what} from {least} to {most}", given)
@@ -96,12 +98,32 @@ def optional_real(name: str, value: Any, least: float = 0.0, **options: Any) -> 
 
 def _finite(value: object) -> float | None:
     """A number as a float; None for anything else, and for what no float can be."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     try:
         return float(value)
     except OverflowError:
         return None
+
+
+def check_fields(settings: Any, **least: float) -> None:
+    """See that all numbers of an attrs class are in range: settings that a program makes itself.
+
+    :param least: the lowest of some, by name; of the others it is 0. Those that may be None may be.
+    :raises NumberRefused: one is not.
+    """
+    for field in attrs.fields(type(settings)):
+        kind = str(field.type).removesuffix(" | None")
+        value = getattr(settings, field.name)
+        if kind not in ("int", "float") or (value is None and kind != str(field.type)):
+            continue
+        lowest = least.get(field.name, 0)
+        if kind == "int":
+            whole(field.name, value, int(lowest))
+        else:
+            real(field.name, value, lowest)
 
 
 def _read(value: str | bytes, pattern: re.Pattern[str], kind: Any) -> Any:
@@ -123,6 +145,7 @@ __all__ = [
     "MAX_NICE",
     "MAX_SECONDS",
     "NumberRefused",
+    "check_fields",
     "optional_real",
     "real",
     "whole",

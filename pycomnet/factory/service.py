@@ -29,6 +29,7 @@ from pycomnet.factory.turns import ProgramConnection
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
+from pycomnet.ranges import check_fields
 from pycomnet.wire.frames import RESULT
 from pycomnet.wire.mux import Limits
 
@@ -68,6 +69,9 @@ class Configuration:
     max_each: int | None = None
     keepalive: float = KEEPALIVE
     settings: Settings = attrs.field(factory=Settings)
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """See that nobody can listen to what is said.
@@ -180,9 +184,9 @@ class Program:
     def _asked(self, core: ChannelCore, asked: Any) -> None:
         try:
             channel: Channel = asked["io"]
-            spec = Spec(**asked["spec"])
+            spec = Spec.parse(Spec(**asked["spec"]))  # which looks at each of its values
             id, shown = str(asked["id"]), str(asked["shown"])
-        except (TypeError, KeyError) as problem:
+        except (TypeError, KeyError, AttributeError, ValueError) as problem:
             core.close(PycomnetError(f"a gateway can't be asked for like that: {problem}"))
             return
         self._make(core, channel, spec, id, shown)

@@ -29,6 +29,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import call_request, exec_request
 from pycomnet.gateways.spec import Spec
+from pycomnet.ranges import real
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -358,7 +359,7 @@ class Gateway:
         :returns: fires when it is gone. Cancelling it does not keep it from going.
         """
         self.group._leave(self)
-        await self._link.end(timeout)
+        await self._link.end(real("timeout", timeout))
 
     @property
     def lingers(self) -> bool:

@@ -25,6 +25,7 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.routes import has_supervisor
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
+from pycomnet.ranges import real, whole
 from pycomnet.wire.frames import WIDE_WINDOW
 from pycomnet.wire.mux import Limits
 
@@ -93,6 +94,7 @@ class Group:
             Cancelling it ends the process.
         """
         parsed = Spec.parse(spec, **options)
+        timeout = real("timeout", timeout)
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
             resumable = ResumableConnection(self._reactor, lingers)
@@ -214,6 +216,7 @@ class Group:
             has the others, which go on. Cancelling it ends those that are being started.
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
+        parallel, timeout = whole("parallel", parallel, 1), real("timeout", timeout)
         with self._places.expecting(len(parsed)):
             return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
@@ -246,6 +249,7 @@ class Group:
         :param timeout: seconds after which a far side that has not ended is killed at once.
         :returns: fires when all are gone. Cancelling it does not keep them from going.
         """
+        timeout = real("timeout", timeout)
         ending: list[defer.Deferred[Any]] = [gateway.exit(timeout) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)

@@ -34,6 +34,7 @@ from pycomnet.gateways.gateway import EXIT_TIMEOUT
 from pycomnet.gateways.popen import boot_code
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.socket import KEEPALIVE
+from pycomnet.ranges import check_fields
 from pycomnet.tokens import clean_environment
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
 
@@ -75,6 +76,9 @@ class Configuration:
     workers: int = MAX_WORKERS
     keepalive: float = KEEPALIVE
     drain: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """See that nobody can listen to what is said.

@@ -10,7 +10,7 @@ import attrs
 from zope.interface import Attribute, Interface, implementer
 
 from pycomnet.errors import PycomnetError, TokenError
-from pycomnet.ranges import MAX_COUNT, NumberRefused, real, whole
+from pycomnet.ranges import MAX_COUNT, NumberRefused, check_fields, real, whole
 
 #: What a client may ask of a subprocess that it starts.
 OPTIONS = ("chdir", "env", "execmodel", "id", "nice", "python")
@@ -55,6 +55,9 @@ class Limits:
     idle_timeout: float = 3600.0
     allow: frozenset[str] = frozenset(OPTIONS)
     pythons: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
     def changed(self, options: Mapping[str, str], where: str) -> Limits:
         """These, but for what a section of the tokens file says.

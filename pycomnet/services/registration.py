@@ -27,6 +27,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     ServiceUnreachable,
 )
+from pycomnet.ranges import real
 from pycomnet.wire.values import ValueNotSendable
 
 #: Renewals in the time that a lease lasts: two may get lost.
@@ -123,8 +124,8 @@ class Registration:
         self._nameserver = nameserver
         self._reactor = reactor
         self._wait = wait
-        self._patience = patience
-        self._ttl = ttl
+        self._patience = real("patience", patience)
+        self._ttl = real("ttl", ttl, above=True)
         self._policy = policy or retry_policy()
         self._secret = secrets.token_urlsafe(24)
         #: whether the nameserver was asked to register it, and may have done so unheard

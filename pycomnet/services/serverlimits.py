@@ -6,6 +6,7 @@ import attrs
 
 from pycomnet.eager import BULK_SIZE
 from pycomnet.errors import Overloaded
+from pycomnet.ranges import check_fields
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.sessions import SessionLimits
 
@@ -38,6 +39,9 @@ class ServerLimits:
     keepalive: float | None = 60.0
     blocks: BlockLimits = attrs.Factory(BlockLimits)
     sessions: SessionLimits = attrs.Factory(SessionLimits)
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.define

@@ -9,6 +9,7 @@ and the near side has a gateway of each: ``ChannelGateway(channel.receive())``.
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -87,7 +88,7 @@ def read_spec(spec):
         "id": values.get("id", "far"),
         "execmodel": values.get("execmodel"),
         "chdir": values.get("chdir"),
-        "nice": int(values.get("nice", 0)),
+        "nice": niceness(spec, values.get("nice", "0")),
         "update": env,
     }
     import shlex
@@ -102,6 +103,13 @@ def read_spec(spec):
             argv += ["-F", values["ssh_config"]]
         return argv + shlex.split(target) + [" ".join(["exec"] + [quote(w) for w in words])], config
     raise ValueError("spec %r: popen or ssh=... can be made here" % (spec,))
+
+
+def niceness(spec, text):
+    """What is added to the niceness, from a spec's text."""
+    if not re.match("[+-]?[0-9]{1,2}$", text) or abs(int(text)) > 39:
+        raise ValueError("spec %r: nice: expected a whole number from -39 to 39" % (spec,))
+    return int(text)
 
 
 def quote(word):
