@@ -30,6 +30,7 @@ from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
 from pycomnet.ranges import check_fields
+from pycomnet.strangers import Strangers
 from pycomnet.wire.frames import RESULT
 from pycomnet.wire.mux import Limits
 
@@ -42,8 +43,6 @@ MAX_GATEWAYS = 1000
 #: Seconds of silence after which a program is asked for a sign of life: it is given up, and what it
 #: has lingers, when it stays silent for as long again.
 KEEPALIVE = 30.0
-#: Connections that have not said who they are, for each program that there may be.
-STRANGERS = 2
 #: Bytes that are read at a time of what a program has left behind.
 READ = 1 << 16
 
@@ -130,6 +129,7 @@ class Program:
             limits=Limits(window=CARRIER_WINDOW),
             keepalive=service.configuration.keepalive,
         )
+        self.connection.strangers = service.strangers
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)
         self.connection.explain = self._over
         self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
@@ -151,6 +151,7 @@ class Program:
             connection.violated("limit", f"{most} programs are connected already")
             return
         self.name = name
+        service.strangers.known(connection.transport)
         keep_reading(connection)
         connection.make_handle = lambda core: Channel(core, self)
         connection.purposes["gateway"] = self._gateway
@@ -280,6 +281,7 @@ class FactoryService(ListeningService):
         self.reactor = reactor
         self.places = Places(reactor)
         self.programs: set[Program] = set()
+        self.strangers = Strangers(reactor)
         self.ports: list[Any] = []
         self._far_sides: dict[FarSide, None] = {}
         self._stopping = False
@@ -361,11 +363,8 @@ class FactoryService(ListeningService):
             self.ports.append(port)
             log.info("listening on {where}", where=endpoints.describe_address(port.getHost()))
 
-    def connected(self) -> Connection | None:
-        """Somebody has connected: what is to talk to them, if anything is."""
-        strangers = sum(program.name is None for program in self.programs)
-        if strangers >= STRANGERS * self.configuration.max_programs:
-            return None
+    def connected(self) -> Connection:
+        """Somebody has connected: what is to talk to them."""
         program = Program(self)
         self.programs.add(program)
         return program.connection

@@ -79,6 +79,8 @@ class Guarded(Resource):
 
     async def _respond(self, request: Request) -> None:
         user: Any = await self.access.login(request, self.ticket_for)
+        if request.channel is not None:
+            request.channel.known()
         name = request.method.decode("ascii", "replace")
         respond = getattr(self, f"respond_{'GET' if name == 'HEAD' else name}", None)
         if respond is None:
@@ -326,6 +328,8 @@ def destination(mediator: Mediator, access: Access) -> Any:
 
         async def look() -> tuple[User, Session]:
             user: Any = await access.login(request)
+            if request.channel is not None:
+                request.channel.known()
             return user, mediator.find(user, parts[2].decode("ascii", "replace"))
 
         return defer.Deferred.fromCoroutine(look())

@@ -19,6 +19,7 @@ from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
 from pycomnet.ranges import NumberRefused, real, whole
+from pycomnet.strangers import Strangers
 
 if TYPE_CHECKING:
     from pycomnet.mediator.access import Access
@@ -337,6 +338,7 @@ class Channel(http.HTTPChannel):
     transport: Any
     site: Any
     _refused = False
+    _arrived_by: Any = None
 
     def lineReceived(self, line: bytes) -> None:
         if not self._refused:
@@ -394,6 +396,14 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.lookahead = Lookahead.of(self.transport)
+        self.site.strangers.arrived(self.transport)
+        self._arrived_by = self.transport
+
+    def known(self) -> None:
+        """Somebody has made a request over it who may, or it is gone: it is no stranger's."""
+        if self._arrived_by is not None:
+            self.site.strangers.known(self._arrived_by)
+            self._arrived_by = None
 
     def dataReceived(self, data: bytes) -> None:
         tune_reading(self.transport, len(data))
@@ -401,6 +411,7 @@ class Channel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        self.known()
         if self.lookahead is not None:
             self.lookahead.stop()
 
@@ -434,6 +445,7 @@ class Site(server.Site):
         self.access = access
         self.destination = destination
         self.answered = answered
+        self.strangers = Strangers(reactor)
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone: bodies that are used as they arrive are those of its channel."""

@@ -35,6 +35,7 @@ from pycomnet.services.request import Call, Request
 from pycomnet.services.serverlimits import Held, ServerLimits
 from pycomnet.services.serverside import ServerConnection
 from pycomnet.services.sessions import Session, Sessions
+from pycomnet.strangers import Strangers
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue
 
@@ -90,6 +91,7 @@ class ServiceServer:
         self.limits = limits or ServerLimits()
         self.services: list[Service] = []
         self.connections: set[ServerConnection] = set()
+        self.strangers = Strangers(reactor)
         self._own_context = context is None
         self._context = context
         self._tracebacks = tracebacks

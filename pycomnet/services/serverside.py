@@ -69,6 +69,7 @@ class ServerConnection(Connection):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         super().connectionMade()
+        self.server.strangers.arrived(transport)
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
 
@@ -118,6 +119,7 @@ class ServerConnection(Connection):
         self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
 
     def _greeted(self, _: object = None) -> None:
+        self.server.strangers.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None
