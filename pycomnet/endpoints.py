@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.private import narrow_umask
 from pycomnet.ranges import NumberRefused, real, whole
 
 #: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
@@ -237,6 +238,11 @@ async def listen(reactor: Any, description: str, factory: Any) -> Any:
     """
     endpoint = server_endpoint(reactor, description)
     try:
+        if parse(description).kind == "unix":
+            # Twisted makes the socket with what the umask leaves, and then gives it its mode.
+            with narrow_umask():
+                listening = endpoint.listen(factory)
+            return await listening
         return await endpoint.listen(factory)
     except (error.CannotListenError, OSError) as problem:
         reason = getattr(problem, "socketError", problem)

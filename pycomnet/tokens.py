@@ -26,6 +26,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import defer
 from zope.interface import Attribute, implementer
 
+from pycomnet import private
 from pycomnet.errors import TokenError
 
 #: Environment variables that a client's token may come from: itself, and a file that has it.
@@ -96,8 +97,9 @@ def make_token_file(path: str | os.PathLike[str]) -> str:
     token = new_token()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        private.make_directory(path.parent)
+        private.check_directory(path.parent)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "w") as file:
                 os.fchmod(fd, 0o600)  # whatever the umask took away
@@ -109,6 +111,8 @@ def make_token_file(path: str | os.PathLike[str]) -> str:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+    except private.NotPrivate as problem:
+        raise TokenError(f"token file {path}: {problem}") from problem
     except OSError as problem:
         raise TokenError(f"token file {path}: can't write it: {problem.strerror}") from problem
     return token

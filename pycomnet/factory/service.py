@@ -29,6 +29,7 @@ from pycomnet.factory.turns import ProgramConnection
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
+from pycomnet.memory import MemoryAccount
 from pycomnet.ranges import check_fields
 from pycomnet.strangers import Strangers
 from pycomnet.wire.frames import RESULT
@@ -130,6 +131,7 @@ class Program:
             keepalive=service.configuration.keepalive,
         )
         self.connection.strangers = service.strangers
+        self.connection.account = service.memory
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)
         self.connection.explain = self._over
         self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
@@ -282,6 +284,7 @@ class FactoryService(ListeningService):
         self.places = Places(reactor)
         self.programs: set[Program] = set()
         self.strangers = Strangers(reactor)
+        self.memory = MemoryAccount(reactor)
         self.ports: list[Any] = []
         self._far_sides: dict[FarSide, None] = {}
         self._stopping = False
@@ -386,6 +389,7 @@ class FactoryService(ListeningService):
         await self.places.end()
         for program in list(self.programs):
             program.connection.goodbye("exit", "the factory is ending")
+        self.memory.stop()
 
 
 def keep_reading(connection: Connection) -> None:

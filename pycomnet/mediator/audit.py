@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from pycomnet import private
+
 if TYPE_CHECKING:
     from pycomnet.mediator.session import Session
 
@@ -16,6 +18,7 @@ class AuditLog:
     """Says who started what, and how it ended; in Twisted's log, and in a file if there is one.
 
     :param path: a file to which each is appended as a line of JSON; it is made with mode 0600.
+    :raises NotPrivate: others can change it, or it is a link.
     """
 
     log = Logger("pycomnet.mediator.audit")
@@ -24,7 +27,7 @@ class AuditLog:
         self.path = path
         self._file: IO[str] | None = None
         if path is not None:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            fd = private.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, private.PLAIN)
             self._file = os.fdopen(fd, "a", encoding="utf-8")
 
     def started(self, session: Session, peer: str) -> None:

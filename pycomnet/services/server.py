@@ -26,6 +26,7 @@ from pycomnet.errors import (
     UnknownInterface,
     UnknownMethod,
 )
+from pycomnet.memory import MemoryAccount
 from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import Incoming, in_thread
 from pycomnet.services.context import Context
@@ -92,6 +93,7 @@ class ServiceServer:
         self.services: list[Service] = []
         self.connections: set[ServerConnection] = set()
         self.strangers = Strangers(reactor)
+        self.memory = MemoryAccount(reactor, self.limits.channel_memory, self.limits.memory)
         self._own_context = context is None
         self._context = context
         self._tracebacks = tracebacks
@@ -234,6 +236,7 @@ class ServiceServer:
                 await stopped
         self._deadlines.close()
         self._sessions.close()
+        self.memory.stop()
         if self._own_context and self._context is not None:
             await self._context.close()
 

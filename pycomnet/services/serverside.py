@@ -49,6 +49,7 @@ class ServerConnection(Connection):
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
         super().__init__(server.reactor, False, limits, server.hello(), keepalive=keepalive)
         self.server = server
+        self.account = server.memory
         self.bulk_size = server.limits.read
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
