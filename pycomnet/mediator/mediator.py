@@ -18,6 +18,7 @@ from pycomnet.mediator.metrics import Metrics
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
 from pycomnet.ranges import NumberRefused, optional_real
+from pycomnet.strangers import Strangers
 
 #: Subprocesses in all, unless the configuration says otherwise.
 MAX_PROCESSES = 256
@@ -56,6 +57,8 @@ class Mediator:
         self.processes = processes
         self.draining = False
         self.websocket = True
+        #: who has connected and not said who they are; set by whoever listens
+        self.strangers: Strangers | None = None
         self.sessions: dict[str, Session] = {}
         self.metrics = Metrics(self)
         self.audit = audit or AuditLog(None)

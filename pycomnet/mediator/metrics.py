@@ -74,6 +74,22 @@ class Metrics:
             "Output that no client has confirmed.",
             sum(map(len, queues)),
         )
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_queued_bytes_limit",
+            "Output that may be queued: what all subprocesses that there are may have together.",
+            sum(queue.limit for queue in queues),
+        )
+        strangers = self._mediator.strangers
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_strangers",
+            "Connections over which nobody has said yet who they are.",
+            0 if strangers is None else len(strangers),
+        )
+        yield CounterMetricFamily(
+            "pycomnet_mediator_strangers_dropped",
+            "Those that were dropped because there were too many.",
+            0 if strangers is None else strangers.dropped,
+        )
         moved = CounterMetricFamily(
             "pycomnet_mediator_bytes", "Bytes to and from subprocesses.", labels=["direction"]
         )

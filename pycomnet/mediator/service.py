@@ -152,6 +152,7 @@ class MediatorService(ListeningService):
             reactor,
             lambda status: metrics.requests.labels(str(status)).inc(),
         )
+        self.mediator.strangers = self.site.strangers
 
     @deferred
     async def listen(self) -> None:

@@ -55,6 +55,11 @@ class _Introspection(Service):
         """The interfaces of all services, their methods, and what is written on each."""
         return describe(*self._server.services)
 
+    @method("stat", idempotent=True)
+    def stat(self, request: Any) -> dict[str, Any]:
+        """How the server is: its clients, what it does for them, and what it holds in memory."""
+        return self._server.stat()
+
 
 @attrs.define
 class _Bound:
@@ -195,6 +200,16 @@ class ServiceServer:
         connection = ServerConnection(self, self._wire_limits, self.limits.keepalive)
         self.connections.add(connection)
         return connection
+
+    def stat(self) -> dict[str, Any]:
+        """How it is: clients, calls, and memory, in bytes."""
+        return {
+            "connections": len(self.connections),
+            "strangers": {"now": len(self.strangers), "dropped": self.strangers.dropped},
+            "calls": {"running": self.running, "waiting": len(self._queue)},
+            "requests": {"held": self.held.size, "most": self.held.most},
+            "memory": self.memory.as_map(),
+        }
 
     def disconnected(self, connection: ServerConnection) -> None:
         """A client's connection is over."""

@@ -77,7 +77,7 @@ class FileTests(SQLiteCase):
         store = self.make_store()
         self.addCleanup(store.close)
         await store.open(Follower())
-        self.assertIn("another process has it open", await self.refused(self.make_store()))
+        self.assertIn("another nameserver has it open", await self.refused(self.make_store()))
 
     @deferred
     async def test_no_directory(self) -> None:
