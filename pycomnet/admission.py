@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
-from pycomnet.errors import EndpointError, PycomnetError
+from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.logs import Logger
+from pycomnet.private import NotPrivate, check_directory, make_directory
 from pycomnet.tokens import TokenChecker, default_token_path, load_or_make_token, load_tokens
 
 log = Logger()
@@ -149,6 +150,10 @@ def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker
     """
     path = Path(os.path.expanduser(token_file)) if token_file else default_token_path(service)
     token, made = load_or_make_token(path)
+    try:
+        check_directory(path.parent)
+    except NotPrivate as problem:
+        raise TokenError(f"token file {path}: {problem}") from None
     if made:
         log.info("made a token: it is in the file {path}", path=str(path))
     return TokenChecker.of_one(token), path
@@ -256,18 +261,11 @@ def prepare_directory(path: str) -> None:
     :raises PycomnetError: another has made it, or others can write there.
     """
     directory = Path(path).parent
-    mine = (os.geteuid(), 0)
     try:
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(mode=0o700, parents=True)
-        if directory.lstat().st_uid not in mine:  # also of a link, which could lead elsewhere later
-            raise PycomnetError(f"{directory}: it belongs to another user")
-        info = directory.stat()
+        make_directory(directory)
+        check_directory(directory)
     except OSError as problem:
         raise EndpointError(f"can't listen on {path}: {directory}: {problem.strerror}") from problem
-    shared = info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX
-    if info.st_uid not in mine or shared:
-        raise PycomnetError(f"{directory}: others than this user can write there")
 
 
 __all__ = [

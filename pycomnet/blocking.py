@@ -36,6 +36,7 @@ from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
 from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
+from pycomnet.ranges import optional_real
 from pycomnet.reactorthread import thread as _thread
 from pycomnet.worker.live import Live
 
@@ -114,6 +115,7 @@ def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
     # crochet.run_in_reactor is not used, as it complains of each result that nobody waits for any
     # more, and as what comes between a timeout and its cancellation would be lost.
+    timeout = optional_real("timeout", timeout)
     reactor = _thread.start()
     if _thread.in_it():
         raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")

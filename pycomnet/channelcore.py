@@ -14,7 +14,13 @@ from twisted.python.failure import Failure
 from pycomnet import forks
 from pycomnet.callbacks import caller, pending_result, tell
 from pycomnet.deferred import done
-from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
+from pycomnet.errors import (
+    ChannelClosed,
+    ConnectionLost,
+    MemoryExceeded,
+    PycomnetError,
+    RemoteError,
+)
 from pycomnet.logs import Logger
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
@@ -640,4 +646,6 @@ def _log_unhandled(failure: Failure) -> None:
 def _error_map(error: Exception) -> dict[str, str]:
     if isinstance(error, RemoteError):
         return error.as_map()
+    if isinstance(error, MemoryExceeded):
+        return {"code": error.code, "message": str(error)}
     return {"code": "remote", "type": type_name(type(error)), "message": str(error)}

@@ -25,6 +25,8 @@ from pycomnet.errors import (
 )
 from pycomnet.logs import Logger
 from pycomnet.lookahead import Lookahead
+from pycomnet.memory import COUNT_EVERY, MemoryAccount
+from pycomnet.ranges import optional_real
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR
 from pycomnet.wire.values import make_codec
@@ -124,12 +126,15 @@ class Connection(Live, Protocol):
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
         #: called with what the transport says when it is gone; who explains that may wait for this
         self.when_closed: list[Callable[[Failure], object]] = []
+        #: what counts the memory that is held for the peer, and for others
+        self.account: MemoryAccount | None = None
+        self._uncounted = COUNT_EVERY
         #: whether the peer has broken the protocol: what comes from it is not looked at any more
         self.broken = False
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
         self.reactor = reactor
-        self._keepalive = keepalive
+        self._keepalive = optional_real("keepalive", keepalive)
         self._keepalive_call: Any = None
         self._heard = False
         self._asked = False
@@ -352,6 +357,7 @@ class Connection(Live, Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = True
+        self._uncounted -= len(data)
         descriptor = self._descriptor
         if descriptor is not None:
             size = self.bulk_size if len(data) >= self.small_size else self.small_size
@@ -385,6 +391,10 @@ class Connection(Live, Protocol):
         finally:
             if self._turn is None:
                 self.corked = corked
+        if self._uncounted < 0:
+            self._uncounted = COUNT_EVERY
+            if self.account is not None and not self.broken:
+                self.account.count(self)
         if mux._out or mux._ready:
             self.flush()
         if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
@@ -401,6 +411,10 @@ class Connection(Live, Protocol):
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         self.corked = True
         self.mux.congested = True
+        for core in self._unclaimed.values():
+            core.queue.clear()
+        if self.account is not None:
+            self.account.gone(self)
         for call in (self._turn, self._keepalive_call, self._disconnecting):
             if call is not None and call.active():
                 call.cancel()
@@ -524,6 +538,39 @@ class Connection(Live, Protocol):
             except Exception as problem:
                 self.log.failure("channels for {purpose!r} can't be taken", purpose=stream.purpose)
                 core.close(problem)
+
+    def held_bytes(self) -> int:
+        """What has come on channels and was not taken yet."""
+        window = self.mux.limits.window
+        held = self._unclaimed_cost
+        for stream in self.mux.streams.values():
+            if isinstance(stream.app, ChannelCore):
+                held += stream.held(window)
+        return held
+
+    def unaccepted(self) -> dict[ChannelCore, int]:
+        """The channels that the peer opened and nobody has accepted, and what each holds."""
+        window = self.mux.limits.window
+        return {core: core.stream.held(window) for core in self._unclaimed.values()}
+
+    def shed(self, size: int, problem: PycomnetError) -> int:
+        """Close channels that nobody has accepted, the largest first.
+
+        :param size: bytes to release, if there are so many.
+        :param problem: what the peer is told.
+        :returns: bytes that were released.
+        """
+        held = self.unaccepted()
+        released = 0
+        for core in sorted(held, key=held.__getitem__, reverse=True):
+            if released >= size or not held[core]:
+                break
+            released += held[core]
+            self._claim(core.stream.id)
+            core.stream.partial = None
+            core.close(problem)
+            core.queue.clear()
+        return released
 
     def _keep_unclaimed(self, core: ChannelCore) -> None:
         costs = self._unclaimed_costs

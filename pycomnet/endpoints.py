@@ -28,6 +28,8 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.private import narrow_umask
+from pycomnet.ranges import NumberRefused, real, whole
 
 #: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
 TLS = frozenset({"tls", "ssl"})
@@ -236,6 +238,11 @@ async def listen(reactor: Any, description: str, factory: Any) -> Any:
     """
     endpoint = server_endpoint(reactor, description)
     try:
+        if parse(description).kind == "unix":
+            # Twisted makes the socket with what the umask leaves, and then gives it its mode.
+            with narrow_umask():
+                listening = endpoint.listen(factory)
+            return await listening
         return await endpoint.listen(factory)
     except (error.CannotListenError, OSError) as problem:
         reason = getattr(problem, "socketError", problem)
@@ -335,17 +342,20 @@ def explain(failure: Failure | BaseException) -> str:
 
 def number(description: str, text: str, what: str) -> int:
     """A port or another small number in an endpoint string."""
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise EndpointError(f"{description!r}: expected a number for the {what}, got {text!r}")
-    return int(text)
+    try:
+        return whole(what, text, 0, 65535, text=True)
+    except NumberRefused:
+        raise EndpointError(
+            f"{description!r}: expected a number for the {what}, got {text!r}"
+        ) from None
 
 
 def seconds(description: str, options: dict[str, str]) -> float:
     """An endpoint string's ``timeout=``."""
     try:
-        return float(options.get("timeout", CONNECT_TIMEOUT))
-    except ValueError:
-        raise EndpointError(f"{description!r}: timeout= is a number of seconds") from None
+        return real("timeout", options.get("timeout", CONNECT_TIMEOUT), above=True, text=True)
+    except NumberRefused as problem:
+        raise EndpointError(f"{description!r}: {problem}") from None
 
 
 def is_number(host: str) -> bool:

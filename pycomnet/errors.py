@@ -255,6 +255,12 @@ class DeadlineExceeded(ServiceError, TimeoutExpired):
     code = "deadline"
 
 
+class MemoryExceeded(PycomnetError):
+    """A peer has more held in memory than it may: its channels or its connection are closed."""
+
+    code = "memory"
+
+
 class Overloaded(ServiceError):
     """The server has as many calls as it takes; nothing was run. Try again later, or elsewhere."""
 

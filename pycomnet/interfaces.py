@@ -100,6 +100,9 @@ class INameStore(Interface):
             lease is over after all.
         """
 
+    def leave() -> None:
+        """The nameserver is about to close it: another may be waiting to open it."""
+
     def close() -> Deferred[None]:
         """Commit what was asked for, keep the times that leases have left, and end.
 

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,15 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import defer
 from zope.interface import Attribute, implementer
 
+from pycomnet import private
 from pycomnet.errors import TokenError
 
 #: Environment variables that a client's token may come from: itself, and a file that has it.
 TOKEN_VARIABLE = "PYCOMNET_TOKEN"
 TOKEN_FILE_VARIABLE = "PYCOMNET_TOKEN_FILE"
+#: The environment variables that carry what somebody is let in by: not for children, whose code is
+#: somebody else's.
+CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
 #: Characters of a token below which it is refused: what can be guessed protects nothing.
 MIN_LENGTH = 16
 #: Bytes of a token file that are looked at: more than this isn't one.
@@ -93,8 +97,9 @@ def make_token_file(path: str | os.PathLike[str]) -> str:
     token = new_token()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        private.make_directory(path.parent)
+        private.check_directory(path.parent)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(fd, "w") as file:
                 os.fchmod(fd, 0o600)  # whatever the umask took away
@@ -106,6 +111,8 @@ def make_token_file(path: str | os.PathLike[str]) -> str:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+    except private.NotPrivate as problem:
+        raise TokenError(f"token file {path}: {problem}") from problem
     except OSError as problem:
         raise TokenError(f"token file {path}: can't write it: {problem.strerror}") from problem
     return token
@@ -147,6 +154,17 @@ def find_token(
     if environ.get(TOKEN_FILE_VARIABLE):
         return load_token(os.path.expanduser(environ[TOKEN_FILE_VARIABLE]))
     return None
+
+
+def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment without our credentials: that of a daemon's children."""
+    return {name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES}
+
+
+def forget_credentials(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remove our credentials from a daemon's own environment, which its children begin with."""
+    for name in CREDENTIAL_VARIABLES:
+        environ.pop(name, None)
 
 
 def _read_private(path: str | os.PathLike[str]) -> str:

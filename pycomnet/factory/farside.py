@@ -27,6 +27,7 @@ from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.logs import Logger
+from pycomnet.ranges import check_fields
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import ProtocolError
 from pycomnet.wire.values import PureCodec
@@ -55,6 +56,9 @@ class Settings:
     idle_timeout: float = IDLE_TIMEOUT
     max_linger: float = 7 * 86400.0
     max_kept: int = MAX_KEPT
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen

@@ -30,6 +30,9 @@ from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
 from pycomnet.logs import Logger
+from pycomnet.memory import MemoryAccount
+from pycomnet.ranges import check_fields
+from pycomnet.strangers import Strangers
 from pycomnet.wire.frames import RESULT
 
 log = Logger("pycomnet.factory")
@@ -41,8 +44,6 @@ MAX_GATEWAYS = 1000
 #: Seconds of silence after which a program is asked for a sign of life: it is given up, and what it
 #: has lingers, when it stays silent for as long again.
 KEEPALIVE = 30.0
-#: Connections that have not said who they are, for each program that there may be.
-STRANGERS = 2
 #: Bytes that are read at a time of what a program has left behind.
 READ = 1 << 16
 
@@ -68,6 +69,9 @@ class Configuration:
     max_each: int | None = None
     keepalive: float = KEEPALIVE
     settings: Settings = attrs.field(factory=Settings)
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """See that nobody can listen to what is said.
@@ -126,6 +130,8 @@ class Program:
             limits=supervisor_limits(CARRIER_WINDOW),
             keepalive=service.configuration.keepalive,
         )
+        self.connection.strangers = service.strangers
+        self.connection.account = service.memory
         self.connection.when_ready().addCallbacks(self._hello, lambda _: None)
         self.connection.explain = self._over
         self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
@@ -147,6 +153,7 @@ class Program:
             connection.violated("limit", f"{most} programs are connected already")
             return
         self.name = name
+        service.strangers.known(connection.transport)
         keep_reading(connection)
         connection.make_handle = lambda core: Channel(core, self)
         connection.purposes["gateway"] = self._gateway
@@ -180,9 +187,9 @@ class Program:
     def _asked(self, core: ChannelCore, asked: Any) -> None:
         try:
             channel: Channel = asked["io"]
-            spec = Spec(**asked["spec"])
+            spec = Spec.parse(Spec(**asked["spec"]))  # which looks at each of its values
             id, shown = str(asked["id"]), str(asked["shown"])
-        except (TypeError, KeyError) as problem:
+        except (TypeError, KeyError, AttributeError, ValueError) as problem:
             core.close(PycomnetError(f"a gateway can't be asked for like that: {problem}"))
             return
         self._make(core, channel, spec, id, shown)
@@ -276,6 +283,8 @@ class FactoryService(ListeningService):
         self.reactor = reactor
         self.places = Places(reactor)
         self.programs: set[Program] = set()
+        self.strangers = Strangers(reactor)
+        self.memory = MemoryAccount(reactor)
         self.ports: list[Any] = []
         self._far_sides: dict[FarSide, None] = {}
         self._stopping = False
@@ -357,11 +366,8 @@ class FactoryService(ListeningService):
             self.ports.append(port)
             log.info("listening on {where}", where=endpoints.describe_address(port.getHost()))
 
-    def connected(self) -> Connection | None:
-        """Somebody has connected: what is to talk to them, if anything is."""
-        strangers = sum(program.name is None for program in self.programs)
-        if strangers >= STRANGERS * self.configuration.max_programs:
-            return None
+    def connected(self) -> Connection:
+        """Somebody has connected: what is to talk to them."""
         program = Program(self)
         self.programs.add(program)
         return program.connection
@@ -383,6 +389,7 @@ class FactoryService(ListeningService):
         await self.places.end()
         for program in list(self.programs):
             program.connection.goodbye("exit", "the factory is ending")
+        self.memory.stop()
 
 
 def keep_reading(connection: Connection) -> None:

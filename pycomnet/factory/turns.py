@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
 from pycomnet.connection import Connection
+from pycomnet.strangers import Strangers
 
 
 class ProgramConnection(Connection):
@@ -20,6 +24,18 @@ class ProgramConnection(Connection):
     look: Callable[[], object] | None = None
     #: how many were told something while what has come is dealt with
     told = 0
+    #: those whom it is one of until the program has said who it is
+    strangers: Strangers | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        if self.strangers is not None:
+            self.strangers.arrived(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.strangers is not None:
+            self.strangers.known(self.transport)
+        super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         self.look, self.told = None, 0

@@ -522,6 +522,7 @@ def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]
     :param timeout: the first, as a user gave it; or None.
     :param grace: the second, likewise.
     """
+    timeout, grace = optional_real("timeout", timeout), optional_real("grace", grace)
     if grace is None:
         grace = 0.0 if timeout is None else max(0.0, timeout - INTERRUPT_TIME)
     if timeout is None:

@@ -19,7 +19,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
-from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link
+from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link, end_times
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
 from pycomnet.gateways.many import PARALLEL, Progress, start_all
@@ -30,6 +30,7 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.routes import has_supervisor
 from pycomnet.gateways.spec import Spec
 from pycomnet.multichannel import MultiChannel
+from pycomnet.ranges import real, whole
 from pycomnet.worker.live import Live
 
 
@@ -136,6 +137,7 @@ class Group(Live):
         if self._is_copy:
             raise forks.used("the group")
         parsed = self._limited(Spec.parse(spec, **options))
+        timeout = real("timeout", timeout)
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
             limits = far_limits(parsed, kept=True)
@@ -271,6 +273,7 @@ class Group(Live):
             has the others, which go on. Cancelling it ends those that are being started.
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
+        parallel, timeout = whole("parallel", parallel, 1), real("timeout", timeout)
         with self._places.expecting(len(parsed)):
             return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
@@ -308,6 +311,7 @@ class Group(Live):
         """
         if self._is_copy:
             return  # they are the parent process's
+        end_times(timeout, grace)  # refused before anything is ended
         ending: list[defer.Deferred[Any]] = [gateway.exit(timeout, grace=grace) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)

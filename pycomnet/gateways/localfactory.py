@@ -232,7 +232,7 @@ def asked_for(spec: Spec, id: str) -> dict[str, Any]:
     if spec.transport == "popen" and spec.via is None:
         values["chdir"] = os.path.normpath(os.path.join(working_directory(), spec.chdir or ""))
         values["python"] = list(spec.python or own_interpreter())
-        values["env"] = {**os.environ, **spec.env}
+        values["env"] = {**tokens.clean_environment(), **spec.env}
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
         values["token"] = tokens.find_token(spec.token)
     return {"id": id, "spec": values, "shown": str(spec)}

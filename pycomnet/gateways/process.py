@@ -377,10 +377,28 @@ class LocalProcess(Live):
             pass_fds=pass_fds,
         )
         self.pid = self._process.pid
-        self.stdin = _take_descriptor(self._process.stdin)
-        self.stdout = _take_descriptor(self._process.stdout)
-        self._stderr = ErrorPipe(_take_descriptor(self._process.stderr), self._text, reactor)
-        self._watch()
+        taken: list[int] = []
+        try:  # descriptors may have run out
+            for file in (self._process.stdin, self._process.stdout, self._process.stderr):
+                taken.append(_take_descriptor(file))
+            self.stdin, self.stdout = taken[:2]
+            self._stderr = ErrorPipe(taken[2], self._text, reactor)
+            self._watch()
+        except BaseException:
+            self._never_started(taken)
+            raise
+
+    def _never_started(self, taken: list[int]) -> None:
+        """End a process that nobody will know of."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.status = self._process.wait()
+        for file in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if file is not None:
+                file.close()
+        for fd in taken:
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def kill(self, number: int) -> None:
         """Send a signal to its process group, if it still runs: it may be a script's shell."""

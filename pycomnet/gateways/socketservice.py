@@ -17,7 +17,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints, tokens
+from pycomnet import endpoints
 from pycomnet.admission import (
     HELLO_TIMEOUT,
     Admission,
@@ -34,6 +34,9 @@ from pycomnet.gateways.popen import boot_code, own_interpreter
 from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.socket import KEEPALIVE
 from pycomnet.logs import Logger
+from pycomnet.ranges import check_fields
+from pycomnet.strangers import Strangers
+from pycomnet.tokens import clean_environment
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
 
 log = Logger("pycomnet.gateway")
@@ -46,8 +49,6 @@ LISTEN = "tcp:8888:interface=127.0.0.1"
 MAX_CLIENTS = 64
 #: Processes that each of them may have at a time.
 MAX_WORKERS = 64
-#: Connections that have not said who they are yet, for each program that there may be.
-STRANGERS = 2
 #: Times the keepalive interval for which a program may be silent.
 PATIENCE = 3
 
@@ -74,6 +75,9 @@ class Configuration:
     workers: int = MAX_WORKERS
     keepalive: float = KEEPALIVE
     drain: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """See that nobody can listen to what is said.
@@ -118,9 +122,7 @@ class Client(Protocol):
         service = self._service
         service.clients[self] = None
         self._timeout = service.reactor.callLater(HELLO_TIMEOUT, self._too_late)
-        strangers = sum(client.name is None for client in service.clients)
-        if strangers > STRANGERS * service.configuration.clients:
-            self._too_late()
+        service.strangers.arrived(self.transport)
 
     def _too_late(self) -> None:
         transport: Any = self.transport
@@ -181,14 +183,14 @@ class Client(Protocol):
             }
         }
         argv = [*service.configuration.python, "-c", boot_code(config)]
-        hidden = (tokens.TOKEN_VARIABLE, tokens.TOKEN_FILE_VARIABLE)
-        env = {key: value for key, value in os.environ.items() if key not in hidden}
+        env = clean_environment()
         try:
             self.process = process = LocalProcess(argv, env, self._said, service.reactor)
         except OSError as problem:
             self._refuse("start", f"can't start {argv[0]!r}: {problem}")
             return
         self.name = name
+        service.strangers.known(self.transport)
         self._timeout.cancel()
         log.info("{name} is here: process {pid}", name=name, pid=process.pid)
         process.when_ended().addCallback(self._ended)
@@ -213,6 +215,7 @@ class Client(Protocol):
             transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._service.strangers.known(self.transport)
         self.transport = None
         if self._timeout.active():
             self._timeout.cancel()
@@ -271,6 +274,7 @@ class GatewayService(ListeningService):
         self.reactor = reactor
         self.port: Any = None
         self.clients: dict[Client, None] = {}
+        self.strangers = Strangers(reactor)
         self.stopping = False
         self.admission = Admission.of(
             NAME, (configuration.listen,), configuration.tokens, configuration.token_file

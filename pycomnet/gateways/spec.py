@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ import attrs
 
 from pycomnet.errors import SpecError
 from pycomnet.gateways.transports import TRANSPORTS
+from pycomnet.ranges import MAX_NICE, NumberRefused, real, whole
 from pycomnet.wire.frames import MAX_VALUE
 
 EXECMODELS = ("thread", "main_thread_only")
@@ -331,22 +331,16 @@ def _check_variable(where: str, name: Any, value: Any) -> None:
 
 def _integer(where: str, key: str, value: Any) -> int:
     try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or (isinstance(value, float) and number != value):
-        raise SpecError(f"{where}: {key} is a whole number, not {value!r}")
-    return number
+        return whole(key, value, -MAX_NICE, MAX_NICE, text=True)
+    except NumberRefused as problem:
+        raise SpecError(f"{where}: {problem}") from None
 
 
 def _seconds(where: str, key: str, value: Any) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise SpecError(f"{where}: {key} is a number of seconds above 0, not {value!r}")
-    return number
+        return real(key, value, above=True, text=True)
+    except NumberRefused as problem:
+        raise SpecError(f"{where}: {problem}") from None
 
 
 def _yes(where: str, key: str, value: Any) -> bool:

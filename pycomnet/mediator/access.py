@@ -34,7 +34,7 @@ MAX_TICKETS = 100
 #: The names of a server that only this machine can reach.
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/\[\]@\s]+)(:[0-9]{1,5})?")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/\[\]@\s\x00-\x20\x7f-\U0010ffff]+)(:[0-9]{1,5})?")
 
 
 def split_host(text: str) -> str | None:
@@ -103,6 +103,12 @@ class Ticket:
     expires: float
 
 
+def _texts(request: Any, name: bytes) -> list[str]:
+    """A request's headers of a name. They may be any bytes."""
+    found = request.requestHeaders.getRawHeaders(name, [])
+    return [value.decode("latin-1") for value in found]
+
+
 class Access:
     """Lets requests in, or says why not.
 
@@ -130,21 +136,24 @@ class Access:
     def check_source(self, request: Any) -> None:
         """See that a request is meant for this server, and doesn't come from another's page.
 
-        :raises HttpError: 403.
+        :raises HttpError: 400 when it does not say whom it is meant for, else 403.
         """
-        hosts = request.requestHeaders.getRawHeaders("host", [])
+        hosts = _texts(request, b"host")
         host = split_host(hosts[0]) if len(hosts) == 1 else None
+        if host is None:
+            self._denied()
+            raise HttpError(400, "host", "a request has one Host header, with a name in it")
         if host not in self._names:
             self._denied()
             raise HttpError(403, "host", "this server isn't called so: see --host")
-        for origin in request.requestHeaders.getRawHeaders("origin", []):
+        for origin in _texts(request, b"origin"):
             if origin in self._origins:
                 continue
             scheme, slashes, rest = origin.partition("://")
             if not slashes or scheme not in ("http", "https") or rest != hosts[0]:
                 self._denied()
                 raise HttpError(403, "origin", "a page of another server may not ask this one")
-        for site in request.requestHeaders.getRawHeaders("sec-fetch-site", []):
+        for site in _texts(request, b"sec-fetch-site"):
             if site not in ("same-origin", "none") and not self._origins:
                 self._denied()
                 raise HttpError(403, "origin", "a page of another server may not ask this one")

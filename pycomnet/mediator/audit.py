@@ -6,6 +6,7 @@ import json
 import os
 from typing import IO, TYPE_CHECKING, Any
 
+from pycomnet import private
 from pycomnet.logs import Logger
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ class AuditLog:
     """Says who started what, and how it ended; in Twisted's log, and in a file if there is one.
 
     :param path: a file to which each is appended as a line of JSON; it is made with mode 0600.
+    :raises NotPrivate: others can change it, or it is a link.
     """
 
     log = Logger("pycomnet.mediator.audit")
@@ -24,11 +26,12 @@ class AuditLog:
         self.path = path
         self._file: IO[str] | None = None
         if path is not None:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            fd = private.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, private.PLAIN)
             self._file = os.fdopen(fd, "a", encoding="utf-8")
 
     def started(self, session: Session, peer: str) -> None:
         """A subprocess was started."""
+        assert session.child is not None
         self.log.info(
             "started {pid} for {user} at {peer}: process {process}, {spec}",
             pid=session.pid,
@@ -47,9 +50,31 @@ class AuditLog:
             spec=str(session.spec),
         )
 
+    def failed(self, session: Session, peer: str, problem: BaseException) -> None:
+        """A subprocess could not be started."""
+        why = str(problem) or type(problem).__name__
+        self.log.info(
+            "can't start {pid} for {user} at {peer}: {why}; {spec}",
+            pid=session.pid,
+            user=session.owner.name,
+            peer=peer,
+            why=why,
+            spec=str(session.spec),
+        )
+        self._write(
+            event="failed",
+            time=session.started,
+            pid=session.pid,
+            user=session.owner.name,
+            peer=peer,
+            process=session.child.pid if session.child is not None else None,
+            why=why,
+            spec=str(session.spec),
+        )
+
     def ended(self, session: Session) -> None:
         """It has ended."""
-        assert session.end is not None
+        assert session.end is not None and session.child is not None
         state = session.as_map()
         self.log.info(
             "ended {pid} of {user}: {reason}, status {status}, after {seconds:.1f} s; "

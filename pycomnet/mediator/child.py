@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from pycomnet.gateways.popen import boot_code, interpreter, prepare, worker_conf
 from pycomnet.gateways.process import LocalProcess, ProcessTransport
 from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.mediator.model import HttpError, Limits
+from pycomnet.tokens import clean_environment
 from pycomnet.wire.frames import WIDE_WINDOW
 
 
@@ -93,7 +95,7 @@ def launcher(reactor: Any) -> Launch:
         }
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
-        env, letter = prepare({**os.environ, **spec.env}, config)
+        env, letter = prepare({**clean_environment(), **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -101,7 +103,11 @@ def launcher(reactor: Any) -> Launch:
             raise HttpError(
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
-        ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
+        try:
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
+        except BaseException:
+            process.kill(signal.SIGKILL)
+            raise
         return process
 
     return launch

@@ -17,6 +17,8 @@ from pycomnet.mediator.child import Launch, processor_time, read_spec
 from pycomnet.mediator.metrics import Metrics
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
+from pycomnet.ranges import NumberRefused, optional_real
+from pycomnet.strangers import Strangers
 
 #: Subprocesses in all, unless the configuration says otherwise.
 MAX_PROCESSES = 256
@@ -55,6 +57,8 @@ class Mediator:
         self.processes = processes
         self.draining = False
         self.websocket = True
+        #: who has connected and not said who they are; set by whoever listens
+        self.strangers: Strangers | None = None
         self.sessions: dict[str, Session] = {}
         self.metrics = Metrics(self)
         self.audit = audit or AuditLog(None)
@@ -82,16 +86,23 @@ class Mediator:
         linger = None
         if isinstance(options, dict):
             options = dict(options)
-            linger = options.pop("linger", None)
-            if linger is not None and (
-                isinstance(linger, bool) or not isinstance(linger, (int, float)) or linger < 0
-            ):
-                raise HttpError(400, "options", "linger is a number of seconds")
+            try:
+                linger = optional_real("linger", options.pop("linger", None))
+            except NumberRefused as problem:
+                raise HttpError(400, "options", str(problem)) from None
         spec = read_spec(options, user.limits)
         self._check_room(user)
         pid = self._make_pid()
         session = self._session(pid, user, spec, linger)
-        self.sessions[pid] = session
+        self.sessions[pid] = session  # from here on it counts
+        try:
+            session.launch()
+        except BaseException as problem:
+            self.metrics.failed.inc()
+            self.audit.failed(session, peer, problem)
+            if session.child is None:
+                del self.sessions[pid]
+            raise  # else it counts until it has ended
         if key is not None:
             self._keys[user.name, key] = pid
         self.metrics.started.inc()

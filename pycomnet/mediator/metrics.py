@@ -30,6 +30,7 @@ class Metrics:
         self._mediator = mediator
         self.registry = CollectorRegistry()
         self.started = self._counter("processes_started", "Subprocesses that were started.")
+        self.failed = self._counter("processes_failed", "Those that could not be started.")
         self.refused = self._counter("processes_refused", "Those that a limit forbade.")
         self.unauthorized = self._counter("unauthorized", "Requests without a right token.")
         self.ends = Counter(
@@ -72,6 +73,22 @@ class Metrics:
             "pycomnet_mediator_queued_bytes",
             "Output that no client has confirmed.",
             sum(map(len, queues)),
+        )
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_queued_bytes_limit",
+            "Output that may be queued: what all subprocesses that there are may have together.",
+            sum(queue.limit for queue in queues),
+        )
+        strangers = self._mediator.strangers
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_strangers",
+            "Connections over which nobody has said yet who they are.",
+            0 if strangers is None else len(strangers),
+        )
+        yield CounterMetricFamily(
+            "pycomnet_mediator_strangers_dropped",
+            "Those that were dropped because there were too many.",
+            0 if strangers is None else strangers.dropped,
         )
         moved = CounterMetricFamily(
             "pycomnet_mediator_bytes", "Bytes to and from subprocesses.", labels=["direction"]

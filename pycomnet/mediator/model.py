@@ -11,6 +11,7 @@ import attrs
 from zope.interface import Attribute, Interface, implementer
 
 from pycomnet.errors import PycomnetError, TokenError
+from pycomnet.ranges import MAX_COUNT, NumberRefused, check_fields, real, whole
 
 #: What a client may ask of a subprocess that it starts.
 OPTIONS = ("chdir", "env", "execmodel", "id", "nice", "python")
@@ -56,6 +57,9 @@ class Limits:
     allow: frozenset[str] = frozenset(OPTIONS)
     pythons: tuple[str, ...] = ()
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
     def changed(self, options: Mapping[str, str], where: str) -> Limits:
         """These, but for what a section of the tokens file says.
 
@@ -64,50 +68,46 @@ class Limits:
         values: dict[str, Any] = {}
         for key, text in options.items():
             try:
-                values[key] = READERS[key](text)
+                values[key] = READERS[key](key, text)
             except ValueError as problem:
-                raise TokenError(f"{where}: {key}: {problem}") from None
+                raise TokenError(f"{where}: {problem}") from None
         return attrs.evolve(self, **values)
 
 
-def read_count(text: str) -> int:
+def read_count(name: str, text: str) -> int:
     """A whole number above 0."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise ValueError(f"expected a whole number above 0, not {text!r}")
-    return number
+    return whole(name, text, 1, text=True)
 
 
-def read_size(text: str) -> int:
+def read_size(name: str, text: str) -> int:
     """A number of bytes, or with k, M or G of 1024, 1024 ** 2 or 1024 ** 3 of them."""
     units = {"k": 10, "m": 20, "g": 30}
     number, unit = (text[:-1], text[-1:].lower()) if text[-1:].lower() in units else (text, "")
-    if not (number.isascii() and number.isdigit() and int(number)):
-        raise ValueError(f"expected a size such as 65536, 64k or 4M, not {text!r}")
-    return int(number) << units.get(unit, 0)
-
-
-def read_seconds(text: str) -> float:
-    """A number of seconds, not below 0."""
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"expected a number of seconds, not {text!r}")
-    return seconds
+        return whole(name, number, 1, MAX_COUNT >> units.get(unit, 0), text=True) << units.get(
+            unit, 0
+        )
+    except NumberRefused:
+        raise NumberRefused(
+            name, f"a size of 1 to {MAX_COUNT} bytes such as 65536, 64k or 4M", text
+        ) from None
 
 
-def read_options(text: str) -> frozenset[str]:
+def read_seconds(name: str, text: str) -> float:
+    """A number of seconds, not below 0."""
+    return real(name, text, text=True)
+
+
+def read_options(name: str, text: str) -> frozenset[str]:
     """Names of options with commas between them, or ``none``."""
     names = {name.strip() for name in text.split(",") if name.strip()} - {"none"}
     unknown = names - set(OPTIONS)
     if unknown:
-        raise ValueError(f"no option {min(unknown)!r}; there are: {', '.join(OPTIONS)}")
+        raise ValueError(f"{name}: no option {min(unknown)!r}; there are: {', '.join(OPTIONS)}")
     return frozenset(names)
 
 
-def read_pythons(text: str) -> tuple[str, ...]:
+def read_pythons(name: str, text: str) -> tuple[str, ...]:
     """Commands with commas between them, each split as a shell does when it is used."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for command in found:

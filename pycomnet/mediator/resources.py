@@ -19,6 +19,7 @@ from pycomnet.mediator.session import Session
 from pycomnet.mediator.site import (
     Request,
     confirm_arguments,
+    header_text,
     number_argument,
     seconds_argument,
     text_argument,
@@ -78,6 +79,8 @@ class Guarded(Resource):
 
     async def _respond(self, request: Request) -> None:
         user: Any = await self.access.login(request, self.ticket_for)
+        if request.channel is not None:
+            request.channel.known()
         name = request.method.decode("ascii", "replace")
         respond = getattr(self, f"respond_{'GET' if name == 'HEAD' else name}", None)
         if respond is None:
@@ -102,9 +105,9 @@ class Root(Guarded):
     """``/``: the list of what runs; for a browser the status page, which asks for the token."""
 
     def render(self, request: Any) -> Any:
-        accept = request.requestHeaders.getRawHeaders("accept", [""])[0]
+        accept = request.requestHeaders.getRawHeaders(b"accept", [b""])[0]
         bearer = request.requestHeaders.hasHeader("authorization")
-        if request.method in (b"GET", b"HEAD") and "text/html" in accept and not bearer:
+        if request.method in (b"GET", b"HEAD") and b"text/html" in accept and not bearer:
             return Page(self.access, "status.html", "text/html; charset=utf-8").render(request)
         return super().render(request)
 
@@ -143,7 +146,7 @@ class Popen(Guarded):
     """``/popen``: start a subprocess."""
 
     async def respond_POST(self, request: Request, user: User) -> None:
-        key = request.getHeader("idempotency-key")
+        key = header_text(request, b"idempotency-key")
         peer = describe_address(request.getClientAddress())
         session = self.mediator.start(user, request.body(), key, peer)
         request.setHeader("location", f"exec/{session.pid}")
@@ -184,7 +187,8 @@ class Subprocess(Guarded):
         return super().getChild(path, request)
 
     async def respond_POST(self, request: Request, user: User) -> None:
-        assert request.upload is not None
+        if request.upload is None:  # a path that only nearly is the one
+            raise HttpError(404, "path", "there is nothing here")
         session = await request.upload.result()
         if text_argument(request, b"end"):
             session.end_input()
@@ -333,6 +337,8 @@ def destination(mediator: Mediator, access: Access) -> Any:
 
         async def look() -> tuple[User, Session]:
             user: Any = await access.login(request)
+            if request.channel is not None:
+                request.channel.known()
             return user, mediator.find(user, parts[2].decode("ascii", "replace"))
 
         return defer.Deferred.fromCoroutine(look())

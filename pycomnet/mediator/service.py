@@ -26,6 +26,7 @@ from pycomnet.mediator.mediator import MAX_PROCESSES, Mediator
 from pycomnet.mediator.model import Limits
 from pycomnet.mediator.resources import destination, root
 from pycomnet.mediator.site import Site
+from pycomnet.ranges import check_fields
 
 log = Logger("pycomnet.mediator")
 
@@ -64,6 +65,9 @@ class Configuration:
     drain: float = DRAIN
     audit_log: str | None = None
     websocket: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
     def check(self) -> None:
         """See that nobody can listen to what is said.
@@ -148,6 +152,7 @@ class MediatorService(ListeningService):
             reactor,
             lambda status: metrics.requests.labels(str(status)).inc(),
         )
+        self.mediator.strangers = self.site.strangers
 
     @deferred
     async def listen(self) -> None:

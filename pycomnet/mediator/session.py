@@ -75,8 +75,7 @@ class Session(TwistedProtocol):
     :param gone: called when nobody needs what is left of it any more.
     :param busy: says how much processor time it has used, or None.
     :ivar end: how it ended, once it has.
-    :ivar child: the subprocess.
-    :raises HttpError: it can't be started.
+    :ivar child: the subprocess, once it was launched.
     """
 
     def __init__(
@@ -132,10 +131,23 @@ class Session(TwistedProtocol):
         self._moved = False
         self._last_busy = self._begun
         self._processor: float | None = 0.0
-        self.child: Child = launch(spec, spec.id or pid[:8], self, self._stderr)
+        self._idle: Any = None
+        self._launch = launch
+        self.child: Child | None = None
+
+    def launch(self) -> None:
+        """Start the subprocess. What fails from then on ends it: nobody else knows of it.
+
+        :raises HttpError: it can't be started.
+        """
+        self.child = self._launch(self.spec, self.spec.id or self.pid[:8], self, self._stderr)
         self.child.when_ended().addCallback(self._process_ended)
-        self._idle = self._look_later()
-        self._linger()
+        try:
+            self._idle = self._look_later()
+            self._linger()
+        except BaseException:
+            self.terminate("it could not be started", signal.SIGKILL)
+            raise
 
     def __repr__(self) -> str:
         return f"<Session {self.pid} of {self.owner.name}>"
@@ -326,6 +338,7 @@ class Session(TwistedProtocol):
     def _look(self) -> None:
         """See whether it has done anything since the last look."""
         now = self._reactor.seconds()
+        assert self.child is not None
         processor = self._busy(self.child.pid)
         # Where the system does not say how much it has used, it has to say something itself.
         if self._moved or processor != self._processor:
@@ -374,7 +387,8 @@ class Session(TwistedProtocol):
         if self.transport is not None and not self._reading:
             # What it still has to say can't be waited for.
             self._reading = True
-        self.child.kill(number)
+        if self.child is not None:
+            self.child.kill(number)
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -414,6 +428,7 @@ class Session(TwistedProtocol):
     def _may_be_over(self) -> None:
         if self.end is not None or self._status is None or not self._output_over:
             return
+        assert self.child is not None
         for call in (self._idle, self._ending, self._draining):
             if call is not None and call.active():
                 call.cancel()

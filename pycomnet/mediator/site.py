@@ -18,6 +18,8 @@ from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.model import HttpError, User
 from pycomnet.mediator.session import Session
+from pycomnet.ranges import NumberRefused, real, whole
+from pycomnet.strangers import Strangers
 
 if TYPE_CHECKING:
     from pycomnet.mediator.access import Access
@@ -28,6 +30,8 @@ log = Logger()
 MAX_JSON = 1 << 16
 #: Bytes of a body that are read and dropped, so that its sender gets to read the answer.
 MAX_DROPPED = 1 << 20
+#: The most bytes that a stream may have had.
+MAX_OFFSET = (1 << 59) - 1
 
 #: Finds out whose request it is, and which subprocess it is for; None for any other request.
 Destination = Callable[["Request"], "defer.Deferred[tuple[User, Session]] | None"]
@@ -202,6 +206,15 @@ class Request(server.Request):
     disconnected = False
     too_large = False
 
+    def parseCookies(self) -> None:
+        """Nobody is known by a cookie here."""
+
+    def process(self) -> None:
+        if self.path == b"*":
+            # The whole server, as OPTIONS may ask; Twisted would answer whoever it is, at once.
+            self.path = b"/*"
+        super().process()
+
     def gotLength(self, length: int | None) -> None:
         self.content: Any = BytesIO()
         # The request line is parsed again when the body is complete; this is the only way to know
@@ -257,9 +270,12 @@ class Request(server.Request):
         if not text.strip():
             return {}
         try:
-            return json.loads(text)
+            found = json.loads(text, parse_constant=_no_number)
+            text.decode()
+            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError):
             raise HttpError(400, "json", "the body isn't JSON") from None
+        return found
 
     def respond(self, status: int, value: Any) -> None:
         """Answer with JSON."""
@@ -284,6 +300,9 @@ class Request(server.Request):
             self.setHeader("www-authenticate", 'Bearer realm="pycomnet"')
         if problem.status in (429, 503):
             self.setHeader("retry-after", str(self.channel.site.retry_after))
+        if problem.code == "host":  # what comes behind it may be meant for somebody else, too
+            self.channel.persistent = False
+            self.setHeader("connection", "close")
         self.respond(problem.status, problem.as_map())
 
     def answer_early(self, problem: HttpError) -> None:
@@ -297,6 +316,15 @@ class Request(server.Request):
         self.respond_error(problem)
 
 
+def _no_number(text: str) -> Any:
+    """``NaN`` and ``Infinity``, which Python reads and JSON does not have."""
+    raise ValueError(f"{text} is no number of JSON")
+
+
+#: Digits of a Content-Length: more than any body has.
+LENGTH_DIGITS = 18
+
+
 class Channel(http.HTTPChannel):
     """A connection of a client.
 
@@ -304,16 +332,84 @@ class Channel(http.HTTPChannel):
     end of its head or of a body that is JSON, has the time in all that an idle connection has. The
     body of an upload may take as long as it likes, while something comes.
 
+    A request that is not right ends it: it is answered with 400, once, and nothing that comes
+    behind that is read.
+
     :ivar lookahead: looks for what comes next, when the last was answered at once.
     """
 
     lookahead: Lookahead | None = None
     #: whether what comes next begins a request
     _fresh = True
+    transport: Any
+    site: Any
+    _refused = False
+    _arrived_by: Any = None
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self._refused:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self._refused:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def headerReceived(self, line: bytes) -> bool:
+        if self._refused:
+            return False
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        right: bool = super().headerReceived(line)
+        return right
+
+    def allHeadersReceived(self) -> None:
+        if self._refused:
+            return
+        target = self._path
+        if not target.startswith(b"/") and (target, self._command) != (b"*", b"OPTIONS"):
+            self._respondToBadRequestAndDisconnect()
+            return
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        if not self._refused:
+            super().allContentReceived()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """What Twisted calls for a request that can't be read."""
+        if self._refused:
+            return
+        self._refused = True
+        for request in self.requests:  # the one at whose head or body it was found
+            request.disconnected = True
+            if request.upload is not None:
+                request.upload.lost()
+        self.length = 0
+        body = json.dumps({"error": "request", "message": "this is no request of HTTP/1.1"})
+        self.site.answered(400)
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncache-control: no-store\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s\n"
+            % (len(body) + 1, body.encode())
+        )
+        self.loseConnection()
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.lookahead = Lookahead.of(self.transport)
+        self.site.strangers.arrived(self.transport)
+        self._arrived_by = self.transport
+
+    def known(self) -> None:
+        """Somebody has made a request over it who may, or it is gone: it is no stranger's."""
+        if self._arrived_by is not None:
+            self.site.strangers.known(self._arrived_by)
+            self._arrived_by = None
 
     def dataReceived(self, data: bytes) -> None:
         tune_reading(self.transport, len(data))
@@ -330,6 +426,7 @@ class Channel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        self.known()
         if self.lookahead is not None:
             self.lookahead.stop()
 
@@ -363,6 +460,7 @@ class Site(server.Site):
         self.access = access
         self.destination = destination
         self.answered = answered
+        self.strangers = Strangers(reactor)
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone: bodies that are used as they arrive are those of its channel."""
@@ -381,9 +479,10 @@ def number_argument(request: Any, name: bytes, default: int = 0) -> int:
     if not values:
         return default
     text = values[-1]
-    if not text.isdigit() or len(text) > 18:
-        raise HttpError(400, "argument", f"{name.decode()} is a whole number")
-    return int(text)
+    try:
+        return whole(name.decode(), text, 0, MAX_OFFSET, text=True)
+    except NumberRefused as problem:
+        raise HttpError(400, "argument", str(problem)) from None
 
 
 def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
@@ -395,12 +494,15 @@ def seconds_argument(request: Any, name: bytes, default: float, most: float) -> 
     if not values:
         return default
     try:
-        seconds = float(values[-1])
-    except ValueError:
-        seconds = -1.0
-    if not seconds >= 0:
-        raise HttpError(400, "argument", f"{name.decode()} is a number of seconds")
-    return min(seconds, most)
+        return min(real(name.decode(), values[-1], text=True), most)
+    except NumberRefused as problem:
+        raise HttpError(400, "argument", str(problem)) from None
+
+
+def header_text(request: Any, name: bytes) -> str | None:
+    """A header of a request; whatever bytes it has, they are text of that many characters."""
+    values = request.requestHeaders.getRawHeaders(name, [])
+    return values[-1].decode("latin-1") if values else None
 
 
 def text_argument(request: Any, name: bytes) -> str:

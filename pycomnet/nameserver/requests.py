@@ -13,6 +13,7 @@ from pycomnet.errors import EndpointError, InvalidRegistration
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import Record, encode
+from pycomnet.ranges import NumberRefused, check_fields, real, whole
 from pycomnet.wire.values import ValueNotSendable
 
 
@@ -52,6 +53,9 @@ class Limits:
     watches: int = 10_000
     connection_watches: int = 64
     page: int = 1_000
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 #: Names and addresses of the usual kind, in which nothing has to be looked for.
@@ -144,22 +148,22 @@ class Arguments:
         value = self._args.pop(name, None)
         if value is None:
             return default
-        if (
-            not isinstance(value, (int, float))
-            or isinstance(value, bool)
-            or not least <= value <= most
-        ):
-            raise self.refused(name, f"a number from {least:g} to {most:g}")
-        return value
+        try:
+            return real(name, value, least, most, what="a number")
+        except NumberRefused as problem:
+            raise self.refused(name, problem.expected) from None
 
     def whole(self, name: str, default: int | None, least: int, most: int) -> int | None:
         """An int within bounds; None only as the default."""
         value = self._args.pop(name, None)
         if value is None:
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.refused(name, f"an int from {least} to {most}")
-        return value
+        if not isinstance(value, int):
+            value = None  # not 1.0 either
+        try:
+            return whole(name, value, least, most, what="an int")
+        except NumberRefused as problem:
+            raise self.refused(name, problem.expected) from None
 
     def address(self) -> str:
         address: str = self.text("address", limit=self._limits.address)
@@ -223,7 +227,7 @@ def registration(
         address=taken.address(),
         metadata=taken.metadata(),
         tags=taken.texts("tags", limits.tags, wild=True),
-        ttl=float(taken.number("ttl", limits.ttl, limits.min_ttl, limits.max_ttl)),
+        ttl=taken.number("ttl", limits.ttl, limits.min_ttl, limits.max_ttl),
         lease=new_lease,
         secret=digest(secret),
     )

@@ -131,6 +131,7 @@ class NameService(Service):
     def leave(self) -> None:
         """End all watches, which would not end by themselves: the server is about to."""
         self._leaving = True
+        self._store.leave()
         self._wake()
 
     def stopped(self) -> defer.Deferred[None]:
@@ -431,6 +432,7 @@ class NameService(Service):
             "interfaces": directory.interfaces,
             "watches": self._watching,
             "connections": len(self._server.connections),
+            "memory": self._server.memory.as_map(),
             "revision": directory.log.last,
             "oldest_revision": directory.log.first,
             "counts": {name: self._counts[name] for name in COUNTS},

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from pycomnet.ranges import check_fields
+
 #: Bytes of a block that are kept in memory; a longer one goes to a file.
 IN_MEMORY = 1 << 18
 
@@ -28,6 +30,10 @@ class BlockLimits:
     block: int = 4 << 30
     total: int = 8 << 30
     count: int = 16
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
     directory: str | None = None
 
 

@@ -14,6 +14,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
     UnknownInterface,
 )
+from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import Incoming, Outgoing
 from pycomnet.services.pending import PendingCall, encode_call
@@ -37,6 +38,13 @@ class _Default:
 
 #: What ``invoke`` takes for "as long as the context says".
 DEFAULT: Any = _Default()
+
+
+def _no_time(method: str, timeout: float) -> Exception:
+    """Why a call can't have so many seconds."""
+    if timeout <= 0:
+        return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
+    return NumberRefused("timeout", f"a number of seconds, at most {MAX_SECONDS:g}", timeout)
 
 
 class RemoteService(Live):
@@ -83,9 +91,8 @@ class RemoteService(Live):
             timeout = context.limit(timeout)
         expires = None
         if timeout is not None:
-            if timeout <= 0:
-                text = f"{method}: the deadline had passed before it was called"
-                return defer.fail(DeadlineExceeded(text))
+            if not 0 < timeout <= MAX_SECONDS:
+                return defer.fail(_no_time(method, timeout))
             expires = self._seconds() + timeout
         if attachments or with_binary:
             return defer.Deferred.fromCoroutine(
@@ -258,7 +265,9 @@ class RemoteService(Live):
         :param timeout: seconds until it is given up, values and all; by default never.
         :returns: what to iterate over, at once; what goes wrong is raised there.
         """
-        expires = None if timeout is None else self.context.reactor.seconds() + timeout
+        expires = None
+        if timeout is not None:
+            expires = self.context.reactor.seconds() + real("timeout", timeout)
         return RemoteStream(self, method, args, expires)
 
     def introspect(self) -> defer.Deferred[dict[str, Any]]:

@@ -10,6 +10,7 @@ from twisted.internet import defer
 from pycomnet import endpoints, forks
 from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
+from pycomnet.ranges import optional_real
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
@@ -52,9 +53,9 @@ class Context(Live):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
         self.reactor = reactor
         self.nameserver_address = None if nameserver is None else endpoints.clean(nameserver)
-        self.timeout = timeout
+        self.timeout = optional_real("timeout", timeout)
         self.least_pending = balance == "least_pending"
-        self.keepalive = keepalive
+        self.keepalive = optional_real("keepalive", keepalive)
         self.blocks = blocks or BlockLimits()
         self.limits = limits
         #: the reactor's time at which all calls of this context end
@@ -83,6 +84,7 @@ class Context(Live):
             :class:`~pycomnet.errors.ServiceUnreachable`, ``CertificateRefused``, ``EndpointError``
             or ``UnknownInterface``. Cancelling it gives up.
         """
+        timeout = optional_real("timeout", timeout)
         service = self.at(address, interface)
         waiting = self.peer(address).connect()
         left = self.limit(self.timeout if timeout is None else timeout)

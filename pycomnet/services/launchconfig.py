@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import LaunchConfigError
+from pycomnet.ranges import NumberRefused, real
 from pycomnet.wire.values import ValueNotSendable, make_codec
 
 if sys.version_info >= (3, 11):
@@ -155,9 +156,10 @@ def _flag(value: Any) -> bool:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-        raise ValueError("a number of seconds above 0 and below 1e9")
-    return float(value)
+    try:
+        return real("", value, above=True)
+    except NumberRefused as problem:
+        raise ValueError(problem.expected) from None
 
 
 def _map(value: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.logs import Logger
+from pycomnet.ranges import real
 from pycomnet.wire.values import ValueNotSendable
 from pycomnet.worker.live import Live
 
@@ -124,8 +125,8 @@ class Registration(Live):
         self._nameserver = nameserver
         self._reactor = reactor
         self._wait = wait
-        self._patience = patience
-        self._ttl = ttl
+        self._patience = real("patience", patience)
+        self._ttl = real("ttl", ttl, above=True)
         self._policy = policy or retry_policy()
         self._secret = secrets.token_urlsafe(24)
         #: whether the nameserver was asked to register it, and may have done so unheard

@@ -26,6 +26,7 @@ from pycomnet.errors import (
     UnknownMethod,
 )
 from pycomnet.logs import Logger
+from pycomnet.memory import MemoryAccount
 from pycomnet.services.binary import Binary
 from pycomnet.services.blocks import Incoming, in_thread
 from pycomnet.services.context import Context
@@ -35,6 +36,7 @@ from pycomnet.services.request import Call, Request
 from pycomnet.services.serverlimits import Held, ServerLimits
 from pycomnet.services.serverside import PEEK, ServerConnection
 from pycomnet.services.sessions import Session, Sessions
+from pycomnet.strangers import Strangers
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 from pycomnet.worker.live import Live
@@ -53,6 +55,11 @@ class _Introspection(Service):
     def introspect(self, request: Any) -> dict[str, Any]:
         """The interfaces of all services, their methods, and what is written on each."""
         return describe(*self._server.services)
+
+    @method("stat", idempotent=True)
+    def stat(self, request: Any) -> dict[str, Any]:
+        """How the server is: its clients, what it does for them, and what it holds in memory."""
+        return self._server.stat()
 
 
 @attrs.define
@@ -96,6 +103,8 @@ class ServiceServer(Live):
         self.limits = limits or ServerLimits()
         self.services: list[Service] = []
         self.connections: set[ServerConnection] = set()
+        self.strangers = Strangers(reactor)
+        self.memory = MemoryAccount(reactor, self.limits.channel_memory, self.limits.memory)
         self._own_context = context is None
         self._context = context
         self._tracebacks = tracebacks
@@ -200,6 +209,16 @@ class ServiceServer(Live):
         self.connections.add(connection)
         return connection
 
+    def stat(self) -> dict[str, Any]:
+        """How it is: clients, calls, and memory, in bytes."""
+        return {
+            "connections": len(self.connections),
+            "strangers": {"now": len(self.strangers), "dropped": self.strangers.dropped},
+            "calls": {"running": self.running, "waiting": len(self._queue)},
+            "requests": {"held": self.held.size, "most": self.held.most},
+            "memory": self.memory.as_map(),
+        }
+
     def disconnected(self, connection: ServerConnection) -> None:
         """A client's connection is over."""
         self.connections.discard(connection)
@@ -240,6 +259,7 @@ class ServiceServer(Live):
                 await stopped
         self._deadlines.close()
         self._sessions.close()
+        self.memory.stop()
         if self._own_context and self._context is not None:
             await self._context.close()
 

@@ -6,6 +6,8 @@ import attrs
 
 from pycomnet.eager import BULK_SIZE
 from pycomnet.errors import Overloaded
+from pycomnet.memory import CONNECTION_MEMORY, SERVER_MEMORY
+from pycomnet.ranges import check_fields
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.sessions import SessionLimits
 
@@ -25,6 +27,8 @@ class ServerLimits:
     :ivar connections: clients at a time.
     :ivar read: bytes that are read from one client before others have their turn: where many small
         calls could come at once, a flood of them would keep the others waiting for that long.
+    :ivar channel_memory: bytes that are held for one client on channels that nobody has taken.
+    :ivar memory: bytes that are held on the channels of all clients together.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
     :ivar blocks: what is taken of the binary data that comes with a call.
     :ivar sessions: what is kept of the clients of stateful interfaces.
@@ -38,9 +42,14 @@ class ServerLimits:
     channels: int = 16_384
     connections: int = 65_536
     read: int = BULK_SIZE
+    channel_memory: int = CONNECTION_MEMORY
+    memory: int = SERVER_MEMORY
     keepalive: float | None = 60.0
     blocks: BlockLimits = attrs.Factory(BlockLimits)
     sessions: SessionLimits = attrs.Factory(SessionLimits)
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.define

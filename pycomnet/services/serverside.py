@@ -52,6 +52,7 @@ class ServerConnection(Connection):
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
         super().__init__(server.reactor, False, limits, server.hello(), keepalive=keepalive)
         self.server = server
+        self.account = server.memory
         self.bulk_size = server.limits.read
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
@@ -72,6 +73,7 @@ class ServerConnection(Connection):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         super().connectionMade()
+        self.server.strangers.arrived(transport)
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
 
@@ -121,6 +123,7 @@ class ServerConnection(Connection):
         self.abort(ConnectionLost(f"{self.peer} did not say hello in {HELLO_TIMEOUT:g} seconds"))
 
     def _greeted(self, _: object = None) -> None:
+        self.server.strangers.known(self.transport)
         if self._hello is not None:
             self._hello.cancel()
             self._hello = None

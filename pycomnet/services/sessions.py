@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import SessionTooLarge
+from pycomnet.ranges import check_fields
 from pycomnet.wire.values import ValueNotSendable, make_codec, show_key
 
 _measure = make_codec().encode
@@ -27,6 +28,9 @@ class SessionLimits:
     idle: float = 600.0
     size: int = 1 << 16
     count: int = 10_000
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 class Session(MutableMapping[str, Any]):

@@ -11,7 +11,8 @@ from pycomnet.factory import service
 from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
 from pycomnet.factory.relay import MAX_KEPT
 from pycomnet.gateways.localfactory import default_path
-from pycomnet.tap.numbers import number
+from pycomnet.ranges import MAX_COUNT
+from pycomnet.tap.numbers import count, seconds
 
 
 class Options(usage.Options):
@@ -73,20 +74,20 @@ as this user."""
         """Read them, and say what is wrong with them before anything is started."""
         listen = list(self["listen"])
         if self["port"] is not None:
-            port = number(self, "port", 0, int)
+            port = count(self, "port", 0, 65535)
             listen.append(f"tcp:{port}:interface=127.0.0.1")
         self.configuration = service.Configuration(
             listen=tuple(listen),
             token_file=self["token-file"],
             insecure=bool(self["insecure"]),
-            max_programs=number(self, "programs", 1, int),
-            max_gateways=number(self, "gateways", 1, int),
-            max_each=None if self["each"] is None else number(self, "each", 1, int),
-            keepalive=number(self, "keepalive", 0.1),
+            max_programs=count(self, "programs"),
+            max_gateways=count(self, "gateways"),
+            max_each=None if self["each"] is None else count(self, "each"),
+            keepalive=seconds(self, "keepalive", 0.1),
             settings=Settings(
-                idle_timeout=number(self, "idle-timeout", 0),
-                max_linger=number(self, "linger", 0),
-                max_kept=number(self, "kept", 0, int) << 20,
+                idle_timeout=seconds(self, "idle-timeout"),
+                max_linger=seconds(self, "linger"),
+                max_kept=count(self, "kept", 0, MAX_COUNT >> 20) << 20,
             ),
         )
         try:
@@ -100,8 +101,10 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pycomnet.tap.endings import ExitStatus
+    from pycomnet.tokens import forget_credentials
 
     use_monotonic_clock(reactor)
+    forget_credentials()  # its gateways begin with its environment
     status = ExitStatus("pycomnet-factory")
 
     def failed(problem: PycomnetError) -> None:

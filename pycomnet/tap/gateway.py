@@ -12,7 +12,7 @@ from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways import socketservice as service
 from pycomnet.gateways.socket import KEEPALIVE
-from pycomnet.tap.numbers import number
+from pycomnet.tap.numbers import count, seconds
 
 
 class Options(usage.Options):
@@ -64,10 +64,10 @@ and the log says where it is."""
                 tokens=self["tokens"],
                 token_file=self["token-file"],
                 insecure=bool(self["insecure"]),
-                clients=number(self, "clients", 1, int),
-                workers=number(self, "workers", 1, int),
-                keepalive=number(self, "keepalive", 0.1),
-                drain=number(self, "drain", 0),
+                clients=count(self, "clients"),
+                workers=count(self, "workers"),
+                keepalive=seconds(self, "keepalive", 0.1),
+                drain=seconds(self, "drain"),
                 **given,
             )
             self.configuration.check()

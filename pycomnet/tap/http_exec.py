@@ -102,9 +102,9 @@ Examples:
         for name in attrs.fields_dict(Limits):
             option = name.replace("_", "-")
             try:
-                values[name] = READERS[name](str(self[option]))
+                values[name] = READERS[name](f"--{option}", str(self[option]))
             except ValueError as problem:
-                raise usage.UsageError(f"--{option}: {problem}") from None
+                raise usage.UsageError(str(problem)) from None
         limits = Limits(**values)
         checkers = list(self.get("credCheckers", ()))
         users = {}
@@ -125,8 +125,8 @@ Examples:
             insecure=bool(self["insecure"]),
             hosts=tuple(self["hosts"]),
             origins=tuple(self["origins"]),
-            processes=read_count(str(self["total"])),
-            drain=read_seconds(str(self["drain"])),
+            processes=read_count("--total", str(self["total"])),
+            drain=read_seconds("--drain", str(self["drain"])),
             audit_log=self["audit-log"],
             websocket=not self["no-websocket"],
         )

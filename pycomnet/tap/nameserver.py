@@ -14,19 +14,13 @@ from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
 from pycomnet.nameserver.requests import Limits
 from pycomnet.nameserver.stores import make_store
+from pycomnet.tap.numbers import count, seconds
 from pycomnet.tap.options import DaemonOptions
 
 NAME = "pycomnet-nameserver"
 DEFAULT_LISTEN = "tcp:2012:interface=127.0.0.1"
 DEFAULT_STORE = "sqlite:pycomnet-names.sqlite"
 LIMITS = Limits()
-
-
-def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("at least 1")
-    return number
 
 
 class Options(DaemonOptions):
@@ -55,22 +49,20 @@ Examples:
 """
     optParameters = [
         ["store", "s", DEFAULT_STORE, "Where registrations are kept: sqlite:PATH or memory:"],
-        ["max-services", None, LIMITS.services, "Registrations, at most.", _number],
+        ["max-services", None, LIMITS.services, "Registrations, at most."],
         [
             "max-per-client",
             None,
             LIMITS.client_services,
             "Registrations of one client, at most: of a certificate's name, else of a machine, or "
             "of a connection on this machine.",
-            _number,
         ],
-        ["max-ttl", None, LIMITS.max_ttl, "Seconds of a lease, at most.", float],
+        ["max-ttl", None, LIMITS.max_ttl, "Seconds of a lease, at most."],
         [
             "history",
             None,
             LENGTH,
             "Changes that are kept, for watchers that come back or are slow.",
-            _number,
         ],
     ]
 
@@ -99,14 +91,14 @@ Examples:
             make_store(self["store"], None)
         except (EndpointError, StoreFailed) as problem:
             raise usage.UsageError(str(problem)) from None
-        if not LIMITS.min_ttl <= self["max-ttl"] < float("inf"):
-            raise usage.UsageError(f"--max-ttl: expected at least {LIMITS.min_ttl:g} seconds")
+        max_ttl = seconds(self, "max-ttl", LIMITS.min_ttl)
+        self["history"] = count(self, "history")
         self["limits"] = attrs.evolve(
             LIMITS,
-            services=self["max-services"],
-            client_services=self["max-per-client"],
-            max_ttl=self["max-ttl"],
-            ttl=min(LIMITS.ttl, self["max-ttl"]),
+            services=count(self, "max-services"),
+            client_services=count(self, "max-per-client"),
+            max_ttl=max_ttl,
+            ttl=min(LIMITS.ttl, max_ttl),
         )
 
 

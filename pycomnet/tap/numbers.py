@@ -7,19 +7,27 @@ from typing import Any
 
 from twisted.python import usage
 
+from pycomnet.ranges import MAX_COUNT, NumberRefused, real, whole
 
-def number(options: Mapping[str, Any], name: str, least: float, kind: type = float) -> Any:
-    """An option's value.
+
+def seconds(options: Mapping[str, Any], name: str, least: float = 0.0) -> float:
+    """An option's number of seconds.
 
     :param least: the lowest that it may be.
-    :param kind: int or float.
     :raises UsageError: it is none.
     """
     try:
-        value = kind(options[name])
-    except ValueError:
-        value = least - 1
-    if not least <= value < float("inf"):
-        what = "a whole number" if kind is int else "a number"
-        raise usage.UsageError(f"--{name}: {what} from {least:g}, not {options[name]!r}")
-    return value
+        return real(f"--{name}", options[name], least, text=True)
+    except NumberRefused as problem:
+        raise usage.UsageError(str(problem)) from None
+
+
+def count(options: Mapping[str, Any], name: str, least: int = 1, most: int = MAX_COUNT) -> int:
+    """An option's whole number.
+
+    :raises UsageError: it is none.
+    """
+    try:
+        return whole(f"--{name}", options[name], least, most, text=True)
+    except NumberRefused as problem:
+        raise usage.UsageError(str(problem)) from None

@@ -21,16 +21,10 @@ from pycomnet.services.launchconfig import (
     make_config,
     read_file,
 )
+from pycomnet.tap.numbers import seconds
 from pycomnet.tap.options import DaemonOptions
 
 NAME = "pycomnet-service"
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"expected a number of seconds above 0, got {text!r}") from None
 
 
 class Options(DaemonOptions):
@@ -85,14 +79,12 @@ Examples:
             None,
             f"Seconds until a service that was killed is not found any more. [default: "
             f"{DEFAULT_TTL:g}]",
-            _seconds,
         ],
         [
             "patience",
             None,
             None,
             f"Seconds to wait for the nameserver before giving up. [default: {DEFAULT_PATIENCE:g}]",
-            _seconds,
         ],
     ]
     optFlags = [
@@ -124,7 +116,8 @@ Examples:
         settings = read_file(path) if path is not None else {}
         for key in ("nameserver", "name", "advertise", "ttl", "patience"):
             if self[key] is not None:
-                settings[key] = self[key]
+                timed = key in ("ttl", "patience")
+                settings[key] = seconds(self, key) if timed else self[key]
         if self["listen"]:
             settings["listen"] = self["listen"]
         if self["wait"]:

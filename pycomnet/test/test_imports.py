@@ -28,8 +28,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
     frozenset({"worker"}),
     frozenset({"printable", "logs"}),
-    frozenset({"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"})
-    | frozenset({"clock"}),
+    frozenset(
+        {"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}
+        | {"clock", "memory", "private", "ranges", "strangers"}
+    ),
     frozenset({"interfaces", "forks"}),
     frozenset(
         {"connection", "channel", "channelcore", "channeltransport", "eager", "files"}

@@ -168,6 +168,16 @@ class Stream(object):
         self.head_size = -1
         self.head = b""
 
+    def held(self, window):
+        """Bytes that have come on it, each frame with its cost, and were not consumed yet.
+
+        :param window: what the peer may send at first.
+        """
+        held = window - self.window - self.unacked
+        if self.partial is not None:  # for which credit may have been given already
+            held += self.partial.size - self.partial_cost
+        return max(held, 0)
+
 
 class Assembly(object):
     """The fragments of a value that is not complete yet."""

@@ -87,5 +87,6 @@ class Stream:
     def __init__(
         self, id: int, purpose: str, raw: bool, local: bool, credit: int, window: int
     ) -> None: ...
+    def held(self, window: int) -> int: ...
 
 LARGE: Final[int]

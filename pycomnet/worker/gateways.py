@@ -9,6 +9,8 @@ and the near side has a gateway of each: ``ChannelGateway(channel.receive())``.
 """
 
 import os
+import re
+import subprocess
 import sys
 
 from .path import own_imports
@@ -89,7 +91,7 @@ def read_spec(spec):
         "id": values.get("id", "far"),
         "execmodel": values.get("execmodel"),
         "chdir": values.get("chdir"),
-        "nice": int(values.get("nice", 0)),
+        "nice": niceness(spec, values.get("nice", "0")),
         "update": env,
     }
     if transport == "popen" and not target:
@@ -107,6 +109,13 @@ def read_spec(spec):
 def own_interpreter():
     """The interpreter that runs this, with the options that it was started with."""
     return [sys.executable] + getattr(subprocess, "_args_from_interpreter_flags", list)()
+
+
+def niceness(spec, text):
+    """What is added to the niceness, from a spec's text."""
+    if not re.match("[+-]?[0-9]{1,2}$", text) or abs(int(text)) > 39:
+        raise ValueError("spec %r: nice: expected a whole number from -39 to 39" % (spec,))
+    return int(text)
 
 
 def quote(word):

@@ -28,6 +28,7 @@ from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
 from pycomnet.lookahead import Lookahead
 from pycomnet.mediator.chunks import Chunks
+from pycomnet.ranges import NumberRefused, real, whole
 
 #: Bytes that are shown of an answer that isn't HTTP.
 MOST_SAID = 60
@@ -349,9 +350,29 @@ async def read_json(response: Any, timeout: float, reactor: Any) -> dict[str, An
     await treq.collect(response, collect).addTimeout(timeout, reactor, timed_out)
     try:
         value = json.loads(b"".join(parts))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    return value if isinstance(value, dict) else {}
+    return numbers_checked(value) if isinstance(value, dict) else {}
+
+
+def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
+    """What a mediator says, if its numbers can be.
+
+    :raises PycomnetError: one can't.
+    """
+    try:
+        for name in COUNTS:
+            if name in about:
+                whole(name, about[name])
+        if "linger" in about:
+            real("linger", about["linger"])
+    except NumberRefused as problem:
+        raise PycomnetError(f"the server's answer has {problem}") from None
+    return about
+
+
+#: What a mediator counts, in its answers.
+COUNTS = ("received", "queue", "request", "low", "high")
 
 
 def timed_out(value: object, timeout: float) -> NoReturn:

@@ -483,7 +483,7 @@ class Posting:
             raise refused(response.code, about)
         self.stream.alive()
         received = response.headers.getRawHeaders("x-pycomnet-received", [])
-        if len(received) == 1 and received[0].isdigit():
+        if len(received) == 1 and received[0].isascii() and received[0].isdigit():
             self.stream.confirmed(int(received[0]))
 
     def received(self, name: str, offset: int, data: bytes) -> None:

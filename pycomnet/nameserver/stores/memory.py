@@ -42,6 +42,9 @@ class MemoryStore:
     def renew(self, record: Record) -> None:
         return None
 
+    def leave(self) -> None:
+        return None
+
     def close(self) -> defer.Deferred[None]:
         self._decisions = None
         return defer.succeed(None)

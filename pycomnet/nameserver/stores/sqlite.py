@@ -9,6 +9,9 @@ back from the reactor's.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +21,7 @@ from twisted.internet import defer
 from twisted.internet.threads import blockingCallFromThread
 from zope.interface import implementer
 
+from pycomnet import private
 from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
@@ -47,6 +51,9 @@ SHARED = 10_000
 BUSY = 10.0
 #: KiB of SQLite's own cache. The system has the file in its cache, too.
 CACHE = 16_384
+
+#: What SQLite may have beside the file.
+BESIDE = ("-wal", "-shm", "-journal")
 
 SCHEMA = """
 CREATE TABLE registrations (
@@ -108,6 +115,8 @@ class SQLiteStore:
         self._writing: defer.Deferred[None] | None = None
         self._opening: defer.Deferred[int] | None = None
         self._closing = False
+        #: a descriptor of the file, which is locked: it says that this nameserver means to stay
+        self._file = -1
 
     # -- beginning -------------------------------------------------------------------------------
 
@@ -115,6 +124,7 @@ class SQLiteStore:
     async def open(self, follower: INameFollower) -> None:
         self._follower = follower
         self._closing = False
+        self._hold()
         self._pool = adbapi.ConnectionPool(
             "sqlite3",
             self._path,
@@ -134,11 +144,48 @@ class SQLiteStore:
         except Exception as problem:
             pool, self._pool = self._pool, None
             pool.close()
+            self._let_go()
             raise self._explained(problem) from problem
         finally:
             self._opening = None
         self._decisions = Decisions(follower, revision)
         follower.loaded(revision)
+
+    def _hold(self) -> None:
+        """Make the file, if it isn't there, and see that it is this nameserver's alone.
+
+        SQLite makes what it needs beside it with the mode of the file itself.
+
+        :raises StoreFailed: it is not.
+        """
+        try:
+            private.check_directory(os.path.dirname(os.path.abspath(self._path)))
+            for end in BESIDE:
+                if os.path.lexists(self._path + end):
+                    path = self._path + end
+                    private.check_file(os.lstat(path), path, private.PLAIN)
+            self._file = private.open_file(self._path, os.O_RDWR | os.O_CREAT)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._let_go()
+            raise StoreFailed(f"{self._path}: another nameserver has it open") from None
+        except private.NotPrivate as problem:
+            raise StoreFailed(str(problem)) from None
+        except OSError as problem:
+            if self._file >= 0:
+                return  # a file system without such locks: SQLite has locks of its own
+            raise StoreFailed(f"{self._path}: can't open it: {problem.strerror}") from problem
+
+    def leave(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _let_go(self) -> None:
+        # Not before SQLite has closed the file: that would take away the locks that it has on it.
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _explained(self, problem: Exception) -> StoreFailed:
         if isinstance(problem, StoreFailed):
@@ -280,6 +327,7 @@ class SQLiteStore:
             )
         finally:
             pool.close()
+            self._let_go()
 
 
 def _number(connection: Any, pragma: str) -> int:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.admission import HELLO_TIMEOUT
 from pycomnet.errors import EndpointError, PycomnetError
 from pycomnet.gateways.socket import address
-from pycomnet.gateways.socketservice import STRANGERS, Client, Configuration, GatewayService
+from pycomnet.gateways.socketservice import Client, Configuration, GatewayService
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.mux import EV_GOAWAY, Mux
 
@@ -80,9 +80,10 @@ class Strangers(SynchronousTestCase):
 
     def test_many(self) -> None:
         """There can't be any number of them."""
-        connected = [self.connect()[1] for _ in range(STRANGERS * 2 + 1)]
+        self.service.strangers.most = 4
+        connected = [self.connect()[1] for _ in range(5)]
         dropped = [one.disconnecting or one.disconnected for one in connected]
-        self.assertEqual(dropped, [False] * (STRANGERS * 2) + [True])
+        self.assertEqual(dropped, [True] + [False] * 4)
 
     def test_garbage(self) -> None:
         """What is no hello is found out at once."""

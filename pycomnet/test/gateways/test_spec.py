@@ -239,7 +239,10 @@ class Refusing(SynchronousTestCase):
         """Times are numbers above 0."""
         for value in ("soon", "0", "-1", "nan", "inf"):
             message = self.refused(f"ssh=h//keepalive={value}")
-            self.assertIn(f"keepalive is a number of seconds above 0, not {value!r}", message)
+            self.assertIn(
+                f"keepalive: expected a number of seconds above 0, at most 1e+09, not {value!r}",
+                message,
+            )
 
     def test_keys(self) -> None:
         """A misspelt key: each is suggested for its slips, and all are listed."""
@@ -287,10 +290,24 @@ class Refusing(SynchronousTestCase):
 
     def test_nice(self) -> None:
         """The niceness is a whole number."""
-        values: list[Any] = ["high", "1.5", "", [], 1.5, float("inf")]
+        values: list[Any] = [
+            "high",
+            "1.5",
+            "",
+            [],
+            1.5,
+            float("inf"),
+            float("nan"),
+            1e23,
+            40,
+            "1_0",
+        ]
         for value in values:
             message = self.refused("popen", nice=value)
-            self.assertEqual(message, f"spec 'popen': nice is a whole number, not {value!r}")
+            self.assertEqual(
+                message,
+                f"spec 'popen': nice: expected a whole number from -39 to 39, not {value!r}",
+            )
         self.assertIn("not 'high'", self.refused("popen//nice=high"))
         self.assertEqual(Spec.parse("popen", nice=2.0).nice, 2)
 

@@ -158,8 +158,10 @@ class Sources(AccessCase):
         """Only the server's own names."""
         for host in ("localhost", "127.0.0.1:80", "[::1]:2013", "LOCALHOST.:1"):
             self.login(FakeRequest(host=host))
-        for host in ("evil.example", "localhost.evil.example", "", "a b", "localhost:99999x"):
+        for host in ("evil.example", "localhost.evil.example"):
             self.refused(403, "host", FakeRequest(host=host))
+        for host in ("", "a b", "localhost:99999x", "\xa0localhost", "local\0host"):
+            self.refused(400, "host", FakeRequest(host=host))
 
     def test_origins(self) -> None:
         """Its own pages, those that it was told of, and no others."""

@@ -292,6 +292,7 @@ class QuestionTests(NameserverCase):
                 "interfaces": 3,
                 "watches": 1,
                 "connections": 1,
+                "memory": {"held": 0, "most": 512 << 20, "largest": 0, "refused": 0},
                 "revision": 102,
                 "oldest_revision": 100,
             },

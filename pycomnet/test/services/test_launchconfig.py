@@ -126,11 +126,11 @@ class MakeTests(SynchronousTestCase):
             ({"listen": ["tcp:1", 2]}, "listen: expected a string"),
             ({"name": ""}, "name: expected a string, got ''"),
             ({"wait": 1}, "wait: expected true or false, got 1"),
-            ({"ttl": "15"}, "ttl: expected a number of seconds above 0 and below 1e9, got '15'"),
+            ({"ttl": "15"}, "ttl: expected a number of seconds above 0, at most"),
             ({"ttl": True}, "ttl: expected a number of seconds"),
             (
                 {"patience": 0},
-                "expected a number of seconds above 0 and below 1e9, got 0",
+                "patience: expected a number of seconds above 0, at most",
             ),
             ({"service": {"module": "x"}}, "service: expected a list of tables, [[service]]"),
             ({"service": ["calc"]}, "service: expected a table"),

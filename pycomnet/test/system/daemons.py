@@ -119,12 +119,12 @@ class Daemons:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._started: list[Daemon] = []
+        self.started: list[Daemon] = []
 
     def start(self, name: str, *args: str, directory: Path | None = None, **env: str) -> Daemon:
         """Start a daemon."""
         daemon = Daemon(name, *args, directory=directory or self.directory, **env)
-        self._started.append(daemon)
+        self.started.append(daemon)
         return daemon
 
     def nameserver(self, name: str = "names", *args: str) -> str:
@@ -144,7 +144,7 @@ class Daemons:
 
     def close(self) -> None:
         """End all of them."""
-        for daemon in reversed(self._started):
+        for daemon in reversed(self.started):
             daemon.close()
 
 

@@ -52,6 +52,7 @@ class FileTests(SQLiteCase):
         """An SQLite file of something else, or no SQLite file, is left as it is."""
         with closing(sqlite3.connect(self.path)) as other:
             other.execute("CREATE TABLE t (x)")
+        os.chmod(self.path, 0o600)
         before = Path(self.path).read_bytes()
         self.assertIn("no nameserver's", await self.refused(self.make_store()))
         self.assertEqual(Path(self.path).read_bytes(), before)
@@ -76,13 +77,13 @@ class FileTests(SQLiteCase):
         store = self.make_store()
         self.addCleanup(store.close)
         await store.open(Follower())
-        self.assertIn("another process has it open", await self.refused(self.make_store()))
+        self.assertIn("another nameserver has it open", await self.refused(self.make_store()))
 
     @deferred
     async def test_no_directory(self) -> None:
         """A path in a directory that isn't there is refused."""
         self.path = os.path.join(self.path, "none", "names.sqlite")
-        self.assertIn("unable to open", await self.refused(self.make_store()))
+        self.assertIn("No such file", await self.refused(self.make_store()))
 
     @deferred
     async def test_secrets(self) -> None:
@@ -124,6 +125,7 @@ class CrashTests(SQLiteCase):
         copy = self.mktemp()
         for suffix in ("", "-wal"):
             shutil.copyfile(self.path + suffix, copy + suffix)
+        os.chmod(copy, 0o600)
         again, loaded = self.make_store(copy), Follower()
         self.addCleanup(again.close)
         await again.open(loaded)
@@ -145,6 +147,7 @@ class CrashTests(SQLiteCase):
         copy = self.mktemp()
         for suffix in ("", "-wal"):
             shutil.copyfile(self.path + suffix, copy + suffix)
+        os.chmod(copy, 0o600)
         again, loaded = self.make_store(copy), Follower()
         self.addCleanup(again.close)
         await again.open(loaded)
