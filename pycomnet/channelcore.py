@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.callbacks import pending_result, tell
 from pycomnet.deferred import done
-from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
+from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError, message_of
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
 from pycomnet.wire.values import InvalidValue, ValueNotSendable, type_name
@@ -539,4 +539,4 @@ def _log_unhandled(failure: Failure) -> None:
 def _error_map(error: Exception) -> dict[str, str]:
     if isinstance(error, RemoteError):
         return error.as_map()
-    return {"code": "remote", "type": type_name(type(error)), "message": str(error)}
+    return {"code": "remote", "type": type_name(type(error)), "message": message_of(error)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -27,7 +28,7 @@ from pycomnet.errors import (
     UnknownMethod,
 )
 from pycomnet.services.binary import Binary
-from pycomnet.services.blocks import Incoming, in_thread
+from pycomnet.services.blocks import Incoming
 from pycomnet.services.context import Context
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
@@ -35,6 +36,9 @@ from pycomnet.services.request import Call, Request
 from pycomnet.services.serverlimits import Held, ServerLimits
 from pycomnet.services.serverside import ServerConnection
 from pycomnet.services.sessions import Session, Sessions
+from pycomnet.services.streaming import InThread, send_all
+from pycomnet.services.tasks import CANCELLED, Tasks
+from pycomnet.services.threads import MethodThreads
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import InvalidValue
 
@@ -76,6 +80,8 @@ class ServiceServer:
     :param limits: what clients are allowed.
     :param tracebacks: whether callers get the traceback of what a method raises; by default those
         on this machine do.
+    :param threads: a thread pool for methods with ``thread=True``; by default one of its own, whose
+        threads don't keep the process from ending.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class ServiceServer:
         context: Context | None = None,
         limits: ServerLimits | None = None,
         tracebacks: bool | None = None,
+        threads: Any = None,
     ) -> None:
         self.reactor = reactor
         self.limits = limits or ServerLimits()
@@ -100,6 +107,8 @@ class ServiceServer:
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
         self._deadlines = Deadlines(reactor)
+        self.tasks = Tasks(reactor)
+        self._threads = MethodThreads(reactor, self.limits.threads, threads)
         #: how many calls run that did not return at once
         self.running = 0
         self.held = Held(self.limits.held)
@@ -227,9 +236,19 @@ class ServiceServer:
                 connection.goodbye()
             await self._emptied
         for service in reversed(self.services):
-            stopped = service.stopped()
-            if inspect.isawaitable(stopped):
-                await stopped
+            try:
+                stopped = service.stopped()
+                if inspect.isawaitable(stopped):
+                    await stopped
+            except (Exception, SystemExit, KeyboardInterrupt):
+                log.failure("{service} did not stop well", service=type(service).__qualname__)
+        for name, seconds in self._threads.still_running():
+            log.warn(
+                "{method} still runs in its thread, after {seconds:.1f} s: it is left there",
+                method=name,
+                seconds=seconds,
+            )
+        self._threads.close()
         self._deadlines.close()
         self._sessions.close()
         if self._own_context and self._context is not None:
@@ -346,8 +365,8 @@ class ServiceServer:
             else:
                 result = bound.function(request)
             if call.streaming:
-                result = self._send_all(call, result)
-        except Exception as problem:
+                result = send_all(call, result, self._thread_of(bound, request))
+        except BaseException as problem:
             self._failed(call, problem, None)
             return
         self.settle(call, result)
@@ -357,20 +376,22 @@ class ServiceServer:
         try:
             kind = type(result)
             if kind is CoroutineType:
-                result = defer.Deferred.fromCoroutine(result)
-            elif not isinstance(result, defer.Deferred):
-                if kind is tuple and result and type(result[-1]) is Binary:
-                    self._wait_for(call, self._send_blocks(call, result))
-                else:
-                    call.connection.answer(call, [result])
-                return
-        except Exception as problem:
+                waiting: Any = self.tasks.start(result)
+            else:
+                waiting = self.tasks.deferred(result)
+                if waiting is None:
+                    if kind is tuple and result and type(result[-1]) is Binary:
+                        self._wait_for(call, self._send_blocks(call, result))
+                    else:
+                        call.connection.answer(call, [result])
+                    return
+        except BaseException as problem:
             self._failed(call, problem, None)
             return
-        self._wait(call, result)
+        self._wait(call, waiting)
 
     def _wait_for(self, call: Call, coroutine: Any) -> None:
-        self._wait(call, defer.Deferred.fromCoroutine(coroutine))
+        self._wait(call, self.tasks.start(coroutine))
 
     def _wait(self, call: Call, result: defer.Deferred[Any]) -> None:
         """Answer a call when a Deferred has fired."""
@@ -400,7 +421,7 @@ class ServiceServer:
     def _raised(self, failure: Failure, call: Call) -> None:
         problem = failure.value
         assert problem is not None
-        if call.interrupt is not None and isinstance(problem, defer.CancelledError):
+        if call.interrupt is not None and isinstance(problem, CANCELLED):
             problem = call.interrupt
         self._failed(call, problem, failure)
         self._finished(call)
@@ -449,8 +470,15 @@ class ServiceServer:
             call.cancel(problem)
 
     def _in_thread(self, call: Call, bound: _Bound, request: Request) -> defer.Deferred[Any]:
-        """Run a method in the reactor's pool. It can't be interrupted there, and counts on."""
-        return in_thread(self.reactor, lambda: None if call.over else bound.function(request))
+        """Run a method in a thread. It can't be interrupted there, and counts on."""
+        name = f"{request.interface}.{request.method}"
+        return self._threads.run(name, lambda: None if call.over else bound.function(request))
+
+    def _thread_of(self, bound: _Bound, request: Request) -> InThread | None:
+        """What runs a stream's iterator, if that may block."""
+        if not bound.method.thread:
+            return None
+        return partial(self._threads.run, f"{request.interface}.{request.method}")
 
     # -- blocks of binary data -------------------------------------------------------------------
 
@@ -477,28 +505,6 @@ class ServiceServer:
         outgoing = call.connection.answer_with_blocks(call, value, result[first:])
         if outgoing is not None:
             await outgoing.send()
-
-    async def _send_all(self, call: Call, values: Any) -> None:
-        """Send what a method's iterator gives, as fast as the caller takes it."""
-        if inspect.isawaitable(values):
-            values = await values
-        send = call.connection.send
-        if hasattr(values, "__aiter__"):
-            iterator: AsyncIterator[Any] = values.__aiter__()
-            try:
-                async for value in iterator:
-                    waiting = send(call, value)
-                    if waiting is not None:
-                        await waiting
-            finally:
-                close = getattr(iterator, "aclose", None)
-                if close is not None:
-                    await close()
-        else:
-            for value in values:
-                waiting = send(call, value)
-                if waiting is not None:
-                    await waiting
 
 
 class _ServerFactory(Factory):

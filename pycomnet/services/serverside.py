@@ -18,6 +18,7 @@ from pycomnet.errors import (
     ResultNotSendable,
     ServiceError,
     error_map,
+    message_of,
 )
 from pycomnet.services.blocks import Outgoing, Owner
 from pycomnet.services.pending import NOTHING
@@ -186,13 +187,13 @@ class ServerConnection(Connection):
             if bound.checked:
                 bound.method.check(args)
             result = bound.function(Request(self, interface, name, args, expires))
-        except Exception as problem:
+        except BaseException as problem:  # SystemExit, too: it is the method's, and ends no server
             self.refuse(self._call_of(id), problem)
             return
         if type(result) in PLAIN:
             try:
                 answer = NOTHING if result is None else self.encode([result])
-            except ValueNotSendable:
+            except Exception:
                 self.answer(self._call_of(id), [result])  # which says what is wrong
             else:
                 self.mux.reply(id, answer)
@@ -228,6 +229,9 @@ class ServerConnection(Connection):
             where = problem.path.replace("value[0]", "value", 1)
             self.refuse(call, ResultNotSendable(f"the result, {where}: {problem}"))
             return
+        except Exception as problem:
+            self.refuse(call, problem)  # code of the result's own types may have raised it
+            return
         call.over = True
         stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
         self.mux.answer(stream, payload)
@@ -247,21 +251,28 @@ class ServerConnection(Connection):
         if call.over:
             return
         call.over = True
-        formatted = ""
-        if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
-            if failure is not None and problem.__traceback__ is None:
-                formatted = failure.getTraceback()
-            else:
-                formatted = "".join(traceback.format_exception(problem))
-        found = error_map(problem, formatted)
-        try:
-            payload = self.encode(found)
-        except ValueNotSendable:
-            found.pop("fields", None)
-            payload = self.encode(found)
-        self.mux.close(call.stream, ERROR, payload)
+        self.mux.close(call.stream, ERROR, self._refusal(problem, failure))
         if not self.corked:
             self.flush_soon()
+
+    def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:
+        """The encoding of an error: it has one, whatever the error's own code does."""
+        formatted = ""
+        if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
+            try:
+                if failure is not None and problem.__traceback__ is None:
+                    formatted = failure.getTraceback()
+                else:
+                    formatted = "".join(traceback.format_exception(problem))
+            except BaseException:
+                formatted = ""  # its own code has raised; the rest is known all the same
+        try:
+            found = error_map(problem, formatted)
+            found["message"] += self.server.tasks.hint(problem)
+            return self.encode(found)
+        except BaseException:
+            kind, message = type(problem).__name__, message_of(problem)
+            return self.encode({"code": "remote", "type": str(kind), "message": message})
 
     def end(self, call: Call) -> None:
         """Say that a stream has no more values."""

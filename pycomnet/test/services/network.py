@@ -123,7 +123,7 @@ class Network(TurnClock):
         def run() -> None:
             try:
                 result = function(*args, **kw)
-            except Exception:
+            except BaseException:
                 done(False, Failure())
             else:
                 done(True, result)
@@ -210,7 +210,7 @@ class ServiceCase(SynchronousTestCase):
 
     def make_server(self) -> ServiceServer:
         """The server of the test."""
-        return ServiceServer(self.network)
+        return ServiceServer(self.network, threads=self.network)
 
     def result(self, deferred: defer.Deferred[Any]) -> Any:
         """What fires once all is delivered."""
