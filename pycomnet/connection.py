@@ -118,6 +118,8 @@ class Connection(Protocol):
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
         #: called with what the transport says when it is gone; who explains that may wait for this
         self.when_closed: list[Callable[[Failure], object]] = []
+        #: set by whatever comes; for who resets it, and looks later whether something has
+        self.heard = False
         #: whether the peer has broken the protocol: what comes from it is not looked at any more
         self.broken = False
         #: why it is over, once it is
@@ -344,7 +346,7 @@ class Connection(Protocol):
             self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = True
+        self._heard = self.heard = True
         descriptor = self._descriptor
         if descriptor is not None:
             size = self.bulk_size if len(data) >= self.small_size else self.small_size

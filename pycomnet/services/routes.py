@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, ServiceNotFound, ServiceUnreachable
+from pycomnet.services.race import Race
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -28,12 +30,19 @@ class Route:
         """The instance for the next call, if that is known."""
         raise NotImplementedError
 
-    def reach(self, first: Peer | None) -> defer.Deferred[tuple[Peer, ClientConnection]]:
+    def reach(
+        self, first: Peer | None, left: float | None
+    ) -> defer.Deferred[tuple[Peer, ClientConnection]]:
         """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
 
         :param first: the instance that was picked.
+        :param left: seconds that there are for it.
         """
         raise NotImplementedError
+
+    def has_other(self, peer: Peer, now: float) -> bool:
+        """Whether there is another instance that is not set aside."""
+        return False
 
     def may_return(self) -> bool:
         """Whether it is worth trying again what could not be reached."""
@@ -53,7 +62,9 @@ class AddressRoute(Route):
         return self._peer
 
     @deferred
-    async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
+    async def reach(
+        self, first: Peer | None = None, left: float | None = None
+    ) -> tuple[Peer, ClientConnection]:
         return self._peer, await self._peer.connect()
 
     def may_return(self) -> bool:
@@ -75,7 +86,8 @@ class NamedRoute(Route):
         self._able: list[Peer] = []
         self._able_changes = -1
         self._able_until = float("-inf")
-        self._turn = 0
+        #: random, so that not all clients begin with the same one
+        self._turn = context.random.randrange(1 << 30)
         self._looked = float("-inf")
         self._looking: defer.Deferred[None] | None = None
 
@@ -118,24 +130,36 @@ class NamedRoute(Route):
         self._able_until = float("-inf")
 
     @deferred
-    async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
+    async def reach(
+        self, first: Peer | None = None, left: float | None = None
+    ) -> tuple[Peer, ClientConnection]:
         problem: ServiceUnreachable | None = None
         for again in (False, True):
             if again or not self._peers:
                 await self._look_now()
-            tried: set[Peer] = set()
-            for _ in self._peers:
-                peer, first = first or self.pick(), None
-                if peer is None or peer in tried:
-                    peer = next((one for one in self._peers if one not in tried), None)
-                if peer is None:
-                    break
-                tried.add(peer)
-                try:
-                    return peer, await peer.connect()
-                except ServiceUnreachable as unreachable:
-                    problem = unreachable
+            try:
+                return await Race(self._context.reactor, self._in_order(first), left).run()
+            except ServiceUnreachable as unreachable:
+                problem = unreachable
+            first = None
         raise problem or ServiceUnreachable(f"there is no {self}")
+
+    def _in_order(self, first: Peer | None) -> Iterator[Peer]:
+        """The instances as they are tried: whose turn it is, and who comes after that one; those
+        that are set aside come last.
+        """
+        first = first or self.pick()
+        if first is None:
+            return
+        yield first
+        peers = self._peers
+        start = peers.index(first) + 1 if first in peers else self._turn % len(peers)
+        others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
+        now = self._context.reactor.seconds()
+        yield from sorted(others, key=lambda one: one.aside_until > now)
+
+    def has_other(self, peer: Peer, now: float) -> bool:
+        return any(one is not peer and one.aside_until <= now for one in self._peers)
 
     async def _look_now(self) -> None:
         try:
