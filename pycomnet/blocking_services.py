@@ -27,7 +27,7 @@ _INNER |= {
     "connected",
     "disconnected",
 }
-_INNER |= {"context", "forget", "hello", "session", "shows_tracebacks", "too_late"}
+_INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
 
 
 @_blocking(_remotestream.RemoteStream, (), _INNER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,11 @@ from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, wra
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -48,11 +51,58 @@ def listener(
         SSL4ServerEndpoint(
             reactor,
             number(description, options.get("port", ""), "port"),
-            _listener_options(description, options),
+            _FromFiles(description, options),
             number(description, options.get("backlog", str(BACKLOG)), "backlog"),
             options.get("interface", ""),
         ),
     )
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _FromFiles:
+    """Makes a listener's TLS connections, with what its files hold at the time.
+
+    Certificates are replaced while daemons run, by what renews them. The files are looked at for
+    each handshake, which costs little beside it; when they can't be used as they are, because only
+    one of them has been written yet, say, what was read before is used on.
+
+    :raises EndpointError: they can't be used now.
+    """
+
+    log = Logger()
+
+    def __init__(self, description: str, options: dict[str, str]) -> None:
+        self._description = description
+        self._options = options
+        names = ("privateKey", "certKey", "extraCertChain", "clientCAs")
+        self._paths = [options[name] for name in names if name in options]
+        self._seen = self._look()
+        self._context = _listener_options(description, options).getContext()
+
+    def _look(self) -> list[Any]:
+        """What shows that a file was replaced or written."""
+        found: list[Any] = []
+        for path in self._paths:
+            try:
+                names = [path, *sorted(os.listdir(path))] if os.path.isdir(path) else [path]
+                for name in names:
+                    status = os.stat(name if name == path else os.path.join(path, name))
+                    found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append((path, "missing"))
+        return found
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._context = _listener_options(self._description, self._options).getContext()
+            except EndpointError as problem:
+                self.log.warn("TLS goes on with the certificate it had: {problem}", problem=problem)
+            else:
+                self.log.info("TLS has a new certificate: {listen}", listen=self._description)
+        return SSL.Connection(self._context, None)
 
 
 def _listener_options(description: str, options: dict[str, str]) -> Any:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet import endpoints
 from pycomnet.deferred import deferred
-from pycomnet.errors import DeadlineExceeded, ServiceNotFound, ServiceUnreachable
+from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
 from pycomnet.services.race import Race
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ REFRESH = 10.0
 LOOK_TIMEOUT = 3.0
 #: Instances of an interface that a caller knows: each may come to have a connection.
 MOST_INSTANCES = 100_000
+#: What a record's metadata has all its addresses as, where there are several: the one that others
+#: can reach first. As many of them are looked at.
+ADDRESSES = "addresses"
+MOST_ADDRESSES = 8
 
 
 class Route:
@@ -188,6 +193,18 @@ class NamedRoute(Route):
         self._looking = None
         return result
 
+    def _choose(self, addresses: list[str], known: dict[str, Peer]) -> Peer:
+        """One of an instance's addresses: what is on this machine, if the nameserver is, as then
+        that instance is, too; and none that has just failed.
+        """
+        if len(addresses) > 1:
+            here = self._context.nameserver_address
+            near = here is not None and endpoints.is_local_client(here)
+            addresses = sorted(addresses, key=lambda one: endpoints.is_local_client(one) != near)
+        peers = [known.get(address) or self._context.peer(address) for address in addresses]
+        now = self._context.reactor.seconds()
+        return next((peer for peer in peers if peer.aside_until <= now), peers[0])
+
     @deferred
     async def _look(self) -> None:
         nameserver = await self._context.nameserver()
@@ -195,8 +212,8 @@ class NamedRoute(Route):
         found: dict[str, Peer] = {}
 
         def add(record: Any) -> None:
-            address = record["address"]
-            found[address] = known.get(address) or self._context.peer(address)
+            peer = self._choose(addresses_of(record), known)
+            found[peer.address] = peer
 
         if self._service is not None:
             asked = {"interface": self._interface, "service": self._service}
@@ -215,6 +232,22 @@ class NamedRoute(Route):
             raise ServiceNotFound(f"there is no {self}")
         self._set_peers(list(found.values()))
         self._looked = self._context.reactor.seconds()
+
+
+def addresses_of(record: Any) -> list[str]:
+    """The addresses of a nameserver's record; its own first."""
+    found = [record["address"]]
+    metadata = record.get("metadata")
+    more = metadata.get(ADDRESSES) if isinstance(metadata, dict) else None
+    if isinstance(more, (list, tuple)):
+        for one in more[:MOST_ADDRESSES]:
+            try:
+                address = endpoints.clean(one)
+            except EndpointError:
+                continue
+            if address not in found:
+                found.append(address)
+    return found
 
 
 def _pass_on(result: Any, waiting: defer.Deferred[None]) -> Any:

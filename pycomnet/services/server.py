@@ -162,6 +162,13 @@ class ServiceServer:
             if declared.stateful:
                 self._stateful.add(name)
 
+    def functions(self) -> dict[str, dict[str, Callable[[Request], Any]]]:
+        """What is called for each method: interface -> name -> function."""
+        return {
+            interface: {name: bound.function for name, bound in methods.items()}
+            for interface, methods in list(self.methods.items())
+        }
+
     def hello(self) -> dict[str, Any]:
         """What a connection's hello says of this end."""
         if self._hello is None:

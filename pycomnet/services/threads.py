@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from pycomnet.deferred import deferred
@@ -81,19 +82,28 @@ async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: 
     :returns: fires with its result. When it is cancelled it fires once the function has returned,
         so that nobody takes away what that works with.
     """
-    working: defer.Deferred[Any] = deferToThreadPool(reactor, pool, function, *args)
-    wanted: defer.Deferred[Any] = defer.Deferred(lambda _: None)
+    outcome: list[Any] = []
+    waiting: defer.Deferred[None] = defer.Deferred()
 
     def done(result: Any) -> None:
-        if not wanted.called:
-            wanted.callback(result)
+        outcome.append(result)
+        if not waiting.called:
+            waiting.callback(None)
 
-    working.addBoth(done)
-    try:
-        return await wanted
-    except defer.CancelledError:
-        await working
-        raise
+    deferToThreadPool(reactor, pool, function, *args).addBoth(done)
+    cancelled = False
+    while not outcome:
+        waiting = defer.Deferred()
+        try:
+            await waiting
+        except defer.CancelledError:  # also when its caller gives up, and then the connection ends
+            cancelled = True
+    if cancelled:
+        raise defer.CancelledError
+    (result,) = outcome
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
 
 
 def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> defer.Deferred[Any]:
