@@ -6,14 +6,14 @@ import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
-from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -46,16 +47,31 @@ def listener(
     """What listens with TLS; see :func:`pycomnet.endpoints.server_endpoint`."""
     options = dict(zip(["port"], args, strict=False)) | options
     _check_names(description, options, _TLS_LISTENER, args[1:])
-    return cast(
-        IStreamServerEndpoint,
-        SSL4ServerEndpoint(
-            reactor,
-            number(description, options.get("port", ""), "port"),
-            _FromFiles(description, options),
-            number(description, options.get("backlog", str(BACKLOG)), "backlog"),
-            options.get("interface", ""),
-        ),
+    plain = TCP4ServerEndpoint(
+        reactor,
+        number(description, options.get("port", ""), "port"),
+        number(description, options.get("backlog", str(BACKLOG)), "backlog"),
+        options.get("interface", ""),
     )
+    return _Listener(reactor, plain, _FromFiles(description, options))
+
+
+@implementer(IStreamServerEndpoint)
+class _Listener:
+    """Listens with TLS.
+
+    As Twisted's own does, but on the reactor that is given: that one has timers of the global one.
+    """
+
+    def __init__(self, reactor: Any, plain: IStreamServerEndpoint, creator: _FromFiles) -> None:
+        self._reactor = reactor
+        self._plain = plain
+        self._creator = creator
+
+    def listen(self, factory: Any) -> Any:
+        return self._plain.listen(
+            TLSMemoryBIOFactory(self._creator, False, factory, clock=self._reactor)
+        )
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -181,7 +197,7 @@ def connector(
     port = number(description, options.get("port", ""), "port")
     bind = (options["bindAddress"], 0) if "bindAddress" in options else None
     wrapped = HostnameEndpoint(reactor, host, port, seconds(description, options), bind)
-    return wrapClientTLS(_ExplainingCreator(creator, name), wrapped)
+    return wrapClientTLS(_ExplainingCreator(creator, name), wrapped, reactor)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
