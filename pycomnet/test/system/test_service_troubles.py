@@ -210,7 +210,7 @@ def test_two_listeners(started: Daemons) -> None:
     )
     registered(service)
     env = {"PYCOMNET_NAMESERVER": nameserver}
-    found = command("ns", "ls", "--json", env=env)
+    found = command("ns", "list", "--json", env=env)
     assert unix in found.stdout, found
     assert "tcp:127.0.0.1:" in found.stdout
     assert command("call", "t.w", "ping", env=env).stdout.strip() == str(service.pid)
