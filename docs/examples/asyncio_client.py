@@ -1,6 +1,7 @@
 """A service and a caller in an asyncio program, with futures in place of Deferreds."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,10 +36,9 @@ async def main() -> None:
         assert await asyncio.gather(*several) == ["awake"] * 10
         assert [tick async for tick in clock.stream("ticks", 3)] == [0, 1, 2]
 
-        try:  # cancelling a future cancels the method
+        # Cancelling a future cancels the method.
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(clock.invoke("sleep", 3600), timeout=0.05)
-        except asyncio.TimeoutError:
-            pass
 
 
 asyncio.run(main())
