@@ -107,8 +107,10 @@ class Frames:
     def __init__(self, masked: bool, most: int) -> None:
         self._masked = masked
         self._most = most
-        #: the beginning of a frame that isn't there as far as it has to be
+        #: the beginning of a frame that isn't there as far as it has to be, and how much of that
+        #: wsproto has got already
         self._held = b""
+        self._shown = 0
         #: bytes of a frame that wsproto gets, and of a binary message, that are still to come
         self._other = 0
         self._left = 0
@@ -178,8 +180,22 @@ class Frames:
             begun = self._begin(view[at:])
             if begun is None:
                 self._held = bytes(view[at:])
+                if self._is_other(self._held):
+                    # wsproto may refuse it by what there is: nobody may wait for the rest then.
+                    new, self._shown = self._held[self._shown :], len(self._held)
+                    yield -1, 0, new
                 return
+            if self._shown:
+                at += self._shown
+                self._other -= self._shown
+                self._shown = 0
             at += begun
+
+    def _is_other(self, head: bytes | memoryview) -> bool:
+        """Whether a frame is wsproto's by its first two bytes, however long it is."""
+        return len(head) >= 2 and (
+            head[0] != WHOLE_BINARY or self._within or (head[1] & MASKED != 0) != self._masked
+        )
 
     def _begin(self, data: memoryview) -> int | None:
         """Look at the beginning of a frame.
@@ -202,13 +218,7 @@ class Frames:
         masked = second & MASKED != 0
         if masked:
             body += 4
-        if (
-            first != WHOLE_BINARY
-            or self._within
-            or masked != self._masked
-            or size < max(least, HEADER.size)
-            or size >> 63
-        ):
+        if self._is_other(data[:2]) or size < max(least, HEADER.size) or size >> 63:
             # What is wrong with it, if anything, wsproto says.
             if first & 0x0F < CONTROL:
                 self._within = not first & FIN

@@ -170,6 +170,19 @@ class FramesTests(SynchronousTestCase):
         # Less the head of each message; what there is of one that is not complete comes later.
         self.assertTrue(len(got) - len(bare[0]) <= len(wanted) - len(bare[1]))
 
+    def test_a_bad_head_is_refused_at_once(self) -> None:
+        """wsproto gets the head of a frame that is not ours as it comes, byte by byte, and once."""
+        for head in (b"\x89\x7e", b"\x8a\xff", b"\x83\x7f", b"\x09\x7e"):
+            frames, wire = Frames(False, BIG), Connection(role(False))
+            for number in range(2):
+                for _, _, part in taken(frames, head[number : number + 1]):
+                    wire.receive_data(bytes(part))
+            self.assertIsInstance(next(iter(wire.events())), CloseConnection, head)
+        text = b"\x81\x7e\x01\x00" + b"t" * 256
+        frames = Frames(False, BIG)
+        parts = [part for at in range(len(text)) for part in taken(frames, text[at : at + 1])]
+        self.assertEqual(b"".join(bytes(part) for _, _, part in parts), text)
+
     def test_too_long(self) -> None:
         """A message over the limit is refused by its head: nothing of it is waited for."""
         data = b"".join(frame(1, 0, bytes(100), False))

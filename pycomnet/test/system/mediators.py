@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,20 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from pycomnet.test.needs import require
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
-
-
-def require(*programs: str) -> None:
-    """These programs have to be there, for this test or, in CI, at all."""
-    for program in programs:
-        if shutil.which(program) is None:
-            if os.environ.get("PYCOMNET_REQUIRE_ALL"):
-                pytest.fail(f"{program} is not installed")
-            pytest.skip(f"{program} is not installed")
 
 
 class Mediator:

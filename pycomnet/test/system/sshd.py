@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pycomnet.test.needs import missing
+
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 CONFIG = """\
@@ -140,9 +142,7 @@ def python() -> str:
 def sshd(directory: Path) -> Iterator[Sshd]:
     """An sshd; the test skips if there is none, unless it is required."""
     if SSHD is None or shutil.which("ssh") is None:
-        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
-            pytest.fail("sshd or ssh is not installed")
-        pytest.skip("sshd or ssh is not installed")
+        missing("sshd or ssh is not installed")
     running = Sshd(directory)
     try:
         yield running

@@ -17,8 +17,9 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Ping, Request, TextMessage
 
+from pycomnet.test.needs import require
 from pycomnet.test.system.daemons import PATIENCE, daemons
-from pycomnet.test.system.mediators import Mediator, require
+from pycomnet.test.system.mediators import Mediator
 
 FLAGS = [
     "--headless",

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 import pycomnet
 from pycomnet.test import test_old_python as checks
+from pycomnet.test.needs import REQUIRE_ALL, missing
 from pycomnet.test.wire import fuzzkit, muxkit
 from pycomnet.wire.frames import bin32
 
@@ -103,10 +102,10 @@ def compile_with(python: str, sources: Mapping[str, str]) -> dict[str, str]:
 def pythons() -> list[str]:
     """Those that are here; Jython at least, where nothing may be missing."""
     found = old_pythons()
-    if os.environ.get("PYCOMNET_REQUIRE_ALL"):
+    if os.environ.get(REQUIRE_ALL):
         assert "jython" in {os.path.basename(path) for path in found}
     if not found:
-        pytest.skip("no Python 2.7 here: neither CPython, PyPy nor Jython")
+        missing("no Python 2.7 here: neither CPython, PyPy nor Jython")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from twisted.internet import defer
 
 import pycomnet
 from pycomnet.test.gateways.suite_values import VALUES, same
+from pycomnet.test.needs import needs
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.near_side import FAR_CODE
 from pycomnet.test.system.nearby import near, processes_end
@@ -29,13 +29,19 @@ PYTHONS = {
 NEAR_SIDE = os.path.join(os.path.dirname(__file__), "near_side.py")
 
 
-def require(name: str) -> str:
-    """The spec of a far side under this Python, which has to be there."""
+def under(name: str, *values: object) -> Any:
+    """A parameter of a test: the name of a Python, which has to be there, and more."""
     command, _ = PYTHONS[name]
-    if shutil.which(command.split()[0]) is None:
-        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
-            pytest.fail(f"{command} is not installed")
-        pytest.skip(f"{command} is not installed")
+    return pytest.param(name, *values, marks=needs(command.split()[0]))
+
+
+#: Each of the Pythons, as a parameter.
+EACH = [under(name) for name in PYTHONS]
+
+
+def spec_of(name: str) -> str:
+    """The spec of a far side under this Python."""
+    command, _ = PYTHONS[name]
     # One of them forked also where it is the first, which none of the others is.
     return f"popen//python={command}" + "//fork=yes" * (name == "bare")
 
@@ -45,7 +51,7 @@ class Far:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.spec = require(name)
+        self.spec = spec_of(name)
         self.printed: dict[int, str] = {1: "", 2: ""}
         self.gateway: Any = None
 
@@ -54,7 +60,7 @@ class Far:
         self.printed[output.stream] += output.text
 
 
-@pytest_twisted.async_yield_fixture(scope="module", params=list(PYTHONS))
+@pytest_twisted.async_yield_fixture(scope="module", params=EACH)
 async def far(request: Any) -> AsyncIterator[Far]:
     """A far side under each of the Pythons; the tests share it."""
     from twisted.internet import reactor
@@ -213,7 +219,7 @@ async def test_errors(far: Far) -> None:
     assert await far.gateway.call("operator:add", 1, 2) == 3
 
 
-@pytest.mark.parametrize("far", ["jython"], indirect=True)
+@pytest.mark.parametrize("far", [under("jython")], indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_java_error(far: Far) -> None:
     """What Java code raises is an error as any other."""
@@ -390,13 +396,13 @@ async def test_asked(far: Far) -> None:
     assert (status["queued"], status["execmodel"]) == (0, "thread")
 
 
-@pytest.mark.parametrize("name", list(PYTHONS))
+@pytest.mark.parametrize("name", EACH)
 @pytest_twisted.ensureDeferred
 async def test_deaths(name: str) -> None:
     """os._exit and kill -9 there are told as what they were."""
     from twisted.internet import reactor
 
-    spec = require(name)
+    spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
         one, two = await defer.gatherResults([group.makegateway(spec) for _ in range(2)])
         channel = one.remote_exec("import os; os._exit(3)")
@@ -408,13 +414,13 @@ async def test_deaths(name: str) -> None:
             await waiting
 
 
-@pytest.mark.parametrize("name", list(PYTHONS))
+@pytest.mark.parametrize("name", EACH)
 @pytest_twisted.ensureDeferred
 async def test_exit(name: str) -> None:
     """exit() ends it and what it started."""
     from twisted.internet import reactor
 
-    spec = require(name)
+    spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
         gateway = await group.makegateway(spec)
         source = """
@@ -433,11 +439,11 @@ ON_JYTHON = ("idle", "receive", "timed", "sleep", "swallow", "child", "session")
 
 @pytest.mark.parametrize(
     ("name", "far_code"),
-    [("pypy3", code) for code in FAR_CODE] + [("jython", code) for code in ON_JYTHON],
+    [under("pypy3", code) for code in FAR_CODE] + [under("jython", code) for code in ON_JYTHON],
 )
 def test_near_side_killed(name: str, far_code: str) -> None:
     """The near side is killed with -9: all is gone within six seconds."""
-    os.environ["PYCOMNET_TEST_SPEC"] = require(name)
+    os.environ["PYCOMNET_TEST_SPEC"] = spec_of(name)
     try:
         with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line()):
             program.signal(signal.SIGKILL)
@@ -445,7 +451,7 @@ def test_near_side_killed(name: str, far_code: str) -> None:
         del os.environ["PYCOMNET_TEST_SPEC"]
 
 
-@pytest.mark.parametrize("name", ["bare", "pypy3"])
+@pytest.mark.parametrize("name", [under("bare"), under("pypy3")])
 def test_passes_the_suite(name: str, tmp_path: Any) -> None:
     """The whole gateway suite, under this Python."""
-    run_suite(require(name), tmp_path, least=101)
+    run_suite(spec_of(name), tmp_path, least=101)

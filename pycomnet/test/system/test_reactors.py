@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from pycomnet.test.needs import missing
 from pycomnet.test.system.nearby import near
 from pycomnet.test.system.reactor_checks import CHECKS
 
@@ -25,10 +25,7 @@ REACTORS = {
 def test_reactor(name: str) -> None:
     """All checks pass in a process that runs this reactor, and nothing else is said."""
     if name == "uvloop" and find_spec("uvloop") is None:
-        message = "uvloop is not installed"
-        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("uvloop is not installed")
     with near(PROGRAM, name) as program:
         status, out, err = program.ended()
     assert (status, err) == (0, ""), out + err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ import pytest_twisted
 from twisted.internet import defer
 
 import pycomnet
+from pycomnet.test.needs import require
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.nearby import near
 from pycomnet.test.system.slow_ssh import install
@@ -195,10 +195,7 @@ async def test_refused(group: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_other_pythons(group: Any, python: str, name: str) -> None:
     """Other Pythons are sent the same, and tracebacks have the source of that, too."""
-    if shutil.which(python) is None:
-        if os.environ.get("PYCOMNET_REQUIRE_ALL"):
-            pytest.fail(f"{python} is not installed")
-        pytest.skip(f"{python} is not installed")
+    require(python)
     await group.makegateway("popen//id=outer")
     gateway = await group.makegateway(f"popen//via=outer//python={python}")
     assert gateway.info["implementation"] == name

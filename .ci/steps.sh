@@ -1,0 +1,74 @@
+# What .ci/run is made of: steps with names and a time limit, copies of the checkout, the README's
+# commands, and the count of tests. Sourced, not run.
+
+step_limit=840 # seconds; a step takes less than that, so this only ends what hangs
+done_steps=()
+current="setting up"
+passed=0
+skipped=0
+running=
+
+# finish: what the script prints at its end, whatever the end is.
+finish() {
+    local status=$?
+    trap - EXIT
+    if [ -n "$running" ]; then
+        kill "$running" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+    echo
+    echo "== summary"
+    if ((${#done_steps[@]})); then
+        printf 'ok      %s\n' "${done_steps[@]}"
+    fi
+    if ((status)); then
+        echo "FAILED  $current (exit status $status)"
+        exit 1
+    fi
+    echo "$passed passed, 0 failed, $skipped skipped"
+}
+
+# step NAME DIRECTORY COMMAND: run the shell command there, in a bash of its own with the same
+# options, under the time limit; what it prints is also kept in $log. It goes through a file, as a
+# pipe would stay open, and this script wait, for as long as a process that was left behind lives.
+step() {
+    current=$1
+    local started=$SECONDS
+    echo
+    echo "== $1"
+    : >"$log"
+    (cd "$2" && exec timeout --kill-after=20 "$step_limit" bash -euo pipefail -c "$3") \
+        >"$log" 2>&1 &
+    running=$!
+    tail -n +1 -f -s 0.2 --pid="$running" "$log"
+    wait "$running"
+    running=
+    done_steps+=("$1 ($((SECONDS - started)) s)")
+}
+
+# copy NAME: a fresh copy of what git would commit, as a new clone has it, in $work/NAME.
+copy() {
+    current="copy the checkout"
+    mkdir "$work/$1"
+    # --ignore-failed-read: a file that was deleted here and is still in git's index.
+    git -C "$root" ls-files -z --cached --others --exclude-standard |
+        tar -C "$root" --null --ignore-failed-read -T - -cf - 2>"$work/tar.err" |
+        tar -C "$work/$1" -xf - || { cat "$work/tar.err"; return 1; }
+}
+
+# readme_command MARKER: the command that follows the comment `.. MARKER` in the README.
+readme_command() {
+    awk -v marker=".. $1" '
+        $0 == marker { seen = 1; next }
+        seen && /^   [^ ]/ { sub(/^ +/, ""); print; found = 1; exit }
+        END { exit !found }
+    ' "$root/README.rst" || { echo "README.rst has no command after '.. $1'" >&2; return 1; }
+}
+
+# count_tests: set $passed and $skipped to what trial and pytest said in $log. No test at all is a
+# failure.
+count_tests() {
+    local counted
+    counted=$(python3 "$root/.ci/count_tests.py" "$log") || { echo "$counted"; return 1; }
+    read -r passed skipped <<<"$counted"
+}
