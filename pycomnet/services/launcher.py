@@ -15,7 +15,13 @@ from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
-from pycomnet.errors import EndpointError, LaunchFailed, PycomnetError, ServiceNameTaken
+from pycomnet.errors import (
+    EndpointError,
+    LaunchFailed,
+    PycomnetError,
+    ServiceNameTaken,
+    message_of,
+)
 from pycomnet.services.blocked import BlockWatch, codes
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service
@@ -335,7 +341,7 @@ class Launcher(service.Service):
         problem = failure.value
         if not isinstance(problem, PycomnetError):
             self.log.failure("the launcher failed", failure)
-            problem = LaunchFailed(str(problem))
+            problem = LaunchFailed(message_of(problem))
         self._failed(problem)
 
     def _lost(self, problem: PycomnetError) -> None:

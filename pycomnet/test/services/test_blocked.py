@@ -23,7 +23,7 @@ def inner(request: Any) -> Any:
     return request()
 
 
-METHODS = {"t.w": {"sleep": Slow().sleep, "len": len}}
+METHODS: dict[str, dict[str, Any]] = {"t.w": {"sleep": Slow().sleep, "len": len}}
 
 
 class BlockedTests(SynchronousTestCase):
@@ -38,8 +38,9 @@ class BlockedTests(SynchronousTestCase):
         )
         self.watch.start(thread=False)
         self.addCleanup(self.watch.stop)
-        globalLogPublisher.addObserver(self.observe)
-        self.addCleanup(globalLogPublisher.removeObserver, self.observe)
+        observe: Any = self.observe
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def observe(self, event: Any) -> None:
         if "reactor blocked" in formatEvent(event):

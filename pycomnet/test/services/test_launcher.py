@@ -377,8 +377,9 @@ class LauncherTests(SynchronousTestCase):
     def said(self, **settings: Any) -> list[str]:
         """What is said of the addresses."""
         found: list[Any] = []
-        globalLogPublisher.addObserver(found.append)
-        self.addCleanup(globalLogPublisher.removeObserver, found.append)
+        observe: Any = found.append
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
         self.started(name="calc-1", **settings)
         self.reactor.run_threads()
         self.pass_time(1)
