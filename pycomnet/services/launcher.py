@@ -338,7 +338,7 @@ class Launcher(service.Service):
     def _give_up(self, failure: Failure) -> None:
         if failure.check(defer.CancelledError) and not self.running:
             return
-        problem = failure.value
+        problem: Any = failure.value
         if not isinstance(problem, PycomnetError):
             self.log.failure("the launcher failed", failure)
             problem = LaunchFailed(message_of(problem))
