@@ -16,8 +16,18 @@ from pycomnet.services import server as _server
 
 #: What is called by what is built on a class, and not by users.
 _INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
-_INNER |= {"left", "limit", "peer", "sleep", "until", "begin", "connected", "disconnected"}
-_INNER |= {"context", "forget", "hello", "session", "shows_tracebacks", "too_late"}
+_INNER |= {
+    "has_other",
+    "left",
+    "limit",
+    "peer",
+    "sleep",
+    "until",
+    "begin",
+    "connected",
+    "disconnected",
+}
+_INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
 
 
 @_blocking(_remotestream.RemoteStream, (), _INNER)

@@ -20,6 +20,7 @@ from pycomnet.errors import (
     MemoryExceeded,
     PycomnetError,
     RemoteError,
+    message_of,
 )
 from pycomnet.logs import Logger
 from pycomnet.wire import mux as wire
@@ -648,4 +649,4 @@ def _error_map(error: Exception) -> dict[str, str]:
         return error.as_map()
     if isinstance(error, MemoryExceeded):
         return {"code": error.code, "message": str(error)}
-    return {"code": "remote", "type": type_name(type(error)), "message": str(error)}
+    return {"code": "remote", "type": type_name(type(error)), "message": message_of(error)}

@@ -129,6 +129,8 @@ class Connection(Live, Protocol):
         #: what counts the memory that is held for the peer, and for others
         self.account: MemoryAccount | None = None
         self._uncounted = COUNT_EVERY
+        #: set by whatever comes; for who resets it, and looks later whether something has
+        self.heard = False
         #: whether the peer has broken the protocol: what comes from it is not looked at any more
         self.broken = False
         #: why it is over, once it is
@@ -356,7 +358,7 @@ class Connection(Live, Protocol):
             self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = True
+        self._heard = self.heard = True
         self._uncounted -= len(data)
         descriptor = self._descriptor
         if descriptor is not None:

@@ -147,18 +147,28 @@ def is_local(description: str) -> bool:
     if endpoint.kind == "unix":
         return True
     if "interface" in endpoint.options:
-        return _is_loopback(endpoint.options["interface"])
-    return len(endpoint.args) > 1 and _is_loopback(endpoint.args[0])
+        return is_loopback(endpoint.options["interface"])
+    return len(endpoint.args) > 1 and is_loopback(endpoint.args[0])
+
+
+def is_local_client(description: str) -> bool:
+    """Whether an address to connect to leads to this machine only.
+
+    :param description: a client's endpoint string.
+    """
+    endpoint = parse(description)
+    return endpoint.kind == "unix" or is_loopback(endpoint.argument(0, "host", "localhost"))
 
 
 def is_local_address(address: object) -> bool:
     """Whether a transport's address (of its peer, or its own) is on this machine only."""
     if isinstance(address, UNIXAddress):
         return True
-    return isinstance(address, (IPv4Address, IPv6Address)) and _is_loopback(address.host)
+    return isinstance(address, (IPv4Address, IPv6Address)) and is_loopback(address.host)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or number is of the loopback interface."""
     if host.lower() == "localhost":
         return True
     try:
@@ -377,6 +387,8 @@ __all__ = [
     "explain",
     "is_local",
     "is_local_address",
+    "is_local_client",
+    "is_loopback",
     "is_number",
     "is_tls",
     "listen",

@@ -401,6 +401,14 @@ class StoreConflict(StoreFailed):
     code = "store-conflict"
 
 
+def message_of(problem: BaseException) -> str:
+    """What an error says, whatever its ``__str__`` does: that is its author's code."""
+    try:
+        return str(problem)
+    except BaseException:
+        return "<the exception's own __str__ raised>"
+
+
 def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
     """What is sent of an error: the map of docs/protocol.rst, "Errors".
 
@@ -414,7 +422,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
     found = {
         "code": "remote",
         "type": type_name(kind),
-        "message": str(problem),
+        "message": message_of(problem),
         "formatted": formatted,
     }
     if isinstance(problem, PycomnetError):

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
-from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.endpoints import BACKLOG, is_number, number, seconds
 from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.logs import Logger
 
 #: What may be given to a TLS listener, beside its port and interface.
 _TLS_LISTENER = frozenset(
@@ -43,16 +47,78 @@ def listener(
     """What listens with TLS; see :func:`pycomnet.endpoints.server_endpoint`."""
     options = dict(zip(["port"], args, strict=False)) | options
     _check_names(description, options, _TLS_LISTENER, args[1:])
-    return cast(
-        IStreamServerEndpoint,
-        SSL4ServerEndpoint(
-            reactor,
-            number(description, options.get("port", ""), "port"),
-            _listener_options(description, options),
-            number(description, options.get("backlog", str(BACKLOG)), "backlog"),
-            options.get("interface", ""),
-        ),
+    plain = TCP4ServerEndpoint(
+        reactor,
+        number(description, options.get("port", ""), "port"),
+        number(description, options.get("backlog", str(BACKLOG)), "backlog"),
+        options.get("interface", ""),
     )
+    return _Listener(reactor, plain, _FromFiles(description, options))
+
+
+@implementer(IStreamServerEndpoint)
+class _Listener:
+    """Listens with TLS.
+
+    As Twisted's own does, but on the reactor that is given: that one has timers of the global one.
+    """
+
+    def __init__(self, reactor: Any, plain: IStreamServerEndpoint, creator: _FromFiles) -> None:
+        self._reactor = reactor
+        self._plain = plain
+        self._creator = creator
+
+    def listen(self, factory: Any) -> Any:
+        return self._plain.listen(
+            TLSMemoryBIOFactory(self._creator, False, factory, clock=self._reactor)
+        )
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _FromFiles:
+    """Makes a listener's TLS connections, with what its files hold at the time.
+
+    Certificates are replaced while daemons run, by what renews them. The files are looked at for
+    each handshake, which costs little beside it; when they can't be used as they are, because only
+    one of them has been written yet, say, what was read before is used on.
+
+    :raises EndpointError: they can't be used now.
+    """
+
+    log = Logger()
+
+    def __init__(self, description: str, options: dict[str, str]) -> None:
+        self._description = description
+        self._options = options
+        names = ("privateKey", "certKey", "extraCertChain", "clientCAs")
+        self._paths = [options[name] for name in names if name in options]
+        self._seen = self._look()
+        self._context = _listener_options(description, options).getContext()
+
+    def _look(self) -> list[Any]:
+        """What shows that a file was replaced or written."""
+        found: list[Any] = []
+        for path in self._paths:
+            try:
+                names = [path, *sorted(os.listdir(path))] if os.path.isdir(path) else [path]
+                for name in names:
+                    status = os.stat(name if name == path else os.path.join(path, name))
+                    found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append((path, "missing"))
+        return found
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._context = _listener_options(self._description, self._options).getContext()
+            except EndpointError as problem:
+                self.log.warn("TLS goes on with the certificate it had: {problem}", problem=problem)
+            else:
+                self.log.info("TLS has a new certificate: {listen}", listen=self._description)
+        return SSL.Connection(self._context, None)
 
 
 def _listener_options(description: str, options: dict[str, str]) -> Any:
@@ -131,7 +197,7 @@ def connector(
     port = number(description, options.get("port", ""), "port")
     bind = (options["bindAddress"], 0) if "bindAddress" in options else None
     wrapped = HostnameEndpoint(reactor, host, port, seconds(description, options), bind)
-    return wrapClientTLS(_ExplainingCreator(creator, name), wrapped)
+    return wrapClientTLS(_ExplainingCreator(creator, name), wrapped, reactor)
 
 
 @implementer(IOpenSSLClientConnectionCreator)

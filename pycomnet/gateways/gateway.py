@@ -35,6 +35,7 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import FarSide, call_request, exec_request
 from pycomnet.gateways.spec import Spec
 from pycomnet.printable import visible
+from pycomnet.ranges import optional_real
 from pycomnet.wire.values import ValueNotSendable, blame, show_key
 from pycomnet.worker.live import Live
 

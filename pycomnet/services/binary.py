@@ -49,8 +49,9 @@ class Binary:
 
     It is read while it is sent, as fast as the receiver takes it, whatever its length.
 
-    :param source: a path; bytes; or a file that is open for reading bytes, from where it stands.
-        Its reads run in the reactor's thread pool, one at a time. It is not closed.
+    :param source: a path; bytes; or a file that is open for reading bytes. That is sent from where
+        it stands; when it stands at its end, as after it was written, from its beginning. Its reads
+        run in the reactor's thread pool, one at a time. It is not closed.
     :param name: what the receiver shall know it by; by default a path's last part.
     """
 
@@ -71,6 +72,10 @@ class Binary:
         elif hasattr(source, "read"):
             if isinstance(source, io.TextIOBase):
                 raise TypeError("a block of binary data is read from a file opened with mode 'rb'")
+            if isinstance(source, (io.BufferedWriter, io.FileIO)) and not source.readable():
+                raise TypeError(
+                    "this file is open for writing only: open it with mode 'w+b', or give its path"
+                )
             self._file = source
         else:
             kind = type(source).__name__
@@ -93,11 +98,12 @@ class Binary:
             return opened, os.fstat(opened.fileno()).st_size
         file = self._file
         try:
-            if self._start is None:
+            first = self._start is None
+            if first:
                 self._start = file.tell()
-            else:
-                file.seek(self._start)
             end = file.seek(0, os.SEEK_END)
+            if first and self._start >= end:
+                self._start = 0  # nothing would be sent of what was just written
             file.seek(self._start)
         except (OSError, AttributeError, io.UnsupportedOperation):
             if self._start is not None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.threads import deferToThreadPool
 
 from pycomnet.channel import Channel, ChannelCore
 from pycomnet.connection import Connection
-from pycomnet.deferred import deferred
 from pycomnet.errors import (
     AttachmentFailed,
     AttachmentTooLarge,
@@ -21,6 +19,7 @@ from pycomnet.errors import (
     RemoteError,
 )
 from pycomnet.services.binary import IN_MEMORY, Binary, BlockLimits, ReceivedFile
+from pycomnet.services.threads import in_thread
 
 #: Bytes that are read of a file at a time, and collected before they are written to one. With what
 #: a channel's window holds, it is what a block may take of either process's memory.
@@ -263,28 +262,4 @@ def _append(file: ReceivedFile, data: bytes) -> None:
     file.write(data)
 
 
-@deferred
-async def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """Run a function in the reactor's pool.
-
-    :returns: fires with its result. When it is cancelled it fires once the function has returned,
-        so that nobody takes away what that works with.
-    """
-    working: defer.Deferred[Any] = deferToThreadPool(
-        reactor, reactor.getThreadPool(), function, *args
-    )
-    wanted: defer.Deferred[Any] = defer.Deferred(lambda _: None)
-
-    def done(result: Any) -> None:
-        if not wanted.called:
-            wanted.callback(result)
-
-    working.addBoth(done)
-    try:
-        return await wanted
-    except defer.CancelledError:
-        await working
-        raise
-
-
-__all__ = ["CHUNK", "Incoming", "Outgoing", "Owner", "in_thread"]
+__all__ = ["CHUNK", "Incoming", "Outgoing", "Owner"]

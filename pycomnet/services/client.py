@@ -17,7 +17,7 @@ from pycomnet.errors import (
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import Incoming, Outgoing
-from pycomnet.services.pending import PendingCall, encode_call
+from pycomnet.services.pending import MOST_TURNS, PendingCall, encode_call
 from pycomnet.services.remotestream import RemoteStream
 from pycomnet.worker.live import Live
 
@@ -114,8 +114,9 @@ class RemoteService(Live):
         expires: float | None,
         blocks: list[Any] | None = None,
         files: bool = False,
+        repeats: int = 0,
     ) -> defer.Deferred[Any]:
-        call = PendingCall(self, peer, connection, method, args, expires, files)
+        call = PendingCall(self, peer, connection, method, args, expires, files, repeats)
         try:
             interface = self.interface or self.called_by(peer)
             if blocks:
@@ -131,23 +132,41 @@ class RemoteService(Live):
         except Exception as problem:
             return defer.fail(problem)
         peer.pending += 1
+        if not peer.watched:
+            self.context.pool.liveness.watch(peer)
         if expires is not None and timeout is not None:
             call.bucket = self.context.deadlines.add(call, timeout, expires)
         assert call.deferred is not None
         return call.deferred
 
     def repeat(
-        self, method: str, args: Any, expires: float | None, peer: Peer | None = None
+        self,
+        method: str,
+        args: Any,
+        expires: float | None,
+        peer: Peer | None = None,
+        repeats: int = 0,
     ) -> defer.Deferred[Any]:
-        """Call a method when there is a connection; for calls that have to wait for one."""
-        return defer.Deferred.fromCoroutine(self._invoke(method, args, expires, peer))
+        """Call a method when there is a connection; for calls that have to wait for one.
+
+        :param repeats: how often it was called before.
+        """
+        return defer.Deferred.fromCoroutine(self._invoke(method, args, expires, peer, repeats))
 
     async def _invoke(
-        self, method: str, args: Any, expires: float | None, peer: Peer | None
+        self, method: str, args: Any, expires: float | None, peer: Peer | None, repeats: int
     ) -> Any:
+        await self._pause(expires, repeats)
         peer, connection = await self.reach(expires, peer)
         left = self.context.left(expires)
-        return await self._send(peer, connection, method, args, left, expires)
+        return await self._send(peer, connection, method, args, left, expires, None, False, repeats)
+
+    async def _pause(self, expires: float | None, repeats: int) -> None:
+        """Wait a little, and longer each time, before a call is repeated not for the first time."""
+        if repeats > 1:
+            left = self.context.left(expires)
+            delay = min(FIRST_RETRY * 2.0**repeats, LONGEST_RETRY)
+            await self.context.sleep(delay if left is None else min(delay, left))
 
     async def _invoke_with_blocks(
         self,
@@ -157,13 +176,18 @@ class RemoteService(Live):
         attachments: Sequence[Any],
         with_binary: bool,
     ) -> Any:
-        peer: Peer | None = None
+        repeats = 0
         while True:
-            peer, connection = await self.reach(expires, peer)
+            await self._pause(expires, repeats)
+            peer, connection = await self.reach(expires)
             try:
-                answer = await self._exchange(peer, connection, method, args, expires, attachments)
-            except ServerLeaving:
-                peer = None  # it was not run, or may be run again
+                answer = await self._exchange(
+                    peer, connection, method, args, expires, attachments, repeats
+                )
+            except ServerLeaving:  # it was not run, or may be run again
+                if repeats >= MOST_TURNS:
+                    raise
+                repeats += 1
                 continue
             value, files = answer
             if with_binary:
@@ -180,13 +204,14 @@ class RemoteService(Live):
         args: Any,
         expires: float | None,
         attachments: Sequence[Any],
+        repeats: int,
     ) -> tuple[Any, list[ReceivedFile]]:
         """Call a method with blocks of binary data both ways."""
         context = self.context
         left = context.left(expires)
         blocks = Outgoing(connection, attachments)
         answering = self._send(
-            peer, connection, method, args, left, expires, blocks.described, True
+            peer, connection, method, args, left, expires, blocks.described, True, repeats
         )
         sending = blocks.send()
         try:
@@ -215,6 +240,10 @@ class RemoteService(Live):
         except UnknownInterface:
             return False
 
+    def has_other(self, peer: Peer, now: float) -> bool:
+        """Whether there is another instance that is not set aside."""
+        return self._route.has_other(peer, now)
+
     def called_by(self, peer: Peer) -> str:
         """The interface; when none is named, the server's only one.
 
@@ -242,7 +271,7 @@ class RemoteService(Live):
             context.pool.check()
             left = context.left(expires)
             try:
-                reaching = self._route.reach(peer)
+                reaching = self._route.reach(peer, left)
                 if left is not None:
                     reaching.addTimeout(left, context.reactor)
                 return await reaching

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from random import Random
 from typing import Any
 
 from twisted.internet import defer
@@ -21,6 +22,9 @@ from pycomnet.worker.live import Live
 
 #: Seconds that a call has when nobody says how many.
 TIMEOUT = 30.0
+#: Seconds that a server may leave pings unanswered while calls wait for it: within that time, and
+#: within a method that blocks the reactor for less, nothing is lost.
+SILENCE = 15.0
 #: The interface of nameservers.
 NAMESERVER = "org.pycom.nameserver"
 
@@ -34,6 +38,10 @@ class Context(Live):
     :param balance: how calls are spread over the instances of a service: ``"round_robin"``, or
         ``"least_pending"`` for the one with the fewest calls of this context under way.
     :param keepalive: seconds of silence after which a server is asked whether it is still there.
+    :param silence: seconds that a server may leave pings unanswered while calls wait for it; then
+        its connection is given up. Other instances get the calls after two seconds of
+        that. None never asks.
+    :param random: decides with which of several instances this context begins.
     :param blocks: what is taken of the binary data that comes with results.
     :param limits: what servers are allowed on the wire.
     """
@@ -46,6 +54,8 @@ class Context(Live):
         timeout: float | None = TIMEOUT,
         balance: str = "round_robin",
         keepalive: float | None = 30.0,
+        silence: float | None = SILENCE,
+        random: Random | None = None,
         blocks: BlockLimits | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -56,6 +66,8 @@ class Context(Live):
         self.timeout = optional_real("timeout", timeout)
         self.least_pending = balance == "least_pending"
         self.keepalive = optional_real("keepalive", keepalive)
+        self.silence = optional_real("silence", silence)
+        self.random = random or Random()
         self.blocks = blocks or BlockLimits()
         self.limits = limits
         #: the reactor's time at which all calls of this context end

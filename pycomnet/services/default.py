@@ -66,19 +66,42 @@ def _forked() -> None:
 forks.call_in_child(_forked)
 
 
+class _Awaited(defer.Deferred[RemoteService]):
+    """A service that is on its way, for programs that take it for the service itself.
+
+    These functions are what a script finds first; it then gets a Deferred that never fires, as no
+    reactor runs.
+    """
+
+    def __init__(self, name: str, waiting: defer.Deferred[RemoteService]) -> None:
+        super().__init__(lambda _: waiting.cancel())
+        self._name = name
+        waiting.chainDeferred(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(RemoteService, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        function = self.__dict__.get("_name", "")
+        raise AttributeError(
+            f"pycomnet.{function}() returns a Deferred, which has no {name!r}: in a script, a "
+            f"thread or the REPL use pycomnet.blocking ('from pycomnet import blocking as "
+            f"pycomnet'), with asyncio pycomnet.aio; with Twisted, await it first"
+        )
+
+
 def locate(interface: str, service: str | None = None) -> defer.Deferred[RemoteService]:
     """As :meth:`Context.locate`, with the default context."""
-    return default_context().locate(interface, service)
+    return _Awaited("locate", default_context().locate(interface, service))
 
 
 def connect(address: str, interface: str | None = None) -> defer.Deferred[RemoteService]:
     """As :meth:`Context.connect`, with the default context."""
-    return default_context().connect(address, interface)
+    return _Awaited("connect", default_context().connect(address, interface))
 
 
 def nameserver() -> defer.Deferred[RemoteService]:
     """As :meth:`Context.nameserver`, with the default context."""
-    return default_context().nameserver()
+    return _Awaited("nameserver", default_context().nameserver())
 
 
 __all__ = ["configure", "connect", "default_context", "default_nameserver", "locate", "nameserver"]

@@ -58,8 +58,8 @@ class LaunchConfig:
     """All that a launcher is told.
 
     :ivar services: what to run.
-    :ivar listen: endpoint strings; the first one's address is registered.
-    :ivar advertise: the address to register instead, or the host of it; None for what is listened
+    :ivar listen: endpoint strings; the addresses of all are registered.
+    :ivar advertise: the address to register instead, or the host of them; None for what is listened
         on.
     :ivar nameserver: the nameserver's address, or None for none.
     :ivar name: what the services are registered as that have no name of their own; None for a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,14 +14,23 @@ from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
-from pycomnet.errors import EndpointError, LaunchFailed, PycomnetError, ServiceNameTaken
+from pycomnet.errors import (
+    EndpointError,
+    LaunchFailed,
+    PycomnetError,
+    ServiceNameTaken,
+    message_of,
+)
 from pycomnet.logs import Logger
+from pycomnet.services.blocked import BlockWatch, codes
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service
 from pycomnet.services.launchconfig import Entry, LaunchConfig
 from pycomnet.services.loading import load
-from pycomnet.services.registration import Nameserver, Offer, Policy, Registration
+from pycomnet.services.registration import RENEWALS, Nameserver, Offer, Policy, Registration
+from pycomnet.services.routes import ADDRESSES
 from pycomnet.services.server import ServiceServer
+from pycomnet.services.threads import in_thread
 
 #: Seconds that calls which are under way have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0
@@ -36,6 +46,12 @@ class Loaded:
     entry: Entry
     service: Service
 
+    @property
+    def full_name(self) -> str:
+        """Its module and class, as they can be named."""
+        cls = type(self.service)
+        return f"{cls.__module__}:{cls.__qualname__}"
+
 
 def load_all(entries: Iterable[Entry]) -> list[Loaded]:
     """Import the modules and make their services.
@@ -50,9 +66,11 @@ def load_all(entries: Iterable[Entry]) -> list[Loaded]:
         for name in one.service.interfaces:
             other = seen.setdefault(name, one)
             if other is not one:
+                if other.full_name == one.full_name:
+                    raise LaunchFailed(f"{one.full_name} is to be run twice: name it once")
                 raise LaunchFailed(
-                    f"{other.entry.module} and {one.entry.module} both offer {name!r}: run them in "
-                    f"a process each"
+                    f"{other.full_name} and {one.full_name} both offer {name!r}: name the one that "
+                    f"is to run as MODULE:CLASS, or run them in a process each"
                 )
     return loaded
 
@@ -86,6 +104,44 @@ def advertised(address: str, advertise: str | None) -> str:
     return str(wanted)
 
 
+def all_advertised(addresses: list[str], advertise: str | None) -> list[str]:
+    """The addresses to register: first those that others can reach.
+
+    :param addresses: what is listened on.
+    :param advertise: as :func:`advertised` takes it; a whole address stands for all of them.
+    :raises EndpointError: as there.
+    """
+    addresses = sorted(addresses, key=endpoints.is_local_client)
+    first = advertised(addresses[0], advertise)
+    if advertise is None:
+        return addresses
+    if ":" in advertise and not endpoints.is_number(advertise):
+        return [first]
+    more = [one for one in addresses[1:] if endpoints.parse(one).kind != "unix"]
+    return list(dict.fromkeys([first, *(advertised(one, advertise) for one in more)]))
+
+
+def _numbers(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def launch(
+    config: LaunchConfig,
+    loaded: list[Loaded],
+    reactor: Any,
+    failed: Callable[[PycomnetError], object],
+) -> Launcher:
+    """A launcher that says what blocks the reactor, for as long as a third of a lease or less."""
+
+    def methods() -> Any:
+        return codes(made.server.functions())
+
+    watch = BlockWatch(reactor, methods, config.ttl / RENEWALS)
+    made = Launcher(config, loaded, reactor, failed, watch=watch)
+    return made
+
+
 class Launcher(service.Service):
     """The services of one process, from start to stop, as a service of Twisted's application.
 
@@ -98,6 +154,8 @@ class Launcher(service.Service):
         another has taken the name in the meantime.
     :param policy: seconds between tries; for tests.
     :param nameserver: the nameserver's proxy; for tests.
+    :param watch: says what blocks the reactor; started and stopped with this.
+    :param resolve: looks a host's numbers up, in a thread; for tests.
     :ivar addresses: what is listened on.
     :ivar registrations: one for each name.
     """
@@ -112,6 +170,8 @@ class Launcher(service.Service):
         failed: Callable[[PycomnetError], object],
         policy: Policy | None = None,
         nameserver: Nameserver | None = None,
+        resolve: Callable[[str], list[str]] = _numbers,
+        watch: BlockWatch | None = None,
     ) -> None:
         #: what the services call others with; it knows the nameserver
         self.context = Context(reactor, nameserver=config.nameserver)
@@ -124,6 +184,8 @@ class Launcher(service.Service):
         self._failed = failed
         self._policy = policy
         self._nameserver = nameserver
+        self._resolve = resolve
+        self._watch = watch
         self._listening: defer.Deferred[None] | None = None
         self._starting: defer.Deferred[None] | None = None
 
@@ -145,6 +207,8 @@ class Launcher(service.Service):
         super().startService()
         if self._listening is None:
             self.privilegedStartService()
+        if self._watch is not None:
+            self._watch.start()
         self._starting = defer.Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._give_up)
 
@@ -155,6 +219,8 @@ class Launcher(service.Service):
         :returns: fires when all is closed, after some seconds at most. It does not fail.
         """
         super().stopService()
+        if self._watch is not None:
+            self._watch.stop()
         if self._starting is not None:
             self._starting.cancel()
         stopping = [registration.stop() for registration in self.registrations]
@@ -184,12 +250,13 @@ class Launcher(service.Service):
         if self._config.nameserver is None:
             self.log.info("not registered anywhere: there is no nameserver")
             return
-        address = advertised(self.addresses[0], self._config.advertise)
+        addresses = all_advertised(self.addresses, self._config.advertise)
+        self._warn_if_unreachable(addresses)
         self.log.info("the nameserver is {address}", address=self._config.nameserver)
         nameserver = self._nameserver or await self.context.nameserver()
         # At the same time: one that waits for a name that is taken doesn't keep the others waiting.
         registering = [
-            defer.Deferred.fromCoroutine(self._register(name, members, address, nameserver))
+            defer.Deferred.fromCoroutine(self._register(name, members, addresses, nameserver))
             for name, members in self._by_name().items()
         ]
         try:
@@ -197,6 +264,33 @@ class Launcher(service.Service):
         except defer.FirstError as first:
             problem: Any = first.subFailure.value
             raise problem from None
+
+    def _warn_if_unreachable(self, addresses: list[str]) -> None:
+        """Say so in the log when clients elsewhere can't use what is registered."""
+        assert self._config.nameserver is not None
+        reach = [one for one in addresses if not endpoints.is_local_client(one)]
+        if not reach:
+            text = "only programs on this machine can reach {address}"
+            if endpoints.is_local_client(self._config.nameserver):
+                self.log.info(text, address=", ".join(addresses))
+            else:
+                text += ", and the nameserver is elsewhere: say --listen tcp:PORT, or --advertise"
+                self.log.warn(text, address=", ".join(addresses))
+        elif self._config.advertise is None:
+            host = endpoints.parse(reach[0]).argument(0, "host")
+            if host == socket.gethostname():  # nobody named an interface
+                looking = in_thread(self._reactor, self._resolve, host)
+                looking.addBoth(self._warn_of_name, host)
+
+    def _warn_of_name(self, found: Any, host: str) -> None:
+        numbers = found if isinstance(found, list) else []
+        if all(endpoints.is_loopback(one) for one in numbers):
+            self.log.warn(
+                "{host} is registered as this machine's name, and {what}: others may not reach it; "
+                "say --advertise HOST",
+                host=host,
+                what=f"here it means {', '.join(numbers)}" if numbers else "it can't be resolved",
+            )
 
     def _by_name(self) -> dict[str | None, list[Loaded]]:
         """The services by the name that they are registered as; None is for a generated one."""
@@ -206,16 +300,17 @@ class Launcher(service.Service):
         return found
 
     async def _register(
-        self, name: str | None, members: list[Loaded], address: str, nameserver: Nameserver
+        self, name: str | None, members: list[Loaded], addresses: list[str], nameserver: Nameserver
     ) -> None:
         for left in reversed(range(NAME_TRIES)):
             offer = Offer(
                 service=name or generated_name(members),
                 interfaces=tuple(name for one in members for name in one.service.interfaces),
-                address=address,
+                address=addresses[0],
                 tags=tuple(dict.fromkeys(tag for one in members for tag in one.entry.tags)),
                 metadata={
-                    key: value for one in members for key, value in one.entry.metadata.items()
+                    **({ADDRESSES: addresses} if len(addresses) > 1 else {}),
+                    **{key: value for one in members for key, value in one.entry.metadata.items()},
                 },
             )
             registration = Registration(
@@ -243,10 +338,10 @@ class Launcher(service.Service):
     def _give_up(self, failure: Failure) -> None:
         if failure.check(defer.CancelledError) and not self.running:
             return
-        problem = failure.value
+        problem: Any = failure.value
         if not isinstance(problem, PycomnetError):
             self.log.failure("the launcher failed", failure)
-            problem = LaunchFailed(str(problem))
+            problem = LaunchFailed(message_of(problem))
         self._failed(problem)
 
     def _lost(self, problem: PycomnetError) -> None:

@@ -77,14 +77,23 @@ def _brief(problem: BaseException) -> str:
 
 
 def _classes(module: ModuleType) -> list[type[Service]]:
-    """The service classes that a module defines itself, in the order in which it does."""
-    return [
+    """The service classes that a module defines itself, in the order in which it does.
+
+    Where one of them is the base of another, which has all of its interfaces, it is left out: the
+    other is what it was made for.
+    """
+    found = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Service)
         and value.interfaces
         and value.__module__ == module.__name__
+    ]
+    return [
+        cls
+        for cls in found
+        if not any(other is not cls and issubclass(other, cls) for other in found)
     ]
 
 
@@ -95,7 +104,7 @@ def _make(name: str, target: Any, options: Mapping[str, Any] | None) -> Service:
             raise ServiceNotLoaded(f"{name} is no service, but a {type(target).__name__}")
         try:
             made = target(**(options or {}))
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise ServiceNotLoaded(f"can't make {name}:\n{_brief(problem)}") from problem
     elif options:
         raise ServiceNotLoaded(f"{name} is a service that is made already; it takes no options")

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from pycomnet.services.pool import ClientConnection, Peer
 
 
+#: How often a call is made again that may have been run, as its method is idempotent; and one that
+#: was not run. What breaks connections as often may do so because of the call.
+MOST_REPEATS = 3
+MOST_TURNS = 20
+
 #: The answer of a method that returns None, as many do: an array of that.
 NOTHING = b"\x91\xc0"
 
@@ -60,6 +65,7 @@ class PendingCall:
         "id",
         "method",
         "peer",
+        "repeats",
         "service",
     )
 
@@ -72,6 +78,7 @@ class PendingCall:
         args: Any,
         expires: float | None,
         files: bool = False,
+        repeats: int = 0,
     ) -> None:
         self.service = service
         self.peer = peer
@@ -81,6 +88,8 @@ class PendingCall:
         self.expires = expires
         #: whether the whole answer is wanted, blocks and all; who sent it then sends it again
         self.files = files
+        #: how often it was made before
+        self.repeats = repeats
         self.id: int | None = None
         self.bucket: dict[Any, None] | None = None
         #: the same call once more, after the first was not run or may be run twice
@@ -164,7 +173,7 @@ class PendingCall:
             problem = unknown
         if isinstance(problem, ServerLeaving):
             self.peer.drop(self.connection)
-            if not self.files:
+            if not self.files and self.repeats < MOST_TURNS:
                 self._call_again(deferred)
                 return
         deferred.errback(Failure(problem))
@@ -183,20 +192,47 @@ class PendingCall:
         unseen = last is not None and self.id is not None and self.id > last
         if self.service.context.pool.closed:
             problem: Exception = CallInterrupted("the context was closed")
-        elif unseen or self.service.may_repeat(self.peer, self.method):
+        elif self.repeats < (MOST_TURNS if unseen else MOST_REPEATS) and (
+            unseen or self.service.may_repeat(self.peer, self.method)
+        ):
             if not self.files:
                 self._call_again(deferred)
                 return
             problem = ServerLeaving(lost.reason)
         else:
             text = f"{self.peer.address}: {lost.reason}, while {self.method} was under way"
+            if self.repeats:
+                text += f", and {self.repeats} times before"
             problem = CallInterrupted(text)
         problem.__cause__ = lost
         deferred.errback(Failure(problem))
 
     def _call_again(self, deferred: defer.Deferred[Any]) -> None:
-        self.again = again = self.service.repeat(self.method, self.args, self.expires)
+        self.again = again = self.service.repeat(
+            self.method, self.args, self.expires, None, self.repeats + 1
+        )
         again.chainDeferred(deferred)
+
+    def move(self, now: float) -> None:
+        """Its server does not answer: make it elsewhere, if there is another and it may be run
+        twice.
+        """
+        service = self.service
+        if (
+            self.repeats >= MOST_REPEATS
+            or not service.may_repeat(self.peer, self.method)
+            or not service.has_other(self.peer, now)
+        ):
+            return
+        self.peer.is_silent()
+        deferred = self._finish()
+        self._close()
+        if deferred is None:
+            return
+        if self.files:
+            deferred.errback(Failure(ServerLeaving(f"{self.peer.address} does not answer")))
+        else:
+            self._call_again(deferred)
 
     # -- what ends it here -----------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.services.blocks import Owner
+from pycomnet.services.liveness import Liveness
 from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
+#: ... and one that says nothing. When it does again, it is tried at once.
+SILENT_ASIDE = 30.0
 
 
 class ClientConnection(Connection):
@@ -86,6 +89,7 @@ class Pool(Live):
         self.peers: weakref.WeakValueDictionary[str, Peer] = weakref.WeakValueDictionary()
         self.closed = False
         self.changes = 0
+        self.liveness = Liveness(context.reactor, context.silence)
         #: whether this is a copy in a process that was forked, and the connections its parent's
         self._is_copy = False
 
@@ -117,6 +121,7 @@ class Pool(Live):
         self.closed = True
         if self._is_copy:
             return defer.succeed(None)
+        self.liveness.close()
         peers = list(self.peers.values())
         return defer.gatherResults([peer.close() for peer in peers], consumeErrors=True)
 
@@ -134,6 +139,12 @@ class Peer:
         self.connection: ClientConnection | None = None
         self.pending = 0
         self.aside_until = 0.0
+        #: whether somebody looks for signs of life; then when there was one, when it was asked for
+        #: one and has not answered, and the seconds until it is asked for the next
+        self.watched = False
+        self.heard_at = 0.0
+        self.asked_at: float | None = None
+        self.probe = 0.0
         #: interface -> the methods that may be called again; as the last hello said
         self.services: dict[str, dict[str, Any]] = {}
         #: bytes of the longest request that it takes
@@ -212,16 +223,24 @@ class Peer:
         self.services = services if isinstance(services, dict) else {}
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
-        if self.aside_until:
-            self.aside_until = 0.0
-            context.pool.changes += 1
+        self.is_back()
         self.known = True
         self.connection = connection
         return connection
 
-    def _set_aside(self) -> None:
-        self.aside_until = self._context.reactor.seconds() + SET_ASIDE
+    def _set_aside(self, seconds: float = SET_ASIDE) -> None:
+        self.aside_until = self._context.reactor.seconds() + seconds
         self._context.pool.changes += 1
+
+    def is_silent(self) -> None:
+        """It does not say anything: others get the calls until it does."""
+        self._set_aside(SILENT_ASIDE)
+
+    def is_back(self) -> None:
+        """It is there."""
+        if self.aside_until:
+            self.aside_until = 0.0
+            self._context.pool.changes += 1
 
     def may_repeat(self, interface: str, method: str) -> bool:
         """Whether calling a method twice is as good as once."""

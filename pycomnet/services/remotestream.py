@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class RemoteStream(Live):
     """The values that a method gives, one after the other. Iterate over it with ``async for``.
 
-    The method waits when they are not taken. :meth:`close` it when no more are wanted.
+    The method waits when they are not taken. :meth:`close` it when no more are wanted: that also
+    happens when nobody holds it any more, as after a ``break``.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class RemoteStream(Live):
         self._problem: Exception | None = None
         self._closed = False
         self._bucket: dict[Any, None] | None = None
+        #: in that bucket for this stream, and does not hold it
+        self._deadline = _Deadline(self)
         self._ready: list[defer.Deferred[Any]] = []
         self._opening: defer.Deferred[None] | None = None
         opening = defer.Deferred.fromCoroutine(self._open(method, args, expires))
@@ -53,7 +57,8 @@ class RemoteStream(Live):
         payload = encode_call(connection, [interface, method, args, left])
         self._core = connection.open("stream", payload, end=True)
         if left is not None:
-            self._bucket = context.deadlines.add(self, left, context.reactor.seconds() + left)
+            expires = context.reactor.seconds() + left
+            self._bucket = context.deadlines.add(self._deadline, left, expires)
 
     def _opened(self, result: Any) -> None:
         self._opening = None
@@ -110,7 +115,7 @@ class RemoteStream(Live):
     def close(self) -> None:
         """Want no more: the method is cancelled."""
         if self._bucket is not None:
-            self._bucket.pop(self, None)
+            self._bucket.pop(self._deadline, None)
             self._bucket = None
         if self._opening is not None:
             self._opening.cancel()
@@ -119,6 +124,32 @@ class RemoteStream(Live):
             self._core.close()
 
     cancel = close
+
+    def __del__(self) -> None:
+        core = self._core
+        if core is not None and not self._closed:
+            # This may be any thread, at any time.
+            reactor = self._service.context.reactor
+            reactor.callFromThread(_let_go, core, self._bucket, self._deadline)
+
+
+def _let_go(core: Any, bucket: dict[Any, None] | None, deadline: _Deadline) -> None:
+    if bucket is not None:
+        bucket.pop(deadline, None)
+    core.close()
+
+
+class _Deadline:
+    """A stream's deadline, which does not keep it."""
+
+    def __init__(self, stream: RemoteStream) -> None:
+        self._stream = weakref.ref(stream)
+
+    def expired(self) -> None:
+        """It has passed."""
+        stream = self._stream()
+        if stream is not None:
+            stream.expired()
 
 
 __all__ = ["RemoteStream"]

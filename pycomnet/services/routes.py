@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet import endpoints
 from pycomnet.deferred import deferred
-from pycomnet.errors import DeadlineExceeded, ServiceNotFound, ServiceUnreachable
+from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
+from pycomnet.services.race import Race
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -19,6 +22,10 @@ REFRESH = 10.0
 LOOK_TIMEOUT = 3.0
 #: Instances of an interface that a caller knows: each may come to have a connection.
 MOST_INSTANCES = 100_000
+#: What a record's metadata has all its addresses as, where there are several: the one that others
+#: can reach first. As many of them are looked at.
+ADDRESSES = "addresses"
+MOST_ADDRESSES = 8
 
 
 class Route:
@@ -28,12 +35,19 @@ class Route:
         """The instance for the next call, if that is known."""
         raise NotImplementedError
 
-    def reach(self, first: Peer | None) -> defer.Deferred[tuple[Peer, ClientConnection]]:
+    def reach(
+        self, first: Peer | None, left: float | None
+    ) -> defer.Deferred[tuple[Peer, ClientConnection]]:
         """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
 
         :param first: the instance that was picked.
+        :param left: seconds that there are for it.
         """
         raise NotImplementedError
+
+    def has_other(self, peer: Peer, now: float) -> bool:
+        """Whether there is another instance that is not set aside."""
+        return False
 
     def may_return(self) -> bool:
         """Whether it is worth trying again what could not be reached."""
@@ -53,7 +67,9 @@ class AddressRoute(Route):
         return self._peer
 
     @deferred
-    async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
+    async def reach(
+        self, first: Peer | None = None, left: float | None = None
+    ) -> tuple[Peer, ClientConnection]:
         return self._peer, await self._peer.connect()
 
     def may_return(self) -> bool:
@@ -75,7 +91,8 @@ class NamedRoute(Route):
         self._able: list[Peer] = []
         self._able_changes = -1
         self._able_until = float("-inf")
-        self._turn = 0
+        #: random, so that not all clients begin with the same one
+        self._turn = context.random.randrange(1 << 30)
         self._looked = float("-inf")
         self._looking: defer.Deferred[None] | None = None
 
@@ -118,24 +135,36 @@ class NamedRoute(Route):
         self._able_until = float("-inf")
 
     @deferred
-    async def reach(self, first: Peer | None = None) -> tuple[Peer, ClientConnection]:
+    async def reach(
+        self, first: Peer | None = None, left: float | None = None
+    ) -> tuple[Peer, ClientConnection]:
         problem: ServiceUnreachable | None = None
         for again in (False, True):
             if again or not self._peers:
                 await self._look_now()
-            tried: set[Peer] = set()
-            for _ in self._peers:
-                peer, first = first or self.pick(), None
-                if peer is None or peer in tried:
-                    peer = next((one for one in self._peers if one not in tried), None)
-                if peer is None:
-                    break
-                tried.add(peer)
-                try:
-                    return peer, await peer.connect()
-                except ServiceUnreachable as unreachable:
-                    problem = unreachable
+            try:
+                return await Race(self._context.reactor, self._in_order(first), left).run()
+            except ServiceUnreachable as unreachable:
+                problem = unreachable
+            first = None
         raise problem or ServiceUnreachable(f"there is no {self}")
+
+    def _in_order(self, first: Peer | None) -> Iterator[Peer]:
+        """The instances as they are tried: whose turn it is, and who comes after that one; those
+        that are set aside come last.
+        """
+        first = first or self.pick()
+        if first is None:
+            return
+        yield first
+        peers = self._peers
+        start = peers.index(first) + 1 if first in peers else self._turn % len(peers)
+        others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
+        now = self._context.reactor.seconds()
+        yield from sorted(others, key=lambda one: one.aside_until > now)
+
+    def has_other(self, peer: Peer, now: float) -> bool:
+        return any(one is not peer and one.aside_until <= now for one in self._peers)
 
     async def _look_now(self) -> None:
         try:
@@ -164,6 +193,18 @@ class NamedRoute(Route):
         self._looking = None
         return result
 
+    def _choose(self, addresses: list[str], known: dict[str, Peer]) -> Peer:
+        """One of an instance's addresses: what is on this machine, if the nameserver is, as then
+        that instance is, too; and none that has just failed.
+        """
+        if len(addresses) > 1:
+            here = self._context.nameserver_address
+            near = here is not None and endpoints.is_local_client(here)
+            addresses = sorted(addresses, key=lambda one: endpoints.is_local_client(one) != near)
+        peers = [known.get(address) or self._context.peer(address) for address in addresses]
+        now = self._context.reactor.seconds()
+        return next((peer for peer in peers if peer.aside_until <= now), peers[0])
+
     @deferred
     async def _look(self) -> None:
         nameserver = await self._context.nameserver()
@@ -171,8 +212,8 @@ class NamedRoute(Route):
         found: dict[str, Peer] = {}
 
         def add(record: Any) -> None:
-            address = record["address"]
-            found[address] = known.get(address) or self._context.peer(address)
+            peer = self._choose(addresses_of(record), known)
+            found[peer.address] = peer
 
         if self._service is not None:
             asked = {"interface": self._interface, "service": self._service}
@@ -191,6 +232,22 @@ class NamedRoute(Route):
             raise ServiceNotFound(f"there is no {self}")
         self._set_peers(list(found.values()))
         self._looked = self._context.reactor.seconds()
+
+
+def addresses_of(record: Any) -> list[str]:
+    """The addresses of a nameserver's record; its own first."""
+    found = [record["address"]]
+    metadata = record.get("metadata")
+    more = metadata.get(ADDRESSES) if isinstance(metadata, dict) else None
+    if isinstance(more, (list, tuple)):
+        for one in more[:MOST_ADDRESSES]:
+            try:
+                address = endpoints.clean(one)
+            except EndpointError:
+                continue
+            if address not in found:
+                found.append(address)
+    return found
 
 
 def _pass_on(result: Any, waiting: defer.Deferred[None]) -> Any:

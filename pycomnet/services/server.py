@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from types import CoroutineType
+from collections.abc import Callable
 from typing import Any
 
-import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
-    DeadlineExceeded,
-    InvalidArguments,
-    Overloaded,
     PycomnetError,
-    ServerLeaving,
-    UnknownInterface,
-    UnknownMethod,
 )
 from pycomnet.logs import Logger
 from pycomnet.memory import MemoryAccount
-from pycomnet.services.binary import Binary
-from pycomnet.services.blocks import Incoming, in_thread
+from pycomnet.services.calls import Bound, Calls
 from pycomnet.services.context import Context
-from pycomnet.services.deadlines import Deadlines
-from pycomnet.services.interface import INTROSPECTION, Method, Service, describe, interface, method
-from pycomnet.services.request import Call, Request
-from pycomnet.services.serverlimits import Held, ServerLimits
-from pycomnet.services.serverside import PEEK, ServerConnection
+from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
+from pycomnet.services.request import Request
+from pycomnet.services.serverlimits import ServerLimits
+from pycomnet.services.serverside import ServerConnection
 from pycomnet.services.sessions import Session, Sessions
 from pycomnet.strangers import Strangers
 from pycomnet.wire.mux import Limits
-from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable, read_texts
 from pycomnet.worker.live import Live
 
 log = Logger()
@@ -62,26 +49,7 @@ class _Introspection(Service):
         return self._server.stat()
 
 
-@attrs.define
-class _Bound:
-    """A method of a service that was added.
-
-    :ivar direct: whether it is called at once and may return its result, no stream.
-    :ivar checked: whether its arguments are compared with what it declares.
-    """
-
-    method: Method
-    function: Callable[[Request], Any]
-    direct: bool
-    checked: bool
-
-
-def _wrong_way(interface: str, name: str, bound: _Bound) -> UnknownMethod:
-    how = "stream" if bound.method.stream else "invoke"
-    return UnknownMethod(f"{interface}: {name} is called with {how}()")
-
-
-class ServiceServer(Live):
+class ServiceServer(Calls, Live):
     """Services, and what listens for calls of their methods.
 
     :param reactor: what it listens with.
@@ -89,6 +57,8 @@ class ServiceServer(Live):
     :param limits: what clients are allowed.
     :param tracebacks: whether callers get the traceback of what a method raises; by default those
         on this machine do.
+    :param threads: a thread pool for methods with ``thread=True``; by default one of its own, whose
+        threads don't keep the process from ending.
     """
 
     def __init__(
@@ -98,9 +68,9 @@ class ServiceServer(Live):
         context: Context | None = None,
         limits: ServerLimits | None = None,
         tracebacks: bool | None = None,
+        threads: Any = None,
     ) -> None:
-        self.reactor = reactor
-        self.limits = limits or ServerLimits()
+        super().__init__(reactor, limits or ServerLimits(), threads)
         self.services: list[Service] = []
         self.connections: set[ServerConnection] = set()
         self.strangers = Strangers(reactor)
@@ -108,22 +78,11 @@ class ServiceServer(Live):
         self._own_context = context is None
         self._context = context
         self._tracebacks = tracebacks
-        #: interface -> name -> method
-        self.methods: dict[str, dict[str, _Bound]] = {}
         self._stateful: set[str] = set()
         self._sessions = Sessions(self.limits.sessions, reactor)
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
-        self._deadlines = Deadlines(reactor)
-        #: how many calls run that did not return at once
-        self.running = 0
-        self.held = Held(self.limits.held)
-        self._active: set[Call] = set()
-        self._queue: deque[tuple[Call, _Bound, list[Any] | bytes]] = deque()
-        #: whether it takes no more calls
-        self.leaving = False
-        #: fire when no call is left, and no connection
-        self._idle: defer.Deferred[None] | None = None
+        #: fires when no connection is left
         self._emptied: defer.Deferred[None] | None = None
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
@@ -165,10 +124,17 @@ class ServiceServer(Live):
             for called, found in declared.methods.items():
                 function = getattr(service, found.attribute)
                 direct = not (found.thread or found.stream)
-                bound[called] = _Bound(found, function, direct, found.args is not None)
+                bound[called] = Bound(found, function, direct, found.args is not None)
             self.methods[name] = bound
             if declared.stateful:
                 self._stateful.add(name)
+
+    def functions(self) -> dict[str, dict[str, Callable[[Request], Any]]]:
+        """What is called for each method: interface -> name -> function."""
+        return {
+            interface: {name: bound.function for name, bound in methods.items()}
+            for interface, methods in list(self.methods.items())
+        }
 
     def hello(self) -> dict[str, Any]:
         """What a connection's hello says of this end."""
@@ -254,9 +220,19 @@ class ServiceServer(Live):
                 connection.goodbye()
             await self._emptied
         for service in reversed(self.services):
-            stopped = service.stopped()
-            if inspect.isawaitable(stopped):
-                await stopped
+            try:
+                stopped = service.stopped()
+                if inspect.isawaitable(stopped):
+                    await stopped
+            except (Exception, SystemExit, KeyboardInterrupt):
+                log.failure("{service} did not stop well", service=type(service).__qualname__)
+        for name, seconds in self._threads.still_running():
+            log.warn(
+                "{method} still runs in its thread, after {seconds:.1f} s: it is left there",
+                method=name,
+                seconds=seconds,
+            )
+        self._threads.close()
         self._deadlines.close()
         self._sessions.close()
         self.memory.stop()
@@ -272,296 +248,6 @@ class ServiceServer(Live):
         if interface not in self._stateful:
             raise PycomnetError(f"{interface} is not stateful: it has no sessions")
         return self._sessions.get((interface, connection.client, connection.user))
-
-    # -- calls -----------------------------------------------------------------------------------
-
-    def begin(self, call: Call, payload: bytes) -> None:
-        """A call has come: run it, have it wait, or refuse it."""
-        connection = call.connection
-        size = len(payload)
-        held = self.held
-        if held.size + size > held.most:
-            connection.refuse(call, held.no_room(size))
-            return
-        if size > PEEK and not self._is_wanted(call, payload):
-            return
-        try:
-            asked = connection.decode(payload)
-        except Exception as problem:
-            self._not_found(call, payload, problem)
-            return
-        self.start(call, payload, asked)
-
-    def _is_wanted(self, call: Call, payload: bytes) -> bool:
-        """Whether a long request may be decoded; if not it is refused, by what it begins with."""
-        connection = call.connection
-        try:
-            interface, name = read_texts(payload, 2)
-        except InvalidValue as problem:
-            connection.violated("value", f"that is no request: {problem}")
-            return False
-        bound = self.methods.get(interface, {}).get(name)
-        refused: Exception | None = None
-        if bound is None:
-            refused = self._unknown(interface, name)
-        elif call.streaming is not bound.method.stream:
-            refused = _wrong_way(interface, name, bound)
-        elif self.leaving:
-            refused = ServerLeaving("the server is about to end")
-        elif self.running >= self.limits.running and len(self._queue) >= self.limits.queued:
-            refused = self._overloaded()
-        if refused is not None:
-            connection.refuse(call, refused)
-        return refused is None
-
-    def _unknown(self, interface: str, name: str) -> Exception:
-        methods = self.methods.get(interface)
-        if methods is None:
-            known = ", ".join(name for one in self.services for name in one.interfaces)
-            text = f"there is no interface {interface!r} here; there are: {known or 'none'}"
-            return UnknownInterface(text)
-        return UnknownMethod(f"{interface} has no method {name!r}; it has: {', '.join(methods)}")
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(f"{self.running} calls run here and {len(self._queue)} wait")
-
-    def start(self, call: Call, payload: bytes, asked: Any) -> None:
-        """Run a call whose request has been decoded, have it wait, or refuse it."""
-        connection = call.connection
-        size = len(payload)
-        try:
-            interface, name, args, seconds = asked[:4]
-            function = self.methods[interface][name]
-            if seconds is not None:
-                if not seconds > 0:  # nor is NaN
-                    raise DeadlineExceeded("its deadline had passed when it came")
-                call.expires = self.reactor.seconds() + seconds
-                call.seconds = seconds
-        except Exception as problem:
-            self._not_found(call, payload, problem)
-            return
-        if self.leaving:
-            connection.refuse(call, ServerLeaving("the server is about to end"))
-            return
-        if self.running >= self.limits.running:
-            self._enqueue(call, function, asked, payload)
-            return
-        call.size = size
-        request = Request(connection, interface, name, args, call.expires)
-        if len(asked) > 4 and asked[4] and not call.streaming:
-            self._wait_for(call, self._receive(call, function, request, asked[4]))
-        else:
-            self._run(call, function, request)
-
-    def _let_go(self, call: Call) -> None:
-        """A call's request is not held any more."""
-        self.held.size -= call.held
-        call.held = 0
-
-    def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
-        connection = call.connection
-        try:
-            asked = connection.decode(payload)
-            interface, name, _, seconds = asked[:4]
-            if not (isinstance(interface, str) and isinstance(name, str)):
-                raise ValueError("an interface and a method are str")
-            if not (seconds is None or isinstance(seconds, (int, float))):
-                raise ValueError("a deadline is a number of seconds")
-        except TooManyItems as many:
-            connection.refuse(call, InvalidArguments(f"the arguments: {many}"))
-        except InvalidValue as invalid:
-            connection.violated("value", str(invalid))
-        except ValueNotReceivable as unknown:
-            connection.refuse(call, InvalidArguments(str(unknown)))
-        except (ValueError, TypeError, KeyError) as wrong:
-            connection.refuse(call, PycomnetError(f"that is no request: {wrong}"))
-        else:
-            if name in self.methods.get(interface, ()):
-                connection.refuse(call, problem)
-            else:
-                connection.refuse(call, self._unknown(interface, name))
-
-    def _enqueue(self, call: Call, function: _Bound, asked: list[Any], payload: bytes) -> None:
-        if len(self._queue) >= self.limits.queued:
-            call.connection.refuse(call, self._overloaded())
-            return
-        self._active.add(call)
-        call.size = call.held = size = len(payload)
-        self.held.size += size
-        if call.expires is not None:
-            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
-        # What is long waits as it came: its values may be many times as large.
-        self._queue.append((call, function, asked if size <= PEEK else payload))
-
-    def _run(self, call: Call, bound: _Bound, request: Request) -> None:
-        result: Any
-        if call.streaming is not bound.method.stream:
-            refused = _wrong_way(request.interface, request.method, bound)
-            call.connection.refuse(call, refused)
-            return
-        try:
-            bound.method.check(request.args)
-            if bound.method.thread:
-                result = self._in_thread(call, bound, request)
-            else:
-                result = bound.function(request)
-            if call.streaming:
-                result = self._send_all(call, result)
-        except Exception as problem:
-            self._failed(call, problem, None)
-            return
-        self.settle(call, result)
-
-    def settle(self, call: Call, result: Any) -> None:
-        """Answer a call with what its method has returned."""
-        try:
-            kind = type(result)
-            if kind is CoroutineType:
-                result = defer.Deferred.fromCoroutine(result)
-            elif not isinstance(result, defer.Deferred):
-                if kind is tuple and result and type(result[-1]) is Binary:
-                    self._wait_for(call, self._send_blocks(call, result))
-                else:
-                    call.connection.answer(call, [result])
-                return
-        except Exception as problem:
-            self._failed(call, problem, None)
-            return
-        self._wait(call, result)
-
-    def _wait_for(self, call: Call, coroutine: Any) -> None:
-        self._wait(call, defer.Deferred.fromCoroutine(coroutine))
-
-    def _wait(self, call: Call, result: defer.Deferred[Any]) -> None:
-        """Answer a call when a Deferred has fired."""
-        self.running += 1
-        self._active.add(call)
-        if not call.held:
-            call.held = call.size
-            self.held.size += call.size
-        call.running = result
-        if call.expires is not None and not result.called and call.bucket is None:
-            call.bucket = self._deadlines.add(call, call.seconds, call.expires)
-        result.addCallbacks(
-            self._succeeded, self._raised, callbackArgs=(call,), errbackArgs=(call,)
-        )
-
-    def _succeeded(self, value: Any, call: Call) -> None:
-        if call.streaming:
-            call.connection.end(call)
-        elif type(value) is tuple and value and type(value[-1]) is Binary:
-            self.running -= 1
-            self._wait_for(call, self._send_blocks(call, value))
-            return
-        else:
-            call.connection.answer(call, [value])
-        self._finished(call)
-
-    def _raised(self, failure: Failure, call: Call) -> None:
-        problem = failure.value
-        assert problem is not None
-        if call.interrupt is not None and isinstance(problem, defer.CancelledError):
-            problem = call.interrupt
-        self._failed(call, problem, failure)
-        self._finished(call)
-
-    def _failed(self, call: Call, problem: BaseException, failure: Failure | None) -> None:
-        if not call.over:
-            call.connection.refuse(call, problem, failure)
-
-    def _finished(self, call: Call) -> None:
-        self.running -= 1
-        call.running = None
-        self.forget(call)
-        while self._queue and self.running < self.limits.running:
-            waiting, function, asked = self._queue.popleft()
-            self._let_go(waiting)
-            if waiting.over:
-                continue
-            self._active.discard(waiting)
-            if isinstance(asked, bytes):
-                asked = waiting.connection.decode(asked)
-            interface, name, args, _, *blocks = asked
-            request = Request(waiting.connection, interface, name, args, waiting.expires)
-            if blocks and blocks[0]:
-                self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))
-            else:
-                self._run(waiting, function, request)
-                if waiting.over:
-                    waiting.put_away()
-        self._tell_idle()
-
-    def forget(self, call: Call) -> None:
-        """A call is over."""
-        call.put_away()
-        self._let_go(call)
-        self._active.discard(call)
-        self._tell_idle()
-
-    def _tell_idle(self) -> None:
-        if self._idle is not None and not self._active and not self._idle.called:
-            self._idle.callback(None)
-
-    def too_late(self, call: Call) -> None:
-        """A call's deadline has passed."""
-        problem = DeadlineExceeded("its deadline passed at the server")
-        if call.running is None:
-            call.connection.refuse(call, problem)
-            self.forget(call)
-        else:
-            call.cancel(problem)
-
-    def _in_thread(self, call: Call, bound: _Bound, request: Request) -> defer.Deferred[Any]:
-        """Run a method in the reactor's pool. It can't be interrupted there, and counts on."""
-        return in_thread(self.reactor, lambda: None if call.over else bound.function(request))
-
-    # -- blocks of binary data -------------------------------------------------------------------
-
-    async def _receive(self, call: Call, bound: _Bound, request: Request, described: Any) -> Any:
-        """Receive a call's blocks, then run its method."""
-        incoming = Incoming(call.connection, described, self.limits.blocks)
-        most = bound.method.attachments
-        if most is not None and len(described) > most:
-            incoming.close()
-            text = f"{len(described)} blocks of binary data, {request.method} takes {most}"
-            raise InvalidArguments(text)
-        request.files = await incoming.receive()
-        call.release = request.close_files
-        bound.method.check(request.args)
-        if bound.method.thread:
-            return await self._in_thread(call, bound, request)
-        result = bound.function(request)
-        return await result if inspect.isawaitable(result) else result
-
-    async def _send_blocks(self, call: Call, result: tuple[Any, ...]) -> Any:
-        """Send a result, then the blocks that it comes with."""
-        first = next(n for n, part in enumerate(result) if type(part) is Binary)
-        value = result[0] if first == 1 else None if first == 0 else result[:first]
-        outgoing = call.connection.answer_with_blocks(call, value, result[first:])
-        if outgoing is not None:
-            await outgoing.send()
-
-    async def _send_all(self, call: Call, values: Any) -> None:
-        """Send what a method's iterator gives, as fast as the caller takes it."""
-        if inspect.isawaitable(values):
-            values = await values
-        send = call.connection.send
-        if hasattr(values, "__aiter__"):
-            iterator: AsyncIterator[Any] = values.__aiter__()
-            try:
-                async for value in iterator:
-                    waiting = send(call, value)
-                    if waiting is not None:
-                        await waiting
-            finally:
-                close = getattr(iterator, "aclose", None)
-                if close is not None:
-                    await close()
-        else:
-            for value in values:
-                waiting = send(call, value)
-                if waiting is not None:
-                    await waiting
 
 
 class _ServerFactory(Factory):

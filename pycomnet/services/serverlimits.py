@@ -11,12 +11,17 @@ from pycomnet.ranges import check_fields
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.sessions import SessionLimits
 
+#: Bytes of a request from which it is looked what method it is for before its arguments are
+#: decoded: shorter ones can't become much.
+PEEK = 4096
+
 
 @attrs.frozen(kw_only=True)
 class ServerLimits:
     """What a server allows, all clients together and each of them.
 
     :ivar running: calls that run at a time, of methods that do not return at once.
+    :ivar threads: calls of methods with ``thread=True`` that run at a time; others wait.
     :ivar queued: calls that wait for their turn; what comes beyond these is refused.
     :ivar held: bytes of the requests of all calls that wait, run or have come in part: what comes
         beyond these is refused.
@@ -35,6 +40,7 @@ class ServerLimits:
     """
 
     running: int = 1000
+    threads: int = 20
     queued: int = 10_000
     held: int = 512 << 20
     request: int = 64 << 20

@@ -18,10 +18,12 @@ from pycomnet.errors import (
     ResultNotSendable,
     ServiceError,
     error_map,
+    message_of,
 )
 from pycomnet.services.blocks import Outgoing, Owner
 from pycomnet.services.pending import NOTHING
 from pycomnet.services.request import Call, Request
+from pycomnet.services.serverlimits import PEEK
 from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
 from pycomnet.wire.values import ValueNotSendable, blame
@@ -29,9 +31,6 @@ from pycomnet.wire.values import ValueNotSendable, blame
 if TYPE_CHECKING:
     from pycomnet.services.server import ServiceServer
 
-#: Bytes of a request from which it is looked what method it is for before its arguments are
-#: decoded: shorter ones can't become much.
-PEEK = 4096
 #: What a method may return that is its result as it is, but for what may come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
 #: Seconds that a client has to say hello, from being connected.
@@ -193,13 +192,13 @@ class ServerConnection(Connection):
             if bound.checked:
                 bound.method.check(args)
             result = bound.function(Request(self, interface, name, args, expires))
-        except Exception as problem:
+        except BaseException as problem:  # SystemExit, too: it is the method's, and ends no server
             self.refuse(self._call_of(id), problem)
             return
         if type(result) in PLAIN:
             try:
                 answer = NOTHING if result is None else self.encode([result])
-            except ValueNotSendable:
+            except Exception:
                 self.answer(self._call_of(id), [result])  # which says what is wrong
             else:
                 self.mux.reply(id, answer)
@@ -236,6 +235,9 @@ class ServerConnection(Connection):
             found = blame(self.encode, problem, parts)
             self.refuse(call, ResultNotSendable(str(found)))
             return
+        except Exception as problem:
+            self.refuse(call, problem)  # code of the result's own types may have raised it
+            return
         call.over = True
         stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
         self.mux.answer(stream, payload)
@@ -255,21 +257,28 @@ class ServerConnection(Connection):
         if call.over:
             return
         call.over = True
-        formatted = ""
-        if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
-            if failure is not None and problem.__traceback__ is None:
-                formatted = failure.getTraceback()
-            else:
-                formatted = "".join(traceback.format_exception(problem))
-        found = error_map(problem, formatted)
-        try:
-            payload = self.encode(found)
-        except ValueNotSendable:
-            found.pop("fields", None)
-            payload = self.encode(found)
-        self.mux.close(call.stream, ERROR, payload)
+        self.mux.close(call.stream, ERROR, self._refusal(problem, failure))
         if not self.corked:
             self.flush_soon()
+
+    def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:
+        """The encoding of an error: it has one, whatever the error's own code does."""
+        formatted = ""
+        if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
+            try:
+                if failure is not None and problem.__traceback__ is None:
+                    formatted = failure.getTraceback()
+                else:
+                    formatted = "".join(traceback.format_exception(problem))
+            except BaseException:
+                formatted = ""  # its own code has raised; the rest is known all the same
+        try:
+            found = error_map(problem, formatted)
+            found["message"] += self.server.tasks.hint(problem)
+            return self.encode(found)
+        except BaseException:
+            kind, message = type(problem).__name__, message_of(problem)
+            return self.encode({"code": "remote", "type": str(kind), "message": message})
 
     def end(self, call: Call) -> None:
         """Say that a stream has no more values."""

@@ -139,7 +139,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    from pycomnet.services.launcher import Launcher, load_all
+    from pycomnet.services.launcher import launch, load_all
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
@@ -158,5 +158,5 @@ def makeService(options: Options) -> IService:
         status.fail(reactor, problem)
 
     allow_connections()
-    launcher: IService = Launcher(options["launch"], loaded, reactor, failed)
+    launcher: IService = launch(options["launch"], loaded, reactor, failed)
     return launcher

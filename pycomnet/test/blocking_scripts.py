@@ -6,6 +6,7 @@ of these has a process of its own. What goes wrong is an exception.
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
@@ -390,6 +391,29 @@ class Example(pycomnet.Service):
         for number in range(request.args):
             yield number
 
+    def __init__(self) -> None:
+        self.closed: queue.Queue[str] = queue.Queue()
+
+    @pycomnet.method(stream=True)
+    def plain(self, request: Any) -> Any:
+        return self.endless("plain")
+
+    @pycomnet.method(stream=True, thread=True)
+    def thread(self, request: Any) -> Any:
+        return self.endless("thread")
+
+    @pycomnet.method(stream=True)
+    async def coroutine(self, request: Any) -> Any:
+        for value in self.endless("coroutine"):
+            yield value
+
+    def endless(self, name: str) -> Any:
+        try:
+            while True:
+                yield threading.current_thread().name
+        finally:
+            self.closed.put(name)
+
 
 @pycomnet.interface("org.pycom.nameserver")
 class OneName(pycomnet.Service):
@@ -409,7 +433,8 @@ class OneName(pycomnet.Service):
 def services() -> None:
     """Services are offered and called from threads, with the same names."""
     with blocking.ServiceServer() as server, blocking.Context(timeout=30) as context:
-        server.add(Example())
+        example_service = Example()
+        server.add(example_service)
         names = OneName()
         server.add(names)
         names.address = server.listen("tcp:0:interface=127.0.0.1")
@@ -432,6 +457,20 @@ def services() -> None:
         assert list(example.stream("numbers", 1000)) == list(range(1000))
         with example.stream("numbers", 10**9) as endless:
             assert [next(endless) for _ in range(3)] == [0, 1, 2]
+        # However a stream is left, the generator at the server is closed at once.
+        closed = example_service.closed
+        for name in ("plain", "coroutine", "thread"):
+            stream = example.stream(name)
+            next(stream)
+            stream.close()
+            assert closed.get(timeout=30) == name
+            for _ in example.stream(name):
+                break
+            assert closed.get(timeout=30) == name
+            dropped = example.stream(name)
+            next(dropped)
+            del dropped
+            assert closed.get(timeout=30) == name
         blocking.configure(nameserver=names.address)
         located = blocking.locate("org.example.blocking")
         assert located.invoke("add", {"a": 2, "b": 2}) == 4

@@ -40,14 +40,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
-    frozenset({"blocking", "blocking_executor", "blocking_services", "reactorthread"}),
+    frozenset({"aio", "blocking", "blocking_executor", "blocking_services", "reactorthread"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 #: Who may import the global reactor, in a function: the places where a program begins.
 #: ``services`` has the default context.
-REACTOR_USERS = frozenset({"reactorthread", "cli", "services", "__main__", "tap"})
+REACTOR_USERS = frozenset({"aio", "reactorthread", "cli", "services", "__main__", "tap"})
 REACTOR = "twisted.internet.reactor"
 
 #: What the far side may import: the standard library of Python 3 and of 2.7, there under a name of

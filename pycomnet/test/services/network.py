@@ -19,13 +19,14 @@ from pycomnet.test.kit import ROUNDS, MemoryTransport, TurnClock
 class Port:
     """What listens."""
 
-    def __init__(self, network: Network, number: int, factory: Any) -> None:
+    def __init__(self, network: Network, number: int, factory: Any, interface: str) -> None:
         self._network = network
+        self._interface = interface or "127.0.0.1"
         self.number = number
         self.factory = factory
 
     def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "127.0.0.1", self.number)
+        return IPv4Address("TCP", self._interface, self.number)
 
     def stopListening(self) -> defer.Deferred[None]:
         self._network.ports.pop(self.number, None)
@@ -75,7 +76,7 @@ class Network(TurnClock):
             port = self._number
         if port in self.ports:
             raise error.CannotListenError(interface, port, OSError("in use"))
-        self.ports[port] = Port(self, port, factory)
+        self.ports[port] = Port(self, port, factory, interface)
         factory.doStart()
         return self.ports[port]
 
@@ -123,7 +124,7 @@ class Network(TurnClock):
         def run() -> None:
             try:
                 result = function(*args, **kw)
-            except Exception:
+            except BaseException:
                 done(False, Failure())
             else:
                 done(True, result)
@@ -210,7 +211,7 @@ class ServiceCase(SynchronousTestCase):
 
     def make_server(self) -> ServiceServer:
         """The server of the test."""
-        return ServiceServer(self.network)
+        return ServiceServer(self.network, threads=self.network)
 
     def result(self, deferred: defer.Deferred[Any]) -> Any:
         """What fires once all is delivered."""

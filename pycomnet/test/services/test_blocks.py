@@ -125,6 +125,31 @@ class BlockTests(ServiceCase):
         path.unlink()
         self.assert_nothing_left()
 
+    def test_just_written(self) -> None:
+        """A file that stands at its end, as after writing, is sent from its beginning; one that
+        stands elsewhere from there; and again the same.
+        """
+        written = io.BytesIO()
+        written.write(LONG)
+        path = self.directory / "block"
+        with open(path, "w+b") as file, open(path, "r+b") as halfway:
+            file.write(LONG)  # and it is not flushed
+            file.flush()
+            halfway.seek(len(LONG) - 3)
+            for _ in range(2):
+                blocks = [Binary(written), Binary(file), Binary(halfway), Binary(io.BytesIO())]
+                found = self.result(self.remote.invoke("lengths", attachments=blocks))
+                size = len(LONG)
+                self.assertEqual([read for _, read, _ in found[:2]], [size, size])
+                self.assertEqual(found[3][1], 0)
+                self.assertEqual(found[2][1], 3)
+                halfway.seek(len(LONG) - 3)
+        with open(path, "wb") as writing:
+            problem = self.assertRaises(TypeError, Binary, writing)
+            self.assertIn("w+b", str(problem))
+        path.unlink()
+        self.assert_nothing_left()
+
     def test_both_ways(self) -> None:
         """They come back as they were."""
         for name in ("echo", "echo_later"):

@@ -236,7 +236,7 @@ class BurstTests(ServiceCase):
         before = len(self.network.calls)
         calls = [self.burst.invoke("wait", timeout=60) for _ in range(200)]
         self.network.deliver()
-        self.assertLessEqual(len(self.network.calls) - before, 2)
+        self.assertLessEqual(len(self.network.calls) - before, 3)  # and the look for signs of life
         for call in calls:
             call.cancel()
             call.addErrback(lambda _: None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet import endpoints
 from pycomnet.errors import (
     EndpointError,
     LaunchFailed,
@@ -21,7 +24,15 @@ from pycomnet.services import launcher
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.launchconfig import Entry, LaunchConfig
-from pycomnet.services.launcher import Launcher, Loaded, advertised, generated_name, load_all
+from pycomnet.services.launcher import (
+    Launcher,
+    Loaded,
+    advertised,
+    all_advertised,
+    generated_name,
+    load_all,
+)
+from pycomnet.services.routes import addresses_of
 from pycomnet.services.server import ServiceServer
 from pycomnet.test.services.names import Names
 from pycomnet.test.services.network import Network
@@ -37,6 +48,11 @@ class Calc(Service):
     def add(self, request: Any) -> int:
         """The sum."""
         return int(request.args["a"] + request.args["b"])
+
+
+@interface("org.example.calc")
+class OtherCalc(Service):
+    """Has an interface that another here has."""
 
 
 @interface("org.example.stock")
@@ -62,6 +78,7 @@ class LauncherTests(SynchronousTestCase):
         self.reactor = Network()
         self.names = Names(self.reactor)
         self.failures: list[PycomnetError] = []
+        self.resolved: list[str] = []
 
     def launcher(self, *loaded: Loaded, **settings: Any) -> Launcher:
         """A launcher that is not started."""
@@ -75,6 +92,7 @@ class LauncherTests(SynchronousTestCase):
             self.failures.append,
             policy=lambda attempt: 1.0,
             nameserver=self.names,
+            resolve=lambda host: self.resolved,
         )
 
     def started(self, *loaded: Loaded, **settings: Any) -> Launcher:
@@ -330,7 +348,66 @@ class LauncherTests(SynchronousTestCase):
         name = f"{__name__}:Calc"
         self.assertEqual(len(load_all([Entry(name)])), 1)
         problem = self.assertRaises(LaunchFailed, load_all, [Entry(name), Entry(name)])
-        self.assertIn("both offer 'org.example.calc'", str(problem))
+        self.assertIn(f"{name} is to be run twice", str(problem))
+        other = f"{__name__}:OtherCalc"
+        problem = self.assertRaises(LaunchFailed, load_all, [Entry(name), Entry(other)])
+        self.assertIn(f"{name} and {other} both offer 'org.example.calc'", str(problem))
+
+    # -- where it listens ------------------------------------------------------------------------
+
+    def test_several_addresses(self) -> None:
+        """All that it listens on is registered, and first what others can reach."""
+        listen = (LISTEN, "tcp:4001:interface=192.0.2.7")
+        self.started(name="calc-1", listen=listen)
+        self.assertEqual(self.registered()["calc-1"][0], "tcp:192.0.2.7:4001")
+        both = ["tcp:192.0.2.7:4001", "tcp:127.0.0.1:4000"]
+        record = self.names.find("calc-1")
+        assert record is not None
+        self.assertEqual(record.as_map(0)["metadata"], {"addresses": both})
+        self.assertEqual(addresses_of(record.as_map(0)), both)
+        for advertise, found in (
+            (None, both),
+            ("example.org", ["tcp:example.org:4001", "tcp:example.org:4000"]),
+            ("tcp:example.org:0", ["tcp:example.org:4001"]),
+        ):
+            self.assertEqual(all_advertised(both, advertise), found)
+        unix = ["unix:/run/calc", "tcp:127.0.0.1:4000"]
+        self.assertEqual(all_advertised(unix, None), unix)
+
+    def said(self, **settings: Any) -> list[str]:
+        """What is said of the addresses."""
+        found: list[Any] = []
+        observe: Any = found.append
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.started(name="calc-1", **settings)
+        self.reactor.run_threads()
+        self.pass_time(1)
+        return [
+            formatEvent(event)
+            for event in found
+            if event.get("log_level") is not LogLevel.critical and "reach" in formatEvent(event)
+        ]
+
+    def test_out_of_reach(self) -> None:
+        """An address that only this machine can reach is a warning, if the nameserver is not here;
+        and a name of this machine that leads nowhere else.
+        """
+        far = "tcp:ns.example.org:2012"
+        (said,) = self.said(nameserver=far)
+        self.assertIn("only programs on this machine can reach tcp:127.0.0.1:4000", said)
+        self.assertIn("--advertise", said)
+        self.setUp()
+        (said,) = self.said(nameserver="tcp:127.0.0.1:2012")
+        self.assertNotIn("--advertise", said)
+        self.setUp()
+        self.assertEqual(self.said(nameserver=far, advertise="example.org"), [])
+        host = socket.gethostname()
+        for numbers, warned in ((["127.0.1.1"], True), (["192.0.2.1"], False), ([], True)):
+            self.setUp()
+            self.resolved = numbers
+            self.patch(endpoints, "client_string", lambda *args: f"tcp:{host}:4000")
+            self.assertEqual(len(self.said(nameserver=far)), warned, numbers)
 
 
 class RealNameserverTests(SynchronousTestCase):

@@ -37,6 +37,24 @@ class Place:
 
 number = 3
 """
+FAMILY = """
+import pycomnet
+
+@pycomnet.interface("org.example.base")
+class Base(pycomnet.Service):
+    pass
+
+@pycomnet.interface("org.example.more")
+class More(Base):
+    pass
+
+class Most(More):
+    pass
+
+@pycomnet.interface("org.example.other")
+class Other(pycomnet.Service):
+    pass
+"""
 BASE = """
 import pycomnet
 
@@ -81,6 +99,14 @@ class LoadTests(SynchronousTestCase):
         for name in ("loaded_good:second", "loaded_good:Place.inside"):
             (service,) = load(name)
             self.assertEqual(service.size, 7)  # type: ignore[attr-defined]
+
+    def test_subclass(self) -> None:
+        """A service and its subclass in one module: the subclass is what is to run, alone."""
+        self.module("loaded_family", FAMILY)
+        found = load("loaded_family")
+        self.assertEqual([type(one).__name__ for one in found], ["Most", "Other"])
+        self.assertEqual(list(found[0].interfaces), ["org.example.base", "org.example.more"])
+        self.assertEqual(type(load("loaded_family:Base")[0]).__name__, "Base")
 
     def test_options(self) -> None:
         """Keyword arguments of the class or the function."""

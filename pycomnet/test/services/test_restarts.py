@@ -14,6 +14,7 @@ from pycomnet.errors import (
 )
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method
+from pycomnet.services.routes import NamedRoute, addresses_of
 from pycomnet.services.server import ServiceServer
 from pycomnet.test.services.network import Network, ServiceCase
 
@@ -318,6 +319,24 @@ class LocateTests(ServiceCase):
         self.assertEqual(set(self.ask(remote, 6)), {"0", "2"})
         peer = self.context.peer(self.servers[1][1])
         self.assertGreater(peer.aside_until, self.network.seconds())
+
+    def test_addresses(self) -> None:
+        """Of an instance's addresses one is used at a time: on this machine, if the nameserver is,
+        and another when that fails.
+        """
+        here, there = self.servers[0][1], self.servers[1][1]
+        self.names.put(here)
+        self.names.records[0]["metadata"] = {"addresses": [f"{there}:timeout=3", here, 7, ""]}
+        self.assertEqual(addresses_of(self.names.records[0]), [here, f"{there}:timeout=3"])
+        remote = self.locate()
+        self.assertEqual(set(self.ask(remote, 4)), {"0"})
+        self.stop(0)
+        self.assertEqual(set(self.ask(remote, 4)), {"1"})
+        far = "tcp:192.0.2.1:1"
+        self.names.records[0]["metadata"] = {"addresses": [here, far]}
+        self.context.nameserver_address = "tcp:192.0.2.9:2012"
+        route = NamedRoute(self.context, "org.example.worker", None)
+        self.assertEqual(route._choose([here, far], {}).address, far)
 
     def test_moves(self) -> None:
         """A service that restarts at another address is found there."""

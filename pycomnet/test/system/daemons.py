@@ -35,12 +35,21 @@ class Daemon:
     """A daemon under ``twistd -n``, in a directory of its own.
 
     :param name: ``pycomnet-service`` or another.
+    :param reactor: twistd's, if not the default.
     :ivar lines: what it has logged so far, and written to standard error.
     """
 
-    def __init__(self, name: str, *args: str, directory: Path | str, **env: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        *args: str,
+        directory: Path | str,
+        reactor: str | None = None,
+        **env: str,
+    ) -> None:
+        options = [] if reactor is None else [f"--reactor={reactor}"]
         self.process = subprocess.Popen(
-            [*TWISTD, "-n", "--pidfile=", name, *args],
+            [*TWISTD, *options, "-n", "--pidfile=", name, *args],
             cwd=directory,
             env=environment(**env),
             stdin=subprocess.DEVNULL,
@@ -121,9 +130,17 @@ class Daemons:
         self.directory = directory
         self.started: list[Daemon] = []
 
-    def start(self, name: str, *args: str, directory: Path | None = None, **env: str) -> Daemon:
+    def start(
+        self,
+        name: str,
+        *args: str,
+        directory: Path | None = None,
+        reactor: str | None = None,
+        **env: str,
+    ) -> Daemon:
         """Start a daemon."""
-        daemon = Daemon(name, *args, directory=directory or self.directory, **env)
+        where = directory or self.directory
+        daemon = Daemon(name, *args, directory=where, reactor=reactor, **env)
         self.started.append(daemon)
         return daemon
 

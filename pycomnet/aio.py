@@ -1,0 +1,244 @@
+"""Services for asyncio programs: the same API, with futures in place of Deferreds.
+
+Everything here is made from the class of that name in :mod:`pycomnet`: the same names, the same
+arguments, and what returns a Deferred there returns a future. A timeout or a cancelled task cancels
+what was waited for::
+
+    import asyncio
+    from pycomnet import aio
+
+    async def main():
+        async with aio.Context(nameserver="tcp:127.0.0.1:2012") as context:
+            calc = await context.locate("org.example.calc")
+            print(await calc.invoke("add", {"a": 1, "b": 2}, timeout=5))
+
+    asyncio.run(main())
+
+It works on whichever loop runs, uvloop's as well, and on several one after the other: each has a
+reactor of its own, which ends with the last context and server on it. Where Twisted's asyncio
+reactor is installed already, and its loop is the one that runs, that is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.python import threadable
+
+from pycomnet.errors import ChannelClosed
+from pycomnet.services import client as _client
+from pycomnet.services import context as _context
+from pycomnet.services import remotestream as _remotestream
+from pycomnet.services import server as _server
+from pycomnet.services.interface import Service
+
+#: The Deferred API's class -> the one here.
+_classes: dict[type, type] = {}
+
+
+class _Reactor(AsyncioSelectorReactor):
+    """A reactor on a loop that others run, and of which it is not the only user.
+
+    :ivar users: how many objects need it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.loop = loop
+        self.users = 0
+        # It is no less true for the thread of another reactor, as pycomnet.blocking has one.
+        before = threadable.ioThread
+        self.startRunning(installSignalHandlers=False)
+        if before is not None:
+            threadable.ioThread = before
+
+    def end(self) -> None:
+        """Let go of the loop and of what the reactor has of the system."""
+        if self.threadpool is not None:
+            self.threadpool.stop()
+        everything: Any = self
+        for reader in everything.removeAll():
+            reader.connectionLost(defer.CancelledError())
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            everything.removeReader(waker)
+            waker.connectionLost(defer.CancelledError())
+        for call in self.getDelayedCalls():
+            call.cancel()
+
+
+_reactors: dict[asyncio.AbstractEventLoop, _Reactor] = {}
+
+
+def _acquire() -> Any:
+    """The reactor of the loop that runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "pycomnet.aio is used in a coroutine that asyncio runs: begin with asyncio.run(main())"
+        ) from None
+    installed: Any = sys.modules.get("twisted.internet.reactor")
+    if isinstance(installed, AsyncioSelectorReactor) and installed._asyncioEventloop is loop:
+        return installed
+    for closed in [one for one in _reactors if one.is_closed()]:
+        del _reactors[closed]
+    if loop not in _reactors:
+        _reactors[loop] = _Reactor(loop)
+    reactor = _reactors[loop]
+    reactor.users += 1
+    return reactor
+
+
+def _release(reactor: Any) -> None:
+    if isinstance(reactor, _Reactor):
+        reactor.users -= 1
+        if not reactor.users and _reactors.pop(reactor.loop, None) is not None:
+            reactor.end()
+
+
+def as_future(deferred: defer.Deferred[Any]) -> asyncio.Future[Any]:
+    """A Deferred of pycomnet's as a future of the loop that runs; cancelling it cancels that."""
+    return deferred.addCallback(_out).asFuture(asyncio.get_running_loop())
+
+
+def _out(value: Any) -> Any:
+    """What the user gets: objects of the Deferred API in the form that they have here."""
+    kind = _classes.get(type(value))
+    if kind is not None:
+        wrapper: Any = object.__new__(kind)
+        wrapper._wrapped = value
+        return wrapper
+    if isinstance(value, defer.Deferred):
+        return as_future(value)
+    return value
+
+
+def _in(value: Any) -> Any:
+    return value._wrapped if isinstance(value, _Wrapper) else value
+
+
+class _Wrapper:
+    """An object of the Deferred API, for coroutines of asyncio."""
+
+    _wrapped: Any
+
+    def __repr__(self) -> str:
+        return repr(self._wrapped)
+
+    if TYPE_CHECKING:
+        # A type checker can't see what the classes are filled with.
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def _filled_from(cls: type, *names: str) -> Callable[[type], type]:
+    """Give a class methods and attributes of one of the Deferred API."""
+
+    def method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            given = {key: _in(value) for key, value in kwargs.items()}
+            return _out(function(self._wrapped, *map(_in, args), **given))
+
+        return call
+
+    def attribute(name: str) -> property:
+        return property(lambda self: _out(getattr(self._wrapped, name)))
+
+    def fill(target: type) -> type:
+        for name in names:
+            found = inspect.getattr_static(cls, name, None)
+            if inspect.isfunction(found):
+                setattr(target, name, method(name, found))
+            else:
+                setattr(target, name, attribute(name))
+        target.__doc__ = cls.__doc__
+        _classes[cls] = target
+        return target
+
+    return fill
+
+
+@_filled_from(_remotestream.RemoteStream, "receive", "close")
+class RemoteStream(_Wrapper):
+    """Filled from :class:`pycomnet.RemoteStream`."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except ChannelClosed:
+            self.close()
+            raise StopAsyncIteration from None
+
+
+@_filled_from(_client.RemoteService, "invoke", "stream", "introspect", "interface")
+class RemoteService(_Wrapper):
+    """Filled from :class:`pycomnet.RemoteService`."""
+
+
+class _Owner(_Wrapper):
+    """What has a reactor, from when it is made until it is closed."""
+
+    _reactor: Any = None
+
+    async def close(self, *args: Any, **kwargs: Any) -> None:
+        """As the Deferred API's."""
+        reactor, self._reactor = self._reactor, None
+        try:
+            await as_future(self._wrapped.close(*args, **kwargs))
+        finally:
+            if reactor is not None:
+                _release(reactor)
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+@_filled_from(_context.Context, "connect", "at", "locate", "nameserver")
+class Context(_Owner):
+    """Filled from :class:`pycomnet.Context`."""
+
+    def __init__(self, **options: Any) -> None:
+        self._reactor = _acquire()
+        try:
+            self._wrapped = _context.Context(self._reactor, **options)
+        except BaseException:
+            _release(self._reactor)
+            raise
+
+
+@_filled_from(_server.ServiceServer, "listen", "services")
+class ServiceServer(_Owner):
+    """Filled from :class:`pycomnet.ServiceServer`.
+
+    Its services' async methods run as tasks of the loop, and may await futures and Deferreds.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._reactor = _acquire()
+        try:
+            given = {key: _in(value) for key, value in options.items()}
+            self._wrapped = _server.ServiceServer(self._reactor, **given)
+        except BaseException:
+            _release(self._reactor)
+            raise
+
+    def add(self, service: Service) -> asyncio.Future[None]:
+        """As :meth:`pycomnet.ServiceServer.add`."""
+        return as_future(self._wrapped.add(service))
+
+
+__all__ = ["Context", "RemoteService", "RemoteStream", "ServiceServer", "as_future"]

@@ -1,0 +1,114 @@
+"""The threads that blocking methods run in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from pycomnet.deferred import deferred
+
+
+def _daemon_thread(*args: Any, **options: Any) -> threading.Thread:
+    return threading.Thread(*args, daemon=True, **options)
+
+
+class DaemonThreads(ThreadPool):
+    """A pool whose threads do not keep the process from ending.
+
+    What runs in a thread can't be interrupted. The reactor's own pool is waited for when the
+    reactor stops, and then Python waits for its threads: for as long as a method takes.
+    """
+
+    threadFactory = staticmethod(_daemon_thread)  # type: ignore[assignment]
+
+
+class MethodThreads:
+    """Runs functions that block, and knows which of them still do.
+
+    :param most: how many run at a time; the others wait.
+    :param pool: where they run; by default in threads of its own, which are started when the first
+        is needed.
+    """
+
+    def __init__(self, reactor: Any, most: int, pool: Any = None) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._pool = pool
+        self._own: DaemonThreads | None = None
+        #: what runs, or waits for a thread: its name, and the reactor's time when it came
+        self._running: dict[object, tuple[str, float]] = {}
+
+    def run(self, name: str, function: Callable[[], Any]) -> defer.Deferred[Any]:
+        """Run a function in a thread.
+
+        :param name: what it is called in the log.
+        :returns: fires with its result. When it is cancelled it fires once the function has
+            returned, so that nobody takes away what that works with.
+        """
+        if self._pool is None:
+            self._pool = self._own = DaemonThreads(0, self._most, "pycomnet-methods")
+            self._own.start()
+        key = object()
+        self._running[key] = (name, self._reactor.seconds())
+
+        def over(result: Any) -> Any:
+            del self._running[key]
+            return result
+
+        return in_pool(self._reactor, self._pool, function).addBoth(over)
+
+    def still_running(self) -> list[tuple[str, float]]:
+        """What still runs: its name, and for how many seconds it has."""
+        now = self._reactor.seconds()
+        return [(name, now - begun) for name, begun in self._running.values()]
+
+    def close(self) -> None:
+        """End the threads. One that still works ends with the process, or when it is done."""
+        own, self._own = self._own, None
+        if own is not None and not self._running:
+            own.stop()
+
+
+@deferred
+async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a function in a pool of threads.
+
+    :returns: fires with its result. When it is cancelled it fires once the function has returned,
+        so that nobody takes away what that works with.
+    """
+    outcome: list[Any] = []
+    waiting: defer.Deferred[None] = defer.Deferred()
+
+    def done(result: Any) -> None:
+        outcome.append(result)
+        if not waiting.called:
+            waiting.callback(None)
+
+    deferToThreadPool(reactor, pool, function, *args).addBoth(done)
+    cancelled = False
+    while not outcome:
+        waiting = defer.Deferred()
+        try:
+            await waiting
+        except defer.CancelledError:  # also when its caller gives up, and then the connection ends
+            cancelled = True
+    if cancelled:
+        raise defer.CancelledError
+    (result,) = outcome
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> defer.Deferred[Any]:
+    """Run a function in the reactor's own pool, as :func:`in_pool`."""
+    return in_pool(reactor, reactor.getThreadPool(), function, *args)
+
+
+__all__ = ["MethodThreads", "in_pool", "in_thread"]
