@@ -51,8 +51,8 @@ MAX_STRING = 131072
 _TEXTS = ("id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
 _SECRETS = ("token",)
-#: Those that are whole numbers, and what they may be. What is in one frame is never refused, and
-#: MessagePack can't say more.
+#: Those that are whole numbers, and what they may be. A value in one frame is never too long, one
+#: of a kilobyte has never too many items, and MessagePack can't say more.
 _NUMBERS = {
     "nice": (-MAX_NICE, MAX_NICE),
     "max_value": (65536, MAX_VALUE),

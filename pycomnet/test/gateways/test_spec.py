@@ -166,7 +166,7 @@ class TrustTests(SynchronousTestCase):
         self.assertEqual((limits.value, limits.items, limits.channels), (65536, 1024, 64))
         self.assertEqual(limits.window, WINDOW)
         trusted = far_limits(Spec(), wide=True)
-        self.assertEqual((trusted.value, trusted.items), (1 << 30, 1 << 24))
+        self.assertEqual((trusted.value, trusted.items), (1 << 30, 1 << 22))
         self.assertEqual(trusted.window, WIDE_WINDOW)
         strict = far_limits(Spec(trusted=False), kept=True)
         self.assertEqual((strict.value, strict.channels), (16 << 20, CHANNELS))
@@ -174,7 +174,7 @@ class TrustTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """What can't be is refused, with what can."""
         for key, value, says in (
-            ("max_value", 65535, "max_value: expected a whole number from 65536 to 4294967295, not 65535"),
+            ("max_value", 65535, "max_value: expected a whole number from 65536 to 4294967295"),
             ("max_value", 1 << 32, "from 65536 to"),
             ("max_value", float("nan"), "whole number"),
             ("max_items", -1, "from 1024 to"),
