@@ -11,6 +11,7 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.connection import EAGER
 from pycomnet.errors import (
+    CallInterrupted,
     ChannelClosed,
     DeadlineExceeded,
     InvalidArguments,
@@ -363,10 +364,13 @@ class AllowedTests(ServiceCase):
         calc = self.connect()
         sent = {"x": [None] * 1000, "y": b"y" * 60000}
         self.assertEqual(self.result(calc.invoke("echo", sent)), sent)
-        for wrong in ([None] * 1025, b"y" * 70000):
-            error = self.failure(calc.invoke("echo", {"x": wrong}), ProtocolViolation)
-            self.assertEqual(error.code, "value")
-            self.assertEqual(self.result(calc.invoke("add", {"a": 1, "b": 2})), 3)  # over a new one
+        error = self.failure(calc.invoke("echo", {"x": [None] * 1025}), ProtocolViolation)
+        self.assertEqual(error.code, "value")
+        self.assertIn("more than 1024 elements", str(error))
+        # It fails before all of it has come.
+        error = self.failure(calc.invoke("echo", {"x": b"y" * 70000}), CallInterrupted)
+        self.assertIn("a value over 65536 bytes", str(error))
+        self.assertEqual(self.result(calc.invoke("add", {"a": 1, "b": 2})), 3)  # over a new one
 
     def test_defaults(self) -> None:
         """As those of gateways; and what they can't be."""
