@@ -55,8 +55,9 @@ class _LogThread:
         self._queue.put(event)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="pycomnet-log", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="pycomnet-log", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
@@ -119,8 +120,8 @@ class ReactorThread:
         if sys.version_info[:2] == (3, 12):
             triggers.getThreadPool().adjustPoolsize(THREADS_AT_END, THREADS_AT_END)
         thread = threading.Thread(target=self._run, args=(reactor,), name="pycomnet", daemon=True)
-        self._thread = thread
         thread.start()
+        self._thread = thread
         _at_end(self.stop)
         return reactor
 
