@@ -55,6 +55,8 @@ class _LogThread:
         self._queue.put(event)
 
     def start(self) -> None:
+        if self._thread is not None:
+            return  # the reactor's could not be started the last time
         thread = threading.Thread(target=self._run, name="pycomnet-log", daemon=True)
         thread.start()
         self._thread = thread

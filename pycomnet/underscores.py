@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
@@ -70,7 +71,8 @@ class UnderscoreEndpoint:
         self.reactor.nameResolver.resolveHostName(addresses, self.host, self.port)
         problem: Exception = DNSLookupError(f"no results for hostname lookup: {self.host}")
         for address in await addresses.all:
-            endpoint = HostnameEndpoint(self.reactor, address.host, self.port, self.timeout)
+            kind = TCP6ClientEndpoint if isinstance(address, IPv6Address) else TCP4ClientEndpoint
+            endpoint = kind(self.reactor, address.host, self.port, self.timeout)
             try:
                 return await endpoint.connect(factory)
             except ConnectError as refused:

@@ -231,6 +231,29 @@ json.dump(seen, open(sys.argv[1], "w"))
     assert run(tmp_path, program=program) == [["RemoteError", words], 3, 0]
 
 
+def test_no_threads_here(tmp_path: Path) -> None:
+    """dask#1958: this side can have no more threads: the error is Python's; later it works."""
+    program = """
+import json, sys, threading
+from pycomnet.blocking import Group
+start, seen = threading.Thread.start, []
+for refused in ("pycomnet-log", "pycomnet", ""):
+    def refuse(self):
+        if self.name == refused:
+            raise RuntimeError("can't start new thread")
+        start(self)
+    threading.Thread.start = refuse
+    try:
+        group = Group()
+        seen.append(group.makegateway("popen").call("operator:add", 1, 2, timeout=60))
+    except RuntimeError as problem:
+        seen.append(str(problem))
+group.terminate(timeout=5)
+json.dump(seen, open(sys.argv[1], "w"))
+"""
+    assert run(tmp_path, program=program) == ["can't start new thread"] * 2 + [3]
+
+
 def test_pool_that_is_over(tmp_path: Path) -> None:
     """cpython#152967, loky#663: what is submitted after the last worker died never ends."""
     program = """
