@@ -95,6 +95,8 @@ class ReactorThread:
         self._log: _LogThread | None = None
         #: whether the global reactor is one that a parent process runs, or may run
         self._inherited = False
+        #: whether crochet was told that the reactor is ours; it can be told once
+        self._claimed = False
 
     def start(self) -> Any:
         """The reactor, running."""
@@ -111,7 +113,8 @@ class ReactorThread:
         else:
             from twisted.internet import reactor
 
-            ours = not reactor.running and _not_by_crochet()
+            ours = not reactor.running and (self._claimed or _not_by_crochet())
+            self._claimed = ours
         triggers: Any = reactor
         if not ours:
             triggers.callFromThread(triggers.addSystemEventTrigger, "after", "shutdown", self._over)
