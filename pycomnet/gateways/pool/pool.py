@@ -197,6 +197,12 @@ class GatewayPool:
         chosen = list(gateways)
         if not chosen:
             raise ValueError("a pool needs at least one gateway")
+        for gateway in chosen:
+            if not isinstance(gateway, Gateway):
+                raise TypeError(
+                    f"a pool is made of gateways, not {gateway!r}: make them with "
+                    "group.makegateway(spec), or give it the group"
+                )
         for name, number, least in (
             ("jobs", jobs, 1),
             ("tries", tries, 1),

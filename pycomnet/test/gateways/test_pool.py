@@ -226,6 +226,13 @@ class Calls(PoolCase):
             found = await defer.gatherResults([pool.submit(names[n % 3], n) for n in range(50)])
             self.assertEqual(found, list(range(50)))
 
+    async def test_not_gateways(self) -> None:
+        """A pool of specs, or of what else is no gateway, is refused, with what to do."""
+        from twisted.internet import reactor
+
+        with self.assertRaisesRegex(TypeError, "not 'popen': make them with group.makegateway"):
+            pycomnet.GatewayPool(reactor, ["popen"])  # type: ignore[list-item]
+
 
 class Losses(PoolCase):
     """Gateways that are lost."""
