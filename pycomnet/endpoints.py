@@ -27,8 +27,8 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
-from pycomnet.private import narrow_umask
 from pycomnet.hostname import NamedEndpoint
+from pycomnet.private import narrow_umask
 from pycomnet.ranges import NumberRefused, real, whole
 
 #: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.

@@ -12,12 +12,12 @@ from typing import Any
 from unittest import mock
 
 import trustme
-from twisted import internet
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet import aio
+from twisted import internet
 
 PATIENCE = 60
 

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 from unittest import mock
 
-from twisted import internet
 from twisted.internet import defer, error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory, Protocol
@@ -16,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet import endpoints
 from pycomnet.hostname import ATTEMPT_DELAY, NamedEndpoint
+from twisted import internet
 
 ADDRESSES = [
     IPv6Address("TCP", "::1", 80),
@@ -44,7 +44,7 @@ class NamedEndpointTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        self.resolver = Resolver(ADDRESSES)
+        self.resolver: Any = Resolver(ADDRESSES)
         self.reactor.nameResolver = self.resolver
 
     def connect(self, host: str = "localhost") -> defer.Deferred[Any]:
