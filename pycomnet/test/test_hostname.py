@@ -44,8 +44,9 @@ class NamedEndpointTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        self.resolver: Any = Resolver(ADDRESSES)
-        self.reactor.nameResolver = self.resolver
+        resolver: Any = Resolver(ADDRESSES)
+        self.resolver: Resolver = resolver
+        self.reactor.nameResolver = resolver
 
     def connect(self, host: str = "localhost") -> defer.Deferred[Any]:
         """Begin to connect."""

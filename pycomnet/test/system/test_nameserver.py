@@ -69,6 +69,7 @@ class Load:
     :ivar there: service -> the fence that was acknowledged.
     :ivar gone: services whose end was acknowledged.
     :ivar unknown: services of which the last that was asked was not answered.
+    :ivar begun: fires when something was acknowledged.
     """
 
     def __init__(self, client: Any, name: str) -> None:
@@ -76,6 +77,7 @@ class Load:
         self.gone: set[str] = set()
         self.unknown: set[str] = set()
         self.fences: list[int] = []
+        self.begun: defer.Deferred[None] = defer.Deferred()
         self._client = client
         self._name = name
         self._random = random.Random(name)
@@ -102,6 +104,8 @@ class Load:
                     self._owners[name] = {"lease": held["lease"], "secret": secret}
                     self.there[name] = held["fence"]
                     self.fences.append(held["fence"])
+                    if not self.begun.called:
+                        self.begun.callback(None)
                 self.unknown.discard(again or name)
             except PycomnetError:
                 return
@@ -134,7 +138,8 @@ async def test_killed_under_load(started: Daemons) -> None:
         for kill in range(KILLS):
             loads = [Load(client, f"k{kill}-c{n}") for n, client in enumerate(clients)]
             running = [defer.ensureDeferred(load.run()) for load in loads]
-            await deferLater(reactor, 0.05 + delays.random() * 0.4)
+            await defer.gatherResults([load.begun for load in loads]).addTimeout(PATIENCE, reactor)
+            await deferLater(reactor, delays.random() * 0.4)
             daemon.signal(signal.SIGKILL)
             await defer.gatherResults(running)
             await daemon.ended()
@@ -207,13 +212,16 @@ async def test_does_not_start(started: Daemons) -> None:
     """What keeps it from running is said in a line, with status 1."""
     _, address = start(started, "tcp:0:interface=127.0.0.1", "memory:")
     listen = f"tcp:{address.rpartition(':')[2]}:interface=127.0.0.1"
-    (started.directory / "text").write_text("this is a text file\n" * 100)
-    args = (("memory:", listen), ("sqlite:text", "tcp:0:interface=127.0.0.1"))
+    for name, mode in (("text", 0o600), ("open", 0o644)):
+        (started.directory / name).write_text("this is a text file\n" * 100)
+        (started.directory / name).chmod(mode)
+    anywhere = "tcp:0:interface=127.0.0.1"
+    args = (("memory:", listen), ("sqlite:text", anywhere), ("sqlite:open", anywhere))
     refused = [
         started.start("pycomnet-nameserver", "--listen", listen, "--store", store)
         for store, listen in args
     ]
-    for daemon, expected in zip(refused, ("in use", "no nameserver's"), strict=True):
+    for daemon, expected in zip(refused, ("in use", "no nameserver's", "chmod 600 open"), strict=True):
         assert await daemon.ended() == 1, daemon.said
         lines = [line for line in daemon.lines if line.startswith("pycomnet-nameserver: ")]
         assert len(lines) == 1 and expected in lines[0], daemon.said
