@@ -241,9 +241,7 @@ def nameservers(files: Path, tmp_path: Path) -> Iterator[Any]:
         def start(certificate: str, more: str = "", *options: str) -> str:
             """The address, with the authority to trust."""
             listen = f"ssl:0:interface=127.0.0.1:privateKey={files / certificate}.pem{more}"
-            found = started.start(
-                "pycomnet-nameserver", *OPTIONS, *options, "--listen", listen
-            )
+            found = started.start("pycomnet-nameserver", *OPTIONS, *options, "--listen", listen)
             address = found.wait_for(r"the nameserver is at (\S+)")[1]
             return f"{address.replace('tls:', 'ssl:')}:trustRoots={files / 'ca.pem'}"
 
