@@ -18,7 +18,6 @@ import attrs
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     clientFromString,
     quoteStringArgument,
     serverFromString,
@@ -28,6 +27,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.hostname import NamedEndpoint
 from pycomnet.private import narrow_umask
 from pycomnet.ranges import NumberRefused, real, whole
 
@@ -299,12 +299,7 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
         host = endpoint.argument(0, "host", "localhost")
         port = number(description, endpoint.argument(1, "port"), "port")
         if not set(endpoint.options) - {"host", "port", "timeout"} and not is_number(host):
-            timeout = seconds(description, endpoint.options)
-            if "_" in host and host.isascii():
-                from pycomnet.underscores import UnderscoreEndpoint
-
-                return UnderscoreEndpoint(reactor, host, port, timeout)
-            return HostnameEndpoint(reactor, host, port, timeout)
+            return NamedEndpoint(reactor, host, port, seconds(description, endpoint.options))
     try:
         return cast(IStreamClientEndpoint, clientFromString(reactor, str(endpoint)))
     except (ValueError, TypeError, KeyError) as problem:

@@ -29,16 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"worker"}),
     frozenset({"printable", "logs"}),
     frozenset(
-        {
-            "errors",
-            "deferred",
-            "callbacks",
-            "endpoints",
-            "underscores",
-            "tls",
-            "tokens",
-            "admission",
-        }
+        {"errors", "deferred", "callbacks", "endpoints", "hostname", "tls", "tokens", "admission"}
         | {"clock", "memory", "private", "ranges", "strangers"}
     ),
     frozenset({"interfaces", "forks"}),
