@@ -26,10 +26,10 @@ class FakeResolver:
     def __init__(self, known: str, *numbers: str) -> None:
         self.known, self.numbers = known, numbers
 
-    def resolveHostName(self, receiver: Any, hostName: str, *_: Any) -> Any:
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0) -> Any:
         receiver.resolutionBegan(None)
         for number in self.numbers if hostName == self.known else ():
-            receiver.addressResolved(IPv4Address("TCP", number, 0))
+            receiver.addressResolved(IPv4Address("TCP", number, portNumber))
         receiver.resolutionComplete()
         return receiver
 
