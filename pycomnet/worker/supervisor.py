@@ -25,6 +25,9 @@ WORKER_GRACE = 2.5
 REST_GRACE = 1.0
 #: How often what is left is killed at the most, every 10 ms.
 KILL_ROUNDS = 50
+#: Milliseconds after which the process above a supervisor is ready for what that may leave. Until
+#: then a gateway begins, which has the processor for itself; what is killed before is not covered.
+GUARD_AFTER = 100
 #: Whether importing ctypes takes less time than the worker needs to begin.
 QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
 #: seconds by a clock that nobody sets, where this Python has one
@@ -39,14 +42,15 @@ def supervised(fd, near=None, outbox=None):
         may hold the connection when it is gone itself.
     :param outbox: the :class:`~.outbox.Outbox` of the worker, whose last words are written here.
     """
+    tether, end = os.pipe()  # first, so that the worker's descriptors have no gaps
     near_fds = guarded(near)
-    tether, end = os.pipe()
     if not QUICK_CTYPES:
         become_subreaper()  # before the worker can start anything
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        os.close(end)
+        for each in [end] + near_fds:
+            os.close(each)
         die_with(tether)
         return
     try:
@@ -84,6 +88,7 @@ def guarded(near):
         signal.signal(signal.SIGTERM, lambda number, frame: _kill([pid], signal.SIGTERM))
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+        _wait_quietly(pid)
         become_subreaper()
         status = _wait_for(pid)
         rest = descendants(os.getpid())
@@ -91,6 +96,20 @@ def guarded(near):
             end_all(rest, REST_GRACE)
     finally:
         _end_as(status)
+
+
+def _wait_quietly(pid):
+    """Let a gateway begin, unless a child ends: what comes next would take its processor."""
+    fd = open_process(pid)
+    if fd is None:
+        return
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    try:
+        poll.poll(GUARD_AFTER)
+    except (OSError, select.error):
+        pass  # Python 2: interrupted by a signal
+    os.close(fd)
 
 
 def _wait_for(pid):
