@@ -89,7 +89,6 @@ def guarded(near):
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         _wait_quietly(pid)
-        become_subreaper()
         status = _wait_for(pid)
         rest = descendants(os.getpid())
         if rest:
@@ -99,17 +98,19 @@ def guarded(near):
 
 
 def _wait_quietly(pid):
-    """Let a gateway begin, unless a child ends: what comes next would take its processor."""
+    """Let a gateway begin, and then be ready for what its supervisor may leave.
+
+    Getting ready would take the gateway's processor. There is nothing to do when it ends before.
+    """
     fd = open_process(pid)
-    if fd is None:
-        return
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    try:
-        poll.poll(GUARD_AFTER)
-    except (OSError, select.error):
-        pass  # Python 2: interrupted by a signal
-    os.close(fd)
+    if fd is not None:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if poll.poll(GUARD_AFTER):
+            return
+    become_subreaper()
+    if fd is not None:
+        os.close(fd)  # who looks sees by this that it is ready
 
 
 def _wait_for(pid):
