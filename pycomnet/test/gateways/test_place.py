@@ -270,7 +270,7 @@ class Supervisors(PlaceCase):
         self.assertEqual(len(self.group._places.without_fork), 1)
 
     async def test_without_descriptors(self) -> None:
-        """An interpreter that can't be given descriptors forks, too: its place carries the bytes."""
+        """The place of one that can't be given descriptors forks, too, and carries the bytes."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         script = "import _socket\n_socket.socket = type('socket', (), {})\n"

@@ -119,7 +119,7 @@ def test_the_tree_compiles() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_forked() -> None:
-    """A Python 2 forks its gateways; it can't be given descriptors, so its place carries the bytes."""
+    """A Python 2 forks its gateways; as it can't be given descriptors, its place carries bytes."""
     forking = [python for python in pythons() if "jython" not in python]
     if not forking:
         missing("no Python 2.7 here that can fork")
