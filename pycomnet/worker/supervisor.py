@@ -25,11 +25,6 @@ WORKER_GRACE = 2.5
 REST_GRACE = 1.0
 #: How often what is left is killed at the most, every 10 ms.
 KILL_ROUNDS = 50
-#: Milliseconds after which the process above a supervisor is ready for what that may leave. Until
-#: then a gateway begins, which has the processor for itself; what is killed before is not covered.
-GUARD_AFTER = 100
-#: Whether importing ctypes takes less time than the worker needs to begin.
-QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
 #: seconds by a clock that nobody sets, where this Python has one
 now = getattr(time, "monotonic", time.time)
 
@@ -44,8 +39,7 @@ def supervised(fd, near=None, outbox=None):
     """
     tether, end = os.pipe()  # first, so that the worker's descriptors have no gaps
     near_fds = guarded(near)
-    if not QUICK_CTYPES:
-        become_subreaper()  # before the worker can start anything
+    become_subreaper()  # before the worker can start anything
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -70,6 +64,7 @@ def guarded(near):
     :param near: as for :func:`supervised`.
     :returns: descriptors that can be read when the near side, or the parent, has ended.
     """
+    become_subreaper()  # once for all three: what it imports is shared, and so takes less memory
     me = os.getpid()
     # A number that is not the parent's may be another process's, in a container.
     near_fds = [open_process(near)] if near == os.getppid() else []
@@ -88,29 +83,12 @@ def guarded(near):
         signal.signal(signal.SIGTERM, lambda number, frame: _kill([pid], signal.SIGTERM))
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        _wait_quietly(pid)
         status = _wait_for(pid)
         rest = descendants(os.getpid())
         if rest:
             end_all(rest, REST_GRACE)
     finally:
         _end_as(status)
-
-
-def _wait_quietly(pid):
-    """Let a gateway begin, and then be ready for what its supervisor may leave.
-
-    Getting ready would take the gateway's processor. There is nothing to do when it ends before.
-    """
-    fd = open_process(pid)
-    if fd is not None:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if poll.poll(GUARD_AFTER):
-            return
-    become_subreaper()
-    if fd is not None:
-        os.close(fd)  # who looks sees by this that it is ready
 
 
 def _wait_for(pid):

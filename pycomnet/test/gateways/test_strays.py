@@ -7,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 import pycomnet
@@ -92,13 +91,6 @@ class Left(PlaceCase):
     async def test_alone(self) -> None:
         """So does the process above a supervisor that is no place's."""
         gw = await self.gateway(fork=False)
-        [guard] = children(os.getpid())
-        # It has a descriptor of its child until it is ready.
-        while any(
-            os.readlink(f"/proc/{guard}/fd/{fd}").startswith("anon_inode")
-            for fd in os.listdir(f"/proc/{guard}/fd")
-        ):
-            await deferLater(self.reactor, 0.01)
         await self.check(gw, supervisor.REST_GRACE)
 
 
