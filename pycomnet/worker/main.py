@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from ..wire.frames import ERROR, RESULT, WINDOW
+from ..wire.frames import ERROR, MARKER, RESULT, WINDOW
 from ..wire.mux import Limits
 from ..wire.values import PureCodec
 from .bytecode import bytecode
@@ -15,7 +15,6 @@ from .live import Live
 from .outbox import Outbox, new_memory
 from .output import Output
 from .path import give_back, own_imports
-from .preamble import MARKER
 
 if str is bytes:
     # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
