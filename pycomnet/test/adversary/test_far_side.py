@@ -31,19 +31,20 @@ from pycomnet.wire.frames import (
 )
 from pycomnet.wire.receive import PLAIN
 
-#: What stands in for an interpreter: it says hello, reads until the first request is there, and
-#: then sends what it was told to.
+#: What stands in for an interpreter: it says that it is a far side, says hello, reads until the
+#: first request is there, and then sends what it was told to.
 HOSTILE = """\
 #!{python}
 import sys, os
 sys.path.insert(0, {root!r})
 from pycomnet.wire.mux import Mux
+from pycomnet.worker.preamble import MARKER
 hello, data, times = bytes.fromhex({hello!r}), bytes.fromhex({data!r}), {times}
 mux = Mux(False, info={{"pid": os.getpid(), "python": "3.11.0", "platform": "linux"}})
 def write(data):
     while data:
         data = data[os.write(1, data):]
-write(hello or mux.data_to_send())
+write(MARKER + (hello or mux.data_to_send()))
 events = []
 while not any(event[0] not in (5, 6, 7) for event in events) and not hello:
     came = os.read(0, 65536)
@@ -65,6 +66,11 @@ except OSError:
 def own(flags: int = 0, first: bytes = b"", number: int = 2) -> bytes:
     """OPEN of a channel of the far side's."""
     return frame(OPEN, number, bytes((flags,)) + CHANNEL + first)
+
+
+def output(event: Any) -> bytes:
+    """A channel for output, and what comes on it."""
+    return frame(OPEN, 2, b"\x00\x06output") + frame(DATA, 2, PLAIN.encode(event))
 
 
 #: Bytes after the first request, how often, and what the error names.
@@ -95,6 +101,8 @@ BREAKS: dict[str, tuple[bytes, int, str]] = {
     "a result that is no value": (frame(CLOSE, 1, bytes((RESULT,)) + b"\xc1"), 1, "value"),
     "fragments of nothing": (frame(MORE, 1, b"x"), 1, "frame"),
     "a second hello": (HEADER.pack(11, 0, 0) + b"PYCOMNET\x00\x01\x80", 1, "hello"),
+    "output that is text": (output("text"), 1, "(output)"),
+    "output of a third stream": (output([3, b"x"]), 1, "(output)"),
     "channels without end": (
         b"".join(own(0, number=2 * number) for number in range(1, 20_000)),
         1,
