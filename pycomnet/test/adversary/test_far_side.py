@@ -12,9 +12,10 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.test.adversary.kit import MB, frame
+from pycomnet.test.adversary.kit import MB, frame, start_all
 from pycomnet.test.adversary.test_wire import CHANNEL, FIRST_FRAMES, fill
 from pycomnet.test.processes import resident
+from pycomnet.test.system.daemons import Daemons
 from pycomnet.test.system.nearby import ROOT
 from pycomnet.wire.frames import (
     CLOSE,
@@ -199,3 +200,50 @@ async def test_endless_value(tmp_path: Path, size: int) -> None:
             assert await good.remote_exec("channel.send(2)").receive() == 2
         assert resident(os.getpid()) - before < 16 * MB
         assert channel is not None
+
+
+def ask(channel):
+    """At the far side: put questions about modules to the near side as they come."""
+    for question in channel:
+        asked = channel._link.open("module", channel._link.encode(question))
+        try:
+            channel.send(asked.receive(timeout=20))
+        except asked.RemoteError as error:
+            channel.send(error.message)
+
+
+#: Questions about modules that get no answer, and what the far side is told.
+QUESTIONS: list[tuple[Any, str]] = [
+    ({"source": ["os"]}, "was not offered"),
+    ({"source": ["pycomnet.gateways.modules"]}, "was not offered"),
+    ({"list": "pycomnet"}, "was not offered"),
+    ({"source": ["offered.../../../../etc/passwd"]}, "is no module's name"),
+    ({"source": ["offered.link"]}, "there is no"),
+    ({"data": ["offered", "../../../../../etc/passwd"]}, "is no path within"),
+    ({"data": ["offered", "/etc/passwd"]}, "is no path within"),
+    ({"source": "x" * 60_000}, ""),
+    ({"source": [["offered"]] * 1000}, ""),
+    ({"source": ["a." * 30_000]}, ""),
+    (5, "is no question"),
+]
+
+
+@pytest.mark.parametrize("kind", ["gateway", "factory"])
+@pytest_twisted.ensureDeferred
+async def test_modules(running: Daemons, tmp_path: Path, kind: str) -> None:
+    """Behind a daemon, too, a far side gets what was offered to it and nothing else."""
+    from twisted.internet import reactor
+
+    package = tmp_path / "offered"
+    package.mkdir()
+    (package / "__init__.py").write_text("VALUE = 1\n")
+    victim = start_all(running, kind)[kind]
+    async with pycomnet.Group(reactor, modules=[tmp_path]) as group:
+        gateway = await victim.gateway(group)
+        channel = gateway.remote_exec(ask)
+        for question, words in QUESTIONS:
+            channel.send(question)
+            said = await channel.receive().addTimeout(30, reactor)
+            assert isinstance(said, str) and words in said, (question, said)
+        channel.send({"source": ["offered"]})
+        assert await channel.receive() == {"offered": b"VALUE = 1\n"}

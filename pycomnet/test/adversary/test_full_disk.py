@@ -115,7 +115,7 @@ async def test_attachments(running: Daemons, disk: Path) -> None:
         assert (await calc.invoke("add", {}, None, small, True))[0] == 300_000
         fill(disk)
         large = bytes(4 * MB)
-        with pytest.raises(pycomnet.PycomnetError, match="can't be kept: .*No space left"):
+        with pytest.raises(pycomnet.PycomnetError, match=r"can't be kept: .*No space left"):
             await calc.invoke("add", {}, None, [pycomnet.Binary(large)], True)
         assert await calc.invoke("add", {"a": 1, "b": 2}) == 3
         (disk / "full").unlink()

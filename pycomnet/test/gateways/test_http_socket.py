@@ -70,7 +70,7 @@ class LinkTests(SynchronousTestCase):
 
     def test_unread_answers(self) -> None:
         """From a server that pings and does not read, a bounded number is taken."""
-        producer = self.here.transport.producer
+        producer: Any = self.here.transport.producer
         producer.pauseProducing()
         self.ping(MAX_UNREAD // 200)
         self.assertFalse(self.here.transport.disconnected)
@@ -79,7 +79,7 @@ class LinkTests(SynchronousTestCase):
 
     def test_reads_again(self) -> None:
         """When it reads again it may ping again, and gets what has waited."""
-        producer = self.here.transport.producer
+        producer: Any = self.here.transport.producer
         for _ in range(4):
             producer.pauseProducing()
             self.ping(MAX_UNREAD // 200)
@@ -96,8 +96,9 @@ class LinkTests(SynchronousTestCase):
     def test_one_bound(self) -> None:
         """No kind of WebSocket replaces what counts that."""
 
-        def kinds(of: type) -> list[type]:
-            return [kind for sub in of.__subclasses__() for kind in (sub, *kinds(sub))]
+        def kinds(of: type[Any]) -> list[type[Any]]:
+            found: list[type[Any]] = of.__subclasses__()
+            return found + [kind for one in found for kind in kinds(one)]
 
         self.assertGreaterEqual(len(kinds(Socket)), 3)
         for kind in kinds(Socket):
