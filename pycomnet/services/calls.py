@@ -155,8 +155,26 @@ class Calls:
 
     def _let_go(self, call: Call) -> None:
         """A call's request is not held any more."""
-        self.held.size -= call.held
-        call.held = 0
+        if call.held or call.blocks:
+            self._hold(call, -call.held - call.blocks)
+            call.held = call.blocks = 0
+
+    def _hold(self, call: Call, size: int) -> None:
+        """So many bytes more, or less, are held of a call's request."""
+        self.held.size += size
+        call.connection.requests += size
+
+    def _hold_block(self, call: Call, size: int) -> None:
+        """Likewise of its blocks that are in memory.
+
+        :raises Overloaded: that is more than may be held of all calls.
+        """
+        if call.over:
+            return
+        if size > 0 and self.held.size + size > self.held.most:
+            raise self.held.no_room(size)
+        call.blocks += size
+        self._hold(call, size)
 
     def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
         connection = call.connection
@@ -187,7 +205,7 @@ class Calls:
             return
         self._active.add(call)
         call.size = call.held = size = len(payload)
-        self.held.size += size
+        self._hold(call, size)
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         # What is long waits as it came: its values may be many times as large.
@@ -240,7 +258,7 @@ class Calls:
         self._active.add(call)
         if not call.held:
             call.held = call.size
-            self.held.size += call.size
+            self._hold(call, call.size)
         call.running = result
         if call.expires is not None and not result.called and call.bucket is None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
@@ -345,7 +363,8 @@ class Calls:
 
     async def _receive(self, call: Call, bound: Bound, request: Request, described: Any) -> Any:
         """Receive a call's blocks, then run its method."""
-        incoming = Incoming(call.connection, described, self.limits.blocks)
+        hold = partial(self._hold_block, call)
+        incoming = Incoming(call.connection, described, self.limits.blocks, hold)
         most = bound.method.attachments
         if most is not None and len(described) > most:
             incoming.close()
