@@ -26,7 +26,7 @@ class FakeResolver:
     def __init__(self, known: str, *numbers: str) -> None:
         self.known, self.numbers = known, numbers
 
-    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0) -> Any:
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any) -> Any:
         receiver.resolutionBegan(None)
         for number in self.numbers if hostName == self.known else ():
             receiver.addressResolved(IPv4Address("TCP", number, portNumber))
