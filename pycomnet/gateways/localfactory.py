@@ -15,8 +15,10 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from pycomnet import endpoints, tokens
 from pycomnet.admission import peer_credentials
@@ -25,12 +27,13 @@ from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
+from pycomnet.descriptors import ReceivedDescriptors, passes_descriptors
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
 from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.popen import own_interpreter
-from pycomnet.gateways.process import ErrorText
+from pycomnet.gateways.process import ErrorText, ProcessTransport
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker.live import Live
@@ -48,6 +51,11 @@ CONNECT_TIMEOUT = 20.0
 KILL_TIMEOUT = 5.0
 #: What of a spec are names of files, which the service would look for elsewhere.
 _FILES = ("ssh_config", "token_file", "ca", "cert", "key")
+
+#: The keys of what the service answers first.
+_ANSWERS = frozenset(("state", "pipes", "failed"))
+#: Channels on which code runs.
+_CODE = ("exec", "call")
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -92,8 +100,27 @@ class _Owner:
         """A channel that nobody holds any more; the carrier closes its own."""
 
 
+@implementer(IFileDescriptorReceiver)
 class _OwnConnection(Connection):
-    """A connection that says nothing to another user's process: its hello may have a token."""
+    """A connection that says nothing to another user's process: its hello may have a token.
+
+    :ivar descriptors: what the service has given, until a carrier takes it.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.descriptors = ReceivedDescriptors()
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self.descriptors.add(descriptor)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.descriptors.close()
+        super().connectionLost(reason)
+
+    def forked(self) -> None:
+        self.descriptors.close()
+        super().forked()
 
     def connectionMade(self) -> None:
         peer = peer_credentials(self.transport)
@@ -122,13 +149,13 @@ class LocalFactory(Live):
         self._reactor = reactor
         self._token = token
         self._token_file = token_file
-        self._connection: Connection | None = None
-        self._waiting: list[defer.Deferred[Connection]] | None = None
+        self._connection: _OwnConnection | None = None
+        self._waiting: list[defer.Deferred[_OwnConnection]] | None = None
         #: fires when the connection that was made last is closed
         self._over: OneShot[None] = OneShot()
         self.owner = _Owner()
 
-    def connected(self) -> defer.Deferred[Connection]:
+    def connected(self) -> defer.Deferred[_OwnConnection]:
         """The connection; made if there is none.
 
         :returns: fails with :class:`FactoryUnreachable`. Cancelling it only stops waiting.
@@ -136,7 +163,7 @@ class LocalFactory(Live):
         known = self._connection
         if known is not None and known.lost is None and known.mux.failed is None:
             return defer.succeed(known)
-        waiter: defer.Deferred[Connection] = defer.Deferred()
+        waiter: defer.Deferred[_OwnConnection] = defer.Deferred()
         if self._waiting is None:
             self._waiting = [waiter]
             self._connect().addBoth(self._tried)
@@ -153,7 +180,7 @@ class LocalFactory(Live):
                 waiter.callback(result)
 
     @deferred
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> _OwnConnection:
         where = f"the factory at {self.address}"
         try:
             token = self._find_token()
@@ -218,8 +245,11 @@ class LocalFactory(Live):
         return self._over.when_fired()
 
 
-def asked_for(spec: Spec, id: str) -> dict[str, Any]:
-    """What the service is asked for: the spec, with what it says of this program's own place."""
+def asked_for(spec: Spec, id: str, pipes: bool = False) -> dict[str, Any]:
+    """What the service is asked for: the spec, with what it says of this program's own place.
+
+    :param pipes: whether it may give the far side's pipes.
+    """
     values = {
         field.name: getattr(spec, field.name)
         for field in attrs.fields(Spec)
@@ -235,7 +265,7 @@ def asked_for(spec: Spec, id: str) -> dict[str, Any]:
         values["env"] = {**tokens.clean_environment(), **spec.env}
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
         values["token"] = tokens.find_token(spec.token)
-    return {"id": id, "spec": values, "shown": str(spec)}
+    return {"id": id, "spec": values, "shown": str(spec), "pipes": pipes}
 
 
 class FactoryCarrier:
@@ -249,6 +279,8 @@ class FactoryCarrier:
         self._control: ChannelCore | None = None
         self._channel: Channel | None = None
         self._answer: defer.Deferred[dict[str, Any]] | None = None
+        #: the gateway's connection, when that has the far side's own pipes
+        self._direct: Connection | None = None
         self._reason = ""
         self._over: OneShot[int | None] = OneShot()
         self._kill_call: Any = None
@@ -256,13 +288,16 @@ class FactoryCarrier:
     @deferred
     async def connect(self, connection: Connection) -> None:
         """Have the service start it, or go on with it."""
-        assert isinstance(connection, ResumableConnection)
         request = self._request
         try:
             near = await self._factory.connected()
             self._check_over()
             channel = Channel(near.open("channel", raw=True), self._factory.owner)
-            asked = asked_for(request.spec, request.id)
+            # What another program may go on with has to pass through the service.
+            pipes = not isinstance(connection, ResumableConnection)
+            asked = asked_for(
+                request.spec, request.id, pipes and passes_descriptors(near.transport)
+            )
             asked["io"] = channel
             self._channel = channel
             answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
@@ -283,9 +318,30 @@ class FactoryCarrier:
             failed = found["failed"]
             self._end(None)
             raise request.not_started(failed["words"], failed["status"], failed["stderr"])
-        connection.report = self._report
-        connection.restore(found["state"])
+        if "pipes" in found:
+            channel.close()
+            self._take(near, connection, found)
+            return
+        if isinstance(connection, ResumableConnection):
+            connection.report = self._report
+            connection.restore(found["state"])
         ChannelTransport(channel, connection).start()
+
+    def _take(self, near: _OwnConnection, connection: Connection, found: dict[str, Any]) -> None:
+        """Have the connection on the far side's own pipes."""
+        pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
+        if pipes is None:
+            self._close()
+            self._end(None)
+            raise self._request.not_started(
+                "the pipes of its process did not come from the factory: this program has no "
+                "descriptors left (ulimit -n)"
+            )
+        self._direct = connection
+        write_pipe, read_pipe = pipes
+        ProcessTransport(write_pipe, read_pipe, connection, self._request.reactor)
+        if found["first"]:
+            connection.dataReceived(found["first"])
 
     def _check_over(self) -> None:
         if self._over.fired:
@@ -302,21 +358,36 @@ class FactoryCarrier:
     # -- what the service says -------------------------------------------------------------------
 
     def _told(self, value: Any) -> Any:
-        if self._answer is not None and ("state" in value or "failed" in value):
+        if self._answer is not None and not _ANSWERS.isdisjoint(value):
             answer, self._answer = self._answer, None
             if not answer.called:
                 answer.callback(value)
         elif "stderr" in value:
             return self._text.feed(value["stderr"].encode())
+        elif "ask" in value:
+            self._asked(value["ask"])
         elif "ended" in value:
             ended = value["ended"]
             self.what, self._reason = ended["what"], ended["how"]
             self._end(ended["status"])
         return None
 
+    def _asked(self, what: str) -> None:
+        """What the service can't see, or do, as it has no part in the connection."""
+        connection = self._direct
+        if connection is None:
+            return
+        if what == "end":
+            connection.goodbye()
+        elif what == "idle":
+            runs = any(stream.purpose in _CODE for stream in connection.mux.streams.values())
+            self._say({"idle": not (connection.heard or runs)})
+            connection.heard = False
+
     def _failed(self, failure: Failure) -> None:
         problem = failure.value
-        if not self._over.fired:
+        lost = not self._over.fired
+        if lost:
             self.what = "the factory"
             self._reason = getattr(problem, "reason", None) or str(problem)
         if self._answer is not None:
@@ -324,6 +395,8 @@ class FactoryCarrier:
             if not answer.called:
                 answer.errback(failure)
         self._end(None)
+        if lost and self._direct is not None:
+            self._direct.abort(ConnectionLost(self._reason))
 
     def _end(self, status: int | None) -> None:
         if self._kill_call is not None:
