@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.interfaces import IUNIXTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IUNIXTransport
 
 from pycomnet.eager import flush_now, is_plain, queued_descriptors
 
 #: Seconds between looks whether descriptors have been sent that a full socket did not take.
 LOOK_AGAIN = 0.05
+#: Seconds that descriptors which have come wait for whoever takes them. That is known with the next
+#: bytes; it takes longer where one of the two processes stands still.
+TAKE_TIME = 60.0
 
 Identity = tuple[int, int]
 
@@ -54,21 +57,29 @@ class ReceivedDescriptors:
     """Descriptors that have come and were not taken yet.
 
     They are known by what they are, not by their order: the system drops those for which this
-    process has no number left, and nobody is told.
+    process has no number left, and nobody is told. Those that nobody takes are closed after a time,
+    as whoever asked for them may have given up.
     """
 
-    def __init__(self) -> None:
-        self._there: dict[Identity, int] = {}
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._there: dict[Identity, tuple[int, IDelayedCall]] = {}
 
     def add(self, fd: int) -> None:
         """One has come; processes that this one starts do not get it."""
         os.set_inheritable(fd, False)
-        self._there[identity(fd)] = fd
+        key = identity(fd)
+        self._there[key] = fd, self._reactor.callLater(TAKE_TIME, self._expire, key)
+
+    def _expire(self, key: Identity) -> None:
+        _close([self._there.pop(key)[0]])
 
     def take(self, *wanted: Identity) -> tuple[int, ...] | None:
         """Those that somebody was told of, in that order; None if one of them did not come."""
-        found = [self._there.pop(one, None) for one in wanted]
-        taken = tuple(fd for fd in found if fd is not None)
+        found = [self._there.pop(key) for key in wanted if key in self._there]
+        for _, call in found:
+            call.cancel()
+        taken = tuple(fd for fd, _ in found)
         if len(taken) == len(wanted):
             return taken
         _close(taken)
@@ -77,7 +88,9 @@ class ReceivedDescriptors:
     def close(self) -> None:
         """Close what nobody has taken."""
         there, self._there = self._there, {}
-        _close(tuple(there.values()))
+        for fd, call in there.values():
+            call.cancel()
+            _close([fd])
 
 
 def _close(fds: Sequence[int]) -> None:

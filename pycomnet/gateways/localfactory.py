@@ -109,7 +109,7 @@ class _OwnConnection(Connection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.descriptors = ReceivedDescriptors()
+        self.descriptors = ReceivedDescriptors(self.reactor)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         self.descriptors.add(descriptor)

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from pycomnet import eager
 from pycomnet.descriptors import (
     LOOK_AGAIN,
+    TAKE_TIME,
     ReceivedDescriptors,
     identity,
     passes_descriptors,
@@ -30,9 +31,9 @@ from pycomnet.test.kit import MemoryTransport
 class Receiver(Protocol):
     """Notes what comes, in the order in which it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.came: list[Any] = []
-        self.received = ReceivedDescriptors()
+        self.received = ReceivedDescriptors(reactor)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         self.received.add(descriptor)
@@ -74,7 +75,7 @@ class Passing(SynchronousTestCase):
         for one in (ours, theirs):
             one.setblocking(False)
             self.addCleanup(one.close)
-        self.receiver = Receiver()
+        self.receiver = Receiver(self.reactor)
         reactor: Any = self.reactor
         self.sender = Server(ours, Protocol(), None, None, 0, reactor)
         self.there = Server(theirs, self.receiver, None, None, 0, reactor)
@@ -140,7 +141,7 @@ class Passing(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """Of several of which one did not come none is taken, and none is left open."""
-        received = ReceivedDescriptors()
+        received = ReceivedDescriptors(self.reactor)
         with pipes() as fds:
             copy = os.dup(fds[0])
             other = os.dup(fds[2])
@@ -151,6 +152,20 @@ class Passing(SynchronousTestCase):
             self.assertTrue(is_open(other))
             received.close()
             self.assertFalse(is_open(other))
+            self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_not_taken(self) -> None:
+        """What nobody takes is closed after a while; what was taken is not."""
+        received = ReceivedDescriptors(self.reactor)
+        with pipes() as fds:
+            kept, left = os.dup(fds[0]), os.dup(fds[2])
+            received.add(kept)
+            received.add(left)
+            self.assertEqual(received.take(identity(kept)), (kept,))
+            self.reactor.advance(TAKE_TIME)
+            self.assertEqual([is_open(fd) for fd in (kept, left)], [True, False])
+            self.assertIsNone(received.take(identity(fds[2])))
+            os.close(kept)
 
     def test_where(self) -> None:
         """Only on a UNIX socket as it is."""

@@ -189,6 +189,26 @@ async def test_descriptors(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_given_up(started: Daemons) -> None:
+    """One that its program gives up, at whatever moment, is gone; no descriptor is left of it."""
+    daemon, address = start(started)
+    group = group_of(address)
+    began = time.monotonic()
+    await (await group.makegateway()).exit()
+    first = await group.makegateway()
+    took = min(time.monotonic() - began, 0.5)
+    theirs, ours = len(descriptors(daemon.pid)), len(descriptors("self"))
+    for number in range(20):
+        with contextlib.suppress(pycomnet.GatewayNotStarted):
+            gateway = await group.makegateway(timeout=took * number / 20)
+            await gateway.exit()
+    await settled(group, daemon, theirs)
+    assert await first.call("operator:add", 1, 2) == 3
+    assert len(descriptors("self")) <= ours
+    await group.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_no_descriptors_left(started: Daemons) -> None:
     """A program that can't take them is told why, and nothing of that gateway is left."""
     daemon, address = start(started)
