@@ -15,7 +15,7 @@ from pycomnet.eager import flush_now, is_plain, queued_descriptors
 LOOK_AGAIN = 0.05
 #: Seconds that descriptors which have come wait for whoever takes them. That is known with the next
 #: bytes; it takes longer where one of the two processes stands still.
-TAKE_TIME = 60.0
+TAKE_TIME = 5.0
 
 Identity = tuple[int, int]
 

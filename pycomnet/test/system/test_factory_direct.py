@@ -16,7 +16,7 @@ import pytest_twisted
 
 import pycomnet
 from pycomnet.test.processes import resident, still_there
-from pycomnet.test.system.daemons import Daemon, Daemons, daemons
+from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.system.test_factory import PROGRAM, group_of, start
 
@@ -46,14 +46,14 @@ def descriptors(pid: int | str) -> set[str]:
     return found
 
 
-async def settled(group: pycomnet.Group, daemon: Daemon, count: int) -> None:
-    """Wait until it has no more descriptors than this, beside one for this group."""
+async def settled(group: pycomnet.Group, pid: int | str, count: int) -> None:
+    """Wait until a process has no more descriptors than this."""
     end = time.monotonic() + PATIENCE
     while True:
         await group.resumable()  # what was said to it before was dealt with
-        if len(descriptors(daemon.pid)) <= count:
+        if len(descriptors(pid)) <= count:
             return
-        assert time.monotonic() < end, descriptors(daemon.pid)
+        assert time.monotonic() < end, descriptors(pid)
 
 
 @pytest_twisted.ensureDeferred
@@ -182,7 +182,7 @@ async def test_descriptors(started: Daemons) -> None:
         # Of each the standard error, and what tells of its place's end: not its two pipes.
         assert len(descriptors(daemon.pid)) - theirs <= 10 * 2
         await group.terminate()
-    await settled(group, daemon, theirs)
+    await settled(group, daemon.pid, theirs)
     new = {each for each in descriptors("self") - ours if "socket" not in each}
     assert new == set()
     await group.close()
@@ -202,9 +202,9 @@ async def test_given_up(started: Daemons) -> None:
         with contextlib.suppress(pycomnet.GatewayNotStarted):
             gateway = await group.makegateway(timeout=took * number / 20)
             await gateway.exit()
-    await settled(group, daemon, theirs)
+    await settled(group, daemon.pid, theirs)
     assert await first.call("operator:add", 1, 2) == 3
-    assert len(descriptors("self")) <= ours
+    await settled(group, "self", ours)
     await group.close()
 
 
@@ -224,7 +224,7 @@ async def test_no_descriptors_left(started: Daemons) -> None:
             await group.makegateway()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    await settled(group, daemon, theirs)
+    await settled(group, daemon.pid, theirs)
     assert await (await group.makegateway()).call("operator:add", 1, 2) == 3
     await group.close()
 
