@@ -244,9 +244,7 @@ class FarSide(Protocol):
         if self.ended is not None:
             return
         self.ended = ended
-        for call in (self._idle_call, self._drain_call):
-            if call is not None and call.active():
-                call.cancel()
+        self._stop_waiting()
         attachment = self.attachment
         if attachment is None:
             if self._linger_call is None:
@@ -255,6 +253,11 @@ class FarSide(Protocol):
             self.detach(attachment)
         else:
             attachment.finish()
+
+    def _stop_waiting(self) -> None:
+        for call in (self._idle_call, self._drain_call):
+            if call is not None and call.active():
+                call.cancel()
 
     # -- programs --------------------------------------------------------------------------------
 
@@ -280,7 +283,8 @@ class FarSide(Protocol):
             ChannelTransport(channel, attachment).start()
         else:
             assert isinstance(attachment, DirectAttachment)
-            attachment.hand_over(pipes, self._first)
+            first, self._first = self._first, b""
+            attachment.hand_over(pipes, first)
             channel.close()
         if self._text:
             text, self._text = self._text, ""
@@ -475,6 +479,7 @@ class FarSide(Protocol):
         self._ending = True
         if self.ended is None:
             self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
+        self._stop_waiting()
         self._vanished.fire(None)
         self._gone(self)
 

@@ -105,11 +105,13 @@ class _OwnConnection(Connection):
     """A connection that says nothing to another user's process: its hello may have a token.
 
     :ivar descriptors: what the service has given, until a carrier takes it.
+    :ivar takes_pipes: whether it can give any.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.descriptors = ReceivedDescriptors(self.reactor)
+        self.takes_pipes = False
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         self.descriptors.add(descriptor)
@@ -127,6 +129,7 @@ class _OwnConnection(Connection):
         if peer is not None and peer.uid not in (os.geteuid(), 0):
             self.abort(ConnectionLost(f"it is another user's (uid {peer.uid})"))
             return
+        self.takes_pipes = passes_descriptors(self.transport)
         super().connectionMade()
 
 
@@ -292,20 +295,17 @@ class FactoryCarrier:
         try:
             near = await self._factory.connected()
             self._check_over()
-            channel = Channel(near.open("channel", raw=True), self._factory.owner)
             # What another program may go on with has to pass through the service.
-            pipes = not isinstance(connection, ResumableConnection)
-            asked = asked_for(
-                request.spec, request.id, pipes and passes_descriptors(near.transport)
-            )
-            asked["io"] = channel
-            self._channel = channel
-            answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
-            self._answer = answer
-            self._control = near.open("gateway", near.encode(asked))
-            self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
-            found = await answer
-            self._check_over()
+            direct = near.takes_pipes and not isinstance(connection, ResumableConnection)
+            found: dict[str, Any] = await self._ask(near, direct)
+            pipes: tuple[int, ...] | None = ()
+            if "pipes" in found:
+                pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
+            if pipes is None:
+                # A proxy lies between that carries none, or this program has no number left.
+                near.takes_pipes = False
+                self._close()
+                found = await self._ask(near, False)
         except PycomnetError as problem:
             self._close()
             self._end(None)
@@ -318,30 +318,45 @@ class FactoryCarrier:
             failed = found["failed"]
             self._end(None)
             raise request.not_started(failed["words"], failed["status"], failed["stderr"])
-        if "pipes" in found:
+        channel = self._channel
+        assert channel is not None
+        if pipes:
             channel.close()
-            self._take(near, connection, found)
+            self._direct = connection
+            write_pipe, read_pipe = pipes
+            ProcessTransport(write_pipe, read_pipe, connection, request.reactor)
+            if found["first"]:
+                connection.dataReceived(found["first"])
             return
         if isinstance(connection, ResumableConnection):
             connection.report = self._report
             connection.restore(found["state"])
         ChannelTransport(channel, connection).start()
 
-    def _take(self, near: _OwnConnection, connection: Connection, found: dict[str, Any]) -> None:
-        """Have the connection on the far side's own pipes."""
-        pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
-        if pipes is None:
-            self._close()
-            self._end(None)
-            raise self._request.not_started(
-                "the pipes of its process did not come from the factory: this program has no "
-                "descriptors left (ulimit -n)"
-            )
-        self._direct = connection
-        write_pipe, read_pipe = pipes
-        ProcessTransport(write_pipe, read_pipe, connection, self._request.reactor)
-        if found["first"]:
-            connection.dataReceived(found["first"])
+    @deferred
+    async def _ask(self, near: _OwnConnection, pipes: bool) -> dict[str, Any]:
+        """Ask the service; what it answers first.
+
+        :param pipes: whether it may give the far side's pipes.
+        """
+        self._channel = channel = Channel(near.open("channel", raw=True), self._factory.owner)
+        asked = asked_for(self._request.spec, self._request.id, pipes)
+        asked["io"] = channel
+        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
+        self._answer = answer
+        self._control = control = near.open("gateway", near.encode(asked))
+
+        def told(value: Any) -> Any:
+            return self._told(value) if control is self._control else None
+
+        def failed(failure: Failure) -> None:
+            if control is self._control:
+                self._failed(failure)
+
+        control.set_callback(told, failed, NO_ENDMARKER)
+        found: dict[str, Any] = await answer
+        self._check_over()
+        return found
 
     def _check_over(self) -> None:
         if self._over.fired:
@@ -405,7 +420,8 @@ class FactoryCarrier:
         self._over.fire(status)
 
     def _close(self) -> None:
-        for core in (self._control, self._channel and self._channel.core):
+        control, self._control = self._control, None
+        for core in (control, self._channel and self._channel.core):
             if core is not None:
                 core.close()
 
