@@ -299,11 +299,18 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
         host = endpoint.argument(0, "host", "localhost")
         port = number(description, endpoint.argument(1, "port"), "port")
         if not set(endpoint.options) - {"host", "port", "timeout"} and not is_number(host):
-            return HostnameEndpoint(reactor, host, port, seconds(description, endpoint.options))
+            timeout = seconds(description, endpoint.options)
+            if "_" in host and host.isascii():
+                from pycomnet.underscores import UnderscoreEndpoint
+
+                return UnderscoreEndpoint(reactor, host, port, timeout)
+            return HostnameEndpoint(reactor, host, port, timeout)
     try:
         return cast(IStreamClientEndpoint, clientFromString(reactor, str(endpoint)))
     except (ValueError, TypeError, KeyError) as problem:
-        raise EndpointError(f"can't connect to {description!r}: {problem}") from None
+        raise EndpointError(
+            f"can't connect to {description!r}: {problem}: expected e.g. tcp:HOST:PORT"
+        ) from None
 
 
 def peer_name(transport: Any) -> str | None:
@@ -356,7 +363,7 @@ def number(description: str, text: str, what: str) -> int:
         return whole(what, text, 0, 65535, text=True)
     except NumberRefused:
         raise EndpointError(
-            f"{description!r}: expected a number for the {what}, got {text!r}"
+            f"{description!r}: expected a number of at most 65535 for the {what}, got {text!r}"
         ) from None
 
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.errors import ConnectionLost
 from pycomnet.logs import Logger
-from pycomnet.printable import prefixed, visible_line, write_text
+from pycomnet.printable import is_terminal, prefixed, visible_line, write_text
 
 log = Logger()
 #: 1 for standard output, 2 for standard error.
@@ -142,6 +142,10 @@ class PrefixedLines:
         gateway, stream = key
         default = sys.stderr if stream == STDERR else sys.stdout
         file = self._files[STDERR if stream == STDERR else STDOUT] or default
-        prefix, terminal = f"[{visible_line(gateway)}] ", file.isatty()
+        if file is None or getattr(file, "closed", False):
+            return  # as print() does without a stream; a gateway that prints late is not at fault
+        prefix, terminal = f"[{visible_line(gateway)}] ", is_terminal(file)
         write_text(file, "".join(f"{prefixed(prefix, line, terminal)}\n" for line in lines))
-        file.flush()
+        flush = getattr(file, "flush", None)
+        if flush is not None:
+            flush()

@@ -109,6 +109,30 @@ class Lines(SynchronousTestCase):
         lines(Output("gw0", STDERR, "b\n"))
         self.assertEqual((out.getvalue(), err.getvalue()), ("[gw0] a\n", "[gw0] b\n"))
 
+    def test_nobody_sees_it(self) -> None:
+        """Without a stream, or with one that is closed, it goes nowhere: as with print()."""
+        lines = PrefixedLines()
+        closed = io.StringIO()
+        closed.close()
+        for stream in (None, closed):
+            self.patch(__import__("sys"), "stdout", stream)
+            lines(Output("gw0", STDOUT, "a\n"))
+        PrefixedLines(closed)(Output("gw0", STDOUT, "a\n"))
+
+    def test_write_alone(self) -> None:
+        """What stands in for a stream may have nothing but ``write``."""
+
+        class Tee:
+            def __init__(self) -> None:
+                self.text = ""
+
+            def write(self, text: str) -> None:
+                self.text += text
+
+        tee: Any = Tee()
+        PrefixedLines(tee)(Output("gw0", STDOUT, "a\n"))
+        self.assertEqual(tee.text, "[gw0] a\n")
+
 
 class Sink(PairCase):
     """From the far side's output channel to the callback."""
