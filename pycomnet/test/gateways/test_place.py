@@ -179,6 +179,13 @@ class NotShared(PlaceCase):
             self.assertEqual(output.text.replace("\n", "").replace(f"-{output.gateway}-", ""), "")
 
 
+async def pid_of(start: Channel) -> int:
+    """The process id of what is started; nobody wants it any more."""
+    said = await start.receive()
+    start.close()
+    return int(said["pid"])
+
+
 class Supervisors(PlaceCase):
     """How a supervisor comes and goes."""
 
@@ -225,14 +232,19 @@ class Supervisors(PlaceCase):
         [place] = self.supervisors()
         [supervisor] = children(place)
         near = self.place_of(gw).link.connection
-        for _ in range(20):
+
+        def start() -> Channel:
             io = Channel(near.open("channel", raw=True), self.place_of(gw))
             asked = {"config": {"id": "unwanted"}, "io": io}
-            near.open("start", near.encode(asked)).close()
+            return Channel(near.open("start", near.encode(asked)), self.place_of(gw))
+
+        for _ in range(20):
+            start().close()
         other = await self.gateway()  # is asked for after those, and so is there after them
         self.assertEqual(await other.call("operator:add", 1, 2), 3)
         await other.exit()
-        while children(place) != {supervisor}:
+        # One is left then that is in reserve for the next of their kind.
+        while len(rest := children(place) - {supervisor}) != 1 or rest != {await pid_of(start())}:
             await deferLater(self.reactor, 0.01)
 
     async def test_idle(self) -> None:
