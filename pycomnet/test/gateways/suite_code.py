@@ -123,7 +123,7 @@ class Code(GatewayCase):
         with self.assertRaisesRegex(pycomnet.CodeNotSendable, r"uses_global .*'textwrap'"):
             gw.remote_exec(uses_global)
         with self.assertRaisesRegex(pycomnet.CodeNotSendable, "lambda"):
-            gw.remote_exec(lambda channel: None)
+            gw.remote_exec(lambda channel: local)
         await self.failure(gw.call(closure), pycomnet.CodeNotSendable)
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
 
