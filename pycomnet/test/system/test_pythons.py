@@ -6,6 +6,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import gc
 import os
 import pathlib
 import signal
@@ -136,6 +137,34 @@ async def test_what_it_is(far: Far) -> None:
     channel.send([str(name) for name in found])
     """
     assert await far.gateway.remote_exec(source).receive() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_dropped(far: Far) -> None:
+    """A channel that nobody holds ends there at once; one that is freed there, when that is seen.
+
+    PyPy and Jython count no references: their collectors see it.
+    """
+    source = """
+    report.send("begun")
+    try:
+        channel.receive()
+    except EOFError:
+        report.send("ended")
+    """
+    reports = [far.gateway.newchannel() for _ in range(3)]
+    channels = [far.gateway.remote_exec(source, report=report) for report in reports]
+    for report in reports:
+        assert await report.receive() == "begun"
+    channels.clear()
+    gc.collect()
+    for report in reports:
+        assert await report.receive() == "ended"
+    collect = "import gc, time\nwhile not channel.isclosed(): gc.collect(); time.sleep(0.02)"
+    collecting = far.gateway.remote_exec(collect)
+    for report in reports:
+        await report.waitclose()
+    collecting.close()
 
 
 @pytest_twisted.ensureDeferred
