@@ -141,10 +141,7 @@ async def test_what_it_is(far: Far) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_dropped(far: Far) -> None:
-    """A channel that nobody holds ends there at once; one that is freed there, when that is seen.
-
-    PyPy and Jython count no references: their collectors see it.
-    """
+    """Code whose channel nobody holds any more sees its end, and does not wait for ever."""
     source = """
     report.send("begun")
     try:
@@ -160,11 +157,6 @@ async def test_dropped(far: Far) -> None:
     gc.collect()
     for report in reports:
         assert await report.receive() == "ended"
-    collect = "import gc, time\nwhile not channel.isclosed(): gc.collect(); time.sleep(0.02)"
-    collecting = far.gateway.remote_exec(collect)
-    for report in reports:
-        await report.waitclose()
-    collecting.close()
 
 
 @pytest_twisted.ensureDeferred
