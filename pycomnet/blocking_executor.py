@@ -107,9 +107,13 @@ class GatewayExecutor(Executor):
         try:
             self._pool.add([call for call, _ in submitted])
         except NoGatewayLeft as problem:
+            # The thread that tells of outcomes has ended with the pool, or will.
+            refused: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
             for call, future in submitted:
                 if call.begin():
-                    self._outcomes.put((future, None, problem))
+                    refused.put((future, None, problem))
+            refused.put(None)
+            threading.Thread(target=_deliver, args=(refused, self._encoder), daemon=True).start()
 
     def map(
         self,

@@ -28,6 +28,7 @@ _INNER |= {
     "disconnected",
 }
 _INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
+_INNER |= {"settle", "start"}
 
 
 @_blocking(_remotestream.RemoteStream, (), _INNER)

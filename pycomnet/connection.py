@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +155,8 @@ class Connection(Live, Protocol):
         self._unclaimed: dict[int, ChannelCore] = {}
         self._unclaimed_costs: dict[int, int] = {}
         self._unclaimed_cost = 0
+        #: channels that the peer has closed, with what their users have not taken yet
+        self._over: weakref.WeakSet[ChannelCore] = weakref.WeakSet()
         self._turn: Any = None
         #: the delayed call that aborts a connection which is being closed
         self._disconnecting: Any = None
@@ -394,9 +397,7 @@ class Connection(Live, Protocol):
             if self._turn is None:
                 self.corked = corked
         if self._uncounted < 0:
-            self._uncounted = COUNT_EVERY
-            if self.account is not None and not self.broken:
-                self.account.count(self)
+            self.keeps(0)
         if mux._out or mux._ready:
             self.flush()
         if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
@@ -487,6 +488,8 @@ class Connection(Live, Protocol):
         core.closed(kind, payload)
         if stream.id in self._unclaimed:
             self._keep_unclaimed(core)
+        elif self.account is not None and isinstance(core, ChannelCore) and core.queue:
+            self._over.add(core)
 
     def _event(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
@@ -542,13 +545,25 @@ class Connection(Live, Protocol):
                 core.close(problem)
 
     def held_bytes(self) -> int:
-        """What has come on channels and was not taken yet."""
+        """What has come on channels and was not taken yet, and what the peer does not take."""
         window = self.mux.limits.window
         held = self._unclaimed_cost
         for stream in self.mux.streams.values():
             if isinstance(stream.app, ChannelCore):
                 held += stream.held(window)
+            if stream.queue or stream.finish is not None:
+                held += stream.queued()
+        for core in self._over:
+            held += sum(cost for _, cost in core.queue)
         return held
+
+    def keeps(self, size: int) -> None:
+        """So many bytes more are held for the peer: count all, if it may be too much by now."""
+        self._uncounted -= size
+        if self._uncounted < 0:
+            self._uncounted = COUNT_EVERY
+            if self.account is not None and not self.broken:
+                self.account.count(self)
 
     def unaccepted(self) -> dict[ChannelCore, int]:
         """The channels that the peer opened and nobody has accepted, and what each holds."""
@@ -584,7 +599,10 @@ class Connection(Live, Protocol):
 
     def _claim(self, id: int) -> ChannelCore | None:
         self._unclaimed_cost -= self._unclaimed_costs.pop(id, 0)
-        return self._unclaimed.pop(id, None)
+        core = self._unclaimed.pop(id, None)
+        if core is not None and core.over is not None and core.queue:
+            self._over.add(core)
+        return core
 
     def _dump_channel(self, handle: Any) -> int:
         core: ChannelCore = handle.core

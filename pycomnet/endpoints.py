@@ -18,7 +18,6 @@ import attrs
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     clientFromString,
     quoteStringArgument,
     serverFromString,
@@ -28,6 +27,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.hostname import NamedEndpoint
 from pycomnet.private import narrow_umask
 from pycomnet.ranges import NumberRefused, real, whole
 
@@ -299,11 +299,13 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
         host = endpoint.argument(0, "host", "localhost")
         port = number(description, endpoint.argument(1, "port"), "port")
         if not set(endpoint.options) - {"host", "port", "timeout"} and not is_number(host):
-            return HostnameEndpoint(reactor, host, port, seconds(description, endpoint.options))
+            return NamedEndpoint(reactor, host, port, seconds(description, endpoint.options))
     try:
         return cast(IStreamClientEndpoint, clientFromString(reactor, str(endpoint)))
     except (ValueError, TypeError, KeyError) as problem:
-        raise EndpointError(f"can't connect to {description!r}: {problem}") from None
+        raise EndpointError(
+            f"can't connect to {description!r}: {problem}: expected e.g. tcp:HOST:PORT"
+        ) from None
 
 
 def peer_name(transport: Any) -> str | None:
@@ -356,7 +358,7 @@ def number(description: str, text: str, what: str) -> int:
         return whole(what, text, 0, 65535, text=True)
     except NumberRefused:
         raise EndpointError(
-            f"{description!r}: expected a number for the {what}, got {text!r}"
+            f"{description!r}: expected a number of at most 65535 for the {what}, got {text!r}"
         ) from None
 
 

@@ -1,7 +1,9 @@
 """One account of what a server holds in memory for its peers, and who loses when it is too much.
 
 What a peer sends on a channel that nobody takes yet is held here: up to a window for each channel,
-of which a connection may have thousands. So each connection's is counted, and all of a server's:
+of which a connection may have thousands. So are the requests of its calls, the results that it does
+not read, and what was left on channels that it has closed. So each connection's is counted, and all
+of a server's:
 
 - A connection that holds more than its share on channels that were not accepted loses those, the
   one that holds most first: they are closed with the error ``memory``.
@@ -9,8 +11,8 @@ of which a connection may have thousands. So each connection's is counted, and a
   and, where that is not enough, is closed with the error ``memory``.
 
 Nobody else loses anything. Counting is exact and not free, so it is done for each megabyte that has
-come over a connection. What was held is given back to the system where the C library does not do so
-by itself.
+come over a connection, or that its peer does not read. What was held is given back to the system
+where the C library does not do so by itself.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ something else.
 from __future__ import annotations
 
 import re
-from typing import TextIO
+from typing import Any, TextIO
 
 #: C0 but for the tab and the line's end, DEL, C1, what separates lines and paragraphs, and the
 #: controls for bidirectional text (Unicode Technical Report 36).
@@ -55,6 +55,12 @@ def message(text: str) -> str:
     if they were under a prefix are indented.
     """
     return re.sub(r"(?m)(?<=\n)(?=\[|pycomnet:)", "  ", visible(text))
+
+
+def is_terminal(file: Any) -> bool:
+    """Whether text goes to a terminal; what stands in for a stream may have ``write`` alone."""
+    isatty = getattr(file, "isatty", None)
+    return isatty is not None and bool(isatty())
 
 
 def write_text(file: TextIO, text: str) -> None:

@@ -55,8 +55,11 @@ class _LogThread:
         self._queue.put(event)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="pycomnet-log", daemon=True)
-        self._thread.start()
+        if self._thread is not None:
+            return  # the reactor's could not be started the last time
+        thread = threading.Thread(target=self._run, name="pycomnet-log", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
@@ -92,6 +95,8 @@ class ReactorThread:
         self._log: _LogThread | None = None
         #: whether the global reactor is one that a parent process runs, or may run
         self._inherited = False
+        #: whether crochet was told that the reactor is ours; it can be told once
+        self._claimed = False
 
     def start(self) -> Any:
         """The reactor, running."""
@@ -108,7 +113,8 @@ class ReactorThread:
         else:
             from twisted.internet import reactor
 
-            ours = not reactor.running and _not_by_crochet()
+            ours = not reactor.running and (self._claimed or _not_by_crochet())
+            self._claimed = ours
         triggers: Any = reactor
         if not ours:
             triggers.callFromThread(triggers.addSystemEventTrigger, "after", "shutdown", self._over)
@@ -119,8 +125,8 @@ class ReactorThread:
         if sys.version_info[:2] == (3, 12):
             triggers.getThreadPool().adjustPoolsize(THREADS_AT_END, THREADS_AT_END)
         thread = threading.Thread(target=self._run, args=(reactor,), name="pycomnet", daemon=True)
-        self._thread = thread
         thread.start()
+        self._thread = thread
         _at_end(self.stop)
         return reactor
 

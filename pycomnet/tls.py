@@ -13,7 +13,7 @@ from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from pycomnet.endpoints import BACKLOG, is_number, number, seconds
 from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.hostname import NamedEndpoint
 from pycomnet.logs import Logger
 
 #: What may be given to a TLS listener, beside its port and interface.
@@ -196,7 +197,7 @@ def connector(
     )
     port = number(description, options.get("port", ""), "port")
     bind = (options["bindAddress"], 0) if "bindAddress" in options else None
-    wrapped = HostnameEndpoint(reactor, host, port, seconds(description, options), bind)
+    wrapped = NamedEndpoint(reactor, host, port, seconds(description, options), bind)
     return wrapClientTLS(_ExplainingCreator(creator, name), wrapped, reactor)
 
 

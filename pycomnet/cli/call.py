@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,25 +92,39 @@ def call(
 ) -> None:
     """Call METHOD of a service that has INTERFACE, and print its result."""
     from pycomnet.cli.program import run_command
-    from pycomnet.errors import ServiceNotFound, UnknownInterface, UnknownMethod
 
     if stream and (files or outs):
         raise click.UsageError("--stream goes with neither --file nor --out")
     args = read_arguments(arguments)
 
-    async def main(program: Program) -> int:
-        program.ending = ""
-        async with target.context(program.reactor) as context:
-            try:
-                service = await target.find(context, interface)
-                if stream:
-                    return await show_stream(program, service, method, args)
-                return await show_result(program, service, method, args, files, outs)
-            except (ServiceNotFound, UnknownInterface, UnknownMethod) as problem:
-                program.say(await explained(problem, target, context, interface, method))
-                return 1
+    async def show(program: Program, service: RemoteService) -> int:
+        if stream:
+            return await show_stream(program, service, method, args)
+        return await show_result(program, service, method, args, files, outs)
 
-    run_command(main)
+    run_command(lambda program: call_method(program, target, interface, method, show))
+
+
+async def call_method(
+    program: Program,
+    target: Target,
+    interface: str,
+    method: str,
+    show: Callable[[Program, RemoteService], Coroutine[Any, Any, int]],
+) -> int:
+    """Find the service and call the method; where a name is not there, say which one is near it.
+
+    :param show: calls it, and prints its result.
+    """
+    from pycomnet.errors import ServiceNotFound, UnknownInterface, UnknownMethod
+
+    program.ending = ""
+    async with target.context(program.reactor) as context:
+        try:
+            return await show(program, await target.find(context, interface))
+        except (ServiceNotFound, UnknownInterface, UnknownMethod) as problem:
+            program.say(await explained(problem, target, context, interface, method))
+            return 1
 
 
 async def show_result(

@@ -29,31 +29,32 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
 
     With --address, INTERFACE may be left out: then it is all that is offered there.
     """
-    from pycomnet.cli.call import put
     from pycomnet.cli.program import run_command
 
     if interface is None and target.address is None:
         raise click.UsageError("name an INTERFACE, or say where with --address")
 
-    async def main(program: Program) -> int:
-        program.ending = ""
-        from pycomnet.errors import ServiceNotFound, UnknownInterface
-        from pycomnet.services.interface import INTROSPECTION
+    run_command(lambda program: show_interfaces(program, target, interface, in_json))
 
-        async with target.context(program.reactor) as context:
-            try:
-                service = await target.find(context, interface or INTROSPECTION)
-                found = await service.introspect()
-            except (ServiceNotFound, UnknownInterface) as problem:
-                program.say(await explained(problem, target, context, interface or ""))
-                return 1
-        if in_json:
-            put(program, as_json(found, 2))
-        else:
-            put(program, as_text(found))
-        return 0
 
-    run_command(main)
+async def show_interfaces(
+    program: Program, target: Target, interface: str | None, in_json: bool = False
+) -> int:
+    """Print what a service offers; where its name is not there, say which one is near it."""
+    from pycomnet.cli.call import put
+    from pycomnet.errors import ServiceNotFound, UnknownInterface
+    from pycomnet.services.interface import INTROSPECTION
+
+    program.ending = ""
+    async with target.context(program.reactor) as context:
+        try:
+            service = await target.find(context, interface or INTROSPECTION)
+            found = await service.introspect()
+        except (ServiceNotFound, UnknownInterface) as problem:
+            program.say(await explained(problem, target, context, interface or ""))
+            return 1
+    put(program, as_json(found, 2) if in_json else as_text(found))
+    return 0
 
 
 def as_text(interfaces: dict[str, Any]) -> str:

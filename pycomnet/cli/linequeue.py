@@ -103,7 +103,7 @@ class LineQueue(WorkQueue[Line]):
 
     # -- to and from workers ---------------------------------------------------------------------
 
-    def message(self, items: Sequence[Line], known: set[int]) -> list[Any]:
+    def message(self, items: Sequence[Line], known: set[int], place: Any) -> list[Any]:
         """The lines' texts."""
         return [[item.text for item in items]]
 

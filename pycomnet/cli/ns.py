@@ -232,9 +232,15 @@ async def stat(program: Program, context: Context, in_json: bool) -> int:
         lines = [as_json(found)]
     else:
         counts = found.pop("counts")
-        lines = table([[f"{key}:", str(value)] for key, value in (found | counts).items()])
+        lines = table([[f"{key}:", _shown(value)] for key, value in (found | counts).items()])
     await _put(program, lines)
     return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return str(value)
 
 
 @ns.command("remove", short_help="Remove a dead service's name.")

@@ -49,10 +49,10 @@ def run_program(channel, source, filename, argv, directory, module, layout, stdi
         import shutil
 
         shutil.rmtree(sent, True)
-    _flush()
     if os.getpid() != pid:
+        _flush()
         os._exit(status)  # a child that the program forked; the connection is its parent's
-    output.close()
+    output.close()  # first: what was written there was written before a last line without end
     _flush()
     channel.send(status)
 

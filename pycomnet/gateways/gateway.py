@@ -376,6 +376,19 @@ class Gateway(Live):
             return forward
         return result
 
+    def request_for(
+        self, function: str | Callable[..., Any], *, awaits: bool = False
+    ) -> dict[str, Any]:
+        """What the far side is sent to have a function there: for code that keeps it and calls it.
+
+        :param function: as for :meth:`call`.
+        :param awaits: that code awaits what an async function returns.
+        :returns: a request without arguments, as the protocol has it for calls: the function's
+            source, its compiled code, or where it is imported from.
+        :raises CodeNotSendable: this far side can't run it; the message says why.
+        """
+        return call_request(function, (), {}, self._far, awaits)
+
     @deferred
     async def register_types(self, module: ModuleType) -> None:
         """Have a module's types be known at the far side.

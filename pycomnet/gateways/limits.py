@@ -5,11 +5,12 @@ from __future__ import annotations
 from pycomnet.gateways.spec import Spec
 from pycomnet.wire.frames import CHANNELS, WIDE_WINDOW, WINDOW
 from pycomnet.wire.mux import Limits
-from pycomnet.wire.values import MAX_ITEMS
 
 #: Bytes of one value from a far side that is trusted: more than a program that sends files as
 #: values needs, and a fraction of most machines' memory.
 MAX_VALUE = 1 << 30
+#: Elements, keys and values of one: 420 MB where each is an empty dict, for which a byte may stand.
+MAX_ITEMS = 1 << 22
 #: The same from one that isn't, ...
 STRICT_VALUE = 16 << 20
 #: ... elements, keys and values of one (26 MB where each is an empty dict), ...

@@ -35,6 +35,8 @@ MAX_SOURCES = 262144
 MAX_FILE = 67108864
 #: Names in an answer about a directory.
 MAX_NAMES = 65536
+#: The name that a program has there which has none of its own: a zip file or directory that is run.
+PROGRAM = "__program__"
 #: Ends of files that Python takes for modules.
 _SOURCES = tuple(importlib.machinery.SOURCE_SUFFIXES)
 
@@ -333,12 +335,15 @@ def _main() -> Offer:
     """The program itself: it is imported there under its file's name."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name == "__main__":  # the __main__.py of a zip file or directory
+        _check_guard(_source(spec))
+        return Offer({PROGRAM: Root(_as_program(spec))}, main=PROGRAM)
+    filename = getattr(main, "__file__", None)
     if spec is not None and spec.name:  # python -m
         name = spec.name.removesuffix(".__main__")
         top = _by_name(name.partition(".")[0])
-        _check_guard(getattr(main, "__file__", None))
+        _check_guard(_source(spec))
         return attrs.evolve(top, main=spec.name)
-    filename = getattr(main, "__file__", None)
     if not filename or not os.path.isfile(filename):
         raise CodeNotSendable(
             "__main__ has no file here, so it can't be sent: put what is needed into a module"
@@ -346,18 +351,24 @@ def _main() -> Offer:
     name = Path(filename).stem
     if not name.isidentifier():
         raise CodeNotSendable(f"__main__ can't be imported there: {name!r} is no module's name")
-    _check_guard(filename)
     found = importlib.util.spec_from_file_location(name, os.path.abspath(filename))
     if found is None:
         raise CodeNotSendable(f"__main__ can't be sent: {filename!r} is no Python source")
+    _check_guard(_source(found))
     return Offer({name: Root(found)}, main=name)
 
 
-def _check_guard(filename: str | None) -> None:
+def _as_program(spec: ModuleSpec) -> ModuleSpec:
+    return ModuleSpec(PROGRAM, spec.loader, origin=spec.origin)
+
+
+def _check_guard(source: bytes | None) -> None:
     """A program that is imported there must not start gateways there in turn."""
+    if source is None:
+        return
     try:
-        tree = ast.parse(Path(filename or "").read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
         return
     for node in tree.body:
         if isinstance(node, ast.If) and any(
@@ -403,10 +414,14 @@ def _directory(path: str) -> Offer:
     main = sys.modules["__main__"]
     filename = getattr(main, "__file__", None)
     own = None
+    found = roots.pop("__main__", None)  # a far side has one of its own
     if filename and os.path.dirname(os.path.realpath(filename)) == path:
         own = Path(filename).stem
+        if own == "__main__" and found is not None:
+            own = PROGRAM
+            roots[own] = Root(_as_program(found.spec), named=False)
         try:
-            _check_guard(filename)
+            _check_guard(_source(roots[own].spec) if own in roots else None)
         except CodeNotSendable:
             own = None
     return Offer(roots, frozenset(last), own if own in roots else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import inspect
+import reprlib
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -12,9 +13,10 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.errors import ConnectionLost
 from pycomnet.logs import Logger
-from pycomnet.printable import prefixed, visible_line, write_text
+from pycomnet.printable import is_terminal, prefixed, visible_line, write_text
 
 log = Logger()
 #: 1 for standard output, 2 for standard error.
@@ -58,19 +60,27 @@ class OutputSink:
         }
 
     def accept(self, core: Any) -> None:
-        """Take the channel that the far side opened for its output."""
-        core.set_callback(self._event, self._failed, None)
+        """Take the channel that the far side opened for its output.
+
+        What comes on it is an array of 1 or 2 and bytes. A far side that sends anything else breaks
+        the protocol (code ``output``), which ends the connection.
+        """
+
+        def arrived(event: Any) -> Any:
+            if not _is_output(event):
+                text = f"output is an array of 1 or 2 and bytes, not {reprlib.repr(event)}"
+                raise core.connection.violated("output", text)
+            return self._event(*event)
+
+        core.set_callback(arrived, self._failed, NO_ENDMARKER)
 
     def _failed(self, failure: Failure) -> None:
         # That the connection is over is told to whoever waits for something.
         if not failure.check(ConnectionLost):
             log.failure("the output of gateway {id} is lost", failure, id=self.id)
 
-    def _event(self, event: Any) -> Any:
-        if event is None:
-            return None  # the end
-        stream, data = event
-        text = self._decoders[STDERR if stream == STDERR else STDOUT].decode(data)
+    def _event(self, stream: int, data: bytes) -> Any:
+        text = self._decoders[stream].decode(data)
         if not text:
             return None
         if stream == STDERR and self.keep is not None:
@@ -108,6 +118,16 @@ class OutputSink:
             self.callback.flush(self.id)
 
 
+def _is_output(event: Any) -> bool:
+    return (
+        type(event) is list
+        and len(event) == 2
+        and type(event[0]) is int
+        and event[0] in (STDOUT, STDERR)
+        and type(event[1]) is bytes
+    )
+
+
 class PrefixedLines:
     """Shows whole lines under the gateway's id: ``[gw0] text``.
 
@@ -142,6 +162,10 @@ class PrefixedLines:
         gateway, stream = key
         default = sys.stderr if stream == STDERR else sys.stdout
         file = self._files[STDERR if stream == STDERR else STDOUT] or default
-        prefix, terminal = f"[{visible_line(gateway)}] ", file.isatty()
+        if file is None or getattr(file, "closed", False):
+            return  # as print() does without a stream; a gateway that prints late is not at fault
+        prefix, terminal = f"[{visible_line(gateway)}] ", is_terminal(file)
         write_text(file, "".join(f"{prefixed(prefix, line, terminal)}\n" for line in lines))
-        file.flush()
+        flush = getattr(file, "flush", None)
+        if flush is not None:
+            flush()

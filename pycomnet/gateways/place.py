@@ -54,7 +54,7 @@ class Place(Live):
         self.way = way
         self.users: set[PlaceCarrier] = set()
         self.ready = False
-        #: where a gateway's descriptors are sent
+        #: where a gateway's descriptors are sent, if its Python can be given them
         self.door: socket.socket | None = None
         self.turns = defer.DeferredSemaphore(AT_A_TIME)
         self._number = 0
@@ -107,6 +107,8 @@ class Place(Live):
 
     def _started(self, hello: dict[str, Any]) -> None:
         self.ready = True
+        if not hello.get("info", {}).get("door"):
+            self._close_door()  # its Python can't be given descriptors
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)
@@ -187,6 +189,7 @@ class Place(Live):
     def _close_door(self) -> None:
         if self.door is not None:
             self.door.close()
+            self.door = None
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more: as gateways have it."""

@@ -124,21 +124,22 @@ class PlaceCarrier:
             asked["path"] = [hop.as_map() for hop in route.path]
         if route.argv:
             asked["argv"] = list(route.argv)
-        if place.door is None or route.path or route.argv or route.master:
-            if route.argv:
-                asked["env"], more = divide(spec.env)
-                if more:
-                    config["update"] = more
-            else:
-                asked["update"] = spec.env
+        here = route.way.door and not (route.path or route.argv or route.master)
+        if here:  # this machine: its own environment and directory as they are now
+            asked.update(place.surroundings({**route.way.env, **spec.env}))
+        elif route.argv:
+            asked["env"], more = divide(spec.env)
+            if more:
+                config["update"] = more
+        else:
+            asked["update"] = spec.env
+        if not here or place.door is None:
             core = near.open("channel", raw=True)
             channel = Channel(core, place)
             asked["io"] = channel
             self._open(near, asked)
             ChannelTransport(channel, connection).start()
             return
-        # This machine: its own environment and directory as they are now, and pipes.
-        asked.update(place.surroundings({**route.way.env, **spec.env}))
         fds: list[int] = []
         try:
             for _ in range(3):

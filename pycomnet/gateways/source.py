@@ -66,7 +66,7 @@ def exec_request(code: object, kwargs: dict[str, Any], far: FarSide = _ANY) -> d
     elif isinstance(code, types.ModuleType):
         request = _module(code)
     elif callable(code):
-        function, args, keywords = _without_partial(code)
+        function, args, keywords = without_partial(code)
         if args:
             raise CodeNotSendable(
                 "a functools.partial for remote_exec can't have positional arguments, as the "
@@ -88,10 +88,12 @@ def call_request(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     far: FarSide = _ANY,
+    awaits: bool = False,
 ) -> dict[str, Any]:
     """The request of ``call``.
 
     :param function: a function, or ``"module:name"`` to be imported there.
+    :param awaits: what calls it there awaits what an async function returns.
     :raises CodeNotSendable: it can't run on its own; the message says why.
     """
     if isinstance(function, str):
@@ -101,9 +103,9 @@ def call_request(
         request: dict[str, Any] = {"import": function}
     elif callable(function):
         if isinstance(function, functools.partial):
-            function, first, keywords = _without_partial(function)
+            function, first, keywords = without_partial(function)
             args, kwargs = first + args, {**keywords, **kwargs}
-        request = dict(_function(function, far))
+        request = dict(_function(function, far, awaits))
     else:
         raise CodeNotSendable(f"a function can be called, not {type(function).__name__}")
     if args:
@@ -113,7 +115,7 @@ def call_request(
     return request
 
 
-def _without_partial(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def without_partial(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """What a partial is of, and its arguments; partials of partials are one already."""
     if isinstance(function, functools.partial):
         return function.func, function.args, function.keywords
@@ -152,7 +154,7 @@ def _check_signature(function: Any) -> None:
         raise CodeNotSendable(f"function {name} must take the channel as its first parameter")
 
 
-def _function(function: Any, far: FarSide) -> dict[str, Any]:
+def _function(function: Any, far: FarSide, awaits: bool = False) -> dict[str, Any]:
     if far.offer is not None:
         where = far.offer.where(function)
         if where is not None:
@@ -161,7 +163,9 @@ def _function(function: Any, far: FarSide) -> dict[str, Any]:
         raise CodeNotSendable(_why_not(function))
     known = _functions.get(function)
     if known is None:
-        _functions[function] = known = _inspect(function)
+        known = _inspect(function, awaits)
+        if not inspect.iscoroutinefunction(function):
+            _functions[function] = known
     if "code" in known and known["bytecode"] != far.bytecode:
         raise CodeNotSendable(
             f"{_named(function)}: its source can't be found, and its compiled code runs on "
@@ -212,7 +216,7 @@ def _or_offer(function: Any) -> str:
     return f", or offer its module: gateway.send_modules({module.partition('.')[0]!r})"
 
 
-def _inspect(function: types.FunctionType) -> dict[str, Any]:
+def _inspect(function: types.FunctionType, awaits: bool) -> dict[str, Any]:
     code = function.__code__
     name = code.co_name
     if hasattr(function, "__wrapped__"):
@@ -222,9 +226,9 @@ def _inspect(function: types.FunctionType) -> dict[str, Any]:
         raise CodeNotSendable(
             f"{_named(function)} is a closure over {names}: pass it as an argument"
         )
-    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+    if code.co_flags & inspect.CO_COROUTINE and not awaits:
         raise CodeNotSendable(f"{_named(function)} is async: only plain functions can be sent")
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise CodeNotSendable(
             f"{_named(function)} is a generator function, whose body would not run: "
             f"send values on the channel, or return a list"
@@ -289,19 +293,21 @@ def _source(function: types.FunctionType) -> str | None:
         return None
 
 
-def _definition(source: str, name: str) -> ast.FunctionDef | None:
+def _definition(source: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     text = f"if 1:\n{source}" if source[:1].isspace() else source
     try:
         tree = ast.parse(text)
     except SyntaxError:
         return None
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == name:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:
             return node
     return None
 
 
-def _below_decorators(source: str, line: int, definition: ast.FunctionDef) -> tuple[str, int]:
+def _below_decorators(
+    source: str, line: int, definition: ast.FunctionDef | ast.AsyncFunctionDef
+) -> tuple[str, int]:
     lines = source.splitlines(keepends=True)
     above = definition.lineno - 1 - source[:1].isspace()
     return "".join(lines[above:]), line + above

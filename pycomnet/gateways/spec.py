@@ -51,9 +51,13 @@ MAX_STRING = 131072
 _TEXTS = ("id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
 _SECRETS = ("token",)
-#: Those that are whole numbers, and what they may be. What is in one frame is never refused, and
-#: MessagePack can't say more.
-_NUMBERS = {"max_value": (65536, MAX_VALUE), "max_items": (1024, MAX_VALUE)}
+#: Those that are whole numbers, and what they may be. A value in one frame is never too long, one
+#: of a kilobyte has never too many items, and MessagePack can't say more.
+_NUMBERS = {
+    "nice": (-MAX_NICE, MAX_NICE),
+    "max_value": (65536, MAX_VALUE),
+    "max_items": (1024, MAX_VALUE),
+}
 
 
 def _arguments(value: object) -> tuple[str, ...] | None:
@@ -171,16 +175,13 @@ class Spec:
                 values[key] = _seconds(where, key, values[key])
         for name, value in values["env"].items():
             _check_variable(where, name, value)
-        values["nice"] = _integer(where, "nice", values.get("nice", 0))
+        for key, (least, most) in _NUMBERS.items():
+            if values.get(key) is not None:
+                values[key] = _integer(where, key, values[key], least, most)
         if values.get("fork") is not None:
             values["fork"] = _yes(where, "fork", values["fork"])
         if values.get("trusted") is not None:
             values["trusted"] = _yes(where, "trusted", values["trusted"])
-        for key, (least, most) in _NUMBERS.items():
-            if values.get(key) is not None:
-                values[key] = number = _integer(where, key, values[key])
-                if not least <= number <= most:
-                    raise SpecError(f"{where}: {key} is {least} to {most}, not {number}")
         values["resume"] = _yes(where, "resume", values.get("resume", False))
         execmodel = values.get("execmodel", "thread")
         if execmodel not in EXECMODELS:
@@ -329,9 +330,9 @@ def _check_variable(where: str, name: Any, value: Any) -> None:
         )
 
 
-def _integer(where: str, key: str, value: Any) -> int:
+def _integer(where: str, key: str, value: Any, least: int, most: int) -> int:
     try:
-        return whole(key, value, -MAX_NICE, MAX_NICE, text=True)
+        return whole(key, value, least, most, text=True)
     except NumberRefused as problem:
         raise SpecError(f"{where}: {problem}") from None
 

@@ -79,6 +79,8 @@ class Socket:
 
     :ivar client: which end it is.
     :ivar over: it is closed, or being closed.
+    :ivar congested: the other end does not take what was sent: nothing more is to be sent until
+        :meth:`wake` is called.
     """
 
     client = False
@@ -93,8 +95,8 @@ class Socket:
         self._much = False
         self._heard = True
         self._asking: Any = None
-        #: whether the other end does not take what was sent, and how much of it came since
-        self._congested = False
+        self.congested = False
+        #: bytes to be answered that have come since
         self._unread = 0
         #: the handshake is done
         self.negotiated = False
@@ -149,7 +151,7 @@ class Socket:
     def _pass(self, data: bytes | bytearray | memoryview) -> None:
         """Bytes that Twisted is to look at."""
         wire = self._wire
-        if self._congested:
+        if self.congested:
             self._unread += len(data)
             if self._unread > MAX_UNREAD:
                 self.abort()
@@ -236,14 +238,18 @@ class Socket:
     def lost(self, reason: Failure) -> None:
         """It is closed."""
 
+    def wake(self) -> None:
+        """There may be more to send."""
+
+    # -- what the transport says; not to be overridden -------------------------------------------
+
     def pauseProducing(self) -> None:
-        """The other end does not take what was sent."""
-        self._congested = True
+        self.congested = True
 
     def resumeProducing(self) -> None:
-        """It does again."""
-        self._congested = False
+        self.congested = False
         self._unread = 0
+        self.wake()
 
     def stopProducing(self) -> None:
         """It is closed."""
@@ -260,7 +266,6 @@ class ExecSocket(Socket):
         self.key = key
         self._session = session
         self._positions = positions
-        self._paused = False
         self._confirmed = session.stdin.received
         self._said_end = False
         self._attached = False
@@ -328,16 +333,16 @@ class ExecSocket(Socket):
             self.close()
 
     def wake(self) -> None:
-        if self._paused or self.over or not self._attached:
+        if self.congested or self.over or not self._attached:
             return
         session, positions = self._session, self._positions
         for stream in ("stderr", "stdout"):
             queue = session.streams[stream]
-            while positions[stream] < queue.end and not self._paused:
+            while positions[stream] < queue.end and not self.congested:
                 piece = queue.read(positions[stream], MESSAGE_SIZE)
                 self.send(stream, positions[stream], piece)
                 positions[stream] += len(piece)
-        if session.end is not None and not self._said_end and not self._paused:
+        if session.end is not None and not self._said_end and not self.congested:
             self._said_end = True
             self.tell({"ended": session.end.as_map()})
 
@@ -351,15 +356,6 @@ class ExecSocket(Socket):
     def resume(self) -> None:
         if not self.over:
             self._wire.transport.resumeProducing()
-
-    def pauseProducing(self) -> None:
-        super().pauseProducing()
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        super().resumeProducing()
-        self._paused = False
-        self.wake()
 
     def lost(self, reason: Failure) -> None:
         self._detach()
@@ -391,23 +387,14 @@ class StatusSocket(Socket):
         self._user = user
         self._interval = interval
         self._look: Any = None
-        self._paused = False
 
     def opened(self) -> None:
         self._say()
 
     def _say(self) -> None:
         self._look = self._reactor.callLater(self._interval, self._say)
-        if not self._paused:
+        if not self.congested:
             self.tell(overview(self._mediator, self._user))
-
-    def pauseProducing(self) -> None:
-        super().pauseProducing()
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        super().resumeProducing()
-        self._paused = False
 
     def lost(self, reason: Failure) -> None:
         if self._look is not None and self._look.active():

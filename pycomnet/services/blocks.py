@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -131,12 +131,21 @@ class Incoming:
     """Blocks that a request or an answer has named, until they have arrived.
 
     :param described: what the message says of them.
+    :param hold: called with how many bytes more, or less, are kept of them in memory; what it
+        raises is why they can't be.
     :raises PycomnetError: that is not what it should be.
     :raises AttachmentTooLarge: they are longer, or more, than the limits allow.
     """
 
-    def __init__(self, connection: Connection, described: Any, limits: BlockLimits) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        described: Any,
+        limits: BlockLimits,
+        hold: Callable[[int], object] = lambda size: None,
+    ) -> None:
         self._connection = connection
+        self._hold = hold
         self._limits = limits
         self._left = limits.total
         self._channels: list[tuple[Channel, int | None, str | None]] = []
@@ -228,7 +237,11 @@ class Incoming:
         while True:
             receiving = core.receive()
             if held and (held >= CHUNK or not receiving.called):
-                await self._write(file, pieces)
+                try:
+                    await self._write(file, pieces)
+                except BaseException:
+                    receiving.addErrback(lambda _: None)  # the channel is closed now
+                    raise
                 pieces, held = [], 0
             try:
                 data = await receiving
@@ -252,8 +265,11 @@ class Incoming:
     async def _write(self, file: ReceivedFile, pieces: list[Any]) -> None:
         data = b"".join(pieces)
         if file.in_memory and file.size <= IN_MEMORY:
+            self._hold(len(data))
             file.write(data)
             return
+        if file.in_memory:
+            self._hold(len(data) - file.size)  # what came before goes to the disk with it
         await in_thread(self._connection.reactor, _append, file, data)
 
 

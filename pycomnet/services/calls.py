@@ -75,6 +75,7 @@ class Calls:
         self._deadlines = Deadlines(reactor)
         self._active: set[Call] = set()
         self._queue: deque[tuple[Call, Bound, list[Any] | bytes]] = deque()
+        self._dequeuing = False
         #: fires when no call is left
         self._idle: defer.Deferred[None] | None = None
 
@@ -133,7 +134,7 @@ class Calls:
         connection = call.connection
         size = len(payload)
         try:
-            interface, name, args, seconds = asked[:4]
+            interface, name, _, seconds = asked[:4]
             function = self.methods[interface][name]
             if seconds is not None:
                 if not seconds > 0:  # nor is NaN
@@ -150,16 +151,30 @@ class Calls:
             self._enqueue(call, function, asked, payload)
             return
         call.size = size
-        request = Request(connection, interface, name, args, call.expires)
-        if len(asked) > 4 and asked[4] and not call.streaming:
-            self._wait_for(call, self._receive(call, function, request, asked[4]))
-        else:
-            self._run(call, function, request)
+        self._dispatch(call, function, asked)
 
     def _let_go(self, call: Call) -> None:
         """A call's request is not held any more."""
-        self.held.size -= call.held
-        call.held = 0
+        if call.held or call.blocks:
+            self._hold(call, -call.held - call.blocks)
+            call.held = call.blocks = 0
+
+    def _hold(self, call: Call, size: int) -> None:
+        """So many bytes more, or less, are held of a call's request."""
+        self.held.size += size
+        call.connection.requests += size
+
+    def _hold_block(self, call: Call, size: int) -> None:
+        """Likewise of its blocks that are in memory.
+
+        :raises Overloaded: that is more than may be held of all calls.
+        """
+        if call.over:
+            return
+        if size > 0 and self.held.size + size > self.held.most:
+            raise self.held.no_room(size)
+        call.blocks += size
+        self._hold(call, size)
 
     def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
         connection = call.connection
@@ -190,7 +205,7 @@ class Calls:
             return
         self._active.add(call)
         call.size = call.held = size = len(payload)
-        self.held.size += size
+        self._hold(call, size)
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
         # What is long waits as it came: its values may be many times as large.
@@ -243,7 +258,7 @@ class Calls:
         self._active.add(call)
         if not call.held:
             call.held = call.size
-            self.held.size += call.size
+            self._hold(call, call.size)
         call.running = result
         if call.expires is not None and not result.called and call.bucket is None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
@@ -278,23 +293,40 @@ class Calls:
         self.running -= 1
         call.running = None
         self.forget(call)
-        while self._queue and self.running < self.limits.running:
-            waiting, function, asked = self._queue.popleft()
-            self._let_go(waiting)
-            if waiting.over:
-                continue
-            self._active.discard(waiting)
-            if isinstance(asked, bytes):
-                asked = waiting.connection.decode(asked)
-            interface, name, args, _, *blocks = asked
-            request = Request(waiting.connection, interface, name, args, waiting.expires)
-            if blocks and blocks[0]:
-                self._wait_for(waiting, self._receive(waiting, function, request, blocks[0]))
-            else:
-                self._run(waiting, function, request)
-                if waiting.over:
-                    waiting.put_away()
+        # A method that returns at once ends within this: the loop goes on then, and nests not.
+        if not self._dequeuing:
+            self._dequeuing = True
+            try:
+                while self._queue and self.running < self.limits.running:
+                    self._run_waiting(*self._queue.popleft())
+            finally:
+                self._dequeuing = False
         self._tell_idle()
+
+    def _run_waiting(self, call: Call, bound: Bound, asked: list[Any] | bytes) -> None:
+        """It is the turn of a call that has waited."""
+        self._let_go(call)
+        if call.over:
+            return
+        self._active.discard(call)
+        if isinstance(asked, bytes):
+            try:
+                asked = call.connection.decode(asked)
+            except Exception as problem:  # a registered type's own code can raise now
+                call.connection.refuse(call, problem)
+                call.put_away()
+                return
+        self._dispatch(call, bound, asked)
+        if call.over:
+            call.put_away()
+
+    def _dispatch(self, call: Call, bound: Bound, asked: Any) -> None:
+        interface, name, args = asked[:3]
+        request = Request(call.connection, interface, name, args, call.expires)
+        if len(asked) > 4 and asked[4] and not call.streaming:
+            self._wait_for(call, self._receive(call, bound, request, asked[4]))
+        else:
+            self._run(call, bound, request)
 
     def forget(self, call: Call) -> None:
         """A call is over."""
@@ -331,7 +363,8 @@ class Calls:
 
     async def _receive(self, call: Call, bound: Bound, request: Request, described: Any) -> Any:
         """Receive a call's blocks, then run its method."""
-        incoming = Incoming(call.connection, described, self.limits.blocks)
+        hold = partial(self._hold_block, call)
+        incoming = Incoming(call.connection, described, self.limits.blocks, hold)
         most = bound.method.attachments
         if most is not None and len(described) > most:
             incoming.close()

@@ -17,8 +17,9 @@ from pycomnet.errors import (
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import Incoming, Outgoing
-from pycomnet.services.pending import MOST_TURNS, PendingCall, encode_call
+from pycomnet.services.pending import MOST_TURNS, PendingCall, not_sendable
 from pycomnet.services.remotestream import RemoteStream
+from pycomnet.wire.values import ValueNotSendable
 from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
@@ -120,15 +121,17 @@ class RemoteService(Live):
         try:
             interface = self.interface or self.called_by(peer)
             if blocks:
-                payload = encode_call(connection, [interface, method, args, timeout, blocks])
+                payload = connection.encode([interface, method, args, timeout, blocks])
             else:
-                payload = encode_call(connection, [interface, method, args, timeout])
+                payload = connection.encode([interface, method, args, timeout])
             if len(payload) > peer.longest:
                 raise InvalidArguments(
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
                     f" {peer.address} takes: send what is long as Binary"
                 )
             call.id = connection.ask("invoke", payload, call)
+        except ValueNotSendable as problem:
+            return defer.fail(not_sendable(connection, problem, method, args))
         except Exception as problem:
             return defer.fail(problem)
         peer.pending += 1

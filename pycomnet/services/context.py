@@ -11,15 +11,21 @@ from twisted.internet import defer
 from pycomnet import endpoints, forks
 from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
-from pycomnet.ranges import optional_real
+from pycomnet.ranges import optional_real, whole
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.pool import Peer, Pool
 from pycomnet.services.routes import AddressRoute, NamedRoute
+from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
 from pycomnet.worker.live import Live
 
+#: Bytes of one value from a server, and elements, keys and values of one; as for gateways.
+VALUE, ITEMS = 1 << 30, 1 << 22
+#: The least that they may be. A value in one frame is never too long, and one of a kilobyte has
+#: never too many items.
+LEAST_VALUE, LEAST_ITEMS = 65536, 1024
 #: Seconds that a call has when nobody says how many.
 TIMEOUT = 30.0
 #: Seconds that a server may leave pings unanswered while calls wait for it: within that time, and
@@ -43,7 +49,10 @@ class Context(Live):
         that. None never asks.
     :param random: decides with which of several instances this context begins.
     :param blocks: what is taken of the binary data that comes with results.
-    :param limits: what servers are allowed on the wire.
+    :param max_value: bytes of one value that a server may send, 65536 at least. What is longer ends
+        the connection.
+    :param max_items: elements, keys and values of one, with those of what it holds, 1024 at least.
+        What has more ends the connection.
     """
 
     def __init__(
@@ -57,7 +66,8 @@ class Context(Live):
         silence: float | None = SILENCE,
         random: Random | None = None,
         blocks: BlockLimits | None = None,
-        limits: Limits | None = None,
+        max_value: int = VALUE,
+        max_items: int = ITEMS,
     ) -> None:
         if balance not in ("round_robin", "least_pending"):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
@@ -69,7 +79,10 @@ class Context(Live):
         self.silence = optional_real("silence", silence)
         self.random = random or Random()
         self.blocks = blocks or BlockLimits()
-        self.limits = limits
+        self.limits = Limits(
+            value=whole("max_value", max_value, LEAST_VALUE, MAX_VALUE),
+            items=whole("max_items", max_items, LEAST_ITEMS, MAX_VALUE),
+        )
         #: the reactor's time at which all calls of this context end
         self.expires: float | None = None
         #: what stateful services know this client by; a secret

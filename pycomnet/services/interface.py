@@ -234,7 +234,10 @@ def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
 
     def mark(cls: C) -> C:
         if not issubclass(cls, Service):
-            raise TypeError(f"{cls.__qualname__} is no subclass of pycomnet.Service")
+            raise TypeError(
+                f"{cls.__qualname__} is no subclass of pycomnet.Service: "
+                f"write class {cls.__name__}(pycomnet.Service)"
+            )
         methods: dict[str, Method] = {}
         for attribute, value in inspect.getmembers(cls):
             found = getattr(value, "__pycomnet_method__", None)

@@ -31,20 +31,15 @@ MOST_TURNS = 20
 NOTHING = b"\x91\xc0"
 
 
-def encode_call(connection: ClientConnection, call: list[Any]) -> bytes:
-    """The encoding of a call's request (docs/protocol.rst, "Services").
-
-    :raises ValueNotSendable: of its method or arguments, by the names that their caller knows.
-    """
-    try:
-        return connection.encode(call)
-    except ValueNotSendable as problem:
-        method, args = call[1:3]
-        parts = (
-            ("method", "[1]", method, [None, method]),
-            ("args", "[2]", args, [None, None, args]),
-        )
-        raise blame(connection.encode, problem, parts) from None
+def not_sendable(
+    connection: ClientConnection, problem: ValueNotSendable, method: str, args: Any
+) -> ValueNotSendable:
+    """Why a call can't be sent, by the names that its caller knows."""
+    parts = (
+        ("method", "[1]", method, [None, method]),
+        ("args", "[2]", args, [None, None, args]),
+    )
+    return blame(connection.encode, problem, parts)
 
 
 class PendingCall:

@@ -17,7 +17,8 @@ from pycomnet.errors import (
     RemoteError,
     from_map,
 )
-from pycomnet.services.pending import encode_call
+from pycomnet.services.pending import not_sendable
+from pycomnet.wire.values import ValueNotSendable
 from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class RemoteStream(Live):
         peer, connection = await service.reach(expires)
         interface = service.called_by(peer)
         left = context.left(expires)
-        payload = encode_call(connection, [interface, method, args, left])
+        try:
+            payload = connection.encode([interface, method, args, left])
+        except ValueNotSendable as problem:
+            raise not_sendable(connection, problem, method, args) from None
         self._core = connection.open("stream", payload, end=True)
         if left is not None:
             expires = context.reactor.seconds() + left

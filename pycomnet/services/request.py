@@ -90,6 +90,7 @@ class Call:
 
     __slots__ = (
         "asked",
+        "blocks",
         "bucket",
         "connection",
         "expires",
@@ -116,6 +117,8 @@ class Call:
         #: bytes of the request; and those for which room is taken, while it waits or runs
         self.size = 0
         self.held = 0
+        #: bytes of its blocks that are in memory
+        self.blocks = 0
         self.streaming = streaming
         #: whether the request has come
         self.asked = False

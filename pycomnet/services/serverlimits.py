@@ -23,8 +23,8 @@ class ServerLimits:
     :ivar running: calls that run at a time, of methods that do not return at once.
     :ivar threads: calls of methods with ``thread=True`` that run at a time; others wait.
     :ivar queued: calls that wait for their turn; what comes beyond these is refused.
-    :ivar held: bytes of the requests of all calls that wait, run or have come in part: what comes
-        beyond these is refused.
+    :ivar held: bytes of the requests of all calls that wait, run or have come in part, and of their
+        blocks that are in memory: what comes beyond these is refused. They are part of ``memory``.
     :ivar request: bytes of a call's structured arguments.
     :ivar items: elements, keys and values of a call's structured arguments, and of what they hold:
         a byte can be an empty dict, which takes a hundred. A million are 100 MB of those.
@@ -33,7 +33,8 @@ class ServerLimits:
     :ivar read: bytes that are read from one client before others have their turn: where many small
         calls could come at once, a flood of them would keep the others waiting for that long.
     :ivar channel_memory: bytes that are held for one client on channels that nobody has taken.
-    :ivar memory: bytes that are held on the channels of all clients together.
+    :ivar memory: bytes that are held for all clients together: on channels, of requests, and of
+        results that they do not read. Beyond these the client for which most is held loses them.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
     :ivar blocks: what is taken of the binary data that comes with a call.
     :ivar sessions: what is kept of the clients of stateful interfaces.
@@ -42,7 +43,7 @@ class ServerLimits:
     running: int = 1000
     threads: int = 20
     queued: int = 10_000
-    held: int = 512 << 20
+    held: int = 256 << 20
     request: int = 64 << 20
     items: int = 1 << 20
     channels: int = 16_384

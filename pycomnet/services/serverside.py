@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from pycomnet import endpoints
 from pycomnet.connection import Connection
+from pycomnet.eager import BULK_SIZE
 from pycomnet.errors import (
     ConnectionLost,
     PycomnetError,
@@ -46,6 +47,7 @@ class ServerConnection(Connection):
     :ivar server: the server that it is of.
     :ivar peer: where it comes from, as an endpoint string.
     :ivar long: calls of whose requests there is more to come.
+    :ivar requests: bytes that are held of its calls' requests.
     """
 
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
@@ -59,6 +61,9 @@ class ServerConnection(Connection):
         self.mux.expect(("invoke",))
         self.peer = ""
         self.long: dict[Call, None] = {}
+        self.requests = 0
+        #: bytes of streams' values that were not written at once
+        self._unwritten = 0
         #: bytes of those that count as held; and how many came since they were counted
         self._partial = self._uncounted = 0
         self._user: str | None = None
@@ -103,6 +108,10 @@ class ServerConnection(Connection):
             call = next(reversed(self.long))
             del self.long[call]
             self.refuse(call, self.server.held.no_room())
+
+    def held_bytes(self) -> int:
+        """With what is held of its calls' requests: arguments, and blocks in memory."""
+        return super().held_bytes() + self.requests + self._partial
 
     def is_whole(self, call: Call, size: int = 0) -> None:
         """No more comes of a call's request, which has so many bytes if it has come."""
@@ -202,6 +211,8 @@ class ServerConnection(Connection):
                 self.answer(self._call_of(id), [result])  # which says what is wrong
             else:
                 self.mux.reply(id, answer)
+                if self.mux.congested:
+                    self.keeps(len(answer))
             return
         call = self._call_of(id)
         call.size = len(payload)
@@ -243,6 +254,8 @@ class ServerConnection(Connection):
         self.mux.answer(stream, payload)
         if not self.corked:
             self.flush_soon()
+        if self.mux.congested:
+            self.keeps(len(payload))
 
     def answer_with_blocks(self, call: Call, value: Any, blocks: Sequence[Any]) -> Outgoing | None:
         """Send a result that comes with blocks; what is then to be sent of those."""
@@ -257,9 +270,12 @@ class ServerConnection(Connection):
         if call.over:
             return
         call.over = True
-        self.mux.close(call.stream, ERROR, self._refusal(problem, failure))
+        payload = self._refusal(problem, failure)
+        self.mux.close(call.stream, ERROR, payload)
         if not self.corked:
             self.flush_soon()
+        if self.mux.congested:
+            self.keeps(len(payload))
 
     def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:
         """The encoding of an error: it has one, whatever the error's own code does."""
@@ -301,7 +317,13 @@ class ServerConnection(Connection):
             at_once = self.mux.send(call.stream, payload, sent)
         except LocalError as problem:
             raise PycomnetError(str(problem)) from None
-        self.flush_soon()
+        self._unwritten += len(payload)
+        if self._unwritten < BULK_SIZE:
+            self.flush_soon()
+        else:
+            # Others may do the same in this turn: the transport says when it is enough.
+            self._unwritten = 0
+            self.flush()
         return None if at_once or sent.called else sent
 
     def session(self, interface: str) -> Any:

@@ -80,6 +80,7 @@ Examples:
         ns remove"); may be given several times. This user and root may over a unix socket."""
         self["operators"].append(name)
 
+    opt_operator.__doc__ = " ".join((opt_operator.__doc__ or "").split())
     opt_listen.__doc__ = (opt_listen.__doc__ or "").replace("DEFAULT_LISTEN", DEFAULT_LISTEN)
     opt_l = opt_listen
 

@@ -55,6 +55,12 @@ def resident(pid: int) -> int:
     return status_field(pid, "RssAnon")
 
 
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def children(pid: int) -> set[int]:
     """The child processes that a process has now, ended ones that it has not reaped included."""
     found: set[int] = set()

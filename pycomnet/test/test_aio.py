@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import trustme
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet import aio
+from twisted import internet
 
 PATIENCE = 60
 
@@ -169,6 +174,34 @@ class AioTests(SynchronousTestCase):
             self.run_program(body)
         if before:
             self.assertLessEqual(len(os.listdir(descriptors)), before)
+
+    def test_names_and_tls(self) -> None:
+        """By a host's name, with TLS and without: no other reactor is installed for that."""
+        authority = trustme.CA()
+        with tempfile.TemporaryDirectory() as directory:
+            key, roots = f"{directory}/key.pem", f"{directory}/ca.pem"
+            authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(key)
+            authority.cert_pem.write_to_path(roots)
+
+            async def program() -> None:
+                async with aio.ServiceServer() as server, aio.Context(timeout=PATIENCE) as context:
+                    await server.add(Example())
+                    for kind, own, more in (
+                        ("tcp", "", ""),
+                        ("tls", f":privateKey={key}", f":trustRoots={roots}"),
+                    ):
+                        address = await server.listen(f"{kind}:0:interface=127.0.0.1{own}")
+                        named = address.replace("127.0.0.1", "localhost") + more
+                        remote = await context.connect(named, "org.example.aio")
+                        self.assertEqual(await remote.invoke("future", kind), kind)
+
+            # As in a program that has no Twisted reactor: to import one fails.
+            with (
+                mock.patch.dict(vars(internet)),
+                mock.patch.dict(sys.modules, {"twisted.internet.reactor": None}),
+            ):
+                vars(internet).pop("reactor", None)
+                asyncio.run(asyncio.wait_for(program(), PATIENCE))
 
     def test_uvloop(self) -> None:
         """On uvloop's loop, too."""

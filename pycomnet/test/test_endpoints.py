@@ -8,12 +8,30 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pycomnet import endpoints
 from pycomnet.errors import CertificateRefused, EndpointError
+
+
+@implementer(IHostnameResolver)
+class FakeResolver:
+    """Knows one name, and the numbers of that host."""
+
+    def __init__(self, known: str, *numbers: str) -> None:
+        self.known, self.numbers = known, numbers
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any) -> Any:
+        receiver.resolutionBegan(None)
+        for number in self.numbers if hostName == self.known else ():
+            receiver.addressResolved(IPv4Address("TCP", number, portNumber))
+        receiver.resolutionComplete()
+        return receiver
 
 
 class FakePort:
@@ -136,14 +154,19 @@ class EndpointTests(SynchronousTestCase):
         reactor = MemoryReactorClock()
         for make, given, says in (
             (endpoints.server_endpoint, "tcp:eighty", "tcp:eighty"),
-            (endpoints.server_endpoint, "tcp:70000", "expected a number for the port, got '70000'"),
-            (endpoints.client_endpoint, "tcp:127.0.0.1:70000", "number for the port, got '70000'"),
+            (endpoints.server_endpoint, "tcp:70000", "at most 65535 for the port, got '70000'"),
+            (
+                endpoints.client_endpoint,
+                "tcp:127.0.0.1:70000",
+                "at most 65535 for the port, got '70000'",
+            ),
             (endpoints.server_endpoint, "tpc:80", "tpc"),
             (endpoints.server_endpoint, "tls:80", "privateKey=FILE"),
             (endpoints.server_endpoint, "tls:x:privateKey=k", "port"),
             (endpoints.server_endpoint, "tls:1:privateKey=/no/such.pem", "/no/such.pem"),
             (endpoints.server_endpoint, "tls:1:pirvateKey=k", "pirvateKey"),
             (endpoints.client_endpoint, "tcp:example.org:http", "port"),
+            (endpoints.client_endpoint, "http://example.org:80", "expected e.g. tcp:HOST:PORT"),
             (endpoints.client_endpoint, "tcp:127.0.0.1:1:colour=red", "colour"),
             (endpoints.client_endpoint, "tls:example.org:1:trustRoots=/no/such.pem", "/no/such"),
             (endpoints.client_endpoint, "tls:example.org:1:trust=x", "trustRoots"),
@@ -151,6 +174,19 @@ class EndpointTests(SynchronousTestCase):
         ):
             problem = self.assertRaises(EndpointError, make, reactor, given)
             self.assertIn(says, str(problem), given)
+
+    def test_underscore(self) -> None:
+        """A name with an underscore is resolved like any other, and each address is tried."""
+        reactor: Any = MemoryReactorClock()
+        reactor.nameResolver = FakeResolver("my_names", "192.0.2.1", "192.0.2.2")
+        connecting = endpoints.client_endpoint(reactor, "tcp:my_names:2012").connect(Factory())
+        for host in ("192.0.2.1", "192.0.2.2"):
+            self.assertEqual(reactor.tcpClients[-1][:2], (host, 2012))
+            factory = reactor.tcpClients[-1][2]
+            factory.clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        self.failureResultOf(connecting, error.ConnectionRefusedError)
+        unknown = endpoints.client_endpoint(reactor, "tcp:your_names:2012").connect(Factory())
+        self.failureResultOf(unknown, error.DNSLookupError)
 
     def test_cannot_listen(self) -> None:
         """What keeps one from listening is an error that says where, and why."""
@@ -174,9 +210,9 @@ class EndpointTests(SynchronousTestCase):
             endpoints.check_client(given)
         for given, says in (
             ("tcp:a b:1", "expected a host, got 'a b'"),
-            ("tls:x", "expected a number for the port, got ''"),
+            ("tls:x", "at most 65535 for the port, got ''"),
             ("tcp:h:0", "nobody can connect to port 0"),
-            ("tcp:h:70000", "number for the port"),
+            ("tcp:h:70000", "at most 65535 for the port"),
             ("unix:", "expected unix:PATH"),
         ):
             problem = self.assertRaises(EndpointError, endpoints.check_client, given)

@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"worker"}),
     frozenset({"printable", "logs"}),
     frozenset(
-        {"errors", "deferred", "callbacks", "endpoints", "tls", "tokens", "admission"}
+        {"errors", "deferred", "callbacks", "endpoints", "hostname", "tls", "tokens", "admission"}
         | {"clock", "memory", "private", "ranges", "strangers"}
     ),
     frozenset({"interfaces", "forks"}),

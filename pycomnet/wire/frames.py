@@ -8,6 +8,8 @@ import struct
 
 MAGIC = b"PYCOMNET"
 VERSION = 1
+#: What a far side says on standard output before anything else of ours.
+MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
 
 HELLO = 0
 DATA = 1

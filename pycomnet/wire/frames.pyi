@@ -2,6 +2,7 @@ from struct import Struct
 from typing import Final
 
 MAGIC: Final = b"PYCOMNET"
+MARKER: Final = b"\nPYCOMNET-FAR-SIDE-1\n"
 VERSION: Final = 1
 
 HELLO: Final = 0

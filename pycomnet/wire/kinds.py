@@ -458,6 +458,8 @@ def _load_registered(items):
     try:
         return from_value(value)
     except Exception as error:
-        raise ValueNotReceivable(
+        problem = ValueNotReceivable(
             "a %s: its from_value raised %s: %s" % (type_name(cls), type_name(type(error)), error)
         )
+        problem.__cause__ = error  # the user's own code is in its traceback
+        raise problem

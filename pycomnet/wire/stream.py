@@ -178,6 +178,13 @@ class Stream(object):
             held += self.partial.size - self.partial_cost
         return max(held, 0)
 
+    def queued(self):
+        """Bytes that wait here to be sent on it."""
+        size = 0 if self.finish is None else len(self.finish[1])
+        for item in self.queue:
+            size += len(item[0]) - item[1]
+        return size
+
 
 class Assembly(object):
     """The fragments of a value that is not complete yet."""

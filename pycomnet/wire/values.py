@@ -109,7 +109,8 @@ class TooManyItems(InvalidValue):
 class ValueNotReceivable(ValueError):
     """A value of a type that this end does not have, or whose ``from_value`` raised.
 
-    The connection goes on: only this value can't be had.
+    The connection goes on: only this value can't be had. What ``from_value`` raised is its
+    ``__cause__``.
     """
 
 
@@ -735,7 +736,11 @@ class PureCodec(object):
             if len(data) < n:
                 raise InvalidValue("it ends in a str or bin")
             return target if direct else target[0]
-        except (InvalidValue, ValueNotReceivable, MemoryError):
+        except (InvalidValue, ValueNotReceivable) as error:
+            # What a conversion failed with is in the message; it would only hold its frames.
+            error.__context__ = None
+            raise
+        except MemoryError:
             raise
         except KeyError:
             reason = "no value begins with byte 0x%02x" % ord(b) if b else "it ends too early"

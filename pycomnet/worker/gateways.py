@@ -132,7 +132,13 @@ def _carry(channel, argv, config):
         return
     thread = threading.Thread(target=_feed, args=(channel, process, letter(config)))
     thread.daemon = True
-    thread.start()
+    try:
+        thread.start()
+    except Exception as error:  # a limit of threads or of memory
+        process.kill()
+        process.wait()
+        channel.close("can't start a thread for %r: %s" % (str(argv[0]), error))
+        return
     preamble = Preamble()
     try:
         while True:

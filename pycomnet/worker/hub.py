@@ -20,7 +20,7 @@ from .forking import (
 )
 from .link import FileIO
 from .loop import Loop
-from .nursery import InChild, Nursery
+from .nursery import InChild, Nursery, takes_descriptors
 from .outbox import Outbox
 from .peer import Peer
 from .preamble import Preamble
@@ -78,6 +78,7 @@ class Hub(object):
             "pid": os.getpid(),
             "python": "%d.%d.%d" % sys.version_info[:3],
             "executable": sys.executable or "",
+            "door": config.get("door") is not None and takes_descriptors(),
         }
         self.upstream = Peer(self.loop, read_fd, write_fd, False, info, self._opened, self._over)
         self.upstream.silence = config.get("silence")

@@ -6,7 +6,7 @@ from java.util import Arrays
 from java.util.concurrent import FutureTask, TimeoutException, TimeUnit
 from jnr.posix import POSIXFactory  # it comes with Jython
 
-from .preamble import MARKER
+from ..wire.frames import MARKER
 
 READ_SIZE = 1 << 18
 EINTR = 4

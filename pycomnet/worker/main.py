@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from ..wire.frames import ERROR, RESULT, WINDOW
+from ..wire.frames import ERROR, MARKER, RESULT, WINDOW
 from ..wire.mux import Limits
 from ..wire.values import PureCodec
 from .bytecode import bytecode
@@ -15,7 +15,6 @@ from .live import Live
 from .outbox import Outbox, new_memory
 from .output import Output
 from .path import give_back, own_imports
-from .preamble import MARKER
 
 if str is bytes:
     # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
@@ -98,7 +97,11 @@ class Worker(Live):
     def serve(self):
         """Take requests until the connection is over. Called in the main thread."""
         Output(self.link).install()
-        self.link.start()
+        try:
+            self.link.start()
+        except Exception:  # a limit of threads: the near side finds why on standard error
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            raise
         warm_up()  # while the near side deals with the hello
         link = self.link
         try:
@@ -179,7 +182,15 @@ class Worker(Live):
             name = "pycomnet-%d" % channel.id
             thread = threading.Thread(target=self._run_in_thread, args=(request,), name=name)
             thread.daemon = True
-            thread.start()
+            try:
+                thread.start()
+            except Exception as error:  # a limit of threads or of memory
+                self._threads -= 1
+                self._requests -= 1
+                words = "the far side can't start a thread to run this: %s" % error
+                problem = {"code": "remote", "type": "RuntimeError", "message": words}
+                problem["formatted"] = "RuntimeError: %s\n" % words
+                self.link.mux.close(channel._stream, ERROR, error_payload(self.link, problem))
 
     def _offered(self, channel, payload):
         link = self.link

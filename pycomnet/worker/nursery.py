@@ -15,6 +15,13 @@ from .spare import IDLE, Spare, letter
 QUIET = 0.02
 
 
+def takes_descriptors():
+    """Whether this Python can be given descriptors; Python 2 can't."""
+    import _socket
+
+    return hasattr(_socket.socket, "recvmsg")
+
+
 class InChild(BaseException):
     """Raised in a forked child, to leave whatever its parent was doing.
 
@@ -62,9 +69,12 @@ class Nursery(object):
         self._door = None
         self._passed = {}
         if door is not None:
-            import _socket  # the whole of socket takes time to import
+            if takes_descriptors():
+                import _socket  # the whole of socket takes time to import
 
-            self._door = _socket.socket(fileno=door)
+                self._door = _socket.socket(fileno=door)
+            else:
+                os.close(door)
 
     def is_full(self):
         """Whether there are as many processes as there may be."""

@@ -115,7 +115,12 @@ class Outbox(object):
             return
         self._awake = True
         if self._flush is not None:
-            start_new_thread(self._flush_rest, (self._flush,))
+            try:
+                start_new_thread(self._flush_rest, (self._flush,))
+            except Exception:  # a limit of threads: nothing is collected until there may be one
+                self._awake = False
+                self.flush()
+                return
             self._flush = None
         else:
             self._gate.release()

@@ -6,8 +6,8 @@ whoever started it skips what comes before that: the near side, the supervisor o
 that makes gateways. This is the one parser of it, for all of them. It does no I/O.
 """
 
-#: What a far side says on standard output before anything else of ours.
-MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
+from ..wire.frames import MARKER
+
 #: Bytes that may precede it: more is no preamble.
 MAX_PREAMBLE = 1048576
 #: How many bytes of them, the last ones, are kept and shown.

@@ -1,4 +1,3 @@
-MARKER: bytes
 MAX_PREAMBLE: int
 SHOWN: int
 TOO_LONG: str

@@ -25,8 +25,6 @@ WORKER_GRACE = 2.5
 REST_GRACE = 1.0
 #: How often what is left is killed at the most, every 10 ms.
 KILL_ROUNDS = 50
-#: Whether importing ctypes takes less time than the worker needs to begin.
-QUICK_CTYPES = "__pypy__" not in sys.builtin_module_names
 #: seconds by a clock that nobody sets, where this Python has one
 now = getattr(time, "monotonic", time.time)
 
@@ -39,14 +37,14 @@ def supervised(fd, near=None, outbox=None):
         may hold the connection when it is gone itself.
     :param outbox: the :class:`~.outbox.Outbox` of the worker, whose last words are written here.
     """
+    tether, end = os.pipe()  # first, so that the worker's descriptors have no gaps
     near_fds = guarded(near)
-    tether, end = os.pipe()
-    if not QUICK_CTYPES:
-        become_subreaper()  # before the worker can start anything
+    become_subreaper()  # before the worker can start anything
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        os.close(end)
+        for each in [end] + near_fds:
+            os.close(each)
         die_with(tether)
         return
     try:
@@ -66,6 +64,7 @@ def guarded(near):
     :param near: as for :func:`supervised`.
     :returns: descriptors that can be read when the near side, or the parent, has ended.
     """
+    become_subreaper()  # once for all three: what it imports is shared, and so takes less memory
     me = os.getpid()
     # A number that is not the parent's may be another process's, in a container.
     near_fds = [open_process(near)] if near == os.getppid() else []
@@ -84,7 +83,6 @@ def guarded(near):
         signal.signal(signal.SIGTERM, lambda number, frame: _kill([pid], signal.SIGTERM))
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        become_subreaper()
         status = _wait_for(pid)
         rest = descendants(os.getpid())
         if rest:

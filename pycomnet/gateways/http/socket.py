@@ -128,7 +128,6 @@ class WebSocketLink(Socket):
         self._steady: Any = None
         self.stream = stream
         self.position = 0
-        self._paused = False
         self._posting: defer.Deferred[Any] | None = None
         self._upload: Upload | None = None
         self._said_end = False
@@ -187,7 +186,7 @@ class WebSocketLink(Socket):
             if self._upload is not None:
                 self._upload.wake()
             return
-        if self._paused or self.over:
+        if self.congested or self.over:
             return
         out = self.stream.out
         if out.end - self.position >= POST_FROM:
@@ -198,7 +197,7 @@ class WebSocketLink(Socket):
                 self._asked = True
                 self.confirm(ask=True)
             return
-        while self.position < out.end and not self._paused:
+        while self.position < out.end and not self.congested:
             piece = out.read(self.position, POST_FROM)
             self.send("stdin", self.position, piece)
             self.position += len(piece)
@@ -317,13 +316,6 @@ class WebSocketLink(Socket):
                 self.wake()
                 if stream.disconnecting and stream.out:
                     self.confirm(ask=True)
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self.wake()
 
     def lost(self, reason: Failure) -> None:
         self._problem = self._refused or Lost(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import weakref
 from collections import deque
@@ -13,11 +15,11 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import GatewayDied, RemoteError
+from pycomnet.errors import CodeNotSendable, GatewayDied, RemoteError
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Scheduler
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
-from pycomnet.gateways.source import call_request
+from pycomnet.gateways.source import without_partial
 from pycomnet.logs import Logger
 from pycomnet.wire.values import make_codec
 
@@ -61,7 +63,24 @@ class CallQueue(WorkQueue[Call]):
         super().__init__(tries)
         self.over: Exception | None = None
 
-    def message(self, items: Sequence[Call], known: set[int]) -> list[Any]:
+    def suited(self, items: list[Call], known: set[int], place: Gateway) -> list[Call]:
+        """Those whose functions this gateway can run; the others' submitters are told why not."""
+        refused: dict[int, CodeNotSendable] = {}
+        for item in items:
+            if item.key not in known and item.key not in refused:
+                try:
+                    place.request_for(item.function, awaits=True)
+                except CodeNotSendable as problem:
+                    refused[item.key] = problem
+        if not refused:
+            return items
+        for item in items:
+            if item.key in refused:
+                self.outstanding -= 1
+                item.done(None, refused[item.key])
+        return [item for item in items if item.key not in refused]
+
+    def message(self, items: Sequence[Call], known: set[int], place: Gateway) -> list[Any]:
         """The calls, and the functions that this loop has not seen yet."""
         forget = len(known) > MAX_KNOWN
         if forget:
@@ -70,7 +89,7 @@ class CallQueue(WorkQueue[Call]):
         for item in items:
             if item.key not in known:
                 known.add(item.key)
-                functions[item.key] = call_request(item.function, (), {})
+                functions[item.key] = place.request_for(item.function, awaits=True)
         return [[item.payload for item in items], functions, forget]
 
     def succeeded(self, item: Call, value: bytes) -> None:
@@ -89,9 +108,14 @@ class CallQueue(WorkQueue[Call]):
 
 
 class Encoder:
-    """Encodes calls and decodes their results. It may be used in any thread."""
+    """Encodes calls and decodes their results. It may be used in any thread.
 
-    def __init__(self) -> None:
+    :param gateways: those that each function has to be able to run on.
+    """
+
+    def __init__(self, gateways: Iterable[Gateway]) -> None:
+        # One that is gone and was replaced is not kept for it.
+        self._gateways = weakref.WeakSet(gateways)
         codec = make_codec()
         self._decode = codec.decode
         self._encode = codec.encode
@@ -113,6 +137,9 @@ class Encoder:
         :raises CodeNotSendable: the function can't run on its own.
         :raises ValueNotSendable: an argument can't be sent.
         """
+        if isinstance(function, functools.partial):
+            function, first, keywords = without_partial(function)
+            args, kwargs = first + args, {**keywords, **kwargs}
         key = self._key(function)
         payload = self._encode([key, list(args), kwargs])
         return Call(next(self._counter), len(payload), payload, key, function, taken, done)
@@ -129,8 +156,11 @@ class Encoder:
         try:
             found: int = known[function]
         except (KeyError, TypeError):
-            call_request(function, (), {})  # which says so if it can't be sent
-            found = known[function] = next(self._key_counter)
+            for gateway in tuple(self._gateways):
+                gateway.request_for(function, awaits=True)  # which says so if it can't be sent
+            found = next(self._key_counter)
+            with contextlib.suppress(TypeError):  # some objects can be called, and not be kept
+                known[function] = found
         return found
 
 
@@ -167,6 +197,12 @@ class GatewayPool:
         chosen = list(gateways)
         if not chosen:
             raise ValueError("a pool needs at least one gateway")
+        for gateway in chosen:
+            if not isinstance(gateway, Gateway):
+                raise TypeError(
+                    f"a pool is made of gateways, not {gateway!r}: make them with "
+                    "group.makegateway(spec), or give it the group"
+                )
         for name, number, least in (
             ("jobs", jobs, 1),
             ("tries", tries, 1),
@@ -174,7 +210,7 @@ class GatewayPool:
         ):
             if not isinstance(number, int) or number < least:
                 raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
-        self.encoder = Encoder()
+        self.encoder = Encoder(chosen)
         self._queue = queue = CallQueue(tries if idempotent else 1)
         self._scheduler: Scheduler[Call] = Scheduler(
             queue, None, jobs, replace, _said, reactor, "call"
@@ -192,7 +228,8 @@ class GatewayPool:
         """Have a function called by the next gateway that is free.
 
         :param function: a function, whose source is sent, or ``"module:function"``; as for
-            :meth:`Gateway.call`. The result of an async one is awaited there.
+            :meth:`Gateway.call`: of modules that were offered to the gateways it is imported there.
+            The result of an async one is awaited there. All of the gateways must be able to run it.
         :returns: fires with its result; fails with :class:`RemoteError` when it raised, with
             :class:`GatewayDied` when it took too many gateways along, with
             :class:`NoGatewayLeft`, :class:`CodeNotSendable` or :class:`ValueNotSendable`.

@@ -190,7 +190,9 @@ class Scheduler(Generic[ItemT]):
             first = await self._begin(gateway)
             channels = [first, *(await all_of([self._begin(gateway) for _ in workers[1:]]))]
             pairs = zip(channels, workers, strict=True)
-            await all_of([self._serve(channel, worker, workers) for channel, worker in pairs])
+            await all_of(
+                [self._serve(gateway, channel, worker, workers) for channel, worker in pairs]
+            )
         except ConnectionLost as lost:
             items = [item for worker in workers for item in worker.items()]
             again = self.queue.lost(items)
@@ -214,11 +216,15 @@ class Scheduler(Generic[ItemT]):
         return channel
 
     async def _serve(
-        self, channel: Channel, worker: Worker[ItemT], workers: Sequence[Worker[ItemT]]
+        self,
+        gateway: Gateway,
+        channel: Channel,
+        worker: Worker[ItemT],
+        workers: Sequence[Worker[ItemT]],
     ) -> None:
         queue = self.queue
         while True:
-            self._give(channel, worker, workers)
+            self._give(gateway, channel, worker, workers)
             if not worker.chunks:
                 if queue.finished:
                     channel.close()
@@ -234,7 +240,11 @@ class Scheduler(Generic[ItemT]):
                 self.changed.ring()
 
     def _give(
-        self, channel: Channel, worker: Worker[ItemT], workers: Sequence[Worker[ItemT]]
+        self,
+        gateway: Gateway,
+        channel: Channel,
+        worker: Worker[ItemT],
+        workers: Sequence[Worker[ItemT]],
     ) -> None:
         while len(worker.chunks) < worker.depth:
             busy = [other.chunks[0][0] for other in workers if other.chunks]
@@ -247,9 +257,13 @@ class Scheduler(Generic[ItemT]):
             items = self.queue.take(max(1, min(worker.count, share)), alone=not busy)
             if not items:
                 return
+            items = self.queue.suited(items, worker.known, gateway)
+            if not items:
+                self.changed.ring()  # it may have been the last
+                continue
             worker.chunks.append(items)
             # What keeps it from being sent also keeps the answer from coming.
-            sent = channel.send(self.queue.message(items, worker.known))
+            sent = channel.send(self.queue.message(items, worker.known, gateway))
             sent.addErrback(lambda failure: None)
 
 

@@ -89,12 +89,20 @@ class WorkQueue(Generic[ItemT]):
         """An item has none, and will not be tried again."""
         raise NotImplementedError
 
-    def message(self, items: Sequence[ItemT], known: set[int]) -> Any:
+    def message(self, items: Sequence[ItemT], known: set[int], place: Any) -> Any:
         """What a worker is sent to have it work on these items.
 
         :param known: what the queue told this worker before; the queue's to fill.
+        :param place: where the worker is: its gateway.
         """
         raise NotImplementedError
+
+    def suited(self, items: list[ItemT], known: set[int], place: Any) -> list[ItemT]:
+        """Those of the items that can be done at a place; the others have failed.
+
+        :param known: as for :meth:`message`.
+        """
+        return items
 
     def counts(self, item: ItemT) -> bool:
         """Whether an item's result still matters."""

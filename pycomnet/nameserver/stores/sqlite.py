@@ -272,17 +272,24 @@ class SQLiteStore:
         try:
             if last:
                 await pool.runInteraction(_tidily, _write, *_statements(last.values()))
+        except sqlite3.OperationalError as problem:  # no room, no permission, a lock
+            log.error("can't write to {path}: {problem}", path=self._path, problem=problem)
+            self._not_written(batch, problem)
         except Exception as problem:
             log.failure("can't write to {path}", path=self._path)
-            batch += self._queue
-            self._queue = []
-            decisions.failed(batch, self._explained(problem))
+            self._not_written(batch, problem)
         else:
             decisions.committed(batch)
         self._writing = None
         if self._queue and self._turn is None:
             # With what this turn brings.
             self._turn = self._reactor.callLater(0, self._flush)
+
+    def _not_written(self, batch: list[Any], problem: Exception) -> None:
+        assert self._decisions is not None
+        batch += self._queue
+        self._queue = []
+        self._decisions.failed(batch, self._explained(problem))
 
     def renew(self, record: Record) -> None:
         return None

@@ -12,9 +12,10 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.test.adversary.kit import MB, frame
+from pycomnet.test.adversary.kit import MB, frame, start_all
 from pycomnet.test.adversary.test_wire import CHANNEL, FIRST_FRAMES, fill
 from pycomnet.test.processes import resident
+from pycomnet.test.system.daemons import Daemons
 from pycomnet.test.system.nearby import ROOT
 from pycomnet.wire.frames import (
     CLOSE,
@@ -31,19 +32,20 @@ from pycomnet.wire.frames import (
 )
 from pycomnet.wire.receive import PLAIN
 
-#: What stands in for an interpreter: it says hello, reads until the first request is there, and
-#: then sends what it was told to.
+#: What stands in for an interpreter: it says that it is a far side, says hello, reads until the
+#: first request is there, and then sends what it was told to.
 HOSTILE = """\
 #!{python}
 import sys, os
 sys.path.insert(0, {root!r})
 from pycomnet.wire.mux import Mux
+from pycomnet.worker.preamble import MARKER
 hello, data, times = bytes.fromhex({hello!r}), bytes.fromhex({data!r}), {times}
 mux = Mux(False, info={{"pid": os.getpid(), "python": "3.11.0", "platform": "linux"}})
 def write(data):
     while data:
         data = data[os.write(1, data):]
-write(hello or mux.data_to_send())
+write(MARKER + (hello or mux.data_to_send()))
 events = []
 while not any(event[0] not in (5, 6, 7) for event in events) and not hello:
     came = os.read(0, 65536)
@@ -65,6 +67,11 @@ except OSError:
 def own(flags: int = 0, first: bytes = b"", number: int = 2) -> bytes:
     """OPEN of a channel of the far side's."""
     return frame(OPEN, number, bytes((flags,)) + CHANNEL + first)
+
+
+def output(event: Any) -> bytes:
+    """A channel for output, and what comes on it."""
+    return frame(OPEN, 2, b"\x00\x06output") + frame(DATA, 2, PLAIN.encode(event))
 
 
 #: Bytes after the first request, how often, and what the error names.
@@ -95,6 +102,8 @@ BREAKS: dict[str, tuple[bytes, int, str]] = {
     "a result that is no value": (frame(CLOSE, 1, bytes((RESULT,)) + b"\xc1"), 1, "value"),
     "fragments of nothing": (frame(MORE, 1, b"x"), 1, "frame"),
     "a second hello": (HEADER.pack(11, 0, 0) + b"PYCOMNET\x00\x01\x80", 1, "hello"),
+    "output that is text": (output("text"), 1, "(output)"),
+    "output of a third stream": (output([3, b"x"]), 1, "(output)"),
     "channels without end": (
         b"".join(own(0, number=2 * number) for number in range(1, 20_000)),
         1,
@@ -191,3 +200,50 @@ async def test_endless_value(tmp_path: Path, size: int) -> None:
             assert await good.remote_exec("channel.send(2)").receive() == 2
         assert resident(os.getpid()) - before < 16 * MB
         assert channel is not None
+
+
+def ask(channel):
+    """At the far side: put questions about modules to the near side as they come."""
+    for question in channel:
+        asked = channel._link.open("module", channel._link.encode(question))
+        try:
+            channel.send(asked.receive(timeout=20))
+        except asked.RemoteError as error:
+            channel.send(error.message)
+
+
+#: Questions about modules that get no answer, and what the far side is told.
+QUESTIONS: list[tuple[Any, str]] = [
+    ({"source": ["os"]}, "was not offered"),
+    ({"source": ["pycomnet.gateways.modules"]}, "was not offered"),
+    ({"list": "pycomnet"}, "was not offered"),
+    ({"source": ["offered.../../../../etc/passwd"]}, "is no module's name"),
+    ({"source": ["offered.link"]}, "there is no"),
+    ({"data": ["offered", "../../../../../etc/passwd"]}, "is no path within"),
+    ({"data": ["offered", "/etc/passwd"]}, "is no path within"),
+    ({"source": "x" * 60_000}, ""),
+    ({"source": [["offered"]] * 1000}, ""),
+    ({"source": ["a." * 30_000]}, ""),
+    (5, "is no question"),
+]
+
+
+@pytest.mark.parametrize("kind", ["gateway", "factory"])
+@pytest_twisted.ensureDeferred
+async def test_modules(running: Daemons, tmp_path: Path, kind: str) -> None:
+    """Behind a daemon, too, a far side gets what was offered to it and nothing else."""
+    from twisted.internet import reactor
+
+    package = tmp_path / "offered"
+    package.mkdir()
+    (package / "__init__.py").write_text("VALUE = 1\n")
+    victim = start_all(running, kind)[kind]
+    async with pycomnet.Group(reactor, modules=[tmp_path]) as group:
+        gateway = await victim.gateway(group)
+        channel = gateway.remote_exec(ask)
+        for question, words in QUESTIONS:
+            channel.send(question)
+            said = await channel.receive().addTimeout(30, reactor)
+            assert isinstance(said, str) and words in said, (question, said)
+        channel.send({"source": ["offered"]})
+        assert await channel.receive() == {"offered": b"VALUE = 1\n"}

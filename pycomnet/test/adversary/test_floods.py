@@ -1,4 +1,4 @@
-"""Arguments of the nameserver's methods that are too long, too many or odd."""
+"""Floods at the nameserver: registrations, watches, secrets; each client has its share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import defer
 
 import pycomnet
 from pycomnet.services.context import NAMESERVER
-from pycomnet.test.adversary.kit import Victim, ready, start, withstands
+from pycomnet.test.adversary.kit import MB, Victim, ready, start, withstands
 from pycomnet.test.system.daemons import daemons
 
 #: Registrations that one client may have here.
@@ -22,6 +23,33 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     """A nameserver."""
     with daemons(tmp_path_factory.mktemp("f")) as running:
         yield ready(start(running, "nameserver", "--max-per-client", str(MOST)))
+
+
+async def outcomes(asked: list[defer.Deferred[object]]) -> dict[str, int]:
+    """How many ended how."""
+    found: dict[str, int] = {}
+    for _, result in await defer.DeferredList(asked, consumeErrors=True):
+        kind = type(getattr(result, "value", None)).__name__
+        found[kind] = found.get(kind, 0) + 1
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_registrations(names: Victim) -> None:
+    """One that registers ten times what it may have gets its share; others get theirs."""
+    from twisted.internet import reactor
+
+    async with withstands(names, processor=10), pycomnet.Context(reactor, timeout=60) as flooder:
+        flood = flooder.at(names.where, NAMESERVER)
+        wanted = {"interfaces": ["x"] * 64, "address": "tcp:h:1", "ttl": 60}
+        wanted["metadata"] = {"text": "x" * 4000}
+        asked = [flood.invoke("register", {"service": f"f{n}", **wanted}) for n in range(10 * MOST)]
+        async with pycomnet.Context(reactor, timeout=60) as other:
+            good = other.at(names.where, NAMESERVER)
+            await good.invoke("register", {**wanted, "service": "good", "interfaces": ["y"]})
+            found = await outcomes(asked)
+            assert found.get("NoneType") == MOST, found
+            assert (await good.invoke("locate", {"interface": "y"}))["service"] == "good"
 
 
 @pytest_twisted.ensureDeferred
@@ -55,3 +83,43 @@ async def test_arguments(names: Victim) -> None:
             with pytest.raises(pycomnet.PycomnetError):
                 await flood.invoke("register", {**good, **wrong})
         assert (await flood.invoke("stat"))["services"] <= 2 * MOST
+
+
+@pytest_twisted.ensureDeferred
+async def test_watches(names: Victim) -> None:
+    """A thousand watches of one connection that reads nothing: it has its share of them."""
+    from twisted.internet import reactor
+
+    async with withstands(names, processor=10), pycomnet.Context(reactor, timeout=60) as flooder:
+        flood = flooder.at(names.where, NAMESERVER)
+        watches = [flood.stream("watch", {}) for _ in range(1000)]
+        assert (await flood.invoke("stat"))["watches"] <= 64
+        async with pycomnet.Context(reactor, timeout=60) as other:
+            good = other.at(names.where, NAMESERVER)
+            for number in range(100):
+                args = {"service": f"w{number}", "interfaces": ["w"], "address": "tcp:h:1"}
+                await good.invoke("register", args)
+        assert len(watches) == 1000
+
+
+@pytest_twisted.ensureDeferred
+async def test_guesses(names: Victim) -> None:
+    """Two thousand guesses of a secret change nothing, and cost no more than calls do."""
+    from twisted.internet import reactor
+
+    async with (
+        withstands(names, memory=16 * MB, processor=10),
+        pycomnet.Context(reactor, timeout=60) as owner,
+        pycomnet.Context(reactor, timeout=60) as guesser,
+    ):
+        args = {"service": "owned", "interfaces": ["o"], "address": "tcp:h:1"}
+        held = await owner.at(names.where, NAMESERVER).invoke("register", args)
+        flood = guesser.at(names.where, NAMESERVER)
+        asked = [
+            flood.invoke("unregister", {"lease": held["lease"], "secret": f"guess {n} of a secret"})
+            for n in range(2000)
+        ]
+        found = await outcomes(asked)
+        assert "NoneType" not in found and sum(found.values()) == 2000, found
+        found = await flood.invoke("locate", {"interface": "o"})
+        assert found["service"] == "owned"

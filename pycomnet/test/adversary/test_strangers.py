@@ -18,7 +18,7 @@ from pycomnet.test.system.daemons import EXAMPLES, Daemon, Daemons, daemons
 from pycomnet.test.system.mediators import LOOPBACK, Mediator
 
 #: How many there are; and how many descriptors a daemon has that is short of them.
-MANY = 2000
+MANY = 1100
 FEW = 100
 KINDS = ("gateway", "http-exec", "factory", "nameserver", "service")
 
@@ -108,7 +108,7 @@ class Target:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest_twisted.ensureDeferred
 async def test_idle(running: Daemons, kind: str) -> None:
-    """Two thousand of them shut nobody out."""
+    """More of them than a daemon keeps shut nobody out."""
     target = Target(running, kind)
     with idle(target.port, MANY):
         await target.use()

@@ -36,7 +36,7 @@ from pycomnet.test.system.daemons import daemons
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
 #: Handshakes that are begun and left.
-HALF = 100
+HALF = 200
 
 
 @attrs.frozen
@@ -184,7 +184,7 @@ def client_hello() -> bytes:
 @pytest.mark.parametrize("kind", ALL)
 @pytest_twisted.ensureDeferred
 async def test_handshakes_that_stop(secure: dict[str, Victim], files: Files, kind: str) -> None:
-    """A hundred that begin a handshake and say no more: others get in, and what each takes is
+    """Two hundred that begin a handshake and say no more: others get in, and what each takes is
     bounded."""
     victim = secure[kind]
     await serves(victim, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import pytest
 import pytest_twisted
@@ -11,6 +12,9 @@ from pycomnet.test.adversary.kit import (
     Victim,
     as_user,
     in_thread,
+    ready,
+    start,
+    withstands,
 )
 from pycomnet.test.processes import children
 from pycomnet.test.system.daemons import Daemons
@@ -42,6 +46,14 @@ try:
 except OSError:
     pass
 print("said", came.hex())
+"""
+READS = """
+import sys
+for path in sys.argv[1:]:
+    try:
+        print(len(open(path, "rb").read()))
+    except OSError as problem:
+        print(type(problem).__name__)
 """
 
 
@@ -79,3 +91,28 @@ async def test_unix(running: Daemons, kind: str) -> None:
             if word == "said":
                 assert goodbye(bytes.fromhex(said)) == "credential"
         assert not children(victim.pid), "something was started for nobody"
+
+
+@pytest.mark.parametrize("kind", ["gateway", "factory", "http-exec"])
+@pytest_twisted.ensureDeferred
+async def test_loopback(running: Daemons, kind: str) -> None:
+    """On loopback everybody is a stranger: nobody's user needs the token, and can't read it."""
+    victim = ready(start(running, kind))
+    assert victim.token_file is not None
+    assert stat.S_IMODE(victim.token_file.stat().st_mode) == 0o600
+    ran = await in_thread(
+        as_user, NOBODY, READS, str(victim.token_file), f"/proc/{victim.pid}/environ"
+    )
+    assert ran.stdout.split() == ["PermissionError"] * 2, (ran.stdout, ran.stderr)
+    if kind == "http-exec":
+        lines = ("POST /popen HTTP/1.1", "Host: localhost", "Connection: close", "", "")
+        data = "\r\n".join(lines).encode()
+    else:
+        data = Mux(True).data_to_send()
+    async with withstands(victim):
+        ran = await in_thread(as_user, NOBODY, CONNECTS, "AF_INET", str(victim.port), data.hex())
+    said = bytes.fromhex(ran.stdout.split()[1])
+    if kind == "http-exec":
+        assert said.startswith(b"HTTP/1.1 401"), said
+    else:
+        assert goodbye(said) == "credential"

@@ -11,11 +11,15 @@ from typing import Any
 import click
 from twisted.internet import defer
 
-from pycomnet.cli.call import read_arguments, show_result, show_stream
-from pycomnet.cli.describe import as_text
+from pycomnet.cli.call import call_method, read_arguments, show_result, show_stream
+from pycomnet.cli.describe import as_text, show_interfaces
 from pycomnet.cli.program import Program
 from pycomnet.cli.remote import Target, plain
+from pycomnet.nameserver.service import NameService
+from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.binary import Binary
+from pycomnet.services.client import RemoteService
+from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, describe, interface, method
 from pycomnet.services.server import ServiceServer
 from pycomnet.test.cli.case import CommandCase
@@ -88,6 +92,55 @@ class CallTests(CommandCase):
             return await self.status_of(main)
         finally:
             await server.close()
+
+    async def misspelt(self, interface: str, method: str, by_address: bool) -> list[str]:
+        """What ``call`` and ``describe`` say of names that are not there.
+
+        :param by_address: whether the service's address is given, else a nameserver's.
+        """
+        server = ServiceServer(self.reactor)
+        await server.add(NameService(MemoryStore(), self.reactor))
+        await server.add(Calc())
+        address = await server.listen("tcp:0:interface=127.0.0.1")
+        record = {"service": "c", "interfaces": ["org.example.calc"], "address": address, "ttl": 60}
+        target = Target(address, address if by_address else None, None, 20)
+
+        async def show(program: Program, service: RemoteService) -> int:
+            return await show_result(program, service, method, {"a": 1})
+
+        said = []
+        try:
+            async with Context(self.reactor, nameserver=address) as context:
+                await (await context.nameserver()).invoke("register", record)
+            for main in (
+                lambda program: call_method(program, target, interface, method, show),
+                lambda program: show_interfaces(program, target, interface),
+            ):
+                before = len(self.stderr)
+                status = await self.status_of(main)
+                said.append(self.stderr[before:])
+                self.assertEqual(status, 1 if said[-1] else 0)
+        finally:
+            await server.close()
+        return said
+
+    async def test_near_names(self) -> None:
+        """A misspelt interface or method is answered with the near one that is there, whoever is
+        asked; what is like nothing is answered with no guess."""
+        for address in (False, True):
+            for said in await self.misspelt("org.example.clac", "add", address):
+                self.assertIn("; did you mean 'org.example.calc'?\n", said)
+                self.assertNotIn("Traceback", said)
+            called, described = await self.misspelt("org.example.calc", "ad", address)
+            self.assertIn("; did you mean 'add'?\n", called)
+            self.assertEqual(described, "")
+            for said in await self.misspelt("xyz", "add", address):
+                self.assertIn("there is no", said)
+                self.assertIn("xyz", said)
+                self.assertNotIn("did you mean", said)
+            called, _ = await self.misspelt("org.example.calc", "multiply", address)
+            self.assertIn("no method 'multiply'", called)
+            self.assertNotIn("did you mean", called)
 
     async def test_result(self) -> None:
         """It is printed as JSON."""

@@ -154,6 +154,7 @@ class NsTests(CommandCase):
         shown = dict(line.split(":", 1) for line in self.stdout.splitlines())
         self.assertEqual((shown["services"].strip(), shown["registered"].strip()), ("2", "2"))
         self.assertEqual(shown["version"].strip(), "")
+        self.assertRegex(shown["memory"], r"^ +held 0, most \d+, largest 0, refused 0$")
 
     async def test_watch(self) -> None:
         """What is there, the end of that, and what changes, until it is interrupted."""

@@ -273,6 +273,16 @@ class Output(RunCase):
         self.assertEqual(sorted(out), ["[gw0] child", "[gw0] forked", "[gw0] last", "[gw0] out"])
         self.assertEqual(sorted(err), ["[gw0] child-err", "[gw0] err", "[gw0] forked-err"])
 
+    async def test_last_line_last(self) -> None:
+        """What was written to the descriptor before a last line without end comes before that."""
+        # Nobody else gets the interpreter until all is over.
+        code = (
+            "import os, sys\nsys.setswitchinterval(10)\n"
+            "os.write(1, b'first\\n'); print('last', end='')"
+        )
+        self.assertEqual(await self.run_it(code=code), 0, self.stderr)
+        self.assertEqual(self.stdout.splitlines(), ["[gw0] first", "[gw0] last"])
+
     async def test_all_of_it(self) -> None:
         """Much output, and the last of it before a sudden end, is not lost."""
         code = "import os\nfor i in range(20000): print(i)\nos._exit(3)"

@@ -72,6 +72,16 @@ class Trust(PopenCase):
         self.assertEqual(await other.call("operator:add", 1, 2), 3)
         self.assertEqual(len(await other.call("operator:mul", [{}], 1 << 19)), 1 << 19)
 
+    async def test_default(self) -> None:
+        """Six million empty maps, 6 MB on their way that would be half a gigabyte here, are refused
+        without any option; a million items are not."""
+        gw = await self.gateway()
+        self.assertEqual(len(await gw.call("operator:mul", [None], 1 << 20)), 1 << 20)
+        waiting = gw.call("operator:mul", [{}], 6_000_000)
+        error = await self.failure(waiting, ProtocolViolation)
+        self.assertEqual(error.code, "value")
+        self.assertIn("more than 4194304 elements", str(error))
+
     async def test_strict_channels(self) -> None:
         """It may open few channels, which would each hold a window of what nobody takes."""
         async with pycomnet.Group(self.reactor, trusted=False) as group:

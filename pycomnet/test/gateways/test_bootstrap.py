@@ -20,9 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.ssh import command, quote
+from pycomnet.wire.frames import MARKER
 from pycomnet.worker import importer, package
 from pycomnet.worker.importer import Importer, cache_directory
-from pycomnet.worker.preamble import MARKER, MAX_PREAMBLE
+from pycomnet.worker.preamble import MAX_PREAMBLE
 
 
 class Keeps:

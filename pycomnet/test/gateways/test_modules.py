@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import sys
 import types
 import zipfile
+import zipimport
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import CodeNotSendable, RemoteError
 from pycomnet.gateways import modules
-from pycomnet.gateways.modules import ModuleRefused, ModuleSource, Offer
+from pycomnet.gateways.modules import PROGRAM, ModuleRefused, ModuleSource, Offer
 from pycomnet.test.kit import Pair
 
 
@@ -291,6 +293,33 @@ class Offering(Tree):
         if path is not None:
             main.__file__ = path
         return patch.dict(sys.modules, {"__main__": main})
+
+    def test_main_of_a_directory(self) -> None:
+        """The ``__main__.py`` of a zip file or directory has a name of its own there."""
+        source = 'def f(): pass\nif __name__ == "__main__":\n    f()\n'
+        path = self.write("app/__main__.py", source)
+        spec = importlib.util.spec_from_file_location("__main__", path)
+        archive = self.top / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("__main__.py", source)
+        zipped = zipimport.zipimporter(str(archive)).find_spec("__main__")
+        for found in (spec, zipped):
+            assert found is not None and found.origin is not None
+            with self.main(found.origin):
+                sys.modules["__main__"].__spec__ = found
+                offer = Offer.of(["__main__"])
+                self.assertEqual((list(offer.roots), offer.main), ([PROGRAM], PROGRAM))
+                answer = offer.answer({"source": [PROGRAM]})
+                self.assertEqual(answer, {PROGRAM: source.encode()})
+        with self.main(str(path)):
+            offer = Offer.of([path.parent])
+            self.assertEqual((list(offer.roots), offer.main), ([PROGRAM], PROGRAM))
+        unguarded = self.write("open/__main__.py", "start()\n")
+        with self.main(str(unguarded)):
+            sys.modules["__main__"].__spec__ = importlib.util.spec_from_file_location(
+                "__main__", unguarded
+            )
+            self.assertIn('if __name__ == "__main__":', self.refusal("__main__"))
 
     def test_main(self) -> None:
         """The program itself goes under its file's name, if it is guarded."""

@@ -8,8 +8,9 @@ from typing import Any
 from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.errors import ProtocolViolation
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output, OutputSink, PrefixedLines
-from pycomnet.test.kit import PairCase
+from pycomnet.test.kit import Pair, PairCase
 
 
 class Lines(SynchronousTestCase):
@@ -108,6 +109,30 @@ class Lines(SynchronousTestCase):
         lines(Output("gw0", STDOUT, "a\n"))
         lines(Output("gw0", STDERR, "b\n"))
         self.assertEqual((out.getvalue(), err.getvalue()), ("[gw0] a\n", "[gw0] b\n"))
+
+    def test_nobody_sees_it(self) -> None:
+        """Without a stream, or with one that is closed, it goes nowhere: as with print()."""
+        lines = PrefixedLines()
+        closed = io.StringIO()
+        closed.close()
+        for stream in (None, closed):
+            self.patch(__import__("sys"), "stdout", stream)
+            lines(Output("gw0", STDOUT, "a\n"))
+        PrefixedLines(closed)(Output("gw0", STDOUT, "a\n"))
+
+    def test_write_alone(self) -> None:
+        """What stands in for a stream may have nothing but ``write``."""
+
+        class Tee:
+            def __init__(self) -> None:
+                self.text = ""
+
+            def write(self, text: str) -> None:
+                self.text += text
+
+        tee: Any = Tee()
+        PrefixedLines(tee)(Output("gw0", STDOUT, "a\n"))
+        self.assertEqual(tee.text, "[gw0] a\n")
 
 
 class Sink(PairCase):
@@ -218,11 +243,37 @@ class Sink(PairCase):
         self.assertEqual(self.outputs, [])
 
     def test_not_an_event(self) -> None:
-        """What is no output event ends the channel, and is logged."""
-        self.far.send(self.pair.far.encode("just text"))
-        self.pair.pump()
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.assertEqual(self.outputs, [])
+        """What is no output event ends the connection at once, with an error that says so."""
+        wrong: list[Any] = [
+            "just text",
+            None,
+            b"xy",
+            [],
+            [1],
+            [1, b"a", b"b"],
+            [3, b"a"],
+            [True, b"a"],
+            [1.0, b"a"],
+            [1, "a"],
+            [[1], b"a"],
+            (1, b"a"),
+            {1: b"a", 2: b"b"},
+            ["x" * 100_000, b""],
+        ]
+        for value in wrong:
+            pair = Pair()
+            pair.near.purposes["output"] = self.sink.accept
+            far = pair.far.open("output")
+            far.send(pair.far.encode([STDOUT, b"right"]))
+            far.send(pair.far.encode(value))
+            far.send(pair.far.encode([STDOUT, b"too late"]))
+            pair.pump()
+            lost = pair.far.lost
+            self.assertIsInstance(lost, ProtocolViolation)
+            self.assertIn("(output): output is an array of 1 or 2 and bytes, not", str(lost))
+            self.assertLess(len(str(lost)), 300)
+            self.assertEqual(self.texts(), "right")
+            self.outputs.clear()
 
     def test_flush_shows(self) -> None:
         """At the end the default callback shows what has no line's end."""

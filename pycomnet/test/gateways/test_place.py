@@ -270,6 +270,22 @@ class Supervisors(PlaceCase):
             self.assertEqual(self.supervisors(), set())
         self.assertEqual(len(self.group._places.without_fork), 1)
 
+    async def test_without_descriptors(self) -> None:
+        """The place of one that can't be given descriptors forks, too, and carries the bytes."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        script = "import _socket\n_socket.socket = type('socket', (), {})\n"
+        (directory / "sitecustomize.py").write_text(script)
+        env = {"PYTHONPATH": str(directory), "PYCOMNET_OWN": "x"}
+        gw = await self.gateway(env=env)
+        self.assertIsNone(self.place_of(gw).door)
+        self.assertEqual(await gw.call("os:getenv", "PYCOMNET_OWN"), "x")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(directory)
+        other = await self.gateway(env=env)
+        self.assertEqual(await other.call("os:getcwd"), str(directory))
+        self.assertEqual(len(self.supervisors()), 1)
+
     async def test_tether(self) -> None:
         """A worker whose own supervisor is killed ends, even while that of its place is stopped."""
         gw = await self.gateway()

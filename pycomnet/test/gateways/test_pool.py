@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,31 @@ from twisted.trial.unittest import TestCase
 import pycomnet
 from pycomnet.gateways.output import Output
 from pycomnet.gateways.pool import farside
+from pycomnet.gateways.pool.pool import CallQueue
 from pycomnet.wire.values import ValueNotSendable
 
 
 def square(x: int) -> int:
     return x * x
+
+
+def uses_module(x: int) -> int:
+    return square(x)
+
+
+def quotient(x: int, divisor: int) -> int:
+    return x // divisor
+
+
+async def doubled_later(x: int) -> int:
+    import asyncio
+
+    await asyncio.sleep(0)
+    return 2 * x
+
+
+#: What is told of a call that nobody waits for.
+NOBODY = (lambda: True, lambda payload, error: None)
 
 
 def pid(_: Any) -> int:
@@ -137,6 +158,59 @@ class Calls(PoolCase):
         """An async function's result is awaited there."""
         async with await self.pool(1) as pool:
             self.assertEqual(await pool.submit("asyncio:sleep", 0, "done"), "done")
+            self.assertEqual(await pool.submit(doubled_later, 4), 8)
+            gateway = next(iter(self.group))
+            self.assertRaises(pycomnet.CodeNotSendable, gateway.request_for, doubled_later)
+            call = gateway.call(doubled_later, 4)
+            await self.assertFailure(call, pycomnet.CodeNotSendable)
+
+    async def test_offered(self) -> None:
+        """A function of a module that was offered is imported, and finds what it uses there."""
+        pool = await self.pool()
+        self.assertRaises(pycomnet.CodeNotSendable, pool.encoder.call, uses_module, (), {}, *NOBODY)
+        call = pool.submit(uses_module, 4)
+        self.assertIn("send_modules", str(await self.assertFailure(call, pycomnet.CodeNotSendable)))
+        await defer.gatherResults([one.send_modules("pycomnet") for one in self.group])
+        async with pool:
+            self.assertEqual(await pool.submit(uses_module, 4), 16)
+            self.assertEqual([value async for value in pool.map(uses_module, range(9))][8], 64)
+
+    async def test_offered_to_one(self) -> None:
+        """Where only some of its gateways can run a function, it is refused when it is submitted;
+        and a call alone fails whose gateway turns out not to be able to."""
+        async with await self.pool() as pool:
+            first, second = self.group
+            await first.send_modules("pycomnet")
+            await self.assertFailure(pool.submit(uses_module, 4), pycomnet.CodeNotSendable)
+            await second.send_modules("pycomnet")
+            calls = [pool.submit(uses_module, 4)]
+            await calls[0]
+            # As a gateway that replaces another, and that nothing was offered to.
+            await self.group.makegateway("popen//id=new")
+            queue = CallQueue(3)
+            ends: list[Any] = []
+            call = pool.encoder.call(
+                uses_module, (1,), {}, lambda: True, lambda *end: ends.append(end)
+            )
+            other = pool.encoder.call(square, (1,), {}, *NOBODY)
+            queue.put(call)
+            queue.put(other)
+            suited = queue.suited(queue.take(2, True), set(), self.group["new"])
+            self.assertEqual((suited, queue.outstanding), ([other], 1))
+            self.assertIsInstance(ends[0][1], pycomnet.CodeNotSendable)
+
+    async def test_without_source(self) -> None:
+        """A lambda goes as compiled code, as for calls."""
+        async with await self.pool() as pool:
+            self.assertEqual([n async for n in pool.map(lambda x: x + 1, range(3))], [1, 2, 3])
+
+    async def test_partial(self) -> None:
+        """A partial's arguments go before the call's own."""
+        async with await self.pool(1) as pool:
+            half = functools.partial(quotient, 20)
+            self.assertEqual(await pool.submit(half, 5), 4)
+            by_name = functools.partial(quotient, divisor=2)
+            self.assertEqual(await pool.submit(by_name, 10), 5)
 
     async def test_refused(self) -> None:
         """What can't be sent fails before anything is."""
@@ -151,6 +225,13 @@ class Calls(PoolCase):
             self.patch(pycomnet.gateways.pool.pool, "MAX_KNOWN", 1)
             found = await defer.gatherResults([pool.submit(names[n % 3], n) for n in range(50)])
             self.assertEqual(found, list(range(50)))
+
+    async def test_not_gateways(self) -> None:
+        """A pool of specs, or of what else is no gateway, is refused, with what to do."""
+        from twisted.internet import reactor
+
+        with self.assertRaisesRegex(TypeError, "not 'popen': make them with group.makegateway"):
+            pycomnet.GatewayPool(reactor, ["popen"])  # type: ignore[list-item]
 
 
 class Losses(PoolCase):

@@ -11,15 +11,18 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.connection import EAGER
 from pycomnet.errors import (
+    CallInterrupted,
     ChannelClosed,
     DeadlineExceeded,
     InvalidArguments,
+    ProtocolViolation,
     PycomnetError,
     RemoteError,
     ResultNotSendable,
     UnknownInterface,
     UnknownMethod,
 )
+from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.test.services.network import ServiceCase
 from pycomnet.test.wire.vectors import nested
@@ -348,6 +351,41 @@ class CallTests(ServiceCase):
         self.assertEqual(add["results"], "the sum")
         server = self.connect("org.pycom.introspection")
         self.assertEqual(self.result(server.introspect()), found)
+
+
+class AllowedTests(ServiceCase):
+    """What a server may send."""
+
+    services = (Calc,)
+
+    def test_allowed(self) -> None:
+        """Results up to the limits arrive; what is over one ends the connection, by name."""
+        self.context = Context(self.network, max_items=1024, max_value=65536)
+        calc = self.connect()
+        sent = {"x": [None] * 1000, "y": b"y" * 60000}
+        self.assertEqual(self.result(calc.invoke("echo", sent)), sent)
+        error = self.failure(calc.invoke("echo", {"x": [None] * 1025}), ProtocolViolation)
+        self.assertEqual(error.code, "value")
+        self.assertIn("more than 1024 elements", str(error))
+        # It fails before all of it has come.
+        error = self.failure(calc.invoke("echo", {"x": b"y" * 70000}), CallInterrupted)
+        self.assertIn("a value over 65536 bytes", str(error))
+        self.assertEqual(self.result(calc.invoke("add", {"a": 1, "b": 2})), 3)  # over a new one
+
+    def test_defaults(self) -> None:
+        """As those of gateways; and what they can't be."""
+        limits = self.context.limits
+        self.assertEqual((limits.value, limits.items), (1 << 30, 1 << 22))
+        for name, wrong in (
+            ("max_value", 65535),
+            ("max_items", 1023),
+            ("max_items", float("nan")),
+            ("max_items", None),
+            ("max_value", 1 << 32),
+        ):
+            options: dict[str, Any] = {name: wrong}
+            error = self.assertRaises(ValueError, Context, self.network, **options)
+            self.assertIn(name, str(error))
 
 
 class StreamTests(ServiceCase):

@@ -67,6 +67,10 @@ class Stateless(Service):
         return defer.succeed(None)
 
     @method()
+    async def at_once(self, request: Any) -> Any:
+        return request.args
+
+    @method()
     def session(self, request: Any) -> Any:
         return dict(request.session)
 
@@ -170,6 +174,24 @@ class OverloadTests(ServiceCase):
             self.network.deliver()
         self.assertEqual([self.successResultOf(call) for call in calls], [0, 1, 2, 3])
         self.assertEqual(self.result(remote.invoke("quick")), "quick")
+        self.assertEqual((self.server.running, self.server._active), (0, set()))
+
+    def test_long_queue(self) -> None:
+        """Thousands of calls that return at once when it is their turn do not nest."""
+        self.server.limits = ServerLimits(running=2, queued=5000)
+        remote = self.connect()
+        service: Any = self.server.services[0]
+        first = [remote.invoke("wait") for _ in range(2)]
+        calls = [remote.invoke("at_once", number) for number in range(3000)]
+        self.network.deliver()
+        self.assertEqual(len(self.server._queue), 3000)
+        service.waiting[0].callback(None)
+        self.network.deliver()
+        self.assertEqual([self.successResultOf(call) for call in calls], list(range(3000)))
+        service.waiting[1].callback(None)
+        self.network.deliver()
+        for call in first:
+            self.successResultOf(call)
         self.assertEqual((self.server.running, self.server._active), (0, set()))
 
     def test_close_with_a_queue(self) -> None:

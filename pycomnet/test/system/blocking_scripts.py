@@ -62,7 +62,8 @@ def errors() -> None:
     raises(pycomnet.SpecError, Group().makegateway, "popne")
     raises(pycomnet.GatewayNotStarted, Group().makegateway, "popen//python=/no/such/python")
     raises(pycomnet.ValueNotSendable, gateway.newchannel().send, object())
-    raises(pycomnet.CodeNotSendable, gateway.remote_exec, print)
+    here = object()
+    raises(pycomnet.CodeNotSendable, gateway.remote_exec, lambda channel: here)
     channel = gateway.remote_exec("import os; os._exit(3)")
     assert raises(pycomnet.GatewayDied, channel.receive).exit_status == 3
 

@@ -60,7 +60,7 @@ def test_signalled(number: signal.Signals) -> None:
     with near(SCRIPT, "wait", *ALL) as program:
         with processes_end(program.line()):
             program.signal(number)
-        program.ended(1)
+        program.ended()
 
 
 def test_interrupted_twice() -> None:
@@ -69,7 +69,7 @@ def test_interrupted_twice() -> None:
         with processes_end(program.line()):
             program.signal(signal.SIGINT)
             program.signal(signal.SIGINT)
-        program.ended(1)
+        program.ended()
 
 
 @pytest.mark.parametrize("ending", ["return", "stop", "exit", "os_exit", "raise"])
@@ -78,7 +78,7 @@ def test_ends(ending: str) -> None:
     with near(SCRIPT, ending, *ALL) as program:
         with processes_end(program.line()):
             program.tell("end")
-        status, _, stderr = program.ended(1)
+        status, _, stderr = program.ended()
     assert status == {"return": 0, "stop": 0, "exit": 3, "os_exit": 3, "raise": 1}[ending], stderr
     assert ("unhandled" in stderr) == (ending == "raise")
 
@@ -128,7 +128,7 @@ def test_blocking_interrupted() -> None:
     with near(SCRIPT, "blocking_receive", *SILENT) as program:
         with processes_end(program.line()):
             program.signal(signal.SIGINT)
-        status, _, stderr = program.ended(1)
+        status, _, stderr = program.ended()
     assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
     assert status == -signal.SIGINT
 
@@ -139,7 +139,7 @@ def test_blocking_ends(ending: str) -> None:
     with near(SCRIPT, ending, *SILENT) as program:
         with processes_end(program.line()):
             program.tell("end")
-        status, _, stderr = program.ended(1)
+        status, _, stderr = program.ended()
     assert status == (ending == "blocking_raise"), stderr
     assert ("unhandled" in stderr) == (ending == "blocking_raise")
 

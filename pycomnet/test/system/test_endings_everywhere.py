@@ -34,8 +34,9 @@ WAYS = ("idle", "receive", "sleep", "send", "swallow", "c_call", "stubborn", "da
 INSIDE = WAYS[:6]
 #: Seconds in which all has to be gone: six, and what a busy machine takes.
 LIMIT = 12
-#: Seconds of silence after which another end is asked, where that is what is tested.
-KEEPALIVE = 0.5
+#: Seconds of silence after which another end is asked, where that is what is tested: more than a
+#: busy machine needs to start eight gateways, in which a program may say nothing.
+KEEPALIVE = 1.5
 
 
 def parent(pid: int) -> int:
@@ -325,8 +326,8 @@ def test_socket(started: Daemons, cable: Callable[[int], Cable]) -> None:
 
 
 def test_http(started: Daemons, cable: Callable[[int], Cable]) -> None:
-    """On a mediator, which keeps what has lost its client for a second here."""
-    options = ("--linger", "1", "--drain", "0.5")
+    """On a mediator, which keeps what has lost its client for three seconds here."""
+    options = ("--linger", "3", "--drain", "0.5")
     stays, killed, ended = (Mediator(started, *options) for _ in range(3))
     cut = cable(stays.port)
     spec = stays.spec()

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest_twisted
+
 import pycomnet
 from pycomnet.test import test_old_python as checks
 from pycomnet.test.needs import REQUIRE_ALL, missing
@@ -113,6 +115,27 @@ def test_the_tree_compiles() -> None:
     """Every one compiles all of them."""
     for python in pythons():
         assert compile_with(python, checks.far_side()) == {}, python
+
+
+@pytest_twisted.ensureDeferred
+async def test_forked() -> None:
+    """A Python 2 forks its gateways; as it can't be given descriptors, its place carries bytes."""
+    forking = [python for python in pythons() if "jython" not in python]
+    if not forking:
+        missing("no Python 2.7 here that can fork")
+    source = "import os, sys; channel.send([sys.version_info[0], os.environ['PYCOMNET_OWN']])"
+    from twisted.internet import reactor
+
+    for python in forking:
+        async with pycomnet.Group(reactor) as group:
+            gateways = [
+                await group.makegateway(
+                    f"popen//python={python}//fork=yes//env:PYCOMNET_OWN={number}"
+                )
+                for number in range(3)
+            ]
+            received = [await gateway.remote_exec(source).receive() for gateway in gateways]
+        assert received == [[2, "0"], [2, "1"], [2, "2"]]
 
 
 def test_finds_what_2_refuses() -> None:

@@ -238,10 +238,10 @@ def nameservers(files: Path, tmp_path: Path) -> Iterator[Any]:
     """Starts nameservers as processes: the certificate they show -> where they listen."""
     with daemons(tmp_path) as started:
 
-        def start(certificate: str, more: str = "") -> str:
+        def start(certificate: str, more: str = "", *options: str) -> str:
             """The address, with the authority to trust."""
             listen = f"ssl:0:interface=127.0.0.1:privateKey={files / certificate}.pem{more}"
-            found = started.start("pycomnet-nameserver", *OPTIONS, "--listen", listen)
+            found = started.start("pycomnet-nameserver", *OPTIONS, *options, "--listen", listen)
             address = found.wait_for(r"the nameserver is at (\S+)")[1]
             return f"{address.replace('tls:', 'ssl:')}:trustRoots={files / 'ca.pem'}"
 
@@ -291,6 +291,32 @@ async def test_nameserver_with_certificates(nameservers: Any, served: Served) ->
                     continue
                 with pytest.raises(pycomnet.TooManyRegistrations, match="may have 3"):
                     await asked
+
+
+@pytest_twisted.ensureDeferred
+async def test_operator_certificates(nameservers: Any, served: Served) -> None:
+    """Who has a certificate of a name that was given with --operator removes what others have
+    registered; bob's is as good, and of no operator."""
+    from twisted.internet import reactor
+
+    more = f":clientCAs={served.files / 'ca.pem'}"
+    address = nameservers("good", more, "--operator", "nobody", "--operator", "alice")
+
+    def remove(name: str) -> Any:
+        where = address + served.show(name)
+        return deferToThread(command, "ns", "--nameserver", where, "--timeout", "30", "remove", "x")
+
+    async with pycomnet.Context(reactor, timeout=60) as context:
+        names = context.at(address + served.show("carol"), NAMESERVER)
+        record = {"service": "x", "interfaces": ["x"], "address": "tcp:h:1", "ttl": 600}
+        await names.invoke("register", record)
+        ran = await remove("bob")
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert "only an operator" in ran.stderr
+        assert [one["service"] for one in await names.invoke("list_services")] == ["x"]
+        ran = await remove("alice")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+        assert not await names.invoke("list_services")
 
 
 @pytest_twisted.ensureDeferred

@@ -10,6 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.gateways.limits import far_limits
+from pycomnet.gateways.spec import Spec
 from pycomnet.test.properties import given, settings
 from pycomnet.test.wire.test_values import values
 from pycomnet.test.wire.vectors import CHANNELS, nested
@@ -61,8 +63,9 @@ SHAPES = {
 MEASURED = """
 import resource, sys
 from pycomnet.wire.values import InvalidValue, make_codec
-codec = make_codec(pure=sys.argv[1] == "pure", max_items=1 << 18)
-payload = b"\\xdd" + (24 << 20).to_bytes(4, "big") + b"\\x80" * (24 << 20)
+count = int(sys.argv[2])
+codec = make_codec(pure=sys.argv[1] == "pure", max_items=int(sys.argv[3]))
+payload = b"\\xdd" + count.to_bytes(4, "big") + b"\\x80" * count
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     codec.decode(payload)
@@ -115,10 +118,18 @@ class BudgetTests(SynchronousTestCase):
                 self.assertRaises(TooManyItems, codec.decode, payload)
 
     def test_memory(self) -> None:
-        """24 MB of empty maps, which would be 2.4 GB, take nothing."""
-        for name in ("pure", "rust"):
+        """24 MB of empty maps, which would be 2.4 GB, take nothing; nor do six million, with what
+        gateways have by default.
+        """
+        default = far_limits(Spec()).items
+        for name, count, most in (
+            ("pure", 24 << 20, 1 << 18),
+            ("rust", 24 << 20, 1 << 18),
+            ("pure", 6_000_000, default),
+            ("rust", 6_000_000, default),
+        ):
             ran = subprocess.run(
-                [sys.executable, "-c", MEASURED, name],
+                [sys.executable, "-c", MEASURED, name, str(count), str(most)],
                 capture_output=True,
                 text=True,
                 timeout=60,

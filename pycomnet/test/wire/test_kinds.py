@@ -165,6 +165,25 @@ class KindTests(_Case):
             self.codec.decode(payload)
         except (InvalidValue, ValueNotReceivable) as problem:
             self.assertTrue(str(problem))
+            self.assertIsNone(problem.__context__)
+
+    def test_no_context(self) -> None:
+        """An error holds nothing of the conversion that failed, whatever the type and the depth."""
+        for written in (
+            "d6 09 07ea 0d 01",  # a date
+            "c7 0b 08 07ea 0101 190000 00 00000000",  # a datetime
+            "c7 08 0a 18 00 00 00 00000000",  # a time
+            "c7 0c 0b 7fffffff 00000000 00000000",  # a timedelta
+            "d4 0c 78",  # a Decimal
+            "c7 17 0c 31 45" + "39" * 21,  # one that is too large
+            "c7 13 08 07ea 0102 030405 00 00000006 02 4e6f77686572",  # of no known zone
+        ):
+            data = unhex(written)
+            in_tuple = b"\xc7" + bytes([1 + len(data), 1]) + b"\x91" + data
+            for payload in (data, b"\x91" + data, b"\x81" + data + b"\x01", in_tuple):
+                problem = self.assertRaises(ValueError, self.codec.decode, payload)
+                self.assertIsInstance(problem, (InvalidValue, ValueNotReceivable))
+                self.assertIsNone(problem.__context__, payload)
 
     def test_fold(self) -> None:
         """Which of the two hours it is that a clock shows twice."""
@@ -250,6 +269,8 @@ class KindTests(_Case):
         self.assertEqual(problem.type_name, "object")
         received = self.assertRaises(ValueNotReceivable, self.again, [Refusing()])
         self.assertIn("nobody knows 5", str(received))
+        self.assertIn("nobody knows 5", str(received.__cause__))
+        self.assertIsNone(received.__context__)
         payload = self.codec.encode(Point(1, 2)).replace(b"test.Point", b"test.P\x1bint")
         received = self.assertRaises(ValueNotReceivable, self.codec.decode, payload)
         self.assertIn(repr("test.P\x1bint"), str(received))

@@ -208,7 +208,7 @@ VECTORS += [
 if pathlib is not None:
     VECTORS += [
         ("path, pure", pathlib.PurePosixPath("/a"), "c7 05 10 92 00 a2 2f61"),
-        ("path, pure, of Windows", pathlib.PureWindowsPath("a"), "c7 04 10 92 01 a1 61"),
+        ("path, pure, of Windows", pathlib.PureWindowsPath("a"), "d6 10 92 01 a161"),
     ]
 if hasattr(datetime, "timezone"):
     _zone = datetime.timezone(datetime.timedelta(hours=-1), "X")

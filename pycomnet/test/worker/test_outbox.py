@@ -202,6 +202,19 @@ class LastWords(OutboxCase):
 class Late(OutboxCase):
     """The thread that writes what nobody has written."""
 
+    def test_no_more_threads(self) -> None:
+        """Where no thread can be had, what is collected is written at once, and later ones, too."""
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.outbox.flush_late(lambda: True)
+        self.patch(module, "start_new_thread", refuse)
+        for text in (b"first", b"second"):
+            self.outbox.put(text)
+            self.outbox.wake()
+            self.assertEqual(self.written(), text)
+
     def test_late(self) -> None:
         """It asks for a flush once nothing is written any more, each time that it is woken."""
         flushed = threading.Semaphore(0)

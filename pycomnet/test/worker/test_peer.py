@@ -10,14 +10,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.wire.frames import ERROR, NORMAL, RAW_FRAGMENT, WIDE_WINDOW
+from pycomnet.wire.frames import ERROR, MARKER, NORMAL, RAW_FRAGMENT, WIDE_WINDOW
 from pycomnet.wire.mux import EV_CLOSED, EV_DATA, EV_END, EV_OPENED, EV_RUN, Limits, Mux
 from pycomnet.worker import peer as peer_module
 from pycomnet.worker.child import Pipes, kill_group
 from pycomnet.worker.loop import Loop
 from pycomnet.worker.moving import move
 from pycomnet.worker.peer import Peer
-from pycomnet.worker.preamble import MARKER, Preamble
+from pycomnet.worker.preamble import Preamble
 from pycomnet.worker.relay import Waiting, splice
 
 

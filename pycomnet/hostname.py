@@ -1,0 +1,176 @@
+"""Connecting to a host by its name: to the first of its addresses that answers.
+
+As Twisted's ``HostnameEndpoint``, but on the reactor that it is given alone: that one imports the
+global reactor, which installs one in a program that has another, or only an asyncio loop. And an
+attempt that fails has the next one begin at once (RFC 8305, 5), where that one waits. A name may
+have an underscore, as Docker Compose's containers have, which that one refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from twisted.internet import defer, error
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostResolution,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+#: Seconds that an address has before the next one is tried at the same time (RFC 8305, 5).
+ATTEMPT_DELAY = 0.25
+
+
+@implementer(IStreamClientEndpoint)
+class NamedEndpoint:
+    """Connects to a name's addresses.
+
+    :param host: the name; one that is not ASCII is one of IDNA.
+    :param timeout: seconds that each attempt to connect has.
+    :param bind: this end's host and port, if that matters.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float,
+        bind: tuple[str, int] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+        self._bind = bind
+
+    def connect(self, factory: Any) -> defer.Deferred[Any]:
+        """Look the name up, and connect.
+
+        :returns: fires with the protocol. Fails with ``DNSLookupError``, or with what the last
+            attempt to connect did. Cancelling it gives up.
+        """
+        try:
+            name = self._host if self._host.isascii() else self._host.encode("idna").decode()
+            name.encode("idna")  # a label that is empty or too long
+        except UnicodeError:
+            text = f"{self._host!r} can't be the name of a host"
+            return defer.fail(error.DNSLookupError(text))
+        addresses: defer.Deferred[list[IAddress]] = defer.Deferred(lambda _: None)
+        receiver: Any = _Receiver(addresses)
+        self._reactor.nameResolver.resolveHostName(receiver, name, portNumber=self._port)
+        return addresses.addCallback(self._connect, factory)
+
+    def _connect(self, addresses: list[IAddress], factory: Any) -> defer.Deferred[Any]:
+        found = [
+            self._endpoint(address)
+            for address in addresses
+            if isinstance(address, (IPv4Address, IPv6Address))
+        ]
+        if not found:
+            raise error.DNSLookupError(f"there is no host {self._host!r}")
+        return _Attempts(self._reactor, iter(found), factory, self._host, self._port).run()
+
+    def _endpoint(self, address: IPv4Address | IPv6Address) -> IStreamClientEndpoint:
+        kind = TCP6ClientEndpoint if isinstance(address, IPv6Address) else TCP4ClientEndpoint
+        made = kind(self._reactor, address.host, address.port, self._timeout, self._bind)
+        return cast(IStreamClientEndpoint, made)
+
+
+@implementer(IResolutionReceiver)
+class _Receiver:
+    """Collects a name's addresses."""
+
+    def __init__(self, complete: defer.Deferred[list[IAddress]]) -> None:
+        self._complete = complete
+        self._addresses: list[IAddress] = []
+
+    def resolutionBegan(self, resolution: IHostResolution) -> None: ...
+
+    def addressResolved(self, address: IAddress) -> None:
+        self._addresses.append(address)
+
+    def resolutionComplete(self) -> None:
+        self._complete.callback(self._addresses)
+
+
+class _Attempts:
+    """Attempts to connect, each begun when the one before has failed or taken too long."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: Iterator[IStreamClientEndpoint],
+        factory: Any,
+        host: str,
+        port: int,
+    ) -> None:
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._factory = factory
+        self._address = HostnameAddress(host.encode("idna"), port)
+        self._attempts: list[defer.Deferred[Any]] = []
+        self._timer: Any = None
+        self._won: defer.Deferred[Any] = defer.Deferred(self._given_up)
+
+    def run(self) -> defer.Deferred[Any]:
+        """Begin."""
+        self._next(None)
+        return self._won
+
+    def _next(self, failure: Failure | None) -> None:
+        """Try the next address.
+
+        :param failure: why the one before can't be used, if that is known.
+        """
+        endpoint = next(self._endpoints, None)
+        if endpoint is None:
+            if failure is not None and not self._attempts:
+                self._won.errback(failure)
+            return
+        self._timer = self._reactor.callLater(ATTEMPT_DELAY, self._slow)
+        attempt: defer.Deferred[Any] = endpoint.connect(self._factory)
+        self._attempts.append(attempt)
+        attempt.addCallbacks(
+            self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,)
+        )
+
+    def _slow(self) -> None:
+        self._timer = None
+        self._next(None)
+
+    def _connected(self, protocol: Any, attempt: defer.Deferred[Any]) -> None:
+        self._stop(attempt)
+        self._won.callback(protocol)
+
+    def _failed(self, failure: Failure, attempt: defer.Deferred[Any]) -> None:
+        if attempt not in self._attempts:
+            return  # it was given up
+        self._attempts.remove(attempt)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._next(failure)
+
+    def _stop(self, but: defer.Deferred[Any] | None = None) -> None:
+        """Begin no more attempts, and end those that there are."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        attempts, self._attempts = self._attempts, []
+        for attempt in attempts:
+            if attempt is not but:
+                attempt.cancel()
+
+    def _given_up(self, won: defer.Deferred[Any]) -> None:
+        self._stop()
+        won.errback(error.ConnectingCancelledError(self._address))
+
+
+__all__ = ["ATTEMPT_DELAY", "NamedEndpoint"]

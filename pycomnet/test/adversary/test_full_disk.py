@@ -1,0 +1,124 @@
+"""No room on the disk: for a nameserver's store, and for a call's attachments."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+import pycomnet
+from pycomnet.services.context import NAMESERVER
+from pycomnet.test.adversary.kit import BROKEN, MB, Victim, ready, start
+from pycomnet.test.system.daemons import Daemons
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 and not os.environ.get("PYCOMNET_REQUIRE_ALL"),
+    reason="only root can mount a small file system",
+)
+
+FILES = """
+from typing import Any
+
+import pycomnet
+
+
+@pycomnet.interface("org.example.calc")
+class Calc(pycomnet.Service):
+    @pycomnet.method("add")
+    def add(self, request: Any) -> Any:
+        if request.files:
+            return sum(len(file.read()) for file in request.files)
+        return request.args["a"] + request.args["b"]
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte."""
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "pycomnet-test", str(tmp_path)]
+    ran = subprocess.run(mounted, capture_output=True, text=True)
+    if ran.returncode and not os.environ.get("PYCOMNET_REQUIRE_ALL"):
+        pytest.skip(f"can't mount here: {ran.stderr.strip()}")
+    assert ran.returncode == 0, ran.stderr
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left; the file that has it."""
+    path = disk / "full"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return path
+
+
+def said(victim: Victim) -> str:
+    found = victim.daemon.said
+    assert not any(word in found for word in BROKEN), found[-4000:]
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_store(running: Daemons, disk: Path) -> None:
+    """A registration that can't be kept is refused with the store's error, and changes nothing;
+    reading goes on, and so does writing when there is room again."""
+    from twisted.internet import reactor
+
+    victim = ready(start(running, "nameserver", "--store", f"sqlite:{disk / 'names'}"))
+    async with pycomnet.Context(reactor, timeout=30) as context:
+        names = context.at(victim.where, NAMESERVER)
+
+        async def register(service: str) -> None:
+            args = {"service": service, "interfaces": ["x"], "address": "tcp:h:1", "ttl": 600}
+            await names.invoke("register", {**args, "metadata": {"text": "x" * 3000}})
+
+        await register("before")
+        full = fill(disk)
+        refused = 0
+        for number in range(40):
+            try:
+                await register(f"s{number}")
+            except pycomnet.PycomnetError as problem:
+                assert "store" in str(problem) or "disk" in str(problem), problem
+                refused += 1
+        assert refused, "nothing was refused on a full disk"
+        found = {one["service"] for one in await names.invoke("list_services", {"limit": 100})}
+        assert "before" in found and len(found) == 41 - refused
+        full.unlink()
+        await register("after")
+        await victim.serves()
+    said(victim)
+
+
+@pytest_twisted.ensureDeferred
+async def test_attachments(running: Daemons, disk: Path) -> None:
+    """Blocks that are larger than the disk fail their call alone, and leave nothing there."""
+    from twisted.internet import reactor
+
+    (running.directory / "calc.py").write_text(FILES)
+    victim = ready(start(running, "service", TMPDIR=str(disk)))
+    async with pycomnet.Context(reactor, timeout=60) as context:
+        calc = await context.connect(victim.where, "org.example.calc")
+        small = [pycomnet.Binary(bytes(300_000))]
+        # From its first temporary file on Python knows where those go.
+        assert (await calc.invoke("add", {}, None, small, True))[0] == 300_000
+        fill(disk)
+        large = bytes(4 * MB)
+        with pytest.raises(pycomnet.PycomnetError, match=r"can't be kept: .*No space left"):
+            await calc.invoke("add", {}, None, [pycomnet.Binary(large)], True)
+        assert await calc.invoke("add", {"a": 1, "b": 2}) == 3
+        (disk / "full").unlink()
+        assert os.listdir(disk) == []
+        assert (await calc.invoke("add", {}, None, small, True))[0] == 300_000
+    said(victim)

@@ -1,0 +1,127 @@
+"""What a supervisor that was killed leaves: it is told to end first, and killed a second later."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from twisted.internet.threads import deferToThread
+
+import pycomnet
+from pycomnet.test.gateways.test_place import PlaceCase
+from pycomnet.test.processes import children, still_there
+from pycomnet.worker import supervisor
+from pycomnet.worker.hub import STRAY_GRACE
+
+#: Times that two places are killed at once.
+ROUNDS = 20
+
+
+def start_strays(channel, path):
+    """Far code: start two processes with sessions of their own; one of them ends by SIGTERM."""
+    import os
+    import subprocess
+    import sys
+
+    source = """
+import os, signal, sys, time
+def note(number, frame):
+    with open(sys.argv[1] + "-" + sys.argv[2], "w") as file:
+        file.write(str(time.monotonic()))
+    if sys.argv[2] == "ends":
+        os._exit(0)
+signal.signal(signal.SIGTERM, note)
+os.write(1, b".")
+while True:
+    signal.pause()
+"""
+    for name in ("ends", "stays"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", source, path, name],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        process.stdout.read(1)
+        channel.send(process.pid)
+    channel.send(os.getpid())
+
+
+def start_sleeper(channel):
+    """Far code: start a process with a session of its own."""
+    import subprocess
+
+    channel.send(subprocess.Popen(["sleep", "60"], start_new_session=True).pid)
+
+
+class Left(PlaceCase):
+    """What is left by a supervisor that is killed."""
+
+    async def strays(self, gw: pycomnet.Gateway) -> tuple[Path, list[int], int]:
+        """Have a gateway start two; the file that they write, they, and their supervisor."""
+        path = Path(self.mktemp()).absolute()
+        channel = gw.remote_exec(start_strays, path=str(path))
+        ends, stays, worker = [await channel.receive() for _ in range(3)]
+        parent = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+        return path, [ends, stays], parent
+
+    async def check(self, gw: pycomnet.Gateway, grace: float) -> None:
+        """Kill the supervisor of a gateway: both are told to end, and the deaf one is killed."""
+        path, (ends, stays), parent = await self.strays(gw)
+        killed: list[float] = []
+
+        def wait() -> None:
+            os.kill(parent, signal.SIGKILL)
+            self.assertEqual(still_there([ends], 6), [])
+            self.assertEqual(still_there([stays], 6), [])
+            killed.append(supervisor.now())
+
+        await deferToThread(wait)
+        for name in ("ends", "stays"):
+            told = float(Path(f"{path}-{name}").read_text())
+            self.assertLess(told, killed[0])
+        self.assertGreater(killed[0] - told, grace * 0.9)
+
+    async def test_at_a_place(self) -> None:
+        """The supervisor of the place ends it."""
+        await self.check(await self.gateway(), STRAY_GRACE)
+
+    async def test_alone(self) -> None:
+        """So does the process above a supervisor that is no place's."""
+        gw = await self.gateway(fork=False)
+        await self.check(gw, supervisor.REST_GRACE)
+
+
+class TwoPlaces(PlaceCase):
+    """Two places, one behind the other, that are killed within microseconds."""
+
+    timeout = 120
+
+    async def test_killed_together(self) -> None:
+        """Nothing is left, whichever is the first."""
+        for turn in range(ROUNDS):
+            async with pycomnet.Group(self.reactor) as group:
+                outer = await group.makegateway("popen//fork=yes//id=outer")
+                python = [sys.executable, "-X", "hop=2"]
+                inner = await group.makegateway("popen//via=outer", python=python)
+                sleepers = [await gw.remote_exec(start_sleeper).receive() for gw in (outer, inner)]
+                [first] = self.supervisors()
+                second = self.behind(first)
+                pids = {first, second, *sleepers} | self.below(first)
+                for pid in (first, second) if turn % 2 else (second, first):
+                    os.kill(pid, signal.SIGKILL)
+                await self.assert_gone(*pids)
+
+    def behind(self, place: int) -> int:
+        """The supervisor of the place that is behind one."""
+        [found] = [
+            pid for pid in children(place) if b"hop=2" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return found
+
+    def below(self, pid: int) -> set[int]:
+        """All below a process."""
+        found = children(pid)
+        return found.union(*(self.below(child) for child in found))
