@@ -32,7 +32,8 @@ class Channel(Live):
     It is closed when nobody holds it any more, nobody waits for what comes on it, and it has no
     callback. Code that ``remote_exec`` started runs on then: its ``receive`` raises EOFError, what
     it sends is dropped, and what it raises is logged. A channel that far code got in a value is
-    closed here when it is held there no more. (Where Python does not count references, all that is
+    closed here when it is held there no more: one that is sent again and again has to be held there
+    meanwhile, or each time another is sent. (Where Python does not count references, all that is
     when its collector finds it.)
 
     :ivar gateway: what it leads to.

@@ -192,6 +192,11 @@ class ChannelCore(Live):
         else:
             self._end_taker(self.over)
 
+    def _why(self) -> str:
+        """What else a CLOSE of the other end may mean."""
+        plain = self.stream.purpose == "channel"
+        return ", or no code there holds it any more" if plain else ""
+
     def is_held(self) -> bool:
         """Whether a user has it in hands."""
         return self.handle is not None and self.handle() is not None
@@ -519,7 +524,9 @@ class ChannelCore(Live):
         """The peer closed it."""
         if kind == RESULT:
             self.arrived(payload, 0)
-        over: Exception = ChannelClosed(f"channel {self.stream.id}: the other end closed it")
+        over: Exception = ChannelClosed(
+            f"channel {self.stream.id}: the other end closed it{self._why()}"
+        )
         if kind == ERROR:
             try:
                 error = self.connection.decode(payload)

@@ -315,13 +315,32 @@ class Group(Live):
         """
         if self._is_copy:
             return  # they are the parent process's
-        end_times(timeout, grace)  # refused before anything is ended
-        ending: list[defer.Deferred[Any]] = [gateway.exit(timeout, grace=grace) for gateway in self]
+        seconds, own = end_times(timeout, grace)  # refused before anything is ended
+        ending: list[defer.Deferred[Any]]
+        if own:
+            first = [gateway for gateway in self if gateway.spec.via not in self._gateways]
+            ending = [self._end_from_the_leaves(gateway, seconds, own) for gateway in first]
+        else:
+            ending = [gateway.exit(timeout, grace=grace) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
         await self._places.end()
         if self._factory is not None and not self._gateways:
             await self._factory.close()
+
+    @deferred
+    async def _end_from_the_leaves(self, gateway: Gateway, timeout: float, grace: float) -> None:
+        """End a gateway when those have ended whose way leads through it, in the same time."""
+        begin = self._reactor.seconds()
+        further = [each for each in self if each.spec.via == gateway.id]
+        try:
+            await defer.gatherResults(
+                [self._end_from_the_leaves(each, timeout, grace) for each in further],
+                consumeErrors=True,
+            )
+        finally:
+            used = self._reactor.seconds() - begin
+            await gateway.exit(max(0.0, timeout - used), grace=max(0.0, grace - used))
 
     def _shut_down(self) -> defer.Deferred[None]:
         """The reactor is shutting down: what lingers is left to the factory, the rest ended."""

@@ -260,10 +260,15 @@ class Channel(Live):
             self._wait(timeout)
 
     def _end(self):
-        """Why nothing comes any more, to be raised: each time without the tracebacks of before."""
+        """Why nothing comes any more, to be raised.
+
+        It is a new exception each time: one that was raised holds the frames that it went through.
+        Those hold this channel, and others, which would not be freed.
+        """
         over = self._over
-        over.__traceback__ = None
-        return over
+        if isinstance(over, RemoteError):
+            return RemoteError(over.__dict__)
+        return EOFError(*over.args)
 
     def _take(self, mux):
         """As :meth:`_next`, holding the lock; None when there is nothing."""

@@ -154,7 +154,7 @@ class Worker:
         self.chunks: deque[list[Line]] = deque()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(["good", "good", "good", "bad", "killer"]), max_size=40),
     workers=st.integers(1, 4),

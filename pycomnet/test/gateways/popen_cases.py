@@ -249,6 +249,28 @@ class Options(PopenCase):
         self.assertEqual((self.printed(1), self.printed(2)), ("printed\n", "an error\n"))
 
 
+class Terminated(PopenCase):
+    """Groups whose gateways are started from each other."""
+
+    async def test_grace_further_on(self) -> None:
+        """A gateway that runs nothing stays until those have ended whose way leads through it."""
+        first = await self.gateway()
+        second = await self.group.makegateway("popen", via=first.id)
+        third = await self.group.makegateway("popen", via=second.id)
+        source = """
+        import time
+        channel.send("begun")
+        time.sleep(0.3)
+        channel.send("complete")
+        """
+        channels = [gw.remote_exec(source) for gw in (second, third)]
+        for channel in channels:
+            await channel.receive()
+        await self.group.terminate(60)
+        for channel in channels:
+            self.assertEqual(await channel.receive(), "complete")
+
+
 class NotStarted(PopenCase):
     """What is no interpreter, or none that works, is told with what it said."""
 

@@ -269,7 +269,6 @@ class Channels(GatewayCase):
     async def test_dropped_near(self) -> None:
         """Code whose channel nobody holds any more sees its end, and does not wait for ever."""
         gw = await self.gateway()
-        report = gw.newchannel()
         source = """
         try:
             channel.receive()
@@ -277,10 +276,11 @@ class Channels(GatewayCase):
             channel.send("is dropped")
             report.send("eof")
         """
-        channels = [gw.remote_exec(source, report=report) for _ in range(5)]
+        reports = [gw.newchannel() for _ in range(5)]
+        channels = [gw.remote_exec(source, report=report) for report in reports]
         channels.clear()
         gc.collect()
-        for _ in range(5):
+        for report in reports:
             self.assertEqual(await report.receive(), "eof")
         while (await gw.remote_status())["running"]:
             pass

@@ -122,6 +122,8 @@ class Code(GatewayCase):
             gw.remote_exec(closure)
         with self.assertRaisesRegex(pycomnet.CodeNotSendable, r"uses_global .*'textwrap'"):
             gw.remote_exec(uses_global)
+        with self.assertRaisesRegex(pycomnet.CodeNotSendable, "lambda"):
+            gw.remote_exec(lambda channel: local)
         await self.failure(gw.call(closure), pycomnet.CodeNotSendable)
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
 

@@ -299,7 +299,6 @@ class Errors(GatewayCase):
     async def test_huge_to_far(self) -> None:
         """A huge error of the near side is cut, too, and harms nothing."""
         gw = await self.gateway()
-        report = gw.newchannel()
         source = """
         try:
             channel.receive()
@@ -307,6 +306,7 @@ class Errors(GatewayCase):
             report.send(error.message[:5])
         """
         for error in ("begin" * 100_000, ValueError("begin" + "\U0001f600" * 100_000)):
+            report = gw.newchannel()
             channel = gw.remote_exec(source, report=report)
             channel.close(error)
             self.assertEqual(await report.receive(), "begin")
@@ -335,13 +335,13 @@ class Errors(GatewayCase):
         """So is what it raises when the near side has closed it, but not that it was closed."""
         gw = await self.gateway()
         printed = self.told_by(gw)
-        done = gw.newchannel()
         for source in ("for value in channel: pass", "channel.receive()", "channel.send(1)"):
+            done = gw.newchannel()  # it is closed when nobody there holds it any more
             text = f"done.send(1)\n{source}\n"
             channel = gw.remote_exec(text, done=done)
             await done.receive()
             channel.close()
-        channel = gw.remote_exec("for _ in channel: pass\nraise ValueError('alone')", done=done)
+        channel = gw.remote_exec("for _ in channel: pass\nraise ValueError('alone')")
         channel.close()
         await gw.exit(grace=60)
         self.assertEqual("".join(printed).count("Error: "), 1, printed)

@@ -99,7 +99,7 @@ class MaskTests(SynchronousTestCase):
 class FramesTests(SynchronousTestCase):
     """Frames."""
 
-    @settings(deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(messages, st.lists(st.integers(0, 1 << 20), max_size=20), st.booleans(), st.booleans())
     def test_cut_anywhere(
         self, sent: list[Any], cuts: list[int], at_ends: bool, masked: bool

@@ -201,5 +201,5 @@ class ResumedTests(SynchronousTestCase):
         from hypothesis.stateful import run_state_machine_as_test
 
         run_state_machine_as_test(
-            Resumed, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+            Resumed, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
         )

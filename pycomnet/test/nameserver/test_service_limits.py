@@ -52,7 +52,7 @@ NAMES = st.sampled_from(
 class RubbishTests(NameserverCase):
     """What nobody sends who means well."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(
         method=st.sampled_from(
             ["register", "renew", "unregister", "locate", "list_services", "stat", "watch"]

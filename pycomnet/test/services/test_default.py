@@ -10,39 +10,43 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 
-#: What a script does that takes the Deferred for the service.
+#: What scripts do that take the Deferred for the service.
 SCRIPT = """
 import pycomnet
 pycomnet.configure(nameserver="tcp:127.0.0.1:1")
-service = {}
-result, files = service.invoke("m", {{}}, with_binary=True)
+for service in (
+    pycomnet.locate("x.y"), pycomnet.connect("tcp:127.0.0.1:1"), pycomnet.nameserver()
+):
+    try:
+        result, files = service.invoke("m", {}, with_binary=True)
+    except AttributeError as error:
+        print(error)
+pycomnet.locate("x").nothing
 """
 
 
 class PlainScriptTests(SynchronousTestCase):
     """Programs in which no reactor runs."""
 
-    def error_of(self, script: str) -> str:
+    def test_names_the_way(self) -> None:
+        """The error says what to use, for each function of the default context.
+
+        What no service has either is an AttributeError as any.
+        """
         ran = subprocess.run(
-            [sys.executable, "-c", script],
+            [sys.executable, "-c", SCRIPT],
             cwd=Path(pycomnet.__file__).parent.parent,
             capture_output=True,
             text=True,
             timeout=60,
         )
         self.assertEqual(ran.returncode, 1)
-        return ran.stderr.strip().rpartition("\n")[2]
-
-    def test_names_the_way(self) -> None:
-        """The error says what to use, for each function of the default context."""
-        for call in ('locate("x.y")', 'connect("tcp:127.0.0.1:1")', "nameserver()"):
-            said = self.error_of(SCRIPT.format(f"pycomnet.{call}"))
-            self.assertIn(f"pycomnet.{call.partition('(')[0]}() returns a Deferred", said)
+        for name, said in zip(
+            ("locate", "connect", "nameserver"), ran.stdout.splitlines(), strict=True
+        ):
+            self.assertIn(f"pycomnet.{name}() returns a Deferred", said)
             self.assertIn("from pycomnet import blocking as pycomnet", said)
             self.assertIn("pycomnet.aio", said)
-
-    def test_other_attributes(self) -> None:
-        """What no service has either is an AttributeError as any."""
-        said = self.error_of('import pycomnet; pycomnet.locate("x").nothing')
-        self.assertIn("no attribute 'nothing'", said)
-        self.assertNotIn("blocking", said)
+        last = ran.stderr.strip().rpartition("\n")[2]
+        self.assertIn("no attribute 'nothing'", last)
+        self.assertNotIn("blocking", last)

@@ -6,6 +6,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import gc
 import os
 import pathlib
 import signal
@@ -136,6 +137,26 @@ async def test_what_it_is(far: Far) -> None:
     channel.send([str(name) for name in found])
     """
     assert await far.gateway.remote_exec(source).receive() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_dropped(far: Far) -> None:
+    """Code whose channel nobody holds any more sees its end, and does not wait for ever."""
+    source = """
+    report.send("begun")
+    try:
+        channel.receive()
+    except EOFError:
+        report.send("ended")
+    """
+    reports = [far.gateway.newchannel() for _ in range(3)]
+    channels = [far.gateway.remote_exec(source, report=report) for report in reports]
+    for report in reports:
+        assert await report.receive() == "begun"
+    channels.clear()
+    gc.collect()
+    for report in reports:
+        assert await report.receive() == "ended"
 
 
 @pytest_twisted.ensureDeferred

@@ -35,7 +35,7 @@ else:
 PURE = PureCodec()
 RUST = RustCodec()
 bounded = settings(
-    max_examples=60,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,
@@ -338,7 +338,7 @@ class BothKindTests(SynchronousTestCase):
         self.assertEqual(RUST.encode(value), payload)
         self.assertEqual(shape(RUST.decode(payload)), shape(value))
 
-    @settings(bounded, max_examples=300)
+    @settings(bounded, max_examples=150)
     @given(values, st.data())
     def test_same_of_mutated(self, value: Any, data: st.DataObject) -> None:
         """They accept the same of what was changed on its way, and read the same in it."""

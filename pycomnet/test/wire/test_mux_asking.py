@@ -274,7 +274,7 @@ class AskTests(SynchronousTestCase):
         self.assertIn("1 open channels", str(problem))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -180,7 +180,7 @@ class FlowControlTests(SynchronousTestCase):
             for size in (1, 100, 70000):
                 near, far = pair(None, Limits(window))
                 stream = near.open("")
-                while len(stream.queue) * size <= window:
+                for _ in range(2 * window // (size + COST) + 2):
                     near.send(stream, bytes(size))
                 _, at_far = exchange(near, far)
                 other = far.streams[1]

@@ -15,7 +15,7 @@ bounded = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=400,
+    max_examples=200,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -46,7 +46,7 @@ else:
     _Case = object
 
 bounded = settings(
-    max_examples=80,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,
@@ -559,7 +559,7 @@ class BothTests(SynchronousTestCase):
         self.assertEqual(RUST.encode(value), payload)
         self.assertEqual(shape(RUST.decode(payload)), shape(value))
 
-    @settings(bounded, max_examples=120)
+    @settings(bounded, max_examples=60)
     @given(values, st.data())
     def test_same_of_mutated(self, value: object, data: st.DataObject) -> None:
         """They accept the same of what was changed on its way, and read the same in it."""
@@ -597,7 +597,7 @@ class BothTests(SynchronousTestCase):
                 run = [*payloads[:place], bad, *payloads[place:]]
                 self.assertIsNone(RUST.decode_run(run), (bad, place))
 
-    @settings(bounded, max_examples=400)
+    @settings(bounded, max_examples=200)
     @given(
         st.lists(
             st.sampled_from(

@@ -19,7 +19,7 @@ import pycomnet
 from pycomnet import blocking
 from pycomnet.blocking import Group
 from pycomnet.errors import UsedAfterFork
-from pycomnet.test.blocking_scripts import ECHO, Example, raises
+from pycomnet.test.system.blocking_scripts import ECHO, Example, raises
 
 warnings.filterwarnings("ignore", "This process.*is multi-threaded", DeprecationWarning)
 #: Seconds that a child has: it hangs where this does not work.
