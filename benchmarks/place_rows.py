@@ -79,6 +79,21 @@ JOBS = (
         ),
     ),
     Job(
+        "factory",
+        (
+            Row(
+                "factory",
+                "round trip of a gateway of the factory's, to the direct one",
+                "times",
+                "less",
+                Target("below", 2),
+            ),
+            Row("factory_lingers", "... of one that lingers", "times", "less"),
+            Row("factory_direct", "... the direct one itself", "us", "less"),
+        ),
+        peers=OURS,
+    ),
+    Job(
         "fleet",
         (
             Row(

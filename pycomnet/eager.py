@@ -52,10 +52,12 @@ def writer(transport: Any) -> Callable[[Pieces], None]:
     if not is_plain(transport):
         return lambda pieces: transport.write(b"".join(pieces))
     give = _giver(transport)
+    waiting = queued_descriptors(transport)
 
     def write(pieces: Pieces) -> None:
         if (
             not transport.dataBuffer
+            and not waiting
             and not transport._tempDataBuffer
             and transport.connected
             and not transport.disconnecting
@@ -89,13 +91,24 @@ def flush_now(transport: Any) -> None:
     if not pieces and not transport.dataBuffer:
         return
     transport.SEND_LIMIT = BULK_SIZE
-    if len(pieces) > 1 and transport._tempDataLen >= APART_FROM and not transport.dataBuffer:
+    if (
+        len(pieces) > 1
+        and transport._tempDataLen >= APART_FROM
+        and not transport.dataBuffer
+        and not queued_descriptors(transport)
+    ):
         # Its own writing would put them together first.
         some = pieces[:MAX_PIECES]
         rest = [*_rest(some, _giver(transport)(some)), *pieces[MAX_PIECES:]]
         transport._tempDataBuffer = rest
         transport._tempDataLen = sum(map(len, rest))
     transport.doWrite()
+
+
+def queued_descriptors(transport: Any) -> Sequence[int]:
+    """The descriptors that go with the next bytes which a transport itself writes."""
+    found: Sequence[int] = getattr(transport, "_sendmsgQueue", ())
+    return found
 
 
 def tune_reading(transport: Any, size: int) -> None:

@@ -43,6 +43,17 @@ def host() -> Iterator[Any]:
             running.stop()
 
 
+@contextmanager
+def factory() -> Iterator[str]:
+    """A local factory as a daemon; its address."""
+    from pycomnet.test.system.daemons import daemons
+
+    with tempfile.TemporaryDirectory() as directory, daemons(Path(directory)) as running:
+        address = f"unix:{directory}/sock"
+        running.start("pycomnet-factory", "--listen", address).wait_for("listening on")
+        yield address
+
+
 #: Milliseconds that a network between two simulated hosts takes, there and back.
 NETWORK = 50.0
 

@@ -97,6 +97,34 @@ async def bulk(group: Any, amounts: Amounts) -> Figures:
     return {"bulk_2": rates[2], "bulk_share": rates[2] / rates[0]}
 
 
+async def factory(group: Any, amounts: Amounts) -> Figures:
+    """Gateways that were forked alike: this program's, the factory's, and one that lingers there.
+
+    Their round trips are timed by turns, as what else the machine does comes and goes.
+    """
+    with places.factory() as address:
+        async with pycomnet.Group(group._reactor) as kept:
+            kept.setlocalfactory(endpoint=address)
+            gateways = [
+                await group.makegateway("popen//fork=yes"),
+                await kept.makegateway("popen"),
+                await kept.makegateway("popen//id=lingers//linger=60"),
+            ]
+            times: list[list[float]] = [[] for _ in gateways]
+            for count in measure.both(amounts.roundtrips // 4):
+                for _ in range(10):
+                    for gateway, taken in zip(gateways, times, strict=True):
+                        found = await round_trips(gateway, max(1, count // 10))
+                        if count > 1:
+                            taken += found
+        direct, given, lingers = map(statistics.median, times)
+    return {
+        "factory": given / direct,
+        "factory_lingers": lingers / direct,
+        "factory_direct": direct * 1e6,
+    }
+
+
 async def fleet(group: Any, amounts: Amounts) -> Figures:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 4096:
@@ -186,6 +214,7 @@ def run(job: str, amounts: Amounts) -> Figures:
         "ssh": ssh,
         "hops": hops,
         "bulk": bulk,
+        "factory": factory,
         "fleet": fleet,
         "tree": tree,
         "forest": forest,

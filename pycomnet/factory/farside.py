@@ -18,13 +18,15 @@ from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
+from pycomnet.descriptors import passes_descriptors
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
+from pycomnet.factory.attachment import Attachment, DirectAttachment, Ended, Flow
 from pycomnet.factory.framing import frame
 from pycomnet.factory.relay import MAX_KEPT, Relay
-from pycomnet.factory.turns import ProgramConnection
 from pycomnet.gateways import transports
 from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
+from pycomnet.gateways.process import ProcessTransport
 from pycomnet.gateways.spec import Spec
 from pycomnet.logs import Logger
 from pycomnet.ranges import check_fields
@@ -36,6 +38,8 @@ log = Logger("pycomnet.factory")
 
 #: Seconds in which a gateway that has no program, no running code and no traffic is ended.
 IDLE_TIMEOUT = 3600.0
+#: How often in that time a program that has the far side's pipes is asked whether it used them.
+IDLE_LOOKS = 4
 #: Characters of a far side's standard error that wait for a program.
 MAX_SAID = 1 << 16
 #: Seconds that a far side has to end by itself.
@@ -61,116 +65,6 @@ class Settings:
         check_fields(self)
 
 
-@attrs.frozen
-class Ended:
-    """How a far side ended.
-
-    :ivar what: what is gone: "its process".
-    :ivar how: how, in words.
-    """
-
-    status: int | None
-    what: str
-    how: str
-    stderr: str
-
-    def as_map(self) -> dict[str, Any]:
-        """As a program is told."""
-        return attrs.asdict(self)
-
-
-class _Flow:
-    """Has one end stop while the other can't take more."""
-
-    def __init__(self, transport: Callable[[], Any]) -> None:
-        self._transport = transport
-
-    def pauseProducing(self) -> None:
-        transport = self._transport()
-        if transport is not None:
-            transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        transport = self._transport()
-        if transport is not None:
-            transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The connection's end is told otherwise."""
-
-
-class Attachment(Protocol):
-    """A program that uses a far side: its raw channel's protocol.
-
-    :param control: the channel beside that, on which everything else is said.
-    """
-
-    def __init__(self, far: FarSide, control: ChannelCore) -> None:
-        self._far = far
-        self._control = control
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.registerProducer(_Flow(lambda: self._far.transport), True)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._far.from_program(self, data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.transport = None
-        self._far.detach(self)
-
-    @property
-    def connection(self) -> Connection:
-        """The program's."""
-        return self._control.connection
-
-    @property
-    def lost(self) -> bool:
-        """Whether the program can't be told anything any more."""
-        return self.connection.lost is not None
-
-    def write(self, data: bytes) -> None:
-        """Bytes of the connection."""
-        if self.transport is not None:
-            self.transport.write(data)
-
-    def asked(self, look: Callable[[], object] | None) -> None:
-        """The far side was told something.
-
-        :param look: looks for its answer, if that can be done.
-        """
-        connection = self.connection
-        if isinstance(connection, ProgramConnection):
-            connection.told += 1
-            connection.look = look
-
-    def tell(self, value: dict[str, Any]) -> defer.Deferred[None]:
-        """Say something beside the connection; fires when there is room for it."""
-        sent = self._control.send(self._control.connection.encode(value))
-        sent.addErrback(lambda _: None)
-        return sent
-
-    def finish(self) -> None:
-        """Close the connection once all is written; :meth:`FarSide.detach` is called then."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.unregisterProducer()
-            transport.loseConnection()
-
-    def refuse(self, problem: ProtocolError) -> None:
-        """The program broke the protocol: tell it, and drop it."""
-        payload = PureCodec().encode({"code": problem.code, "message": problem.message})
-        self.write(frame(GOAWAY, 0, payload))
-        self.finish()
-
-    def close(self, ended: Ended | None = None) -> None:
-        """There is nothing more to say."""
-        if ended is not None:
-            self.tell({"ended": ended.as_map()})
-        self._control.close()
-
-
 class FarSide(Protocol):
     """A far side, which outlives the programs that use it. It is what its carrier connects.
 
@@ -180,6 +74,7 @@ class FarSide(Protocol):
     :param id: how it is called at the service.
     :param scope: what stands for the group that it is in.
     :param gone: called when it is gone, and need not be kept.
+    :param direct: whether its program takes its pipes, if it has such.
     :ivar since: when it was started, by the reactor's clock.
     :ivar attachment: the program that uses it, if there is one.
     :ivar ended: how it ended, once it has.
@@ -196,6 +91,7 @@ class FarSide(Protocol):
         reactor: Any,
         settings: Settings | None = None,
         carrier: Callable[[Request], Carrier] = transports.carrier,
+        direct: bool = False,
     ) -> None:
         self.spec = spec
         self.shown = shown
@@ -204,7 +100,7 @@ class FarSide(Protocol):
         self.settings = settings or Settings()
         self.linger = 0.0
         self.set_linger(spec.linger or 0.0)
-        self.relay = Relay(self.settings.max_kept)
+        self.relay = Relay(self.settings.max_kept, keeps=spec.linger is not None)
         self.since = reactor.seconds()
         self.attachment: Attachment | None = None
         self.ended: Ended | None = None
@@ -222,6 +118,14 @@ class FarSide(Protocol):
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._idle_call: Any = None
         self._drain_call: Any = None
+        #: whether its pipes may yet be its program's; what has come from them until that is known
+        self._direct = direct
+        self._first = b""
+        #: whether they are; how often its program was asked in vain whether it used them
+        self._given = False
+        self._unused = 0
+        #: fires when it has said hello, or will not, or nobody has to wait for that
+        self._begun: OneShot[None] = OneShot()
 
     def set_linger(self, linger: float) -> None:
         """Seconds that it stays when its program is gone."""
@@ -235,35 +139,49 @@ class FarSide(Protocol):
         self._starting = self.carrier.connect(self)  # type: ignore[arg-type]
         try:
             await self._starting
+            self.carrier.when_ended().addCallback(self._process_ended)
+            if self._direct:
+                self._starting = self._begun.when_fired()
+                await self._starting
         except GatewayNotStarted:
             self._vanish()
             raise
         except BaseException as problem:
             self.carrier.kill(signal.SIGTERM)
             self._vanish()
+            self._abort()
             if not isinstance(problem, Exception) or isinstance(problem, defer.CancelledError):
                 raise
             raise GatewayNotStarted(str(problem) or type(problem).__name__) from problem
         finally:
             self._starting = None
-        self.carrier.when_ended().addCallback(self._process_ended)
         if self.settings.idle_timeout:
             self._idle_call = self._reactor.callLater(self.settings.idle_timeout, self._check_idle)
 
-    def _process_ended(self, _: object) -> None:
+    def _process_ended(self, status: int | None) -> None:
         """What it said last is still on its way; what it left may hold the connection open."""
-        if self.transport is not None:
+        if self._given and not self._ending:
+            self._over(self._how_it_ended(status))
+        elif self.transport is not None:
             self._drain_call = self._reactor.callLater(DRAIN_TIMEOUT, self._abort)
 
     # -- its connection --------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
+        # Whose its pipes are is found out when it has said hello: until then nothing is written.
+        if not (self._direct and isinstance(self.transport, ProcessTransport)):
+            self._be_between()
+
+    def _be_between(self) -> None:
+        """Have all that it says, and is told, come through here."""
+        self._direct = False
         transport: Any = self.transport
         transport.registerProducer(
-            _Flow(lambda: self.attachment and self.attachment.transport), True
+            Flow(lambda: self.attachment and self.attachment.transport), True
         )
         self._write_now = eager.writer(transport)
         self._pump()
+        self._begun.fire(None)
 
     def dataReceived(self, data: bytes) -> None:
         self._used = self._reactor.seconds()
@@ -272,11 +190,20 @@ class FarSide(Protocol):
         except ProtocolError as problem:
             self._reason = f"it broke the wire protocol ({problem.code}): {problem.message}"
             self._abort()
-        self._pump()
+        if not self._direct:
+            self._pump()
+            return
+        self._first += data
+        transport: Any = self.transport
+        if self.relay.far is not None and transport is not None:
+            transport.pauseProducing()  # the rest is for whoever gets the pipes
+            self._begun.fire(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.transport = None
         self._write_now = eager.nowhere
+        self._direct = False
+        self._begun.fire(None)
         if not self._ending:
             self._find_out(reason)
 
@@ -305,16 +232,19 @@ class FarSide(Protocol):
         except defer.TimeoutError:
             carrier.kill(signal.SIGTERM)
             how = how or "its connection is over, and it goes on"
-        how = how or reason.getErrorMessage()
-        self._over(Ended(status, carrier.what, how, carrier.stderr_tail()))
+        self._reason = how or reason.getErrorMessage()
+        self._over(self._how_it_ended(status))
+
+    def _how_it_ended(self, status: int | None) -> Ended:
+        carrier = self.carrier
+        how = self._reason or carrier.describe_end(status) or "it was ended"
+        return Ended(status, carrier.what, how, carrier.stderr_tail())
 
     def _over(self, ended: Ended) -> None:
         if self.ended is not None:
             return
         self.ended = ended
-        for call in (self._idle_call, self._drain_call):
-            if call is not None and call.active():
-                call.cancel()
+        self._stop_waiting()
         attachment = self.attachment
         if attachment is None:
             if self._linger_call is None:
@@ -323,6 +253,11 @@ class FarSide(Protocol):
             self.detach(attachment)
         else:
             attachment.finish()
+
+    def _stop_waiting(self) -> None:
+        for call in (self._idle_call, self._drain_call):
+            if call is not None and call.active():
+                call.cancel()
 
     # -- programs --------------------------------------------------------------------------------
 
@@ -336,12 +271,21 @@ class FarSide(Protocol):
             self._linger_call.cancel()
             self._linger_call = None
         self._used = self._reactor.seconds()
-        self.attachment = attachment = Attachment(self, control)
+        pipes = self._release(control.connection)
+        self.attachment = attachment = (Attachment if pipes is None else DirectAttachment)(
+            self, control
+        )
         control.set_callback(
             lambda value: self._told(attachment, value), lambda _: None, NO_ENDMARKER
         )
-        attachment.tell({"state": self.relay.attach()})
-        ChannelTransport(channel, attachment).start()
+        if pipes is None:
+            attachment.tell({"state": self.relay.attach()})
+            ChannelTransport(channel, attachment).start()
+        else:
+            assert isinstance(attachment, DirectAttachment)
+            first, self._first = self._first, b""
+            attachment.hand_over(pipes, first)
+            channel.close()
         if self._text:
             text, self._text = self._text, ""
             attachment.tell({"stderr": text})
@@ -351,6 +295,24 @@ class FarSide(Protocol):
         self._pump()
         if self.ended is not None:
             attachment.finish()
+
+    def _release(self, connection: Connection) -> tuple[int, int] | None:
+        """Its pipes, which are its program's from now on; None when they can't be."""
+        transport: Any = self.transport
+        if not self._direct or transport is None:
+            return None
+        pipes: tuple[int, int] | None = None
+        if passes_descriptors(connection.transport):
+            pipes = transport.release()
+        if pipes is None:
+            transport.resumeProducing()
+            self._be_between()
+            return None
+        self._direct, self._given = False, True
+        self.transport = None
+        if self._idle_call is not None:
+            self._idle_call.reset(self.settings.idle_timeout / IDLE_LOOKS)
+        return pipes
 
     def from_program(self, attachment: Attachment, data: bytes) -> None:
         """Bytes from the program."""
@@ -373,6 +335,8 @@ class FarSide(Protocol):
             return
         if "taken" in value or "done" in value:
             self.relay.confirm(value.get("taken", {}), value.get("done", ()))
+        if "idle" in value:
+            self._told_idle(value["idle"] is True)
         if "kill" in value:
             self.end()
             self.carrier.kill(value["kill"])
@@ -418,6 +382,10 @@ class FarSide(Protocol):
         return max(left, 0.0)
 
     def _check_idle(self) -> None:
+        if self._given:
+            if self.attachment is not None:
+                self.attachment.tell({"ask": "idle"})
+            return
         now = self._reactor.seconds()
         due = self._used + self.settings.idle_timeout
         busy = any(
@@ -428,6 +396,21 @@ class FarSide(Protocol):
             later = self.settings.idle_timeout if busy else due - now
             self._idle_call = self._reactor.callLater(later, self._check_idle)
             return
+        self._idle_out()
+
+    def _told_idle(self, idle: bool) -> None:
+        """What its program says that has its pipes."""
+        call = self._idle_call
+        if not self._given or self._ending or call is None or call.active():
+            return
+        self._unused = self._unused + 1 if idle else 0
+        if self._unused < IDLE_LOOKS:
+            later = self.settings.idle_timeout / IDLE_LOOKS
+            self._idle_call = self._reactor.callLater(later, self._check_idle)
+        else:
+            self._idle_out()
+
+    def _idle_out(self) -> None:
         self._reason = f"nothing was done there for {self.settings.idle_timeout:g} seconds"
         self.end()
 
@@ -473,8 +456,10 @@ class FarSide(Protocol):
         if self._starting is not None:
             self._starting.cancel()
             return
+        if self._given and self.attachment is not None:
+            self.attachment.tell({"ask": "end"})
         if self.transport is not None:
-            if not self.relay.goodbye:
+            if not self.relay.goodbye and not self._direct:
                 self.transport.write(frame(GOAWAY, 0, _GOODBYE))
             transport: Any = self.transport
             transport.unregisterProducer()
@@ -488,16 +473,15 @@ class FarSide(Protocol):
             except defer.TimeoutError:
                 self._abort()
                 carrier.kill(number)
-        status = await carrier.when_ended()
-        how = self._reason or carrier.describe_end(status) or "it was ended"
-        self._over(Ended(status, carrier.what, how, carrier.stderr_tail()))
+        self._over(self._how_it_ended(await carrier.when_ended()))
 
     def _vanish(self) -> None:
         self._ending = True
         if self.ended is None:
             self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
+        self._stop_waiting()
         self._vanished.fire(None)
         self._gone(self)
 
 
-__all__ = ["Attachment", "Ended", "FarSide", "Settings"]
+__all__ = ["FarSide", "Settings"]

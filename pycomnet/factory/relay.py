@@ -132,19 +132,22 @@ class Relay:
     Whoever does the I/O writes what is in :attr:`to_far` and :attr:`to_program` and empties them.
 
     :param max_kept: bytes of long values that are kept.
+    :param keeps: whether another program may go on. If not, what the far side says is the one
+        program's that comes, which is told nothing of channels before: to it all begins.
     :ivar far: the far side's hello, once it has come.
     :ivar attached: whether a program is there.
     :ivar goodbye: whether the program has said that this is the end.
     :ivar long_kept: bytes that are kept of values longer than a window.
     """
 
-    def __init__(self, max_kept: int = MAX_KEPT) -> None:
+    def __init__(self, max_kept: int = MAX_KEPT, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.limits = Limits()
         self.far: dict[str, Any] | None = None
         self.to_far: list[bytes] = [Mux(True, self.limits).data_to_send()]
         self.to_program: list[bytes] = []
         self.records: dict[int, Record] = {}
-        self.attached = False
+        self.attached = not keeps
         self.goodbye = False
         self.long_kept = 0
         self._max_kept = max_kept
@@ -165,6 +168,8 @@ class Relay:
         :returns: what it has to know before its connection begins (docs/protocol.rst, "The
             factory").
         """
+        if not self.keeps:
+            return {"channels": [], "next": self._next_id, "last": 0}
         self.attached = True
         self._reader = FrameReader(self.limits.frame)
         channels = []
@@ -249,7 +254,7 @@ class Relay:
                 self._settle(record)
 
     def _settle(self, record: Record) -> None:
-        if record.over and record.done:
+        if record.over and (record.done or not self.keeps):
             self._forget(record)
 
     # -- what the program says -------------------------------------------------------------------
@@ -390,6 +395,8 @@ class Relay:
 
     def _came(self, record: Record, whole: bytes, last: bool) -> None:
         """Keep a piece of a value."""
+        if not self.keeps:
+            return
         number = record.count + 1
         record.size += len(whole)
         is_long = record.size > self.limits.window
@@ -403,6 +410,8 @@ class Relay:
             record.count, record.size = number, 0
 
     def _keep(self, record: Record, number: int, whole: bytes, is_long: bool = False) -> None:
+        if not self.keeps:
+            return
         self._order += 1
         record.kept.append(Kept(self._order, number, whole, is_long))
         if is_long:
@@ -429,6 +438,7 @@ class Relay:
         record.over = record.ended
         self._keep(record, 0, whole)
         self._tell(record, whole)
+        self._settle(record)
 
     # -- both ------------------------------------------------------------------------------------
 

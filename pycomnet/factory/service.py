@@ -189,14 +189,21 @@ class Program:
             channel: Channel = asked["io"]
             spec = Spec.parse(Spec(**asked["spec"]))  # which looks at each of its values
             id, shown = str(asked["id"]), str(asked["shown"])
+            direct = asked.get("pipes") is True
         except (TypeError, KeyError, AttributeError, ValueError) as problem:
             core.close(PycomnetError(f"a gateway can't be asked for like that: {problem}"))
             return
-        self._make(core, channel, spec, id, shown)
+        self._make(core, channel, spec, id, shown, direct)
 
     @deferred
     async def _make(
-        self, core: ChannelCore, channel: Channel, spec: Spec, id: str, shown: str
+        self,
+        core: ChannelCore,
+        channel: Channel,
+        spec: Spec,
+        id: str,
+        shown: str,
+        direct: bool,
     ) -> None:
         service = self._service
         far = None
@@ -209,7 +216,7 @@ class Program:
                 self.scope.far_sides[id] = far
                 far.attach(channel, core)
                 return
-            far = service.new(spec, id, shown, self.scope)
+            far = service.new(spec, id, shown, self.scope, direct)
             self.scope.far_sides[id] = far
             starting = far.start()
             # Its program may give up, or be gone, before it has begun.
@@ -293,8 +300,11 @@ class FactoryService(ListeningService):
 
     # -- far sides -------------------------------------------------------------------------------
 
-    def new(self, spec: Spec, id: str, shown: str, scope: Scope) -> FarSide:
-        """A far side that is still to be started."""
+    def new(self, spec: Spec, id: str, shown: str, scope: Scope, direct: bool = False) -> FarSide:
+        """A far side that is still to be started.
+
+        :param direct: whether its program takes its pipes. One that lingers needs the relay.
+        """
         if self._stopping:
             raise PycomnetError("the factory is ending")
         if len(self._far_sides) >= self.configuration.max_gateways:
@@ -312,7 +322,15 @@ class FactoryService(ListeningService):
             # A first one alone, as programs have it, would save nothing in a service that stays.
             spec = attrs.evolve(spec, fork=True)
         far = FarSide(
-            spec, shown, name, id, scope, self._gone, self.reactor, self.configuration.settings
+            spec,
+            shown,
+            name,
+            id,
+            scope,
+            self._gone,
+            self.reactor,
+            self.configuration.settings,
+            direct=direct and name is None,
         )
         self._far_sides[far] = None
         return far

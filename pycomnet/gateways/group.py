@@ -141,8 +141,12 @@ class Group(Live):
         if self._factory is not None and not self._only_from_here(parsed):
             lingers = parsed.linger is not None or parsed.resume
             limits = far_limits(parsed, kept=True)
-            resumable = ResumableConnection(self._reactor, lingers, limits)
-            return await self._make(parsed, timeout, self._factory.carrier, resumable)
+            kept: Connection
+            if lingers:
+                kept = ResumableConnection(self._reactor, lingers, limits)
+            else:
+                kept = Connection(self._reactor, limits=limits)
+            return await self._make(parsed, timeout, self._factory.carrier, kept)
         # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
         if lingers or parsed.resume:

@@ -15,8 +15,10 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from pycomnet import endpoints, tokens
 from pycomnet.admission import peer_credentials
@@ -25,12 +27,13 @@ from pycomnet.channelcore import NO_ENDMARKER
 from pycomnet.channeltransport import ChannelTransport
 from pycomnet.connection import Connection
 from pycomnet.deferred import OneShot, deferred
+from pycomnet.descriptors import ReceivedDescriptors, passes_descriptors
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.gateways.carrier import Request
 from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.popen import own_interpreter
-from pycomnet.gateways.process import ErrorText
+from pycomnet.gateways.process import ErrorText, ProcessTransport
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.worker.live import Live
@@ -48,6 +51,11 @@ CONNECT_TIMEOUT = 20.0
 KILL_TIMEOUT = 5.0
 #: What of a spec are names of files, which the service would look for elsewhere.
 _FILES = ("ssh_config", "token_file", "ca", "cert", "key")
+
+#: The keys of what the service answers first.
+_ANSWERS = frozenset(("state", "pipes", "failed"))
+#: Channels on which code runs.
+_CODE = ("exec", "call")
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -92,14 +100,36 @@ class _Owner:
         """A channel that nobody holds any more; the carrier closes its own."""
 
 
+@implementer(IFileDescriptorReceiver)
 class _OwnConnection(Connection):
-    """A connection that says nothing to another user's process: its hello may have a token."""
+    """A connection that says nothing to another user's process: its hello may have a token.
+
+    :ivar descriptors: what the service has given, until a carrier takes it.
+    :ivar takes_pipes: whether it can give any.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.descriptors = ReceivedDescriptors(self.reactor)
+        self.takes_pipes = False
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self.descriptors.add(descriptor)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.descriptors.close()
+        super().connectionLost(reason)
+
+    def forked(self) -> None:
+        self.descriptors.close()
+        super().forked()
 
     def connectionMade(self) -> None:
         peer = peer_credentials(self.transport)
         if peer is not None and peer.uid not in (os.geteuid(), 0):
             self.abort(ConnectionLost(f"it is another user's (uid {peer.uid})"))
             return
+        self.takes_pipes = passes_descriptors(self.transport)
         super().connectionMade()
 
 
@@ -122,13 +152,13 @@ class LocalFactory(Live):
         self._reactor = reactor
         self._token = token
         self._token_file = token_file
-        self._connection: Connection | None = None
-        self._waiting: list[defer.Deferred[Connection]] | None = None
+        self._connection: _OwnConnection | None = None
+        self._waiting: list[defer.Deferred[_OwnConnection]] | None = None
         #: fires when the connection that was made last is closed
         self._over: OneShot[None] = OneShot()
         self.owner = _Owner()
 
-    def connected(self) -> defer.Deferred[Connection]:
+    def connected(self) -> defer.Deferred[_OwnConnection]:
         """The connection; made if there is none.
 
         :returns: fails with :class:`FactoryUnreachable`. Cancelling it only stops waiting.
@@ -136,7 +166,7 @@ class LocalFactory(Live):
         known = self._connection
         if known is not None and known.lost is None and known.mux.failed is None:
             return defer.succeed(known)
-        waiter: defer.Deferred[Connection] = defer.Deferred()
+        waiter: defer.Deferred[_OwnConnection] = defer.Deferred()
         if self._waiting is None:
             self._waiting = [waiter]
             self._connect().addBoth(self._tried)
@@ -153,7 +183,7 @@ class LocalFactory(Live):
                 waiter.callback(result)
 
     @deferred
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> _OwnConnection:
         where = f"the factory at {self.address}"
         try:
             token = self._find_token()
@@ -218,8 +248,11 @@ class LocalFactory(Live):
         return self._over.when_fired()
 
 
-def asked_for(spec: Spec, id: str) -> dict[str, Any]:
-    """What the service is asked for: the spec, with what it says of this program's own place."""
+def asked_for(spec: Spec, id: str, pipes: bool = False) -> dict[str, Any]:
+    """What the service is asked for: the spec, with what it says of this program's own place.
+
+    :param pipes: whether it may give the far side's pipes.
+    """
     values = {
         field.name: getattr(spec, field.name)
         for field in attrs.fields(Spec)
@@ -235,7 +268,7 @@ def asked_for(spec: Spec, id: str) -> dict[str, Any]:
         values["env"] = {**tokens.clean_environment(), **spec.env}
     elif spec.transport in ("http", "https", "socket") and spec.token_file is None:
         values["token"] = tokens.find_token(spec.token)
-    return {"id": id, "spec": values, "shown": str(spec)}
+    return {"id": id, "spec": values, "shown": str(spec), "pipes": pipes}
 
 
 class FactoryCarrier:
@@ -249,6 +282,8 @@ class FactoryCarrier:
         self._control: ChannelCore | None = None
         self._channel: Channel | None = None
         self._answer: defer.Deferred[dict[str, Any]] | None = None
+        #: the gateway's connection, when that has the far side's own pipes
+        self._direct: Connection | None = None
         self._reason = ""
         self._over: OneShot[int | None] = OneShot()
         self._kill_call: Any = None
@@ -256,21 +291,21 @@ class FactoryCarrier:
     @deferred
     async def connect(self, connection: Connection) -> None:
         """Have the service start it, or go on with it."""
-        assert isinstance(connection, ResumableConnection)
         request = self._request
         try:
             near = await self._factory.connected()
             self._check_over()
-            channel = Channel(near.open("channel", raw=True), self._factory.owner)
-            asked = asked_for(request.spec, request.id)
-            asked["io"] = channel
-            self._channel = channel
-            answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
-            self._answer = answer
-            self._control = near.open("gateway", near.encode(asked))
-            self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
-            found = await answer
-            self._check_over()
+            # What another program may go on with has to pass through the service.
+            direct = near.takes_pipes and not isinstance(connection, ResumableConnection)
+            found: dict[str, Any] = await self._ask(near, direct)
+            pipes: tuple[int, ...] | None = ()
+            if "pipes" in found:
+                pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
+            if pipes is None:
+                # A proxy lies between that carries none, or this program has no number left.
+                near.takes_pipes = False
+                self._close()
+                found = await self._ask(near, False)
         except PycomnetError as problem:
             self._close()
             self._end(None)
@@ -283,9 +318,45 @@ class FactoryCarrier:
             failed = found["failed"]
             self._end(None)
             raise request.not_started(failed["words"], failed["status"], failed["stderr"])
-        connection.report = self._report
-        connection.restore(found["state"])
+        channel = self._channel
+        assert channel is not None
+        if pipes:
+            channel.close()
+            self._direct = connection
+            write_pipe, read_pipe = pipes
+            ProcessTransport(write_pipe, read_pipe, connection, request.reactor)
+            if found["first"]:
+                connection.dataReceived(found["first"])
+            return
+        if isinstance(connection, ResumableConnection):
+            connection.report = self._report
+            connection.restore(found["state"])
         ChannelTransport(channel, connection).start()
+
+    @deferred
+    async def _ask(self, near: _OwnConnection, pipes: bool) -> dict[str, Any]:
+        """Ask the service; what it answers first.
+
+        :param pipes: whether it may give the far side's pipes.
+        """
+        self._channel = channel = Channel(near.open("channel", raw=True), self._factory.owner)
+        asked = asked_for(self._request.spec, self._request.id, pipes)
+        asked["io"] = channel
+        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
+        self._answer = answer
+        self._control = control = near.open("gateway", near.encode(asked))
+
+        def told(value: Any) -> Any:
+            return self._told(value) if control is self._control else None
+
+        def failed(failure: Failure) -> None:
+            if control is self._control:
+                self._failed(failure)
+
+        control.set_callback(told, failed, NO_ENDMARKER)
+        found: dict[str, Any] = await answer
+        self._check_over()
+        return found
 
     def _check_over(self) -> None:
         if self._over.fired:
@@ -302,21 +373,36 @@ class FactoryCarrier:
     # -- what the service says -------------------------------------------------------------------
 
     def _told(self, value: Any) -> Any:
-        if self._answer is not None and ("state" in value or "failed" in value):
+        if self._answer is not None and not _ANSWERS.isdisjoint(value):
             answer, self._answer = self._answer, None
             if not answer.called:
                 answer.callback(value)
         elif "stderr" in value:
             return self._text.feed(value["stderr"].encode())
+        elif "ask" in value:
+            self._asked(value["ask"])
         elif "ended" in value:
             ended = value["ended"]
             self.what, self._reason = ended["what"], ended["how"]
             self._end(ended["status"])
         return None
 
+    def _asked(self, what: str) -> None:
+        """What the service can't see, or do, as it has no part in the connection."""
+        connection = self._direct
+        if connection is None:
+            return
+        if what == "end":
+            connection.goodbye()
+        elif what == "idle":
+            runs = any(stream.purpose in _CODE for stream in connection.mux.streams.values())
+            self._say({"idle": not (connection.heard or runs)})
+            connection.heard = False
+
     def _failed(self, failure: Failure) -> None:
         problem = failure.value
-        if not self._over.fired:
+        lost = not self._over.fired
+        if lost:
             self.what = "the factory"
             self._reason = getattr(problem, "reason", None) or str(problem)
         if self._answer is not None:
@@ -324,6 +410,8 @@ class FactoryCarrier:
             if not answer.called:
                 answer.errback(failure)
         self._end(None)
+        if lost and self._direct is not None:
+            self._direct.abort(ConnectionLost(self._reason))
 
     def _end(self, status: int | None) -> None:
         if self._kill_call is not None:
@@ -332,7 +420,8 @@ class FactoryCarrier:
         self._over.fire(status)
 
     def _close(self) -> None:
-        for core in (self._control, self._channel and self._channel.core):
+        control, self._control = self._control, None
+        for core in (control, self._channel and self._channel.core):
             if core is not None:
                 core.close()
 

@@ -97,6 +97,12 @@ class _Readable(FileDescriptor):
     def doRead(self) -> Any:
         return None if self._readable() else main.CONNECTION_DONE
 
+    def release(self) -> None:
+        """Ask for it no more, and leave the descriptor to somebody else."""
+        self.stopReading()
+        self.connected = 0
+        self._fd = -1
+
     def connectionLost(self, reason: Failure) -> None:
         if self._fd >= 0:
             super().connectionLost(reason)
@@ -229,6 +235,24 @@ class ProcessTransport(FileDescriptor):
     def hand_over(self, protocol: Any) -> None:
         """Give what comes from now on to another protocol."""
         self._protocol = protocol
+
+    def release(self) -> tuple[int, int] | None:
+        """Let go of the pipes, which stay open, for somebody else. The protocol is told nothing.
+
+        :returns: the descriptors that are written to and read from; None, with nothing changed,
+            where something is still to be written or one of the pipes is closed.
+        """
+        if self.dataBuffer or self._tempDataBuffer or not self._reader.connected:
+            return None
+        if self.disconnected or self._write_pipe < 0:
+            return None
+        released = self._write_pipe, self._reader.fileno()
+        self._reader.release()
+        self.unregisterProducer()
+        self.stopWriting()
+        self.connected, self.disconnected = 0, 1
+        self._write_pipe = -1
+        return released
 
     def close_copies(self) -> None:
         """In a forked child: close its copies of the pipes, and tell nobody."""

@@ -34,8 +34,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"interfaces", "forks"}),
     frozenset(
-        {"connection", "channel", "channelcore", "channeltransport", "eager", "files"}
-        | {"lookahead", "multichannel"}
+        {"connection", "channel", "channelcore", "channeltransport", "descriptors", "eager"}
+        | {"files", "lookahead", "multichannel"}
     ),
     frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
     frozenset({"services", "nameserver", "ext"}),

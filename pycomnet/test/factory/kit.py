@@ -39,18 +39,26 @@ class Program:
 
     def __init__(self, link: Joined) -> None:
         self.link = link
-        self.connection = ResumableConnection(link.clock, link.lingers)
+        relay = link.relay
+        self.connection: Connection
+        if relay.keeps:
+            self.connection = resumable = ResumableConnection(link.clock, link.lingers)
+        else:
+            self.connection = Connection(link.clock)
         self.transport = MemoryTransport()
         self.owner = Owner("program", self.connection, link.clock, link.lingers)
         self.connection.make_handle = lambda core: Channel(core, self.owner)
         self.connection.purposes["test"] = self._accept
         self.accepted: list[Channel] = []
-        self.connection.report = link.relay.confirm
-        self.connection.restore(link.relay.attach())
-        self.restored = {
-            core.stream.id: Channel(core, self.owner) for core in self.connection.restored
-        }
-        self.connection.restored = []
+        state = relay.attach()
+        self.restored: dict[int, Channel] = {}
+        if relay.keeps:
+            resumable.report = relay.confirm
+            resumable.restore(state)
+            self.restored = {
+                core.stream.id: Channel(core, self.owner) for core in resumable.restored
+            }
+            resumable.restored = []
         self.connection.makeConnection(self.transport)
 
     def _accept(self, core: ChannelCore) -> None:
@@ -102,7 +110,8 @@ class Joined:
         assert program is not None
         self.program = None
         self.relay.detach()
-        program.connection.report = lambda taken, done: None
+        if isinstance(program.connection, ResumableConnection):
+            program.connection.report = lambda taken, done: None
         program.connection.abort(ConnectionLost("killed"))
         program.connection.connectionLost(Failure(error.ConnectionLost()))
         self.pump()

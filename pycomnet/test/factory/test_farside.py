@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import defer
+from twisted.internet import defer, main
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channel import Channel
 from pycomnet.connection import Connection
+from pycomnet.descriptors import identity
 from pycomnet.errors import GatewayNotStarted, PycomnetError
+from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import FarSide, Settings
+from pycomnet.factory.relay import Relay
 from pycomnet.factory.service import Configuration, FactoryService, Scope
+from pycomnet.gateways.gateway import DRAIN_TIMEOUT
+from pycomnet.gateways.process import ProcessTransport
 from pycomnet.gateways.spec import Spec
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY
@@ -82,8 +92,11 @@ class FarSideCase(SynchronousTestCase):
         self.clock = self.pair.clock
         self.gone: list[FarSide] = []
 
-    def make(self, spec: str, **settings: Any) -> FarSide:
-        """A far side that is starting."""
+    def make(self, spec: str, direct: bool = False, **settings: Any) -> FarSide:
+        """A far side that is starting.
+
+        :param direct: whether its program takes its pipes.
+        """
         parsed = Spec.parse(spec)
         self.carriers: list[MemoryCarrier] = []
 
@@ -101,6 +114,7 @@ class FarSideCase(SynchronousTestCase):
             self.clock,
             Settings(**settings),
             carrier,
+            direct,
         )
         self.carrier = self.carriers[0]
         return far
@@ -259,12 +273,168 @@ class Lives(FarSideCase):
         self.assertIn("broke the wire protocol (channel)", told[-1]["ended"]["how"])
 
 
+class Handed(FarSideCase):
+    """One whose pipes are its program's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sent: list[tuple[int, ...]] = []
+        self.patch(farside, "passes_descriptors", lambda transport: True)
+        self.patch(attachment, "send_descriptors", self.send)
+        reactor: Any = MemoryReactorClock()
+        # Both ends of both pipes: what the far side reads, and what it writes.
+        (self.far_in, to_far), (from_far, self.far_out) = os.pipe(), os.pipe()
+        self.fds = [self.far_in, to_far, from_far, self.far_out]
+        self.addCleanup(self.close)
+        self.make_transport = lambda protocol: ProcessTransport(to_far, from_far, protocol, reactor)
+
+    def close(self) -> None:
+        for fd in self.fds:
+            with contextlib.suppress(OSError):  # a transport had it
+                os.close(fd)
+
+    def send(self, transport: Any, fds: tuple[int, ...], write: Callable[[], object]) -> None:
+        self.sent.append(fds)
+        write()
+
+    def begun(self, **settings: Any) -> FarSide:
+        """One that was started; what it says first is still to come."""
+        far = self.make("popen", True, **settings)
+        self.starting = far.start()
+        self.transport = self.make_transport(far)
+        self.carrier.starting.callback(None)
+        return far
+
+    def say(self, data: bytes) -> None:
+        """The far side writes this, and it is read."""
+        os.write(self.far_out, data)
+        self.transport._read()
+
+    def handed(self, **settings: Any) -> tuple[FarSide, Channel, list[Any]]:
+        """One whose program has its pipes."""
+        far = self.begun(**settings)
+        hello = self.carrier.far.mux.data_to_send()
+        self.say(hello[:20])
+        self.assertNoResult(self.starting)
+        self.say(hello[20:] + b"more")
+        self.successResultOf(self.starting)
+        raw, control, told = self.attach(far)
+        self.assertEqual(self.sent, [tuple(self.fds[1:3])])
+        # What it reads them with is known by what it is.
+        pipes = [list(identity(fd)) for fd in self.fds[1:3]]
+        self.assertEqual(told, [{"pipes": pipes, "first": hello + b"more"}])
+        self.assertTrue(raw.isclosed())
+        del told[:]
+        return far, control, told
+
+    def test_given(self) -> None:
+        """It gets them with what has been read, and nothing was written; here nobody has them."""
+        self.handed()
+        self.assertTrue(self.transport.disconnected)
+        os.write(self.far_out, b"for the program")
+        self.assertEqual(os.read(self.fds[2], 100), b"for the program")
+        os.set_blocking(self.far_in, False)
+        self.assertRaises(BlockingIOError, os.read, self.far_in, 100)
+
+    def test_program_gone(self) -> None:
+        """It ends with its program's control channel, and is killed if it takes too long."""
+        far, control, _ = self.handed()
+        control.close()
+        self.move()
+        self.assertIsNone(far.attachment)
+        self.clock.advance(5)
+        self.assertEqual(self.carrier.signals, [15])
+        self.carrier.end(-15)
+        self.assertEqual(self.gone, [far])
+
+    def test_ended(self) -> None:
+        """How it ended is told, once the process has."""
+        far, control, told = self.handed()
+        self.carrier.end(3)
+        self.move()
+        self.assertEqual(told[0]["ended"]["how"], "status 3")
+        self.assertTrue(control.isclosed())
+        self.assertEqual(self.gone, [far])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_is_to_end(self) -> None:
+        """When it is ended here its program is asked to say goodbye to it."""
+        far, _, told = self.handed()
+        ending = far.end()
+        self.move()
+        self.assertEqual(told, [{"ask": "end"}])
+        self.carrier.end(0)
+        self.move()
+        self.successResultOf(ending)
+        self.assertEqual(told[1]["ended"]["status"], 0)
+
+    def test_idle(self) -> None:
+        """Whether it is used its program knows, which is asked four times in the time."""
+        far, control, told = self.handed(idle_timeout=100)
+        for idle in (True, True, True, False, True, True, True):
+            self.clock.advance(25)
+            self.move()
+            self.assertEqual(told, [{"ask": "idle"}])
+            del told[:]
+            control.send({"idle": idle})
+            control.send({"idle": idle})  # once is enough
+            self.move()
+        self.clock.advance(25)
+        self.move()
+        control.send({"idle": True})
+        self.move()
+        self.assertEqual(told, [{"ask": "idle"}, {"ask": "end"}])
+        self.carrier.end(0)
+        assert far.ended is not None
+        self.assertEqual(far.ended.how, "nothing was done there for 100 seconds")
+
+    def test_never_began(self) -> None:
+        """One that ends before its hello is between, as ever, and its end is told."""
+        far = self.begun()
+        self.transport.connectionLost(Failure(main.CONNECTION_DONE))
+        self.successResultOf(self.starting)
+        _, _, told = self.attach(far)
+        self.carrier.end(1)
+        self.move()
+        self.assertEqual(told[-1]["ended"]["status"], 1)
+        self.assertEqual(self.gone, [far])
+
+    def test_held_open(self) -> None:
+        """Its process has ended before its hello, and what that left holds the pipes open."""
+        self.begun()
+        self.carrier.end(1)
+        self.assertNoResult(self.starting)
+        self.clock.advance(DRAIN_TIMEOUT)
+        self.successResultOf(self.starting)
+
+    def test_given_up(self) -> None:
+        """Its program gives up before its hello: it is killed, and nothing stays open here."""
+        self.begun()
+        self.starting.cancel()
+        self.failureResultOf(self.starting, defer.CancelledError)
+        self.assertEqual(self.carrier.signals, [15])
+        self.assertTrue(self.transport.disconnected)
+
+    def test_no_way(self) -> None:
+        """To a program that can't be given them all goes on through here."""
+        self.patch(farside, "passes_descriptors", lambda transport: False)
+        far = self.begun()
+        hello = self.carrier.far.mux.data_to_send()
+        self.say(hello)
+        self.successResultOf(self.starting)
+        raw, _, told = self.attach(far)
+        came: list[bytes] = []
+        raw.setcallback(came.append)
+        self.move()
+        self.assertEqual(told[0]["state"]["channels"], [])
+        self.assertEqual(b"".join(came), hello)
+        self.assertEqual(os.read(self.far_in, 1000), Relay().to_far[0])
+
+
 class Names(SynchronousTestCase):
     """Which far sides the service has, and finds."""
 
     def setUp(self) -> None:
-        from twisted.internet.testing import MemoryReactorClock
-
         configuration = Configuration(listen=("unix:x",), max_gateways=2)
         self.service = FactoryService(configuration, MemoryReactorClock(), lambda problem: None)
         self.scope = Scope(self.service.places)

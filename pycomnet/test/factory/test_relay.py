@@ -51,6 +51,63 @@ class RelayCase(SynchronousTestCase):
         return self.program
 
 
+class KeepsNothing(RelayCase):
+    """For one that no other program can go on with: its program says nothing of what it took."""
+
+    def setUp(self) -> None:
+        self.joined = Joined(keeps=False)
+        self.joined.pump()
+        self.early = self.joined.far_open(first="early")
+        self.early.send(b"x" * 100_000)
+        self.joined.pump()
+        self.program = self.joined.start()
+
+    def test_before(self) -> None:
+        """What the far side said before its program came is the program's, from the beginning."""
+        [channel] = self.program.accepted
+        self.assertEqual(take(channel), ["early", b"x" * 100_000])
+        channel.send("answer")
+        self.joined.pump()
+        self.assertEqual(take(self.early), ["answer"])
+
+    def test_values(self) -> None:
+        """Values and ends go both ways, and nothing is kept of them, taken or not."""
+        near, far = self.channel()
+        for value in (1, "text", b"x" * 3_000_000):
+            waiting = [near.receive(), far.receive()]
+            near.send(value)
+            far.send(value)
+            self.joined.pump()
+            for received in waiting:
+                self.assertTrue(self.successResultOf(received) == value)
+        far.send("left")
+        self.joined.pump()
+        relay = self.joined.relay
+        self.assertEqual(sum(len(record.kept) for record in relay.records.values()), 0)
+        self.assertEqual(relay.long_kept, 0)
+
+    def test_forgotten(self) -> None:
+        """A channel that is over at both ends is not there any more, however it ended."""
+        relay = self.joined.relay
+        there = set(relay.records)
+        for end in (
+            lambda near, far: far.close(),
+            lambda near, far: near.close(),
+            lambda near, far: (far.send_end(), near.send_end()),
+            lambda near, far: (near.send_end(), far.close(ChannelClosed("why"))),
+        ):
+            near, far = self.channel()
+            far.send("last")
+            self.joined.pump()
+            end(near, far)
+            self.joined.pump()
+            self.assertEqual(set(relay.records), there)
+        near, far = self.channel(end=True)
+        far.close()
+        self.joined.pump()
+        self.assertEqual(set(relay.records), there)
+
+
 class Through(RelayCase):
     """While one program is there it is as if there were no relay."""
 
