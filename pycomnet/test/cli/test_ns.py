@@ -76,15 +76,15 @@ class NsTests(CommandCase):
 
     async def test_remove(self) -> None:
         """An operator removes a name whose lease goes on; nobody else does."""
+        # Not below the test's own directory: the name of a socket may have some hundred characters.
+        directory = tempfile.mkdtemp(prefix="pycomnet-")
+        self.addCleanup(shutil.rmtree, directory)
         await self.start()
         removal = self.client.invoke("remove", {"service": "org.a"})
         error = await self.assertFailure(removal, NotLeaseOwner)
         self.assertIn("only an operator", str(error))
         self.assertEqual(await self.run_it(remove, "org.a"), 1)
         self.assertIn("only an operator", self.stderr)
-        # Not below the test's own directory: the name of a socket may have some hundred characters.
-        directory = tempfile.mkdtemp(prefix="pycomnet-")
-        self.addCleanup(shutil.rmtree, directory)
         path = os.path.join(directory, "s")
         self.address = await self.nameserver.server.listen(f"unix:{path}")
         self.assertEqual(await self.run_it(remove, "org.a"), 0)
