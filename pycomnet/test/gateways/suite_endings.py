@@ -325,10 +325,12 @@ class Endings(GatewayCase):
         """What far code started ends with it, also in a session of its own, however often over."""
         gw = await self.gateway()
         source = """
-        import os, subprocess
+        import os, subprocess, sys
         children = [subprocess.Popen(["sleep", "1000"], start_new_session=s) for s in (False, True)]
         # A daemon: its parent is gone.
-        out = subprocess.check_output("setsid sleep 1000 >/dev/null 2>&1 & echo $!", shell=True)
+        own = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
+        script = '"$@" sleep 1000 >/dev/null 2>&1 & echo $!'
+        out = subprocess.check_output(["sh", "-c", script, "sh", sys.executable, "-c", own])
         channel.send([os.getpid(), os.getppid(), int(out)] + [child.pid for child in children])
         channel.receive()
         """

@@ -22,6 +22,11 @@ def here(*more):
     parent = [] if sys.platform.startswith("java") else [os.getppid()]
     channel.send([os.getpid()] + parent + list(more))
 """
+#: setsid(1), which not every machine has: a command after it runs in a session of its own.
+SETSID = [
+    *(sys.executable, "-S", "-E", "-c"),
+    "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])",
+]
 #: What the far side is doing. Each says first which processes there are.
 FAR_CODE = {
     "idle": "here()",
@@ -52,19 +57,19 @@ for _ in range(3):
 here()
 """,
     "child": "here(subprocess.Popen(['sleep', '300']).pid); channel.receive()",
-    "session": """
-here(subprocess.Popen(['setsid', 'sleep', '300']).pid)
+    "session": f"""
+here(subprocess.Popen({SETSID} + ['sleep', '300']).pid)
 channel.receive()
 """,
-    "stubborn": """
+    "stubborn": f"""
 script = "trap '' TERM INT HUP; echo $$; while :; do sleep 300; done"
-child = subprocess.Popen(["setsid", "sh", "-c", script], stdout=subprocess.PIPE)
+child = subprocess.Popen({SETSID} + ["sh", "-c", script], stdout=subprocess.PIPE)
 here(int(child.stdout.readline()))
 time.sleep(300)
 """,
-    "daemon": """
-script = "setsid sleep 300 >/dev/null 2>&1 & echo $!"
-here(int(subprocess.check_output(script, shell=True)))
+    "daemon": f"""
+script = '"$@" sleep 300 >/dev/null 2>&1 & echo $!'
+here(int(subprocess.check_output(["sh", "-c", script, "sh"] + {SETSID})))
 channel.receive()
 """,
     "forked": """
