@@ -177,7 +177,9 @@ async def test_compiled_once(
 
     monkeypatch.setattr(modules.Offer, "answer", noted)
     env = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    # With python= the flags of this interpreter, such as -B, are not handed on.
     spec: dict[str, Any] = {"env": env, "chdir": str(tmp_path), "fork": True}
+    spec["python"] = sys.executable
     for _ in range(3):
         gateway = await group.makegateway("popen", **spec)
         assert await gateway.call(package.work, 4) == 49

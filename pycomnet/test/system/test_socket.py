@@ -217,7 +217,7 @@ def test_no_tls(started: Daemons) -> None:
     """To listen where others can reach it, without TLS, has to be asked for."""
     for options, words in (
         (("--listen", "tcp:0"), "has no TLS"),
-        (("--clients", "0"), "--clients: a whole number from 1"),
+        (("--clients", "0"), "--clients: expected a whole number from 1"),
         (("--tokens", "nowhere"), "can't read it"),
     ):
         daemon = started.start("pycomnet-gateway", *options)
