@@ -1,7 +1,7 @@
 # What .ci/run is made of: steps with names and a time limit, copies of the checkout, the README's
 # commands, and the count of tests. Sourced, not run.
 
-step_limit=840 # seconds; a step takes less than that, so this only ends what hangs
+step_limit=1500 # seconds; a step takes less than that, so this only ends what hangs
 done_steps=()
 current="setting up"
 passed=0
