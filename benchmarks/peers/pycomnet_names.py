@@ -49,6 +49,7 @@ def make_file(path: str, records: int) -> None:
             *("blue\nlarge" if number % 2 else "green", 3600.0, number, secret, number, 3600.0),
         )
 
+    Path(path).touch(0o600)  # the nameserver takes no file that others may read
     with sqlite3.connect(path) as file:
         file.executescript(sqlite.SCHEMA)
         file.execute(f"PRAGMA application_id = {sqlite.APPLICATION}")

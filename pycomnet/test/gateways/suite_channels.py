@@ -321,9 +321,13 @@ class Channels(GatewayCase):
         """A channel that is dropped there while it is on its way again comes closed."""
         gw = await self.gateway()
         source = """
+        import gc
         def take():
             return channel.receive()[0].isclosed()
-        channel.send([take() for _ in range(100)])
+        closed = [take() for _ in range(100)]
+        gc.collect()  # where objects are not freed with their last reference
+        gc.collect()
+        channel.send(closed)
         """
         channel = gw.remote_exec(source)
         given = gw.newchannel()
