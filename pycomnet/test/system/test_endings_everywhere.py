@@ -6,6 +6,7 @@ side for each way to misbehave; all programs of a transport run at the same time
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -46,8 +47,10 @@ def parent(pid: int) -> int:
 
 def kill(*pids: int, number: int = signal.SIGKILL) -> None:
     """Send these, and nobody else, a signal."""
-    for pid in pids:
-        os.kill(pid, number)
+    os.kill(pids[0], number)
+    for pid in pids[1:]:
+        with contextlib.suppress(ProcessLookupError):  # it has ended as one before it did
+            os.kill(pid, number)
 
 
 class Program:
