@@ -239,7 +239,7 @@ class Link(Live):
 
     @deferred
     async def leave(self) -> None:
-        """Leave the far side to the factory; fires when the connection is closed."""
+        """Leave the far side to the factory; fires when the factory has seen that."""
         connection, carrier = self.connection, self.carrier
         assert isinstance(connection, ResumableConnection)
         assert isinstance(carrier, FactoryCarrier)
@@ -254,7 +254,7 @@ class Link(Live):
             connection.explain = explain
             connection.leave()
             await over
-        carrier.left()
+        await carrier.left()
 
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""
@@ -506,7 +506,7 @@ class Gateway(Live):
         Its channels can't be used here any more. What is still to be sent because the other end
         takes it slowly is not sent: wait for what ``send`` returns.
 
-        :returns: fires when it is left. Fails with :class:`PycomnetError` when the gateway does not
+        :returns: fires when it is left, and can be resumed. Fails with :class:`PycomnetError` when the gateway does not
             linger: ``//linger=SECONDS``. Cancelling it changes nothing.
         """
         if not self.lingers:

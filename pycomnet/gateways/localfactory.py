@@ -7,6 +7,7 @@ docs/protocol.rst, "The factory".
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -49,6 +50,8 @@ CARRIER_WINDOW = 2 << 20
 CONNECT_TIMEOUT = 20.0
 #: Seconds between SIGKILL for a gateway and giving up on the service's answer.
 KILL_TIMEOUT = 5.0
+#: Seconds that the service has to confirm that a gateway is left.
+LEAVE_TIMEOUT = 5.0
 #: What of a spec are names of files, which the service would look for elsewhere.
 _FILES = ("ssh_config", "token_file", "ca", "cert", "key")
 
@@ -452,8 +455,17 @@ class FactoryCarrier:
         self._close()
         self._end(None)
 
-    def left(self) -> None:
-        """The connection is closed, and the service keeps the far side."""
+    @deferred
+    async def left(self) -> None:
+        """The connection is closed, and the service keeps the far side.
+
+        :returns: fires when the service has seen that, so that another program can resume it.
+        """
+        control = self._control
+        if control is not None:
+            seen = control.wait_close().addTimeout(LEAVE_TIMEOUT, self._request.reactor)
+            with contextlib.suppress(PycomnetError, defer.TimeoutError):
+                await seen
         self._end(None)
 
     def describe_end(self, status: int | None) -> str:

@@ -454,6 +454,21 @@ async def test_ssh_is_shared(started: Daemons, tmp_path: Path) -> None:
         assert still_there(connections, 6) == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_resumed_as_soon_as_left(started: Daemons) -> None:
+    """When ``leave`` fires, any other program can go on with the gateway."""
+    _, address = start(started)
+    groups = [group_of(address), group_of(address)]
+    gateway = await groups[0].makegateway("popen//id=build//linger=60")
+    pid = gateway.info["pid"]
+    for turn in range(1, 40):
+        await gateway.leave()
+        gateway = await groups[turn % 2].makegateway("popen//id=build//resume=yes")
+        assert gateway.info["pid"] == pid
+    for group in groups:
+        await group.close()
+
+
 def ssh_children(pid: int) -> set[int]:
     """The ssh processes that a process has started."""
     return {
