@@ -41,8 +41,8 @@ def near_turn() -> Callable[[], None]:
     from twisted.internet.abstract import FileDescriptor
     from twisted.internet.task import Clock
 
-    from pycomnet.channel import Channel
-    from pycomnet.connection import Connection
+    from pycomnet.channels.channel import Channel
+    from pycomnet.channels.connection import Connection
     from pycomnet.wire.mux import Mux
 
     class Nowhere(FileDescriptor):
@@ -94,9 +94,9 @@ def far_turns() -> tuple[Callable[[], None], Callable[[], None]]:
     package: Any = types.ModuleType("_pycomnet")
     package.__path__ = [str(ROOT / "pycomnet")]
     sys.modules["_pycomnet"] = package
+    from _pycomnet.far.channel import Channel  # type: ignore[import-not-found]
+    from _pycomnet.far.connection import FileIO, Link  # type: ignore[import-not-found]
     from _pycomnet.wire.mux import Mux  # type: ignore[import-not-found]
-    from _pycomnet.worker.channel import Channel  # type: ignore[import-not-found]
-    from _pycomnet.worker.link import FileIO, Link  # type: ignore[import-not-found]
 
     null = os.open(os.devnull, os.O_RDWR)
     link = Link(FileIO(null, null), Channel, lambda channel: None, lambda: None, {})

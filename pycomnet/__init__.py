@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pycomnet.channel import Channel as Channel
+    from pycomnet.channels.channel import Channel as Channel
+    from pycomnet.channels.multichannel import MultiChannel as MultiChannel
     from pycomnet.errors import AttachmentFailed as AttachmentFailed
     from pycomnet.errors import AttachmentTooLarge as AttachmentTooLarge
     from pycomnet.errors import CallInterrupted as CallInterrupted
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
     from pycomnet.errors import UsedAfterFork as UsedAfterFork
-    from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.localfactory import Resumable as Resumable
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pycomnet.gateways.pool.pool import GatewayPool as GatewayPool
     from pycomnet.gateways.pool.scheduler import NoGatewayLeft as NoGatewayLeft
     from pycomnet.gateways.spec import Spec as Spec
-    from pycomnet.multichannel import MultiChannel as MultiChannel
+    from pycomnet.gateways.transports.channel import ChannelGateway as ChannelGateway
     from pycomnet.nameserver.follow import follow as follow
     from pycomnet.services.binary import Binary as Binary
     from pycomnet.services.binary import BlockLimits as BlockLimits
@@ -88,9 +88,9 @@ _WHERE = {
     "BlockLimits": "pycomnet.services.binary",
     "CallInterrupted": "pycomnet.errors",
     "CertificateRefused": "pycomnet.errors",
-    "Channel": "pycomnet.channel",
+    "Channel": "pycomnet.channels.channel",
     "ChannelClosed": "pycomnet.errors",
-    "ChannelGateway": "pycomnet.gateways.channelgateway",
+    "ChannelGateway": "pycomnet.gateways.transports.channel",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
     "Context": "pycomnet.services.context",
@@ -106,7 +106,7 @@ _WHERE = {
     "InvalidArguments": "pycomnet.errors",
     "InvalidRegistration": "pycomnet.errors",
     "LeaseLost": "pycomnet.errors",
-    "MultiChannel": "pycomnet.multichannel",
+    "MultiChannel": "pycomnet.channels.multichannel",
     "NameserverFull": "pycomnet.errors",
     "NoGatewayLeft": "pycomnet.gateways.pool.scheduler",
     "NotLeaseOwner": "pycomnet.errors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pycomnet.printable import visible
+from pycomnet.text.printable import visible
 from pycomnet.wire.values import type_name
 
 #: Code -> the class of errors that it stands for; what travels between processes.

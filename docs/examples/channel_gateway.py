@@ -3,7 +3,7 @@
 from pycomnet.blocking import ChannelGateway, Group
 
 MAKER = """
-from _pycomnet.worker.gateways import gatewaymaker
+from _pycomnet.far.gateways import gatewaymaker
 gatewaymaker(channel)
 """
 

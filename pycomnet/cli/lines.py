@@ -15,7 +15,7 @@ from twisted.internet import defer
 
 from pycomnet.cli.program import Program, encode
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
-from pycomnet.printable import prefixed, visible, visible_line
+from pycomnet.text.printable import prefixed, visible, visible_line
 
 #: The gateways' colours, in turn: those that can be read on dark and on light.
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")

@@ -208,7 +208,7 @@ async def start_gateways(
     :raises GatewayNotStarted: none could be started, and there is only one.
     :raises GatewaysNotStarted: none could be started.
     """
-    from pycomnet.logs import Logger
+    from pycomnet.text.logs import Logger
 
     problem = None
     try:

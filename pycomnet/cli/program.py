@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
-from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError, TimeoutExpired
-from pycomnet.logs import Logger
-from pycomnet.printable import message as safe_message
-from pycomnet.printable import visible
+from pycomnet.net.clock import use_monotonic_clock
+from pycomnet.text.logs import Logger
+from pycomnet.text.printable import message as safe_message
+from pycomnet.text.printable import visible
 
 log = Logger()
 

@@ -20,7 +20,7 @@ from pycomnet.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pycomnet.channel import Channel
+    from pycomnet.channels.channel import Channel
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
     from pycomnet.cli.program import Program
     from pycomnet.cli.sending import Files

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from pycomnet.channel import Channel
+from pycomnet.channels.channel import Channel
 from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUnreachable
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group

@@ -14,11 +14,11 @@ from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.channel import ChannelCore
-from pycomnet.connection import Connection
-from pycomnet.descriptors import identity, send_descriptors
+from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.connection import Connection
 from pycomnet.factory.framing import frame
-from pycomnet.factory.turns import ProgramConnection
+from pycomnet.factory.programs import ProgramConnection
+from pycomnet.net.descriptors import identity, send_descriptors
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import ProtocolError
 from pycomnet.wire.values import PureCodec

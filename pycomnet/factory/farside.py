@@ -12,24 +12,24 @@ from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet import eager
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.channelcore import NO_ENDMARKER
-from pycomnet.channeltransport import ChannelTransport
-from pycomnet.connection import Connection
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.core import NO_ENDMARKER
+from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.descriptors import passes_descriptors
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
 from pycomnet.factory.attachment import Attachment, DirectAttachment, Ended, Flow
 from pycomnet.factory.framing import frame
 from pycomnet.factory.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
-from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
-from pycomnet.gateways.process import ProcessTransport
 from pycomnet.gateways.spec import Spec
-from pycomnet.logs import Logger
+from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.net import eager
+from pycomnet.net.descriptors import passes_descriptors
 from pycomnet.ranges import check_fields
+from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import ProtocolError
 from pycomnet.wire.values import PureCodec

@@ -10,8 +10,7 @@ import attrs
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
 
-from pycomnet import endpoints
-from pycomnet.admission import (
+from pycomnet.auth.admission import (
     HELLO_TIMEOUT,
     Admission,
     ListeningService,
@@ -19,20 +18,21 @@ from pycomnet.admission import (
     check_exposure,
     listen_on,
 )
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.connection import Connection
+from pycomnet.auth.strangers import Strangers
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import FarSide, Settings
-from pycomnet.factory.turns import ProgramConnection
+from pycomnet.factory.programs import ProgramConnection
+from pycomnet.gateways.forkserver.server import Places
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
-from pycomnet.gateways.place import Places
 from pycomnet.gateways.spec import Spec
-from pycomnet.logs import Logger
-from pycomnet.memory import MemoryAccount
+from pycomnet.net import endpoints
 from pycomnet.ranges import check_fields
-from pycomnet.strangers import Strangers
+from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import RESULT
 
 log = Logger("pycomnet.factory")

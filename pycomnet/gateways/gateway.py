@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.connection import Connection
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CodeNotSendable,
@@ -26,18 +26,18 @@ from pycomnet.errors import (
     PycomnetError,
     UsedAfterFork,
 )
+from pycomnet.far.live import Live
 from pycomnet.gateways import transports
-from pycomnet.gateways.carrier import Carrier, Request
 from pycomnet.gateways.localfactory import FactoryCarrier
 from pycomnet.gateways.modules import ModuleSource, Offer
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.source import FarSide, call_request, exec_request
 from pycomnet.gateways.spec import Spec
-from pycomnet.printable import visible
+from pycomnet.gateways.transports.interface import Carrier, Request
 from pycomnet.ranges import optional_real
+from pycomnet.text.printable import visible
 from pycomnet.wire.values import ValueNotSendable, blame, show_key
-from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -50,7 +50,7 @@ EXIT_TIMEOUT = 6.0
 #: Seconds that all of it has by default.
 END_TIMEOUT = 5.0
 #: Seconds of a timeout that are for far code that does not complete by itself: it gets a
-#: KeyboardInterrupt, and is killed two seconds later (worker/main.py).
+#: KeyboardInterrupt, and is killed two seconds later (far/main.py).
 INTERRUPT_TIME = 2.5
 #: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
 STATUS_TIMEOUT = 5.0
@@ -274,7 +274,7 @@ async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) ->
 
 
 #: What runs at the far side for :meth:`Gateway.register_types`.
-_REGISTER = """from _pycomnet.worker.register import register_module
+_REGISTER = """from _pycomnet.far.register import register_module
 register_module(channel, name, text, filename)
 """
 
@@ -506,8 +506,8 @@ class Gateway(Live):
         Its channels can't be used here any more. What is still to be sent because the other end
         takes it slowly is not sent: wait for what ``send`` returns.
 
-        :returns: fires when it is left, and can be resumed. Fails with :class:`PycomnetError` when the gateway does not
-            linger: ``//linger=SECONDS``. Cancelling it changes nothing.
+        :returns: fires when it is left, and can be resumed. Fails with :class:`PycomnetError` when
+            the gateway does not linger: ``//linger=SECONDS``. Cancelling it changes nothing.
         """
         if not self.lingers:
             raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")

@@ -14,24 +14,24 @@ from twisted.internet import defer
 from twisted.internet.endpoints import quoteStringArgument
 
 from pycomnet import forks
-from pycomnet.connection import Connection
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.multichannel import MultiChannel
 from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
+from pycomnet.far.live import Live
 from pycomnet.gateways import transports
-from pycomnet.gateways.carrier import Carrier, Request
+from pycomnet.gateways.forkserver.routes import has_supervisor
+from pycomnet.gateways.forkserver.server import Places
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link, end_times
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
-from pycomnet.gateways.many import PARALLEL, Progress, start_all
 from pycomnet.gateways.modules import Offer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
-from pycomnet.gateways.place import Places
 from pycomnet.gateways.resumable import ResumableConnection
-from pycomnet.gateways.routes import has_supervisor
 from pycomnet.gateways.spec import Spec
-from pycomnet.multichannel import MultiChannel
+from pycomnet.gateways.starting import PARALLEL, Progress, start_all
+from pycomnet.gateways.transports.interface import Carrier, Request
 from pycomnet.ranges import real, whole
-from pycomnet.worker.live import Live
 
 
 class Group(Live):

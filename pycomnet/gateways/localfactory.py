@@ -21,23 +21,24 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet import endpoints, tokens
-from pycomnet.admission import peer_credentials
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.channelcore import NO_ENDMARKER
-from pycomnet.channeltransport import ChannelTransport
-from pycomnet.connection import Connection
+from pycomnet.auth import tokens
+from pycomnet.auth.admission import peer_credentials
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.core import NO_ENDMARKER
+from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.descriptors import ReceivedDescriptors, passes_descriptors
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
-from pycomnet.gateways.carrier import Request
-from pycomnet.gateways.environment import working_directory
+from pycomnet.far.live import Live
 from pycomnet.gateways.limits import supervisor_limits
-from pycomnet.gateways.popen import own_interpreter
-from pycomnet.gateways.process import ErrorText, ProcessTransport
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.worker.live import Live
+from pycomnet.gateways.transports.environment import working_directory
+from pycomnet.gateways.transports.interface import Request
+from pycomnet.gateways.transports.popen import own_interpreter
+from pycomnet.gateways.transports.process import ErrorText, ProcessTransport
+from pycomnet.net import endpoints
+from pycomnet.net.descriptors import ReceivedDescriptors, passes_descriptors
 
 #: The service's name, for its token's file.
 NAME = "factory"

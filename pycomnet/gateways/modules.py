@@ -24,8 +24,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, CodeNotSendable, ConnectionLost, PycomnetError
-from pycomnet.logs import Logger
-from pycomnet.worker.modules import MODULE, NAMESPACE, PACKAGE, UNSENDABLE
+from pycomnet.far.modules import MODULE, NAMESPACE, PACKAGE, UNSENDABLE
+from pycomnet.text.logs import Logger
 
 log = Logger()
 

@@ -13,10 +13,10 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.channelcore import NO_ENDMARKER
+from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.errors import ConnectionLost
-from pycomnet.logs import Logger
-from pycomnet.printable import is_terminal, prefixed, visible_line, write_text
+from pycomnet.text.logs import Logger
+from pycomnet.text.printable import is_terminal, prefixed, visible_line, write_text
 
 log = Logger()
 #: 1 for standard output, 2 for standard error.

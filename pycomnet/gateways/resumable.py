@@ -13,8 +13,8 @@ from typing import Any
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.channel import ChannelCore
-from pycomnet.connection import Connection
+from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.connection import Connection
 from pycomnet.errors import ConnectionLost
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import RESULT

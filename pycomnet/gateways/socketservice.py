@@ -1,8 +1,8 @@
 """The service that gives workers to programs that connect: ``twistd pycomnet-gateway``.
 
 It reads a program's hello and nothing more. When that says who the program is, the service starts
-a supervisor for it (worker/hub.py), and from then on it carries bytes between the two. Whoever is
-not let in gets an answer that says so; nothing is started for them, and nothing is kept.
+a supervisor for it (far/forkserver/server.py), and from then on it carries bytes between the two.
+Whoever is not let in gets an answer that says so; nothing is started for them, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints
-from pycomnet.admission import (
+from pycomnet.auth.admission import (
     HELLO_TIMEOUT,
     Admission,
     ListeningService,
@@ -26,17 +25,18 @@ from pycomnet.admission import (
     check_exposure,
     listen_on,
 )
+from pycomnet.auth.strangers import Strangers
+from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.bootstrap import AfterMarker
 from pycomnet.gateways.gateway import EXIT_TIMEOUT
-from pycomnet.gateways.popen import boot_code, own_interpreter
-from pycomnet.gateways.process import LocalProcess, ProcessTransport, describe_status
-from pycomnet.gateways.socket import KEEPALIVE
-from pycomnet.logs import Logger
+from pycomnet.gateways.transports.bootstrap import AfterMarker
+from pycomnet.gateways.transports.popen import boot_code, own_interpreter
+from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
+from pycomnet.gateways.transports.socket import KEEPALIVE
+from pycomnet.net import endpoints
 from pycomnet.ranges import check_fields
-from pycomnet.strangers import Strangers
-from pycomnet.tokens import clean_environment
+from pycomnet.text.logs import Logger
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
 
 log = Logger("pycomnet.gateway")
@@ -58,7 +58,7 @@ class Configuration:
     """What a service is told.
 
     :ivar listen: an endpoint string.
-    :ivar tokens: an INI file with a section for each user's token (:mod:`pycomnet.tokens`).
+    :ivar tokens: an INI file with a section for each user's token (:mod:`pycomnet.auth.tokens`).
     :ivar token_file: without that, a file with the one token; it is made if it isn't there.
     :ivar insecure: to listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.

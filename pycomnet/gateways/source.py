@@ -25,8 +25,8 @@ from typing import Any
 import attrs
 
 from pycomnet.errors import CodeNotSendable
+from pycomnet.far.bytecode import bytecode
 from pycomnet.gateways.modules import Offer
-from pycomnet.worker.bytecode import bytecode
 
 #: Builtins that only Python 2 has, which the far side may be.
 _PYTHON_2 = (
@@ -44,7 +44,7 @@ _functions: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDict
 class FarSide:
     """What is known of the far side that shall run something.
 
-    :ivar bytecode: what it runs (worker/bytecode.py).
+    :ivar bytecode: what it runs (far/bytecode.py).
     :ivar offer: the modules that it can import from here.
     """
 

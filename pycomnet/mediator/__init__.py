@@ -1,1 +1,1 @@
-"""The http mediator: a server that runs far sides for those who reach it through HTTP."""
+"""The HTTP interface to gateways: what its two ends share; the server and the client beside it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.web.http import _ChunkedTransferDecoder
 
-from pycomnet import eager
+from pycomnet.net import eager
 
 #: Bytes that Twisted gets at a time, at most, of what is between two chunks.
 BETWEEN = 32

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
-from pycomnet import endpoints
+from pycomnet.net import endpoints
 
 
 @attrs.define(eq=False)  # held by its records alone, so it goes with the last of them

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
-from pycomnet.logs import Logger
 from pycomnet.nameserver.requests import Limits
 from pycomnet.nameserver.service import NameService, make_server
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.python.failure import Failure
 
 from pycomnet.errors import StoreConflict
-from pycomnet.logs import Logger
 from pycomnet.nameserver.records import EXPIRED, Delete, Record
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore

@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
-from pycomnet.endpoints import parse
 from pycomnet.errors import EndpointError, InvalidRegistration
 from pycomnet.nameserver.directory import digest
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import Record, encode
+from pycomnet.net.endpoints import parse
 from pycomnet.ranges import NumberRefused, check_fields, real, whole
 from pycomnet.wire.values import ValueNotSendable
 

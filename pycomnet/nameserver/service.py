@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
-from pycomnet.admission import peer_credentials
+from pycomnet.auth.admission import peer_credentials
 from pycomnet.errors import (
     NameserverFull,
     NotLeaseOwner,
@@ -21,11 +21,11 @@ from pycomnet.errors import (
     StoreFailed,
     TooManyRegistrations,
 )
-from pycomnet.logs import Logger
 from pycomnet.nameserver.clients import Client, Clients
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.queries import Query
+from pycomnet.nameserver.queue import Turns
 from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.requests import (
     WILD,
@@ -34,11 +34,11 @@ from pycomnet.nameserver.requests import (
     query,
     registration,
 )
-from pycomnet.nameserver.turns import Turns
 from pycomnet.nameserver.watch import Watch
 from pycomnet.services.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServerLimits, ServiceServer
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
-from pycomnet.logs import Logger
+from pycomnet.text.logs import Logger
 
 #: Seconds between beats of the reactor, and between looks at it.
 BEAT = 0.5

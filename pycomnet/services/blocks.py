@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.connection import Connection
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
 from pycomnet.errors import (
     AttachmentFailed,
     AttachmentTooLarge,

@@ -14,18 +14,18 @@ from pycomnet.errors import (
     ServiceUnreachable,
     UnknownInterface,
 )
+from pycomnet.far.live import Live
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import Incoming, Outgoing
 from pycomnet.services.pending import MOST_TURNS, PendingCall, not_sendable
 from pycomnet.services.remotestream import RemoteStream
 from pycomnet.wire.values import ValueNotSendable
-from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
+    from pycomnet.services.instances import Route
     from pycomnet.services.pool import ClientConnection, Peer
-    from pycomnet.services.routes import Route
 
 #: Seconds between attempts to reach a service, the first and the longest.
 FIRST_RETRY = 0.05

@@ -8,18 +8,19 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet import endpoints, forks
+from pycomnet import forks
 from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
+from pycomnet.far.live import Live
+from pycomnet.net import endpoints
 from pycomnet.ranges import optional_real, whole
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
+from pycomnet.services.instances import AddressRoute, NamedRoute
 from pycomnet.services.pool import Peer, Pool
-from pycomnet.services.routes import AddressRoute, NamedRoute
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
-from pycomnet.worker.live import Live
 
 #: Bytes of one value from a server, and elements, keys and values of one; as for gateways.
 VALUE, ITEMS = 1 << 30, 1 << 22

@@ -12,7 +12,6 @@ from twisted.application import service
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     EndpointError,
@@ -21,16 +20,17 @@ from pycomnet.errors import (
     ServiceNameTaken,
     message_of,
 )
-from pycomnet.logs import Logger
+from pycomnet.net import endpoints
 from pycomnet.services.blocked import BlockWatch, codes
 from pycomnet.services.context import Context
+from pycomnet.services.instances import ADDRESSES
 from pycomnet.services.interface import Service
 from pycomnet.services.launchconfig import Entry, LaunchConfig
 from pycomnet.services.loading import load
 from pycomnet.services.registration import RENEWALS, Nameserver, Offer, Policy, Registration
-from pycomnet.services.routes import ADDRESSES
 from pycomnet.services.server import ServiceServer
 from pycomnet.services.threads import in_thread
+from pycomnet.text.logs import Logger
 
 #: Seconds that calls which are under way have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0

@@ -9,8 +9,8 @@ from twisted.internet import defer
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints, forks
-from pycomnet.connection import Connection
+from pycomnet import forks
+from pycomnet.channels.connection import Connection
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CertificateRefused,
@@ -19,9 +19,10 @@ from pycomnet.errors import (
     PycomnetError,
     ServiceUnreachable,
 )
+from pycomnet.far.live import Live
+from pycomnet.net import endpoints
 from pycomnet.services.blocks import Owner
 from pycomnet.services.liveness import Liveness
-from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context

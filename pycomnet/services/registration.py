@@ -26,10 +26,10 @@ from pycomnet.errors import (
     ServiceNameTaken,
     ServiceUnreachable,
 )
-from pycomnet.logs import Logger
+from pycomnet.far.live import Live
 from pycomnet.ranges import real
+from pycomnet.text.logs import Logger
 from pycomnet.wire.values import ValueNotSendable
-from pycomnet.worker.live import Live
 
 #: Renewals in the time that a lease lasts: two may get lost.
 RENEWALS = 3

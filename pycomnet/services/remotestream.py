@@ -17,9 +17,9 @@ from pycomnet.errors import (
     RemoteError,
     from_map,
 )
+from pycomnet.far.live import Live
 from pycomnet.services.pending import not_sendable
 from pycomnet.wire.values import ValueNotSendable
-from pycomnet.worker.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService

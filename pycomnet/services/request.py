@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.errors import ConnectionLost
-from pycomnet.worker.live import Live
+from pycomnet.far.live import Live
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context

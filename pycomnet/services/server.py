@@ -9,14 +9,15 @@ from typing import Any
 from twisted.internet import defer
 from twisted.internet.protocol import Factory
 
-from pycomnet import endpoints
+from pycomnet.auth.strangers import Strangers
+from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import deferred
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
 )
-from pycomnet.logs import Logger
-from pycomnet.memory import MemoryAccount
+from pycomnet.far.live import Live
+from pycomnet.net import endpoints
 from pycomnet.services.calls import Bound, Calls
 from pycomnet.services.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
@@ -24,9 +25,8 @@ from pycomnet.services.request import Request
 from pycomnet.services.serverlimits import ServerLimits
 from pycomnet.services.serverside import ServerConnection
 from pycomnet.services.sessions import Session, Sessions
-from pycomnet.strangers import Strangers
+from pycomnet.text.logs import Logger
 from pycomnet.wire.mux import Limits
-from pycomnet.worker.live import Live
 
 log = Logger()
 
@@ -155,7 +155,7 @@ class ServiceServer(Calls, Live):
         """Listen for clients.
 
         :param description: a listener's endpoint string; see
-            :func:`pycomnet.endpoints.server_endpoint`.
+            :func:`pycomnet.net.endpoints.server_endpoint`.
         :param host: the name or number that clients reach this machine by.
         :returns: fires with the address to connect to. Fails with
             :class:`~pycomnet.errors.EndpointError`: for an address that is in use, say. Cancelling

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from pycomnet.eager import BULK_SIZE
+from pycomnet.channels.memory import CONNECTION_MEMORY, SERVER_MEMORY
 from pycomnet.errors import Overloaded
-from pycomnet.memory import CONNECTION_MEMORY, SERVER_MEMORY
+from pycomnet.net.eager import BULK_SIZE
 from pycomnet.ranges import check_fields
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.sessions import SessionLimits

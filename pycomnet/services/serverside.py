@@ -10,9 +10,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet import endpoints
-from pycomnet.connection import Connection
-from pycomnet.eager import BULK_SIZE
+from pycomnet.channels.connection import Connection
 from pycomnet.errors import (
     ConnectionLost,
     PycomnetError,
@@ -21,6 +19,8 @@ from pycomnet.errors import (
     error_map,
     message_of,
 )
+from pycomnet.net import endpoints
+from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import Outgoing, Owner
 from pycomnet.services.pending import NOTHING
 from pycomnet.services.request import Call, Request

@@ -12,8 +12,8 @@ from typing import Any
 from twisted.internet.error import ReactorNotRunning
 
 from pycomnet.errors import PycomnetError
-from pycomnet.logs import Logger
-from pycomnet.printable import visible
+from pycomnet.text.logs import Logger
+from pycomnet.text.printable import visible
 
 log = Logger()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError
 from pycomnet.factory import service
 from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
 from pycomnet.factory.relay import MAX_KEPT
 from pycomnet.gateways.localfactory import default_path
+from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.ranges import MAX_COUNT
 from pycomnet.tap.numbers import count, seconds
 
@@ -100,8 +100,8 @@ def makeService(options: Options) -> IService:
     """The service that the options describe."""
     from twisted.internet import reactor
 
+    from pycomnet.auth.tokens import forget_credentials
     from pycomnet.tap.endings import ExitStatus
-    from pycomnet.tokens import forget_credentials
 
     use_monotonic_clock(reactor)
     forget_credentials()  # its gateways begin with its environment

@@ -8,10 +8,10 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways import socketservice as service
-from pycomnet.gateways.socket import KEEPALIVE
+from pycomnet.gateways.transports.socket import KEEPALIVE
+from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.tap.numbers import count, seconds
 
 

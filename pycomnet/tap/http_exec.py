@@ -9,12 +9,12 @@ from twisted.application.service import IService
 from twisted.cred import strcred
 from twisted.python import usage
 
-from pycomnet import tokens
-from pycomnet.clock import use_monotonic_clock
+from pycomnet.auth import tokens
 from pycomnet.errors import PycomnetError
-from pycomnet.mediator import service
-from pycomnet.mediator.mediator import MAX_PROCESSES
-from pycomnet.mediator.model import READERS, Limits, read_count, read_seconds
+from pycomnet.mediator.server import service
+from pycomnet.mediator.server.mediator import MAX_PROCESSES
+from pycomnet.mediator.server.model import READERS, Limits, read_count, read_seconds
+from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.tap.endings import ExitStatus
 from pycomnet.tap.options import DaemonOptions
 

@@ -8,12 +8,12 @@ import attrs
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.clock import use_monotonic_clock
-from pycomnet.endpoints import parse
 from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
 from pycomnet.nameserver.requests import Limits
 from pycomnet.nameserver.stores import make_store
+from pycomnet.net.clock import use_monotonic_clock
+from pycomnet.net.endpoints import parse
 from pycomnet.tap.numbers import count, seconds
 from pycomnet.tap.options import DaemonOptions
 

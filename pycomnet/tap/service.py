@@ -8,8 +8,8 @@ import sys
 from twisted.application.service import IService
 from twisted.python import usage
 
-from pycomnet.clock import use_monotonic_clock
 from pycomnet.errors import LaunchConfigError, LaunchFailed, PycomnetError
+from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.services.launchconfig import (
     DEFAULT_LISTEN,
     DEFAULT_NAMESERVER,

@@ -12,9 +12,9 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.channel import Channel
-from pycomnet.channelcore import ChannelCore
-from pycomnet.connection import Connection
+from pycomnet.channels.channel import Channel
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.core import ChannelCore
 from pycomnet.wire.frames import HEADER, HEADER_SIZE, NAMES, WINDOW
 from pycomnet.wire.mux import Limits
 

@@ -26,28 +26,25 @@ PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
 #: those below. A new name has to be put somewhere before the tests pass.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire"}),
-    frozenset({"worker"}),
-    frozenset({"printable", "logs"}),
-    frozenset(
-        {"errors", "deferred", "callbacks", "endpoints", "hostname", "tls", "tokens", "admission"}
-        | {"clock", "memory", "private", "ranges", "strangers"}
-    ),
-    frozenset({"interfaces", "forks"}),
-    frozenset(
-        {"connection", "channel", "channelcore", "channeltransport", "descriptors", "eager"}
-        | {"files", "lookahead", "multichannel"}
-    ),
-    frozenset({"gateways", "rsync", "xdeploy", "mediator", "factory"}),
-    frozenset({"services", "nameserver", "ext"}),
+    frozenset({"far"}),
+    frozenset({"text"}),
+    frozenset({"errors", "deferred"}),
+    frozenset({"interfaces", "forks", "ranges"}),
+    frozenset({"net"}),
+    frozenset({"auth"}),
+    frozenset({"channels"}),
+    frozenset({"gateways"}),
+    frozenset({"mediator", "factory"}),
+    frozenset({"services", "nameserver"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
-    frozenset({"aio", "blocking", "blocking_executor", "blocking_services", "reactorthread"}),
+    frozenset({"aio", "blocking"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 #: Who may import the global reactor, in a function: the places where a program begins.
 #: ``services`` has the default context.
-REACTOR_USERS = frozenset({"aio", "reactorthread", "cli", "services", "__main__", "tap"})
+REACTOR_USERS = frozenset({"aio", "blocking", "cli", "services", "__main__", "tap"})
 REACTOR = "twisted.internet.reactor"
 
 #: What the far side may import: the standard library of Python 3 and of 2.7, there under a name of
@@ -58,7 +55,7 @@ PYTHON_2 = {"__builtin__", "cStringIO", "Queue", "StringIO", "thread"} | {
     "jnr",
 }
 STDLIB = frozenset(sys.stdlib_module_names) | PYTHON_2
-FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "worker": STDLIB}
+FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "far": STDLIB}
 
 #: No I/O, no clock, no randomness, no logging: these are passed in to the wire.
 IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}) | frozenset(
@@ -229,19 +226,19 @@ class CheckerTests(SynchronousTestCase):
     def test_up(self) -> None:
         """An import from above is found in every form and place."""
         for source in (
-            "import pycomnet.channel",
-            "import json, pycomnet.channel as c",
-            "from pycomnet.channel import Channel",
+            "import pycomnet.channels.channel",
+            "import json, pycomnet.channels.channel as c",
+            "from pycomnet.channels.channel import Channel",
             "from pycomnet import channel",
             "from ..channel import Channel",
             "from .. import channel",
             "def f():\n    from pycomnet import channel",
-            "class C:\n    async def f(self):\n        import pycomnet.channel",
-            "try:\n    import pycomnet.channel\nexcept ImportError:\n    pass",
-            "if X:\n    pass\nelse:\n    import pycomnet.channel",
+            "class C:\n    async def f(self):\n        import pycomnet.channels.channel",
+            "try:\n    import pycomnet.channels.channel\nexcept ImportError:\n    pass",
+            "if X:\n    pass\nelse:\n    import pycomnet.channels.channel",
         ):
-            self.assertIn("channel", self.found("pycomnet.worker.main", source), source)
-            self.assertIn("which is above it", self.found("pycomnet.worker.main", source), source)
+            self.assertIn("channel", self.found("pycomnet.far.main", source), source)
+            self.assertIn("which is above it", self.found("pycomnet.far.main", source), source)
 
     def test_relative_in_package(self) -> None:
         """In an ``__init__`` one dot is the package itself."""
@@ -252,10 +249,13 @@ class CheckerTests(SynchronousTestCase):
     def test_down_and_beside(self) -> None:
         """What is allowed is not found."""
         for module, source in (
-            ("pycomnet.worker.main", "import pycomnet.wire.mux\nfrom ..wire import frames"),
-            ("pycomnet.worker.main", "import threading, Queue\nfrom . import bootstrap"),
+            ("pycomnet.far.main", "import pycomnet.wire.mux\nfrom ..wire import frames"),
+            ("pycomnet.far.main", "import threading, Queue\nfrom . import bootstrap"),
             ("pycomnet.wire.values", "import struct\nimport ormsgpack"),
-            ("pycomnet.channel", "import attrs\nfrom .connection import C\nfrom . import errors"),
+            (
+                "pycomnet.channels.channel",
+                "import attrs\nfrom .connection import C\nfrom . import errors",
+            ),
             ("pycomnet.cli.run", "import pycomnet\nfrom pycomnet import Group"),
             ("pycomnet.cli.run", "def main():\n    from twisted.internet import reactor"),
             ("pycomnet.test.test_x", "import pycomnet.cli, pycomnet.test.y"),
@@ -266,23 +266,27 @@ class CheckerTests(SynchronousTestCase):
     def test_type_checking(self) -> None:
         """What only a type checker reads is exempt; its else is not."""
         source = "if TYPE_CHECKING:\n    import pycomnet.cli\nelse:\n    {}"
-        self.assertEqual(self.found("pycomnet.channel", source.format("pass")), "")
-        self.assertIn(":4:", self.found("pycomnet.channel", source.format("import pycomnet.cli")))
+        self.assertEqual(self.found("pycomnet.channels.channel", source.format("pass")), "")
+        self.assertIn(
+            ":4:", self.found("pycomnet.channels.channel", source.format("import pycomnet.cli"))
+        )
 
     def test_root(self) -> None:
         """The package's public names are above all that they are made of."""
-        for source in ("import pycomnet", "from pycomnet import Group", "from . import Group"):
-            self.assertIn("above", self.found("pycomnet.channel", source), source)
+        for source in ("import pycomnet", "from pycomnet import Group", "from .. import Group"):
+            self.assertIn("above", self.found("pycomnet.channels.channel", source), source)
 
     def test_unplaced(self) -> None:
         """A module without a layer is found, and one for tests that something else imports."""
         self.assertIn("put 'helpers'", self.found("pycomnet.helpers", ""))
         self.assertIn("put 'helpers'", self.found("pycomnet.helpers.deep", ""))
-        self.assertIn("tests only", self.found("pycomnet.channel", "from pycomnet.test import x"))
+        self.assertIn(
+            "tests only", self.found("pycomnet.channels.channel", "from pycomnet.test import x")
+        )
 
     def test_far_side(self) -> None:
         """What a bare interpreter lacks is found, and I/O in the wire."""
-        self.assertIn("bare", self.found("pycomnet.worker.main", "import ormsgpack"))
+        self.assertIn("bare", self.found("pycomnet.far.main", "import ormsgpack"))
         self.assertIn("bare", self.found("pycomnet.wire.mux", "from twisted.python import log"))
         self.assertIn("no I/O", self.found("pycomnet.wire.mux", "def f():\n    import time"))
 
@@ -295,7 +299,7 @@ class CheckerTests(SynchronousTestCase):
             "class C:\n    from twisted.internet import reactor",
             "import_module('twisted.internet.reactor')",
         ):
-            for module in ("pycomnet.cli.run", "pycomnet.channel", "pycomnet.test.test_x"):
+            for module in ("pycomnet.cli.run", "pycomnet.channels.channel", "pycomnet.test.test_x"):
                 self.assertIn("itself", self.found(module, source), (module, source))
         source = "def f():\n    from twisted.internet import reactor"
         self.assertIn("reactor", self.found("pycomnet.gateways.group", source))

@@ -8,14 +8,16 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet import blocking, connection
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.channeltransport import ChannelTransport
-from pycomnet.files import ChannelFile
+from pycomnet import blocking
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.files import ChannelFile
+from pycomnet.channels.multichannel import MultiChannel, ReceiveQueue
+from pycomnet.channels.transport import ChannelTransport
+from pycomnet.far import channel, connection, files, main
+from pycomnet.gateways.forkserver.server import Place, Places
 from pycomnet.gateways.gateway import Gateway, Link
 from pycomnet.gateways.group import Group
-from pycomnet.gateways.place import Place, Places
-from pycomnet.multichannel import MultiChannel, ReceiveQueue
 from pycomnet.services.client import RemoteService
 from pycomnet.services.context import Context
 from pycomnet.services.pool import Pool
@@ -23,15 +25,14 @@ from pycomnet.services.registration import Registration
 from pycomnet.services.remotestream import RemoteStream
 from pycomnet.services.request import Request
 from pycomnet.services.server import ServiceServer
-from pycomnet.worker import channel, files, link, main
 
 LIVE: tuple[Any, ...] = (
-    *(Channel, ChannelCore, ChannelTransport, ChannelFile, connection.Connection),
+    *(Channel, ChannelCore, ChannelTransport, ChannelFile, Connection),
     *(Gateway, Link, Group, Place, Places, MultiChannel, ReceiveQueue),
     *(RemoteService, Context, Pool, Registration, RemoteStream, Request, ServiceServer),
     *(blocking.Group, blocking.Gateway, blocking.Channel, blocking.ChannelFile),
     *(blocking.MultiChannel, blocking.RemoteService, blocking.Context, blocking.RemoteStream),
-    *(channel.Channel, main.Gateway, main.Worker, link.Link),
+    *(channel.Channel, main.Gateway, main.Worker, connection.Link),
     *(files.ChannelFileRead, files.ChannelFileWrite),
 )
 

@@ -20,7 +20,7 @@ from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Scheduler
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
 from pycomnet.gateways.source import without_partial
-from pycomnet.logs import Logger
+from pycomnet.text.logs import Logger
 from pycomnet.wire.values import make_codec
 
 log = Logger()

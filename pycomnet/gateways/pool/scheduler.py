@@ -10,7 +10,7 @@ from typing import Any, Generic
 import attrs
 from twisted.internet import defer
 
-from pycomnet.channel import Channel
+from pycomnet.channels.channel import Channel
 from pycomnet.errors import (
     ConnectionLost,
     GatewayDied,

@@ -21,13 +21,13 @@ from twisted.internet import defer
 from twisted.internet.threads import blockingCallFromThread
 from zope.interface import implementer
 
-from pycomnet import private
 from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
-from pycomnet.logs import Logger
 from pycomnet.nameserver.records import Delete, Put, Record
 from pycomnet.nameserver.stores.local import Asked, Decisions, Revisions, first_revision
+from pycomnet.net import private
+from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameFollower

@@ -39,7 +39,7 @@ HOSTILE = """\
 import sys, os
 sys.path.insert(0, {root!r})
 from pycomnet.wire.mux import Mux
-from pycomnet.worker.preamble import MARKER
+from pycomnet.far.preamble import MARKER
 hello, data, times = bytes.fromhex({hello!r}), bytes.fromhex({data!r}), {times}
 mux = Mux(False, info={{"pid": os.getpid(), "python": "3.11.0", "platform": "linux"}})
 def write(data):

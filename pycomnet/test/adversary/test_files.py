@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from pycomnet.auth.tokens import new_token
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 from pycomnet.test.system.mediators import LOOPBACK
-from pycomnet.tokens import new_token
 
 KINDS = ("gateway", "http-exec", "factory", "nameserver")
 READY = r"(?:listening|the nameserver is at)"

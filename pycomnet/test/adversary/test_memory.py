@@ -13,9 +13,9 @@ import pytest_twisted
 from twisted.internet import defer, task
 
 import pycomnet
-from pycomnet.connection import Connection
-from pycomnet.endpoints import client_endpoint
-from pycomnet.memory import CONNECTION_MEMORY, SERVER_MEMORY
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.memory import CONNECTION_MEMORY, SERVER_MEMORY
+from pycomnet.net.endpoints import client_endpoint
 from pycomnet.test.processes import resident
 from pycomnet.test.system.daemons import Daemons, daemons
 

@@ -11,10 +11,10 @@ import pytest
 import pytest_twisted
 
 import pycomnet
+from pycomnet.auth.tokens import CREDENTIAL_VARIABLES, new_token
 from pycomnet.test.processes import children
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.mediators import LOOPBACK, Mediator
-from pycomnet.tokens import CREDENTIAL_VARIABLES, new_token
 
 SECRET = new_token()
 #: What a daemon, and a program, have in their environment: each with a value that can be told.

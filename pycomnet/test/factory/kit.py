@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from pycomnet.channel import Channel, ChannelCore
-from pycomnet.connection import Connection
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
 from pycomnet.errors import ConnectionLost
 from pycomnet.factory.relay import Relay
 from pycomnet.gateways.resumable import ResumableConnection

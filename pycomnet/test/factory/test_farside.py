@@ -12,17 +12,17 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.channel import Channel
-from pycomnet.connection import Connection
-from pycomnet.descriptors import identity
+from pycomnet.channels.channel import Channel
+from pycomnet.channels.connection import Connection
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import FarSide, Settings
 from pycomnet.factory.relay import Relay
 from pycomnet.factory.service import Configuration, FactoryService, Scope
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT
-from pycomnet.gateways.process import ProcessTransport
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.channel import Channel
+from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.factory.framing import FrameReader, frame
 from pycomnet.test.factory.kit import Joined, Program

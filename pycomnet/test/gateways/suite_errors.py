@@ -72,7 +72,7 @@ class Errors(GatewayCase):
         self.assertIn(f'File "{file}", line {line}, in divide', error.formatted)
         self.assertTrue(error.formatted.startswith("Traceback (most recent call last):\n"))
         self.assertIn("ZeroDivisionError", error.formatted.splitlines()[-1])
-        self.assertNotIn("worker/", error.formatted)
+        self.assertNotIn("far/", error.formatted)
         self.assertIn("line to blame", str(error))
 
     async def test_function_within(self) -> None:

@@ -146,7 +146,14 @@ class Hostile(Tree):
     def test_other_modules(self) -> None:
         """Modules that were not offered: on the path, of the library, imported here."""
         offer = Offer.of(["offeredpkg"])
-        for name in ("secret", "os", "pycomnet.tokens", "offeredpkgx", "__main__", "offeredmod"):
+        for name in (
+            "secret",
+            "os",
+            "pycomnet.auth.tokens",
+            "offeredpkgx",
+            "__main__",
+            "offeredmod",
+        ):
             for question in ({"list": name}, {"source": [name]}, {"data": [name, "x"]}):
                 self.assertIn("was not offered", self.refused(offer, question))
 

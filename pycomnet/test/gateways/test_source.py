@@ -25,10 +25,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet.errors import CodeNotSendable, PycomnetError
+from pycomnet.far.bytecode import bytecode
+from pycomnet.far.execute import _function as far_function
 from pycomnet.gateways.modules import Offer
 from pycomnet.gateways.source import FarSide, call_request, exec_request
-from pycomnet.worker.bytecode import bytecode
-from pycomnet.worker.execute import _function as far_function
 
 SETTING = 5
 open = gzip.open  # a module's own, which hides a builtin

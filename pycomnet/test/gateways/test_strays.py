@@ -10,10 +10,10 @@ from pathlib import Path
 from twisted.internet.threads import deferToThread
 
 import pycomnet
-from pycomnet.test.gateways.test_place import PlaceCase
+from pycomnet.far import supervisor
+from pycomnet.far.forkserver.server import STRAY_GRACE
+from pycomnet.test.gateways.forkserver.test_server import PlaceCase
 from pycomnet.test.processes import children, still_there
-from pycomnet.worker import supervisor
-from pycomnet.worker.hub import STRAY_GRACE
 
 #: Times that two places are killed at once.
 ROUNDS = 20

@@ -9,12 +9,12 @@ from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
-from pycomnet.mediator.access import Access, Realm
-from pycomnet.mediator.model import Limits
-from pycomnet.mediator.resources import destination, root
-from pycomnet.mediator.site import Site
-from pycomnet.test.mediator.test_session import MediatorCase
-from pycomnet.tokens import TokenChecker, new_token
+from pycomnet.auth.tokens import TokenChecker, new_token
+from pycomnet.mediator.server.access import Access, Realm
+from pycomnet.mediator.server.model import Limits
+from pycomnet.mediator.server.resources import destination, root
+from pycomnet.mediator.server.site import Site
+from pycomnet.test.mediator.server.test_session import MediatorCase
 
 LOCAL = IPv4Address("TCP", "127.0.0.1", 2013)
 

@@ -11,7 +11,7 @@ from pycomnet.errors import (
     ServiceNameTaken,
     StoreFailed,
 )
-from pycomnet.nameserver import turns
+from pycomnet.nameserver import queue
 from pycomnet.nameserver.records import EXPIRED, Change, Delete, Put
 from pycomnet.nameserver.stores.local import Asked, Decisions
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -146,7 +146,7 @@ class LateStoreTests(NameserverCase):
         self.network.deliver()
         one = self.client.invoke("register", self.registration("other"))
         self.network.deliver()
-        self.assertLessEqual(len(self.store.asked), turns.TURNS + 1)
+        self.assertLessEqual(len(self.store.asked), queue.TURNS + 1)
         self.store.finish()
         self.result(one)
         while self.store.asked:

@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.internet import defer
 
+from pycomnet.channels.memory import COUNT_EVERY
 from pycomnet.errors import CallInterrupted, ConnectionLost, Overloaded
-from pycomnet.memory import COUNT_EVERY
 from pycomnet.services.binary import IN_MEMORY, Binary
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.connection import EAGER
+from pycomnet.channels.connection import EAGER
 from pycomnet.errors import (
     CallInterrupted,
     ChannelClosed,

@@ -10,7 +10,6 @@ from twisted.internet.protocol import Factory
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet import endpoints
 from pycomnet.errors import (
     EndpointError,
     LaunchFailed,
@@ -20,8 +19,10 @@ from pycomnet.errors import (
 )
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
+from pycomnet.net import endpoints
 from pycomnet.services import launcher
 from pycomnet.services.context import Context
+from pycomnet.services.instances import addresses_of
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.launchconfig import Entry, LaunchConfig
 from pycomnet.services.launcher import (
@@ -32,7 +33,6 @@ from pycomnet.services.launcher import (
     generated_name,
     load_all,
 )
-from pycomnet.services.routes import addresses_of
 from pycomnet.services.server import ServiceServer
 from pycomnet.test.services.names import Names
 from pycomnet.test.services.network import Network

@@ -13,8 +13,8 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.services.context import Context
+from pycomnet.services.instances import NamedRoute, addresses_of
 from pycomnet.services.interface import Service, interface, method
-from pycomnet.services.routes import NamedRoute, addresses_of
 from pycomnet.services.server import ServiceServer
 from pycomnet.test.services.network import Network, ServiceCase
 

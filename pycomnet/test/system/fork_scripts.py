@@ -349,7 +349,7 @@ def exits_after_end() -> None:
     """What is ended already when an atexit function comes too late stays ended; None each time."""
     group = Group()
     gateway = group.makegateway("popen")
-    from pycomnet.reactorthread import thread
+    from pycomnet.blocking.reactorthread import thread
 
     thread.stop()
     for _ in range(5):

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 import pycomnet
-from pycomnet.connection import Connection
+from pycomnet.channels.connection import Connection
 from pycomnet.test.processes import still_there
 
 #: For bulk transfers each way.

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
+from pycomnet.auth.tokens import new_token
 from pycomnet.test.needs import require
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import PATIENCE, TWISTD, Daemons, daemons, environment
 from pycomnet.test.system.mediators import LOOPBACK, Mediator
-from pycomnet.tokens import new_token
 
 #: A subprocess that does what a test needs; given as ``python``, so that it is run with the rest of
 #: the command line behind it.

@@ -21,7 +21,7 @@ from pycomnet.test.system.slow_ssh import install
 
 NEAR_SIDE = str(Path(__file__).with_name("near_side.py"))
 #: The far side's own word for what it was sent.
-MAKER = "from _pycomnet.worker.gateways import gatewaymaker; gatewaymaker(channel)"
+MAKER = "from _pycomnet.far.gateways import gatewaymaker; gatewaymaker(channel)"
 
 
 @pytest_twisted.async_yield_fixture
@@ -139,7 +139,7 @@ async def test_first_supervisor_killed(group: Any) -> None:
 async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that does not answer is not waited for at the end."""
     monkeypatch.setattr("pycomnet.gateways.gateway.EXIT_TIMEOUT", 0.5)
-    monkeypatch.setattr("pycomnet.gateways.placecarrier.KILL_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.forkserver.transport.KILL_TIMEOUT", 0.5)
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
     supervisor = parent(parent(pids[0]))
@@ -202,7 +202,7 @@ async def test_other_pythons(group: Any, python: str, name: str) -> None:
     assert await gateway.call("operator:add", 1, 2) == 3
     with pytest.raises(pycomnet.RemoteError) as caught:
         await gateway.remote_exec("channel.send(object())").waitclose()
-    assert "_pycomnet/worker/channel.py" in caught.value.formatted
+    assert "_pycomnet/far/channel.py" in caught.value.formatted
     assert "payload = self._link.encode(value)" in caught.value.formatted
     pid = await gateway.remote_exec("import os; channel.send(os.getpid())").receive()
     await gateway.exit()

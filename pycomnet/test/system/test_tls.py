@@ -16,8 +16,8 @@ from OpenSSL import SSL
 from twisted.internet.threads import deferToThread
 
 import pycomnet
-from pycomnet import endpoints
 from pycomnet.errors import CertificateRefused, EndpointError, ServiceUnreachable
+from pycomnet.net import endpoints
 from pycomnet.services.context import NAMESERVER
 from pycomnet.test.system.daemons import command, daemons
 

@@ -16,15 +16,15 @@ from twisted.internet.error import ConnectionDone
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from pycomnet.channel import Channel
-from pycomnet.channelcore import ChannelCore
-from pycomnet.connection import LINGER, Connection
+from pycomnet.channels.channel import Channel
+from pycomnet.channels.connection import LINGER, Connection
+from pycomnet.channels.core import ChannelCore
 from pycomnet.errors import PycomnetError
+from pycomnet.far import channel as far
+from pycomnet.far.connection import Link
 from pycomnet.test.kit import MemoryTransport, TurnClock
 from pycomnet.wire.frames import FRAME_COST
 from pycomnet.wire.mux import Limits, Stream
-from pycomnet.worker import channel as far
-from pycomnet.worker.link import Link
 
 #: How often the users do something, after a piece that is very short.
 ACTS = 0.02

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pycomnet
-from pycomnet.channelcore import ChannelCore
+from pycomnet.channels.core import ChannelCore
+from pycomnet.far.channel import Channel as FarChannel
 from pycomnet.test.wire import fuzzkit
 from pycomnet.wire.mux import Mux, Stream
-from pycomnet.worker.channel import Channel as FarChannel
 
 if TYPE_CHECKING:
     from pycomnet.wire.mux import Event

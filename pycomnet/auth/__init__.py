@@ -1,0 +1,1 @@
+"""Who may come in: tokens, certificates, and the peers of unix sockets."""

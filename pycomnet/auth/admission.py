@@ -1,0 +1,282 @@
+"""Who may come in: by a unix socket's peer credentials, by a certificate, or by a token."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet import defer
+from twisted.internet.address import UNIXAddress
+from twisted.python.failure import Failure
+
+from pycomnet.auth.tokens import TokenChecker, default_token_path, load_or_make_token, load_tokens
+from pycomnet.deferred import deferred
+from pycomnet.errors import EndpointError, PycomnetError, TokenError
+from pycomnet.net import endpoints
+from pycomnet.net.private import NotPrivate, check_directory, make_directory
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: Seconds that somebody who has connected has to say who they are.
+HELLO_TIMEOUT = 10.0
+#: How often it is tried to be the only one that begins to listen, and the seconds in between.
+ATTEMPTS = 20
+ATTEMPT = 0.01
+
+
+class NotAdmitted(PycomnetError):
+    """Somebody may not come in; the message says what is needed."""
+
+
+@attrs.frozen
+class PeerCredentials:
+    """What the system says of the process at the other end of a unix socket."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_credentials(transport: Any) -> PeerCredentials | None:
+    """Who is at the other end of a unix socket; None where the system does not say."""
+    connection = getattr(transport, "socket", None)
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    size = struct.calcsize("3i")
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return PeerCredentials(*struct.unpack("3i", data))
+
+
+def check_exposure(listen: str, insecure: bool = False) -> None:
+    """See that nobody can listen to what is said there.
+
+    :param listen: a listener's endpoint string.
+    :raises EndpointError: it would be without TLS, and nobody said that it may.
+    """
+    if insecure or endpoints.is_tls(listen) or endpoints.is_local(listen):
+        return
+    raise EndpointError(
+        f"{listen!r} can be reached from other machines, and has no TLS: whoever hears a token "
+        "there can run code here. Listen on tcp:PORT:interface=127.0.0.1, on unix:PATH or on "
+        "tls:PORT:privateKey=FILE:certKey=FILE, or say --insecure"
+    )
+
+
+@attrs.frozen
+class Admission:
+    """Lets peers in.
+
+    :ivar checker: knows the tokens.
+    :ivar uids: the users who need none where the system says who they are: on a unix socket.
+    :ivar certificates: whether a client's certificate will do; TLS has checked it by then.
+    :ivar token_path: the file with the token, if there is a single one.
+    """
+
+    checker: TokenChecker | None = None
+    uids: Collection[int] = attrs.field(factory=lambda: frozenset({os.geteuid(), 0}))
+    certificates: bool = False
+    token_path: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        service: str,
+        listen: Collection[str],
+        tokens: str | None = None,
+        token_file: str | None = None,
+    ) -> Admission:
+        """That of a service, by what it was told.
+
+        :param service: its name, by which it has a token of its own.
+        :param listen: where it listens. On a unix socket the system says who is there, and where
+            certificates are asked for, they do: a token is needed at other places alone.
+        :param tokens: a file of several tokens.
+        :param token_file: otherwise, one with a single token; it is made if it isn't there.
+        :raises TokenError: such a file is wrong, or can't be made.
+        """
+        certificates = any(wants_certificates(each) for each in listen)
+        if tokens is not None:
+            return cls(TokenChecker(load_tokens(tokens)), certificates=certificates)
+        if token_file is None and all(
+            endpoints.parse(each).kind == "unix" or wants_certificates(each) for each in listen
+        ):
+            return cls(certificates=certificates)
+        checker, path = own_token(service, token_file)
+        return cls(checker, certificates=certificates, token_path=path)
+
+    def admit(self, transport: Any, credential: bytes | None) -> str:
+        """Who it is.
+
+        :param transport: the connection's.
+        :param credential: what its hello has.
+        :raises NotAdmitted: nobody that may come in.
+        """
+        if credential is not None and self.checker is not None:
+            known = self.checker.find(credential)
+            if known is not None:
+                return known.name
+        if isinstance(transport.getPeer(), UNIXAddress):
+            peer = peer_credentials(transport)
+            if peer is not None and peer.uid in self.uids:
+                return f"uid {peer.uid}"
+        elif self.certificates:
+            name = endpoints.peer_name(transport)
+            if name is not None:
+                return name
+        if credential is not None:
+            raise NotAdmitted("nobody here has such a token")
+        raise NotAdmitted(
+            "a token is needed: token_file=FILE" + (", or a certificate" * self.certificates)
+        )
+
+
+def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker, Path]:
+    """What knows a service's single token, and where that is; it is made if it isn't there.
+
+    :raises TokenError: the file is wrong, or can't be made.
+    """
+    path = Path(os.path.expanduser(token_file)) if token_file else default_token_path(service)
+    token, made = load_or_make_token(path)
+    try:
+        check_directory(path.parent)
+    except NotPrivate as problem:
+        raise TokenError(f"token file {path}: {problem}") from None
+    if made:
+        log.info("made a token: it is in the file {path}", path=str(path))
+    return TokenChecker.of_one(token), path
+
+
+class ListeningService(Service):
+    """A service that listens once it is started.
+
+    :param failed: called with what keeps it from listening.
+    """
+
+    def __init__(self, failed: Callable[[PycomnetError], object]) -> None:
+        self._failed = failed
+
+    def startService(self) -> None:
+        """Listen; what makes that impossible is given to ``failed``."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self.listen().addErrback(self._not_listening)
+
+    def listen(self) -> defer.Deferred[None]:
+        """Listen; fires when that is so."""
+        raise NotImplementedError
+
+    def _not_listening(self, failure: Failure) -> None:
+        problem = failure.value
+        if not isinstance(problem, PycomnetError):
+            log.failure("can't listen", failure)
+            problem = EndpointError(f"can't listen: {endpoints.explain(failure)}")
+        self._failed(problem)
+
+
+def wants_certificates(listen: str) -> bool:
+    """Whether a listener's endpoint string asks for clients' certificates."""
+    return endpoints.is_tls(listen) and "clientCAs" in endpoints.parse(listen).options
+
+
+@deferred
+async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
+    """Listen; a unix socket is its user's alone, and one that nobody listens on is replaced.
+
+    :param listen: an endpoint string.
+    :returns: fires with the port. Fails with :class:`PycomnetError` when others could put a socket
+        of theirs in that place, and as listening does.
+    """
+    endpoint = endpoints.parse(listen)
+    if endpoint.kind != "unix":
+        return await endpoints.listen(reactor, listen, factory)
+    path = endpoint.argument(0, "address")
+    prepare_directory(path)
+    options = {"mode": "600", "lockfile": "1", **endpoint.options}
+    listen = str(attrs.evolve(endpoint, options=options))
+    with _one_at_a_time(path):
+        _remove_stale(path)
+        return await endpoints.listen(reactor, listen, factory)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: str) -> Iterator[None]:
+    """Have nobody else of us begin to listen in this directory meanwhile.
+
+    Of two that find what a killed one has left, the second would take the first's lock for that.
+    """
+    try:
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        raise EndpointError(f"can't listen on {path}: {problem.strerror}") from problem
+    try:
+        for _ in range(ATTEMPTS):  # whoever else holds it for long can't keep us from listening
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(ATTEMPT)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the lock of a socket on which nobody listens, and that.
+
+    It has the process id of who made it, which another process may have by now.
+    """
+    lock = f"{path}.lock"
+    if not os.path.islink(lock) or (os.path.lexists(path) and not _is_socket(path)):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            for name in (path, lock):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        except OSError:
+            pass  # listening says what is the matter
+
+
+def _is_socket(path: str) -> bool:
+    return stat.S_ISSOCK(os.lstat(path).st_mode)
+
+
+def prepare_directory(path: str) -> None:
+    """Make the directory of a socket, for this user alone.
+
+    :raises PycomnetError: another has made it, or others can write there.
+    """
+    directory = Path(path).parent
+    try:
+        make_directory(directory)
+        check_directory(directory)
+    except OSError as problem:
+        raise EndpointError(f"can't listen on {path}: {directory}: {problem.strerror}") from problem
+
+
+__all__ = [
+    "HELLO_TIMEOUT",
+    "Admission",
+    "ListeningService",
+    "NotAdmitted",
+    "PeerCredentials",
+    "check_exposure",
+    "listen_on",
+    "own_token",
+    "peer_credentials",
+    "wants_certificates",
+]

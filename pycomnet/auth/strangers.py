@@ -1,0 +1,162 @@
+"""Strangers: who has connected and has not said yet who they are.
+
+A daemon can't know which of them will. So it keeps a number of them, and when there are more, the
+oldest goes, of the address (or, on a unix socket, the user) that has most: who says at once who
+they are gets in however many others there are that never do. When descriptors run out, strangers
+go first, too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted
+from twisted.python.failure import Failure
+
+from pycomnet.auth.admission import peer_credentials
+from pycomnet.net.endpoints import describe_address
+from pycomnet.text.logs import Logger
+
+try:
+    import resource
+except ImportError:  # not POSIX: there is no such limit
+    resource = None  # type: ignore[assignment]
+
+#: Strangers at a time, of all addresses together.
+MAX_STRANGERS = 1024
+#: One of so many descriptors may be a stranger's, where there are few.
+DESCRIPTORS = 4
+#: One of so many descriptors is kept free of strangers, for everything else; and at least so many.
+FREE = 8
+MIN_FREE = 16
+#: One of so many strangers is dropped when there are no more than that.
+CUT = 8
+#: Seconds between two lines of the log on strangers that were dropped.
+LOG_EVERY = 10.0
+#: Bits of an IPv6 address that tell networks apart: whoever has one has all addresses in it.
+NETWORK = 64
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
+    if resource is None:
+        return MAX_STRANGERS * DESCRIPTORS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft > 0 else 1 << 20
+
+
+def origin(transport: Any) -> str:
+    """Whose share of the strangers a connection counts to: an address's, a network's, a user's."""
+    peer = transport.getPeer()
+    if isinstance(peer, IPv6Address):
+        host = peer.host.partition("%")[0]
+        return str(ipaddress.ip_network((host, NETWORK), strict=False))
+    if isinstance(peer, IPv4Address):
+        return peer.host
+    credentials = peer_credentials(transport)
+    return "somebody" if credentials is None else f"uid {credentials.uid}"
+
+
+@attrs.define
+class _Dropped:
+    """What there is to be said of those that were dropped."""
+
+    count: int = 0
+    said: float | None = None
+
+
+class Strangers:
+    """The strangers of a daemon.
+
+    :param reactor: for the time between two lines of the log.
+    :param most: how many there may be; by default as many as the descriptors allow.
+    :ivar dropped: how many were dropped so far.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, most: int | None = None) -> None:
+        self.most = most or max(2, min(MAX_STRANGERS, descriptor_limit() // DESCRIPTORS))
+        self.dropped = 0
+        self._reactor = reactor
+        #: transports in the order of their arrival, by where they are from; and the other way round
+        self._by_origin: dict[str, dict[Any, None]] = {}
+        self._origins: dict[Any, str] = {}
+        self._unsaid = _Dropped()
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    def arrived(self, transport: Any) -> None:
+        """Somebody has connected. Another may be dropped for them."""
+        where = origin(transport)
+        self._origins[transport] = where
+        self._by_origin.setdefault(where, {})[transport] = None
+        if self._is_scarce(transport):
+            # Several: the numbers that they free are low, and tell nothing for as many newcomers.
+            for _ in range(max(2, len(self._origins) // CUT)):
+                if len(self._origins) > 1:
+                    self._drop_one(where, True)
+        elif len(self._origins) > self.most:
+            self._drop_one(where, False)
+
+    def known(self, transport: Any) -> None:
+        """They have said who they are, or are gone: no stranger any more."""
+        where = self._origins.pop(transport, None)
+        if where is not None:
+            others = self._by_origin[where]
+            del others[transport]
+            if not others:
+                del self._by_origin[where]
+
+    def _is_scarce(self, transport: Any) -> bool:
+        # The system gives the lowest number that is free.
+        fileno = getattr(transport, "fileno", None)
+        if fileno is None:
+            return False
+        limit = descriptor_limit()
+        scarce: bool = fileno() >= limit - max(MIN_FREE, limit // FREE)
+        return scarce
+
+    def _drop_one(self, newcomer: str, at_once: bool) -> None:
+        """Drop the oldest stranger of whoever has most of them.
+
+        :param at_once: close its descriptor now: a hundred may come in one turn of the reactor.
+        """
+        count = max(map(len, self._by_origin.values()))
+        crowd: Mapping[Any, Any] = self._by_origin[newcomer]
+        if count == 1:
+            crowd = self._origins  # each is from somewhere else
+        elif len(crowd) < count:
+            crowd = max(self._by_origin.values(), key=len)
+        oldest = next(iter(crowd))
+        self.known(oldest)
+        self.dropped += 1
+        self._say(oldest)
+        abort = getattr(oldest, "abortConnection", oldest.loseConnection)
+        abort()
+        if at_once:
+            while hasattr(oldest, "transport"):  # TLS
+                oldest = oldest.transport
+            if isinstance(oldest, tcp.Connection):
+                oldest.connectionLost(Failure(ConnectionAborted()))
+
+    def _say(self, transport: Any) -> None:
+        unsaid = self._unsaid
+        unsaid.count += 1
+        now = self._reactor.seconds()
+        if unsaid.said is None or now - unsaid.said >= LOG_EVERY:
+            self.log.warn(
+                "{count} connections dropped that had not said who they are, the last from {peer}",
+                count=unsaid.count,
+                peer=describe_address(transport.getPeer()),
+            )
+            self._unsaid = _Dropped(0, now)
+
+
+__all__ = ["MAX_STRANGERS", "Strangers", "descriptor_limit", "origin"]

@@ -1,0 +1,314 @@
+"""Bearer tokens: files that hold them, the check of one that was given, and its limits.
+
+A token is what RFC 6750 calls a ``b64token``. What checks one keeps only its SHA-256, and compares
+that with each of its own in a time that says nothing of any: the digests are of one length,
+:func:`hmac.compare_digest` looks at all of it, and no comparison is left out after one that fits.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import ICredentials
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet import defer
+from zope.interface import Attribute, implementer
+
+from pycomnet.errors import TokenError
+from pycomnet.net import private
+
+#: Environment variables that a client's token may come from: itself, and a file that has it.
+TOKEN_VARIABLE = "PYCOMNET_TOKEN"
+TOKEN_FILE_VARIABLE = "PYCOMNET_TOKEN_FILE"
+#: The environment variables that carry what somebody is let in by: not for children, whose code is
+#: somebody else's.
+CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
+#: Characters of a token below which it is refused: what can be guessed protects nothing.
+MIN_LENGTH = 16
+#: Bytes of a token file that are looked at: more than this isn't one.
+MAX_FILE = 1 << 16
+#: Keys of a section of a tokens file that say what the token is.
+TOKEN_KEYS = ("token", "token_file", "sha256")
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+def new_token() -> str:
+    """A token that nobody can guess: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(token: str | bytes) -> bytes:
+    """What is kept of a token, and compared: its SHA-256."""
+    return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
+
+
+def default_token_path(name: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a service keeps the token that it made: the user's state directory.
+
+    :param name: the service's, as in ``http-exec``.
+    """
+    state = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(state) / "pycomnet" / f"{name}.token"
+
+
+def check_token(token: str, where: str) -> str:
+    """The token itself, if it is one.
+
+    :param where: what it was found in, for the error; the token is never part of that.
+    :raises TokenError: it is too short, or has characters that an HTTP header would not carry.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise TokenError(
+            f"{where}: a token is letters, digits and . _ ~ + / - (RFC 6750), on one line"
+        )
+    if len(token) < MIN_LENGTH:
+        raise TokenError(f"{where}: a token has at least {MIN_LENGTH} characters")
+    return token
+
+
+def load_token(path: str | os.PathLike[str]) -> str:
+    """Read the token of a file that nobody but its owner can read.
+
+    :raises TokenError: there is no such file, others may read it, or what it has is no token.
+    """
+    return check_token(_read_private(path).strip(), f"token file {os.fspath(path)}")
+
+
+def make_token_file(path: str | os.PathLike[str]) -> str:
+    """Make a token and write it to a new file of mode 0600; a directory that it needs, of 0700.
+
+    :returns: the token.
+    :raises TokenError: there is such a file, or it can't be written.
+    """
+    path = Path(os.path.expanduser(path))
+    token = new_token()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        private.make_directory(path.parent)
+        private.check_directory(path.parent)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(fd, "w") as file:
+                os.fchmod(fd, 0o600)  # whatever the umask took away
+                file.write(token + "\n")
+                file.flush()
+                os.fsync(fd)
+            # Unlike a rename it does not replace what somebody else has made in the meantime.
+            os.link(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    except private.NotPrivate as problem:
+        raise TokenError(f"token file {path}: {problem}") from problem
+    except OSError as problem:
+        raise TokenError(f"token file {path}: can't write it: {problem.strerror}") from problem
+    return token
+
+
+def load_or_make_token(path: str | os.PathLike[str]) -> tuple[str, bool]:
+    """The token of a file, which is made if it isn't there.
+
+    :returns: the token, and whether it was made.
+    :raises TokenError: as :func:`load_token` and :func:`make_token_file` do.
+    """
+    path = os.path.expanduser(path)  # a shell does not for --token-file=~/a.token
+    if not os.path.lexists(path):
+        with contextlib.suppress(FileExistsError):
+            try:
+                return make_token_file(path), True
+            except TokenError as problem:
+                if not isinstance(problem.__cause__, FileExistsError):
+                    raise
+    return load_token(path), False
+
+
+def find_token(
+    token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> str | None:
+    """A client's token: as given, of the file that was given, or of the environment.
+
+    :returns: None when none of them says one.
+    :raises TokenError: the one that counts isn't one, or can't be read.
+    """
+    if token is not None:
+        return check_token(token, "token")
+    if token_file is not None:
+        return load_token(os.path.expanduser(token_file))
+    if environ.get(TOKEN_VARIABLE):
+        return check_token(environ[TOKEN_VARIABLE], f"environment variable {TOKEN_VARIABLE}")
+    if environ.get(TOKEN_FILE_VARIABLE):
+        return load_token(os.path.expanduser(environ[TOKEN_FILE_VARIABLE]))
+    return None
+
+
+def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment without our credentials: that of a daemon's children."""
+    return {name: value for name, value in environ.items() if name not in CREDENTIAL_VARIABLES}
+
+
+def forget_credentials(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remove our credentials from a daemon's own environment, which its children begin with."""
+    for name in CREDENTIAL_VARIABLES:
+        environ.pop(name, None)
+
+
+def _read_private(path: str | os.PathLike[str]) -> str:
+    """The text of a file whose owner is this user or root, and that no other can read or change."""
+    where = f"token file {os.fspath(path)}"
+    try:
+        with open(path, encoding="utf-8") as file:
+            info = os.fstat(file.fileno())
+            if stat.S_ISREG(info.st_mode):
+                if info.st_mode & 0o077:
+                    raise TokenError(
+                        f"{where}: others can read or change it (mode "
+                        f"{stat.S_IMODE(info.st_mode):04o}); use chmod 600"
+                    )
+                if info.st_uid not in (os.geteuid(), 0):
+                    raise TokenError(f"{where}: it belongs to another user (uid {info.st_uid})")
+            text = file.read(MAX_FILE + 1)
+    except OSError as problem:
+        raise TokenError(f"{where}: can't read it: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        raise TokenError(f"{where}: it isn't text") from problem
+    if len(text) > MAX_FILE:
+        raise TokenError(f"{where}: it is longer than {MAX_FILE} bytes")
+    return text
+
+
+@attrs.frozen
+class KnownToken:
+    """A token that a server takes.
+
+    :ivar name: who has it: the avatar's id, and what a log calls them.
+    :ivar digest: the token's SHA-256.
+    :ivar options: what else its section of the tokens file says, its limits, as text.
+    """
+
+    name: str
+    digest: bytes = attrs.field(repr=False)
+    options: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+
+
+def load_tokens(
+    path: str | os.PathLike[str], known: Collection[str] = ()
+) -> tuple[KnownToken, ...]:
+    """Read a tokens file: an INI file with a section for each token, of mode 0600.
+
+    .. code-block:: ini
+
+        [alice]
+        token_file = alice.token
+        processes = 4
+
+        [build-server]
+        sha256 = 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+
+    :param known: the keys that a section may have beside ``token``, ``token_file`` (relative to
+        the file itself) and ``sha256`` (of the token, in hexadecimal), of which it has one.
+    :raises TokenError: it says which section and key is wrong.
+    """
+    where = f"tokens file {os.fspath(path)}"
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    try:
+        parser.read_string(_read_private(path))
+    except configparser.Error as problem:
+        # Its message would show the line, which may be a token.
+        lines = getattr(problem, "errors", None)
+        line = lines[0][0] if lines else getattr(problem, "lineno", None)
+        what = "isn't an INI file" if line is None else f"line {line} can't be read"
+        raise TokenError(f"{where}: {what}") from None
+    tokens: list[KnownToken] = []
+    for name in parser.sections():
+        section = dict(parser[name])
+        here = f"{where}, [{name}]"
+        given = [key for key in TOKEN_KEYS if key in section]
+        if len(given) != 1:
+            raise TokenError(f"{here}: one of {', '.join(TOKEN_KEYS)} is needed, and one only")
+        unknown = section.keys() - set(known) - set(TOKEN_KEYS)
+        if unknown:
+            raise TokenError(
+                f"{here}: no key {min(unknown)!r}; there are: {', '.join((*TOKEN_KEYS, *known))}"
+            )
+        value = section.pop(given[0])
+        if given[0] == "sha256":
+            if not re.fullmatch("[0-9a-fA-F]{64}", value):
+                raise TokenError(f"{here}: sha256 is 64 hexadecimal digits")
+            hashed = bytes.fromhex(value)
+        elif given[0] == "token":
+            hashed = digest(check_token(value, here))
+        else:
+            hashed = digest(load_token(Path(path).parent / os.path.expanduser(value)))
+        if any(other.digest == hashed for other in tokens):
+            raise TokenError(f"{here}: it is the token of another section, too")
+        tokens.append(KnownToken(name, hashed, section))
+    if not tokens:
+        raise TokenError(f"{where}: it has no section, so no token")
+    return tuple(tokens)
+
+
+class IBearerToken(ICredentials):
+    """Credentials: a token, as its bearer gave it."""
+
+    token = Attribute("The token, as bytes.")
+
+
+@implementer(IBearerToken)
+@attrs.frozen
+class BearerToken:
+    """A token that somebody gave."""
+
+    token: bytes = attrs.field(repr=False)
+
+
+@implementer(ICredentialsChecker)
+class TokenChecker:
+    """Knows tokens; the avatar's id is the name of the one that was given.
+
+    :param tokens: those that are known.
+    """
+
+    credentialInterfaces = (IBearerToken,)
+
+    def __init__(self, tokens: Iterable[KnownToken]) -> None:
+        self.tokens = {token.name: token for token in tokens}
+
+    @classmethod
+    def of_one(cls, token: str, name: str = "default") -> TokenChecker:
+        """A checker that knows a single token."""
+        return cls([KnownToken(name, digest(token))])
+
+    def find(self, given: bytes) -> KnownToken | None:
+        """The known token that this is, or None."""
+        hashed = digest(given)
+        found = None
+        for known in self.tokens.values():
+            if hmac.compare_digest(hashed, known.digest):
+                found = known
+        return found
+
+    def requestAvatarId(self, credentials: Any) -> defer.Deferred[bytes | tuple[()]]:
+        """As :class:`~twisted.cred.checkers.ICredentialsChecker` has it.
+
+        :returns: fires with the name of the token; fails with
+            :class:`~twisted.cred.error.UnauthorizedLogin`.
+        """
+        found = self.find(credentials.token)
+        if found is None:
+            return defer.fail(UnauthorizedLogin("no such token"))
+        return defer.succeed(found.name.encode())

@@ -1,0 +1,135 @@
+"""Services without Deferreds: the part of :mod:`pycomnet.blocking` that is loaded when needed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pycomnet.blocking import (
+    _Blocking,
+    _blocking,
+    _in,
+    _out,
+    _reactor,
+    _wait,
+)
+from pycomnet.errors import ChannelClosed
+from pycomnet.services import client as _client
+from pycomnet.services import context as _context
+from pycomnet.services import default as _default
+from pycomnet.services import remotestream as _remotestream
+from pycomnet.services import server as _server
+
+#: What is called by what is built on a class, and not by users.
+_INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
+_INNER |= {
+    "has_other",
+    "left",
+    "limit",
+    "peer",
+    "sleep",
+    "until",
+    "begin",
+    "connected",
+    "disconnected",
+}
+_INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebacks", "too_late"}
+_INNER |= {"settle", "start"}
+
+
+@_blocking(_remotestream.RemoteStream, (), _INNER)
+class RemoteStream(_Blocking):
+    """Filled from :class:`pycomnet.RemoteStream`."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self.receive()
+        except ChannelClosed:
+            self.close()
+            raise StopIteration from None
+
+    def __enter__(self) -> RemoteStream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@_blocking(_client.RemoteService, ("interface",), _INNER)
+class RemoteService(_Blocking):
+    """Filled from :class:`pycomnet.RemoteService`."""
+
+    __slots__ = ()
+
+
+@_blocking(_context.Context, (), _INNER)
+class Context(_Blocking):
+    """Filled from :class:`pycomnet.Context`."""
+
+    __slots__ = ()
+
+    def __init__(self, **options: Any) -> None:
+        self._wrapped = _wait(lambda: _context.Context(_reactor(), **options), None, "Context")
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@_blocking(_server.ServiceServer, ("services",), _INNER)
+class ServiceServer(_Blocking):
+    """Filled from :class:`pycomnet.ServiceServer`.
+
+    Methods of its services run in the reactor's thread, unless they have ``thread=True``: those may
+    block, and use this API themselves.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, **options: Any) -> None:
+        made = _in(options)
+        self._wrapped = _wait(
+            lambda: _server.ServiceServer(_reactor(), **made), None, "ServiceServer"
+        )
+
+    def __enter__(self) -> ServiceServer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """A function of the default context, without Deferreds."""
+    function = getattr(_default, name)
+
+    @functools.wraps(function)
+    def call(*args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        return _out(_wait(lambda: function(*args, **kwargs), timeout, name))
+
+    return call
+
+
+configure = _default.configure
+connect = _function("connect")
+locate = _function("locate")
+nameserver = _function("nameserver")
+
+__all__ = [
+    "Context",
+    "RemoteService",
+    "RemoteStream",
+    "ServiceServer",
+    "configure",
+    "connect",
+    "locate",
+    "nameserver",
+]

@@ -1,0 +1,1 @@
+"""Connections and channels for Twisted: what users send and receive on."""

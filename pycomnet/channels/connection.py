@@ -1,0 +1,660 @@
+"""The Twisted protocol round the multiplexer: one connection and its channels."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer, error
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet import forks
+from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.memory import COUNT_EVERY, MemoryAccount
+from pycomnet.errors import (
+    CertificateRefused,
+    ChannelClosed,
+    ConnectionLost,
+    PeerSilent,
+    ProtocolViolation,
+    PycomnetError,
+)
+from pycomnet.far.live import Live
+from pycomnet.net import eager
+from pycomnet.net.busypoll import Lookahead
+from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
+from pycomnet.ranges import optional_real
+from pycomnet.text.logs import Logger
+from pycomnet.wire import mux as wire
+from pycomnet.wire.frames import ERROR
+from pycomnet.wire.values import make_codec
+
+#: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
+#: :func:`keep_memory`.
+KEPT_MEMORY = 8 << 20
+#: Answers, or requests that follow answers, that are written while others of the same turn are
+#: still being made: so that both ends of many short calls work at the same time, and not in turn.
+EAGER = 32
+#: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
+#: they are in was received. Of those that are over this, the oldest are forgotten.
+MAX_UNCLAIMED = 16 << 20
+#: What each of them counts at least.
+UNCLAIMED_COST = 1024
+#: Seconds that a connection which is being closed has to write what is left: then it is dropped,
+#: because the peer may never read that.
+LINGER = 5.0
+
+make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+
+
+def keep_memory() -> None:
+    """Have values of some megabytes use memory that has been used before.
+
+    By default glibc gives each large block back to the system when it is freed, and gets a new one
+    for the next: which takes twenty times as long as copying it, as every page is mapped, cleared
+    and unmapped. What it takes for large follows what was freed (mallopt(3), M_MMAP_THRESHOLD), and
+    this block, which nothing is written to, costs nothing. Elsewhere it does not matter.
+    """
+    bytearray(KEPT_MEMORY)
+
+
+keep_memory()
+
+
+@implementer(IPushProducer)
+class Connection(Live, Protocol):
+    """One end of a connection.
+
+    Whatever carries it is its transport: a socket, a pair of pipes, another connection's raw
+    channel. When that is a plain descriptor with nothing left to write, what is sent goes to the
+    system at once; Twisted itself would wait for its next turn.
+
+    :param reactor: for delayed calls.
+    :param initiator: True at the end that made the connection.
+    :param limits: what the peer is allowed.
+    :param info: what this end's hello says of it.
+    :param credential: for a listener that asks for one.
+    :param keepalive: seconds of silence after which the peer is asked for a sign of life, and
+        given up when it stays silent for as long again; None never asks.
+    """
+
+    log = Logger()
+    #: bytes that are read at a time: while there is much, and else
+    bulk_size = BULK_SIZE
+    small_size = SMALL_SIZE
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        initiator: bool = True,
+        limits: wire.Limits | None = None,
+        info: dict[str, Any] | None = None,
+        credential: bytes | None = None,
+        keepalive: float | None = None,
+    ) -> None:
+        self.mux = wire.Mux(initiator, limits, info, credential)
+        codec = make_codec(
+            ChannelCore.handle_types,
+            self._dump_channel,
+            self._load_channel,
+            max_items=self.mux.limits.items,
+        )
+        self.encode: Callable[[object], bytes] = codec.encode
+        #: makes most payloads sooner than :attr:`encode`, and its second and third argument: as
+        #: :attr:`pycomnet.wire.values.PureCodec.packing`
+        self.pack: Callable[[object, Any, Any], bytes]
+        self.hook: Any
+        self.options: Any
+        self.pack, self.hook, self.options = codec.packing or (
+            lambda value, hook, options: codec.encode(value),
+            None,
+            None,
+        )
+        self.decode: Callable[[bytes], Any] = codec.decode
+        self.decode_run: Callable[[list[bytes]], list[Any] | None] = codec.decode_run
+        #: what to do with a channel that the peer opens for a purpose
+        self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
+        #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
+        #: ``app``, for those that need less than a core; returns that
+        self.acceptors: dict[str, Callable[[wire.Stream], Any]] = {}
+        #: makes what a user has in hands of a core; set by whoever owns the connection
+        self.make_handle: Callable[[ChannelCore], object] = lambda core: core
+        #: called when the connection is over, to find out why
+        self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
+        #: called with what the transport says when it is gone; who explains that may wait for this
+        self.when_closed: list[Callable[[Failure], object]] = []
+        #: what counts the memory that is held for the peer, and for others
+        self.account: MemoryAccount | None = None
+        self._uncounted = COUNT_EVERY
+        #: set by whatever comes; for who resets it, and looks later whether something has
+        self.heard = False
+        #: whether the peer has broken the protocol: what comes from it is not looked at any more
+        self.broken = False
+        #: why it is over, once it is
+        self.lost: ConnectionLost | None = None
+        self.reactor = reactor
+        self._keepalive = optional_real("keepalive", keepalive)
+        self._keepalive_call: Any = None
+        self._heard = False
+        self._asked = False
+        self._ready: dict[defer.Deferred[dict[str, Any]], None] = {}
+        self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
+        self._ping_number = 0
+        #: whether what is to be written is written a little later, by whoever set this
+        self.corked = True
+        self._flushing = False
+        self._descriptor: FileDescriptor | None = None
+        self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
+        self._lookahead: Lookahead | None = None
+        self._reason: ConnectionLost | None = None
+        #: channels that the peer opened and nobody has received yet; what those cost that are over
+        self._unclaimed: dict[int, ChannelCore] = {}
+        self._unclaimed_costs: dict[int, int] = {}
+        self._unclaimed_cost = 0
+        #: channels that the peer has closed, with what their users have not taken yet
+        self._over: weakref.WeakSet[ChannelCore] = weakref.WeakSet()
+        self._turn: Any = None
+        #: the delayed call that aborts a connection which is being closed
+        self._disconnecting: Any = None
+        forks.watch(self)
+
+    # -- for users -------------------------------------------------------------------------------
+
+    def when_ready(self) -> defer.Deferred[dict[str, Any]]:
+        """Wait for the peer's hello; from then on channels can be opened.
+
+        :returns: fires with what it says; fails with :class:`ConnectionLost`. Cancelling it
+            changes nothing.
+        """
+        if self.lost is not None:
+            return defer.fail(self.lost)
+        if self.mux.peer is not None:
+            return defer.succeed(self.mux.peer)
+
+        def cancel(deferred: defer.Deferred[Any]) -> None:
+            self._ready.pop(deferred, None)
+
+        deferred: defer.Deferred[dict[str, Any]] = defer.Deferred(cancel)
+        self._ready[deferred] = None
+        return deferred
+
+    def open(
+        self, purpose: str, first: bytes | None = None, raw: bool = False, end: bool = False
+    ) -> ChannelCore:
+        """Open a channel.
+
+        :param first: the encoding of its first value.
+        :param end: this end sends nothing after that.
+        :raises ConnectionLost: the connection is over.
+        :raises PycomnetError: it is not ready, or has as many channels as the peer allows.
+        """
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)
+        try:
+            stream = self.mux.open(purpose, first, raw, end)
+        except wire.LocalError as problem:
+            if self._reason is not None:
+                raise self._reason.with_traceback(None) from None
+            raise PycomnetError(str(problem)) from None
+        core = ChannelCore(self, stream)
+        self.flush_soon()
+        return core
+
+    def ask(self, purpose: str, first: bytes, app: Any) -> int:
+        """Open a channel that this end sends nothing more on, without a core.
+
+        :param app: is told what comes on it: ``answered`` with a result that is all, or else
+            ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as a
+            :class:`~pycomnet.channels.core.ChannelCore` is.
+        :returns: the channel's id.
+        :raises ConnectionLost: as :meth:`open`.
+        """
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)
+        try:
+            id: int = self.mux.ask(purpose, first, app)
+        except wire.LocalError as problem:
+            if self._reason is not None:
+                raise self._reason.with_traceback(None) from None
+            raise PycomnetError(str(problem)) from None
+        if not self.corked:
+            self.flush_soon()
+        return id
+
+    def ping(self) -> defer.Deferred[float]:
+        """Ask the peer for an answer.
+
+        :returns: fires with the seconds that it took; fails with :class:`ConnectionLost`.
+            Cancelling it forgets the answer.
+        """
+        if self.lost is not None:
+            return defer.fail(self.lost)
+        if self.mux.peer is None:
+            return self.when_ready().addCallback(lambda _: self.ping())
+        self._ping_number += 1
+        data = self._ping_number.to_bytes(8, "big")
+
+        def cancel(_: object) -> None:
+            self._pongs.pop(data, None)
+
+        deferred: defer.Deferred[float] = defer.Deferred(cancel)
+        self._pongs[data] = (self.reactor.seconds(), deferred)
+        self.mux.ping(data)
+        self.flush_soon()
+        return deferred
+
+    def goodbye(self, code: str = "exit", message: str = "") -> None:
+        """Tell the peer that this is the end, and close the connection once it is written.
+
+        What waits on it fails when it is closed: after :data:`LINGER` at the latest.
+        """
+        if self._reason is None:
+            self._reason = ConnectionLost("the connection was closed here")
+        if self._disconnecting is None and self.transport is not None:
+            self.mux.goaway(code, message)
+            self._lose_connection()
+
+    def _lose_connection(self) -> None:
+        """Write what is left, however much the transport has to write already, and close."""
+        transport: Any = self.transport
+        self._disconnecting = self.reactor.callLater(LINGER, self._abort)
+        parts = self.mux.parts_to_send(BULK_SIZE)
+        if parts:
+            self._write(parts)
+        self.mux.congested = True
+        transport.unregisterProducer()  # some wait for this
+        transport.loseConnection()
+
+    def abort(self, reason: ConnectionLost) -> None:
+        """Drop the connection at once."""
+        if self._reason is None:
+            self._reason = reason
+        if self.transport is not None:
+            self._abort()
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        abort = getattr(transport, "abortConnection", transport.loseConnection)
+        abort()
+
+    def violated(self, code: str, message: str) -> ProtocolViolation:
+        """The peer sent what it may not: tell it, drop the connection, return the error."""
+        problem = ProtocolViolation(
+            f"the other end broke the wire protocol ({code}): {message}", code
+        )
+        if self._reason is None:
+            self._reason = problem
+        self.broken = True
+        self.goodbye(code, message)
+        return problem
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """Write what there is: at once, or with what else this turn of the reactor brings."""
+        if not self.corked:
+            self.flush()
+            # What follows in the same turn is collected.
+            self.corked = True
+            self._turn = self.reactor.callLater(0, self._uncork)
+
+    def _uncork(self) -> None:
+        self._turn = None
+        self.corked = False
+        if self.lost is None and self.mux.has_data():
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is now, as far as the transport takes it."""
+        if self._flushing:
+            return
+        self._flushing = True
+        mux = self.mux
+        try:
+            while not mux.congested:
+                parts = mux.parts_to_send(BULK_SIZE)
+                if not parts:
+                    break
+                self._write(parts)
+                if mux.sent:
+                    sent, mux.sent = mux.sent, []
+                    for deferred in sent:
+                        if not deferred.called:
+                            deferred.callback(None)
+        finally:
+            self._flushing = False
+
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        if self._lookahead is not None:
+            self._lookahead.wrote = True
+        self._write_now(parts)
+
+    def pauseProducing(self) -> None:
+        self.mux.congested = True
+
+    def resumeProducing(self) -> None:
+        if self._disconnecting is None:
+            self.mux.congested = False
+            self.flush()
+
+    def stopProducing(self) -> None:
+        self.mux.congested = True
+
+    # -- what Twisted calls ----------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        self._write_now = eager.writer(transport)
+        if eager.is_plain(transport):
+            self._descriptor = transport
+            transport.SEND_LIMIT = BULK_SIZE
+            transport.bufferSize = self.small_size
+            self._lookahead = Lookahead.of(transport)
+        transport.registerProducer(self, True)
+        self.corked = False
+        self.flush()
+        if self._keepalive:
+            self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = self.heard = True
+        self._uncounted -= len(data)
+        descriptor = self._descriptor
+        if descriptor is not None:
+            size = self.bulk_size if len(data) >= self.small_size else self.small_size
+            if size != descriptor.bufferSize:
+                descriptor.bufferSize = size
+        mux = self.mux
+        corked = self.corked
+        self.corked = True
+        try:
+            for event in mux.receive_data(data):
+                if event[0] == 0:  # EV_DATA
+                    event[1].app.arrived(event[2], event[3])
+                elif event[0] == 10:  # EV_ANSWERED
+                    event[1].answered(event[2])
+                    if len(mux._out) >= EAGER:
+                        self.flush()
+                elif event[0] == 9:  # EV_ASKED
+                    self.asked(event[1], event[2])
+                    if len(mux._out) >= EAGER:
+                        self.flush()
+                elif event[0] == 3:  # EV_CLOSED
+                    self._peer_closed(event[1], event[2], event[3])
+                    if len(mux._out) >= EAGER:
+                        self.flush()
+                elif event[0] == 8:  # EV_RUN
+                    event[1].app.run_arrived(event[2], event[3])
+                    if mux._out:
+                        self.flush()  # credit: the peer may wait for it
+                else:
+                    self._event(event)
+        finally:
+            if self._turn is None:
+                self.corked = corked
+        if self._uncounted < 0:
+            self.keeps(0)
+        if mux._out or mux._ready:
+            self.flush()
+        if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
+            self._lookahead.wrote = False  # there is more, but others have their turn first
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        lost = self._reason
+        if lost is None:
+            if reason.check(error.ConnectionDone):
+                lost = ConnectionLost("the other end closed the connection")
+            elif isinstance(reason.value, CertificateRefused):
+                lost = reason.value
+            else:
+                lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
+        self.corked = True
+        self.mux.congested = True
+        for core in self._unclaimed.values():
+            core.queue.clear()
+        if self.account is not None:
+            self.account.gone(self)
+        for call in (self._turn, self._keepalive_call, self._disconnecting):
+            if call is not None and call.active():
+                call.cancel()
+        self._reason = lost
+        self.transport = None
+        self._write_now = eager.nowhere
+        if self._lookahead is not None:
+            self._lookahead.stop()
+
+        def unexplained(failure: Failure) -> ConnectionLost:
+            self.log.failure("can't find out why the connection is over", failure)
+            return lost
+
+        defer.maybeDeferred(self.explain, lost).addErrback(unexplained).addCallback(self._is_lost)
+        closed, self.when_closed = self.when_closed, []
+        for tell in closed:
+            tell(reason)
+
+    def _is_lost(self, lost: ConnectionLost) -> None:
+        self.lost = lost
+        for app in list(self.mux.questions.values()):
+            app.connection_lost(lost)
+        for stream in list(self.mux.streams.values()):
+            if stream.app is not None:
+                stream.app.connection_lost(lost)
+        ready, self._ready = self._ready, {}
+        pongs, self._pongs = self._pongs, {}
+        waiters: list[defer.Deferred[Any]] = [*ready, *(pong for _, pong in pongs.values())]
+        for waiting in waiters:
+            if not waiting.called:
+                waiting.errback(Failure(lost))
+        self._unclaimed.clear()
+        self._unclaimed_costs.clear()
+
+    def forked(self) -> None:
+        """In a child that the program forked: the connection is its parent's, and goes on there.
+
+        Nobody is told, as who waits does so in the parent, and nothing is written. The child's
+        copies of its descriptors are closed, so that the peer sees when the parent ends.
+        """
+        transport: Any = self.transport
+        if transport is None or not forks.runs(self.reactor):
+            return
+        self.transport = None
+        self._write_now = eager.nowhere
+        self.corked = self.mux.congested = True
+        self._reason = self.lost = lost = forks.used("the connection")
+        for stream in self.mux.streams.values():
+            stream.sending = False
+            if isinstance(stream.app, ChannelCore):
+                stream.app.forked(lost)
+        forks.keep((self._ready, self._pongs, dict(self.mux.questions)))
+        self._ready, self._pongs = {}, {}
+        self._unclaimed.clear()
+        eager.close_copies(transport)
+
+    # -- what the peer says ----------------------------------------------------------------------
+
+    def asked(self, id: int, payload: bytes) -> None:
+        """A whole question has come, on a channel that has no stream yet."""
+        stream: Any = self.mux.stream_of(id)
+        self.acceptors[stream.purpose](stream).arrived(payload, 0)
+
+    def _peer_closed(self, stream: wire.Stream, kind: int, payload: bytes) -> None:
+        core = stream.app
+        if core is None:
+            return  # a question that was answered before the peer gave it up
+        core.closed(kind, payload)
+        if stream.id in self._unclaimed:
+            self._keep_unclaimed(core)
+        elif self.account is not None and isinstance(core, ChannelCore) and core.queue:
+            self._over.add(core)
+
+    def _event(self, event: tuple[Any, ...]) -> None:
+        kind = event[0]
+        if kind == wire.EV_END:
+            event[1].app.ended()
+        elif kind == wire.EV_OPENED:
+            self._opened(event[1])
+        elif kind == wire.EV_HELLO:
+            ready, self._ready = self._ready, {}
+            for deferred in ready:
+                if not deferred.called:
+                    deferred.callback(event[1])
+        elif kind == wire.EV_PONG:
+            self._pong(event[1])
+        elif kind == wire.EV_GOAWAY:
+            code, message = event[1:]
+            if self._reason is None:
+                if code == "exit":
+                    self._reason = ConnectionLost("the other end said goodbye")
+                elif code in ("credential", "limit", "start"):
+                    self._reason = ProtocolViolation(
+                        f"this program was not let in: {message}", code
+                    )
+                else:
+                    self._reason = ProtocolViolation(
+                        f"the other end refused what this end sent ({code}): {message}", code
+                    )
+            if self._disconnecting is None:
+                self._lose_connection()
+        elif kind == wire.EV_FAILED:
+            problem = event[1]
+            self.violated(problem.code, problem.message)
+
+    def _opened(self, stream: wire.Stream) -> None:
+        acceptor = self.acceptors.get(stream.purpose)
+        if acceptor is not None:
+            acceptor(stream)
+            return
+        core = ChannelCore(self, stream)
+        if stream.purpose == "channel":
+            self._unclaimed[stream.id] = core
+            return
+        accept = self.purposes.get(stream.purpose)
+        if accept is None:
+            message = f"unknown purpose {stream.purpose!r}"
+            payload = self.encode({"code": "purpose", "message": message})
+            self.mux.close(stream, ERROR, payload)
+        else:
+            try:
+                accept(core)
+            except Exception as problem:
+                self.log.failure("channels for {purpose!r} can't be taken", purpose=stream.purpose)
+                core.close(problem)
+
+    def held_bytes(self) -> int:
+        """What has come on channels and was not taken yet, and what the peer does not take."""
+        window = self.mux.limits.window
+        held = self._unclaimed_cost
+        for stream in self.mux.streams.values():
+            if isinstance(stream.app, ChannelCore):
+                held += stream.held(window)
+            if stream.queue or stream.finish is not None:
+                held += stream.queued()
+        for core in self._over:
+            held += sum(cost for _, cost in core.queue)
+        return held
+
+    def keeps(self, size: int) -> None:
+        """So many bytes more are held for the peer: count all, if it may be too much by now."""
+        self._uncounted -= size
+        if self._uncounted < 0:
+            self._uncounted = COUNT_EVERY
+            if self.account is not None and not self.broken:
+                self.account.count(self)
+
+    def unaccepted(self) -> dict[ChannelCore, int]:
+        """The channels that the peer opened and nobody has accepted, and what each holds."""
+        window = self.mux.limits.window
+        return {core: core.stream.held(window) for core in self._unclaimed.values()}
+
+    def shed(self, size: int, problem: PycomnetError) -> int:
+        """Close channels that nobody has accepted, the largest first.
+
+        :param size: bytes to release, if there are so many.
+        :param problem: what the peer is told.
+        :returns: bytes that were released.
+        """
+        held = self.unaccepted()
+        released = 0
+        for core in sorted(held, key=held.__getitem__, reverse=True):
+            if released >= size or not held[core]:
+                break
+            released += held[core]
+            self._claim(core.stream.id)
+            core.stream.partial = None
+            core.close(problem)
+            core.queue.clear()
+        return released
+
+    def _keep_unclaimed(self, core: ChannelCore) -> None:
+        costs = self._unclaimed_costs
+        cost = UNCLAIMED_COST + sum(cost for _, cost in core.queue)
+        costs[core.stream.id] = cost
+        self._unclaimed_cost += cost
+        while self._unclaimed_cost > MAX_UNCLAIMED and len(costs) > 1:
+            self._claim(next(iter(costs)))
+
+    def _claim(self, id: int) -> ChannelCore | None:
+        self._unclaimed_cost -= self._unclaimed_costs.pop(id, 0)
+        core = self._unclaimed.pop(id, None)
+        if core is not None and core.over is not None and core.queue:
+            self._over.add(core)
+        return core
+
+    def _dump_channel(self, handle: Any) -> int:
+        core: ChannelCore = handle.core
+        if core.connection is not self:
+            raise ValueError("it belongs to another connection")
+        if core.over is not None or not core.stream.sending:
+            raise ValueError("it is closed")
+        return core.stream.id
+
+    def _load_channel(self, id: int) -> object:
+        core = self._claim(id)
+        if core is None:
+            stream = self.mux.streams.get(id)
+            if stream is not None:
+                core = stream.app
+            elif self.mux._is_past(id):
+                core = self._closed_core(id)
+        if core is None:
+            raise ValueError(f"channel {id} was never opened")
+        handle = None if core.handle is None else core.handle()
+        return self.make_handle(core) if handle is None else handle
+
+    def _closed_core(self, id: int) -> ChannelCore:
+        """What stands for a channel that was over before the value it is in was received."""
+        stream = wire.Stream(id, "channel", False, False, 0, 0)
+        stream.sending = stream.receiving = False
+        core = ChannelCore(self, stream)
+        core.over = ChannelClosed(f"channel {id} was over before it was received")
+        return core
+
+    def _pong(self, data: bytes) -> None:
+        pong = self._pongs.pop(data, None)
+        if pong is not None:
+            asked, deferred = pong
+            deferred.callback(self.reactor.seconds() - asked)
+
+    def _check_alive(self, last: bool = False) -> None:
+        assert self._keepalive is not None
+        if self._heard:
+            self._heard = self._asked = False
+        elif last:
+            reason = f"the other end was silent for {2 * self._keepalive:g} seconds"
+            self.abort(PeerSilent(reason))
+            return
+        elif self._asked:
+            # This end may have been busy itself: read first what has come in the meantime.
+            self._keepalive_call = self.reactor.callLater(0, self._check_alive, True)
+            return
+        else:
+            self._asked = True
+            if self.mux.peer is not None:  # before its hello nothing may be sent to it
+                self.mux.ping(bytes(8))
+                self.flush_soon()
+        self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)

@@ -1,0 +1,659 @@
+"""What a connection keeps of a channel: the queues both ways, who waits, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet import forks
+from pycomnet.channels.callbacks import caller, pending_result, tell
+from pycomnet.deferred import done
+from pycomnet.errors import (
+    ChannelClosed,
+    ConnectionLost,
+    MemoryExceeded,
+    PycomnetError,
+    RemoteError,
+    message_of,
+)
+from pycomnet.far.live import Live
+from pycomnet.text.logs import Logger
+from pycomnet.wire import mux as wire
+from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
+from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, type_name
+
+if TYPE_CHECKING:
+    from pycomnet.channels.connection import Connection
+    from pycomnet.channels.transport import ChannelTransport
+
+log = Logger()
+
+
+class _NoEndmarker:
+    def __repr__(self) -> str:
+        return "<no endmarker>"
+
+
+#: What ``setcallback`` takes for "no endmarker".
+NO_ENDMARKER = _NoEndmarker()
+
+
+class ChannelCore(Live):
+    """What the connection keeps of a channel. Users have a :class:`Channel` in hands.
+
+    The two are apart so that the connection, which the reactor keeps alive, does not keep alive
+    what only users hold: a gateway that nobody can reach any more is ended.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "busy",
+        "callback",
+        "close_waiters",
+        "connection",
+        "endmarker",
+        "errback",
+        "half",
+        "handle",
+        "late",
+        "over",
+        "own_waiters",
+        "patient",
+        "queue",
+        "seen",
+        "sends",
+        "stream",
+        "taker",
+        "telling",
+        "told",
+        "waiters",
+    )
+
+    #: the classes that users can send over a channel as a channel
+    handle_types: tuple[type, ...] = ()
+
+    def __init__(self, connection: Connection, stream: wire.Stream) -> None:
+        self.connection = connection
+        self.stream = stream
+        stream.app = self
+        #: what a user has in hands of it
+        self.handle: weakref.ref[Any] | None = None
+        #: values nobody has received yet: (payload, cost)
+        self.queue: deque[tuple[bytes | memoryview, int]] = deque()
+        self.waiters: deque[defer.Deferred[Any]] = deque()
+        self.close_waiters: list[defer.Deferred[None]] = []
+        #: Deferreds of sends that wait for credit
+        self.sends: dict[defer.Deferred[None], None] = {}
+        #: why no value comes any more
+        self.over: Exception | None = None
+        #: True when that is only because the peer sends no more
+        self.half = False
+        #: whether somebody was told of ``over``, if it is an error
+        self.seen = False
+        self.callback: Callable[[Any], Any] | None = None
+        self.errback: Callable[[Failure], Any] | None = None
+        self.endmarker: object = NO_ENDMARKER
+        #: True while nothing may be given to the callback or taker: it is at work, or paused, or
+        #: has had the last
+        self.busy = False
+        #: whether the callback was told of the end
+        self.told = False
+        #: True while it is being told: its owner's functions are at work
+        self.telling = False
+        #: what has to be told after that
+        self.late: Failure | None = None
+        #: of the close_waiters those that the callback itself waits for
+        self.own_waiters: tuple[defer.Deferred[None], ...] = ()
+        #: whether others wait for the callback as well
+        self.patient = True
+        #: takes raw bytes instead: a Twisted transport
+        self.taker: ChannelTransport | None = None
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def send(self, payload: bytes, prefix: bytes = b"") -> defer.Deferred[None]:
+        deferred: defer.Deferred[None]
+        connection = self.connection
+        stream = self.stream
+        if connection.lost is not None or not stream.sending:
+            return defer.fail(self.send_error())
+        size = len(payload)
+        if size <= 65536 and not stream.queue and stream.credit >= size + 64:
+            if connection.mux.send(stream, payload):
+                if not connection.corked:
+                    connection.flush_soon()
+                return done()
+            # The transport takes no more just now: wait behind what was just queued.
+            stream.queue[-1][2] = deferred = defer.Deferred(self._cancel_send)
+        else:
+            deferred = defer.Deferred(self._cancel_send)
+            try:
+                connection.mux.send(stream, payload, deferred, prefix)
+            except wire.LocalError as problem:
+                return defer.fail(ValueNotSendable(f"value: {problem}"))
+        self.sends[deferred] = None
+        deferred.addBoth(self._sent, deferred)
+        connection.flush_soon()
+        return deferred
+
+    def _sent(self, result: Any, deferred: defer.Deferred[None]) -> Any:
+        self.sends.pop(deferred, None)
+        return result
+
+    def _cancel_send(self, deferred: defer.Deferred[None]) -> None:
+        if self.connection.mux.unsend(self.stream, deferred):
+            # What waited behind it may be sent now.
+            self.connection.flush_soon()
+            return
+        # A part of it is gone already, so the rest will follow it.
+        for item in self.stream.queue:
+            if item[2] is deferred:
+                item[2] = None
+
+    def send_error(self) -> Exception:
+        if self.connection.lost is not None:
+            return self.connection.lost
+        if isinstance(self.over, RemoteError):
+            self.seen = True
+            return self.over
+        return ChannelClosed(f"channel {self.stream.id} is closed for sending")
+
+    def end(self) -> None:
+        self.connection.mux.end(self.stream)
+        self.connection.flush_soon()
+
+    def close(self, error: Exception | None = None) -> None:
+        connection = self.connection
+        if connection.lost is None:
+            if error is None:
+                connection.mux.close(self.stream, NORMAL)
+            else:
+                connection.mux.close(self.stream, ERROR, connection.encode(_error_map(error)))
+            connection.flush_soon()
+        over = ChannelClosed(f"channel {self.stream.id} was closed here")
+        if error is not None:
+            self._fail_sends(over)
+        if self.callback is not None:
+            self.queue.clear()
+        elif self.taker is not None:
+            self.queue.clear()
+            self.busy = False
+            self.taker.disconnecting = True
+        if self.half:
+            self._whole(over)
+        elif self.over is None:
+            self._finish(over)
+        else:
+            self._end_taker(self.over)
+
+    def _why(self) -> str:
+        """What else a CLOSE of the other end may mean."""
+        plain = self.stream.purpose == "channel"
+        return ", or no code there holds it any more" if plain else ""
+
+    def is_held(self) -> bool:
+        """Whether a user has it in hands."""
+        return self.handle is not None and self.handle() is not None
+
+    def abandon(self) -> None:
+        """Nobody has the channel in hands any more."""
+        if self.callback is not None or self.taker is not None:
+            return
+        if self.is_held():
+            return  # it came back over a channel in the meantime
+        if self.stream.purpose != "exec":
+            self.close()
+        elif self.over is None or self.half or not self.seen:
+            # The code runs on, and learns that nothing comes any more. What it sends is dropped,
+            # what it raises is logged.
+            self.end()
+            self.set_callback(_ignore, _log_unhandled, NO_ENDMARKER)
+
+    def forked(self, lost: ConnectionLost) -> None:
+        """In a child that the program forked: this is its parent's. Nobody is told."""
+        self.stream.sending = False
+        self.over = lost
+        self.half = False
+        self.queue.clear()
+        forks.keep((self.waiters, self.close_waiters, self.sends, self.callback, self.errback))
+        self.waiters, self.close_waiters, self.sends = deque(), [], {}
+        self.callback = self.errback = self.taker = None
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def receive(
+        self, cancel: Callable[[defer.Deferred[Any]], None] | None = None
+    ) -> defer.Deferred[Any]:
+        """The next value.
+
+        :param cancel: :meth:`cancel_receive`, or what calls it and keeps something alive.
+        """
+        if self.callback is not None or self.taker is not None:
+            what = "a callback" if self.callback is not None else "a protocol"
+            return defer.fail(PycomnetError(f"channel {self.stream.id} has {what}"))
+        if self.queue and not self.waiters:
+            payload, cost = self.queue.popleft()
+            deferred: defer.Deferred[Any] = defer.Deferred()
+            self._give(deferred, payload, cost)
+            self.connection.flush_soon()
+            return deferred
+        if self.over is not None:
+            self.seen = True
+            return defer.fail(self.over)
+        deferred = defer.Deferred(cancel or self.cancel_receive)
+        self.waiters.append(deferred)
+        stream = self.stream
+        stream.wanted = True
+        if stream.partial_cost:
+            self.connection.mux.want(stream)
+            self.connection.flush_soon()
+        return deferred
+
+    def cancel_receive(self, deferred: defer.Deferred[Any]) -> None:
+        with contextlib.suppress(ValueError):
+            self.waiters.remove(deferred)
+        self.stream.wanted = bool(self.waiters)
+
+    def _give(self, deferred: defer.Deferred[Any], payload: bytes | memoryview, cost: int) -> None:
+        connection = self.connection
+        if cost:
+            connection.mux.consumed(self.stream, cost)
+        if self.stream.raw:
+            deferred.callback(payload)
+            return
+        if isinstance(payload, memoryview):
+            deferred.callback(payload.obj)
+            return
+        try:
+            value = connection.decode(payload)
+        except InvalidValue as problem:
+            deferred.errback(Failure(connection.violated("value", str(problem))))
+        except ValueNotReceivable:
+            deferred.errback(Failure())  # the channel goes on
+        else:
+            deferred.callback(value)
+
+    def arrived(self, payload: bytes | memoryview, cost: int) -> None:
+        """A value's encoding, or raw bytes, from the peer."""
+        if self.callback is not None and not self.busy:  # so nothing is queued
+            self._call_back(payload, cost)
+            if self.over is not None or self.queue:
+                self._drain()
+        elif self.waiters:
+            deferred = self.waiters.popleft()
+            if not self.waiters:
+                self.stream.wanted = False
+            elif not self.stream.wanted:
+                self.connection.mux.want(self.stream)
+            self._give(deferred, payload, cost)
+        elif self.taker is not None and not self.busy:
+            self.connection.mux.consumed(self.stream, cost)
+            self.taker.data_received(bytes(payload))
+        elif self.over is None:
+            self.queue.append((payload, cost))
+
+    def run_arrived(self, payloads: list[bytes], cost: int) -> None:
+        """Several short values, or raw bytes, from the peer; ``cost`` is that of all."""
+        values = None
+        if self.callback is not None and not self.busy and not self.stream.raw:
+            values = self.connection.decode_run(payloads)
+        if values is None:
+            for payload in payloads:
+                if self.connection.broken:
+                    break  # one of them was not a value
+                self.arrived(payload, len(payload) + FRAME_COST)
+            return
+        callback = self.callback
+        pending = None
+        self.busy = True
+        left = iter(values)
+        try:
+            for value in left:
+                result = callback(value)  # type: ignore[misc]
+                if result is not None:
+                    pending = pending_result(result, self)
+                    if pending is not None:
+                        break
+                if self.over is not None:
+                    break
+        except BaseException:
+            self._callback_failed(Failure())
+            return
+        taken = len(payloads) - len(list(left))
+        if taken < len(payloads) and self.over is None:
+            rest = [(payload, len(payload) + FRAME_COST) for payload in payloads[taken:]]
+            cost -= sum(cost for _, cost in rest)
+            self.queue.extend(rest)
+        self.connection.mux.consumed(self.stream, cost)
+        self._called_back(pending)
+        if self.over is not None or self.queue:
+            self._drain()
+
+    def _call_back(self, payload: bytes | memoryview, cost: int) -> None:
+        connection = self.connection
+        if cost:
+            connection.mux.consumed(self.stream, cost)
+        if self.stream.raw:
+            value: Any = payload
+        elif isinstance(payload, memoryview):
+            value = payload.obj
+        else:
+            try:
+                value = connection.decode(payload)
+            except InvalidValue as problem:
+                connection.violated("value", str(problem))
+                return
+            except ValueNotReceivable:
+                self._callback_failed(Failure())
+                return
+        self.busy = True
+        try:
+            result = self.callback(value)  # type: ignore[misc]
+        except BaseException:
+            self._callback_failed(Failure())
+            return
+        self._called_back(None if result is None else pending_result(result, self))
+
+    def _called_back(self, pending: defer.Deferred[Any] | None) -> None:
+        """The callback has returned: for the next value it is ready, or will be."""
+        if pending is not None:
+            self.stream.wanted = False
+            if pending in self.close_waiters:
+                self._waits_itself(pending)
+            pending.addCallbacks(self._callback_done, self._callback_failed)
+            return
+        self.busy = False
+        if not self.stream.wanted and self.over is None and self.connection.lost is None:
+            self.connection.mux.want(self.stream)
+
+    def _callback_done(self, _: object) -> None:
+        self.busy = False
+        self._drain()
+        self.connection.flush_soon()
+
+    def _callback_failed(self, failure: Failure) -> None:
+        """The user's callback raised: this channel ends, and nothing else does."""
+        errback, self.errback = self.errback, None
+        self.callback, self.endmarker = _ignore, NO_ENDMARKER
+        self.told = self.telling = self.seen = True
+        self.close(failure.value if isinstance(failure.value, Exception) else None)
+        self._told_after(tell(errback, failure, self))
+
+    def set_callback(
+        self,
+        callback: Callable[[Any], Any],
+        errback: Callable[[Failure], Any] | None,
+        endmarker: object,
+        patient: bool = True,
+    ) -> None:
+        """As :meth:`Channel.setcallback <pycomnet.Channel.setcallback>`.
+
+        :param patient: whether ``wait_close`` waits for what is called as well.
+        """
+        if self.callback is not None or self.taker is not None or self.waiters:
+            raise PycomnetError(
+                f"channel {self.stream.id} has a callback, a protocol or a waiting receive already"
+            )
+        self.callback, self.errback, self.endmarker = callback, errback, endmarker
+        self.patient = patient
+        self._drain()
+        self.connection.flush_soon()
+
+    def _drain(self) -> None:
+        """Call back with what has come in the meantime, and with the end if it has."""
+        while self.queue and not self.busy:
+            self._call_back(*self.queue.popleft())
+        if self.busy:
+            return
+        if self.over is not None:
+            self._call_end()
+        else:
+            self.connection.mux.want(self.stream)
+
+    def _call_end(self) -> None:
+        """Tell the callback's owner of the end, once: of the error first."""
+        self.busy = self.told = self.telling = True
+        errback = self.errback
+        if isinstance(self.over, ChannelClosed):
+            if not self.half:
+                self.errback = None
+            self._call_endmarker(errback)
+            return
+        self.seen = True
+        self.errback = None
+        assert self.over is not None
+        pending = tell(errback, Failure(self.over), self)
+        if pending is None:
+            self._call_endmarker(None)
+        else:
+            pending.addCallback(lambda _: self._call_endmarker(None))
+
+    def _call_endmarker(self, errback: Callable[[Failure], Any] | None) -> None:
+        callback, self.callback = self.callback, _ignore
+        endmarker, self.endmarker = self.endmarker, NO_ENDMARKER
+        pending = None
+        if endmarker is not NO_ENDMARKER and callback is not None:
+            try:
+                pending = pending_result(callback(endmarker), self)
+            except BaseException:
+                pending = self._callback_failed_at_end(Failure(), errback)
+            else:
+                if pending is not None:
+                    if pending in self.close_waiters:
+                        self._waits_itself(pending)
+                    pending.addErrback(self._callback_failed_at_end, errback)
+        self._told_after(pending)
+
+    def _callback_failed_at_end(
+        self, failure: Failure, errback: Callable[[Failure], Any] | None
+    ) -> defer.Deferred[Any] | None:
+        self.errback = None
+        self.close(failure.value if isinstance(failure.value, Exception) else None)
+        return tell(errback, failure, self)
+
+    def _told_after(self, pending: defer.Deferred[Any] | None) -> None:
+        """All is told once this has fired."""
+        if pending is None:
+            self._all_told()
+        else:
+            pending.addBoth(self._all_told)
+
+    def _all_told(self, _: object = None) -> None:
+        self.telling = False
+        late, self.late = self.late, None
+        if late is not None:
+            errback, self.errback = self.errback, None
+            self.telling = True
+            self._told_after(tell(errback, late, self))
+            return
+        self._tell_closed()
+
+    # -- a protocol on a raw channel -------------------------------------------------------------
+
+    def set_taker(self, taker: ChannelTransport) -> None:
+        """Give what comes to a transport, once :meth:`resume` is called."""
+        if not self.stream.raw:
+            raise PycomnetError(f"channel {self.stream.id} is not raw: it carries values")
+        if self.callback is not None or self.taker is not None or self.waiters:
+            raise PycomnetError(
+                f"channel {self.stream.id} has a callback, a protocol or a waiting receive already"
+            )
+        self.taker = taker
+        self.busy = True
+
+    def pause(self) -> None:
+        self.busy = True
+
+    def resume(self) -> None:
+        taker = self.taker
+        if taker is None:
+            return
+        self.busy = False
+        while self.queue and not self.busy:
+            payload, cost = self.queue.popleft()
+            self.connection.mux.consumed(self.stream, cost)
+            taker.data_received(bytes(payload))
+        if self.over is not None and not self.busy:
+            self._end_taker(self.over)
+        self.connection.flush_soon()
+
+    def _end_taker(self, over: Exception) -> None:
+        taker = self.taker
+        if taker is not None:
+            self.seen = True
+            if self.half and taker.half_ended():
+                return  # it goes on sending
+            if self.taker is not None:
+                self.taker = None
+                taker.ended(over)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def ended(self) -> None:
+        """The peer sends no more."""
+        self.half = self.over is None
+        self._finish(ChannelClosed(f"channel {self.stream.id}: the other end sends no more"))
+
+    def closed(self, kind: int, payload: bytes) -> None:
+        """The peer closed it."""
+        if kind == RESULT:
+            self.arrived(payload, 0)
+        over: Exception = ChannelClosed(
+            f"channel {self.stream.id}: the other end closed it{self._why()}"
+        )
+        if kind == ERROR:
+            try:
+                error = self.connection.decode(payload)
+            except InvalidValue as problem:
+                over = self.connection.violated("value", str(problem))
+            except ValueNotReceivable as problem:
+                over = RemoteError("", f"an error that can't be shown: {problem}")
+            else:
+                over = RemoteError.from_map(error if isinstance(error, dict) else {})
+        self._fail_sends(over)
+        if self.half:
+            self._whole(over)
+        else:
+            self._finish(over)
+
+    def connection_lost(self, lost: ConnectionLost) -> None:
+        self.stream.sending = False
+        self._fail_sends(lost)
+        if self.half:
+            self._whole(lost)
+        else:
+            self._finish(lost)
+
+    def _fail_sends(self, over: Exception) -> None:
+        sends, self.sends = self.sends, {}
+        for deferred in sends:
+            if not deferred.called:
+                deferred.errback(Failure(over))
+
+    def _finish(self, over: Exception) -> None:
+        """Nothing comes any more; tell those who wait."""
+        if self.over is not None:
+            return
+        self.over = over
+        waiters, self.waiters = self.waiters, deque()
+        if waiters or self.close_waiters:
+            self.seen = True
+        for waiter in waiters:
+            if not waiter.called:
+                waiter.errback(Failure(over))
+        self._tell_closed()
+        if not self.busy and not self.queue:
+            if self.taker is not None:
+                self._end_taker(over)
+            elif self.callback is not None:
+                self._call_end()
+
+    def _whole(self, over: Exception) -> None:
+        """The peer had ended its half; now all is over. What it raised replaces the good end."""
+        self.half = False
+        if isinstance(over, RemoteError):
+            self.over = over
+            self.seen = self.told or bool(self.close_waiters)
+            if self.telling:
+                self.late = Failure(over)
+            elif self.told:
+                errback, self.errback = self.errback, None
+                self.telling = True
+                self._told_after(tell(errback, Failure(over), self))
+        elif isinstance(over, ConnectionLost) and self.close_waiters:
+            self.over = over  # they wait for the code, whose end nobody will know
+        if self.told and self.late is None:
+            self.errback = None
+        self._tell_closed()
+        if not self.busy and not self.queue:
+            self._end_taker(over)
+
+    def wait_close(
+        self, cancel: Callable[[defer.Deferred[None]], None] | None = None
+    ) -> defer.Deferred[None]:
+        """The end; ``cancel`` as for :meth:`receive`."""
+        deferred: defer.Deferred[None] = defer.Deferred(cancel or self.cancel_close)
+        if self.over is not None:
+            self.seen = True
+        self.close_waiters.append(deferred)
+        if caller.get() is self:
+            self._waits_itself(deferred)
+        else:
+            self._tell_closed()
+        return deferred
+
+    def _waits_itself(self, waiting: defer.Deferred[None]) -> None:
+        """The callback itself waits for the end: that can't wait for the callback."""
+        self.own_waiters += (waiting,)
+        self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        """Tell those who wait for the end, if it has come, and the callback's owner knows."""
+        if self.over is None or not self.close_waiters:
+            return
+        if self.half and self.stream.purpose == "exec":
+            return  # the code still runs, and may raise
+        firing, self.close_waiters = self.close_waiters, []
+        if self.patient and self.callback is not None and (self.telling or not self.told):
+            own = self.own_waiters
+            self.close_waiters = [waiting for waiting in firing if waiting not in own]
+            firing = list(own)
+        self.own_waiters = ()
+        for closing in firing:
+            if not closing.called:
+                self._fire_close(closing)
+
+    def cancel_close(self, deferred: defer.Deferred[None]) -> None:
+        with contextlib.suppress(ValueError):
+            self.close_waiters.remove(deferred)
+        self.own_waiters = tuple(own for own in self.own_waiters if own is not deferred)
+
+    def _fire_close(self, deferred: defer.Deferred[None]) -> None:
+        if self.over is None or isinstance(self.over, ChannelClosed):
+            deferred.callback(None)
+        else:
+            deferred.errback(Failure(self.over))
+
+
+def _ignore(_: object) -> None:
+    """The callback of a channel whose end has been told."""
+
+
+def _log_unhandled(failure: Failure) -> None:
+    # Code that reads to the end of a channel that was dropped is not to blame for that end.
+    if isinstance(failure.value, RemoteError) and failure.value.type != "EOFError":
+        log.error("unhandled error in remote code:\n{error}", error=failure.getErrorMessage())
+
+
+def _error_map(error: Exception) -> dict[str, str]:
+    if isinstance(error, RemoteError):
+        return error.as_map()
+    if isinstance(error, MemoryExceeded):
+        return {"code": error.code, "message": str(error)}
+    return {"code": "remote", "type": type_name(type(error)), "message": message_of(error)}

@@ -1,0 +1,140 @@
+"""What lets a short value that follows others of its channel be sent without a lock."""
+
+import time
+from struct import Struct
+
+from ..wire.frames import DATA, FRAME_COST, HEADER, HEADER_SIZE
+from .writebuffer import SIZE
+
+try:
+    from _thread import get_ident
+except ImportError:  # Python 2
+    from thread import get_ident
+
+#: What a frame costs in credit beyond its length.
+EXTRA = FRAME_COST - HEADER_SIZE
+#: What a byte of memory costs at most: where there is a frame of nothing, in FRAME_COST of credit.
+MOST = FRAME_COST // HEADER_SIZE + 1
+#: Sizes of payloads that are remembered.
+MAX_PUTS = 1024
+#: size -> what puts a header and a payload of that size somewhere, in one call
+_puts = {}
+
+
+def _putting(size):
+    put = _puts.get(size)
+    if put is None:
+        if len(_puts) >= MAX_PUTS:
+            _puts.clear()
+        put = _puts[size] = Struct("%ds%ds" % (HEADER_SIZE, size)).pack_into
+    return put
+
+
+class Collector(object):
+    """Gives the outbox to one channel and the thread that makes this, until it is stopped.
+
+    The channel's ``send`` puts short values there itself: what it needs is in slots here, and takes
+    no call. So credit is taken at once for all that there may be room for, and what was not used is
+    given back. Whoever makes or stops it has both locks of the link.
+
+    :param channel: it forgets this when nothing can be sent on it any more.
+    :param outbox: where; something is in it.
+    :param encode: makes a value's payload.
+    :param packing: what makes that of most values sooner, and its second and third argument; when
+        it raises, ``encode`` is to be asked.
+    """
+
+    __slots__ = (
+        "_count",
+        "_others",
+        "_outbox",
+        "begin",
+        "busy",
+        "channel",
+        "credit",
+        "encode",
+        "end",
+        "head",
+        "hook",
+        "id",
+        "limit",
+        "memory",
+        "on",
+        "options",
+        "owner",
+        "pack",
+        "put",
+        "shared",
+        "size",
+        "step",
+    )
+
+    def __init__(self, channel, outbox, encode, packing=None):
+        self.channel = channel
+        self._outbox = outbox
+        self.memory = outbox.memory
+        self.shared = outbox.head
+        #: where it begins, and where it ends that was collected
+        self.begin = self.end = outbox.end
+        self.encode = encode
+        #: the thread that may collect
+        self.owner = get_ident()
+        if packing is None:
+            packing = (lambda value, hook, options: encode(value)), None, None
+        self.pack, self.hook, self.options = packing
+        #: the size of the last payload, that of its frame and the header, and what puts both there
+        self.size = -1
+        self.step = 1
+        self.head = b""
+        self.put = None
+        #: how many values there were of other sizes, and where those end
+        self._count = 0
+        self._others = self.begin
+        #: True while a value is put where it belongs
+        self.busy = False
+        #: False once nothing more may be collected
+        self.on = True
+        stream = channel._stream
+        self.id = stream.id
+        self.credit = min(stream.credit, (SIZE - self.begin) * MOST)
+        #: where the room ends that there is credit for
+        self.limit = self.begin + self.credit // MOST
+        stream.credit -= self.credit
+        channel._collector = self
+
+    def expect(self, size):
+        """Payloads are of another size from now on."""
+        head, put, count = HEADER.pack(size, DATA, self.id), _putting(size), self.count()
+        # Until all of it is there none of it holds: a signal's exception may come in between.
+        self.size = -1
+        self._count = count
+        self._others = self.end
+        self.step = HEADER_SIZE + size
+        self.head = head
+        self.put = put
+        self.size = size
+
+    def count(self):
+        """How many values there are."""
+        return self._count + (self.end - self._others) // self.step
+
+    def stop(self):
+        """Collect no more; give back what is not used.
+
+        :raises RuntimeError: a signal handler does this, and interrupted this thread in the midst
+            of collecting a value. (As a file raises it for a reentrant call.)
+        """
+        if self.busy and self.owner == get_ident():
+            raise RuntimeError("a signal handler can't send while what it interrupts is sending")
+        self.abandon()
+        # From here on no other value is collected; one may be in the midst of it.
+        while self.busy:
+            time.sleep(0)
+        self._outbox.end = self.end
+        used = self.end - self.begin + self.count() * EXTRA
+        self.channel._stream.credit += self.credit - used
+
+    def abandon(self):
+        """Collect no more; the rest is for another process to do."""
+        self.on = False
+        self.channel._collector = None

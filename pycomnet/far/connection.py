@@ -1,0 +1,640 @@
+"""The connection at the far side: blocking I/O, done by whichever thread waits.
+
+There is no reader thread that hands values to others: a thread that waits in ``receive`` takes the
+*reader's role* and reads the connection itself, so that a round trip costs no switch of threads.
+Only one thread has the role; others that wait are *parked* until the reader has something for them
+or leaves. A background thread, the *deputy*, reads while nobody else does (so that pings are
+answered and new requests start while the user's code computes) and gives the role up as soon as
+somebody wants it.
+"""
+
+import errno
+import os
+import time
+
+from ..wire.mux import (
+    EV_CLOSED,
+    EV_DATA,
+    EV_END,
+    EV_FAILED,
+    EV_GOAWAY,
+    EV_OPENED,
+    EV_RUN,
+    LocalError,
+    Mux,
+    Stream,
+)
+from ..wire.values import InvalidValue, PureCodec, make_codec
+from .batcher import Collector
+from .busypoll import Spinner, poll_of
+from .held import Held
+from .live import Live
+from .path import own_imports
+from .writebuffer import HEAD, SIZE, STRAIGHT
+
+try:
+    from _thread import allocate_lock, start_new_thread
+except ImportError:  # Python 2
+    from thread import allocate_lock, start_new_thread
+
+#: Seconds between the deputy's looks whether somebody reads. New requests wait at most this long
+#: when the code that reads has just turned to something else.
+DEPUTY_INTERVAL = 0.01
+#: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
+#: what two processes on two processors need to answer each other, and less than a wake-up takes.
+SPINS = 40
+#: How much is read at a time; when there is much, no more than what a processor's cache holds.
+READ_SMALL = 65536
+READ_LARGE = 262144
+#: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
+#: imported once so many values, or pieces of 64 bytes of values, have gone through.
+FAST_CODEC_AFTER = 1000
+#: Pieces that one gathering write takes: no system's limit is lower.
+MAX_PIECES = 512
+#: seconds by a clock that nobody sets, where this Python has one
+now = getattr(time, "monotonic", time.time)
+
+
+def timed_acquire(lock, timeout):
+    """Acquire a lock within a time in seconds (None: for ever); True when that worked."""
+    if timeout is None:
+        return lock.acquire()
+    if timeout <= 0:
+        return lock.acquire(False)
+    try:
+        return lock.acquire(True, timeout)
+    except TypeError:  # Python 2 has no timeout
+        end = now() + timeout
+        while not lock.acquire(False):
+            if now() > end:
+                return False
+            time.sleep(0.001)
+        return True
+
+
+def _must_wait(error):
+    """Whether a read or write failed that can be done later.
+
+    O_NONBLOCK is a property of what is open: whoever else has it may set it, at any time.
+    """
+    return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+
+
+def _identity(fd):
+    """What tells what is open from other things; None if nothing is."""
+    try:
+        found = os.fstat(fd)
+    except (OSError, AttributeError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+class FileIO(object):
+    """Reads and writes file descriptors.
+
+    :param read_fd: where bytes come from; blocking.
+    :param write_fd: where they go; may be the same.
+    :param spins: how often it is looked whether they have come before sleeping for them.
+    """
+
+    def __init__(self, read_fd, write_fd, spins=SPINS):
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self._size = READ_SMALL
+        self._spinner = Spinner(poll_of(read_fd), spins)
+        self._writev = getattr(os, "writev", None)
+        self._known = [_identity(fd) for fd in (read_fd, write_fd)]
+
+    def is_replaced(self):
+        """Whether what is written would go elsewhere: asked after all code of the user's."""
+        return _identity(self.write_fd) != self._known[1]
+
+    def is_taken(self):
+        """Whether somebody else has closed a descriptor: it is none, or something else's by now."""
+        if self.read_fd < 0:
+            return False  # it was closed here
+        return self._known != [_identity(fd) for fd in (self.read_fd, self.write_fd)]
+
+    def close(self):
+        """Close both; what is written afterwards fails."""
+        fds = set((self.read_fd, self.write_fd)) - set([-1])
+        self.read_fd = self.write_fd = -1
+        for fd in fds:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # somebody else did
+
+    def wait(self, timeout):
+        """Whether there is something to read within a time in seconds."""
+        with own_imports:
+            import select
+
+        if timeout is None:
+            return bool(select.select([self.read_fd], [], [])[0])
+        return bool(select.select([self.read_fd], [], [], timeout)[0])
+
+    def read(self, spin=False):
+        """Some bytes, at least one; empty at the end.
+
+        :param spin: look for them a few times before sleeping for them.
+        """
+        size = self._size
+        if spin:
+            self._spinner.spin()
+        while True:
+            try:
+                data = os.read(self.read_fd, size)
+                break
+            except OSError as error:
+                if not _must_wait(error):
+                    return b""  # reset: as good as the end
+                self.wait(None)
+        # A large buffer is only worth its allocation while there is that much to read.
+        self._size = READ_LARGE if len(data) == size else READ_SMALL
+        return data
+
+    def write_one(self, data):
+        """Write all of some bytes."""
+        done = 0
+        while done != len(data):
+            data = data[done:] if done else data
+            try:
+                done = os.write(self.write_fd, data)
+            except OSError as error:
+                done = self._wait_to_write(error)
+
+    def _wait_to_write(self, error):
+        """Wait if a write failed as others have made what is written to non-blocking; 0."""
+        if not _must_wait(error):
+            raise error
+        import select
+
+        select.select([], [self.write_fd], [])
+        return 0
+
+    def write(self, parts):
+        """Write all of a list of bytes and memoryviews."""
+        if len(parts) > 1 and (self._writev is None or len(parts) > MAX_PIECES):
+            parts = [b"".join(parts)]
+        if len(parts) == 1:
+            self.write_one(parts[0])
+            return
+        size = 0
+        for part in parts:
+            size += len(part)
+        try:
+            done = self._writev(self.write_fd, parts)
+        except OSError as error:
+            done = self._wait_to_write(error)
+        if done != size:
+            self.write_one(b"".join(parts)[done:])
+
+
+class Link(Live):
+    """One connection and its threads.
+
+    :param io: what reads and writes, as :class:`FileIO`.
+    :param channel_class: made for each stream: ``channel_class(link, stream)``.
+    :param opened: called with each channel that the peer opens; holding the lock.
+    :param lost: called once, when the connection is over; holding no lock.
+    :param outbox: an :class:`~.outbox.Outbox`, or None to write each value at once.
+    """
+
+    def __init__(self, io, channel_class, opened, lost, info, limits=None, outbox=None):
+        self.io = io
+        self.outbox = outbox
+        #: how many short values are still to be written one by one before any is collected
+        self.straight = STRAIGHT
+        #: the :class:`~.collector.Collector` that has the outbox for itself just now
+        self.collector = None
+        if outbox is not None:
+            outbox.flush_late(self._flush_late)
+        self.mux = Mux(False, limits, info)
+        self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
+        self._work_done = 0
+        #: the state of the mux and of the channels
+        self.lock = allocate_lock()
+        #: who writes; taken before ``lock``
+        self.write_lock = allocate_lock()
+        self.closed = False
+        #: True when it is over because the code that runs here has closed its descriptor
+        self.is_taken = False
+        #: True in a child that the user's code forked
+        self.forked = False
+        #: why it is over, as a sentence
+        self.reason = "the connection is closed"
+        self._channel_class = channel_class
+        self._opened = opened
+        self._lost = lost
+        self._unclaimed = []
+        #: streams of channels that nobody holds any more, still to be closed
+        self._dropped = []
+        self._role = allocate_lock()
+        self._parked = []
+        self._turns = 0
+        self._wanted_role = False
+        self._deputy_gate = allocate_lock()
+        self._deputy_gate.acquire()
+        self._deputy_deep = False
+
+    def start(self):
+        """Send the hello and let the deputy begin."""
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+        self.flush()
+        start_new_thread(self._deputy, ())
+
+    def _forked(self):
+        """In a child that the user's code forked: the connection is its parent's."""
+        self.lock = allocate_lock()
+        self.write_lock = allocate_lock()
+        self.forked = self.closed = True
+        if self.collector is not None:
+            self.collector.abandon()
+            self.collector = None
+        self.reason = "the connection is the parent process's"
+        self.io.close()
+        for stream in list(self.mux.streams.values()):
+            if stream.app is not None:
+                stream.app._lost(self.reason)
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def encode(self, value):
+        """The encoding of a value. Replaced by the fast codec's once that pays."""
+        payload = self._codec.encode(value)
+        self._worked(value, payload)
+        return payload
+
+    def decode(self, payload):
+        """The value of an encoding; as :meth:`encode`."""
+        value = self._codec.decode(payload)
+        self._worked(value, payload)
+        return value
+
+    def decode_run(self, payloads):
+        """The values of several payloads, when they can be decoded together; as :meth:`encode`."""
+        return None
+
+    def _worked(self, value, payload):
+        self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
+        if self._work_done > FAST_CODEC_AFTER:
+            with own_imports:
+                codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
+                codec.decode(codec.encode({}))  # it imports more when it is first used
+            self._codec = codec
+            self.encode = codec.encode
+            self.decode = codec.decode
+            self.decode_run = codec.decode_run
+
+    # -- channels --------------------------------------------------------------------------------
+
+    def open(self, purpose, first=None, raw=False):
+        """Open a channel to the near side."""
+        with self.write_lock:
+            with self.lock:
+                if self.closed:
+                    raise EOFError(self.reason)
+                self.settle()
+                stream = self.mux.open(purpose, first, raw)
+                stream.app = channel = self._channel_class(self, stream)
+            self._flush()
+        return channel
+
+    def _dump_channel(self, channel):
+        if channel._link is not self:
+            raise ValueError("a channel of another connection")
+        if channel._over is not None:
+            raise ValueError("a closed channel")
+        return channel._stream.id
+
+    def _load_channel(self, id):
+        stream = self.mux.streams.get(id)
+        if stream is not None:
+            channel = stream.app
+            if not channel._claimed:
+                self.hold(channel)
+            elif type(channel) is Held:
+                channel = channel.channel() or self._past(stream)
+            return channel
+        for channel in self._unclaimed:
+            if channel._stream.id == id:
+                self._unclaimed.remove(channel)
+                return channel
+        if not self.mux._is_past(id):
+            raise ValueError("channel %d was never opened" % id)
+        stream = Stream(id, "channel", False, False, 0, 0)
+        stream.sending = stream.receiving = False
+        return self._past(stream)
+
+    def _past(self, stream):
+        """What stands for a channel that was over, or dropped, before the value it is in came."""
+        channel = self._channel_class(self, stream)
+        channel._over = EOFError("channel %d was closed here before it came" % stream.id)
+        return channel
+
+    def hold(self, channel):
+        """Give a channel to the user's code: it is closed when nobody there holds it any more."""
+        channel._claimed = True
+        stream = channel._stream
+        if stream.app is channel:
+            stream.app = Held(channel)
+
+    def dropped(self, stream):
+        """Nobody holds the channel of this stream. Called in any thread, with whatever locks."""
+        if self.closed or stream.id not in self.mux.streams:
+            return
+        self._dropped.append(stream)
+        if len(self._dropped) == 1:
+            try:
+                start_new_thread(self._close_dropped, ())
+            except Exception:
+                pass  # this process is ending
+
+    def _close_dropped(self):
+        with self.write_lock:
+            with self.lock:
+                self.settle()
+                dropped, self._dropped = self._dropped, []
+                if self.closed:
+                    return
+                for stream in dropped:
+                    self.mux.close(stream)
+            self._flush()
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def flush(self):
+        """Write what there is to write."""
+        with self.write_lock:
+            self._flush()
+
+    def _flush(self):
+        mux = self.mux
+        while True:
+            with self.lock:
+                self.settle()
+                parts = mux.parts_to_send()
+                sent = mux.sent
+                if sent:
+                    mux.sent = []
+            if not parts:
+                return
+            self._write(parts)
+            for token in sent:
+                token.done(True)
+
+    def write_value(self, channel, frame):
+        """Write the frame of a short value: now, or soon with others that follow it.
+
+        Whoever calls this has :attr:`write_lock`, and has settled and got the frame from the mux.
+        """
+        outbox = self.outbox
+        if outbox is None:
+            self.io.write_one(frame)
+            return
+        if self.straight and outbox.end == HEAD:
+            self.straight -= 1
+            self.io.write_one(frame)
+        elif not outbox.put(frame):
+            self.io.write_one(frame)
+        else:
+            outbox.wake()
+            if self.mux._fragment < SIZE:
+                return  # not each of them would fit in a frame
+            with self.lock:
+                stream = channel._stream
+                if stream.raw:
+                    self.collector = Collector(channel, outbox, bytes)
+                else:
+                    self.collector = Collector(channel, outbox, self.encode, self._codec.packing)
+
+    def settle(self):
+        """Have no channel's values collected any more.
+
+        Whoever calls this has both locks.
+
+        :raises RuntimeError: a signal handler does this, while what it interrupts is sending.
+        """
+        if self.collector is not None:
+            self.collector.stop()
+            self.collector = None
+
+    def _flush_outbox(self):
+        self.straight = STRAIGHT
+        with self.lock:
+            self.settle()
+        try:
+            self.outbox.flush()
+        except BaseException as error:
+            self.write_failed(error)
+
+    def _flush_late(self):
+        with self.write_lock:
+            if not self.closed:
+                self._flush_outbox()
+            self.outbox.rest()
+        return not self.closed
+
+    def _write(self, parts):
+        if self.outbox is not None and self.outbox.end != HEAD:
+            self._flush_outbox()
+        try:
+            self.io.write(parts)
+        except BaseException as error:
+            self.write_failed(error)
+
+    def write_failed(self, error):
+        """What writing raised: it ends the connection."""
+        if isinstance(error, OSError):
+            self._over("can't write to the near side: %s" % error)
+            return
+        # A signal's exception in the middle of a frame: what was written can't be known.
+        self._over("interrupted while writing a frame")
+        raise error
+
+    # -- reading, and who does it ----------------------------------------------------------------
+
+    def wait(self, done, waiters=None, timeout=None):
+        """Block until ``done()``, reading the connection if nobody else does.
+
+        :param waiters: a list for this thread's gate, which is opened when something came.
+        :param timeout: seconds, or None.
+        :returns: False when the time was over first.
+        """
+        end = None if timeout is None else now() + timeout
+        role = self._role
+        if self.outbox is not None:
+            if self.outbox.end != HEAD and not done():
+                with self.write_lock:
+                    self._flush_outbox()
+            self.straight = STRAIGHT
+        try:
+            while not done():
+                if end is not None:
+                    timeout = end - now()
+                    if timeout <= 0:
+                        return False
+                if role.acquire(False):
+                    try:
+                        while not done():
+                            if end is not None:
+                                timeout = end - now()
+                                if timeout <= 0 or not self.io.wait(timeout):
+                                    return done()
+                            self._read(True)
+                    finally:
+                        role.release()
+                        self._turns += 1
+                        if self._deputy_deep:
+                            self._deputy_deep = False
+                            self.open_gate(self._deputy_gate)
+                else:
+                    self._park(done, waiters, timeout)
+            return True
+        finally:
+            # Whoever leaves sees to it that somebody else who waits reads on.
+            if self._parked and not role.locked():
+                self._unpark()
+
+    def _park(self, done, waiters, timeout):
+        gate = allocate_lock()
+        gate.acquire()
+        self._wanted_role = True
+        self._parked.append(gate)
+        if waiters is not None:
+            waiters.append(gate)
+        try:
+            # Looked at again after the gate is in the lists: nothing can be missed in between.
+            if not done() and self._role.locked():
+                timed_acquire(gate, timeout)
+        finally:
+            for where in (self._parked, waiters):
+                try:
+                    if where is not None:
+                        where.remove(gate)
+                except ValueError:
+                    pass
+
+    def _unpark(self):
+        try:
+            self.open_gate(self._parked[0])
+        except IndexError:
+            pass
+
+    @staticmethod
+    def open_gate(gate):
+        """Let a parked thread go on."""
+        try:
+            gate.release()
+        except Exception:  # it was open already: thread.error, RuntimeError
+            pass
+
+    def _deputy(self):
+        seen = -1
+        while not self.closed:
+            if self._role.acquire(False):
+                self._wanted_role = False
+                try:
+                    while not self._wanted_role and not self.closed:
+                        self._read()
+                finally:
+                    self._role.release()
+                if self._parked:
+                    self._unpark()
+            elif seen == self._turns:
+                # The same thread has been reading all the time: it opens the gate when it leaves.
+                self._deputy_deep = True
+                if self._role.locked():
+                    self._deputy_gate.acquire()
+                elif self._deputy_deep:
+                    self._deputy_deep = False
+                else:
+                    self._deputy_gate.acquire()
+            seen = self._turns
+            timed_acquire(self._deputy_gate, DEPUTY_INTERVAL)
+
+    def _read(self, spin=False):
+        """Read once and deal with what came. Only whoever has the role calls this."""
+        data = self.io.read(spin)
+        if not data:
+            self._over("the near side closed the connection")
+            return
+        mux = self.mux
+        calls = None
+        with self.lock:
+            if self.closed:
+                return
+            for event in mux.receive_data(data):
+                kind = event[0]
+                if kind == EV_DATA:
+                    channel = event[1].app
+                    if channel is not None:
+                        channel._arrived(event[2], event[3])
+                elif kind == EV_RUN:
+                    channel = event[1].app
+                    if channel is not None:
+                        channel._run_arrived(event[2], event[3])
+                else:
+                    calls = calls or []
+                    self._event(kind, event, calls)
+            write = mux.has_data()
+        if write:
+            self.flush()
+        if calls:
+            for call, argument in calls:
+                call(argument)
+
+    def _event(self, kind, event, calls):
+        if kind == EV_OPENED:
+            stream = event[1]
+            stream.app = channel = self._channel_class(self, stream)
+            self._opened(channel)
+        elif kind == EV_END:
+            event[1].app._ended()
+        elif kind == EV_CLOSED:
+            channel = event[1].app
+            try:
+                channel._closed(event[2], event[3])
+            except InvalidValue as error:
+                calls.append((self.violated, error))
+            if not channel._claimed and channel._items:
+                self._unclaimed.append(channel)
+                del self._unclaimed[:-64]
+        elif kind == EV_GOAWAY:
+            calls.append((self._over, "the near side said goodbye: %s %s" % event[1:]))
+        elif kind == EV_FAILED:
+            calls.append((self._over, "the near side broke the protocol: %s" % event[1]))
+
+    def violated(self, error):
+        """The near side sent bytes that are no value: tell it, and end the connection."""
+        with self.lock:
+            self.mux.goaway("value", str(error))
+        self.flush()
+        self._over("the near side broke the protocol: value: %s" % error)
+
+    def lose_io(self):
+        """Somebody else has closed the connection's descriptor."""
+        self._over("the connection's descriptor is another's")
+
+    def _over(self, reason):
+        """The connection is over: every thread that waits on it learns so."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            if self.io.is_taken():
+                self.is_taken = True
+                reason = "the code here closed the connection's descriptor"
+            self.reason = reason
+            for stream in list(self.mux.streams.values()):
+                if stream.app is not None:
+                    stream.app._lost(reason)
+        for gate in list(self._parked):
+            self.open_gate(gate)
+        self.open_gate(self._deputy_gate)
+        self._lost()
+
+
+__all__ = ["FileIO", "Link", "LocalError"]

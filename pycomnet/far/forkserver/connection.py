@@ -1,0 +1,388 @@
+"""A connection of a place's supervisor: the multiplexer over two descriptors, without waiting.
+
+What is on its channels are objects with ``data(payload, cost)``, ``ended()`` and
+``closed(kind, payload)``.
+"""
+
+import errno
+import os
+import select
+
+from ...wire.frames import (
+    DATA,
+    ERROR,
+    FRAME_COST,
+    HEADER,
+    HEADER_SIZE,
+    RAW_FRAGMENT,
+    WIDE_WINDOW,
+)
+from ...wire.mux import (
+    EV_CLOSED,
+    EV_DATA,
+    EV_END,
+    EV_FAILED,
+    EV_GOAWAY,
+    EV_HELLO,
+    EV_OPENED,
+    EV_RUN,
+    Limits,
+    Mux,
+    Stream,
+)
+from ...wire.stream import view
+from ...wire.values import PureCodec
+from .splice import available, move
+
+READ_SMALL = 65536
+READ_LARGE = 1048576
+#: Why a connection is over, when there is no better reason.
+CLOSED = "it closed the connection"
+#: Times in which a silent other end is asked for a sign of life before it is given up.
+ASK_EACH = 3
+#: Pieces that one gathering write takes: no system's limit is lower.
+MAX_PIECES = 512
+_writev = getattr(os, "writev", None)
+
+
+#: Bytes up to which a payload is copied behind its frame's header.
+SHORT = 16384
+_unpack = HEADER.unpack_from
+_pack = HEADER.pack
+
+
+def grow(fd):
+    """Have a pipe that is found full hold more, where the system knows how and grants it."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, READ_LARGE)
+    except (ImportError, AttributeError, OSError, IOError):
+        pass
+
+
+def would_block(error):
+    """Whether a read or write failed only for now."""
+    return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+
+
+def read_now(fd, size):
+    """What can be read at once; empty at the end, and after an error; None if there is nothing."""
+    try:
+        return os.read(fd, size)
+    except OSError as error:
+        return None if would_block(error) else b""
+
+
+class Peer(object):
+    """One end of a connection.
+
+    :param loop: watches the descriptors.
+    :param opened: called with each channel that the other end opens.
+    :param over: called once with a sentence when the connection is over.
+    """
+
+    def __init__(self, loop, read_fd, write_fd, initiator, info, opened, over):
+        self.loop = loop
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self.mux = Mux(initiator, Limits(WIDE_WINDOW, RAW_FRAGMENT), info)
+        self.codec = PureCodec(Stream, self._dump, self._load)
+        self.closed = False
+        #: called when the hello has come
+        self.ready = []
+        #: when the other end was last heard, by the loop's clock
+        self.heard = loop.now()
+        #: seconds after which it is given up when it says nothing, or None
+        self.silence = None
+        self._asked = 0
+        self._opened = opened
+        self._over = over
+        self._out = []
+        self._size = READ_SMALL
+        self._grown = False
+        loop.watch(read_fd, select.POLLIN, self._readable)
+        loop.peers.append(self)
+
+    def _dump(self, stream):
+        return stream.id
+
+    def _load(self, id):
+        return self.mux.streams[id]
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _readable(self, events):
+        size = self._size
+        if size == READ_LARGE:
+            # No more than the frame that has begun, so that the next can be moved.
+            size = self.mux.lacking() or size
+            if size == READ_LARGE and self._carry():
+                return
+        data = read_now(self.read_fd, size)
+        if not data:
+            if data is not None:
+                self.over(CLOSED)
+            return
+        size = len(data)
+        if size < SHORT:
+            self.heard = self.loop.now()
+            if size > HEADER_SIZE and self._receive_one(data, size):
+                return
+        elif size >= READ_SMALL:
+            self.loop.bulk = True
+            if self._size == READ_SMALL:
+                self._size = READ_LARGE
+                grow(self.read_fd)
+        self.receive(data)
+
+    def _carry(self):
+        """Have the system move long frames that are carried on; False when there are none."""
+        fd, mux = self.read_fd, self.mux
+        there = available(fd)
+        if there < HEADER_SIZE + SHORT:
+            return False
+        self.heard = self.loop.now()
+        self.loop.bulk = True
+        end = max(0, there - READ_LARGE)
+        while there > end and there >= HEADER_SIZE + SHORT and not self.closed:
+            head = os.read(fd, HEADER_SIZE)
+            there -= HEADER_SIZE
+            length, ftype, id = _unpack(head)
+            stream = mux.streams.get(id)
+            cost = length + FRAME_COST
+            if (
+                ftype != DATA
+                or not SHORT <= length <= there
+                or length > mux._max_frame
+                or stream is None
+                or not stream.raw
+                or not stream.receiving
+                or stream.window < cost
+                or not stream.app.move(fd, length, cost)
+            ):
+                # Of long frames only this one: the next may be moved again.
+                self.receive(head + os.read(fd, length if length >= SHORT else READ_LARGE))
+                return True
+            stream.window -= cost
+            there -= length
+        return True
+
+    def send_from(self, stream, fd, length):
+        """Send so many bytes on a raw channel that can be read from a descriptor, if at once.
+
+        :returns: whether that was so; else nothing was read.
+        """
+        mux = self.mux
+        cost = length + FRAME_COST
+        if (mux._out or mux._ready) and not self._out:
+            self.flush()  # credit, mostly
+        if (
+            self._out
+            or self.closed
+            or mux._out
+            or mux._ready
+            or mux.congested
+            or not stream.sending
+            or stream.queue
+            or stream.credit < cost
+            or length > mux._raw_fragment
+        ):
+            return False
+        head = _pack(length, DATA, stream.id)
+        self._out = self._write([head])
+        if self.closed:
+            return False
+        stream.credit -= cost
+        rest = move(fd, self.write_fd, length) if not self._out else os.read(fd, length)
+        if rest:
+            self._out.append(rest)
+            self._wait()
+        return True
+
+    def _receive_one(self, data, size):
+        """The short way for bytes on a raw channel that come alone; False in all other cases."""
+        length, ftype, id = _unpack(data)
+        mux = self.mux
+        if ftype != DATA or length + HEADER_SIZE != size or mux.lacking():
+            return False
+        stream = mux.streams.get(id)
+        if stream is None or not stream.raw or not stream.receiving:
+            return False
+        cost = length + FRAME_COST
+        if stream.window < cost:
+            return False
+        stream.window -= cost
+        stream.app.data(data[HEADER_SIZE:], cost)
+        return True
+
+    def receive(self, data):
+        """Deal with what came."""
+        self.heard = self.loop.now()
+        for event in self.mux.receive_data(data):
+            kind = event[0]
+            if kind == EV_DATA:
+                event[1].app.data(event[2], event[3])
+            elif kind == EV_RUN:
+                stream = event[1]
+                if stream.raw:
+                    stream.app.data(b"".join(event[2]), event[3])
+                else:
+                    for payload in event[2]:
+                        stream.app.data(payload, len(payload) + FRAME_COST)
+            elif kind == EV_OPENED:
+                self._opened(self, event[1])
+            elif kind == EV_END:
+                event[1].app.ended()
+            elif kind == EV_CLOSED:
+                event[1].app.closed(event[2], event[3])
+            elif kind == EV_HELLO:
+                ready, self.ready = self.ready, None
+                for call in ready:
+                    call()
+            elif kind == EV_GOAWAY:
+                self.over("it said goodbye: %s %s" % event[1:])
+                return
+            elif kind == EV_FAILED:
+                self.flush()
+                self.over("it broke the protocol: %s" % event[1])
+                return
+
+    def when_ready(self, call):
+        """Call this once channels can be opened."""
+        if self.ready is None:
+            call()
+        else:
+            self.ready.append(call)
+
+    def check_silence(self):
+        """Ask a silent other end for a sign of life, or give it up; the seconds until then."""
+        if not self.silence or self.closed:
+            return None
+        silent = self.loop.now() - self.heard
+        if silent > self.silence:
+            self.over("it was silent for %g seconds" % self.silence)
+            return 0
+        step = float(self.silence) / ASK_EACH
+        asked = int(silent / step)
+        if asked > self._asked and self.mux.peer is not None:
+            self.mux.ping(b"\0" * 8)
+            self.flush()
+        self._asked = asked
+        return (asked + 1) * step - silent
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def send(self, stream, payload, sent):
+        """Send a value's encoding, or raw bytes, as :meth:`Mux.send`; short ones at once."""
+        return self.send_at_once(stream, payload) or self.mux.send(stream, payload, sent)
+
+    def send_at_once(self, stream, payload):
+        """Send it if it is short and need not wait for anything; whether that was so."""
+        if self._out or len(payload) >= SHORT:
+            return False
+        frame = self.mux.immediate(stream, payload)
+        if frame is None:
+            return False
+        try:
+            done = os.write(self.write_fd, frame)
+        except OSError as error:
+            if not would_block(error):
+                self.over("can't write to it: %s" % error)
+                return True
+            done = 0
+        if done != len(frame):
+            self._out = [frame[done:]]
+            self._wait()
+        return True
+
+    def begin_with(self, data):
+        """Write this before anything else, the hello included."""
+        self._out = [data]
+        self._wait()
+
+    def flush(self):
+        """Write what there is, as far as the descriptor takes it."""
+        mux = self.mux
+        while not self.closed:
+            parts = self._out
+            if not parts:
+                parts = mux.parts_to_send(READ_LARGE)
+                if mux.sent:
+                    sent, mux.sent = mux.sent, []
+                    for call in sent:
+                        call()
+                if not parts:
+                    return
+            self._out = self._write(parts)
+            if self._out:
+                self._wait()
+                return
+
+    def _wait(self):
+        """The descriptor takes no more just now."""
+        self.mux.congested = True
+        self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
+        if not self._grown:
+            self._grown = True
+            grow(self.write_fd)
+
+    def _write(self, parts):
+        """Write; what is left."""
+        if len(parts) > 1 and (_writev is None or len(parts) > MAX_PIECES):
+            parts = [b"".join(parts)]
+        size = 0
+        for part in parts:
+            size += len(part)
+        try:
+            if len(parts) == 1:
+                done = os.write(self.write_fd, parts[0])
+            else:
+                done = _writev(self.write_fd, parts)
+        except OSError as error:
+            if not would_block(error):
+                self.over("can't write to it: %s" % error)
+                return []
+            done = 0
+        if done == size:
+            return []
+        for at, part in enumerate(parts):
+            if done < len(part):
+                return [view(part)[done:]] + list(parts[at + 1 :])
+            done -= len(part)
+
+    def _writable(self, events):
+        self._out = self._write(self._out)
+        if not self._out and not self.closed:
+            self.loop.watch(self.write_fd, 0, None)
+            self.mux.congested = False
+            self.flush()
+
+    def over(self, reason):
+        """It is over; whoever made this tells those on its channels so."""
+        if self.closed:
+            return
+        self.closed = True
+        self.loop.peers.remove(self)
+        self.loop.watch(self.write_fd, 0, None)
+        self.loop.watch(self.read_fd, 0, None)
+        for fd in set((self.read_fd, self.write_fd)):
+            os.close(fd)
+        self._over(reason)
+
+    def tell(self, reason):
+        """Tell those on its channels that it is over."""
+        payload = self.codec.encode({"code": "hop", "message": reason})
+        for stream in list(self.mux.streams.values()):
+            if stream.app is not None:
+                stream.app.closed(ERROR, payload)
+        self.mux.streams.clear()
+
+    def fail(self, stream, code, message):
+        """Close a channel with an error."""
+        if not self.closed:
+            payload = self.codec.encode({"code": code, "message": message})
+            self.mux.close(stream, ERROR, payload)
+
+
+__all__ = ["Peer", "grow", "read_now", "would_block"]

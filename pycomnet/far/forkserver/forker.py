@@ -1,0 +1,224 @@
+"""Where the supervisor of a place has its workers forked.
+
+Workers that one turn of the loop asks for are forked one right after the other: a page of memory
+that this process writes to between two forks it has to copy each time, as the child has it as well.
+"""
+
+import os
+
+from .forking import Before, import_more
+from .forwarding import Waiting
+from .preforked import IDLE, Spare, letter
+from .processes import Child, Pipes, Taken
+
+#: Seconds without anything to do after which what takes a while is done, for workers to come.
+QUIET = 0.02
+
+
+def takes_descriptors():
+    """Whether this Python can be given descriptors; Python 2 can't."""
+    import _socket
+
+    return hasattr(_socket.socket, "recvmsg")
+
+
+class InChild(BaseException):
+    """Raised in a forked child, to leave whatever its parent was doing.
+
+    :ivar job: what the child is for.
+    """
+
+    def __init__(self, job):
+        BaseException.__init__(self)
+        self.job = job
+
+
+class Wanted(object):
+    """A worker that was asked for and is not there yet."""
+
+    def __init__(self, peer, stream, io, request):
+        self.peer = peer
+        self.start = Waiting(peer, stream)
+        self.stream = stream
+        self.io = io
+        self.request = request
+        self.first = b""
+        #: its descriptors, and in the same order those of this process; or none of this process's
+        self.fds = self.ours = None
+        self.pid = None
+        self.error = None
+
+
+class Nursery(object):
+    """Forks workers for the supervisor of a place.
+
+    :param hub: the supervisor.
+    :param most: how many processes it may have at a time, or None.
+    :param door: a descriptor that others come through, or None.
+    """
+
+    def __init__(self, hub, most, door):
+        self._hub = hub
+        self._most = most
+        self.before = Before()
+        self._wanted = []
+        #: how many were forked, and one more that is ready for the next
+        self._forked = 0
+        self.spare = None
+        self._imported = False
+        self._door = None
+        self._passed = {}
+        if door is not None:
+            if takes_descriptors():
+                import _socket  # the whole of socket takes time to import
+
+                self._door = _socket.socket(fileno=door)
+            else:
+                os.close(door)
+
+    def is_full(self):
+        """Whether there are as many processes as there may be."""
+        if self._most is None:
+            return False
+        return len(self._hub.children) - (self.spare is not None) + len(self._wanted) >= self._most
+
+    def want(self, peer, stream, io, request):
+        """Have a worker forked at the end of this turn."""
+        if not self._wanted:
+            self._hub.loop.soon(self._fork_wanted)
+        self._wanted.append(Wanted(peer, stream, io, request))
+
+    def _want_again(self, one, held, closing):
+        """One in reserve has died that was taken: have the next, or one that is forked."""
+        one.start = Waiting(one.peer, one.stream)
+        io = Waiting(one.peer, one.io)
+        for payload, cost in held:
+            io.data(payload, cost)
+        if closing:
+            io.ended()
+        one.first = b""
+        one.fds = one.ours = one.pid = None
+        if not self._wanted:
+            self._hub.loop.soon(self._fork_wanted)
+        self._wanted.append(one)
+
+    def _fork_wanted(self):
+        wanted, self._wanted = self._wanted, []
+        for step in (self._equip, self._have_forked, self._begin):
+            for one in wanted:
+                if one.error is None:
+                    try:
+                        step(one)
+                    except Exception as error:
+                        one.error = error
+        for one in wanted:
+            if one.error is not None:
+                self._hub.start_failed(one.peer, one.stream, one.error)
+
+    def _equip(self, one):
+        number = one.request.get("door")
+        if number is not None:
+            one.ours = ()
+            one.fds = self._come_in(number)
+        elif not getattr(one.io, "raw", False):
+            raise ValueError("its connection needs a raw channel")
+        elif self.spare is not None:
+            spare, self.spare = self.spare, None
+            one.pid, one.ours = spare.pid, spare.fds
+            one.first = letter(one.request)
+        else:
+            one.fds, one.ours = self.before.standard_pipes()
+
+    def _have_forked(self, one):
+        if one.fds is not None:
+            one.pid = self._fork(one.fds, one.ours, one.request)
+
+    def _fork(self, fds, ours, request):
+        """Fork a worker; its process id.
+
+        :param ours: the other ends of its descriptors, which are closed if that fails.
+        """
+        try:
+            pid, job = self.before.fork(fds, request)
+        except Exception:
+            for fd in ours:
+                os.close(fd)
+            raise
+        if pid is None:
+            raise InChild(job)
+        return pid
+
+    def _begin(self, one):
+        hub, peer = self._hub, one.peer
+        if one.ours:
+            write_fd, read_fd, err_fd = one.ours
+            pipes = Pipes(hub.loop, peer, one.io, write_fd, read_fd, one.first)
+            if one.first:
+                pipes.held = []  # until it is sure that there is somebody
+            one.io.app.give(pipes)
+        else:
+            err_fd = None
+        if one.first:
+            instead = lambda held, closing: self._want_again(one, held, closing)  # noqa: E731
+            child = Taken(hub, peer, one.stream, one.pid, err_fd, pipes, instead)
+        else:
+            child = Child(hub, peer, one.stream, one.pid, err_fd)
+        one.start.give(child)
+        self._forked += 1
+        if one.ours and self._forked > 1:
+            hub.loop.when_idle(self._make_spare)
+        else:
+            self._import_later()
+
+    def _import_later(self):
+        if not self._imported:
+            self._hub.loop.when_idle(self._import, QUIET)
+
+    def _import(self):
+        self._imported = True
+        import_more()
+
+    def _make_spare(self):
+        """Have a worker in reserve: who asked for gateways here twice will ask again."""
+        if self.spare is not None or self.is_full():
+            return
+        try:
+            fds, ours = self.before.standard_pipes()
+            pid = self._fork(fds, ours, None)
+        except OSError:
+            return  # whoever needs one is told why there is none
+        spare = Spare(pid, ours, self._hub.loop.now() + IDLE, self._spare_ended)
+        self.spare = self._hub.children[pid] = spare
+        self._import_later()
+
+    def _spare_ended(self):
+        self.spare = None
+
+    def check_time(self):
+        """End one in reserve that nobody asks for; the seconds until that is due, or None."""
+        spare = self.spare
+        if spare is None:
+            return None
+        left = spare.until - self._hub.loop.now()
+        if left > 0:
+            return left
+        self.spare = None
+        spare.end()
+        return None
+
+    def _come_in(self, number):
+        """The descriptors that came through the door under this number."""
+        import _socket
+        import array
+
+        while number not in self._passed:
+            size = _socket.CMSG_LEN(12)
+            data, ancillary, _, _ = self._door.recvmsg(4, size)
+            if not data:
+                raise EOFError("the door is closed")
+            found = array.array("i")
+            for _, _, payload in ancillary:
+                found.frombytes(payload)
+            self.before.opened(found)
+            self._passed[int.from_bytes(data, "big")] = tuple(found)
+        return self._passed.pop(number)

@@ -1,0 +1,213 @@
+"""Forking a worker from the supervisor of its place: what the child keeps of it, and what not.
+
+What is the same for all workers is done before the fork, and what a worker needs is imported there:
+a page of memory that is written to afterwards is copied, in each child, and that is most of what a
+fork costs. The child forks once more and becomes the worker's own supervisor (supervisor.py).
+"""
+
+import os
+import sys
+
+from ..execute import warm_up
+from ..supervisor import die_with, open_process, prepare_subreaper, watch
+from ..writebuffer import Outbox, new_memory
+from .preforked import rehearse, wait_for_letter
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+#: Where a worker has its connection, and what tells it that its supervisor was killed.
+READ_FD, WRITE_FD, TETHER = 3, 4, 5
+#: Memory that the C library keeps for reuse; as connection.KEPT_MEMORY.
+KEPT_MEMORY = 8388608
+
+
+class Before(object):
+    """What is known before the first fork.
+
+    It is made when a place's supervisor has its own signal handlers, and it is told of each further
+    descriptor.
+    """
+
+    def __init__(self):
+        self._highest = highest_descriptor()
+        self._signals = changed_signals()
+        import_needed()
+
+    def standard_pipes(self):
+        """Pipes for a process: its standard input, output and error, and the ends that stay here.
+
+        :returns: its three descriptors, and in the same order those of this process.
+        """
+        fds = []
+        try:
+            for _ in range(3):
+                fds += os.pipe()
+        except OSError:  # there may be no more
+            for fd in fds:
+                os.close(fd)
+            raise
+        stdin, write_fd, read_fd, stdout, err_fd, stderr = fds
+        theirs, ours = (stdin, stdout, stderr), (write_fd, read_fd, err_fd)
+        self.opened(theirs + ours)
+        return theirs, ours
+
+    def opened(self, fds):
+        """The supervisor has these descriptors."""
+        self._highest = max(self._highest, max(fds))
+
+    def fork(self, fds, job=None):
+        """Fork a worker.
+
+        :param fds: the descriptors that are its standard input, output and error: the first two
+            become its connection. They are closed here.
+        :param job: what was asked for; None: the worker waits until something is (spare.py).
+        :returns: the supervisor's process id and None; in the worker None and what was asked for,
+            whose ``update`` and ``unset`` are done and which has its outbox's ``memory``: then it
+            has those descriptors and no others.
+        """
+        memory = new_memory()
+        near = os.getpid()
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                for fd in fds:
+                    os.close(fd)
+                if memory is not None:
+                    memory.close()
+        if pid:
+            return pid, None
+        error_fd = fds[2]
+        try:
+            tether = self._fork_again(fds, memory, near)
+            self._keep(fds + (tether,))
+            error_fd = 2
+            die_with(TETHER)
+            self._settle()
+            if job is None:
+                rehearse(READ_FD, WRITE_FD)
+                job = wait_for_letter(READ_FD)
+            _change_environment(job)
+            job["memory"] = memory
+            return None, job
+        except BaseException as error:
+            # It must not go on as what it was forked from.
+            try:
+                message = "pycomnet: can't fork: %s: %s\n" % (type(error).__name__, error)
+                os.write(error_fd, message.encode("utf-8", "replace"))
+            finally:
+                os._exit(2)
+
+    def _fork_again(self, fds, memory, near):
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        tether, end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(end)  # it may be higher than what is closed otherwise
+            os.setsid()
+            return tether
+        try:
+            os.close(tether)
+            self._keep(fds + (end,))
+            last_words = None
+            if memory is not None:
+                last_words = lambda: Outbox(WRITE_FD, memory).last_words()  # noqa: E731
+            # A number that is not the parent's may be another process's, in a container.
+            near_fd = open_process(near) if near == os.getppid() else None
+            watch(pid, READ_FD, () if near_fd is None else (near_fd,), last_words)
+        finally:
+            os._exit(1)
+
+    def _keep(self, fds):
+        """Have these: the connection, standard error, and one end of the tether; and no others."""
+        read_fd, write_fd, error_fd, tether = fds
+        moved = []
+        for fd in (read_fd, write_fd, tether):
+            while fd <= TETHER:
+                fd = os.dup(fd)  # it is where another shall be
+            moved.append(fd)
+        # Standard input is empty already. What C code and child processes print as standard output
+        # goes where errors go.
+        os.dup2(error_fd, 2)
+        os.dup2(2, 1)
+        for number, fd in zip((READ_FD, WRITE_FD, TETHER), moved):
+            if sys.version_info < (3,):
+                os.dup2(fd, number)
+            else:
+                os.dup2(fd, number, False)
+        os.closerange(TETHER + 1, max([self._highest] + moved) + 1)
+
+    def _settle(self):
+        """Be as an interpreter that has just been started."""
+        for number in self._signals:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ("SIGPIPE", "SIGXFSZ"):  # as Python does
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        if "random" in sys.modules:
+            sys.modules["random"].seed()
+
+
+def _change_environment(job):
+    for name in job.get("unset") or ():
+        os.environ.pop(name, None)
+    if job.get("update"):
+        os.environ.update(job["update"])
+
+
+def highest_descriptor():
+    """The highest descriptor that this process has open, or more."""
+    try:
+        return max(int(name) for name in os.listdir("/proc/self/fd"))
+    except (OSError, ValueError):
+        return 4096
+
+
+def changed_signals():
+    """The signals that do not what they do by default."""
+    return [number for number in range(1, signal.NSIG) if _is_changed(number)]
+
+
+def _is_changed(number):
+    if number in (signal.SIGKILL, signal.SIGSTOP):
+        return False
+    try:
+        return signal.getsignal(number) not in (signal.SIG_DFL, None)
+    except (ValueError, OSError, RuntimeError):
+        return False
+
+
+def import_needed():
+    """Import what each worker needs, in a millisecond."""
+    bytearray(KEPT_MEMORY)  # large blocks are used again from now on: see connection.keep_memory
+    for name in ("mmap", "fcntl", "__future__"):
+        try:
+            __import__(name)
+        except ImportError:
+            pass
+    warm_up()
+    prepare_subreaper()
+
+
+def import_more():
+    """Import what workers need for errors and threads, before the next is forked.
+
+    Not ``threading`` itself, only what that imports: it does so much in each child after a fork
+    that a fifth of the memory which a fork copies is copied for that.
+    """
+    import gc
+
+    for name in ("functools", "_weakrefset", "traceback", "linecache"):
+        try:
+            __import__(name)
+        except Exception:
+            pass
+    if hasattr(gc, "freeze"):
+        gc.collect()
+        gc.freeze()

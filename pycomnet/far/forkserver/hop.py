@@ -1,0 +1,156 @@
+"""The next place on the way: its supervisor, which one place's starts to reach it."""
+
+import os
+import select
+
+from ..package import letter
+from ..preamble import SHOWN, TOO_LONG, Preamble
+from ..supervisor import set_nonblocking
+from .connection import (
+    CLOSED,
+    READ_SMALL,
+    Peer,
+    read_now,
+    would_block,
+)
+from .processes import kill_group
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+
+class Hop(object):
+    """The supervisor of a place that is reached from here.
+
+    :param argv: what is started to reach it.
+    :param config: what it is told.
+    """
+
+    def __init__(self, hub, key, argv, config):
+        self._hub = hub
+        self._key = key
+        self._name = argv[0]
+        self.peer = None
+        self.ended_with = None
+        #: what waits for it: functions that are called with None, or with why it can't be reached
+        self._waiters = []
+        self._lines = b""
+        self._preamble = Preamble()
+        self._before = b""
+        self._gone = None
+        self.pid, self._write_fd, self._read_fd, self._stderr = hub.spawn(argv, None)
+        hub.children[self.pid] = self
+        set_nonblocking(self._write_fd)
+        set_nonblocking(self._read_fd)
+        set_nonblocking(self._stderr)
+        self._letter = letter(config)
+        self._silence = config.get("hub", {}).get("silence")
+        hub.loop.watch(self._write_fd, select.POLLOUT, self._writable)
+        hub.loop.watch(self._read_fd, select.POLLIN, self._readable)
+        hub.loop.watch(self._stderr, select.POLLIN, self._read_stderr)
+
+    def when_ready(self, call):
+        """Call this with None once it can be asked, or with an error's text."""
+        if self._gone is not None:
+            call(self._gone)
+        elif self.peer is not None and self.peer.ready is None:
+            call(None)
+        else:
+            self._waiters.append(call)
+
+    def take_preamble(self):
+        """What it printed before it began, for the first that asks; empty then."""
+        before, self._before = self._before, b""
+        return before and before + b"\n"
+
+    def _tell(self, error):
+        waiters, self._waiters = self._waiters, []
+        for call in waiters:
+            call(error)
+
+    def _writable(self, events):
+        try:
+            self._letter = self._letter[os.write(self._write_fd, self._letter) :]
+        except OSError as error:
+            if would_block(error):
+                return
+            self._letter = b""  # its end says more
+        if not self._letter:
+            self._hub.loop.watch(self._write_fd, 0, None)
+
+    def _readable(self, events):
+        data = read_now(self._read_fd, READ_SMALL)
+        if not data:
+            if data is not None:
+                self._hub.loop.watch(self._read_fd, 0, None)
+            return  # its end comes, too
+        after = self._preamble.feed(data)
+        if after is None:
+            if self._preamble.too_long:
+                kill_group(self.pid, signal.SIGKILL)
+            return
+        self._before = self._preamble.shown()
+        loop = self._hub.loop
+        loop.watch(self._read_fd, 0, None)
+        loop.watch(self._write_fd, 0, None)
+        opened = self._hub.refuse
+        self.peer = Peer(loop, self._read_fd, self._write_fd, True, {}, opened, self._lost)
+        self.peer.silence = self._silence
+        if self._letter:
+            # More than a pipe holds: it says the marker before it has read all.
+            self.peer.begin_with(self._letter)
+        self.peer.when_ready(lambda: self._tell(None))
+        if after:
+            self.peer.receive(after)
+
+    def _read_stderr(self, events):
+        data = read_now(self._stderr, READ_SMALL)
+        if not data:
+            if data is not None:
+                self._hub.loop.watch(self._stderr, 0, None)
+            return
+        self._lines = (self._lines + data)[-4 * SHOWN :]
+
+    def _lost(self, reason):
+        """The connection is over, and so is about to be the process, whose end says more."""
+        if reason != CLOSED:
+            self._lines += ("\n%s: %s" % (self._name, reason)).encode("utf-8", "replace")
+            kill_group(self.pid, signal.SIGKILL)
+        if self._hub.hops.get(self._key) is self:
+            del self._hub.hops[self._key]
+
+    def _over(self, reason):
+        self._gone = self._words(reason)
+        if self._hub.hops.get(self._key) is self:
+            del self._hub.hops[self._key]
+        self._tell(self._gone)
+        if self.peer is not None:
+            self.peer.over(self._gone)
+            self.peer.tell(self._gone)
+
+    def _words(self, reason):
+        text = TOO_LONG if self._preamble.too_long else reason
+        printed = b"" if self._preamble.begun else self._preamble.shown()
+        for what, data in (("it printed", printed), ("it said", self._lines)):
+            if data.strip():
+                shown = data[-SHOWN:].decode("utf-8", "replace").strip()
+                text += "; %s:\n%s" % (what, shown)
+        return text
+
+    def reaped(self, number):
+        """Its process has ended; as :meth:`Child.reaped`."""
+        self.ended_with = number
+        self._read_stderr(0)
+        if number < 0:
+            how = "was killed by signal %d" % -number
+        else:
+            how = "exited with status %d" % number
+        self._over("%s %s" % (self._name, how))
+        self._hub.loop.watch(self._stderr, 0, None)
+        os.close(self._stderr)
+        if self.peer is None:
+            for fd in (self._write_fd, self._read_fd):
+                self._hub.loop.watch(fd, 0, None)
+                os.close(fd)

@@ -1,0 +1,371 @@
+"""The supervisor of a place: forks its workers, starts what is further on, and carries their bytes.
+
+One process for all gateways of a place (this machine, an ssh host) and an interpreter. It has one
+thread, runs none of the user's code, and waits for everything at once: for its near side, for the
+workers' pipes and ends, and for the supervisors of places that are reached from here. What it is
+asked for comes on the channels of its connection (docs/protocol.rst, "Places").
+"""
+
+import os
+import select
+import sys
+import time
+
+from ..connection import FileIO
+from ..preamble import Preamble
+from ..supervisor import become_subreaper, children, open_process, set_nonblocking
+from ..writebuffer import Outbox
+from .connection import Peer
+from .forker import InChild, Nursery, takes_descriptors
+from .forking import (
+    READ_FD,
+    WRITE_FD,
+    changed_signals,
+    highest_descriptor,
+)
+from .forwarding import Nobody, Waiting, splice
+from .loop import Loop
+from .processes import Booted, Pipes, kill_group
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+#: What workers that are forked keep of it: were it freed there, it would close descriptors that are
+#: the worker's own by then.
+_kept = []
+#: Seconds between SIGTERM and SIGKILL for what a supervisor that was killed has left.
+STRAY_GRACE = 1.0
+#: Seconds between one SIGKILL and the next look.
+KILL_AGAIN = 0.02
+#: The exit status of one that can't do its work here, as nothing can be forked.
+NO_FORK = 78
+
+
+class Hub(object):
+    """The supervisor of one place.
+
+    :param read_fd: where its near side is heard.
+    :param write_fd: where that hears it.
+    :param config: ``near`` (the near side's process id, when it is on this machine), ``door`` (a
+        descriptor that others come through), ``silence`` (seconds after which a near side that says
+        nothing is given up), ``most`` (how many processes it may have at a time).
+    """
+
+    def __init__(self, read_fd, write_fd, config):
+        self.loop = Loop()
+        self.children = {}
+        self.hops = {}
+        self._most = config.get("most")
+        self._killing = False
+        #: orphans that are being ended: when each is killed
+        self._strays = {}
+        self._wake, wake = os.pipe()
+        for fd in (self._wake, wake, read_fd, write_fd):
+            set_nonblocking(fd)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        self.loop.watch(self._wake, select.POLLIN, self._reap)
+        near = config.get("near")
+        self._near_fd = open_process(near) if near == os.getppid() else None
+        if self._near_fd is not None:
+            self.loop.watch(self._near_fd, select.POLLIN, lambda events: self._over("it ended"))
+        info = {
+            "hub": 1,
+            "pid": os.getpid(),
+            "python": "%d.%d.%d" % sys.version_info[:3],
+            "executable": sys.executable or "",
+            "door": config.get("door") is not None and takes_descriptors(),
+        }
+        self.upstream = Peer(self.loop, read_fd, write_fd, False, info, self._opened, self._over)
+        self.upstream.silence = config.get("silence")
+        self.upstream.flush()
+        # While the near side deals with the hello.
+        self.nursery = Nursery(self, self._most, config.get("door"))
+        become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
+
+    def run(self):
+        """Work until the near side is gone, and then return None; or in a forked child: its job."""
+        loop = self.loop
+        due = number = strays = 0
+        wait = spare = None
+        try:
+            while not self.upstream.closed:
+                if wait is not None:
+                    wait = due - loop.now()
+                if (
+                    number != len(loop.peers)
+                    or spare is not self.nursery.spare
+                    or strays != len(self._strays)
+                    or (wait is not None and wait <= 0)
+                ):
+                    wait = self._check_times()
+                    number, spare = len(loop.peers), self.nursery.spare
+                    strays = len(self._strays)
+                    due = loop.now() + (wait or 0)
+                loop.turn(wait)
+        except InChild as child:
+            return child.job
+        return None
+
+    def _over(self, reason):
+        if not self.upstream.closed:
+            self.upstream.over(reason)
+
+    def _check_times(self):
+        """Ask for signs of life, end what nobody needs; the seconds until that is due again."""
+        waits = [peer.check_silence() for peer in list(self.loop.peers)]
+        waits.append(self.nursery.check_time())
+        if self._strays:
+            waits.append(self._end_strays())
+        waits = [wait for wait in waits if wait is not None]
+        return min(waits) if waits else None
+
+    def _reap(self, events):
+        try:
+            os.read(self._wake, 512)
+        except OSError:
+            pass
+        killed = False
+        for pid in list(self.children):
+            # What it left in its process group goes first: the number is its own till it is reaped.
+            try:
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    kill_group(pid, signal.SIGKILL)
+            except (AttributeError, OSError):
+                pass
+            try:
+                done, status = os.waitpid(pid, os.WNOHANG)
+            except OSError:
+                done, status = pid, 0
+            if done:
+                number = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                self.children.pop(pid).reaped(number)
+                killed = killed or number < 0
+        self._end_strays(killed)
+
+    def _end_strays(self, killed=False):
+        """End what a supervisor that was killed itself has left: the system gives it to this one.
+
+        Each is seen to end, and what it has started is then here as well, so this goes on until
+        there is none. It gets SIGTERM first, as it may be a supervisor, which ends what it has; and
+        a second later SIGKILL.
+
+        :param killed: whether a child was killed: it may have been such a supervisor.
+        :returns: the seconds until the next of them is killed, or None.
+        """
+        strays = children() - set(self.children)
+        self._killing = bool(strays) and (killed or self._killing)
+        if not strays:
+            self._strays = {}
+            return None
+        now = self.loop.now()
+        known, self._strays = self._strays, {}
+        for pid in strays:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
+                if self._killing:
+                    due = known.get(pid)
+                    if due is None:
+                        os.kill(pid, signal.SIGTERM)
+                        os.kill(pid, signal.SIGCONT)
+                        due = now + STRAY_GRACE
+                    elif due <= now:
+                        os.kill(pid, signal.SIGKILL)
+                        due = now + KILL_AGAIN
+                    self._strays[pid] = due
+            except OSError:
+                pass
+        return max(0, min(self._strays.values()) - now) if self._strays else None
+
+    def end(self):
+        """The near side is gone: see that strays are, too."""
+        until = self.loop.now() + 2 * STRAY_GRACE
+        while self._end_strays() is not None and self.loop.now() < until:
+            time.sleep(KILL_AGAIN)
+
+    # -- what the near side asks for -------------------------------------------------------------
+
+    def refuse(self, peer, stream):
+        """A supervisor further on asks for nothing."""
+        Nobody(peer, stream)
+        peer.fail(stream, "purpose", "there is nothing to open here")
+
+    def _opened(self, peer, stream):
+        if stream.purpose == "channel" and stream.raw:
+            Waiting(peer, stream)
+        elif stream.purpose == "start" and not stream.raw:
+            Asked(self, peer, stream)
+            peer.mux.want(stream)
+        else:
+            Nobody(peer, stream)
+            peer.fail(stream, "purpose", "unknown purpose %r" % str(stream.purpose))
+
+    def start(self, peer, stream, request):
+        """Do what the first value on a ``start`` channel says."""
+        path = request.get("path")
+        io = request.get("io")
+        if self.nursery.is_full():
+            if io is not None:
+                Nobody(peer, io)
+                peer.fail(io, "limit", "limit")
+            peer.fail(stream, "limit", "no more than %d processes are allowed there" % self._most)
+        elif path:
+            self._forward(peer, stream, io, request)
+        elif request.get("argv"):
+            self._boot(peer, stream, io, request)
+        else:
+            self.nursery.want(peer, stream, io, request)
+
+    def start_failed(self, peer, stream, error):
+        """Out of processes or descriptors, or a request that makes no sense."""
+        Nobody(peer, stream)
+        peer.fail(stream, "start", "%s: %s" % (type(error).__name__, error))
+
+    def _forward(self, peer, stream, io, request):
+        first, rest = request["path"][0], request["path"][1:]
+        key = tuple(first["argv"])
+        hop = self.hops.get(key)
+        if hop is None:
+            from .hop import Hop  # with what packs our source, which takes time to import
+
+            hop = self.hops[key] = Hop(self, key, first["argv"], first["config"])
+        control = Waiting(peer, stream)
+
+        def ready(error):
+            if error is not None:
+                Nobody(peer, io)
+                peer.fail(io, "hop", error)
+                Nobody(peer, stream)
+                peer.fail(stream, "hop", error)
+                return
+            if control._last is not None:  # it was given up in the meantime
+                Nobody(peer, stream)
+                return
+            before = hop.take_preamble()
+            if before and stream.sending:
+                peer.mux.send(stream, peer.codec.encode(bytearray(before)))
+            further = hop.peer
+            onto = further.mux.open("channel", None, True)
+            payload = further.codec.encode(dict(request, path=rest, io=onto))
+            told = further.mux.open("start", payload)
+            splice(peer, io, further, onto)
+            splice(peer, stream, further, told)
+
+        hop.when_ready(ready)
+
+    def _boot(self, peer, stream, io, request):
+        from ..package import letter
+
+        pid, write_fd, read_fd, stderr = self.spawn(request["argv"], request.get("env"))
+        pipes = Pipes(self.loop, peer, io, write_fd, read_fd, letter(request["config"]), Preamble())
+        Booted(self, peer, stream, pid, stderr, pipes)
+        io.app.give(pipes)
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def spawn(self, argv, env):
+        """Start a program.
+
+        :param env: variables to set.
+        :returns: its process id, and where its standard input is written to, its output and its
+            standard error are read from.
+        """
+        fds, ours = self.nursery.before.standard_pipes()
+        try:
+            pid = os.fork()
+        except OSError:
+            for fd in fds + ours:
+                os.close(fd)
+            raise
+        if pid == 0:
+            try:
+                become_child(fds)
+                os.environ.update(env or {})
+                try:
+                    os.execvp(argv[0], argv)
+                except OSError as error:
+                    text = "can't start %r: %s\n" % (str(argv[0]), error)
+                    os.write(2, text.encode("utf-8", "replace"))
+            finally:
+                os._exit(127)
+        for fd in fds:
+            os.close(fd)
+        return (pid,) + ours
+
+
+class Asked(object):
+    """On a ``start`` channel whose first value is still to come."""
+
+    def __init__(self, hub, peer, stream):
+        self._hub = hub
+        self._peer = peer
+        self._stream = stream
+        stream.app = self
+
+    def data(self, payload, cost):
+        """What is asked for."""
+        peer, stream = self._peer, self._stream
+        peer.mux.consumed(stream, cost)
+        Nobody(peer, stream)
+        try:
+            request = peer.codec.decode(payload)
+            self._hub.start(peer, stream, request)
+        except Exception as error:
+            self._hub.start_failed(peer, stream, error)
+
+    def ended(self):
+        """It is not asked for anything."""
+        self._peer.mux.close(self._stream)
+
+    def closed(self, kind, payload):
+        """Likewise."""
+
+
+def become_child(fds):
+    """In a child just forked: have these standard descriptors, and nothing else of the parent's."""
+    signal.set_wakeup_fd(-1)
+    for number in changed_signals():
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (ValueError, OSError, RuntimeError):
+            pass
+    os.setsid()
+    # Out of the way first: one of them may have the number that another shall get.
+    moved = []
+    for fd in fds:
+        while fd < 3:
+            fd = os.dup(fd)
+        moved.append(fd)
+    for number, fd in enumerate(moved):
+        os.dup2(fd, number)
+    os.closerange(3, highest_descriptor() + 1)
+
+
+def serve(config):
+    """Be the supervisor of this place.
+
+    :param config: as for :class:`Hub`, under ``hub``.
+    :returns: in each worker that is forked, the config that it shall go on with, its connection
+        and its outbox; here never.
+    """
+    if not hasattr(os, "fork"):
+        sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")
+        os._exit(NO_FORK)
+    from ..main import take_stdio
+
+    hub = Hub(*(take_stdio() + (config["hub"],)))
+    _kept.append(hub)
+    job = hub.run()
+    if job is None:
+        hub.end()
+        os._exit(0)
+    memory = job["memory"]
+    outbox = None if memory is None else Outbox(WRITE_FD, memory)
+    safe_path = config.get("safe_path")
+    config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"), safe_path=safe_path)
+    return config, FileIO(READ_FD, WRITE_FD), outbox

@@ -1,0 +1,432 @@
+"""The supervisor: a small parent that ends its worker and all that the worker started, for sure.
+
+It is the process that the transport started. It forks the worker, which has the connection, and
+then only waits: for the worker's end, whose status it passes on as its own; and for the near side's
+end, which the connection shows without being read (a hang-up). It has one thread and runs none of
+the user's code, so neither a loop in C that holds the interpreter lock nor a swallowed
+KeyboardInterrupt can keep it from killing.
+"""
+
+import errno
+import os
+import select
+import sys
+import time
+
+try:
+    import _signal as signal
+except ImportError:
+    import signal
+
+#: Seconds that the worker has to end by itself once the near side is gone. A little more than it
+#: gives the user's code (far/main.py).
+WORKER_GRACE = 2.5
+#: Seconds that processes which the worker started have between SIGTERM and SIGKILL.
+REST_GRACE = 1.0
+#: How often what is left is killed at the most, every 10 ms.
+KILL_ROUNDS = 50
+#: seconds by a clock that nobody sets, where this Python has one
+now = getattr(time, "monotonic", time.time)
+
+
+def supervised(fd, near=None, outbox=None):
+    """Fork: the child returns from this, the parent supervises it and never returns.
+
+    :param fd: the connection, whose hang-up is the near side's end.
+    :param near: the near side's process id, when it is on this machine: a process that it forked
+        may hold the connection when it is gone itself.
+    :param outbox: the :class:`~.outbox.Outbox` of the worker, whose last words are written here.
+    """
+    tether, end = os.pipe()  # first, so that the worker's descriptors have no gaps
+    near_fds = guarded(near)
+    become_subreaper()  # before the worker can start anything
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        for each in [end] + near_fds:
+            os.close(each)
+        die_with(tether)
+        return
+    try:
+        os.close(tether)
+        watch(pid, fd, near_fds, None if outbox is None else outbox.last_words)
+    finally:
+        os._exit(1)
+
+
+def guarded(near):
+    """Fork: the child returns from this and is the supervisor, the parent watches over that.
+
+    A supervisor that is killed leaves processes which have a session of their own. Above it there
+    may be only the near side, which they do not come to; but they come to this parent, which ends
+    them. Its own end is to the supervisor what the near side's is.
+
+    :param near: as for :func:`supervised`.
+    :returns: descriptors that can be read when the near side, or the parent, has ended.
+    """
+    become_subreaper()  # once for all three: what it imports is shared, and so takes less memory
+    me = os.getpid()
+    # A number that is not the parent's may be another process's, in a container.
+    near_fds = [open_process(near)] if near == os.getppid() else []
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        near_fds.append(open_process(me))
+        if os.getppid() != me:
+            os._exit(1)  # it was killed before
+        return [each for each in near_fds if each is not None]
+    status = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.closerange(3, 64)  # the connection is the worker's: its end must be seen
+        signal.signal(signal.SIGTERM, lambda number, frame: _kill([pid], signal.SIGTERM))
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        status = _wait_for(pid)
+        rest = descendants(os.getpid())
+        if rest:
+            end_all(rest, REST_GRACE)
+    finally:
+        _end_as(status)
+
+
+def _wait_for(pid):
+    """Wait for one child, whatever others there are; its status."""
+    while True:
+        try:
+            found, status = os.waitpid(-1, 0)
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                continue
+            return 0
+        if found == pid:
+            return status
+
+
+def end_all(rest, grace):
+    """End processes, and what they leave to this one: by SIGTERM, after a grace by SIGKILL."""
+    _kill(rest, signal.SIGTERM)
+    end = now() + grace
+    rounds = 0
+    while rest and rounds < KILL_ROUNDS:
+        time.sleep(0.01)
+        reap_all()
+        rest = descendants(os.getpid())
+        if now() >= end:
+            _kill(rest, signal.SIGKILL)
+            rounds += 1
+
+
+def watch(pid, fd, near_fds, last_words):
+    """Supervise a worker that was just forked, and end as it did.
+
+    :param near_fds: descriptors that can be read when the near side has ended.
+    :param last_words: called when it has ended, to write what it has left; or None.
+    """
+    status = 1
+    try:
+        supervisor = Supervisor(pid, fd, near_fds)
+        status = supervisor.run(last_words)
+        if supervisor.hurry and os.WIFSIGNALED(status):
+            status = signal.SIGTERM  # the worker was killed, as this process was told to end
+    finally:
+        _end_as(status)
+
+
+def die_with(tether):
+    """Have the system kill this process and its group when the other end of a pipe is closed.
+
+    The supervisor holds the other end and never writes, so that is when it was killed. It is done
+    by signal-driven I/O: a thread that reads the pipe does not run while C code holds the
+    interpreter lock.
+    """
+    try:
+        import fcntl
+
+        if hasattr(fcntl, "F_SETSIG"):
+            fcntl.fcntl(tether, fcntl.F_SETSIG, signal.SIGKILL)
+        # Elsewhere it is SIGIO, which ends a process that does nothing about it.
+        fcntl.fcntl(tether, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(tether, fcntl.F_SETFL, fcntl.fcntl(tether, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([tether], [], [], 0)[0]:
+            os._exit(1)  # it was closed before
+    except (ImportError, AttributeError, OSError, IOError):
+        pass  # then the near side's end is what ends it
+
+
+class Supervisor(object):
+    """Watches one worker.
+
+    :param pid: the worker's.
+    :param fd: the connection.
+    :param near_fds: as for :func:`watch`.
+    """
+
+    def __init__(self, pid, fd, near_fds=()):
+        self.pid = pid
+        self.fd = fd
+        self.near_fds = near_fds
+        self.hurry = False
+        self._wake, wake = os.pipe()
+        for end in (self._wake, wake):
+            set_nonblocking(end)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, self._terminate)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _terminate(self, number, frame):
+        self.hurry = True
+
+    def run(self, last_words=None):
+        """Wait for the worker's end; return the status that ``waitpid`` gave."""
+        status = self._reap()
+        if status is None:
+            become_subreaper()  # while the worker starts
+            status = self._wait(None, True)
+        if status is None and not self.hurry:
+            status = self._wait(WORKER_GRACE, False)
+        family = descendants(os.getpid())
+        if status is None:
+            _kill([self.pid], signal.SIGKILL)
+            status = self._wait(None, False, deaf=True)
+        if last_words is not None:
+            last_words()
+        self._end_rest(family)
+        return status
+
+    def _end_rest(self, family):
+        """End what the worker started and left."""
+        rest = (family | descendants(os.getpid())) - set([self.pid])
+        _kill_group(self.pid, signal.SIGTERM)
+        if not rest and not _group_lives(self.pid):
+            return
+        _kill(rest, signal.SIGTERM)
+        end = now() + (0 if self.hurry else REST_GRACE)
+        while now() < end:
+            reap_all()
+            rest = set(pid for pid in rest | descendants(os.getpid()) if _lives(pid))
+            if not rest and not _group_lives(self.pid):
+                return
+            time.sleep(0.02)
+        # Again until there is none: one of them may have started another just before it was killed.
+        for _ in range(KILL_ROUNDS):
+            _kill_group(self.pid, signal.SIGKILL)
+            _kill(rest, signal.SIGKILL)
+            time.sleep(0.01)
+            reap_all()
+            rest = descendants(os.getpid())
+            if not rest:
+                return
+
+    def _wait(self, timeout, watch, deaf=False):
+        """Wait for the worker, and if ``watch`` for the near side; None when it isn't the worker.
+
+        :param deaf: SIGTERM doesn't end the wait.
+        """
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        if watch:
+            poll.register(self.fd, 0)
+            for near_fd in self.near_fds:
+                poll.register(near_fd, select.POLLIN)
+        end = None if timeout is None else now() + timeout
+        while True:
+            status = self._reap()
+            if status is not None:
+                return status
+            if self.hurry and not deaf:
+                return None
+            left = None if end is None else max(0, end - now())
+            try:
+                ready = poll.poll(None if left is None else int(left * 1000) + 1)
+            except (OSError, select.error):
+                continue  # Python 2: interrupted by the signal
+            for fd, _ in ready:
+                if fd != self._wake:
+                    return self._reap()
+                os.read(self._wake, 512)
+            if not ready and left == 0:
+                return None
+
+    def _reap(self):
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except OSError:
+            return 0
+        return status if pid else None
+
+
+def reap_all():
+    """Reap all children that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except OSError:
+        pass
+
+
+def open_process(pid):
+    """A descriptor that can be read when the process has ended; None where there is no such."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def set_blocking(fd, blocking):
+    """Have reads and writes of a descriptor wait, or never.
+
+    That is a property of what is open, not of the descriptor: others that have it share it.
+    """
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(fd, blocking)
+    else:
+        import fcntl
+
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags if blocking else flags | os.O_NONBLOCK)
+
+
+def set_nonblocking(fd):
+    """Have reads and writes of a descriptor never wait."""
+    set_blocking(fd, False)
+
+
+#: What makes a process a subreaper, once it has been looked for: a function, or nothing.
+_subreaper = []
+
+
+def prepare_subreaper():
+    """Have :func:`become_subreaper` take no time."""
+    if _subreaper or not sys.platform.startswith("linux"):
+        return
+    arguments = (36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    try:
+        # What ctypes itself is made of: the rest of it takes ten times as long to import.
+        from _ctypes import call_function, dlopen, dlsym
+
+        prctl = dlsym(dlopen(None, 0), "prctl")
+        _subreaper.append(lambda: call_function(prctl, arguments))
+    except Exception:
+        try:
+            import ctypes
+
+            function = ctypes.CDLL(None).prctl
+            _subreaper.append(lambda: function(*arguments))
+        except Exception:
+            pass  # then only what is in the worker's session is found
+
+
+def become_subreaper():
+    """Have orphans among its descendants become its children, to find them by (Linux)."""
+    prepare_subreaper()
+    for call in _subreaper:
+        call()
+
+
+def children():
+    """The process ids of this single-threaded process's children, as far as /proc tells."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid(), "rb") as file:
+            return set(int(pid) for pid in file.read().split())
+    except (IOError, OSError):
+        return set()
+
+
+def descendants(pid):
+    """The process ids of all that descends from a process, as far as /proc tells.
+
+    There is none if it finds none. Of some it may miss one while others end: ask again then.
+    """
+    children_of = _children_of
+    if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
+        children_of = _all_children()
+    found = set()
+    todo = [pid]
+    while todo:
+        for child in children_of(todo.pop()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def _children_of(pid):
+    """The children of a process: of each of its threads."""
+    found = []
+    try:
+        for thread in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/children" % (pid, thread), "rb") as file:
+                found += [int(number) for number in file.read().split()]
+    except (IOError, OSError):
+        pass  # it has ended: its children are somebody else's now
+    return found
+
+
+def _all_children():
+    """The same where the system does not list them: all processes are asked for their parents."""
+    found = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        names = []
+    for name in names:
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, "rb") as stat:
+                    parent = int(stat.read().rpartition(b")")[2].split()[1])
+            except (IOError, OSError, IndexError, ValueError):
+                continue
+            found.setdefault(parent, []).append(int(name))
+    return lambda pid: found.get(pid, ())
+
+
+def _kill(pids, number):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pass
+
+
+def _kill_group(pid, number):
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        pass
+
+
+def _group_lives(pid):
+    try:
+        os.killpg(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _end_as(status):
+    """End this process as the worker ended: the same exit status, or the same signal."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if number not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        except Exception:
+            pass
+        os._exit(128 + number)
+    os._exit(os.WEXITSTATUS(status))

@@ -1,0 +1,270 @@
+"""Places: an interpreter on a machine, with a supervisor that forks its gateways.
+
+The first gateway at a place starts the supervisor (far/forkserver/server.py) and connects to it;
+further ones are asked of it over the same connection (gateways/forkserver/transport.py). How it is
+reached is a route (gateways/forkserver/routes.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import GatewayNotStarted
+from pycomnet.far.live import Live
+from pycomnet.gateways.forkserver.routes import Way
+from pycomnet.gateways.limits import supervisor_limits
+from pycomnet.gateways.transports.environment import working_directory
+from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.forkserver.transport import PlaceCarrier
+
+#: Gateways that are asked of one supervisor at a time: each has descriptors on their way to it.
+AT_A_TIME = 32
+#: Seconds that a supervisor stays after its last gateway.
+IDLE_TIMEOUT = 30.0
+#: Seconds that a supervisor has to end.
+END_TIMEOUT = 5.0
+
+
+class Place(Live):
+    """A supervisor that the near side is connected to.
+
+    :ivar link: the connection and its process.
+    """
+
+    id = "place"
+
+    def __init__(self, way: Way, request: Request) -> None:
+        from pycomnet.gateways.gateway import Link
+
+        self.way = way
+        self.users: set[PlaceCarrier] = set()
+        self.ready = False
+        #: where a gateway's descriptors are sent, if its Python can be given them
+        self.door: socket.socket | None = None
+        self.turns = defer.DeferredSemaphore(AT_A_TIME)
+        self._number = 0
+        self._reactor = request.reactor
+        self._waiting: list[defer.Deferred[None]] = []
+        self._failed: GatewayNotStarted | None = None
+        self._idle: IDelayedCall | None = None
+        self._theirs: socket.socket | None = None
+        number = None
+        self._directory: tuple[int, int] | None = None
+        self._umask: int | None = None
+        if way.door:
+            self._directory = _directory()
+            self._umask = _umask()
+            self.door, self._theirs = socket.socketpair()
+            self.door.setblocking(False)
+            number = self._theirs.fileno()
+
+        def opened(asked: Request) -> Carrier:
+            return way.open(asked, number)
+
+        self.link = Link(
+            attrs.evolve(request.spec, id=None),
+            request.id,
+            lambda output: request.output(output.text),
+            request.group,
+            request.reactor,
+            opened,
+            Connection(
+                request.reactor,
+                limits=supervisor_limits(WIDE_WINDOW, RAW_FRAGMENT),
+                credential=way.credential,
+                keepalive=way.keepalive,
+            ),
+        )
+        self.link.prefix = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether no gateway can be asked of it any more."""
+        return self._failed is not None or self.link.ending or self.link.connection.lost is not None
+
+    def start(self) -> None:
+        """Start it; :meth:`when_ready` tells how that went."""
+        # The gateways that wait for it have timeouts of their own.
+        starting = self.link.start(1e6)
+        if self._theirs is not None:
+            self._theirs.close()
+        starting.addCallbacks(self._started, self._not_started)
+
+    def _started(self, hello: dict[str, Any]) -> None:
+        self.ready = True
+        if not hello.get("info", {}).get("door"):
+            self._close_door()  # its Python can't be given descriptors
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _not_started(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, GatewayNotStarted):
+            error = GatewayNotStarted(str(error) or type(error).__name__)
+        self._failed = error
+        self._close_door()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(Failure(error))
+
+    def when_ready(self) -> defer.Deferred[None]:
+        """Fires once gateways can be asked of it; fails with :class:`GatewayNotStarted`."""
+        if self._failed is not None:
+            return defer.fail(self._failed)
+        if self.ready:
+            return defer.succeed(None)
+        waiter: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        return waiter
+
+    def surroundings(self, now: dict[str, str]) -> dict[str, Any]:
+        """What is different here and now from what the supervisor was started in.
+
+        :param now: the environment that a gateway shall have.
+        """
+        then = self.way.env
+        found: dict[str, Any] = {}
+        if now != then:
+            found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
+            found["unset"] = [name for name in then if name not in now]
+        if _directory() != self._directory:
+            found["cwd"] = working_directory()
+        umask = _umask()
+        if umask != self._umask:
+            found["umask"] = umask
+        return found
+
+    def send(self, fds: list[int]) -> int:
+        """Give it descriptors; the number that it knows them under."""
+        assert self.door is not None
+        self._number += 1
+        socket.send_fds(self.door, [self._number.to_bytes(4, "big")], fds)
+        return self._number
+
+    def enter(self, user: PlaceCarrier) -> None:
+        """This gateway is at this place."""
+        self.users.add(user)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def leave(self, user: PlaceCarrier) -> None:
+        """This gateway is not there any more."""
+        self.users.discard(user)
+        if self.users or self.over:
+            return
+        if not self.ready:
+            self.end(0)
+        elif self._idle is None:
+            self._idle = self._reactor.callLater(IDLE_TIMEOUT, self._idle_out)
+
+    def _idle_out(self) -> None:
+        self._idle = None
+        self.end()
+
+    def end(self, timeout: float = END_TIMEOUT) -> defer.Deferred[Any]:
+        """End it; fires when it is gone."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self._close_door()
+        return self.link.end(timeout)
+
+    def _close_door(self) -> None:
+        if self.door is not None:
+            self.door.close()
+            self.door = None
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more: as gateways have it."""
+
+
+class Places(Live):
+    """The places of one group. The group holds it; it does not hold the group."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._places: dict[tuple[Any, ...], Place] = {}
+        #: ways that gateways have been started on
+        self._begun: set[tuple[Any, ...]] = set()
+        #: calls that are starting several gateways
+        self._several = 0
+        #: ways that can't be forked at
+        self.without_fork: set[tuple[Any, ...]] = set()
+
+    def starts_alone(self, key: tuple[Any, ...], first_alone: bool) -> bool:
+        """Whether a gateway is started without a supervisor that forks it.
+
+        :param first_alone: so is the first: most programs leave it at one, and it is there sooner,
+            and with a process less. Not of several that are started together.
+        """
+        if key in self.without_fork:
+            return True
+        first = key not in self._begun
+        self._begun.add(key)
+        return first and first_alone and not self._several
+
+    @contextmanager
+    def expecting(self, number: int) -> Iterator[None]:
+        """So many gateways are being started within this."""
+        several = number > 1
+        self._several += several
+        try:
+            yield
+        finally:
+            self._several -= several
+
+    def find(self, way: Way, request: Request) -> Place:
+        """The place at the end of a way; started if there is none."""
+        place = self._places.get(way.key)
+        if place is None or place.over:
+            if place is not None:
+                place.end()
+            place = self._places[way.key] = Place(way, request)
+            place.start()
+        return place
+
+    @deferred
+    async def end(self) -> None:
+        """End all; fires when they are gone."""
+        ending = [place.end() for place in self._places.values()]
+        await defer.gatherResults(ending, consumeErrors=True)
+
+    def abandon(self) -> None:
+        """The group is gone. Called from any thread."""
+        self._reactor.callFromThread(self.end)
+
+
+def _umask() -> int:
+    """This process's umask, which the system only tells when it is set.
+
+    What another thread makes in between is this user's alone, rather than anybody's.
+    """
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _directory() -> tuple[int, int]:
+    """What tells the working directory from others: one that was made anew has the same name."""
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
+
+
+__all__ = ["Place", "Places"]

@@ -1,0 +1,290 @@
+"""What carries a gateway that the supervisor of a place forks, or starts.
+
+What such a gateway says goes straight to its process where that is on this machine: it gets the
+ends of pipes. Elsewhere it goes through raw channels of the supervisor's connection, and of those
+of the supervisors further on (docs/architecture.rst).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.channels.core import NO_ENDMARKER
+from pycomnet.channels.transport import ChannelTransport
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
+from pycomnet.far.preamble import died_early
+from pycomnet.gateways.forkserver.routes import Route
+from pycomnet.gateways.forkserver.server import Place
+from pycomnet.gateways.transports.environment import divide
+from pycomnet.gateways.transports.interface import Request
+from pycomnet.gateways.transports.popen import ProcessCarrier, worker_config
+from pycomnet.gateways.transports.process import (
+    ErrorPipe,
+    ErrorText,
+    ProcessTransport,
+    describe_status,
+)
+
+#: The exit status of a supervisor whose interpreter can't fork (far/forkserver/server.py).
+NO_FORK = 78
+#: Seconds between SIGKILL for a gateway and that for its supervisor, when that does not answer.
+KILL_TIMEOUT = 4.0
+
+
+class PlaceCarrier:
+    """Carries the connection of a gateway that a supervisor forks, or starts.
+
+    :param route: finds out how to get there.
+    :param alone: makes what is used instead where nothing can be forked.
+    :param first_alone: whether the first of its kind is started so, too.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        route: Callable[[Request], Route],
+        alone: Callable[[Request], ProcessCarrier] | None = None,
+        first_alone: bool = False,
+    ) -> None:
+        self.id = request.id
+        self.what = "its process"
+        self.place: Place | None = None
+        self.route: Route | None = None
+        self._request = request
+        self._find = route
+        self._alone = alone
+        self._first_alone = first_alone
+        self._instead: ProcessCarrier | None = None
+        self._connection: Connection | None = None
+        self._text = ErrorText(request.output)
+        self._pipe: ErrorPipe | None = None
+        self._control: ChannelCore | None = None
+        self._reason = ""
+        self._over: OneShot[int | None] = OneShot()
+        self._kill: IDelayedCall | None = None
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    @deferred
+    async def connect(self, connection: Connection) -> None:
+        """Have the supervisor fork it."""
+        request = self._request
+        self._connection = connection
+        try:
+            self.route = route = self._find(request)
+        except PycomnetError as problem:
+            self._end(None)
+            raise request.not_started(str(problem)) from None
+        places = request.group._places
+        if self._alone is not None and places.starts_alone(
+            route.way.key, self._first_alone and request.spec.fork is None
+        ):
+            await self._connect_alone()
+            return
+        self.place = place = places.find(route.way, request)
+        place.enter(self)
+        try:
+            await place.when_ready()
+            async with place.turns:
+                await self._ask(place, route, connection)
+        except GatewayNotStarted as problem:
+            if problem.exit_status == NO_FORK and self._alone is not None and place._failed:
+                places.without_fork.add(route.way.key)
+                self.place = None
+                await self._connect_alone()
+                return
+            self._end(None)
+            raise request.not_started(problem.words, problem.status, problem.stderr) from None
+        except (ConnectionLost, PycomnetError, OSError) as problem:
+            self._end(None)
+            raise request.not_started(str(problem)) from None
+        if route.master is not None:
+            self._bind(route.master)
+
+    async def _connect_alone(self) -> None:
+        assert self._alone is not None
+        assert self._connection is not None
+        self._instead = self._alone(self._request)
+        self.what = self._instead.what
+        await self._instead.connect(self._connection)
+
+    async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
+        spec, near = self._request.spec, place.link.connection
+        config = worker_config(spec, self.id)
+        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+            config["window"] = connection.mux.limits.window
+        asked: dict[str, Any] = {"config": config}
+        if route.path:
+            asked["path"] = [hop.as_map() for hop in route.path]
+        if route.argv:
+            asked["argv"] = list(route.argv)
+        here = route.way.door and not (route.path or route.argv or route.master)
+        if here:  # this machine: its own environment and directory as they are now
+            asked.update(place.surroundings({**route.way.env, **spec.env}))
+        elif route.argv:
+            asked["env"], more = divide(spec.env)
+            if more:
+                config["update"] = more
+        else:
+            asked["update"] = spec.env
+        if not here or place.door is None:
+            core = near.open("channel", raw=True)
+            channel = Channel(core, place)
+            asked["io"] = channel
+            self._open(near, asked)
+            ChannelTransport(channel, connection).start()
+            return
+        fds: list[int] = []
+        try:
+            for _ in range(3):
+                fds.extend(os.pipe())
+            stdin, write_fd, read_fd, stdout, err_fd, stderr = fds
+            while True:
+                try:
+                    asked["door"] = place.send([stdin, stdout, stderr])
+                    break
+                except BlockingIOError:
+                    await _pause(self._request.reactor)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        for fd in (stdin, stdout, stderr):
+            os.close(fd)
+        self._pipe = ErrorPipe(err_fd, self._text, self._request.reactor)
+        ProcessTransport(write_fd, read_fd, connection, self._request.reactor)
+        self._open(near, asked)
+
+    def _open(self, near: Connection, asked: dict[str, Any]) -> None:
+        self._control = near.open("start", near.encode(asked))
+        self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
+
+    def _bind(self, master: str) -> None:
+        """End when the gateway that it was started from does."""
+        outer = self._request.group[master]._link.carrier
+
+        def gone(status: int | None) -> None:
+            if not self._over.fired and self._connection is not None:
+                why = outer.describe_end(status)
+                words = f"the gateway {master}, through which it was reached, is gone"
+                self._lose(f"{words}: {why}" if why else words)
+                self._connection.abort(ConnectionLost(words))
+                self.kill(signal.SIGTERM)
+
+        outer.when_ended().addCallback(gone)
+
+    # -- what the supervisor says ----------------------------------------------------------------
+
+    def _told(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return self._text.feed(value)
+        if "noise" in value:
+            noise = value["noise"].decode("utf-8", "replace").strip()
+            self._reason = died_early("", noise)
+        if "status" in value:
+            self._end(value["status"])
+        return None
+
+    def _failed(self, failure: Failure) -> None:
+        error: Any = failure.value
+        if not self._over.fired:
+            self._lose(getattr(error, "message", None) or str(error))
+            self._end(None)
+            if self._connection is not None:
+                self._connection.abort(ConnectionLost(self._reason))
+
+    def _lose(self, reason: str) -> None:
+        self.what = "the way to it"
+        self._reason = self._reason or reason
+
+    def _end(self, status: int | None) -> None:
+        if self._over.fired:
+            return
+        if self._kill is not None:
+            self._kill.cancel()
+            self._kill = None
+        if self._pipe is not None:
+            self._pipe.finish()
+        if self.place is not None:
+            self.place.leave(self)
+        self._over.fire(status)
+
+    # -- as every carrier has it -----------------------------------------------------------------
+
+    @property
+    def status(self) -> int | None:
+        """How the process ended."""
+        return self._over.result if self._instead is None else self._instead.status
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        """Fires with how the process ended once the supervisor says so."""
+        if self._instead is not None:
+            return self._instead.when_ended()
+        return self._over.when_fired()
+
+    def kill(self, number: int) -> None:
+        """Have the supervisor send its process a signal."""
+        if self._instead is not None:
+            self._instead.kill(number)
+        elif self._over.fired:
+            return
+        elif self._control is None:
+            # It was not asked for yet; what is being started for it alone is ended.
+            place = self.place
+            if place is not None and place.users == {self} and not place.ready:
+                place.users.clear()
+                place.end(0).addBoth(lambda _: self._end(None))
+            else:
+                self._end(None)
+        else:
+            connection = self._control.connection
+            with contextlib.suppress(Exception):
+                self._control.send(connection.encode(int(number))).addErrback(lambda _: None)
+            if number == signal.SIGKILL and self._kill is None:
+                self._kill = self._request.reactor.callLater(KILL_TIMEOUT, self._kill_place)
+
+    def _kill_place(self) -> None:
+        """The supervisor does not do as it is told: it ends, and all that it has."""
+        self._kill = None
+        if self.place is not None:
+            self.place.link.carrier.kill(signal.SIGKILL)
+
+    def describe_end(self, status: int | None) -> str:
+        """Its process's status in words, or what became of the way to it."""
+        if self._instead is not None:
+            return self._instead.describe_end(status)
+        if self._reason:
+            return self._reason
+        return "" if status is None else describe_status(status)
+
+    def keep(self, text: str) -> None:
+        """Remember what its code said on standard error."""
+        self._text.keep(text)
+
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error, or of what was to start it."""
+        if self._instead is not None:
+            return self._instead.stderr_tail()
+        if self._control is None and self.place is not None:
+            return self.place.link.carrier.stderr_tail()
+        return self._text.tail()
+
+
+def _pause(reactor: Any) -> defer.Deferred[None]:
+    paused: defer.Deferred[None] = defer.Deferred()
+    reactor.callLater(0.005, paused.callback, None)
+    return paused
+
+
+__all__ = ["PlaceCarrier"]

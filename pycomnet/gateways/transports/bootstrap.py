@@ -1,0 +1,80 @@
+"""What comes before a far side's hello: what it is sent, and what else it may print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from pycomnet.far.preamble import TOO_LONG, Preamble, died_early
+
+
+class AfterMarker(Protocol):
+    """Waits for the marker that a far side prints first, then hands its transport over.
+
+    What a login banner, a shell's profile or ``sitecustomize`` prints before that is shown, and
+    kept for the error, should there never be a marker.
+
+    :param connection: what the transport is for.
+    :param output: called with what came before the marker, str, when that has come.
+    :param letter: what the far side is sent first. The connection then begins with the marker, as
+        reaching the far side may take long; without a letter it may write at once.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        output: Callable[[str], Any] = lambda text: None,
+        letter: bytes = b"",
+    ) -> None:
+        self._connection = connection
+        self._output = output
+        self._letter = letter
+        self._preamble = Preamble()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the marker has come, so that what is said from now on is the far side's own."""
+        return self._preamble.begun
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        if self._letter:
+            transport.write(self._letter)
+        else:
+            self._connection.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        after = self._preamble.feed(data)
+        if after is None:
+            if self._preamble.too_long:
+                transport.abortConnection()
+            return
+        text = self._preamble.text()
+        if text:
+            self._output(text + "\n")
+        transport.hand_over(self._connection)
+        if self._letter:
+            self._connection.makeConnection(transport)
+        if after:
+            self._connection.dataReceived(after)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._connection.connectionLost(reason)
+
+    def describe_end(self, words: str) -> str:
+        """How the far side ended, with what it printed if there was no marker.
+
+        :param words: how it ended, as far as that is known.
+        """
+        if self.begun:
+            return words
+        if self._preamble.too_long:
+            words = TOO_LONG
+        return died_early(words, self._preamble.text())
+
+
+__all__ = ["AfterMarker"]

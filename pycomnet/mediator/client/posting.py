@@ -1,0 +1,527 @@
+"""A far side's streams over requests alone: POST for what goes there, GET for what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.mediator.chunks import chunk_writer
+from pycomnet.mediator.client.backoff import MAX_DROPS, Backoff
+from pycomnet.mediator.client.requests import (
+    ANSWER_TIMEOUT,
+    Body,
+    Refused,
+    read_json,
+    refused,
+    timed_out,
+)
+from pycomnet.net import eager
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.client.stream import Stream
+
+#: Seconds for the first byte of a streaming answer, which is sent at once. Whoever doesn't get it
+#: has a proxy in between that holds answers back until they are complete.
+PROBE_TIMEOUT = 2.0
+#: Seconds that the server may be silent on an answer; it ends that then.
+WAIT = 25.0
+#: Seconds more before the connection is taken for dead.
+SLACK = 15.0
+#: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
+#: not, a proxy in between holds requests back.
+TRIAL = 0.1
+#: Bytes up to which what is sent may be a question that is answered at once.
+SMALL = 1 << 12
+#: Seconds without anything to send after which a streaming request is ended.
+UPLOAD_IDLE = 10.0
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+class _Answer(Protocol):
+    """The body of a streaming answer, given on as it comes.
+
+    :ivar worked: bytes have come on it, it was there for a while, or it ended in order.
+    :ivar begun: fires when its first byte is there.
+    :ivar done: fires when there will be no more.
+    :ivar problem: why it is not complete, then.
+    """
+
+    def __init__(self, posting: Posting, stream: str, offset: int) -> None:
+        self._posting = posting
+        self._stream = stream
+        self._offset = offset
+        self._timer: Any = None
+        self._steady: Any = None
+        self.worked = False
+        self.problem: Failure | None = None
+        self.begun: defer.Deferred[None] = defer.Deferred()
+        self.done: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
+
+    def connectionMade(self) -> None:
+        stream = self._posting.stream
+        self._timer = stream.reactor.callLater(WAIT + SLACK, self.drop)
+        self._steady = stream.reactor.callLater(stream.steady, self._works)
+
+    def _works(self) -> None:
+        """That it has begun says little: something in between may cut it at once, for ever."""
+        self.worked = True
+        self._posting.stream.alive(self._stream)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._timer.reset(WAIT + SLACK)
+        if not self.begun.called:
+            self.begun.callback(None)
+            data = data[1:]
+            if not data:
+                return
+        self.worked = True
+        try:
+            self._posting.received(self._stream, self._offset, data)
+        except PycomnetError:
+            self.drop()
+        self._offset += len(data)
+
+    def drop(self) -> None:
+        """Close the connection."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        for call in (self._timer, self._steady):
+            if call.active():
+                call.cancel()
+        if not reason.check(ResponseDone, PotentialDataLoss):
+            self.problem = reason
+        elif not self.worked:
+            self._works()
+        for waiting in (self.begun, self.done):
+            if not waiting.called:
+                waiting.callback(None)
+
+
+@implementer(IBodyProducer)
+class Upload:
+    """The body of a streaming request.
+
+    :param posting: whose it is: it has a ``stream``, the ``position`` in that, and ``must_end``.
+    :param idle: seconds without anything to send after which it is ended.
+    :ivar sent: how many bytes it has so far.
+    """
+
+    length: Any = UNKNOWN_LENGTH
+
+    def __init__(self, posting: Any, idle: float = UPLOAD_IDLE) -> None:
+        self._posting = posting
+        self._idle = idle
+        self._consumer: Any = None
+        self._write: Callable[[bytes | memoryview], None]
+        self._ended: defer.Deferred[None] = defer.Deferred()
+        self._paused = False
+        self._timer: Any = None
+        self.sent = 0
+
+    def startProducing(self, consumer: Any) -> defer.Deferred[None]:
+        self._consumer = consumer
+        self._write = chunk_writer(consumer.transport)
+        self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
+        self.wake()
+        return self._ended
+
+    def wake(self) -> None:
+        """There is more to send."""
+        if self._consumer is None or self._paused or self._ended.called:
+            return
+        posting = self._posting
+        out = posting.stream.out
+        sent, size = self.sent, posting.stream.post_size
+        while posting.position < out.end and not self._paused and self.sent < size:
+            piece = out.read(posting.position, min(eager.BULK_SIZE, size - self.sent))
+            posting.position += len(piece)
+            self.sent += len(piece)
+            self._write(piece)
+        if self.sent > sent:
+            self._timer.reset(self._idle)
+            if self.sent - sent <= SMALL:
+                posting.stream.client.asked()
+        # The answer says what was received, where nothing else does.
+        waits = out.full and posting.position == out.end
+        if self.sent >= size or waits or posting.must_end():
+            self.finish()
+
+    def finish(self) -> None:
+        """That is all of it."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if not self._ended.called:
+            self._ended.callback(None)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.wake()
+
+    def stopProducing(self) -> None:
+        self.finish()
+
+
+class Posting:
+    """Carries a stream over requests.
+
+    :ivar position: what was written before this offset is sent.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.position = 0
+        self._stopped = False
+        self._answers: set[_Answer] = set()
+        #: whether answers and requests get through before they are complete; None: not tried yet
+        self._down: bool | None = None
+        self._up: bool | None = None
+        self._trial: Any = None
+        #: answers, one after the other, that were lost before they were of any use
+        self._drops = 0
+        self._upload: Upload | None = None
+        self._must_ask = stream.used
+        #: where a request began that was lost
+        self._lost_at = -1
+        self._said_end = False
+        self._confirming = False
+        self._wanted = False
+        self._woken: defer.Deferred[None] | None = None
+        self._tasks: list[defer.Deferred[Any]] = []
+
+    async def run(self) -> None:
+        """Carry it until the far side has ended.
+
+        :raises Refused: the server said why it can't go on.
+        """
+        writer = defer.Deferred.fromCoroutine(self._write())
+        readers = [defer.Deferred.fromCoroutine(self._read(name)) for name in ("stdout", "stderr")]
+        self._tasks = [writer, *readers]
+        result: defer.Deferred[list[dict[str, Any]]] = defer.Deferred()
+
+        def failed(failure: Failure) -> None:
+            while isinstance(failure.value, defer.FirstError):
+                failure = failure.value.subFailure
+            if not result.called:
+                result.errback(failure)
+
+        def ended(ends: list[dict[str, Any]]) -> None:
+            if not result.called:
+                result.callback(ends)
+
+        writer.addErrback(failed)
+        defer.gatherResults(readers, consumeErrors=True).addCallbacks(ended, failed)
+        try:
+            ends = await result
+        finally:
+            self.stop()
+        self.stream.ended(ends[0])
+
+    def stop(self) -> None:
+        """Be over."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._upload is not None:
+            self._upload.finish()
+        for answer in list(self._answers):
+            answer.drop()
+        self.wake()
+        for one in self._tasks:
+            one.addErrback(lambda _: None)
+            one.cancel()
+
+    # -- what is sent ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is more to send."""
+        woken, self._woken = self._woken, None
+        if woken is not None:
+            woken.callback(None)
+        elif self._upload is not None:
+            self._upload.wake()
+
+    def must_end(self) -> bool:
+        """Whether the server is to be told that no more will come."""
+        stream = self.stream
+        return stream.input_ended and not self._said_end and self.position == stream.out.end
+
+    async def _write(self) -> None:
+        stream = self.stream
+        backoff = Backoff(stream.reactor, stream.progress)
+        while not self._stopped:
+            begin = self.position
+            if not (self._must_ask or self.position < stream.out.end or self.must_end()):
+                self._woken = defer.Deferred()
+                await self._woken
+                continue
+            try:
+                about = await self._send()
+                received = int(about["received"])
+                self._must_ask = False
+                if received == self._lost_at:
+                    stream.not_taken()
+                self._lost_at = -1
+                self.position = received
+                stream.confirmed(received)
+            except Refused as problem:
+                if problem.status == 409 and "received" in problem.about:
+                    self.position = int(problem.about["received"])
+                    continue
+                if stream.too_large(problem):
+                    self._must_ask = True
+                    continue
+                if problem.status in (409, 410):
+                    return  # it has ended: who reads learns how
+                if not problem.passing:
+                    raise
+                await self._failed(problem, "write", backoff)
+            except Exception as problem:
+                if not self._must_ask:
+                    self._lost_at = begin
+                await self._failed(problem, "write", backoff)
+
+    async def _failed(self, problem: BaseException, way: str, backoff: Backoff) -> None:
+        """Wait before a request is made again."""
+        if self._stopped:
+            raise defer.CancelledError
+        self._must_ask = True
+        self.stream.failed(problem, way)
+        await backoff.wait()
+
+    async def _send(self) -> dict[str, Any]:
+        """Send some of what there is; the server's answer."""
+        stream = self.stream
+        if self._must_ask:
+            about: dict[str, Any] = await stream.client.ask("POST", stream.path, Body(b""), OCTETS)
+            return about
+        if self.must_end():
+            about = await stream.client.ask(
+                "POST", stream.path, Body(b""), OCTETS, offset=self.position, end=1
+            )
+            self._said_end = True
+            return about
+        if self._up is False:
+            return await self._send_complete()
+        return await self._send_streaming()
+
+    async def _send_complete(self) -> dict[str, Any]:
+        stream = self.stream
+        parts, begin = [], self.position
+        size = stream.post_size
+        while self.position < stream.out.end and self.position - begin < size:
+            piece = stream.out.read(self.position, size - (self.position - begin))
+            parts.append(piece)
+            self.position += len(piece)
+        body = Body(b"".join(parts))
+        about: dict[str, Any] = await stream.client.ask(
+            "POST", stream.path, body, OCTETS, offset=begin, timeout=3600.0
+        )
+        return about
+
+    async def _send_streaming(self) -> dict[str, Any]:
+        stream = self.stream
+        self._upload = upload = Upload(self)
+        if self._up is None:
+            self._trial = stream.reactor.callLater(TRIAL, self._try)
+        try:
+            response = await stream.client.request(
+                "POST", stream.path, upload, OCTETS, offset=self.position
+            )
+            about = await read_json(response, ANSWER_TIMEOUT, stream.reactor)
+        finally:
+            upload.finish()
+            self._upload = None
+            if self._trial is not None:
+                self._trial.cancel()
+                self._trial = None
+        if response.code != 200:
+            raise refused(response.code, about)
+        return about
+
+    def _try(self, last: int | None = None) -> None:
+        """Ask whether what was sent of a request that isn't complete has arrived.
+
+        :param last: what had when this was asked before: while that grows the server is only slow.
+        """
+        self._trial = None
+        upload, position = self._upload, self.position
+        asking = self.stream.client.ask("POST", self.stream.path, Body(b""), OCTETS)
+
+        def tried(about: dict[str, Any]) -> None:
+            received = int(about.get("received", 0))
+            if self._up is not None or upload is None or self._upload is not upload:
+                return  # all of it has been sent, so this says nothing
+            if received >= position:
+                self._up = True
+            elif received == last:
+                self._up = False
+                upload.finish()
+            else:
+                self._trial = self.stream.reactor.callLater(TRIAL, self._try, received)
+
+        def failed(_: Failure) -> None:
+            if not self._up and upload is not None:
+                upload.finish()
+
+        asking.addCallbacks(tried, failed)
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    async def _read(self, name: str) -> dict[str, Any]:
+        """Read a stream up to its end; what the server then says."""
+        stream = self.stream
+        backoff = Backoff(stream.reactor, stream.progress)
+        while True:
+            if name == "stderr":
+                await stream.when_taken()
+            try:
+                if self._down is False:
+                    await self._poll(name)
+                else:
+                    await self._follow(name)
+            except Refused as problem:
+                if problem.status == 410:
+                    return problem.about
+                if not problem.passing:
+                    raise
+                await self._failed(problem, name, backoff)
+            except Exception as problem:
+                await self._failed(problem, name, backoff)
+            if self._stopped:
+                raise defer.CancelledError
+
+    def _path(self, name: str) -> str:
+        return self.stream.path if name == "stdout" else f"{self.stream.path}/stderr"
+
+    async def _follow(self, name: str) -> None:
+        """Read a streaming answer."""
+        stream = self.stream
+        offset = stream.inputs[name].received
+        asking = stream.client.request(
+            "GET",
+            self._path(name),
+            None,
+            None,
+            offset=offset,
+            reader=stream.key,
+            wait=WAIT,
+            probe=1,
+        )
+        timeout = PROBE_TIMEOUT if self._down is None else ANSWER_TIMEOUT
+        try:
+            response = await asking.addTimeout(timeout, stream.reactor, timed_out)
+        except defer.TimeoutError:
+            if self._down:
+                raise
+            self._down = False
+            return
+        await self._check(response)
+        answer = _Answer(self, name, offset)
+        self._answers.add(answer)
+        try:
+            response.original.deliverBody(answer)
+            if self._down is None:
+                try:
+                    await answer.begun.addTimeout(timeout, stream.reactor)
+                except defer.TimeoutError:
+                    self._down = False
+                    answer.drop()
+                    await answer.done
+                    return
+                self._down = True
+            await answer.done
+            self._drops = 0 if answer.worked else self._drops + 1
+            if self._drops >= MAX_DROPS:
+                self._down = False  # perhaps one that is short gets through
+            if answer.problem is not None:
+                answer.problem.raiseException()
+        finally:
+            answer.drop()
+            self._answers.discard(answer)
+
+    async def _poll(self, name: str) -> None:
+        """Read an answer that is complete."""
+        stream = self.stream
+        offset = stream.inputs[name].received
+        timeout = WAIT + SLACK
+        asking = stream.client.request(
+            "GET",
+            self._path(name),
+            None,
+            None,
+            offset=offset,
+            reader=stream.key,
+            wait=WAIT,
+            max=eager.BULK_SIZE,
+        )
+        response = await asking.addTimeout(timeout, stream.reactor, timed_out)
+        await self._check(response)
+        data: bytes = await response.content().addTimeout(timeout, stream.reactor, timed_out)
+        stream.alive(name)
+        if data:
+            self.received(name, offset, data)
+
+    async def _check(self, response: Any) -> None:
+        if response.code != 200:
+            about = await read_json(response, ANSWER_TIMEOUT, self.stream.reactor)
+            raise refused(response.code, about)
+        self.stream.alive()
+        received = response.headers.getRawHeaders("x-pycomnet-received", [])
+        if len(received) == 1 and received[0].isascii() and received[0].isdigit():
+            self.stream.confirmed(int(received[0]))
+
+    def received(self, name: str, offset: int, data: bytes) -> None:
+        """Bytes of a stream."""
+        stream = self.stream
+        stream.received(name, offset, data)
+        if stream.unconfirmed(3 * stream.queue // 4):
+            self.confirm()
+
+    def confirm(self, ask: bool = False) -> None:
+        """Tell the server what has been received.
+
+        :param ask: learn from it what it has.
+        """
+        if ask and self._upload is not None:
+            self._upload.finish()
+        elif not self._stopped:
+            self._wanted = True
+            if not self._confirming:
+                self._confirm()
+
+    @deferred
+    async def _confirm(self) -> None:
+        stream = self.stream
+        self._confirming = True
+        backoff = Backoff(stream.reactor, stream.progress)
+        try:
+            while self._wanted and not self._stopped:
+                self._wanted = False
+                said = stream.confirming()
+                try:
+                    await stream.client.ask("POST", stream.path, Body(b""), OCTETS, **said)
+                    stream.alive("confirm")
+                except Exception as problem:
+                    if self._stopped or (isinstance(problem, Refused) and not problem.passing):
+                        return  # who reads learns why
+                    stream.failed(problem, "confirm")
+                    self._wanted = True
+                    await backoff.wait()
+        finally:
+            self._confirming = False

@@ -1,0 +1,418 @@
+"""Requests to a mediator: connections that are kept, its errors, and starting a far side."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shlex
+from typing import Any, NoReturn
+from urllib.parse import urlencode
+
+import attrs
+import treq
+from treq.client import HTTPClient
+from twisted.internet import defer, error, task
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.web._newclient import HTTP11ClientProtocol
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
+from pycomnet.gateways.spec import Spec
+from pycomnet.mediator.chunks import Chunks
+from pycomnet.net import endpoints
+from pycomnet.net.busypoll import Lookahead
+from pycomnet.net.eager import tune_reading
+from pycomnet.ranges import NumberRefused, real, whole
+
+#: Bytes that are shown of an answer that isn't HTTP.
+MOST_SAID = 60
+#: Seconds for the answer of a request that isn't one to wait for.
+ANSWER_TIMEOUT = 30.0
+#: Seconds to make a connection.
+CONNECT_TIMEOUT = 15.0
+#: How often the request that starts a far side is made again when its answer was lost.
+START_TRIES = 3
+#: Connections that are kept.
+KEPT = 4
+#: Answers that a proxy gives when the server does not: they say nothing of the far side.
+PROXY_STATUSES = frozenset({408, 425, 502, 504})
+
+_TARGET = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#\[\]@\s]+)(?::([0-9]{1,5}))?(/[^?#\s]*)?")
+
+
+class Refused(PycomnetError):
+    """The server does not do what it was asked.
+
+    :ivar status: the HTTP status.
+    :ivar about: what the answer's JSON says.
+    """
+
+    def __init__(self, message: str, status: int, about: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.about = about
+
+    @property
+    def passing(self) -> bool:
+        """Whether asking again may help: it is a proxy's answer, or the server's is too busy."""
+        return self.status in PROXY_STATUSES or (
+            self.status in (429, 500, 503) and "error" not in self.about
+        )
+
+
+@attrs.frozen
+class Server:
+    """Where a mediator is.
+
+    :ivar url: what the paths of its interface are put behind.
+    :ivar endpoint: the endpoint string that it is connected to.
+    """
+
+    url: str
+    endpoint: str
+
+    @classmethod
+    def of(cls, spec: Spec) -> Server:
+        """What a spec says.
+
+        :raises EndpointError: it can't be read.
+        """
+        match = _TARGET.fullmatch(spec.target or "")
+        scheme = spec.transport
+        if match is None:
+            raise EndpointError(f"expected {scheme}=HOST:PORT/PREFIX, not {scheme}={spec.target}")
+        host, port, prefix = match.groups()
+        number = int(port) if port else {"http": 80, "https": 443}[scheme]
+        if number > 65535:
+            raise EndpointError(f"{scheme}={spec.target}: there is no port {number}")
+        parts = ["tls" if scheme == "https" else "tcp", quoteStringArgument(host.strip("[]"))]
+        parts.append(str(number))
+        if scheme == "https":
+            for key, name in (("ca", "trustRoots"), ("cert", "certificate"), ("key", "privateKey")):
+                value = getattr(spec, key)
+                if value is not None:
+                    parts.append(f"{name}={quoteStringArgument(value)}")
+        elif spec.ca or spec.cert or spec.key:
+            raise EndpointError("ca, cert and key are for https")
+        url = f"{scheme}://{host}{f':{port}' if port else ''}{(prefix or '').rstrip('/')}"
+        return cls(url, ":".join(parts))
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """Connects, and tells the client of each transport that there is."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def connect(self, factory: Any) -> defer.Deferred[Any]:
+        connecting = endpoints.client_endpoint(
+            self._client.reactor, self._client.server.endpoint
+        ).connect(factory)
+        connecting.addTimeout(CONNECT_TIMEOUT, self._client.reactor)
+        connecting.addCallback(self._client.connected)
+        return connecting
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Whatever the address, there is the one endpoint."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def endpointForURI(self, uri: object) -> _Endpoint:
+        return _Endpoint(self._client)
+
+
+@implementer(IBodyProducer)
+class Body:
+    """A request's body that is there, written at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: Any) -> defer.Deferred[None]:
+        consumer.write(self._data)
+        return defer.succeed(None)
+
+    def pauseProducing(self) -> None:
+        """It is written."""
+
+    def resumeProducing(self) -> None:
+        """It is written."""
+
+    def stopProducing(self) -> None:
+        """It is written."""
+
+
+class _Protocol(HTTP11ClientProtocol):
+    """Makes requests on a connection; what comes in chunks is not copied so often."""
+
+    def request(self, request: Any) -> defer.Deferred[Any]:
+        asking: defer.Deferred[Any] = super().request(request)
+        if self._parser is not None:
+            self._parser._transferDecoders = {b"chunked": Chunks}
+        return asking
+
+    def dataReceived(self, bytes: bytes) -> None:
+        tune_reading(self.transport, len(bytes))
+        super().dataReceived(bytes)
+
+
+class _Protocols(Factory):
+    """Makes them for the pool.
+
+    :param quiescent: the pool's: called with one that can be used again.
+    """
+
+    noisy = False
+
+    def __init__(self, quiescent: Any, metadata: object) -> None:
+        self._quiescent = quiescent
+
+    def buildProtocol(self, addr: object) -> _Protocol:
+        return _Protocol(self._quiescent)
+
+
+class Client:
+    """Makes requests of one server.
+
+    :param token: the bearer token.
+    """
+
+    def __init__(self, server: Server, token: str, reactor: Any) -> None:
+        self.server = server
+        self.reactor = reactor
+        #: for the WebSocket's endpoint
+        self.endpoints = _Endpoints(self)
+        self._token = token
+        self._transports: list[Any] = []
+        self._lookaheads: dict[Any, Lookahead] = {}
+        self._closed = False
+        endpoints.client_endpoint(reactor, server.endpoint)  # what is wrong with it shows now
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = KEPT
+        self._pool.cachedConnectionTimeout = 30
+        self._pool.retryAutomatically = False
+        self._pool._factory = _Protocols  # type: ignore[assignment]
+        agent = Agent.usingEndpointFactory(reactor, self.endpoints, self._pool)
+        self._http = HTTPClient(agent)
+
+    def connected(self, protocol: Any) -> Any:
+        """A connection was made."""
+        self._transports = [one for one in self._transports if getattr(one, "connected", True)]
+        for one in [*self._lookaheads]:
+            if not one.connected:
+                self._lookaheads.pop(one).stop()
+        transport = protocol.transport
+        if self._closed:
+            transport.abortConnection()
+        self._transports.append(transport)
+        lookahead = Lookahead.of(transport)
+        if lookahead is not None:
+            self._lookaheads[transport] = lookahead
+        no_delay = getattr(transport, "setTcpNoDelay", None)
+        if no_delay is not None:
+            no_delay(True)
+        return protocol
+
+    def asked(self) -> None:
+        """Something was sent that may be answered at once, on whichever connection."""
+        for lookahead in self._lookaheads.values():
+            lookahead.wrote = True
+
+    @property
+    def newest(self) -> Any:
+        """The transport of the connection that was made last."""
+        return self._transports[-1] if self._transports else None
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: Any = None, **query: Any
+    ) -> defer.Deferred[Any]:
+        """Make a request; fires with the response once its headers are there."""
+        url = f"{self.server.url}/{path}"
+        wanted = {key: value for key, value in query.items() if value is not None}
+        if wanted:
+            url += "?" + urlencode(wanted)
+        sent: dict[bytes | str, bytes | str] = {
+            "Authorization": f"Bearer {self._token}",
+            "User-Agent": "pycomnet",
+            "Accept": "application/json",
+            **(headers or {}),
+        }
+        options: dict[str, Any] = {}
+        if body is not None:
+            options["data"] = body
+        return self._http.request(
+            method,
+            url,
+            headers=sent,
+            unbuffered=True,
+            allow_redirects=False,
+            browser_like_redirects=False,
+            **options,
+        )
+
+    @deferred
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Any = None,
+        timeout: float = ANSWER_TIMEOUT,
+        **query: Any,
+    ) -> dict[str, Any]:
+        """Make a request whose answer is JSON.
+
+        :returns: fires with that; fails with :class:`Refused` when the status is not 2xx.
+        """
+        response = await self.request(method, path, body, headers, **query).addTimeout(
+            timeout, self.reactor, timed_out
+        )
+        about = await read_json(response, timeout, self.reactor)
+        if not 200 <= response.code < 300:
+            raise refused(response.code, about)
+        return about
+
+    @deferred
+    async def start(self, spec: Spec, id: str) -> dict[str, Any]:
+        """Have a far side started.
+
+        :returns: fires with what the server says of it: ``pid`` and so on.
+        """
+        options: dict[str, Any] = {"id": id}
+        if spec.python is not None:
+            options["python"] = shlex.join(spec.python)
+        for key in ("chdir", "linger"):
+            if getattr(spec, key) is not None:
+                options[key] = getattr(spec, key)
+        if spec.nice:
+            options["nice"] = spec.nice
+        if spec.execmodel != "thread":
+            options["execmodel"] = spec.execmodel
+        if spec.env:
+            options["env"] = spec.env
+        body = json.dumps(options).encode()
+        headers = {
+            "Idempotency-Key": secrets.token_urlsafe(18),
+            "Content-Type": "application/json",
+        }
+        tries = START_TRIES
+        while True:
+            tries -= 1
+            try:
+                return await self.ask("POST", "popen", Body(body), headers)
+            except Refused as problem:
+                if not problem.passing or not tries:
+                    raise
+            except Exception as problem:
+                if not tries or not can_pass(problem):
+                    raise PycomnetError(explain(problem)) from problem
+            await task.deferLater(self.reactor, 0.2)
+
+    def abort(self) -> None:
+        """Drop all connections."""
+        transports, self._transports = self._transports, []
+        lookaheads, self._lookaheads = self._lookaheads, {}
+        for lookahead in lookaheads.values():
+            lookahead.stop()
+        for transport in transports:
+            transport.abortConnection()
+
+    @deferred
+    async def close(self) -> None:
+        """Drop all connections; fires when they are gone."""
+        self._closed = True
+        closing = self._pool.closeCachedConnections()
+        self.abort()
+        # A descriptor that is aborted is closed in the next turn.
+        await task.deferLater(self.reactor, 0)
+        await closing
+
+
+async def read_json(response: Any, timeout: float, reactor: Any) -> dict[str, Any]:
+    """What an answer says, if it is JSON; else a map without ``error``."""
+    parts: list[bytes] = []
+
+    def collect(data: bytes) -> None:
+        if sum(map(len, parts)) < 1 << 24:
+            parts.append(data)
+
+    await treq.collect(response, collect).addTimeout(timeout, reactor, timed_out)
+    try:
+        value = json.loads(b"".join(parts))
+    except (ValueError, RecursionError):
+        value = None
+    return numbers_checked(value) if isinstance(value, dict) else {}
+
+
+def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
+    """What a mediator says, if its numbers can be.
+
+    :raises PycomnetError: one can't.
+    """
+    try:
+        for name in COUNTS:
+            if name in about:
+                whole(name, about[name])
+        if "linger" in about:
+            real("linger", about["linger"])
+    except NumberRefused as problem:
+        raise PycomnetError(f"the server's answer has {problem}") from None
+    return about
+
+
+#: What a mediator counts, in its answers.
+COUNTS = ("received", "queue", "request", "low", "high")
+
+
+def timed_out(value: object, timeout: float) -> NoReturn:
+    """What becomes of a request that took too long: Twisted has an error of its own for those."""
+    raise defer.TimeoutError(f"no answer in {timeout:g} seconds")
+
+
+def refused(status: int, about: dict[str, Any]) -> Refused:
+    """The error of an answer that isn't what was asked for."""
+    message = about.get("message")
+    if message is None:
+        message = f"the answer was HTTP status {status}, and not the mediator's"
+    return Refused(f"{message} ({status})", status, about)
+
+
+def can_pass(problem: BaseException) -> bool:
+    """Whether what made a request fail may be over soon."""
+    if isinstance(problem, (error.ConnectError, error.DNSLookupError, CertificateRefused)):
+        return False
+    return not _is_tls(problem)
+
+
+def _is_tls(problem: BaseException) -> bool:
+    for reason in getattr(problem, "reasons", ()):
+        if isinstance(reason.value, CertificateRefused) or _is_tls(reason.value):
+            return True
+    return type(problem).__module__.startswith("OpenSSL")
+
+
+def explain(problem: BaseException) -> str:
+    """Why a request failed, in words."""
+    for reason in getattr(problem, "reasons", ()):
+        return explain(reason.value)
+    if isinstance(problem, defer.TimeoutError):
+        return "it does not answer"
+    if isinstance(problem, error.ConnectionDone):
+        return "the connection was closed before the answer"
+    if type(problem).__module__ == "twisted.web._newclient" and problem.args:
+        # Its errors have the bytes that could not be read, and no public class.
+        said = next((arg for arg in problem.args if isinstance(arg, bytes)), b"")[:MOST_SAID]
+        what = f" (it said {said.decode('utf-8', 'replace')!r})" if said else ""
+        return f"what listens there does not speak HTTP{what}"
+    return endpoints.explain(problem)

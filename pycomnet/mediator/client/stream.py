@@ -1,0 +1,512 @@
+"""The client's end of a far side's streams: a transport that outlives the connections it uses."""
+
+from __future__ import annotations
+
+import codecs
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet import defer, error
+from twisted.internet.interfaces import ITransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
+from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
+from pycomnet.mediator.client.posting import Posting
+from pycomnet.mediator.client.requests import Client, Refused, explain
+from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
+from pycomnet.mediator.queues import Incoming, Outgoing
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
+STDERR_CONFIRM = 1 << 16
+#: Bytes that were written and the server has not confirmed, before who writes has to wait.
+OUT_LIMIT = 8 << 20
+#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
+#: when nobody says how much of it was received, and there is no room for more until then.
+POST_SIZE = 16 << 20
+MIN_POST_SIZE = 1 << 16
+#: Seconds between two looks whether there has been no connection for too long.
+LOOK = 1.0
+
+
+class Tail:
+    """The last lines of a text."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._line = ""
+
+    def add(self, text: str) -> None:
+        """What follows."""
+        *lines, rest = (self._line + text).split("\n")
+        self._lines.extend(line[:STDERR_LINE] for line in lines)
+        self._line = rest[:STDERR_LINE]
+
+    def text(self) -> str:
+        """The last lines."""
+        return "\n".join([*self._lines, self._line] if self._line else self._lines)
+
+
+@attrs.define
+class Outage:
+    """What has been failing.
+
+    :ivar since: when it first did.
+    :ivar tries: how often it has.
+    :ivar problem: why, the last time.
+    """
+
+    since: float
+    tries: int = 0
+    problem: str = "it was never reached"
+
+
+class _Nobody:
+    """What takes a stream that nobody wants any more."""
+
+    def makeConnection(self, transport: object) -> None:
+        """It is there."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nobody looks at it."""
+
+    def connectionLost(self, reason: object) -> None:
+        """It is gone."""
+
+
+@implementer(ITransport)
+class Stream:
+    """A transport to the standard input and output of a far side on a server.
+
+    :param about: what the server said when it started it.
+    :param websocket: ``yes``, ``no`` or ``auto``.
+    :param output: called with what it writes to standard error; a Deferred is waited for.
+    :ivar out: what goes there.
+    :ivar inputs: what has come from there, by stream.
+    :ivar tail: the last of its standard error.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        about: dict[str, Any],
+        websocket: str,
+        output: Callable[[str], Any],
+        reactor: Any,
+    ) -> None:
+        self.client = client
+        self.reactor = reactor
+        self.pid = str(about["pid"])
+        self.path = f"exec/{self.pid}"
+        self.key = secrets.token_urlsafe(9)
+        self.queue = int(about.get("queue", 1 << 20))
+        #: bytes of a request
+        self.post_size = min(POST_SIZE, int(about.get("request", POST_SIZE)))
+        self.out = Outgoing(OUT_LIMIT)
+        self.inputs = {"stdout": Incoming(), "stderr": Incoming()}
+        self._said = {"stdout": 0, "stderr": 0}
+        self.tail = Tail()
+        self.disconnecting = False
+        self.disconnected = False
+        #: nothing more will be written, and the far side is to know
+        self.input_ended = False
+        #: whether anything has carried it yet
+        self.used = False
+        self._linger = float(about.get("linger", 60.0))
+        #: seconds after which a connection that stays is taken to work: less than it is borne that
+        #: none does
+        self.steady = min(STEADY, self._linger / 2)
+        self._websocket = websocket != "no" and bool(about.get("websocket"))
+        self._must = websocket == "yes"
+        #: WebSockets that were closed, one after the other, before they were of any use
+        self._drops = 0
+        self._output = output
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held: list[bytes] | None = None
+        self._taken: list[defer.Deferred[None]] = []
+        self._protocol: Any = _Nobody()
+        self._producer: Any = None
+        self._paused = False
+        #: what carries it now
+        self._link: Any = None
+        self._running: defer.Deferred[None] | None = None
+        #: the requests that it be ended
+        self._asking: list[defer.Deferred[None]] = []
+        #: by what it is that fails; "" is any connection at all
+        self._outages = {"": Outage(reactor.seconds())}
+        self._looking: Any = None
+        self._end: tuple[int | None, str] | None = None
+        self._waiting: list[defer.Deferred[tuple[int | None, str]]] = []
+        self._terminating: Any = None
+
+    # -- its life --------------------------------------------------------------------------------
+
+    def connect(self, protocol: Any) -> None:
+        """Be the transport of this protocol."""
+        self._protocol = protocol
+        protocol.makeConnection(self)
+
+    def hand_over(self, protocol: Any) -> None:
+        """Give what comes from now on to another protocol."""
+        self._protocol = protocol
+
+    def start(self) -> None:
+        """Carry bytes, until the far side has ended or can't be reached any more."""
+        self._look()
+        self._running = self._run()
+        self._running.addErrback(self._crashed)
+
+    def when_over(self) -> defer.Deferred[tuple[int | None, str]]:
+        """Fires when the far side has ended or is out of reach: with its status, and why."""
+        if self._end is not None:
+            return defer.succeed(self._end)
+        waiting: defer.Deferred[tuple[int | None, str]] = defer.Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    @deferred
+    async def _run(self) -> None:
+        backoff = Backoff(self.reactor, self.progress)
+        while self._end is None:
+            try:
+                await self._carry()
+            except Refused as problem:
+                if not problem.passing:
+                    self._refused(problem)
+                    return
+                self.failed(problem)
+            except Exception as problem:
+                self.failed(problem)
+            if self._end is not None:
+                return
+            await backoff.wait()
+
+    def progress(self) -> int:
+        """A number that grows with what has gone to and fro."""
+        return self.out.base + sum(incoming.received for incoming in self.inputs.values())
+
+    async def _carry(self) -> None:
+        """Carry bytes over one connection, or one way of having them, until that fails."""
+        if self._websocket:
+            try:
+                await self._over_websocket()
+                return
+            except NoWebSocket as problem:
+                if self._must:
+                    raise Refused(f"no WebSocket: {problem}", 426, {"error": "websocket"}) from None
+                log.info("no WebSocket to {url}: {why}", url=self.client.server.url, why=problem)
+                self._websocket = False
+                self.alive("websocket")
+        posting = Posting(self)
+        self.carried_by(posting)
+        try:
+            await posting.run()
+        finally:
+            self.carried_by(None)
+
+    async def _over_websocket(self) -> None:
+        """Carry bytes over a WebSocket until it is lost.
+
+        :raises NoWebSocket: there is none to be had, or each is cut before anything comes of it.
+        """
+        try:
+            await over_websocket(self)
+        except Lost as problem:
+            if problem.worked:
+                self._drops = 0
+                raise
+            self._drops += 1
+            self.failed(problem, "websocket")
+            if self._must or self._drops < MAX_DROPS:
+                raise
+            raise NoWebSocket(f"{self._drops} in a row were of no use: {problem}") from None
+
+    def _crashed(self, failure: Failure) -> None:
+        if self._end is None:
+            log.failure("a connection through HTTP failed", failure)
+            self.over(None, f"an error here: {failure.getErrorMessage()}")
+
+    def carried_by(self, link: Any) -> None:
+        """This carries what is written from now on; None: nothing does."""
+        self._link = link
+        self.used = self.used or link is not None
+
+    def alive(self, way: str = "") -> None:
+        """The server has answered.
+
+        :param way: what it did; that other things fail may go on.
+        """
+        if self._outages:
+            self._outages.pop("", None)
+            self._outages.pop(way, None)
+
+    def failed(self, problem: BaseException, way: str = "") -> None:
+        """A request has failed, and will be made again.
+
+        :param way: what it was for. A proxy may answer one kind of request for ever by itself.
+        """
+        words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
+        outage = self._outages.setdefault(way, Outage(self.reactor.seconds()))
+        outage.tries += 1
+        outage.problem = words
+
+    def too_large(self, problem: Refused) -> bool:
+        """Whether a request was refused for its size; then those that follow are smaller."""
+        if problem.status != 413 or self.post_size <= MIN_POST_SIZE:
+            return False
+        self.post_size = max(self.post_size // 8, MIN_POST_SIZE)
+        return True
+
+    def not_taken(self) -> None:
+        """A request was lost, and nothing of it arrived: it may have been too long for a proxy that
+        then does not wait to say so."""
+        self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
+
+    def _look(self) -> None:
+        self._looking = self.reactor.callLater(LOOK, self._look)
+        for way, outage in self._outages.items():
+            seconds = self.reactor.seconds() - outage.since
+            if seconds >= self._linger:
+                tries = f"; tried {outage.tries} times" if outage.tries > 1 else ""
+                where = f"{self.client.server.url} was out of reach for {seconds:.0f} s"
+                if way == "websocket":
+                    where = f"no WebSocket to {self.client.server.url} lasted for {seconds:.0f} s"
+                self.over(None, f"{where}: {outage.problem}{tries}")
+                return
+
+    def _refused(self, problem: Refused) -> None:
+        if problem.status == 410:
+            self.ended(problem.about)
+        else:
+            self.over(None, f"{self.client.server.url}: {problem}")
+
+    def ended(self, about: dict[str, Any]) -> None:
+        """The far side has ended, and all that it said was received."""
+        number, status = about.get("signal"), about.get("exit_status")
+        self.over(-number if isinstance(number, int) else status, str(about.get("reason", "")))
+
+    def over(self, status: int | None, reason: str) -> None:
+        """There will be no more."""
+        if self._end is not None:
+            return
+        self._end = status, reason
+        for call in (self._looking, self._terminating):
+            if call is not None and call.active():
+                call.cancel()
+        text = self._decoder.decode(b"", True)
+        if text:
+            self.tail.add(text)
+            self._output(text)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(self._end)
+        link, self._link = self._link, None
+        if link is not None:
+            link.stop()
+        self.reactor.callLater(0, self._stop_running)
+        if status is None:
+            self._disconnect(error.ConnectionLost(reason))
+        else:
+            self._disconnect(error.ConnectionDone())
+
+    def _stop_running(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+        for asking in list(self._asking):
+            asking.cancel()
+
+    def terminate(self, signal: str | None, timeout: float | None = None) -> None:
+        """Have the server end the far side.
+
+        :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
+        :param timeout: seconds after ``KILL`` from which on the server is not waited for.
+        """
+        if self._end is not None:
+            return
+        asking = self._ask_to_end(signal)
+        self._asking.append(asking)
+        asking.addBoth(self._asked, asking)
+        if signal == "KILL" and timeout is not None and self._terminating is None:
+            words = f"{self.client.server.url} has not said that it has ended"
+            self._terminating = self.reactor.callLater(timeout, self.over, None, words)
+
+    def _asked(self, result: Any, asking: defer.Deferred[None]) -> Any:
+        self._asking.remove(asking)
+        if isinstance(result, Failure):
+            result.trap(defer.CancelledError)  # it has ended in the meantime
+        return None
+
+    @deferred
+    async def _ask_to_end(self, signal: str | None) -> None:
+        backoff = Backoff(self.reactor)
+        while self._end is None:
+            try:
+                await self.client.ask("DELETE", self.path, signal=signal)
+                return
+            except Refused as problem:
+                if not problem.passing:
+                    return  # it has ended: what carries the streams learns that
+            except Exception as problem:
+                self.failed(problem, "end")
+            await backoff.wait()
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def received(self, stream: str, offset: int, data: bytes) -> None:
+        """Bytes of one of its streams.
+
+        :raises PycomnetError: bytes before them are missing.
+        """
+        self.alive(stream)
+        incoming = self.inputs[stream]
+        if stream == "stderr":
+            if self._held is not None:
+                if offset <= incoming.received + sum(map(len, self._held)):
+                    self._hold(offset, data)
+                return
+            new = incoming.accept(offset, data)
+            if new:
+                self._stderr(bytes(new))
+            return
+        new = incoming.accept(offset, data)
+        if new:
+            self._protocol.dataReceived(bytes(new))
+
+    def unconfirmed(self, limit: int) -> bool:
+        """Whether more has been received than should be left unconfirmed.
+
+        :param limit: bytes of standard output that may be.
+        """
+        done = self._said
+        inputs = self.inputs
+        return inputs["stdout"].received - done["stdout"] >= limit or inputs[
+            "stderr"
+        ].received - done["stderr"] >= min(STDERR_CONFIRM, self.queue // 4)
+
+    def confirming(self) -> dict[str, int]:
+        """What has been received: the server will be told."""
+        self._said = {name: incoming.received for name, incoming in self.inputs.items()}
+        return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
+
+    def _hold(self, offset: int, data: bytes) -> None:
+        """Keep what comes of standard error while whoever shows it is busy: it isn't confirmed."""
+        assert self._held is not None
+        have = self.inputs["stderr"].received + sum(map(len, self._held))
+        if offset + len(data) > have:
+            self._held.append(data[have - offset :])
+
+    def _stderr(self, data: bytes) -> None:
+        text = self._decoder.decode(data)
+        if not text:
+            return
+        self.tail.add(text)
+        taken = self._output(text)
+        if isinstance(taken, defer.Deferred) and not taken.called:
+            self._held = []
+            taken.addBoth(self._release)
+
+    def when_taken(self) -> defer.Deferred[None]:
+        """Fires when what has come of standard error is shown."""
+        if self._held is None:
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred(self._taken.remove)
+        self._taken.append(waiting)
+        return waiting
+
+    def _release(self, _: object) -> None:
+        held, self._held = self._held, None
+        data = b"".join(held or ())
+        if data and self._end is None:
+            self.received("stderr", self.inputs["stderr"].received, data)
+        if self._held is None:
+            taken, self._taken = self._taken, []
+            for waiting in taken:
+                waiting.callback(None)
+            if self._link is not None:
+                self._link.confirm()
+
+    def confirmed(self, offset: int) -> None:
+        """The server has received what was written before this offset.
+
+        :raises OffsetError: it can't have.
+        """
+        self.alive()
+        out = self.out
+        base = out.base
+        out.confirm(offset)
+        if out.base > base or not out:
+            self.alive("write")
+        if self._paused and not out.full and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+        if self.disconnecting and not out:
+            self._written()
+
+    # -- ITransport, and a consumer --------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if not data or self.disconnected or self.input_ended:
+            return
+        self.out.append(data)
+        if self._link is not None:
+            self._link.wake()
+        if self.out.full and not self._paused and self._producer is not None:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer
+        self._paused = False
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def loseConnection(self) -> None:
+        """Close it once all is written, which the server says."""
+        if self.disconnecting or self.disconnected:
+            return
+        self.disconnecting = True
+        if self.out:
+            if self._link is not None:
+                self._link.confirm(ask=True)
+        else:
+            self.reactor.callLater(0, self._written)
+
+    def _written(self) -> None:
+        if not self.input_ended:
+            self.input_ended = True
+            if self._link is not None:
+                self._link.wake()
+        self._disconnect(error.ConnectionDone())
+
+    def abortConnection(self) -> None:
+        """Close it now, and have the far side ended."""
+        if not self.disconnected:
+            self.terminate(None)
+            self._disconnect(error.ConnectionAborted())
+
+    def _disconnect(self, reason: Exception) -> None:
+        if self.disconnected:
+            return
+        self.disconnected = True
+        self._producer = None
+        protocol, self._protocol = self._protocol, _Nobody()
+        protocol.connectionLost(Failure(reason))
+
+    def getPeer(self) -> Any:
+        return self.client.server.url
+
+    def getHost(self) -> Any:
+        return "http"

@@ -1,0 +1,336 @@
+"""A far side's streams over a WebSocket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.mediator.client.posting import OCTETS, Upload
+from pycomnet.mediator.client.requests import Body, Refused, read_json, refused
+from pycomnet.mediator.queues import OffsetError
+from pycomnet.mediator.server.sockets import NUMBERS, Socket
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.client.stream import Stream
+
+#: Seconds from asking for a WebSocket to the server's first message on it.
+OPEN_TIMEOUT = 10.0
+#: Seconds for the server to close it once the far side has ended.
+CLOSE_TIMEOUT = 1.0
+#: Bytes that wait from which on they go in a POST: what a client sends over a WebSocket is masked,
+#: byte by byte, which costs both ends more than all the rest.
+POST_FROM = 3 << 16
+#: Seconds without anything to send after which such a POST is ended.
+POST_IDLE = 0.02
+#: Bytes that are received before they are confirmed.
+CONFIRM_EVERY = 1 << 20
+#: Bytes of the answer to the handshake, without a body.
+MAX_ANSWER = 1 << 16
+
+STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
+
+
+class NoWebSocket(PycomnetError):
+    """There is no WebSocket to be had: a proxy in between does not let it through."""
+
+
+class Lost(PycomnetError):
+    """The connection is gone.
+
+    :ivar worked: it was of use while it was there.
+    """
+
+    def __init__(self, message: str, worked: bool) -> None:
+        super().__init__(message)
+        self.worked = worked
+
+
+class _Factory:
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, url: str) -> Any:
+        return self._protocol
+
+
+async def over_websocket(stream: Stream) -> None:
+    """Carry a stream over a WebSocket, until that ends.
+
+    :raises NoWebSocket: there is something in between that has none.
+    :raises Refused: the server does not want to.
+    """
+    client = stream.client
+    body = b'{"path": "/exec/%s/ws"}' % stream.pid.encode()
+    headers = {"Content-Type": "application/json"}
+    ticket = (await client.ask("POST", "tickets", Body(body), headers))["ticket"]
+    stream.alive()
+    scheme, _, rest = client.server.url.partition("://")
+    url = (
+        f"{'wss' if scheme == 'https' else 'ws'}://{rest}/{stream.path}/ws?ticket={ticket}"
+        f"&reader={stream.key}&offset={stream.inputs['stdout'].received}"
+        f"&stderr_offset={stream.inputs['stderr'].received}"
+    )
+    link = WebSocketLink(stream)
+    connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
+        WebSocketClientEndpoint(client.endpoints, url).connect(_Factory(link))
+    )
+    # Twisted says nothing to who waits for a handshake whose connection is lost.
+    link.closed.addCallback(lambda _: connecting.cancel())
+    connecting.addTimeout(OPEN_TIMEOUT, stream.reactor)
+    try:
+        await connecting
+        await link.answered.addTimeout(OPEN_TIMEOUT, stream.reactor)
+        link.check()
+    except ConnectionRejected as rejected:
+        link.drop()
+        status = rejected.response.code
+        if status in (401, 404, 410):
+            # Why, it says as JSON to who asks without a WebSocket.
+            await client.ask("GET", f"{stream.path}/status")
+        raise NoWebSocket(f"it is answered with HTTP status {status}") from None
+    except defer.TimeoutError:
+        link.drop()
+        raise NoWebSocket("it is not answered") from None
+    except BaseException:
+        link.drop()
+        link.check()
+        raise
+    try:
+        await link.closed
+        link.check()
+    finally:
+        stream.carried_by(None)
+        link.drop()
+
+
+class WebSocketLink(Socket):
+    """The client's end of the WebSocket.
+
+    :ivar worked: bytes have moved on it, or it has been open for a while.
+    :ivar answered: fires with the server's first message, or when it is closed before.
+    :ivar closed: fires when it is over.
+    """
+
+    client = True
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream.reactor)
+        #: the answer to the handshake, as far as it has come and Twisted has not seen it
+        self._answer = b""
+        self.answered: defer.Deferred[None] = defer.Deferred()
+        self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
+        self.worked = False
+        self._steady: Any = None
+        self.stream = stream
+        self.position = 0
+        self._posting: defer.Deferred[Any] | None = None
+        self._upload: Upload | None = None
+        self._said_end = False
+        #: the server was asked for what it has, before more goes another way
+        self._asked = False
+        self._end: dict[str, Any] | None = None
+        self._closing: Any = None
+        self._refused: Refused | None = None
+        self._problem: PycomnetError | None = None
+
+    def check(self) -> None:
+        """See that it is not over.
+
+        :raises Refused: it is, as the server said why.
+        :raises Lost: it is.
+        """
+        if self._problem is not None:
+            raise self._problem
+
+    def drop(self) -> None:
+        """Have it be gone."""
+        if self._wire is not None and not self.over:
+            self.abort()
+
+    stop = drop
+
+    def negotiationStarted(self, transport: Any) -> None:
+        super().negotiationStarted(transport)
+        transport.dataReceived = self._handshake
+
+    def _handshake(self, data: bytes) -> None:
+        """Have Twisted see the answer to the handshake, and not what is behind it."""
+        wire = self._wire
+        self._answer += data
+        while True:
+            end = self._answer.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(self._answer) > MAX_ANSWER:
+                    self.drop()
+                return
+            answer, self._answer = self._answer[:end], self._answer[end:]
+            type(wire).dataReceived(wire, answer)
+            if self.negotiated or wire._rejectResponse is not None:
+                break  # else it was about an answer that is still to come
+        rest, self._answer = self._answer, b""
+        if self.negotiated:
+            wire.dataReceived = self.dataReceived
+        else:
+            del wire.dataReceived
+        if rest:
+            wire.dataReceived(rest)
+
+    def wake(self) -> None:
+        """There is more to send."""
+        if self._posting is not None:
+            if self._upload is not None:
+                self._upload.wake()
+            return
+        if self.congested or self.over:
+            return
+        out = self.stream.out
+        if out.end - self.position >= POST_FROM:
+            if out.base == self.position:
+                self._post()
+            elif not self._asked:
+                # What was sent here may be overtaken by a request on another connection.
+                self._asked = True
+                self.confirm(ask=True)
+            return
+        while self.position < out.end and not self.congested:
+            piece = out.read(self.position, POST_FROM)
+            self.send("stdin", self.position, piece)
+            self.position += len(piece)
+        if self.stream.input_ended and self.position == out.end and not self._said_end:
+            self._said_end = True
+            self.tell({"end": True})
+
+    def _post(self) -> None:
+        """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
+        self._upload = Upload(self, POST_IDLE)
+        self._posting = self._request(self._upload)
+        self._posting.addCallbacks(self._posted, self._not_posted)
+
+    @deferred
+    async def _request(self, upload: Upload) -> dict[str, Any]:
+        stream = self.stream
+        response = await stream.client.request(
+            "POST", stream.path, upload, OCTETS, offset=self.position
+        )
+        about = await read_json(response, OPEN_TIMEOUT, stream.reactor)
+        if response.code != 200:
+            raise refused(response.code, about)
+        return about
+
+    def must_end(self) -> bool:
+        """Whether what is sent in a POST is to be ended at once."""
+        return self.stream.input_ended
+
+    def _posted(self, about: dict[str, Any]) -> None:
+        self._posting = self._upload = None
+        if self.over:
+            return
+        received = int(about["received"])
+        self.position = max(self.position, received)
+        self.stream.confirmed(received)
+        self.wake()
+
+    def _not_posted(self, failure: Failure) -> None:
+        """How much of it has arrived isn't known here: on a new connection the server says."""
+        self._posting = self._upload = None
+        if not self.over:
+            problem = failure.value
+            if isinstance(problem, Refused) and not (
+                problem.passing or problem.status == 409 or self.stream.too_large(problem)
+            ):
+                self._refused = problem
+            elif not isinstance(problem, Refused):
+                self.stream.not_taken()
+            self.drop()
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """Wait for what the server says first."""
+
+    def _works(self) -> None:
+        """That it was opened says little: something in between may cut it at once, for ever."""
+        self.worked = True
+        self.stream.alive("websocket")
+
+    def received(self, number: int, offset: int, data: bytes) -> None:
+        name = STREAMS.get(number)
+        if name is None:
+            self.drop()
+            return
+        try:
+            self.stream.received(name, offset, data)
+        except OffsetError:
+            self.drop()
+            return
+        if not self.worked:
+            self._works()
+        if self.stream.unconfirmed(min(CONFIRM_EVERY, self.stream.queue // 4)):
+            self.confirm()
+
+    def confirm(self, ask: bool = False) -> None:
+        """Tell the server what has been received.
+
+        :param ask: have it tell the same.
+        """
+        said: dict[str, Any] = self.stream.confirming()
+        if ask:
+            said["ask"] = True
+        self.tell(said)
+
+    def told(self, value: dict[str, Any]) -> None:
+        stream = self.stream
+        if "error" in value:
+            status = value.get("status")
+            message = f"{value.get('message')} ({status})"
+            self._refused = Refused(message, status if isinstance(status, int) else 0, value)
+            self.drop()
+        elif isinstance(value.get("ended"), dict):
+            # The server closes it when it knows that all has arrived, and then forgets all.
+            self._end = value["ended"]
+            self.confirm()
+            self._closing = stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
+        elif isinstance(value.get("received"), int):
+            first = not self.answered.called
+            self._asked = False
+            base = stream.out.base
+            try:
+                stream.confirmed(value["received"])
+            except OffsetError:
+                self.drop()
+                return
+            if stream.out.base > base and not self.worked:
+                self._works()
+            if not first:
+                self.wake()
+            else:
+                self.position = value["received"]
+                self._steady = stream.reactor.callLater(stream.steady, self._works)
+                stream.carried_by(self)
+                self.answered.callback(None)
+                self.wake()
+                if stream.disconnecting and stream.out:
+                    self.confirm(ask=True)
+
+    def lost(self, reason: Failure) -> None:
+        self._problem = self._refused or Lost(
+            f"it was closed: {reason.getErrorMessage()}", self.worked
+        )
+        if self._steady is not None and self._steady.active():
+            self._steady.cancel()
+        if self._upload is not None:
+            self._upload.finish()
+        if self._posting is not None:
+            self._posting.cancel()
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        if self._end is not None:
+            self.stream.ended(self._end)
+        for waiting in (self.answered, self.closed):
+            if not waiting.called:
+                waiting.callback(None)

@@ -1,0 +1,1 @@
+"""The http mediator: a server that runs far sides for those who reach it through HTTP."""

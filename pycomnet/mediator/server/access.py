@@ -1,0 +1,204 @@
+"""Who may ask: the Host, the Origin, the bearer token, and tickets for what can't carry one.
+
+A server that runs code for whoever reaches it must not be reachable by a page in its user's
+browser. So there are no cookies and no CORS headers: a browser adds nothing by itself that lets a
+request in. A request that says where it comes from (``Origin``, ``Sec-Fetch-Site``) must come from
+this server's own page, and its ``Host`` must be a name of this server, which a page that had its
+own name point here does not know.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm, Portal
+from zope.interface import implementer
+
+from pycomnet.auth.tokens import BearerToken
+from pycomnet.mediator.server.model import HttpError, IUser, Limits, User
+from pycomnet.net.endpoints import describe_address
+from pycomnet.text.logs import Logger
+
+log = Logger()
+
+#: Seconds that a ticket is good for: a client uses it at once.
+TICKET_TIME = 30.0
+#: Tickets of one user at a time.
+MAX_TICKETS = 100
+#: The names of a server that only this machine can reach.
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/\[\]@\s\x00-\x20\x7f-\U0010ffff]+)(:[0-9]{1,5})?")
+
+
+def split_host(text: str) -> str | None:
+    """The name in a Host header or after an origin's scheme, in lower case; None if it is none."""
+    match = _HOST.fullmatch(text)
+    return match[1].strip("[]").lower().rstrip(".") if match else None
+
+
+@attrs.frozen
+class Names:
+    """What a server may be called.
+
+    :ivar names: names, in lower case; ``*.example.com`` is any one below it.
+    :ivar numbers: whether any IP address will do, as whoever gives one has no name that could be
+        made to point here.
+    """
+
+    names: Collection[str] = LOCAL_NAMES
+    numbers: bool = False
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        if name in self.names or f"*.{name.partition('.')[2]}" in self.names:
+            return True
+        if self.numbers:
+            try:
+                ipaddress.ip_address(name)
+            except ValueError:
+                return False
+            return True
+        return False
+
+
+@implementer(IRealm)
+class Realm:
+    """Gives a user the limits of their token.
+
+    :param limits: those of whoever has none.
+    :param users: what sections of a tokens file say, by name.
+    """
+
+    def __init__(self, limits: Limits, users: Mapping[str, Limits] | None = None) -> None:
+        self._limits = limits
+        self._users = users or {}
+
+    def requestAvatar(self, name: Any, mind: object, *interfaces: Any) -> Any:
+        if IUser not in interfaces:
+            raise NotImplementedError("only IUser")
+        if not isinstance(name, bytes):  # anonymous: never, whatever a checker says
+            raise UnauthorizedLogin("a user has a name")
+        text = name.decode("utf-8", "replace")
+        return IUser, User(text, self._users.get(text, self._limits)), lambda: None
+
+
+@attrs.define
+class Ticket:
+    """What lets somebody open one WebSocket.
+
+    :ivar path: which; relative to the server's root.
+    :ivar expires: when it is no longer good.
+    """
+
+    user: User
+    path: str
+    expires: float
+
+
+def _texts(request: Any, name: bytes) -> list[str]:
+    """A request's headers of a name. They may be any bytes."""
+    found = request.requestHeaders.getRawHeaders(name, [])
+    return [value.decode("latin-1") for value in found]
+
+
+class Access:
+    """Lets requests in, or says why not.
+
+    :param portal: checks a :class:`~pycomnet.auth.tokens.BearerToken` and gives an :class:`IUser`.
+    :param names: what the server may be called.
+    :param origins: further origins whose pages may ask, as ``https://host``.
+    :param denied: called for each that is refused.
+    """
+
+    def __init__(
+        self,
+        portal: Portal,
+        reactor: Any,
+        names: Names | None = None,
+        origins: Collection[str] = (),
+        denied: Any = lambda: None,
+    ) -> None:
+        self._portal = portal
+        self._reactor = reactor
+        self._names = names or Names()
+        self._origins = frozenset(origins)
+        self._denied = denied
+        self._tickets: dict[str, Ticket] = {}
+
+    def check_source(self, request: Any) -> None:
+        """See that a request is meant for this server, and doesn't come from another's page.
+
+        :raises HttpError: 400 when it does not say whom it is meant for, else 403.
+        """
+        hosts = _texts(request, b"host")
+        host = split_host(hosts[0]) if len(hosts) == 1 else None
+        if host is None:
+            self._denied()
+            raise HttpError(400, "host", "a request has one Host header, with a name in it")
+        if host not in self._names:
+            self._denied()
+            raise HttpError(403, "host", "this server isn't called so: see --host")
+        for origin in _texts(request, b"origin"):
+            if origin in self._origins:
+                continue
+            scheme, slashes, rest = origin.partition("://")
+            if not slashes or scheme not in ("http", "https") or rest != hosts[0]:
+                self._denied()
+                raise HttpError(403, "origin", "a page of another server may not ask this one")
+        for site in _texts(request, b"sec-fetch-site"):
+            if site not in ("same-origin", "none") and not self._origins:
+                self._denied()
+                raise HttpError(403, "origin", "a page of another server may not ask this one")
+
+    async def login(self, request: Any, ticket_for: str | None = None) -> IUser:
+        """Whose request it is.
+
+        :param ticket_for: the path that a ticket may be for.
+        :raises HttpError: 401 or 403.
+        """
+        self.check_source(request)
+        if ticket_for is not None and b"ticket" in request.args:
+            return self._use(request.args[b"ticket"][0], ticket_for)
+        given = request.requestHeaders.getRawHeaders(b"authorization", [])
+        kind, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        if kind.lower() != b"bearer" or not token.strip():
+            self._denied()
+            raise HttpError(401, "token", "a bearer token is needed")
+        try:
+            login = await self._portal.login(BearerToken(token.strip()), None, IUser)
+        except UnauthorizedLogin:
+            self._denied()
+            log.warn("a wrong token from {peer}", peer=describe_address(request.getClientAddress()))
+            raise HttpError(401, "token", "nobody has such a token") from None
+        user: Any = login[1]
+        return user  # type: ignore[no-any-return]
+
+    def ticket(self, user: User, path: str) -> str:
+        """Make a ticket: a WebSocket of a browser can't carry a token, and an address is logged.
+
+        :raises HttpError: 429 when the user has too many.
+        """
+        now = self._reactor.seconds()
+        self._tickets = {key: one for key, one in self._tickets.items() if one.expires > now}
+        if sum(1 for one in self._tickets.values() if one.user.name == user.name) >= MAX_TICKETS:
+            raise HttpError(429, "tickets", "too many tickets that were not used")
+        name = secrets.token_urlsafe(32)
+        self._tickets[name] = Ticket(user, path, now + TICKET_TIME)
+        return name
+
+    def _use(self, name: bytes, path: str) -> IUser:
+        # A dict compares hashes first, and a ticket is a random one, good once and briefly: what
+        # its time says of another ticket helps nobody.
+        ticket = self._tickets.pop(name.decode("ascii", "replace"), None)
+        if ticket is None or ticket.path != path or ticket.expires <= self._reactor.seconds():
+            self._denied()
+            raise HttpError(401, "ticket", "the ticket is not good, or not any more")
+        return ticket.user

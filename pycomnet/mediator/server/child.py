@@ -1,0 +1,142 @@
+"""The subprocess of a session: a far side as the popen gateway starts it, and how busy it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet import defer
+
+from pycomnet.auth.tokens import clean_environment
+from pycomnet.errors import SpecError
+from pycomnet.gateways.spec import Spec, split_command
+from pycomnet.gateways.transports.popen import boot_code, interpreter, prepare, worker_config
+from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
+from pycomnet.mediator.server.model import HttpError, Limits
+from pycomnet.wire.frames import WIDE_WINDOW
+
+
+class Child(Protocol):
+    """A subprocess that runs, or has run."""
+
+    pid: int
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, or minus the signal that ended it; None while it runs."""
+
+    def when_ended(self) -> defer.Deferred[int]:
+        """Fires with its status."""
+
+    def kill(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error."""
+
+
+#: Processors from which on client, server and subprocess can have one each. With fewer a subprocess
+#: does not look for its next request before it sleeps for it: it would look on the processor of
+#: whoever has that request still.
+ENOUGH_PROCESSORS = 3
+
+#: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
+#: output, and what is called with each piece of its standard error.
+Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Child]
+
+
+def read_spec(options: Any, limits: Limits) -> Spec:
+    """What a client asked for, as a spec of a popen gateway.
+
+    :param options: the JSON of its request.
+    :raises HttpError: 400 when it can't be read, 403 when it isn't allowed.
+    """
+    if not isinstance(options, dict):
+        raise HttpError(400, "options", "expected a JSON object")
+    for key in options:
+        if key not in limits.allow:
+            raise HttpError(
+                403, "option", f"option {key!r} is not allowed here", allowed=sorted(limits.allow)
+            )
+    env = options.get("env", {})
+    if not isinstance(env, dict):
+        raise HttpError(400, "options", "env is an object of names and values")
+    for key in ("python", "chdir", "id", "execmodel"):
+        if not isinstance(options.get(key, ""), str):
+            raise HttpError(400, "options", f"{key} is a string")
+    text = options.get("python")
+    try:
+        python = None if text is None else split_command(text)
+        allowed = [split_command(each) for each in limits.pythons]
+        if allowed and python is None:
+            python = allowed[0]
+        elif allowed and python not in allowed:
+            raise HttpError(
+                403, "python", f"{text!r} is not allowed here", allowed=list(limits.pythons)
+            )
+        spec = Spec.parse("popen", **{**options, "python": python})
+    except (SpecError, ValueError) as problem:
+        raise HttpError(400, "options", str(problem)) from None
+    return spec
+
+
+def launcher(reactor: Any) -> Launch:
+    """Starts real subprocesses."""
+
+    def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
+        python = interpreter(spec)
+        config: dict[str, Any] = {
+            **worker_config(spec, name),
+            "near": os.getpid(),
+            "window": WIDE_WINDOW,
+        }
+        if processors() < ENOUGH_PROCESSORS:
+            config["spins"] = 0
+        env, letter = prepare({**clean_environment(), **spec.env}, config)
+        argv = [*python, "-c", boot_code(config)]
+        try:
+            process = LocalProcess(argv, env, stderr, reactor)
+        except (OSError, ValueError) as problem:
+            raise HttpError(
+                422, "not_started", f"can't start {python[0]!r}: {problem}"
+            ) from problem
+        try:
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
+        except BaseException:
+            process.kill(signal.SIGKILL)
+            raise
+        return process
+
+    return launch
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def processor_time(pid: int) -> float | None:
+    """Seconds of processor time that a process and all that came of it have used.
+
+    :returns: None where the system does not say (there is no ``/proc``).
+    """
+    if not os.path.isdir("/proc/self/task"):
+        return None
+    ticks = 0
+    waiting = [pid]
+    while waiting:
+        root = Path(f"/proc/{waiting.pop()}")
+        try:
+            fields = (root / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # user and system, and that of ended children
+            for task in (root / "task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except (OSError, ValueError):
+            continue  # it has just ended
+    return ticks / os.sysconf("SC_CLK_TCK")

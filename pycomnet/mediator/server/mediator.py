@@ -1,0 +1,217 @@
+"""All the subprocesses of a server: who has which, how many there may be, and their end."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer
+
+from pycomnet.auth.strangers import Strangers
+from pycomnet.deferred import deferred
+from pycomnet.gateways.spec import Spec
+from pycomnet.mediator.server.audit import AuditLog
+from pycomnet.mediator.server.child import Launch, processor_time, read_spec
+from pycomnet.mediator.server.metrics import Metrics
+from pycomnet.mediator.server.model import HttpError, User
+from pycomnet.mediator.server.session import Session
+from pycomnet.ranges import NumberRefused, optional_real
+
+#: Subprocesses in all, unless the configuration says otherwise.
+MAX_PROCESSES = 256
+#: Ends that are remembered, so that who asks late learns how it was.
+MAX_ENDED = 1000
+#: Random bytes of a PID: nobody guesses 192 bits.
+PID_BYTES = 24
+#: Seconds that subprocesses have to end, told by their input's end, when the server stops.
+STOP_GRACE = 5.0
+#: Seconds after which a client that was refused for a limit may try again.
+RETRY_AFTER = 5
+
+
+class Mediator:
+    """The subprocesses of a server.
+
+    :param launch: starts one.
+    :param processes: how many there may be in all.
+    :param audit: told of each start and end.
+    :param make_pid: makes the ids by which clients know them.
+    :ivar draining: no more are started.
+    :ivar websocket: whether clients may use WebSockets.
+    :ivar metrics: what is counted.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        reactor: Any,
+        processes: int = MAX_PROCESSES,
+        audit: AuditLog | None = None,
+        busy: Callable[[int], float | None] = processor_time,
+        make_pid: Callable[[], str] = lambda: secrets.token_urlsafe(PID_BYTES),
+    ) -> None:
+        self.reactor = reactor
+        self.processes = processes
+        self.draining = False
+        self.websocket = True
+        #: who has connected and not said who they are; set by whoever listens
+        self.strangers: Strangers | None = None
+        self.sessions: dict[str, Session] = {}
+        self.metrics = Metrics(self)
+        self.audit = audit or AuditLog(None)
+        self._launch = launch
+        self._busy = busy
+        self._make_pid = make_pid
+        #: ended, and nothing of them is left to read
+        self._past: OrderedDict[str, Session] = OrderedDict()
+        #: (user, key) of a request to start one, and which one it started
+        self._keys: dict[tuple[str, str], str] = {}
+        self._empty: list[defer.Deferred[None]] = []
+
+    def start(self, user: User, options: Any, key: str | None = None, peer: str = "") -> Session:
+        """Start a subprocess.
+
+        :param options: what its client asks for.
+        :param key: what the client calls this request: repeated, it gets the same subprocess.
+        :param peer: where the client is, for the audit log.
+        :raises HttpError: it may not, or it can't be started.
+        """
+        if key is not None and (user.name, key) in self._keys:
+            return self.find(user, self._keys[user.name, key])
+        if self.draining:
+            raise HttpError(503, "draining", "the server is shutting down")
+        linger = None
+        if isinstance(options, dict):
+            options = dict(options)
+            try:
+                linger = optional_real("linger", options.pop("linger", None))
+            except NumberRefused as problem:
+                raise HttpError(400, "options", str(problem)) from None
+        spec = read_spec(options, user.limits)
+        self._check_room(user)
+        pid = self._make_pid()
+        session = self._session(pid, user, spec, linger)
+        self.sessions[pid] = session  # from here on it counts
+        try:
+            session.launch()
+        except BaseException as problem:
+            self.metrics.failed.inc()
+            self.audit.failed(session, peer, problem)
+            if session.child is None:
+                del self.sessions[pid]
+            raise  # else it counts until it has ended
+        if key is not None:
+            self._keys[user.name, key] = pid
+        self.metrics.started.inc()
+        self.audit.started(session, peer)
+        return session
+
+    def _session(self, pid: str, user: User, spec: Spec, linger: float | None) -> Session:
+        return Session(
+            pid,
+            user,
+            spec,
+            self._launch,
+            self.reactor,
+            self._ended,
+            self._gone,
+            self._busy,
+            linger,
+        )
+
+    def _check_room(self, user: User) -> None:
+        mine = sum(1 for session in self.sessions.values() if session.owner.name == user.name)
+        if mine >= user.limits.processes:
+            self.metrics.refused.inc()
+            raise HttpError(
+                429, "processes", f"{user.name} has {mine} subprocesses, which is the limit"
+            )
+        if len(self.sessions) >= self.processes:
+            self.metrics.refused.inc()
+            raise HttpError(429, "processes", "the server has as many subprocesses as it may")
+
+    def find(self, user: User, pid: str) -> Session:
+        """A subprocess of a user's; another's isn't there for them.
+
+        :raises HttpError: 404; 410 when it has ended and nothing of it is left.
+        """
+        session = self.sessions.get(pid)
+        if session is not None and session.owner.name == user.name:
+            return session
+        session = self._past.get(pid)
+        if session is not None and session.owner.name == user.name:
+            raise session.gone_error()
+        raise HttpError(404, "pid", "there is no such subprocess")
+
+    def of(self, user: User) -> list[Session]:
+        """A user's subprocesses, the oldest first."""
+        return [one for one in self.sessions.values() if one.owner.name == user.name]
+
+    def past_of(self, user: User, most: int) -> list[Session]:
+        """A user's subprocesses that are over, the newest first."""
+        found = [one for one in self._past.values() if one.owner.name == user.name]
+        return found[: -most - 1 : -1]
+
+    def _ended(self, session: Session) -> None:
+        assert session.end is not None
+        self.metrics.end(session.end)
+        self.audit.ended(session)
+        self._look()
+
+    def _gone(self, session: Session) -> None:
+        if self.sessions.get(session.pid) is not session:
+            return
+        del self.sessions[session.pid]
+        self._past[session.pid] = session
+        self.metrics.forget(session)
+        while len(self._past) > MAX_ENDED:
+            old, _ = self._past.popitem(last=False)
+            self._keys = {key: pid for key, pid in self._keys.items() if pid != old}
+        self._look()
+
+    def _look(self) -> None:
+        """Tell who waits that nothing runs any more."""
+        if not self.running():
+            waiting, self._empty = self._empty, []
+            for one in waiting:
+                one.callback(None)
+
+    def running(self) -> list[Session]:
+        """Those that have not ended."""
+        return [session for session in self.sessions.values() if session.end is None]
+
+    def when_empty(self) -> defer.Deferred[None]:
+        """Fires when none runs."""
+        if not self.running():
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred(self._empty.remove)
+        self._empty.append(waiting)
+        return waiting
+
+    @deferred
+    async def drain(self, timeout: float) -> None:
+        """Start no more, tell the clients, wait until theirs are over, and end what is left.
+
+        :param timeout: seconds to wait.
+        :returns: fires when no subprocess is left.
+        """
+        self.draining = True
+        for session in self.running():
+            session.tell({"draining": timeout})
+        for wait, number in (
+            (timeout, None),
+            (STOP_GRACE, signal.SIGTERM),
+            (STOP_GRACE, signal.SIGKILL),
+        ):
+            empty = self.when_empty()
+            empty.addTimeout(wait, self.reactor)
+            try:
+                await empty
+                break
+            except defer.TimeoutError:
+                for session in self.running():
+                    session.terminate("the server was stopped", number)
+        await self.when_empty()

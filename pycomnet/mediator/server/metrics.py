@@ -1,0 +1,104 @@
+"""What the mediator counts, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.server.mediator import Mediator
+    from pycomnet.mediator.server.model import End
+    from pycomnet.mediator.server.session import Session
+
+#: The reasons that are told apart; any other is ``other``.
+REASONS = {
+    "exited": "exited",
+    "nobody was connected to it": "linger",
+    "it was idle": "idle",
+    "its client ended it": "client",
+    "the server was stopped": "stopped",
+}
+
+
+class Metrics:
+    """Counters of one mediator, and what it has now; users and PIDs are not in them."""
+
+    def __init__(self, mediator: Mediator) -> None:
+        self._mediator = mediator
+        self.registry = CollectorRegistry()
+        self.started = self._counter("processes_started", "Subprocesses that were started.")
+        self.failed = self._counter("processes_failed", "Those that could not be started.")
+        self.refused = self._counter("processes_refused", "Those that a limit forbade.")
+        self.unauthorized = self._counter("unauthorized", "Requests without a right token.")
+        self.ends = Counter(
+            "pycomnet_mediator_processes_ended",
+            "Subprocesses that have ended, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "pycomnet_mediator_requests",
+            "Requests that were answered, by status.",
+            ["status"],
+            registry=self.registry,
+        )
+        self._gone = {"in": 0, "out": 0}
+        self.registry.register(self)
+
+    def _counter(self, name: str, words: str) -> Counter:
+        return Counter(f"pycomnet_mediator_{name}", words, registry=self.registry)
+
+    def end(self, end: End) -> None:
+        """A subprocess has ended."""
+        self.ends.labels(REASONS.get(end.reason, "other")).inc()
+
+    def forget(self, session: Session) -> None:
+        """A session that is not looked at any more: what it carried still counts."""
+        self._gone["in"] += session.stdin.received
+        self._gone["out"] += sum(queue.end for queue in session.streams.values())
+
+    def collect(self) -> Iterator[Any]:
+        """What is so now; called by the registry."""
+        sessions = list(self._mediator.sessions.values())
+        queues = [queue for session in sessions for queue in session.streams.values()]
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_processes",
+            "Subprocesses that run.",
+            len(self._mediator.running()),
+        )
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_queued_bytes",
+            "Output that no client has confirmed.",
+            sum(map(len, queues)),
+        )
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_queued_bytes_limit",
+            "Output that may be queued: what all subprocesses that there are may have together.",
+            sum(queue.limit for queue in queues),
+        )
+        strangers = self._mediator.strangers
+        yield GaugeMetricFamily(
+            "pycomnet_mediator_strangers",
+            "Connections over which nobody has said yet who they are.",
+            0 if strangers is None else len(strangers),
+        )
+        yield CounterMetricFamily(
+            "pycomnet_mediator_strangers_dropped",
+            "Those that were dropped because there were too many.",
+            0 if strangers is None else strangers.dropped,
+        )
+        moved = CounterMetricFamily(
+            "pycomnet_mediator_bytes", "Bytes to and from subprocesses.", labels=["direction"]
+        )
+        bytes_in = self._gone["in"] + sum(session.stdin.received for session in sessions)
+        bytes_out = self._gone["out"] + sum(queue.end for queue in queues)
+        moved.add_metric(["in"], bytes_in)
+        moved.add_metric(["out"], bytes_out)
+        yield moved
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)

@@ -1,0 +1,180 @@
+"""What the mediator's parts tell each other: limits, users, ends, and errors with a status."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from zope.interface import Attribute, Interface, implementer
+
+from pycomnet.errors import PycomnetError, TokenError
+from pycomnet.ranges import (
+    MAX_COUNT,
+    NumberRefused,
+    check_fields,
+    real,
+    whole,
+)
+
+#: What a client may ask of a subprocess that it starts.
+OPTIONS = ("chdir", "env", "execmodel", "id", "nice", "python")
+
+
+class HttpError(PycomnetError):
+    """What a request is answered with when it can't be done.
+
+    :ivar status: the HTTP status.
+    :ivar code: the error's stable name.
+    :ivar extra: what else the JSON body says.
+    """
+
+    def __init__(self, status: int, code: str, message: str, **extra: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.extra = extra
+
+    def as_map(self) -> dict[str, Any]:
+        """The body of the answer."""
+        return {"error": self.code, "message": str(self), **self.extra}
+
+
+@attrs.frozen
+class Limits:
+    """What one user may have.
+
+    :ivar processes: subprocesses at a time.
+    :ivar queue: bytes of a subprocess's output that are kept for its reader; then it has to wait.
+    :ivar request: bytes of the body of one request.
+    :ivar linger: seconds that a subprocess is kept while nobody is connected to it.
+    :ivar idle_timeout: seconds after which a subprocess that does nothing is ended; 0 never does.
+    :ivar allow: which options a client may give.
+    :ivar pythons: the interpreters that it may ask for; empty for any.
+    """
+
+    processes: int = 64
+    queue: int = 4 << 20
+    request: int = 64 << 20
+    linger: float = 60.0
+    idle_timeout: float = 3600.0
+    allow: frozenset[str] = frozenset(OPTIONS)
+    pythons: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
+    def changed(self, options: Mapping[str, str], where: str) -> Limits:
+        """These, but for what a section of the tokens file says.
+
+        :raises TokenError: a value can't be read.
+        """
+        values: dict[str, Any] = {}
+        for key, text in options.items():
+            try:
+                values[key] = READERS[key](key, text)
+            except ValueError as problem:
+                raise TokenError(f"{where}: {problem}") from None
+        return attrs.evolve(self, **values)
+
+
+def read_count(name: str, text: str) -> int:
+    """A whole number above 0."""
+    return whole(name, text, 1, text=True)
+
+
+def read_size(name: str, text: str) -> int:
+    """A number of bytes, or with k, M or G of 1024, 1024 ** 2 or 1024 ** 3 of them."""
+    units = {"k": 10, "m": 20, "g": 30}
+    number, unit = (text[:-1], text[-1:].lower()) if text[-1:].lower() in units else (text, "")
+    try:
+        return whole(name, number, 1, MAX_COUNT >> units.get(unit, 0), text=True) << units.get(
+            unit, 0
+        )
+    except NumberRefused:
+        raise NumberRefused(
+            name, f"a size of 1 to {MAX_COUNT} bytes such as 65536, 64k or 4M", text
+        ) from None
+
+
+def read_seconds(name: str, text: str) -> float:
+    """A number of seconds, not below 0."""
+    return real(name, text, text=True)
+
+
+def read_options(name: str, text: str) -> frozenset[str]:
+    """Names of options with commas between them, or ``none``."""
+    names = {name.strip() for name in text.split(",") if name.strip()} - {"none"}
+    unknown = names - set(OPTIONS)
+    if unknown:
+        raise ValueError(f"{name}: no option {min(unknown)!r}; there are: {', '.join(OPTIONS)}")
+    return frozenset(names)
+
+
+def read_pythons(name: str, text: str) -> tuple[str, ...]:
+    """Commands with commas between them, each split as a shell does when it is used."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for command in found:
+        shlex.split(command)  # a missing quote is found out at the start
+    return found
+
+
+#: The keys that say a limit, as in a tokens file, and what reads each.
+READERS: dict[str, Any] = {
+    "processes": read_count,
+    "queue": read_size,
+    "request": read_size,
+    "linger": read_seconds,
+    "idle_timeout": read_seconds,
+    "allow": read_options,
+    "pythons": read_pythons,
+}
+
+
+class IUser(Interface):
+    """Somebody who has been let in: what a realm gives for the name of a token."""
+
+    name = Attribute("What logs and limits know them by.")
+    limits = Attribute("Their Limits.")
+
+
+@implementer(IUser)
+@attrs.frozen
+class User:
+    """Somebody who has been let in."""
+
+    name: str
+    limits: Limits
+
+
+@attrs.frozen
+class End:
+    """How a subprocess ended.
+
+    :ivar status: its exit status, or minus the signal that ended it.
+    :ivar reason: why: ``exited`` by itself, or what ended it.
+    :ivar stderr: the last lines of its standard error.
+    """
+
+    status: int | None
+    reason: str
+    stderr: str = ""
+
+    def as_map(self) -> dict[str, Any]:
+        """As answers have it."""
+        status = self.status
+        name: str | None = None
+        if status is not None and status < 0:
+            try:
+                name = signal.Signals(-status).name
+            except ValueError:
+                name = f"signal {-status}"
+        return {
+            "exit_status": status if status is not None and status >= 0 else None,
+            "signal": -status if status is not None and status < 0 else None,
+            "signal_name": name,
+            "reason": self.reason,
+            "stderr": self.stderr,
+        }

@@ -1,0 +1,165 @@
+"""Answers that a stream is read from: one that goes on, and one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from pycomnet.mediator.chunks import chunk_writer
+from pycomnet.mediator.server.session import Session
+from pycomnet.net import eager
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.server.site import Request
+
+
+@implementer(IPushProducer)
+class StreamReader:
+    """A streaming answer.
+
+    :param wait: seconds of silence after which it ends.
+    """
+
+    def __init__(
+        self, session: Session, stream: str, offset: int, key: str, wait: float, reactor: Any
+    ) -> None:
+        self.key = key
+        self._session = session
+        self._stream = stream
+        self._offset = offset
+        self._wait = wait
+        self._reactor = reactor
+        self._request: Any = None
+        self._paused = False
+        self._timer: Any = None
+        self._write: Callable[[bytes | memoryview], None] = self._nowhere
+        self._done: defer.Deferred[None] = defer.Deferred()
+
+    async def run(self, request: Request, probe: bool = False) -> None:
+        """Answer a request.
+
+        :param probe: begin with a newline, at once: whoever doesn't get it has a proxy in between
+            that holds answers back until they are complete.
+        :raises HttpError: 409, somebody reads already, or there is nothing at that offset.
+        """
+        session = self._session
+        session.read(self._stream, self._offset, 1)
+        session.add_reader(self._stream, self)
+        session.attach()
+        self._request = request
+        request.notifyFinish().addErrback(self._lost)
+        request.registerProducer(self, True)
+        request.write(b"\n" if probe else b"")
+        transport = request.channel.transport
+        if request.chunked:
+            self._write = chunk_writer(transport)
+        else:
+            eager.flush_now(transport)
+            self._write = lambda data: request.write(bytes(data))
+        self._timer = self._reactor.callLater(self._wait, self._silent)
+        self.wake()
+        try:
+            await self._done
+        finally:
+            self._write = self._nowhere
+            if self._timer.active():
+                self._timer.cancel()
+            session.remove_reader(self._stream, self)
+            session.detach()
+        if not request.disconnected:
+            request.unregisterProducer()
+            request.channel.site.answered(200)
+            request.finish()
+
+    def wake(self) -> None:
+        queue = self._session.streams[self._stream]
+        if self._done.called:
+            return
+        wrote = False
+        while self._offset < queue.end and not self._paused:
+            piece = queue.read(self._offset, eager.BULK_SIZE)
+            self._offset += len(piece)
+            self._write(piece)
+            wrote = True
+        if wrote:
+            self._timer.reset(self._wait)
+        if queue.ended and self._offset == queue.end and not self._done.called:
+            self._done.callback(None)
+
+    @staticmethod
+    def _nowhere(data: bytes | memoryview) -> None:
+        """What writes while there is no answer to write to."""
+
+    def replace(self) -> None:
+        if not self._done.called:
+            self._done.callback(None)
+
+    def _silent(self) -> None:
+        if not self._done.called:
+            self._done.callback(None)
+
+    def _lost(self, _: object) -> None:
+        if not self._done.called:
+            self._done.callback(None)
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.wake()
+
+    def stopProducing(self) -> None:
+        self._paused = True
+
+
+class _Waiting:
+    """Waits for a stream to have something."""
+
+    def __init__(self, key: str, ready: Any) -> None:
+        self.key = key
+        self.done: defer.Deferred[None] = defer.Deferred()
+        self._ready = ready
+
+    def wake(self) -> None:
+        if self._ready():
+            self.replace()
+
+    def replace(self, *_: object) -> None:
+        if not self.done.called:
+            self.done.callback(None)
+
+
+async def wait_for_output(
+    session: Session,
+    stream: str,
+    offset: int,
+    key: str,
+    wait: float,
+    request: Request,
+    reactor: Any,
+) -> None:
+    """Wait until there is something at an offset, or the stream has ended.
+
+    :param wait: at most so many seconds.
+    :raises HttpError: 409, somebody reads already, or the offset does not fit.
+    """
+    queue = session.streams[stream]
+    session.read(stream, offset, 1)
+    waiting = _Waiting(key, lambda: queue.end > offset or queue.ended)
+    session.add_reader(stream, waiting)
+    session.attach()
+    timer = reactor.callLater(wait, waiting.replace)
+    request.notifyFinish().addErrback(waiting.replace)
+    waiting.wake()
+    try:
+        await waiting.done
+    finally:
+        if timer.active():
+            timer.cancel()
+        session.remove_reader(stream, waiting)
+        session.detach()

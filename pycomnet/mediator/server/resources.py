@@ -1,0 +1,346 @@
+"""The resources: what each path answers (docs/protocol.rst, "The HTTP interface")."""
+
+from __future__ import annotations
+
+import signal
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from pycomnet.mediator.server.access import TICKET_TIME, Access
+from pycomnet.mediator.server.model import HttpError, User
+from pycomnet.mediator.server.readers import StreamReader, wait_for_output
+from pycomnet.mediator.server.session import Session
+from pycomnet.mediator.server.site import (
+    Request,
+    confirm_arguments,
+    header_text,
+    number_argument,
+    seconds_argument,
+    text_argument,
+)
+from pycomnet.mediator.server.sockets import ExecSocket, StatusSocket, overview, upgrade
+from pycomnet.net.endpoints import describe_address
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.server.mediator import Mediator
+
+log = Logger()
+
+#: Seconds after which a streaming answer that has nothing to say ends, unless its request says
+#: otherwise: proxies drop a connection that is silent for a minute.
+WAIT = 25.0
+MAX_WAIT = 3600.0
+#: Bytes of an answer that does not stream, unless its request says less.
+MAX_ANSWER = 1 << 20
+#: Signals that DELETE may send.
+SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
+#: Headers of every answer. Nothing is kept by anybody, and nothing is guessed.
+HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+#: The status page loads what is in it, and talks to this server alone.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+class Guarded(Resource):
+    """A resource whose requests need a token.
+
+    A method is a coroutine ``respond_METHOD(request, user)``; what it raises is the answer.
+    """
+
+    ticket_for: str | None = None
+
+    def __init__(self, mediator: Mediator, access: Access) -> None:
+        super().__init__()
+        self.mediator = mediator
+        self.access = access
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        return Guarded(self.mediator, self.access)
+
+    def render(self, request: Any) -> Any:
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        answering = defer.Deferred.fromCoroutine(self._respond(request))
+        answering.addErrback(_failed, request)
+        return NOT_DONE_YET
+
+    async def _respond(self, request: Request) -> None:
+        user: Any = await self.access.login(request, self.ticket_for)
+        if request.channel is not None:
+            request.channel.known()
+        name = request.method.decode("ascii", "replace")
+        respond = getattr(self, f"respond_{'GET' if name == 'HEAD' else name}", None)
+        if respond is None:
+            allowed = [one[8:] for one in dir(self) if one.startswith("respond_")]
+            if not allowed:
+                raise HttpError(404, "path", "there is nothing here")
+            request.setHeader("allow", ", ".join(allowed))
+            raise HttpError(405, "method", f"it can be asked with {', '.join(allowed)}")
+        await respond(request, user)
+
+
+def _failed(failure: Any, request: Request) -> None:
+    problem = failure.value
+    if not isinstance(problem, HttpError):
+        log.failure("a request failed", failure)
+        problem = HttpError(500, "internal", "an error in the server; its log has it")
+    if not request.disconnected and not request.startedWriting:
+        request.respond_error(problem)
+
+
+class Root(Guarded):
+    """``/``: the list of what runs; for a browser the status page, which asks for the token."""
+
+    def render(self, request: Any) -> Any:
+        accept = request.requestHeaders.getRawHeaders(b"accept", [b""])[0]
+        bearer = request.requestHeaders.hasHeader("authorization")
+        if request.method in (b"GET", b"HEAD") and b"text/html" in accept and not bearer:
+            return Page(self.access, "status.html", "text/html; charset=utf-8").render(request)
+        return super().render(request)
+
+    async def respond_GET(self, request: Request, user: User) -> None:
+        request.respond(200, overview(self.mediator, user))
+
+
+class Page(Resource):
+    """A file of the status page: it has nothing in it that anybody may not know."""
+
+    isLeaf = True
+
+    def __init__(self, access: Access, name: str, content_type: str) -> None:
+        super().__init__()
+        self._access = access
+        self._type = content_type
+        self._data = (files("pycomnet.mediator.server") / "page" / name).read_bytes()
+
+    def render(self, request: Any) -> Any:
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        try:
+            self._access.check_source(request)
+            if request.method not in (b"GET", b"HEAD"):
+                raise HttpError(405, "method", "it can be asked with GET")
+        except HttpError as problem:
+            request.respond_error(problem)
+            return NOT_DONE_YET
+        request.setHeader("content-type", self._type)
+        request.setHeader("content-security-policy", PAGE_POLICY)
+        request.respond_bytes(self._data)
+        return NOT_DONE_YET
+
+
+class Popen(Guarded):
+    """``/popen``: start a subprocess."""
+
+    async def respond_POST(self, request: Request, user: User) -> None:
+        key = header_text(request, b"idempotency-key")
+        peer = describe_address(request.getClientAddress())
+        session = self.mediator.start(user, request.body(), key, peer)
+        request.setHeader("location", f"exec/{session.pid}")
+        request.respond(
+            201,
+            {
+                "pid": session.pid,
+                "websocket": self.mediator.websocket,
+                "linger": session.linger,
+                "queue": session.streams["stdout"].limit,
+                "request": user.limits.request,
+            },
+        )
+
+
+class Exec(Guarded):
+    """``/exec``: what has the subprocesses below it."""
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        return Subprocess(self.mediator, self.access, path.decode("ascii", "replace"))
+
+
+class Subprocess(Guarded):
+    """``/exec/PID``: its standard input and output, and its end."""
+
+    stream = "stdout"
+
+    def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
+        super().__init__(mediator, access)
+        self.pid = pid
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        below = {b"status": Status, b"stderr": Stderr, b"ws": ExecWebSocket}
+        kind: Any = below.get(path)
+        if kind is not None:
+            found: Resource = kind(self.mediator, self.access, self.pid)
+            return found
+        return super().getChild(path, request)
+
+    async def respond_POST(self, request: Request, user: User) -> None:
+        if request.upload is None:  # a path that only nearly is the one
+            raise HttpError(404, "path", "there is nothing here")
+        session = await request.upload.result()
+        if text_argument(request, b"end"):
+            session.end_input()
+        request.respond(200, {"received": session.stdin.received})
+
+    async def respond_GET(self, request: Request, user: User) -> None:
+        session = self.mediator.find(user, self.pid)
+        stream = self.stream
+        queue = session.streams[stream]
+        confirm_arguments(request, session)
+        offset = number_argument(request, b"offset", queue.base)
+        session.confirm(stream, offset)
+        if session.end is not None and offset == queue.end:
+            if session.delivered():
+                session.forget()
+            raise session.gone_error()
+        wait = seconds_argument(request, b"wait", WAIT, MAX_WAIT)
+        key = text_argument(request, b"reader")
+        request.setHeader("content-type", "application/octet-stream")
+        request.setHeader("x-accel-buffering", "no")
+        request.setHeader("x-pycomnet-offset", str(offset))
+        request.setHeader("x-pycomnet-received", str(session.stdin.received))
+        if b"max" in request.args:
+            most = min(number_argument(request, b"max"), MAX_ANSWER) or MAX_ANSWER
+            reactor = self.mediator.reactor
+            await wait_for_output(session, stream, offset, key, wait, request, reactor)
+            if request.disconnected:
+                return
+            request.setHeader("x-pycomnet-received", str(session.stdin.received))
+            request.respond_bytes(session.read_all(stream, offset, most))
+            return
+        probe = bool(text_argument(request, b"probe"))
+        reader = StreamReader(session, stream, offset, key, wait, self.mediator.reactor)
+        await reader.run(request, probe)
+
+    async def respond_DELETE(self, request: Request, user: User) -> None:
+        session = self.mediator.find(user, self.pid)
+        name = text_argument(request, b"signal").upper().removeprefix("SIG")
+        if name and name not in SIGNALS:
+            raise HttpError(400, "signal", f"a signal is one of {', '.join(SIGNALS)}")
+        session.terminate("its client ended it", SIGNALS.get(name))
+        request.respond(202, session.as_map())
+
+
+class Stderr(Subprocess):
+    """``/exec/PID/stderr``: its standard error."""
+
+    stream = "stderr"
+    respond_POST = None  # type: ignore[assignment]
+    respond_DELETE = None  # type: ignore[assignment]
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        return Guarded(self.mediator, self.access)
+
+
+class Status(Guarded):
+    """``/exec/PID/status``: how it is."""
+
+    def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
+        super().__init__(mediator, access)
+        self.pid = pid
+
+    async def respond_GET(self, request: Request, user: User) -> None:
+        request.respond(200, self.mediator.find(user, self.pid).as_map())
+
+
+def check_websockets(mediator: Mediator) -> None:
+    """See that there are any.
+
+    :raises HttpError: 404.
+    """
+    if not mediator.websocket:
+        raise HttpError(404, "websocket", "this server was told to have no WebSockets")
+
+
+class ExecWebSocket(Guarded):
+    """``/exec/PID/ws``: all of its streams over a WebSocket."""
+
+    def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
+        super().__init__(mediator, access)
+        self.pid = pid
+        self.ticket_for = f"/exec/{pid}/ws"
+
+    async def respond_GET(self, request: Request, user: User) -> None:
+        session: Session = self.mediator.find(user, self.pid)
+        check_websockets(self.mediator)
+        positions = {
+            "stdout": number_argument(request, b"offset", session.streams["stdout"].base),
+            "stderr": number_argument(request, b"stderr_offset", session.streams["stderr"].base),
+        }
+        key = text_argument(request, b"reader")
+        upgrade(request, ExecSocket(session, positions, key, self.mediator.reactor))
+
+
+class StatusWebSocket(Guarded):
+    """``/ws``: the list of what runs, live."""
+
+    ticket_for = "/ws"
+
+    async def respond_GET(self, request: Request, user: User) -> None:
+        check_websockets(self.mediator)
+        upgrade(request, StatusSocket(self.mediator, user, self.mediator.reactor))
+
+
+class Tickets(Guarded):
+    """``/tickets``: lets its bearer open one WebSocket, once and soon."""
+
+    async def respond_POST(self, request: Request, user: User) -> None:
+        body = request.body()
+        path = body.get("path") if isinstance(body, dict) else None
+        if not isinstance(path, str) or not path.endswith("/ws"):
+            raise HttpError(400, "ticket", 'expected {"path": "/ws"} or "/exec/PID/ws"')
+        ticket = self.access.ticket(user, path)
+        request.respond(201, {"ticket": ticket, "expires_in": TICKET_TIME})
+
+
+class MetricsPage(Guarded):
+    """``/metrics``: for Prometheus."""
+
+    async def respond_GET(self, request: Request, user: User) -> None:
+        request.setHeader("content-type", "text/plain; version=0.0.4; charset=utf-8")
+        request.respond_bytes(self.mediator.metrics.text())
+
+
+def root(mediator: Mediator, access: Access) -> Resource:
+    """The tree of all."""
+    top = Root(mediator, access)
+    top.putChild(b"", top)
+    top.putChild(b"popen", Popen(mediator, access))
+    top.putChild(b"exec", Exec(mediator, access))
+    top.putChild(b"tickets", Tickets(mediator, access))
+    top.putChild(b"ws", StatusWebSocket(mediator, access))
+    top.putChild(b"metrics", MetricsPage(mediator, access))
+    top.putChild(b"status.js", Page(access, "status.js", "text/javascript; charset=utf-8"))
+    top.putChild(b"status.css", Page(access, "status.css", "text/css; charset=utf-8"))
+    return top
+
+
+def destination(mediator: Mediator, access: Access) -> Any:
+    """Finds the subprocess that a request's body is for."""
+
+    def find(request: Request) -> defer.Deferred[tuple[User, Session]] | None:
+        parts = request.path.split(b"/")
+        if request.method != b"POST" or len(parts) != 3 or parts[1] != b"exec":
+            return None
+
+        async def look() -> tuple[User, Session]:
+            user: Any = await access.login(request)
+            if request.channel is not None:
+                request.channel.known()
+            return user, mediator.find(user, parts[2].decode("ascii", "replace"))
+
+        return defer.Deferred.fromCoroutine(look())
+
+    return find

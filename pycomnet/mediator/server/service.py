@@ -1,0 +1,190 @@
+"""The server as a service: it listens, and when it stops nothing of it is left."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.portal import Portal
+from twisted.internet import defer
+from twisted.internet.address import UNIXAddress
+
+from pycomnet.auth.admission import ListeningService, check_exposure, own_token
+from pycomnet.deferred import deferred
+from pycomnet.errors import PycomnetError
+from pycomnet.mediator.server.access import LOCAL_NAMES, Access, Names, Realm
+from pycomnet.mediator.server.audit import AuditLog
+from pycomnet.mediator.server.child import launcher
+from pycomnet.mediator.server.mediator import MAX_PROCESSES, Mediator
+from pycomnet.mediator.server.model import Limits
+from pycomnet.mediator.server.resources import destination, root
+from pycomnet.mediator.server.site import Site
+from pycomnet.net import endpoints
+from pycomnet.ranges import check_fields
+from pycomnet.text.logs import Logger
+
+log = Logger("pycomnet.mediator.server")
+
+#: The service's name, for its token's file.
+NAME = "http-exec"
+#: Where it listens unless it is told otherwise: this machine alone.
+LISTEN = "tcp:2013:interface=127.0.0.1"
+#: Seconds that clients have, when the server stops, to end what is theirs.
+DRAIN = 10.0
+
+
+@attrs.frozen
+class Configuration:
+    """What a server is told.
+
+    :ivar listen: an endpoint string.
+    :ivar checkers: who is let in; without one a token is taken from ``token_file``.
+    :ivar token_file: a file with the one token there is; it is made if it isn't there.
+    :ivar users: what a tokens file says of each.
+    :ivar insecure: to listen without TLS where other machines can reach it.
+    :ivar hosts: further names that the server is called by.
+    :ivar origins: pages of other servers that may ask it.
+    :ivar processes: subprocesses in all.
+    :ivar drain: seconds that clients have when it stops.
+    """
+
+    listen: str = LISTEN
+    checkers: tuple[ICredentialsChecker, ...] = ()
+    token_file: str | None = None
+    users: Mapping[str, Limits] = attrs.field(factory=dict)
+    limits: Limits = attrs.field(factory=Limits)
+    insecure: bool = False
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    processes: int = MAX_PROCESSES
+    drain: float = DRAIN
+    audit_log: str | None = None
+    websocket: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
+    def check(self) -> None:
+        """See that nobody can listen to what is said.
+
+        :raises EndpointError: it would be without TLS, and nobody said that it may.
+        """
+        check_exposure(self.listen, self.insecure)
+
+
+def names_of(configuration: Configuration) -> Names:
+    """What the server may be called: its machine, what its certificate says, and ``--host``."""
+    names = {*LOCAL_NAMES, *(name.lower() for name in configuration.hosts)}
+    if endpoints.is_local(configuration.listen):
+        return Names(frozenset(names))
+    names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    if endpoints.is_tls(configuration.listen):
+        names |= certificate_names(endpoints.parse(configuration.listen).options)
+    return Names(frozenset(names), numbers=True)
+
+
+def certificate_names(options: Mapping[str, str]) -> set[str]:
+    """The names in the certificate of a listening endpoint's options, in lower case."""
+    from cryptography import x509
+
+    path = options.get("certKey") or options.get("privateKey")
+    try:
+        certificate = x509.load_pem_x509_certificate(Path(path or "server.pem").read_bytes())
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = {name.lower() for name in found.get_values_for_type(x509.DNSName)}
+        return names | {str(number) for number in found.get_values_for_type(x509.IPAddress)}
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return set()  # whoever listens with it will say what is wrong
+
+
+class MediatorService(ListeningService):
+    """The http mediator.
+
+    :param configuration: what it is told; it has been checked.
+    :param failed: called with what keeps it from running.
+    :ivar port: what it listens on, once it does.
+    :ivar mediator: the subprocesses.
+    :ivar where: how a client's spec begins, once it listens.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        failed: Callable[[PycomnetError], object] = lambda problem: None,
+    ) -> None:
+        configuration.check()
+        super().__init__(failed)
+        self._configuration = configuration
+        self._reactor = reactor
+        self.port: Any = None
+        self.where = ""
+        self._token_path: Path | None = None
+        checkers = list(configuration.checkers)
+        if not checkers:
+            checker, self._token_path = own_token(NAME, configuration.token_file)
+            checkers.append(checker)
+        try:
+            self.audit = AuditLog(configuration.audit_log)
+        except OSError as problem:
+            raise PycomnetError(
+                f"can't write the audit log {configuration.audit_log}: {problem.strerror}"
+            ) from problem
+        self.mediator = Mediator(launcher(reactor), reactor, configuration.processes, self.audit)
+        self.mediator.websocket = configuration.websocket
+        metrics = self.mediator.metrics
+        self.access = Access(
+            Portal(Realm(configuration.limits, configuration.users), checkers),
+            reactor,
+            names_of(configuration),
+            configuration.origins,
+            metrics.unauthorized.inc,
+        )
+        self.site = Site(
+            root(self.mediator, self.access),
+            self.access,
+            destination(self.mediator, self.access),
+            reactor,
+            lambda status: metrics.requests.labels(str(status)).inc(),
+        )
+        self.mediator.strangers = self.site.strangers
+
+    @deferred
+    async def listen(self) -> None:
+        """Listen; fires when that is so."""
+        self.port = await endpoints.listen(self._reactor, self._configuration.listen, self.site)
+        host = self.port.getHost()
+        scheme = "https" if endpoints.is_tls(self._configuration.listen) else "http"
+        if isinstance(host, UNIXAddress):
+            log.info("listening on {where}", where=endpoints.describe_address(host))
+            return
+        name = host.host
+        if ipaddress.ip_address(name).is_unspecified:
+            name = socket.gethostname()
+        self.where = f"{scheme}={f'[{name}]' if ':' in name else name}:{host.port}"
+        token = f"//token_file={self._token_path}" if self._token_path else "//token_file=..."
+        log.info("listening; clients reach it with {spec}", spec=self.where + token)
+
+    @deferred
+    async def stopService(self) -> None:
+        """Drain, and stop listening.
+
+        :returns: fires when no subprocess is left.
+        """
+        super().stopService()
+        running = len(self.mediator.running())
+        if running:
+            log.info(
+                "stopping: {running} subprocesses have {drain:g} seconds",
+                running=running,
+                drain=self._configuration.drain,
+            )
+        await self.mediator.drain(self._configuration.drain if running else 0)
+        if self.port is not None:
+            await defer.maybeDeferred(self.port.stopListening)
+        self.audit.close()

@@ -1,0 +1,490 @@
+"""One subprocess and the streams to and from it, which outlive the connections of its client."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pycomnet.gateways.spec import Spec
+from pycomnet.mediator.queues import Incoming, OffsetError, Outgoing
+from pycomnet.mediator.server.child import Child, Launch
+from pycomnet.mediator.server.model import End, HttpError, User
+from pycomnet.net import eager
+
+#: Bytes of standard error that are kept for their reader.
+STDERR_QUEUE = 1 << 18
+#: Seconds in which the end of its output has to be seen once a subprocess has ended: what it left
+#: behind may hold that open.
+DRAIN_TIMEOUT = 2.0
+#: Seconds that a subprocess has to end once its output has, before it is told to.
+STATUS_TIMEOUT = 5.0
+#: Seconds that a subprocess has to end by itself once its input is closed: its supervisor needs at
+#: most four.
+GRACE = 5.0
+#: Seconds from SIGTERM to SIGKILL.
+KILL_TIMEOUT = 6.0
+#: Bytes up to which what is written may be a question that is answered at once.
+SMALL = 1 << 12
+#: How often in its time a subprocess is looked at that may be idle.
+IDLE_LOOKS = 4
+
+
+class Reader(Protocol):
+    """A connection that a stream is read over.
+
+    :ivar key: what its client calls itself: a new connection of the same client takes over.
+    """
+
+    key: str
+
+    def wake(self) -> None:
+        """There may be more to read, or the end is there."""
+
+    def replace(self) -> None:
+        """Another connection of the same client reads from now on."""
+
+
+class Writer(Protocol):
+    """A connection that standard input is written over."""
+
+    def pause(self) -> None:
+        """The subprocess does not take it: read no more from the client."""
+
+    def resume(self) -> None:
+        """It does again."""
+
+
+@implementer(IPushProducer)
+class Session(TwistedProtocol):
+    """A subprocess that a client started.
+
+    :param pid: the id that its client knows it by.
+    :param owner: who that is.
+    :param launch: starts the subprocess.
+    :param ended: called with the session when the subprocess has ended.
+    :param gone: called when nobody needs what is left of it any more.
+    :param busy: says how much processor time it has used, or None.
+    :ivar end: how it ended, once it has.
+    :ivar child: the subprocess, once it was launched.
+    """
+
+    def __init__(
+        self,
+        pid: str,
+        owner: User,
+        spec: Spec,
+        launch: Launch,
+        reactor: Any,
+        ended: Callable[[Session], object],
+        gone: Callable[[Session], object],
+        busy: Callable[[int], float | None] = lambda pid: None,
+        linger: float | None = None,
+    ) -> None:
+        limits = owner.limits
+        self.pid = pid
+        self.owner = owner
+        self.spec = spec
+        self.linger = limits.linger if linger is None else min(linger, limits.linger)
+        self.stdin = Incoming()
+        self.streams = {
+            "stdout": Outgoing(limits.queue),
+            "stderr": Outgoing(min(STDERR_QUEUE, limits.queue)),
+        }
+        self.end: End | None = None
+        self.reason = "exited"
+        self.started = time.time()
+        self._begun = reactor.seconds()
+        #: called when more was received, however it came; what is in it is not changed then
+        self.took: set[Callable[[], object]] = set()
+        #: called when there is something that a connection should say: drain
+        self.listeners: set[Callable[[dict[str, Any]], object]] = set()
+        self._reactor = reactor
+        self._ended = ended
+        self._gone = gone
+        self._busy = busy
+        self._readers: dict[str, Reader] = {}
+        self._writers: dict[Writer, None] = {}
+        self._congested = False
+        self._present = 0
+        self._input_ended = False
+        self._reading = True
+        self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
+        self._look_for_answer: Callable[[], object] = lambda: None
+        #: whether something came of what was written, when it was
+        self.answered = False
+        self._output_over = False
+        self._status: int | None = None
+        self._stderr_taken: Any = None
+        self._lingering: Any = None
+        self._ending: Any = None
+        self._draining: Any = None
+        self._moved = False
+        self._last_busy = self._begun
+        self._processor: float | None = 0.0
+        self._idle: Any = None
+        self._launch = launch
+        self.child: Child | None = None
+
+    def launch(self) -> None:
+        """Start the subprocess. What fails from then on ends it: nobody else knows of it.
+
+        :raises HttpError: it can't be started.
+        """
+        self.child = self._launch(self.spec, self.spec.id or self.pid[:8], self, self._stderr)
+        self.child.when_ended().addCallback(self._process_ended)
+        try:
+            self._idle = self._look_later()
+            self._linger()
+        except BaseException:
+            self.terminate("it could not be started", signal.SIGKILL)
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Session {self.pid} of {self.owner.name}>"
+
+    # -- what goes to the subprocess -------------------------------------------------------------
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Give it bytes that begin at this offset; what it had before is dropped.
+
+        :raises HttpError: 409 when bytes before them are missing.
+        """
+        if self._input_ended and offset + len(data) > self.stdin.received:
+            raise HttpError(409, "input_ended", "its standard input was ended")
+        try:
+            new = self.stdin.accept(offset, data)
+        except OffsetError as problem:
+            raise HttpError(409, "offset", str(problem), received=self.stdin.received) from None
+        if new:
+            self._moved = True
+            for took in self.took:
+                took()
+            if self.transport is not None:
+                self.answered = False
+                self._write_now((new,))
+                if len(new) <= SMALL and self._reading:
+                    self._look_for_answer()
+
+    def end_input(self) -> None:
+        """There will be no more: close its standard input."""
+        if not self._input_ended:
+            self._input_ended = True
+            # The far side takes that for its near side's end; its output may still be read.
+            close: Any = getattr(self.transport, "loseWriteConnection", None)
+            if close is not None:
+                close()
+
+    def add_writer(self, writer: Writer) -> None:
+        """A connection that writes; it is told to wait when it has to."""
+        self._writers[writer] = None
+        if self._congested:
+            writer.pause()
+
+    def remove_writer(self, writer: Writer) -> None:
+        """It writes no more."""
+        self._writers.pop(writer, None)
+
+    def pauseProducing(self) -> None:
+        self._congested = True
+        for writer in list(self._writers):
+            writer.pause()
+
+    def resumeProducing(self) -> None:
+        self._congested = False
+        for writer in list(self._writers):
+            writer.resume()
+
+    def stopProducing(self) -> None:
+        self._congested = False
+
+    # -- what comes from it ----------------------------------------------------------------------
+
+    def add_reader(self, stream: str, reader: Reader) -> None:
+        """A connection that a stream is read over.
+
+        :raises HttpError: 409 when another client reads it.
+        """
+        before = self._readers.get(stream)
+        if before is not None:
+            if before.key != reader.key or not reader.key:
+                raise HttpError(409, "reader", f"somebody reads {stream} already")
+            self.remove_reader(stream, before)
+            before.replace()
+        self._readers[stream] = reader
+
+    def remove_reader(self, stream: str, reader: Reader) -> None:
+        """It reads no more."""
+        if self._readers.get(stream) is reader:
+            del self._readers[stream]
+
+    def confirm(self, stream: str, offset: int) -> None:
+        """The client has received all before this offset.
+
+        :raises HttpError: 409 when it can't have.
+        """
+        queue = self.streams[stream]
+        try:
+            queue.confirm(offset)
+        except OffsetError as problem:
+            raise HttpError(
+                409, "offset", str(problem), low=problem.low, high=problem.high
+            ) from None
+        if not queue.full:
+            self._read_on(stream)
+
+    def read(self, stream: str, offset: int, size: int) -> bytes | memoryview:
+        """Some of its output.
+
+        :raises HttpError: 409 when there is nothing at that offset.
+        """
+        try:
+            return self.streams[stream].read(offset, size)
+        except OffsetError as problem:
+            raise HttpError(
+                409, "offset", str(problem), low=problem.low, high=problem.high
+            ) from None
+
+    def read_all(self, stream: str, offset: int, size: int) -> bytes:
+        """As much of its output as there is, up to a size; as :meth:`read`."""
+        parts = []
+        while size > 0:
+            piece = self.read(stream, offset, size)
+            if not piece:
+                break
+            parts.append(piece)
+            offset += len(piece)
+            size -= len(piece)
+        return b"".join(parts)
+
+    def _read_on(self, stream: str) -> None:
+        if stream == "stderr":
+            taken, self._stderr_taken = self._stderr_taken, None
+            if taken is not None:
+                taken.callback(None)
+        elif not self._reading:
+            self._reading = True
+            if self._draining is not None:
+                self._draining.reset(DRAIN_TIMEOUT)
+            if self.transport is not None:
+                producer: Any = self.transport
+                producer.startReading()
+
+    def dataReceived(self, data: bytes) -> None:
+        queue = self.streams["stdout"]
+        queue.append(data)
+        self._moved = self.answered = True
+        if self._draining is not None:
+            self._draining.reset(DRAIN_TIMEOUT)
+        if queue.full and self._reading:
+            self._reading = False
+            producer: Any = self.transport
+            producer.stopReading()
+        self._wake("stdout")
+
+    def _stderr(self, text: str) -> Any:
+        queue = self.streams["stderr"]
+        queue.append(text.encode("utf-8", "replace"))
+        self._moved = True
+        self._wake("stderr")
+        if queue.full and self._stderr_taken is None:
+            self._stderr_taken = defer.Deferred()
+            return self._stderr_taken
+        return None
+
+    def _wake(self, stream: str) -> None:
+        reader = self._readers.get(stream)
+        if reader is not None:
+            reader.wake()
+
+    # -- who is there ----------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """A connection of its client is there."""
+        self._present += 1
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+
+    def detach(self) -> None:
+        """It is gone again."""
+        self._present -= 1
+        self._linger()
+
+    def _linger(self) -> None:
+        if not self._present and self._lingering is None:
+            self._lingering = self._reactor.callLater(self.linger, self._nobody_came)
+
+    def _nobody_came(self) -> None:
+        self._lingering = None
+        if self.end is None:
+            self.terminate("nobody was connected to it")
+        else:
+            self.forget()
+
+    def _look_later(self) -> Any:
+        timeout = self.owner.limits.idle_timeout
+        return self._reactor.callLater(timeout / IDLE_LOOKS, self._look) if timeout else None
+
+    def _look(self) -> None:
+        """See whether it has done anything since the last look."""
+        now = self._reactor.seconds()
+        assert self.child is not None
+        processor = self._busy(self.child.pid)
+        # Where the system does not say how much it has used, it has to say something itself.
+        if self._moved or processor != self._processor:
+            self._last_busy = now
+        self._moved = False
+        self._processor = processor
+        if now - self._last_busy >= self.owner.limits.idle_timeout:
+            self._idle = None
+            self.terminate("it was idle")
+        else:
+            self._idle = self._look_later()
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Have connections that can say it to the client do so."""
+        for listener in list(self.listeners):
+            listener(message)
+
+    def terminate(self, reason: str, number: int | None = None) -> None:
+        """End the subprocess.
+
+        :param reason: why, for whoever asks.
+        :param number: a signal; None closes its input first, and gives it some seconds.
+        """
+        if self.end is not None:
+            return
+        if self.reason == "exited":
+            self.reason = reason
+        if number is None:
+            if self._ending is None:
+                self.end_input()
+                self._ending = self._reactor.callLater(GRACE, self._hurry)
+            return
+        if self._ending is not None and self._ending.active():
+            self._ending.cancel()
+        self._kill(number)
+        if number != signal.SIGKILL:
+            self._ending = self._reactor.callLater(KILL_TIMEOUT, self._kill, signal.SIGKILL)
+
+    def _hurry(self) -> None:
+        self._kill(signal.SIGTERM)
+        self._ending = self._reactor.callLater(KILL_TIMEOUT, self._kill, signal.SIGKILL)
+
+    def _kill(self, number: int) -> None:
+        if self.transport is not None and not self._reading:
+            # What it still has to say can't be waited for.
+            self._reading = True
+        if self.child is not None:
+            self.child.kill(number)
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.registerProducer(self, True)
+        self._write_now = eager.writer(transport)
+        self._look_for_answer = getattr(transport, "look", self._look_for_answer)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.transport = None
+        self._write_now, self._look_for_answer = eager.nowhere, lambda: None
+        self._output_over = True
+        if self._status is None and self._ending is None:
+            self._ending = self._reactor.callLater(STATUS_TIMEOUT, self._closed_output)
+        self._may_be_over()
+
+    def _closed_output(self) -> None:
+        self._ending = None
+        self.terminate("it closed its standard output", signal.SIGTERM)
+
+    def _process_ended(self, status: int) -> None:
+        self._status = status
+        if not self._output_over:
+            self._draining = self._reactor.callLater(DRAIN_TIMEOUT, self._drained)
+        self._may_be_over()
+
+    def _drained(self) -> None:
+        self._draining = None
+        if self.transport is None:
+            return
+        if not self._reading:
+            # It waits for its reader, who has all the time that he is given.
+            self._draining = self._reactor.callLater(DRAIN_TIMEOUT, self._drained)
+            return
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _may_be_over(self) -> None:
+        if self.end is not None or self._status is None or not self._output_over:
+            return
+        assert self.child is not None
+        for call in (self._idle, self._ending, self._draining):
+            if call is not None and call.active():
+                call.cancel()
+        self.end = End(self._status, self.reason, self.child.stderr_tail())
+        self._congested = False
+        for queue in self.streams.values():
+            queue.finish()
+        self._ended(self)
+        for writer in list(self._writers):
+            writer.resume()
+        self._wake("stderr")
+        self._wake("stdout")
+
+    def gone_error(self) -> HttpError:
+        """The answer to who asks for something of a subprocess that has ended."""
+        assert self.end is not None
+        how = self.end.as_map()
+        if how["signal"] is not None:
+            words = f"the subprocess was killed by {how['signal_name']}"
+        else:
+            words = f"the subprocess exited with status {how['exit_status']}"
+        if self.end.reason != "exited":
+            words += f": {self.end.reason}"
+        return HttpError(410, "ended", words, **how)
+
+    def forget(self) -> None:
+        """Nobody needs its output any more."""
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
+        self._lingering = None
+        for queue in self.streams.values():
+            queue.confirm(queue.end)
+        self._gone(self)
+
+    def delivered(self) -> bool:
+        """Whether its client has received everything, and that it has ended."""
+        return self.end is not None and not any(len(queue) for queue in self.streams.values())
+
+    def as_map(self) -> dict[str, Any]:
+        """As ``status`` and the list show it."""
+        end = self.end
+        return {
+            "pid": self.pid,
+            "state": "running" if end is None else "ended",
+            "started": self.started,
+            "seconds": round(self._reactor.seconds() - self._begun, 3),
+            "connections": self._present,
+            "received": self.stdin.received,
+            "stdout": _stream_map(self.streams["stdout"]),
+            "stderr": _stream_map(self.streams["stderr"]),
+            "python": shlex.join(self.spec.python) if self.spec.python else None,
+            "id": self.spec.id,
+            "linger": self.linger,
+            **({} if end is None else {"end": end.as_map()}),
+        }
+
+
+def _stream_map(queue: Outgoing) -> dict[str, int]:
+    return {"base": queue.base, "end": queue.end, "queued": len(queue)}

@@ -1,0 +1,521 @@
+"""The HTTP side of the server: requests whose body is used as it arrives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http, server
+
+from pycomnet.auth.strangers import Strangers
+from pycomnet.mediator.chunks import Chunks
+from pycomnet.mediator.server.model import HttpError, User
+from pycomnet.mediator.server.session import Session
+from pycomnet.net.busypoll import Lookahead
+from pycomnet.net.eager import flush_now, tune_reading
+from pycomnet.ranges import NumberRefused, real, whole
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.server.access import Access
+
+log = Logger()
+
+#: Bytes of a request that is JSON.
+MAX_JSON = 1 << 16
+#: Bytes of a body that are read and dropped, so that its sender gets to read the answer.
+MAX_DROPPED = 1 << 20
+#: The most bytes that a stream may have had.
+MAX_OFFSET = (1 << 59) - 1
+
+#: Finds out whose request it is, and which subprocess it is for; None for any other request.
+Destination = Callable[["Request"], "defer.Deferred[tuple[User, Session]] | None"]
+
+
+class Upload:
+    """The body of a request, given to a subprocess as it arrives.
+
+    :param destination: fires with the user and the session.
+    :param length: of the body, if its sender says.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        destination: defer.Deferred[tuple[User, Session]],
+        length: int | None,
+        reactor: Any,
+    ) -> None:
+        self._request = request
+        self._reactor = reactor
+        self._length = length
+        self._session: Session | None = None
+        self._early: list[bytes] = []
+        self._offset = 0
+        self._size = 0
+        self._limit = 0
+        self._complete = False
+        self._paused = False
+        self._lookahead = request.channel.lookahead
+        self._timeout: Any = None
+        self._answered = False
+        self.error: HttpError | None = None
+        #: fires once all of the body was taken, or that failed
+        self._done: defer.Deferred[Session | None] = defer.Deferred()
+        destination.addCallbacks(self._begin, self._failed)
+        if self._session is None and self.error is None:
+            self.pause()
+
+    def _begin(self, found: tuple[User, Session]) -> None:
+        user, session = found
+        request = self._request
+        self._limit = user.limits.request
+        if request.disconnected:
+            return
+        try:
+            self._offset = number_argument(request, b"offset", session.stdin.received)
+            if self._length is not None and self._length > self._limit:
+                raise HttpError(
+                    413, "request", f"a request has at most {self._limit} bytes", limit=self._limit
+                )
+            confirm_arguments(request, session)
+        except HttpError as problem:
+            self._fail(problem)
+            return
+        self._session = session
+        session.attach()
+        self.resume()
+        session.add_writer(self)
+        early, self._early = self._early, []
+        for data in early:
+            self.received(data)
+        if self._complete:
+            self._end()
+
+    def _failed(self, failure: Any) -> None:
+        problem = failure.value
+        if not isinstance(problem, HttpError):
+            self._request.log_failure(failure)
+            problem = HttpError(500, "internal", "an error in the server; its log has it")
+        self._fail(problem)
+
+    def _fail(self, problem: HttpError) -> None:
+        self.error = problem
+        self._early.clear()
+        self._leave()
+        self.resume()
+        if self._complete:
+            self._end()
+        elif self._length is None or self._length - self._size > MAX_DROPPED:
+            # The rest is not read: the answer goes first, and the connection after it. Later, as
+            # the channel is at work on what has come, which may be all.
+            self._reactor.callLater(0, self._answer_early)
+
+    def _answer_early(self) -> None:
+        if not self._complete and not self._request.disconnected and self.error is not None:
+            self._answered = True
+            self._request.answer_early(self.error)
+
+    def received(self, data: bytes) -> None:
+        """A piece of the body."""
+        size = len(data)
+        self._size += size
+        if self.error is not None:
+            return
+        if self._session is None:
+            self._early.append(data)
+            return
+        if self._size > self._limit:
+            self._fail(HttpError(413, "request", f"a request has at most {self._limit} bytes"))
+            return
+        try:
+            self._session.write(self._offset, data)
+        except HttpError as problem:
+            self._fail(problem)
+            return
+        self._offset += size
+        if self._lookahead is not None and self._session is not None and self._session.answered:
+            # The answer has left by another connection; what follows on it comes by this one.
+            self._lookahead.wrote = True
+
+    def complete(self) -> None:
+        """That was all of it."""
+        self._complete = True
+        if self._session is not None or self.error is not None:
+            self._end()
+
+    def _end(self) -> None:
+        if self._answered or self._done.called:
+            return
+        session = self._session
+        self._leave()
+        self.resume()
+        self._done.callback(session)
+
+    async def result(self) -> Session:
+        """Wait until all of the body was taken.
+
+        :raises HttpError: why it was not.
+        """
+        session = await self._done
+        if self.error is not None:
+            raise self.error
+        assert session is not None
+        return session
+
+    def lost(self) -> None:
+        """The connection ended before the body did: what came of it has been taken."""
+        self.error = HttpError(400, "lost", "the connection was lost")
+        self._early.clear()
+        self._leave()
+
+    def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.remove_writer(self)
+            session.detach()
+
+    def pause(self) -> None:
+        """Read no more of it now. However long that is, the connection isn't idle."""
+        if not self._paused:
+            self._paused = True
+            channel = self._request.channel
+            self._timeout = channel.setTimeout(None)
+            channel.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            channel = self._request.channel
+            if channel is not None and channel.transport is not None:
+                channel.setTimeout(self._timeout)
+                channel.transport.resumeProducing()
+
+
+class Request(server.Request):
+    """A request; one that carries bytes for a subprocess hands them on as they come."""
+
+    channel: Any
+    upload: Upload | None = None
+    disconnected = False
+    too_large = False
+
+    def parseCookies(self) -> None:
+        """Nobody is known by a cookie here."""
+
+    def process(self) -> None:
+        if self.path == b"*":
+            # The whole server, as OPTIONS may ask; Twisted would answer whoever it is, at once.
+            self.path = b"/*"
+        super().process()
+
+    def gotLength(self, length: int | None) -> None:
+        self.content: Any = BytesIO()
+        # The request line is parsed again when the body is complete; this is the only way to know
+        # before that what the body is for.
+        uri = self.channel._path
+        self.method = self.channel._command
+        self.uri = uri
+        path, _, query = uri.partition(b"?")
+        self.path = path
+        self.args = http.parse_qs(query, True)
+        destination = self.channel.site.destination(self)
+        if destination is not None:
+            self.upload = Upload(self, destination, length, self.channel.site.reactor)
+            if length is None:
+                self.channel._transferDecoder = Chunks(
+                    self.handleContentChunk, self.channel._finishRequestBody
+                )
+        elif length is not None and length > MAX_JSON:
+            self.too_large = True
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.upload is not None:
+            self.upload.received(data)
+        elif not self.too_large:
+            self.content.write(data)
+            if self.content.tell() > MAX_JSON:
+                self.too_large = True
+                self.content = BytesIO()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self.upload is not None:
+            self.upload.complete()
+        super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Any) -> None:
+        self.disconnected = True
+        if self.upload is not None:
+            self.upload.lost()
+        super().connectionLost(reason)
+
+    def log_failure(self, failure: Any) -> None:
+        """An error of the server's own."""
+        log.failure("a request failed", failure)
+
+    def body(self) -> Any:
+        """What a request that is JSON says; an empty one is an empty object.
+
+        :raises HttpError: it is too long, or not JSON.
+        """
+        if self.too_large:
+            raise HttpError(413, "request", f"this request has at most {MAX_JSON} bytes")
+        text = self.content.getvalue()
+        if not text.strip():
+            return {}
+        try:
+            found = json.loads(text, parse_constant=_no_number)
+            text.decode()
+            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError):
+            raise HttpError(400, "json", "the body isn't JSON") from None
+        return found
+
+    def respond(self, status: int, value: Any) -> None:
+        """Answer with JSON."""
+        data = json.dumps(value).encode() + b"\n"
+        self.setResponseCode(status)
+        self.setHeader("content-type", "application/json")
+        self.respond_bytes(data)
+
+    def respond_bytes(self, data: bytes | memoryview) -> None:
+        """Answer with these bytes, and that's it."""
+        self.channel.site.answered(self.code)
+        self.setHeader("content-length", str(len(data)))
+        if self.method != b"HEAD":
+            self.write(bytes(data))
+        transport = self.channel.transport
+        self.finish()
+        flush_now(transport)
+
+    def respond_error(self, problem: HttpError) -> None:
+        """Answer with an error."""
+        if problem.status == 401:
+            self.setHeader("www-authenticate", 'Bearer realm="pycomnet"')
+        if problem.status in (429, 503):
+            self.setHeader("retry-after", str(self.channel.site.retry_after))
+        if problem.code == "host":  # what comes behind it may be meant for somebody else, too
+            self.channel.persistent = False
+            self.setHeader("connection", "close")
+        self.respond(problem.status, problem.as_map())
+
+    def answer_early(self, problem: HttpError) -> None:
+        """Answer although the body is still coming, and close the connection."""
+        channel = self.channel
+        channel.persistent = False
+        channel.dataReceived = lambda data: None
+        self.clientproto = b"HTTP/1.1"
+        self.setHeader("connection", "close")
+        self.setHeader("cache-control", "no-store")
+        self.respond_error(problem)
+
+
+def _no_number(text: str) -> Any:
+    """``NaN`` and ``Infinity``, which Python reads and JSON does not have."""
+    raise ValueError(f"{text} is no number of JSON")
+
+
+#: Digits of a Content-Length: more than any body has.
+LENGTH_DIGITS = 18
+
+
+class Channel(http.HTTPChannel):
+    """A connection of a client.
+
+    Twisted's timer begins anew with each piece that comes, however small. Here a request, up to the
+    end of its head or of a body that is JSON, has the time in all that an idle connection has. The
+    body of an upload may take as long as it likes, while something comes.
+
+    A request that is not right ends it: it is answered with 400, once, and nothing that comes
+    behind that is read.
+
+    :ivar lookahead: looks for what comes next, when the last was answered at once.
+    """
+
+    lookahead: Lookahead | None = None
+    #: whether what comes next begins a request
+    _fresh = True
+    transport: Any
+    site: Any
+    _refused = False
+    _arrived_by: Any = None
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self._refused:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self._refused:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def headerReceived(self, line: bytes) -> bool:
+        if self._refused:
+            return False
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        right: bool = super().headerReceived(line)
+        return right
+
+    def allHeadersReceived(self) -> None:
+        if self._refused:
+            return
+        target = self._path
+        if not target.startswith(b"/") and (target, self._command) != (b"*", b"OPTIONS"):
+            self._respondToBadRequestAndDisconnect()
+            return
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        if not self._refused:
+            super().allContentReceived()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """What Twisted calls for a request that can't be read."""
+        if self._refused:
+            return
+        self._refused = True
+        for request in self.requests:  # the one at whose head or body it was found
+            request.disconnected = True
+            if request.upload is not None:
+                request.upload.lost()
+        self.length = 0
+        body = json.dumps({"error": "request", "message": "this is no request of HTTP/1.1"})
+        self.site.answered(400)
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncache-control: no-store\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s\n"
+            % (len(body) + 1, body.encode())
+        )
+        self.loseConnection()
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.lookahead = Lookahead.of(self.transport)
+        self.site.strangers.arrived(self.transport)
+        self._arrived_by = self.transport
+
+    def known(self) -> None:
+        """Somebody has made a request over it who may, or it is gone: it is no stranger's."""
+        if self._arrived_by is not None:
+            self.site.strangers.known(self._arrived_by)
+            self._arrived_by = None
+
+    def dataReceived(self, data: bytes) -> None:
+        tune_reading(self.transport, len(data))
+        super().dataReceived(data)
+
+    def resetTimeout(self) -> None:
+        if self._fresh or (self.requests and self.requests[-1].upload is not None):
+            self._fresh = False
+            super().resetTimeout()
+
+    def requestDone(self, request: Any) -> None:
+        self._fresh = True
+        super().requestDone(request)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.known()
+        if self.lookahead is not None:
+            self.lookahead.stop()
+
+
+class Site(server.Site):
+    """The server's site.
+
+    :param resource: the root.
+    :param access: lets requests in.
+    :param destination: which subprocess a request's body is for.
+    """
+
+    requestFactory = Request
+    #: for answers that say when to try again, in seconds
+    retry_after = 5
+
+    def __init__(
+        self,
+        resource: Any,
+        access: Access,
+        destination: Destination,
+        reactor: Any,
+        answered: Callable[[int], object] = lambda status: None,
+        **options: Any,
+    ) -> None:
+        # A body is bytes for a subprocess, whatever type curl says it is.
+        super().__init__(
+            resource, Request, parsePOSTFormSubmission=False, reactor=reactor, **options
+        )
+        self.protocol: Any = Channel
+        self.access = access
+        self.destination = destination
+        self.answered = answered
+        self.strangers = Strangers(reactor)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: bodies that are used as they arrive are those of its channel."""
+        return [b"http/1.1"]
+
+    def log(self, request: Any) -> None:
+        """No access log: what matters is in the audit log, and addresses may have tickets."""
+
+
+def number_argument(request: Any, name: bytes, default: int = 0) -> int:
+    """A number, not below 0, of the query.
+
+    :raises HttpError: 400.
+    """
+    values = request.args.get(name)
+    if not values:
+        return default
+    text = values[-1]
+    try:
+        return whole(name.decode(), text, 0, MAX_OFFSET, text=True)
+    except NumberRefused as problem:
+        raise HttpError(400, "argument", str(problem)) from None
+
+
+def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
+    """A number of seconds of the query, at most so many.
+
+    :raises HttpError: 400.
+    """
+    values = request.args.get(name)
+    if not values:
+        return default
+    try:
+        return min(real(name.decode(), values[-1], text=True), most)
+    except NumberRefused as problem:
+        raise HttpError(400, "argument", str(problem)) from None
+
+
+def header_text(request: Any, name: bytes) -> str | None:
+    """A header of a request; whatever bytes it has, they are text of that many characters."""
+    values = request.requestHeaders.getRawHeaders(name, [])
+    return values[-1].decode("latin-1") if values else None
+
+
+def text_argument(request: Any, name: bytes) -> str:
+    """A text of the query; empty if it isn't there."""
+    values = request.args.get(name)
+    return values[-1].decode("utf-8", "replace") if values else ""
+
+
+def confirm_arguments(request: Any, session: Session) -> None:
+    """What a request says that its client has received.
+
+    :raises HttpError: it can't have.
+    """
+    for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
+        if name in request.args:
+            session.confirm(stream, number_argument(request, name))

@@ -1,0 +1,449 @@
+"""The server's WebSockets: a subprocess's streams over one, and its list, live."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from h11 import ProtocolError
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.websocket import WebSocketResource
+from wsproto.connection import ConnectionState
+from zope.interface import implementer
+
+from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
+from pycomnet.mediator.server.model import HttpError, User
+from pycomnet.mediator.server.session import Session
+from pycomnet.net import eager
+from pycomnet.net.busypoll import Lookahead
+from pycomnet.text.logs import Logger
+
+if TYPE_CHECKING:
+    from pycomnet.mediator.server.mediator import Mediator
+
+log = Logger()
+
+#: Bytes of one message: what is read of a subprocess's output at a time goes in one.
+MESSAGE_SIZE = 1 << 18
+#: Bytes of a message that is taken; what is longer ends the connection.
+MAX_MESSAGE = 1 << 20
+#: Bytes that are received before they are confirmed.
+CONFIRM_EVERY = 1 << 18
+#: Bytes of messages that have to be answered, pings and JSON, which are taken from another end that
+#: does not read what it was sent.
+MAX_UNREAD = 1 << 20
+#: Seconds between two looks whether the other end still answers.
+PING_INTERVAL = 20.0
+#: Close codes of RFC 6455, section 7.4.1.
+NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG = 1000, 1001, 1003, 1008, 1009
+#: In these wsproto may be given bytes.
+READABLE = (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
+STDIN, STDOUT, STDERR = 0, 1, 2
+NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
+
+
+class _Bounded:
+    """What collects the pieces of a message; it does not grow for ever.
+
+    Twisted's own has no bound. It is put in its place in ``negotiationStarted``.
+    """
+
+    def __init__(self, empty: Any, refuse: Any) -> None:
+        self._empty = empty
+        self._parts: list[Any] = []
+        self._size = 0
+        self._refuse = refuse
+
+    def add(self, data: Any) -> None:
+        self._size += len(data)
+        if self._size > MAX_MESSAGE:
+            self._parts.clear()
+            self._refuse()
+        else:
+            self._parts.append(bytes(data) if isinstance(data, bytearray) else data)
+
+    def done(self) -> Any:
+        parts, self._parts, self._size = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else self._empty.join(parts)
+
+
+@implementer(IPushProducer)
+class Socket:
+    """One end of a WebSocket, which the other end must answer on: for both ends.
+
+    The bytes of streams are taken from and put into frames here, see
+    :mod:`pycomnet.mediator.frames`; all else is Twisted's.
+
+    :ivar client: which end it is.
+    :ivar over: it is closed, or being closed.
+    :ivar congested: the other end does not take what was sent: nothing more is to be sent until
+        :meth:`wake` is called.
+    """
+
+    client = False
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._wire: Any = None
+        self._frames = Frames(not self.client, MAX_MESSAGE)
+        self._lookahead: Lookahead | None = None
+        self._write: Callable[[eager.Pieces], None] = eager.nowhere
+        #: whether much is read at a time
+        self._much = False
+        self._heard = True
+        self._asking: Any = None
+        self.congested = False
+        #: bytes to be answered that have come since
+        self._unread = 0
+        #: the handshake is done
+        self.negotiated = False
+        self.over = False
+
+    def negotiationStarted(self, transport: Any) -> None:
+        self._wire = transport
+        transport._bytesBuffer = _Bounded(b"", self._too_big)
+        transport._textBuffer = _Bounded("", self._too_big)
+
+    def negotiationFinished(self) -> None:
+        self.negotiated = True
+        transport = self._wire.transport
+        self._write = eager.writer(transport)
+        self._lookahead = Lookahead.of(transport)
+        self._wire.attachProducer(self)
+        self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
+        self.opened()
+
+    def _ask(self) -> None:
+        if not self._heard:
+            self.abort()
+            return
+        self._heard = False
+        self._wire.ping()
+        self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
+
+    def pongReceived(self, payload: bytes) -> None:
+        self._heard = True
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the connection, once it is a WebSocket."""
+        self._heard = True
+        whole = self._frames.whole(data)
+        if whole is not None:
+            if not self.over:
+                self.received(*whole)
+            return
+        much = len(data) >= eager.SMALL_SIZE
+        if much is not self._much:
+            self._much = much
+            eager.tune_reading(self._wire.transport, len(data))
+        try:
+            for number, offset, piece in self._frames.feed(data):
+                if number < 0:
+                    self._pass(piece)
+                elif not self.over:
+                    self.received(number, offset, bytes(piece))
+        except TooLong:
+            self._too_big()
+
+    def _pass(self, data: bytes | bytearray | memoryview) -> None:
+        """Bytes that Twisted is to look at."""
+        wire = self._wire
+        if self.congested:
+            self._unread += len(data)
+            if self._unread > MAX_UNREAD:
+                self.abort()
+                return
+        if wire._wsconn.state in READABLE:
+            type(wire).dataReceived(wire, bytes(data))
+            if wire._wsconn.state is not ConnectionState.OPEN:
+                # It was closed by the other end, or that has sent what it may not.
+                self.over = True
+
+    def bytesMessageReceived(self, data: bytes | bytearray) -> None:
+        self._heard = True
+        if self.over:
+            return
+        if len(data) < HEADER.size:
+            self.close(UNSUPPORTED)
+            return
+        number, offset = HEADER.unpack_from(data)
+        self.received(number, offset, bytes(data[HEADER.size :]))
+
+    def textMessageReceived(self, message: str) -> None:
+        self._heard = True
+        if self.over:
+            return
+        try:
+            value = json.loads(message)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            self.close(UNSUPPORTED)
+            return
+        self.told(value)
+
+    def _too_big(self) -> None:
+        if not self.over:
+            self.close(TOO_BIG)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._asking is not None and self._asking.active():
+            self._asking.cancel()
+        if self._lookahead is not None:
+            self._lookahead.stop()
+        self._write = eager.nowhere
+        self.over = True
+        self.lost(reason)
+
+    def send(self, stream: str, offset: int, data: bytes | memoryview) -> None:
+        """Send bytes of a stream."""
+        if not self.over:
+            if self._lookahead is not None:
+                self._lookahead.wrote = True
+            self._write(frame(NUMBERS[stream], offset, data, self.client))
+
+    def tell(self, value: dict[str, Any]) -> None:
+        """Send JSON."""
+        if not self.over:
+            self._wire.sendTextMessage(json.dumps(value))
+            eager.flush_now(self._wire.transport)
+
+    def close(self, code: int = NORMAL) -> None:
+        """Close it once what was sent is written."""
+        if not self.over:
+            self.over = True
+            self._wire.detachProducer()
+            self._wire.loseConnection(code)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.over = True
+        self._wire.transport.abortConnection()
+
+    # -- for those that are one ------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """It can be used."""
+
+    def received(self, number: int, offset: int, data: bytes) -> None:
+        """Bytes of a stream."""
+        self.close(UNSUPPORTED)
+
+    def told(self, value: dict[str, Any]) -> None:
+        """JSON."""
+
+    def lost(self, reason: Failure) -> None:
+        """It is closed."""
+
+    def wake(self) -> None:
+        """There may be more to send."""
+
+    # -- what the transport says; not to be overridden -------------------------------------------
+
+    def pauseProducing(self) -> None:
+        self.congested = True
+
+    def resumeProducing(self) -> None:
+        self.congested = False
+        self._unread = 0
+        self.wake()
+
+    def stopProducing(self) -> None:
+        """It is closed."""
+
+
+class ExecSocket(Socket):
+    """A subprocess's streams over a WebSocket.
+
+    :param positions: where the client is in each stream.
+    """
+
+    def __init__(self, session: Session, positions: dict[str, int], key: str, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.key = key
+        self._session = session
+        self._positions = positions
+        self._confirmed = session.stdin.received
+        self._said_end = False
+        self._attached = False
+
+    def opened(self) -> None:
+        session = self._session
+        try:
+            for stream, offset in self._positions.items():
+                session.confirm(stream, offset)
+                session.read(stream, offset, 1)
+                session.add_reader(stream, self)
+        except HttpError as problem:
+            for stream in self._positions:
+                session.remove_reader(stream, self)
+            self.refuse(problem)
+            return
+        self._attached = True
+        session.attach()
+        session.listeners.add(self.tell)
+        session.took.add(self.took)
+        self.tell({"received": session.stdin.received})
+        session.add_writer(self)
+        self.wake()
+
+    def refuse(self, problem: HttpError) -> None:
+        """Say what is wrong, and close."""
+        self.tell({**problem.as_map(), "status": problem.status})
+        self.close(POLICY)
+
+    def received(self, number: int, offset: int, data: bytes) -> None:
+        if number != STDIN:
+            self.close(UNSUPPORTED)
+            return
+        session = self._session
+        try:
+            session.write(offset, data)
+        except HttpError as problem:
+            self.refuse(problem)
+
+    def took(self) -> None:
+        """More was received, here or in a POST: its sender keeps that no longer once it knows."""
+        received = self._session.stdin.received
+        if received - self._confirmed >= CONFIRM_EVERY:
+            self._confirmed = received
+            self.tell({"received": received})
+
+    def told(self, value: dict[str, Any]) -> None:
+        session = self._session
+        try:
+            for name, stream in (("received", "stdout"), ("stderr_received", "stderr")):
+                if name in value:
+                    offset = value[name]
+                    if type(offset) is not int:
+                        raise HttpError(400, "argument", f"{name} is a whole number")
+                    session.confirm(stream, offset)
+        except HttpError as problem:
+            self.refuse(problem)
+            return
+        if "ask" in value:
+            self._confirmed = session.stdin.received
+            self.tell({"received": self._confirmed})
+        if value.get("end"):
+            session.end_input()
+        if self._said_end and session.delivered():
+            self.close()
+
+    def wake(self) -> None:
+        if self.congested or self.over or not self._attached:
+            return
+        session, positions = self._session, self._positions
+        for stream in ("stderr", "stdout"):
+            queue = session.streams[stream]
+            while positions[stream] < queue.end and not self.congested:
+                piece = queue.read(positions[stream], MESSAGE_SIZE)
+                self.send(stream, positions[stream], piece)
+                positions[stream] += len(piece)
+        if session.end is not None and not self._said_end and not self.congested:
+            self._said_end = True
+            self.tell({"ended": session.end.as_map()})
+
+    def replace(self) -> None:
+        self._detach()
+        self.close(GOING_AWAY)
+
+    def pause(self) -> None:
+        self._wire.transport.pauseProducing()
+
+    def resume(self) -> None:
+        if not self.over:
+            self._wire.transport.resumeProducing()
+
+    def lost(self, reason: Failure) -> None:
+        self._detach()
+
+    def _detach(self) -> None:
+        session = self._session
+        if not self._attached:
+            return
+        self._attached = False
+        for stream in self._positions:
+            session.remove_reader(stream, self)
+        session.remove_writer(self)
+        session.listeners.discard(self.tell)
+        session.took.discard(self.took)
+        session.detach()
+        if self._said_end and session.delivered():
+            session.forget()
+
+
+class StatusSocket(Socket):
+    """What runs, for the status page: the list, whenever it has changed.
+
+    :param interval: seconds between two looks.
+    """
+
+    def __init__(self, mediator: Mediator, user: User, reactor: Any, interval: float = 1.0) -> None:
+        super().__init__(reactor)
+        self._mediator = mediator
+        self._user = user
+        self._interval = interval
+        self._look: Any = None
+
+    def opened(self) -> None:
+        self._say()
+
+    def _say(self) -> None:
+        self._look = self._reactor.callLater(self._interval, self._say)
+        if not self.congested:
+            self.tell(overview(self._mediator, self._user))
+
+    def lost(self, reason: Failure) -> None:
+        if self._look is not None and self._look.active():
+            self._look.cancel()
+
+
+#: Ended subprocesses that the list shows.
+SHOWN_ENDED = 20
+
+
+def overview(mediator: Mediator, user: User) -> dict[str, Any]:
+    """What runs for a user, and what did."""
+    return {
+        "user": user.name,
+        "time": time.time(),
+        "draining": mediator.draining,
+        "processes": [session.as_map() for session in mediator.of(user)],
+        "ended": [session.as_map() for session in mediator.past_of(user, SHOWN_ENDED)],
+    }
+
+
+class _Made:
+    """A factory for the one protocol that is there already."""
+
+    def __init__(self, protocol: Socket) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, request: Any) -> Any:
+        return self._protocol
+
+
+def upgrade(request: Any, protocol: Socket) -> None:
+    """Make a request a WebSocket.
+
+    :raises HttpError: 426, it doesn't ask for one: or a proxy in between took that away.
+    """
+    headers = request.requestHeaders
+    if b"websocket" not in headers.getRawHeaders(b"upgrade", [b""])[0].lower():
+        request.setHeader("upgrade", "websocket")
+        raise HttpError(426, "websocket", "this is a WebSocket: Upgrade and Connection are needed")
+    channel = request.channel
+    channel.transport.unregisterProducer()  # the channel itself, which is out of it from now on
+    wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
+    try:
+        answer = WebSocketResource(_Made(protocol)).render_GET(request)
+    except (ValueError, ProtocolError):  # wsproto and h11 raise, for what is no ASCII or no header
+        raise wrong from None
+    if isinstance(answer, bytes):
+        raise wrong
+    channel.dataReceived = protocol.dataReceived
+    # The channel's own timer is for requests.
+    channel.setTimeout(None)

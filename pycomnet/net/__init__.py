@@ -1,0 +1,1 @@
+"""The network: endpoint strings, TLS, and when the reactor writes and waits."""

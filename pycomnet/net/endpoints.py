@@ -1,0 +1,402 @@
+"""Twisted's endpoint strings: read them, check them, connect to them and listen on them.
+
+An address is an endpoint string: ``tcp:HOST:PORT``, ``tls:HOST:PORT``, ``unix:PATH`` and whatever
+else Twisted or a plugin of it knows. ``HOST:PORT`` alone is ``tcp:``. TLS is checked here and not
+only encrypted: a client verifies the certificate's chain, dates and name, and what it refuses fails
+with :class:`~pycomnet.errors.CertificateRefused`, which says why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from typing import Any, cast
+
+import attrs
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import (
+    clientFromString,
+    quoteStringArgument,
+    serverFromString,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.python.failure import Failure
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.net.hostname import NamedEndpoint
+from pycomnet.net.private import narrow_umask
+from pycomnet.ranges import NumberRefused, real, whole
+
+#: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
+TLS = frozenset({"tls", "ssl"})
+#: Connections that wait to be accepted. Twisted's own 50 is nothing when a thousand clients come
+#: back to what was restarted: the system then drops their packets, and they wait for seconds.
+BACKLOG = 1024
+_BACKLOGGED = frozenset({"tcp", "tcp4", "tcp6", "unix"})
+#: What has a port: as a listener's first part, and a client's second.
+_WITH_PORT = TLS | {"tcp", "tcp4", "tcp6"}
+#: An IPv6 number as URLs have it. Twisted's strings have it with backslashes: ``\\:\\:1``.
+_BRACKETS = re.compile(r"(?:^|(?<=:))\[([0-9A-Fa-f:.]+(?:%[^\]:]+)?)\](?=:|$)")
+#: How one is given: in an endpoint string, and in a gateway's spec.
+ITS_OPTIONS = "certificate=FILE:privateKey=FILE, or cert=FILE//key=FILE"
+#: Seconds for a connection to be made, unless the string has ``timeout=``.
+CONNECT_TIMEOUT = 30.0
+
+
+@attrs.frozen
+class Endpoint:
+    """An endpoint string's parts.
+
+    :ivar kind: what comes before the first colon: ``tcp``, ``tls``, ``unix`` ...
+    :ivar args: the parts without ``=``.
+    :ivar options: the parts with it.
+    """
+
+    kind: str
+    args: tuple[str, ...]
+    options: dict[str, str]
+
+    def __str__(self) -> str:
+        options = (f"{key}={quoteStringArgument(value)}" for key, value in self.options.items())
+        args = (quoteStringArgument(arg).replace("=", "\\=") for arg in self.args)
+        return ":".join([self.kind, *args, *options])
+
+    def argument(self, index: int, name: str, default: str = "") -> str:
+        """A part that may be given by its position or its name."""
+        if index < len(self.args):
+            return self.args[index]
+        return self.options.get(name, default)
+
+
+def parse(description: str) -> Endpoint:
+    """Read an endpoint string.
+
+    :param description: as Twisted has them; ``HOST:PORT`` is taken for ``tcp:HOST:PORT``, and an
+        IPv6 number may be in brackets.
+    :raises EndpointError: it is none; the message says what was expected.
+    """
+    if not isinstance(description, str):
+        raise EndpointError(f"an address is a str, not {type(description).__name__}")
+    text = description.strip()
+    if not text or not text.isprintable():
+        raise EndpointError(f"{description!r} is no address: expected e.g. tcp:HOST:PORT")
+    text = _BRACKETS.sub(lambda found: quoteStringArgument(found[1]), text)
+    parts = [_unescape(part) for part in _split(text)]
+    if len(parts) == 2 and parts[0][0] and parts[0][1] is None and parts[1][0].isdigit():
+        kind = parts[0][0].lower()
+        if kind not in TLS | {"tcp", "unix", "tcp6", "fd", "systemd"}:
+            parts.insert(0, ("tcp", None))
+    (kind, value), *rest = parts
+    if value is not None or not kind or not rest:
+        raise EndpointError(f"{description!r} is no address: expected e.g. tcp:HOST:PORT")
+    args = tuple(name for name, value in rest if value is None)
+    options = {name: value for name, value in rest if value is not None}
+    return Endpoint(kind.lower(), args, options)
+
+
+def clean(description: str) -> str:
+    """The endpoint string in its usual form, so that two of the same address are equal.
+
+    :raises EndpointError: it is none.
+    """
+    return str(parse(description))
+
+
+def _split(text: str) -> list[str]:
+    """The parts between colons that have no backslash before them."""
+    parts, current, escaped = [], "", False
+    for character in text:
+        if character == ":" and not escaped:
+            parts.append(current)
+            current = ""
+            continue
+        current += character
+        escaped = character == "\\" and not escaped
+    return [*parts, current]
+
+
+def _unescape(part: str) -> tuple[str, str | None]:
+    """A part without its backslashes: its name and its value, or itself and None."""
+    out: list[str] = [""]
+    characters = iter(part)
+    for character in characters:
+        if character == "\\":
+            out[-1] += next(characters, "")
+        elif character == "=" and len(out) == 1:
+            out.append("")
+        else:
+            out[-1] += character
+    return (out[0], out[1]) if len(out) == 2 else (out[0], None)
+
+
+def is_tls(description: str) -> bool:
+    """Whether an address is one of TLS."""
+    return parse(description).kind in TLS
+
+
+def is_local(description: str) -> bool:
+    """Whether only processes of this machine can reach what listens there.
+
+    :param description: a listener's endpoint string, or a client's.
+    """
+    endpoint = parse(description)
+    if endpoint.kind == "unix":
+        return True
+    if "interface" in endpoint.options:
+        return is_loopback(endpoint.options["interface"])
+    return len(endpoint.args) > 1 and is_loopback(endpoint.args[0])
+
+
+def is_local_client(description: str) -> bool:
+    """Whether an address to connect to leads to this machine only.
+
+    :param description: a client's endpoint string.
+    """
+    endpoint = parse(description)
+    return endpoint.kind == "unix" or is_loopback(endpoint.argument(0, "host", "localhost"))
+
+
+def is_local_address(address: object) -> bool:
+    """Whether a transport's address (of its peer, or its own) is on this machine only."""
+    if isinstance(address, UNIXAddress):
+        return True
+    return isinstance(address, (IPv4Address, IPv6Address)) and is_loopback(address.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or number is of the loopback interface."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def describe_address(address: object) -> str:
+    """A transport's address as an endpoint string, where it has that form."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return f"tcp:{quoteStringArgument(address.host)}:{address.port}"
+    if isinstance(address, UNIXAddress):
+        return f"unix:{quoteStringArgument(_path(address.name))}"
+    return str(address)
+
+
+def _path(name: bytes | str | None) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name or ""
+
+
+def client_string(port: Any, description: str, host: str | None = None) -> str:
+    """The address to connect to what listens on a port.
+
+    :param port: an ``IListeningPort``.
+    :param description: the endpoint string that it was made from.
+    :param host: the name or number that others reach this machine by; by default the interface
+        that it listens on or, if it listens on all, this machine's name.
+    """
+    address = port.getHost()
+    if isinstance(address, UNIXAddress):
+        return f"unix:{quoteStringArgument(_path(address.name))}"
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        raise EndpointError(f"there is no address to connect to {address}")
+    kind = "tls" if parse(description).kind in TLS else "tcp"
+    if host is None:
+        host = address.host
+        if ipaddress.ip_address(host).is_unspecified:
+            host = socket.gethostname()
+    return f"{kind}:{quoteStringArgument(host)}:{address.port}"
+
+
+def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """What listens on an address.
+
+    :param description: ``tcp:PORT:interface=...``, ``unix:PATH``, or any of Twisted's. For TLS,
+        ``tls:PORT:privateKey=FILE:certKey=FILE`` (or ``ssl:``), with ``interface=``,
+        ``extraCertChain=FILE`` and ``clientCAs=FILE or DIRECTORY``: then only clients with a
+        certificate of one of these authorities are let in.
+    :raises EndpointError: it can't be read, or its files can't.
+    """
+    endpoint = parse(description)
+    if endpoint.kind not in TLS:
+        if endpoint.kind in _WITH_PORT:
+            number(description, endpoint.argument(0, "port"), "port")
+        if endpoint.kind in _BACKLOGGED:
+            endpoint.options.setdefault("backlog", str(BACKLOG))
+        try:
+            return cast(IStreamServerEndpoint, serverFromString(reactor, str(endpoint)))
+        except (ValueError, TypeError, KeyError) as problem:
+            raise EndpointError(f"can't listen on {description!r}: {problem}") from None
+    from pycomnet.net import tls
+
+    return tls.listener(reactor, description, endpoint.args, endpoint.options)
+
+
+@deferred
+async def listen(reactor: Any, description: str, factory: Any) -> Any:
+    """Listen on an address.
+
+    :param description: as :func:`server_endpoint` takes it.
+    :param factory: makes the protocols.
+    :returns: fires with the port. Fails with :class:`~pycomnet.errors.EndpointError` when it can't
+        be: the address is in use, say. Cancelling it leaves nothing listening.
+    """
+    endpoint = server_endpoint(reactor, description)
+    try:
+        if parse(description).kind == "unix":
+            # Twisted makes the socket with what the umask leaves, and then gives it its mode.
+            with narrow_umask():
+                listening = endpoint.listen(factory)
+            return await listening
+        return await endpoint.listen(factory)
+    except (error.CannotListenError, OSError) as problem:
+        reason = getattr(problem, "socketError", problem)
+        why = getattr(reason, "strerror", None) or str(reason)
+        parsed = parse(description)
+        if parsed.kind == "unix" and isinstance(reason, FileNotFoundError):
+            why = f"there is no directory {os.path.dirname(parsed.argument(0, 'address'))}"
+        raise EndpointError(f"can't listen on {description}: {why}") from problem
+
+
+def check_client(description: str) -> None:
+    """See that an address is one that somebody could connect to, if perhaps not from here.
+
+    :param description: a client's endpoint string. Files that it names need not be there.
+    :raises EndpointError: it isn't.
+    """
+    endpoint = parse(description)
+    if endpoint.kind in _WITH_PORT:
+        host = endpoint.argument(0, "host")
+        if not host or host.split() != [host]:
+            raise EndpointError(f"{description!r}: expected a host, got {host!r}")
+        if not number(description, endpoint.argument(1, "port"), "port"):
+            raise EndpointError(f"{description!r}: nobody can connect to port 0")
+    elif endpoint.kind == "unix" and not endpoint.argument(0, "path"):
+        raise EndpointError(f"{description!r}: expected unix:PATH")
+
+
+def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
+    """What connects to an address.
+
+    :param description: ``tcp:HOST:PORT``, ``unix:PATH``, or any of Twisted's. For TLS,
+        ``tls:HOST:PORT`` (or ``ssl:``), with ``trustRoots=FILE or DIRECTORY`` (default: the
+        system's), ``hostname=`` if the certificate has another name than HOST, and
+        ``certificate=FILE:privateKey=FILE`` for a listener that asks for one. The certificate is
+        always checked.
+    :raises EndpointError: it can't be read, or its files can't.
+    """
+    endpoint = parse(description)
+    if endpoint.kind in TLS:
+        from pycomnet.net import tls
+
+        return tls.connector(reactor, description, endpoint.args, endpoint.options)
+    if endpoint.kind == "tcp":
+        host = endpoint.argument(0, "host", "localhost")
+        port = number(description, endpoint.argument(1, "port"), "port")
+        if not set(endpoint.options) - {"host", "port", "timeout"} and not is_number(host):
+            return NamedEndpoint(reactor, host, port, seconds(description, endpoint.options))
+    try:
+        return cast(IStreamClientEndpoint, clientFromString(reactor, str(endpoint)))
+    except (ValueError, TypeError, KeyError) as problem:
+        raise EndpointError(
+            f"can't connect to {description!r}: {problem}: expected e.g. tcp:HOST:PORT"
+        ) from None
+
+
+def peer_name(transport: Any) -> str | None:
+    """The name in the certificate that a client showed, once the handshake is done.
+
+    :param transport: a connection's.
+    :returns: its subject's common name, else its first alternative name; None without TLS or
+        without a certificate.
+    """
+    certificate = getattr(transport, "getPeerCertificate", lambda: None)()
+    if certificate is None:
+        return None
+    from cryptography import x509
+
+    parsed = certificate.to_cryptography()
+    for attribute in parsed.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME):
+        return str(attribute.value)
+    try:
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    return next((str(name.value) for name in names), None)
+
+
+def explain(failure: Failure | BaseException) -> str:
+    """Why a connection could not be made, or ended, in words that say what to do about it."""
+    problem = failure.value if isinstance(failure, Failure) else failure
+    if isinstance(problem, CertificateRefused):
+        return str(problem)
+    if isinstance(problem, error.ConnectionRefusedError):
+        return "nothing listens there (connection refused)"
+    if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError)):
+        return "it does not answer (timed out)"
+    if isinstance(problem, error.DNSLookupError):
+        return "its name can't be resolved"
+    text = str(problem)
+    if problem is not None and type(problem).__module__.startswith("OpenSSL"):
+        reasons = [str(item[-1]) for item in problem.args[0]] if problem.args else []
+        text = "TLS: " + ("; ".join(reasons) or type(problem).__name__)
+        if "certificate required" in text:
+            text = f"it asks for a client certificate ({ITS_OPTIONS})"
+        elif "wrong version number" in text or "unexpected eof" in text:
+            text += " (does it speak TLS?)"
+    return text or type(problem).__name__
+
+
+def number(description: str, text: str, what: str) -> int:
+    """A port or another small number in an endpoint string."""
+    try:
+        return whole(what, text, 0, 65535, text=True)
+    except NumberRefused:
+        raise EndpointError(
+            f"{description!r}: expected a number of at most 65535 for the {what}, got {text!r}"
+        ) from None
+
+
+def seconds(description: str, options: dict[str, str]) -> float:
+    """An endpoint string's ``timeout=``."""
+    try:
+        return real("timeout", options.get("timeout", CONNECT_TIMEOUT), above=True, text=True)
+    except NumberRefused as problem:
+        raise EndpointError(f"{description!r}: {problem}") from None
+
+
+def is_number(host: str) -> bool:
+    """Whether a host is an IP address and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+__all__ = [
+    "Endpoint",
+    "check_client",
+    "clean",
+    "client_endpoint",
+    "client_string",
+    "describe_address",
+    "explain",
+    "is_local",
+    "is_local_address",
+    "is_local_client",
+    "is_loopback",
+    "is_number",
+    "is_tls",
+    "listen",
+    "number",
+    "parse",
+    "peer_name",
+    "seconds",
+    "server_endpoint",
+]

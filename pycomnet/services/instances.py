@@ -1,0 +1,259 @@
+"""How calls find their way: to one address, or to the instances that a nameserver knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from pycomnet.deferred import deferred
+from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
+from pycomnet.net import endpoints
+from pycomnet.services.race import Race
+
+if TYPE_CHECKING:
+    from pycomnet.services.context import Context
+    from pycomnet.services.pool import ClientConnection, Peer
+
+#: Seconds after which the instances of an interface are looked up again, while it is called.
+REFRESH = 10.0
+#: Seconds that a nameserver has to answer; then what was known is tried again.
+LOOK_TIMEOUT = 3.0
+#: Instances of an interface that a caller knows: each may come to have a connection.
+MOST_INSTANCES = 100_000
+#: What a record's metadata has all its addresses as, where there are several: the one that others
+#: can reach first. As many of them are looked at.
+ADDRESSES = "addresses"
+MOST_ADDRESSES = 8
+
+
+class Route:
+    """Where the calls of a service go."""
+
+    def pick(self) -> Peer | None:
+        """The instance for the next call, if that is known."""
+        raise NotImplementedError
+
+    def reach(
+        self, first: Peer | None, left: float | None
+    ) -> defer.Deferred[tuple[Peer, ClientConnection]]:
+        """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
+
+        :param first: the instance that was picked.
+        :param left: seconds that there are for it.
+        """
+        raise NotImplementedError
+
+    def has_other(self, peer: Peer, now: float) -> bool:
+        """Whether there is another instance that is not set aside."""
+        return False
+
+    def may_return(self) -> bool:
+        """Whether it is worth trying again what could not be reached."""
+        raise NotImplementedError
+
+
+class AddressRoute(Route):
+    """One address."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def __str__(self) -> str:
+        return f"at {self._peer.address}"
+
+    def pick(self) -> Peer | None:
+        return self._peer
+
+    @deferred
+    async def reach(
+        self, first: Peer | None = None, left: float | None = None
+    ) -> tuple[Peer, ClientConnection]:
+        return self._peer, await self._peer.connect()
+
+    def may_return(self) -> bool:
+        return self._peer.known
+
+
+class NamedRoute(Route):
+    """What a nameserver knows of an interface, or of one service by name.
+
+    :param context: has the nameserver, the connections, and how calls are spread.
+    """
+
+    def __init__(self, context: Context, interface: str, service: str | None) -> None:
+        self._context = context
+        self._interface = interface
+        self._service = service
+        self._peers: list[Peer] = []
+        #: those that are not set aside; with how often any was by then, and until when that holds
+        self._able: list[Peer] = []
+        self._able_changes = -1
+        self._able_until = float("-inf")
+        #: random, so that not all clients begin with the same one
+        self._turn = context.random.randrange(1 << 30)
+        self._looked = float("-inf")
+        self._looking: defer.Deferred[None] | None = None
+
+    def __str__(self) -> str:
+        named = f" {self._service}" if self._service else ""
+        return f"{self._interface}{named} by {self._context.nameserver_address}"
+
+    def may_return(self) -> bool:
+        return True
+
+    def pick(self) -> Peer | None:
+        peers = self._peers
+        now = self._context.reactor.seconds()
+        if now - self._looked > REFRESH and peers and self._looking is None:
+            self._looked = now
+            self.look().addErrback(lambda _: None)  # what is known is used until it fails
+        if len(peers) == 1:
+            return peers[0]
+        if not peers:
+            return None
+        if self._able_changes != self._context.pool.changes or now >= self._able_until:
+            self._find_able(now)
+        able = self._able
+        self._turn += 1
+        if self._context.least_pending:
+            least = min(peer.pending for peer in able)
+            able = [peer for peer in able if peer.pending == least]
+        return able[self._turn % len(able)]
+
+    def _find_able(self, now: float) -> None:
+        """Look who is not set aside: not for each call, as there may be thousands."""
+        peers = self._peers
+        self._able = [peer for peer in peers if peer.aside_until <= now] or peers
+        again = (peer.aside_until for peer in peers if peer.aside_until > now)
+        self._able_until = min(again, default=float("inf"))
+        self._able_changes = self._context.pool.changes
+
+    def _set_peers(self, peers: list[Peer]) -> None:
+        self._peers = peers
+        self._able_until = float("-inf")
+
+    @deferred
+    async def reach(
+        self, first: Peer | None = None, left: float | None = None
+    ) -> tuple[Peer, ClientConnection]:
+        problem: ServiceUnreachable | None = None
+        for again in (False, True):
+            if again or not self._peers:
+                await self._look_now()
+            try:
+                return await Race(self._context.reactor, self._in_order(first), left).run()
+            except ServiceUnreachable as unreachable:
+                problem = unreachable
+            first = None
+        raise problem or ServiceUnreachable(f"there is no {self}")
+
+    def _in_order(self, first: Peer | None) -> Iterator[Peer]:
+        """The instances as they are tried: whose turn it is, and who comes after that one; those
+        that are set aside come last.
+        """
+        first = first or self.pick()
+        if first is None:
+            return
+        yield first
+        peers = self._peers
+        start = peers.index(first) + 1 if first in peers else self._turn % len(peers)
+        others = [one for one in (*peers[start:], *peers[:start]) if one is not first]
+        now = self._context.reactor.seconds()
+        yield from sorted(others, key=lambda one: one.aside_until > now)
+
+    def has_other(self, peer: Peer, now: float) -> bool:
+        return any(one is not peer and one.aside_until <= now for one in self._peers)
+
+    async def _look_now(self) -> None:
+        try:
+            await self.look()
+        except ServiceNotFound as missing:
+            self._set_peers([])
+            raise ServiceUnreachable(str(missing)) from missing
+        except DeadlineExceeded as late:
+            # The question's deadline, not the call's: that may have time to ask again.
+            text = f"{self}: the nameserver did not answer in {LOOK_TIMEOUT:g} seconds"
+            raise ServiceUnreachable(text) from late
+
+    def look(self) -> defer.Deferred[None]:
+        """Ask the nameserver; who asks meanwhile shares the answer."""
+        waiting: defer.Deferred[None] = defer.Deferred()
+        if self._looking is None:
+            looking = self._looking = self._look()
+            # It may have failed at once: then there is nobody to share it with.
+            looking.addBoth(self._looked_up)
+        else:
+            looking = self._looking
+        looking.addBoth(_pass_on, waiting)
+        return waiting
+
+    def _looked_up(self, result: Any) -> Any:
+        self._looking = None
+        return result
+
+    def _choose(self, addresses: list[str], known: dict[str, Peer]) -> Peer:
+        """One of an instance's addresses: what is on this machine, if the nameserver is, as then
+        that instance is, too; and none that has just failed.
+        """
+        if len(addresses) > 1:
+            here = self._context.nameserver_address
+            near = here is not None and endpoints.is_local_client(here)
+            addresses = sorted(addresses, key=lambda one: endpoints.is_local_client(one) != near)
+        peers = [known.get(address) or self._context.peer(address) for address in addresses]
+        now = self._context.reactor.seconds()
+        return next((peer for peer in peers if peer.aside_until <= now), peers[0])
+
+    @deferred
+    async def _look(self) -> None:
+        nameserver = await self._context.nameserver()
+        known = {peer.address: peer for peer in self._peers}
+        found: dict[str, Peer] = {}
+
+        def add(record: Any) -> None:
+            peer = self._choose(addresses_of(record), known)
+            found[peer.address] = peer
+
+        if self._service is not None:
+            asked = {"interface": self._interface, "service": self._service}
+            add(await nameserver.invoke("locate", asked, LOOK_TIMEOUT))
+        else:
+            wanted = {"interface": self._interface}
+            # An empty page is the end, and no other is.
+            while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
+                for record in records:
+                    add(record)
+                last = records[-1]["service"]
+                if len(found) >= MOST_INSTANCES or last <= wanted.get("after", ""):
+                    break
+                wanted["after"] = last
+        if not found:
+            raise ServiceNotFound(f"there is no {self}")
+        self._set_peers(list(found.values()))
+        self._looked = self._context.reactor.seconds()
+
+
+def addresses_of(record: Any) -> list[str]:
+    """The addresses of a nameserver's record; its own first."""
+    found = [record["address"]]
+    metadata = record.get("metadata")
+    more = metadata.get(ADDRESSES) if isinstance(metadata, dict) else None
+    if isinstance(more, (list, tuple)):
+        for one in more[:MOST_ADDRESSES]:
+            try:
+                address = endpoints.clean(one)
+            except EndpointError:
+                continue
+            if address not in found:
+                found.append(address)
+    return found
+
+
+def _pass_on(result: Any, waiting: defer.Deferred[None]) -> Any:
+    if not waiting.called:
+        waiting.callback(result)
+    return None
+
+
+__all__ = ["AddressRoute", "NamedRoute", "Route"]

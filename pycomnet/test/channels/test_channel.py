@@ -1,0 +1,1036 @@
+"""Channels: sending with back pressure, receiving in order, and every way to end one."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+from typing import Any
+
+from hypothesis import strategies as st
+from twisted.internet import defer
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.channels import channel as channel_module
+from pycomnet.channels import connection
+from pycomnet.channels.channel import Channel
+from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
+from pycomnet.test.kit import HUGE, Pair, PairCase, frames
+from pycomnet.test.properties import given, settings
+from pycomnet.wire import mux, rust
+from pycomnet.wire import values as codecs
+from pycomnet.wire.frames import FRAME_COST, WINDOW
+from pycomnet.wire.mux import Limits
+from pycomnet.wire.values import ValueNotSendable
+
+#: A value that takes a sixteenth of a window, with its frame and the three bytes of its header.
+SIXTEENTH = bytes(WINDOW // 16 - FRAME_COST - 3)
+
+
+class ChannelCase(PairCase):
+    """A test on both ends of a channel."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.near, self.far = self.pair.channel()
+
+    def fill(self) -> None:
+        """Use up the near end's credit."""
+        for _ in range(16):
+            self.successResultOf(self.near.send(SIXTEENTH))
+        self.pair.pump()
+
+    def drain(self) -> None:
+        """Have the far end receive what :meth:`fill` sent."""
+        for _ in range(16):
+            self.assertEqual(self.receive_now(self.far), SIXTEENTH)
+        self.pair.pump()
+
+
+class Sending(ChannelCase):
+    """``send`` and its Deferred."""
+
+    def test_fires(self) -> None:
+        """While there is room, it fires at once; the value arrives as it was."""
+        value = {"a": [1, 2.5, None, (True, {3}), "ä", b"\x00"]}
+        self.assertIsNone(self.successResultOf(self.near.send(value)))
+        self.pair.pump()
+        self.assertEqual(self.receive_now(self.far), value)
+
+    def test_copied(self) -> None:
+        """What is sent is what it was at that time."""
+        value = [1]
+        self.near.send(value)
+        value.append(2)
+        self.pair.pump()
+        self.assertEqual(self.receive_now(self.far), [1])
+
+    def test_back_pressure(self) -> None:
+        """When the window is full it waits; the other end's receiving lets it go on."""
+        sends = [self.near.send(n.to_bytes(2, "big") + bytes(50_000)) for n in range(60)]
+        self.pair.pump()
+        fired = [send.called for send in sends]
+        self.assertEqual(sorted(fired, reverse=True), fired)
+        self.assertEqual(sum(fired), WINDOW // (50_000 + FRAME_COST))
+        for n in range(60):
+            received = self.receive_now(self.far)
+            self.assertEqual(received[:2], n.to_bytes(2, "big"))
+            self.pair.pump()
+        for send in sends:
+            self.successResultOf(send)
+
+    def test_long(self) -> None:
+        """A value of many windows goes through while somebody waits for it, and not otherwise."""
+        value = HUGE * 3
+        sending = self.near.send(value)
+        self.pair.pump()
+        self.assertNoResult(sending)
+        received = self.far.receive()
+        self.pair.pump()
+        self.assertTrue(self.successResultOf(received) == value)
+        self.successResultOf(sending)
+
+    def test_long_other(self) -> None:
+        """So does a long value that is not bytes."""
+        value = [HUGE.hex(), HUGE.hex()]
+        sending = self.near.send(value)
+        received = self.far.receive()
+        self.pair.pump(100_000)
+        self.assertTrue(self.successResultOf(received) == value)
+        self.successResultOf(sending)
+
+    def test_small_frames(self) -> None:
+        """A peer that takes only short frames gets the same values."""
+        pair = Pair(far_limits=Limits(frame=1024, window=1024))
+        near, far = pair.channel()
+        values = [b"x" * size for size in (900, 1024, 5000, 100_000)]
+        sends = [near.send(value) for value in values]
+        for value in values:
+            received = far.receive()
+            pair.pump()
+            self.assertEqual(self.successResultOf(received), value)
+        for send in sends:
+            self.successResultOf(send)
+        near.close()
+        pair.pump()
+
+    def test_cancel_waiting(self) -> None:
+        """Cancelling takes back a value of which nothing was sent; the others go on."""
+        self.fill()
+        first, second, third = (self.near.send(n) for n in range(3))
+        second.cancel()
+        self.failureResultOf(second, defer.CancelledError)
+        self.assertNoResult(first)
+        self.drain()
+        self.assertEqual(self.receive_all(self.far), [0, 2])
+        self.successResultOf(first)
+        self.successResultOf(third)
+
+    def test_cancel_before_short(self) -> None:
+        """What waits behind a value that is taken back goes at once, if there is room for it."""
+        for _ in range(15):
+            self.near.send(SIXTEENTH)
+        self.near.send(SIXTEENTH[:-164])
+        long, short = self.near.send(HUGE), self.near.send("short")
+        self.pair.turn()
+        # A crumb of credit is left, too little to begin the long value with.
+        self.assertNoResult(long)
+        self.assertNoResult(short)
+        long.cancel()
+        self.failureResultOf(long, defer.CancelledError)
+        self.pair.turn()
+        self.successResultOf(short)
+
+    def test_cancel_begun(self) -> None:
+        """A value of which a part was sent follows all the same."""
+        sending = self.near.send(HUGE)
+        sending.cancel()
+        self.failureResultOf(sending, defer.CancelledError)
+        received = self.far.receive()
+        self.pair.pump()
+        self.assertTrue(self.successResultOf(received) == HUGE)
+
+    def test_cancel_then_close(self) -> None:
+        """Taking back the value that a close waited behind lets the close go."""
+        self.fill()
+        sending = self.near.send("never mind")
+        self.near.close()
+        self.pair.pump()
+        self.assertFalse(self.far.isclosed())
+        sending.cancel()
+        self.failureResultOf(sending, defer.CancelledError)
+        self.pair.pump()
+        self.assertTrue(self.far.isclosed())
+
+    def test_cancel_sent(self) -> None:
+        """Cancelling what has fired changes nothing."""
+        sending = self.near.send(1)
+        sending.cancel()
+        self.successResultOf(sending)
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.far), [1])
+
+    def test_not_sendable(self) -> None:
+        """A value that can't be sent fails, saying what and where; nothing is sent."""
+        problem = self.failureResultOf(self.near.send({"jobs": [1, object()]}), ValueNotSendable)
+        self.assertIn('value["jobs"][1]', str(problem.value))
+        self.assertIn("object", str(problem.value))
+        self.assertIsInstance(problem.value, TypeError)
+        self.near.send("fine")
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.far), ["fine"])
+
+    def test_too_long(self) -> None:
+        """Neither can one be sent that is longer than any may be."""
+        self.patch(mux, "MAX_VALUE", 100_000)
+        problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
+        self.assertIn("the limit is 100000", str(problem))
+        for module in (codecs, rust, channel_module):
+            self.patch(module, "MAX_VALUE", 100_000)
+        problem = self.failureResultOf(self.near.send(["x" * 100_000]), ValueNotSendable).value
+        self.assertIn("100000 are the limit", str(problem))
+        self.assertFalse(self.near.isclosed())
+
+    def test_refused_by_one(self) -> None:
+        """What the faster codec refuses the other one sends; without the faster it sends all."""
+        sent: list[Any] = [{1: "one", None: {(2,): 3}}, "\udc80", [1 << 70], {"key": (4, {5})}]
+        for value in sent:
+            self.successResultOf(self.near.send(value))
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.far), sent)
+        self.patch(connection, "make_codec", partial(codecs.make_codec, pure=True))
+        self.setUp()
+        for value in sent:
+            self.successResultOf(self.near.send(value))
+        self.failureResultOf(self.near.send(object()), ValueNotSendable)
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.far), sent)
+
+    def test_closed(self) -> None:
+        """On a channel that is closed it fails, whoever closed it."""
+        self.near.close()
+        self.failureResultOf(self.near.send(1), ChannelClosed)
+        self.pair.pump()
+        self.failureResultOf(self.far.send(1), ChannelClosed)
+
+    def test_within_fired(self) -> None:
+        """Whoever is told that there is room may send more; the order stays."""
+        self.fill()
+        first = self.near.send("first")
+        first.addCallback(lambda _: self.near.send("third"))
+        self.near.send("second")
+        self.drain()
+        self.assertEqual(self.receive_all(self.far), ["first", "second", "third"])
+
+
+class Receiving(ChannelCase):
+    """``receive`` and its Deferred."""
+
+    def test_order(self) -> None:
+        """Values come in the order they were sent, to receives in the order they were asked."""
+        early = [self.far.receive() for _ in range(2)]
+        for value in range(4):
+            self.near.send(value)
+        self.pair.pump()
+        late = [self.far.receive() for _ in range(2)]
+        self.assertEqual([self.successResultOf(d) for d in early + late], [0, 1, 2, 3])
+
+    def test_cancel(self) -> None:
+        """Cancelling leaves the value for the next."""
+        first, second = self.far.receive(), self.far.receive()
+        first.cancel()
+        self.failureResultOf(first, defer.CancelledError)
+        self.near.send("value")
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(second), "value")
+
+    def test_cancel_keeps_credit(self) -> None:
+        """With the wait for a long value cancelled, the sender waits; the next receive resumes."""
+        value = HUGE * 3
+        sending, received = self.near.send(value), self.far.receive()
+        self.pair.to_far(100_000)
+        received.cancel()
+        self.failureResultOf(received, defer.CancelledError)
+        self.pair.pump()
+        self.assertNoResult(sending)
+        received = self.far.receive()
+        self.pair.pump()
+        self.successResultOf(sending)
+        self.assertTrue(self.successResultOf(received) == value)
+
+    def test_timeout(self) -> None:
+        """A Deferred's own timeout works on it."""
+        received = self.far.receive().addTimeout(3, self.pair.clock)
+        self.pair.clock.advance(3)
+        self.failureResultOf(received, defer.TimeoutError)
+
+    def test_within(self) -> None:
+        """Whoever gets a value may ask for the next, send and close."""
+        values: list[Any] = []
+
+        def got(value: Any) -> None:
+            values.append(value)
+            if value == 2:
+                self.far.send("enough")
+                self.far.close()
+            else:
+                self.far.receive().addCallback(got)
+
+        self.far.receive().addCallback(got)
+        for value in range(5):
+            self.near.send(value)
+        self.pair.pump()
+        self.assertEqual(values, [0, 1, 2])
+        self.assertEqual(self.receive_all(self.near), ["enough"])
+        self.assertTrue(self.near.isclosed())
+
+    def test_iteration(self) -> None:
+        """``async for`` gives the values up to the end."""
+
+        async def collect() -> list[Any]:
+            return [value async for value in self.far]
+
+        collected = defer.ensureDeferred(collect())
+        for value in range(3):
+            self.near.send(value)
+            self.pair.pump()
+        self.assertNoResult(collected)
+        self.near.close()
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(collected), [0, 1, 2])
+
+    def test_iteration_error(self) -> None:
+        """``async for`` ends with the other end's error, after the values before it."""
+        values: list[Any] = []
+
+        async def collect() -> None:
+            async for value in self.far:
+                values.append(value)
+
+        collected = defer.ensureDeferred(collect())
+        self.near.send(1)
+        self.pair.pump()
+        self.near.close("no more paper")
+        self.pair.pump()
+        self.assertEqual(
+            self.failureResultOf(collected, RemoteError).value.message, "no more paper"
+        )
+        self.assertEqual(values, [1])
+
+    def test_iteration_cancel(self) -> None:
+        """A coroutine that iterates can be cancelled; the channel goes on."""
+
+        async def collect() -> list[Any]:
+            return [value async for value in self.far]
+
+        collected = defer.ensureDeferred(collect())
+        collected.cancel()
+        self.failureResultOf(collected, defer.CancelledError)
+        self.near.send(1)
+        self.pair.pump()
+        self.assertEqual(self.receive_now(self.far), 1)
+
+
+class Closing(ChannelCase):
+    """``close``, ``send_end``, ``waitclose`` and ``isclosed``."""
+
+    def test_close(self) -> None:
+        """What was sent before arrives; then both ends are at their end."""
+        self.near.send(1)
+        self.near.close()
+        self.assertTrue(self.near.isclosed())
+        self.pair.pump()
+        self.assertTrue(self.far.isclosed())
+        self.assertEqual(self.receive_now(self.far), 1)
+        for end in (self.near, self.far):
+            self.assertIsInstance(self.failureResultOf(end.receive()).value, EOFError)
+            self.assertIsNone(self.successResultOf(end.waitclose()))
+        self.assertEqual(self.pair.near.mux.streams, {})
+        self.assertEqual(self.pair.far.mux.streams, {})
+
+    def test_close_waits_for_room(self) -> None:
+        """A close goes behind a value that waits for room, and the value arrives."""
+        sending = self.near.send(HUGE)
+        self.near.close()
+        self.pair.pump()
+        self.assertNoResult(sending)
+        received = self.far.receive()
+        self.pair.pump()
+        self.successResultOf(sending)
+        self.assertTrue(self.successResultOf(received) == HUGE)
+        self.failureResultOf(self.far.receive(), ChannelClosed)
+
+    def test_close_again(self) -> None:
+        """Closing again, from either side, does nothing."""
+        self.near.close()
+        self.near.close()
+        self.far.close()
+        self.pair.pump()
+        self.near.close("too late")
+        self.pair.pump()
+        self.assertIsNone(self.successResultOf(self.far.waitclose()))
+
+    def test_close_wakes(self) -> None:
+        """Who waits at the end that closes is told at once."""
+        waiting = [self.near.receive(), self.near.receive()]
+        closing = self.near.waitclose()
+        self.near.close()
+        for deferred in waiting:
+            self.failureResultOf(deferred, ChannelClosed)
+        self.assertIsNone(self.successResultOf(closing))
+
+    def test_close_keeps(self) -> None:
+        """What had come before the close can be received; what comes after it is dropped."""
+        self.far.send("came")
+        self.pair.pump()
+        self.far.send("under way")
+        self.near.close()
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.near), ["came"])
+
+    def test_close_within_batch(self) -> None:
+        """That holds too when both come in one piece."""
+        for value in range(3):
+            self.far.send(value)
+        self.pair.turn()
+        self.near.receive().addCallback(lambda _: self.near.close())
+        self.pair.pump()
+        self.assertEqual(self.receive_all(self.near), [])
+
+    def test_close_error(self) -> None:
+        """The other end gets the error: from receive, waitclose and send."""
+        waiting = [self.far.receive(), self.far.waitclose(), self.far.send(HUGE)]
+        self.near.close("out of order")
+        self.pair.pump()
+        waiting += [self.far.receive(), self.far.waitclose(), self.far.send(1)]
+        for deferred in waiting:
+            problem = self.failureResultOf(deferred, RemoteError).value
+            self.assertEqual((problem.code, problem.message), ("remote", "out of order"))
+        self.assertEqual(str(problem), "out of order")
+
+    def test_close_exception(self) -> None:
+        """An exception arrives with its type, one's own class by its full name."""
+
+        class Odd(Exception):
+            pass
+
+        for error, name in ((KeyError("k"), "KeyError"), (Odd("o"), f"{__name__}.")):
+            near, far = self.pair.channel()
+            near.close(error)
+            self.pair.pump()
+            problem = self.failureResultOf(far.receive(), RemoteError).value
+            self.assertTrue(problem.type.startswith(name), problem.type)
+            self.assertEqual(problem.message, str(error))
+
+    def test_close_long_error(self) -> None:
+        """An error that is too long for a frame is cut, and arrives."""
+        error = RemoteError("ValueError", "m" * 500_000, "f" * 500_000, "odd")
+        self.near.close(error)
+        self.pair.pump()
+        problem = self.failureResultOf(self.far.receive(), RemoteError).value
+        self.assertEqual((problem.type, problem.code), ("ValueError", "odd"))
+        self.assertTrue(problem.message.startswith("mmm"))
+        self.assertIsNone(self.pair.far.lost)
+
+    def test_close_remote_error(self) -> None:
+        """A RemoteError is passed on whole."""
+        self.near.close(RemoteError("ZeroDivisionError", "by zero", "Traceback: ...", "remote"))
+        self.pair.pump()
+        problem = self.failureResultOf(self.far.receive(), RemoteError).value
+        self.assertEqual(problem.as_map()["formatted"], "Traceback: ...")
+        self.assertEqual(str(problem), "Traceback: ...")
+
+    def test_close_error_drops(self) -> None:
+        """An error goes before what waits for room: that fails."""
+        sending = self.near.send(HUGE)
+        self.near.close("stop")
+        self.failureResultOf(sending, ChannelClosed)
+        self.pair.pump()
+        self.failureResultOf(self.far.receive(), RemoteError)
+
+    def test_close_then_error(self) -> None:
+        """After a close that waits behind a value, an error still goes before both."""
+        sending = self.near.send(HUGE)
+        self.near.close()
+        self.assertNoResult(sending)
+        self.near.close("changed my mind")
+        self.failureResultOf(sending, ChannelClosed)
+        self.pair.pump()
+        self.failureResultOf(self.far.receive(), RemoteError)
+
+    def test_values_before_error(self) -> None:
+        """What was sent before an error is received before it."""
+        self.near.send(1)
+        self.near.close("then this")
+        self.pair.pump()
+        self.assertEqual(self.receive_now(self.far), 1)
+        self.failureResultOf(self.far.receive(), RemoteError)
+
+    def test_crossing(self) -> None:
+        """Both ends close at once, one with an error: both are closed, nothing is left."""
+        self.near.close()
+        self.far.close("mine")
+        self.pair.pump()
+        self.failureResultOf(self.near.receive(), ChannelClosed)
+        self.failureResultOf(self.far.receive(), ChannelClosed)
+        self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
+
+    def test_sends_fail(self) -> None:
+        """Sends that wait when the other end closes are told."""
+        sending = self.near.send(HUGE)
+        self.pair.pump()
+        self.far.close()
+        self.pair.pump()
+        self.failureResultOf(sending, ChannelClosed)
+
+    def test_half_close(self) -> None:
+        """After ``send_end`` nothing more is sent, and the other end goes on."""
+        closing = self.far.waitclose()
+        self.near.send(1)
+        self.near.send_end()
+        self.assertTrue(self.near.isclosed())
+        self.failureResultOf(self.near.send(2), ChannelClosed)
+        self.pair.pump()
+        self.assertIsNone(self.successResultOf(closing))
+        self.assertFalse(self.far.isclosed())
+        self.assertEqual(self.receive_all(self.far), [1])
+        self.far.send("still")
+        self.pair.pump()
+        self.assertEqual(self.receive_now(self.near), "still")
+        self.far.send_end()
+        self.pair.pump()
+        self.failureResultOf(self.near.receive(), ChannelClosed)
+        self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
+
+    def test_half_close_waits(self) -> None:
+        """The end goes behind a value that waits for room."""
+        sending = self.near.send(HUGE)
+        self.near.send_end()
+        received, end = self.far.receive(), self.far.receive()
+        self.pair.pump()
+        self.successResultOf(sending)
+        self.assertTrue(self.successResultOf(received) == HUGE)
+        self.failureResultOf(end, ChannelClosed)
+
+    def test_half_then_error(self) -> None:
+        """An error after the half-close is not lost: whoever asks from then on gets it."""
+        self.near.send_end()
+        self.pair.pump()
+        self.failureResultOf(self.far.receive(), ChannelClosed)
+        sending = self.far.send(HUGE)
+        self.near.close("went wrong later")
+        self.pair.pump()
+        for deferred in (sending, self.far.receive(), self.far.waitclose(), self.far.send(1)):
+            self.failureResultOf(deferred, RemoteError)
+
+    def test_half_then_lost(self) -> None:
+        """When the connection ends after the half-close, only what would be sent is lost."""
+        self.near.send_end()
+        self.pair.pump()
+        sending = self.far.send(HUGE)
+        self.pair.lose()
+        self.failureResultOf(sending, ConnectionLost)
+        self.failureResultOf(self.far.receive(), ChannelClosed)
+        self.assertIsNone(self.successResultOf(self.far.waitclose()))
+
+    def test_half_then_close(self) -> None:
+        """The end that was told of the half-close closes the rest."""
+        self.near.send_end()
+        self.pair.pump()
+        self.far.close()
+        self.pair.pump()
+        self.failureResultOf(self.near.receive(), ChannelClosed)
+        self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
+
+    def test_waitclose_cancel(self) -> None:
+        """Cancelling a wait for the end changes nothing."""
+        first, second = self.far.waitclose(), self.far.waitclose()
+        first.cancel()
+        self.failureResultOf(first, defer.CancelledError)
+        self.assertFalse(self.far.isclosed())
+        self.near.close()
+        self.pair.pump()
+        self.assertIsNone(self.successResultOf(second))
+
+    def test_told_cancels(self) -> None:
+        """Whoever is told of the end may cancel the others that wait for it."""
+        first, second = self.far.receive(), self.far.receive()
+        closing = [self.far.waitclose(), self.far.waitclose()]
+
+        def told(_: object) -> None:
+            for deferred in (second, *closing):
+                deferred.cancel()
+
+        first.addErrback(told)
+        self.near.close()
+        self.pair.pump()
+        self.successResultOf(first)
+        for deferred in (second, *closing):
+            self.failureResultOf(deferred, defer.CancelledError)
+
+    def test_result(self) -> None:
+        """A result is a last value and the end in one."""
+        received, closing = self.far.receive(), self.far.waitclose()
+        self.pair.near.mux.close(self.near.core.stream, 2, self.pair.near.encode({"answer": 42}))
+        self.pair.near.flush_soon()
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(received), {"answer": 42})
+        self.assertIsNone(self.successResultOf(closing))
+        self.failureResultOf(self.far.receive(), ChannelClosed)
+
+    def test_result_kept(self) -> None:
+        """A result that nobody waits for is kept until somebody asks."""
+        self.pair.near.mux.close(self.near.core.stream, 2, self.pair.near.encode(42))
+        self.pair.near.flush_soon()
+        self.pair.pump()
+        self.assertEqual(self.receive_now(self.far), 42)
+
+    def test_repr(self) -> None:
+        """It shows its number, where it leads and whether it is open."""
+        self.assertEqual(repr(self.near), "<Channel 1 of near, open>")
+        self.near.close()
+        self.assertEqual(repr(self.near), "<Channel 1 of near, closed>")
+
+
+class Raw(PairCase):
+    """Channels that carry bytes."""
+
+    def test_bytes(self) -> None:
+        """Bytes and what is like them arrive as bytes; nothing else can be sent."""
+        near, far = self.pair.channel(raw=True)
+        for data in (b"one", bytearray(b"two"), memoryview(b"three")):
+            near.send(data)
+        self.pair.pump()
+        self.assertEqual(b"".join(self.receive_all(far)), b"onetwothree")
+        for value in ("text", 1, None, [b"x"]):
+            self.failureResultOf(near.send(value), TypeError)
+
+    def test_order(self) -> None:
+        """A long run arrives in order, in pieces, with back pressure."""
+        near, far = self.pair.channel(raw=True)
+        sending = near.send(HUGE)
+        self.pair.pump()
+        self.assertNoResult(sending)
+        got = b""
+        while len(got) < len(HUGE):
+            got += self.receive_now(far)
+            self.pair.pump()
+        self.assertTrue(got == HUGE)
+        self.successResultOf(sending)
+
+
+class Between(PairCase):
+    """Channels that are sent over channels."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.near, self.far = self.pair.channel()
+
+    def new(self, far: bool = False, raw: bool = False) -> Channel:
+        """A plain channel from one end, to be sent to the other."""
+        connection = self.pair.far if far else self.pair.near
+        return Channel(connection.open("channel", raw=raw), self.pair.end(connection))
+
+    def pass_on(self, value: object) -> Any:
+        """Send a value and receive it at the other end."""
+        self.successResultOf(self.near.send(value))
+        self.pair.pump()
+        return self.receive_now(self.far)
+
+    def test_both_ways(self) -> None:
+        """A channel that is sent works at its other end, both ways."""
+        mine = self.new()
+        theirs = self.pass_on({"reply to": [mine]})["reply to"][0]
+        theirs.send("from far")
+        mine.send("from near")
+        self.pair.pump()
+        self.assertEqual(self.receive_now(mine), "from far")
+        self.assertEqual(self.receive_now(theirs), "from near")
+
+    def test_from_far(self) -> None:
+        """The far end's channels can be sent as well, several in one value."""
+        mine = [self.new(far=True) for _ in range(3)]
+        self.far.send(tuple(mine))
+        self.pair.pump()
+        for number, channel in enumerate(self.receive_now(self.near)):
+            channel.send(number)
+            self.pair.pump()
+            self.assertEqual(self.receive_now(mine[number]), number)
+
+    def test_raw(self) -> None:
+        """A raw channel is raw at its other end."""
+        mine = self.new(raw=True)
+        theirs = self.pass_on(mine)
+        mine.send(b"raw")
+        self.pair.pump()
+        self.assertEqual(self.receive_now(theirs), b"raw")
+        self.failureResultOf(theirs.send("text"), TypeError)
+
+    def test_itself(self) -> None:
+        """A channel can be sent over itself."""
+        self.assertIs(self.pass_on(self.near), self.far)
+
+    def test_echo(self) -> None:
+        """A channel that comes back is the very one that was sent."""
+        mine = self.new()
+        theirs = self.pass_on(mine)
+        self.far.send([theirs, self.far])
+        self.pair.pump()
+        back, me = self.receive_now(self.near)
+        self.assertIs(back, mine)
+        self.assertIs(me, self.near)
+
+    def test_twice(self) -> None:
+        """Sent twice, it is the same at the other end while somebody holds it there."""
+        mine = self.new()
+        one, two = self.pass_on([mine, mine])
+        self.assertIs(one, two)
+        self.assertIs(self.pass_on(mine), one)
+
+    def test_nested(self) -> None:
+        """Channels go over channels that went over channels."""
+        outer = self.new()
+        outer_far = self.pass_on(outer)
+        inner = self.new()
+        outer.send(inner)
+        self.pair.pump()
+        inner_far = self.receive_now(outer_far)
+        inner_far.send("deep")
+        self.pair.pump()
+        self.assertEqual(self.receive_now(inner), "deep")
+
+    def test_data_before(self) -> None:
+        """What is sent on it before the value with it is received waits for that."""
+        mine = self.new()
+        mine.send("early")
+        self.near.send(mine)
+        mine.send("late")
+        mine.close()
+        self.pair.pump()
+        theirs = self.receive_now(self.far)
+        self.assertEqual(self.receive_all(theirs), ["early", "late"])
+        self.failureResultOf(theirs.receive(), ChannelClosed)
+        self.failureResultOf(theirs.send(1), ChannelClosed)
+
+    def test_error_before(self) -> None:
+        """So does an error."""
+        mine = self.new()
+        self.near.send(mine)
+        mine.close("never mind")
+        self.pair.pump()
+        theirs = self.receive_now(self.far)
+        self.assertEqual(
+            self.failureResultOf(theirs.receive(), RemoteError).value.message, "never mind"
+        )
+
+    def test_closed_in_between(self) -> None:
+        """Of two values with it the first's receiver closes it: the second has a closed one."""
+        mine = self.new()
+        self.near.send(mine)
+        self.near.send([mine])
+        self.pair.pump()
+        theirs = self.receive_now(self.far)
+        theirs.close()
+        del theirs
+        self.pair.pump()
+        (again,) = self.receive_now(self.far)
+        self.assertTrue(again.isclosed())
+        self.failureResultOf(again.receive(), ChannelClosed)
+        self.failureResultOf(again.send(1), ChannelClosed)
+        again.close()
+        self.pair.pump()
+        self.assertIsNone(self.pair.far.lost)
+
+    def test_own_closed_in_between(self) -> None:
+        """It comes back after it was closed here: a closed one."""
+        mine = self.new()
+        theirs = self.pass_on(mine)
+        self.far.send(theirs)
+        mine.close()
+        self.pair.pump()
+        back = self.receive_now(self.near)
+        self.assertEqual((back.id, back.isclosed()), (mine.id, True))
+        self.assertIsNone(self.pair.near.lost)
+
+    def test_own_gone_in_between(self) -> None:
+        """It comes back after it was closed and forgotten here."""
+        mine = self.new()
+        theirs = self.pass_on(mine)
+        self.far.send(theirs)
+        mine.close()
+        self.pair.turn()
+        self.pair.to_far()
+        del mine
+        gc.collect()
+        self.pair.pump()
+        back = self.receive_now(self.near)
+        self.assertTrue(back.isclosed())
+        self.assertIsNone(self.pair.near.lost)
+
+    def test_refused(self) -> None:
+        """A closed channel, or one of another connection, can't be sent; where it is is said."""
+        closed = self.new()
+        closed.close()
+        problem = self.failureResultOf(self.near.send({"c": closed}), ValueNotSendable).value
+        self.assertIn('value["c"]', str(problem))
+        self.assertIn("it is closed", str(problem))
+        ended = self.new()
+        ended.send_end()
+        self.failureResultOf(self.near.send(ended), ValueNotSendable)
+        other, _ = Pair().channel()
+        problem = self.failureResultOf(self.near.send([other]), ValueNotSendable).value
+        self.assertIn("it belongs to another connection", str(problem))
+
+    def test_refused_open(self) -> None:
+        """Neither in the first value that a channel is opened with."""
+        other, _ = Pair().channel()
+        with self.assertRaises(ValueNotSendable):
+            self.pair.near.encode({"kwargs": {"c": other}})
+
+
+class Abandoned(PairCase):
+    """Channels that nobody holds any more."""
+
+    def drop_all(self) -> None:
+        """Let go of the channels that only the pair holds, and let that be noticed."""
+        self.pair.kept.clear()
+        gc.collect()
+        self.pair.pump()
+
+    def test_closed(self) -> None:
+        """A plain channel that nobody holds is closed."""
+        near, far = self.pair.channel()
+        waiting = near.receive()
+        del far
+        self.drop_all()
+        self.failureResultOf(waiting, ChannelClosed)
+        self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
+
+    def test_what_was_sent(self) -> None:
+        """What was sent on it still arrives, also what waited for room."""
+        near, far = self.pair.channel()
+        far.send("short")
+        sending = far.send(HUGE)
+        del far
+        self.drop_all()
+        self.assertEqual(self.receive_now(near), "short")
+        received = near.receive()
+        self.pair.pump()
+        self.assertTrue(self.successResultOf(received) == HUGE)
+        self.successResultOf(sending)
+
+    def test_waited_for(self) -> None:
+        """One that somebody waits for stays open until that has come."""
+        near, far = self.pair.channel()
+        received = far.receive()
+        del far
+        self.drop_all()
+        self.assertFalse(near.isclosed())
+        near.send("in time")
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(received), "in time")
+        del received
+        self.drop_all()
+        self.assertTrue(near.isclosed())
+
+    def test_waited_for_end(self) -> None:
+        """So does one whose end somebody waits for."""
+        near, far = self.pair.channel()
+        closing = far.waitclose()
+        del far
+        self.drop_all()
+        self.assertFalse(near.isclosed())
+        near.close("the end")
+        self.pair.pump()
+        self.failureResultOf(closing, RemoteError)
+
+    def test_callback(self) -> None:
+        """One with a callback stays open."""
+        near, far = self.pair.channel()
+        values: list[Any] = []
+        far.setcallback(values.append)
+        del far
+        self.drop_all()
+        near.send(1)
+        self.pair.pump()
+        self.assertEqual(values, [1])
+
+    def test_received_and_dropped(self) -> None:
+        """One that came in a value that nobody kept is closed."""
+        near, far = self.pair.channel()
+        mine = Channel(self.pair.near.open("channel"), self.pair.end(self.pair.near))
+        near.send(mine)
+        self.pair.pump()
+        self.receive_now(far)
+        gc.collect()
+        self.pair.pump()
+        self.assertTrue(mine.isclosed())
+
+    def test_came_back(self) -> None:
+        """One that was let go, but comes back before that was noticed, stays open."""
+        near, far = self.pair.channel()
+        mine = Channel(self.pair.near.open("channel"), self.pair.end(self.pair.near))
+        near.send(mine)
+        self.pair.pump()
+        theirs = self.receive_now(far)
+        far.send(theirs)
+        self.pair.turn()
+        self.pair.to_near()
+        del mine
+        gc.collect()  # now it waits for the next turn to be closed
+        back = self.receive_now(near)
+        self.pair.pump()
+        self.assertFalse(back.isclosed())
+        back.send("still open")
+        self.pair.pump()
+        self.assertEqual(self.receive_now(theirs), "still open")
+
+    def test_exec_runs_on(self) -> None:
+        """Code runs on when nobody holds its channel; what it sends is taken and dropped."""
+        near, far = self.pair.channel("exec")
+        for _ in range(4):
+            far.send(bytes(200_000))
+        self.pair.pump()
+        del near
+        self.drop_all()
+        sends = [far.send(HUGE) for _ in range(3)]
+        self.pair.pump()
+        for send in sends:
+            self.successResultOf(send)
+        self.assertFalse(far.isclosed())
+
+    def test_exec_error(self) -> None:
+        """What it raises is logged, once, with its words."""
+        near, far = self.pair.channel("exec")
+        del near
+        self.drop_all()
+
+        def end() -> None:
+            far.close(RemoteError("ValueError", "bad", "Traceback: bad"))
+            self.pair.pump()
+
+        self.assertEqual(self.logged_errors(end), ["Traceback: bad"])
+
+    def test_exec_error_before(self) -> None:
+        """So is what it had raised before."""
+        near, far = self.pair.channel("exec")
+        far.close(RemoteError("ValueError", "bad", "Traceback: bad"))
+        self.pair.pump()
+
+        def drop(near: list[Channel]) -> None:
+            near.clear()
+            self.drop_all()
+
+        held = [near]
+        del near
+        self.assertEqual(self.logged_errors(lambda: drop(held)), ["Traceback: bad"])
+
+    def test_exec_error_seen(self) -> None:
+        """But not what somebody was told of."""
+        near, far = self.pair.channel("exec")
+        far.close("bad")
+        self.pair.pump()
+        self.failureResultOf(near.waitclose(), RemoteError)
+        held = [near]
+        del near
+
+        def drop() -> None:
+            held.clear()
+            self.drop_all()
+
+        self.assertEqual(self.logged_errors(drop), [])
+
+    def test_exec_lost(self) -> None:
+        """Nor the end of the connection."""
+        near, far = self.pair.channel("exec")
+        del near
+        self.drop_all()
+        self.assertEqual(self.logged_errors(self.pair.lose), [])
+        self.failureResultOf(far.send(1), ConnectionLost)
+
+    def test_exec_receives_end(self) -> None:
+        """It learns that nothing comes any more; if that ends it, there is nothing to log."""
+        near, far = self.pair.channel("exec")
+        near.send("before")
+        del near
+        self.drop_all()
+        self.assertEqual(self.receive_now(far), "before")
+        self.failureResultOf(far.receive(), ChannelClosed)
+        self.assertFalse(far.isclosed())
+
+        def end() -> None:
+            far.close(RemoteError("EOFError", "", "Traceback: EOFError"))
+            self.pair.pump()
+
+        self.assertEqual(self.logged_errors(end), [])
+
+    def test_lost(self) -> None:
+        """Letting go of channels of a connection that is over does nothing."""
+        held = [*self.pair.channel(), *self.pair.channel("exec")]
+        self.pair.lose()
+        held.clear()
+
+        self.assertEqual(self.logged_errors(self.drop_all), [])
+        self.assertEqual(self.pair.clock.getDelayedCalls(), [])
+
+
+class Misuse(ChannelCase):
+    """What can't be done at the same time."""
+
+    def test_receive_with_callback(self) -> None:
+        """A channel with a callback can't be received from."""
+        self.near.setcallback(lambda value: None)
+        with self.assertRaisesRegex(PycomnetError, "channel 1 has a callback"):
+            self.failureResultOf(self.near.receive()).raiseException()
+
+    def test_callback_with_receive(self) -> None:
+        """A callback can't be set while a receive waits; after that it can."""
+        waiting = self.near.receive()
+        with self.assertRaises(PycomnetError):
+            self.near.setcallback(lambda value: None)
+        waiting.cancel()
+        self.failureResultOf(waiting, defer.CancelledError)
+        self.near.setcallback(lambda value: None)
+        with self.assertRaises(PycomnetError):
+            self.near.setcallback(lambda value: None)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.binary(max_size=3000),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=8,
+)
+
+
+class Everything(SynchronousTestCase):
+    """What holds for any values, windows and cuts of the stream."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(values, max_size=12), st.integers(1, 5000), st.integers(1024, 9000), st.booleans()
+    )
+    def test_any(self, sent: list[Any], size: int, window: int, callback: bool) -> None:
+        """All values arrive, equal and in order, and every send fires."""
+        pair = Pair(far_limits=Limits(window=window, frame=max(1024, window // 2)))
+        near, far = pair.channel()
+        received: list[Any] = []
+
+        async def take() -> None:
+            async for value in far:
+                received.append(value)
+
+        if callback:
+            far.setcallback(received.append)
+        else:
+            defer.ensureDeferred(take())
+        sends = [near.send(value) for value in sent]
+        near.close()
+        pair.pump(size)
+        self.assertEqual(received, sent)
+        for send in sends:
+            self.successResultOf(send)
+        self.assertEqual((pair.near.mux.streams, pair.far.mux.streams), ({}, {}))
+        self.assertEqual(frames(pair.near_transport.value()), [])

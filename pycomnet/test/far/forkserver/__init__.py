@@ -1,0 +1,1 @@
+"""Tests of the fork server at the far side."""

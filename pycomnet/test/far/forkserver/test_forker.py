@@ -1,0 +1,116 @@
+"""What the supervisor of a place has in reserve, and how many processes it may have."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.far.forkserver.forker import Nursery
+from pycomnet.far.forkserver.loop import Loop
+from pycomnet.far.forkserver.preforked import IDLE, Spare
+
+
+class Supervisor:
+    """What a nursery needs of the supervisor that it works for."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.children: dict[int, Any] = {}
+
+
+class NurseryCase(SynchronousTestCase):
+    """A nursery that forks nothing, and one in reserve without a process."""
+
+    def setUp(self) -> None:
+        self.supervisor = Supervisor()
+        self.now = 100.0
+        self.supervisor.loop.now = lambda: self.now
+
+    def nursery(self, most: int | None = None) -> Nursery:
+        """One that may have so many processes."""
+        return Nursery(self.supervisor, most, None)
+
+    def keep(self, nursery: Nursery) -> int:
+        """Give it one in reserve; what that has as its standard input."""
+        stdin, write_fd = os.pipe()
+        self.addCleanup(os.close, stdin)
+        spare = Spare(1, (write_fd,), self.now + IDLE, nursery._spare_ended)
+        nursery.spare = self.supervisor.children[1] = spare
+        return stdin
+
+
+class InReserve(NurseryCase):
+    """When one in reserve is ended."""
+
+    def test_nobody_asks(self) -> None:
+        """It is told so by the end of its standard input, once its time is over."""
+        nursery = self.nursery()
+        self.assertIsNone(nursery.check_time())
+        stdin = self.keep(nursery)
+        self.assertEqual(nursery.check_time(), IDLE)
+        self.now += IDLE - 1
+        self.assertEqual(nursery.check_time(), 1)
+        self.assertEqual(select.select([stdin], [], [], 0)[0], [])
+        self.now += 1
+        self.assertIsNone(nursery.check_time())
+        self.assertIsNone(nursery.spare)
+        self.assertEqual(os.read(stdin, 1), b"")
+
+    def test_killed(self) -> None:
+        """One that ended by itself is forgotten."""
+        nursery = self.nursery()
+        stdin = self.keep(nursery)
+        self.supervisor.children.pop(1).reaped(-signal.SIGKILL)
+        self.assertIsNone(nursery.spare)
+        self.assertEqual(os.read(stdin, 1), b"")
+        self.assertIsNone(nursery.check_time())
+
+    def test_uncounted(self) -> None:
+        """It is none of the processes that there may be; those still to be forked are."""
+        self.assertFalse(self.nursery().is_full())
+        nursery = self.nursery(2)
+        self.keep(nursery)
+        self.supervisor.children[2] = object()
+        self.assertFalse(nursery.is_full())
+        nursery._wanted.append(object())
+        self.assertTrue(nursery.is_full())
+
+
+class Turns(SynchronousTestCase):
+    """What the loop does when nothing happens, and when what happened is dealt with."""
+
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.read_fd, self.write_fd = os.pipe()
+        for fd in (self.read_fd, self.write_fd):
+            self.addCleanup(os.close, fd)
+        self.done: list[str] = []
+
+    def _readable(self, events: int) -> None:
+        self.done.append(os.read(self.read_fd, 10).decode())
+        self.loop.soon(lambda: self.done.append("soon"))
+
+    def test_soon(self) -> None:
+        """It is called once, after the events of a turn."""
+        self.loop.watch(self.read_fd, select.POLLIN, self._readable)
+        os.write(self.write_fd, b"x")
+        self.loop.turn(10)
+        self.assertEqual(self.done, ["x", "soon"])
+        self.loop.turn(0)
+        self.assertEqual(self.done, ["x", "soon"])
+
+    def test_idle(self) -> None:
+        """What waits for nothing to happen is not called in a turn in which something does."""
+        self.loop.watch(self.read_fd, select.POLLIN, self._readable)
+        self.loop.when_idle(lambda: self.done.append("idle"), 10)
+        os.write(self.write_fd, b"x")
+        self.loop.turn(0)
+        self.assertEqual(self.done, ["x", "soon"])
+        self.loop.when_idle(lambda: self.done.append("idle"), 0.001)
+        self.loop.turn(0)
+        self.loop.turn(0)
+        self.assertEqual(self.done, ["x", "soon", "idle"])

@@ -1,0 +1,399 @@
+"""Short values that are collected without a lock: none is lost, doubled or out of its order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.far import batcher
+from pycomnet.far import channel as channel_module
+from pycomnet.far.batcher import EXTRA
+from pycomnet.far.channel import Channel
+from pycomnet.far.connection import FileIO, Link
+from pycomnet.far.writebuffer import (
+    HEAD,
+    SIZE,
+    STRAIGHT,
+    Outbox,
+    new_memory,
+)
+from pycomnet.wire import rust, values
+from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE
+from pycomnet.wire.mux import (
+    EV_DATA,
+    EV_OPENED,
+    EV_RUN,
+    Mux,
+    Stream,
+)
+from pycomnet.wire.values import PureCodec
+
+
+class Near:
+    """The other end of a link, in a thread: it takes all that comes, and gives credit for it."""
+
+    def __init__(self) -> None:
+        far_in, self._out = os.pipe()
+        self._in, self.far_out = os.pipe()
+        self.io = FileIO(far_in, self.far_out)
+        self.mux = Mux(True)
+        self.values: dict[int, list[Any]] = defaultdict(list)
+        self.changed = threading.Condition()
+        self._write()
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _write(self) -> None:
+        while data := self.mux.data_to_send():
+            os.write(self._out, data)
+
+    def _take(self) -> None:
+        codec = PureCodec()
+
+        def decode(payload: Any) -> Any:
+            # Long bytes come as what they are.
+            return payload.obj if type(payload) is memoryview else codec.decode(payload)
+
+        while data := os.read(self._in, 65536):
+            with self.changed:
+                for event in self.mux.receive_data(data):
+                    if event[0] == EV_OPENED:
+                        event[1].wanted = True
+                    elif event[0] in (EV_DATA, EV_RUN):
+                        payloads = [event[2]] if event[0] == EV_DATA else event[2]
+                        self.values[event[1].id] += map(decode, payloads)
+                        self.mux.consumed(event[1], event[3])
+                self._write()
+                self.changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many values have come."""
+        with self.changed:
+            came = lambda: sum(map(len, self.values.values())) >= count  # noqa: E731
+            assert self.changed.wait_for(came, 60), f"{self.values}"
+
+    def stop(self) -> None:
+        """The end; the far side's descriptors are its own to close."""
+        os.close(self._out)
+        self._thread.join(20)
+        os.close(self._in)
+
+
+class CollectingCase(SynchronousTestCase):
+    """A link with an outbox, whose other end is a thread."""
+
+    def setUp(self) -> None:
+        # Children of other tests are none of its business.
+        self.patch(os, "register_at_fork", lambda **calls: None)
+        self.near = Near()
+        self.over = threading.Event()
+        self.outbox: Any = Outbox(self.near.far_out, new_memory())
+        self.link: Any = Link(
+            self.near.io, Channel, lambda channel: None, self.over.set, {}, None, self.outbox
+        )
+        self.link._read()
+        self.link.start()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.near.io.close()
+        self.near.stop()
+
+    def channel(self) -> Any:
+        return self.link.open("channel")
+
+
+class Interrupting:
+    """Whatever is done with it, a signal's exception comes meanwhile."""
+
+    def interrupt(self, *arguments: object) -> Any:
+        raise KeyboardInterrupt
+
+    __call__ = __add__ = pack = interrupt
+
+
+class Threads(CollectingCase):
+    """Many threads send on some channels."""
+
+    COUNT = 3000
+
+    def test_all_arrive(self) -> None:
+        """Each value once, and those of a thread in their order; the credit adds up."""
+        shared, mine, other = (self.channel() for _ in range(3))
+        begin = threading.Barrier(4)
+
+        def send(name: str, *channels: Any) -> None:
+            begin.wait(20)
+            for number in range(self.COUNT):
+                channels[number // 10 % len(channels)].send((name, number))
+
+        threads = [
+            threading.Thread(target=send, args=arguments)
+            for arguments in (
+                ("first", shared),
+                ("second", shared),
+                ("third", mine),
+                ("fourth", other, shared),
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        self.near.wait_for(4 * self.COUNT)
+        sent: dict[Any, list[tuple[str, Any]]] = {
+            shared: [("first", range(self.COUNT)), ("second", range(self.COUNT))],
+            mine: [("third", range(self.COUNT))],
+            other: [("fourth", [n for n in range(self.COUNT) if not n // 10 % 2])],
+        }
+        sent[shared].append(("fourth", [n for n in range(self.COUNT) if n // 10 % 2]))
+        for channel, expected in sent.items():
+            values = self.near.values[channel.id]
+            for name, numbers in expected:
+                self.assertEqual([n for who, n in values if who == name], list(numbers))
+            self.assertEqual(len(values), sum(len(numbers) for _, numbers in expected))
+        with self.link.write_lock, self.link.lock:
+            self.link.settle()
+        for channel in sent:
+            self.assertEqual(*self.credit(channel._stream))
+
+    def credit(self, stream: Stream) -> tuple[int, int]:
+        """What this end may still send, and what the other allows: without what is on its way."""
+        given = self.near.mux.streams[stream.id]
+        for _ in range(1000):
+            with self.link.lock, self.near.changed:
+                if stream.credit == given.window:
+                    break
+            self.over.wait(0.01)  # the deputy reads it
+        return stream.credit, given.window
+
+
+class Owners(CollectingCase):
+    """Only one thread collects, and who wants something else waits until it is between values."""
+
+    def collecting(self) -> Any:
+        """A channel whose values are collected."""
+        channel = self.channel()
+        for number in range(STRAIGHT):
+            channel.send(number)
+        # Without the thread that writes what nobody has written.
+        self.outbox.wake = lambda: None
+        channel.send("collected")
+        self.assertIs(self.link.collector.channel, channel)
+        return channel
+
+    def test_no_lock(self) -> None:
+        """The thread that collects takes none."""
+        channel = self.collecting()
+        with self.link.write_lock, self.link.lock:
+            channel.send("more")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.near.values[channel.id][-2:], ["collected", "more"])
+
+    def test_full(self) -> None:
+        """What has no room any more is collected once the rest is written."""
+        channel = self.collecting()
+        long = bytes(SIZE // 2)
+        for _ in range(3):
+            channel.send(long)
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.outbox.end, HEAD + 9 + len(PureCodec().encode(long)))
+        self.assertIs(self.link.collector.channel, channel)
+
+    def between(self, call: Callable[[], object]) -> None:
+        """Have something called in the midst of the next value's being collected."""
+        link_collector = self.link.collector
+        link_collector.size = -1
+
+        def putting(size: int) -> Callable[..., None]:
+            patch.restore()
+            put = batcher._putting(size)
+
+            def interrupted(*arguments: object) -> None:
+                link_collector.put = put
+                call()
+                put(*arguments)
+
+            return interrupted
+
+        patch = self.patch(batcher, "_putting", putting)
+
+    def test_waits(self) -> None:
+        """Another thread waits until the value that is being collected is whole."""
+        channel = self.collecting()
+        collector = self.link.collector
+        settled = threading.Event()
+
+        def settle() -> None:
+            with self.link.write_lock, self.link.lock:
+                self.link.settle()
+            settled.set()
+
+        def meanwhile() -> None:
+            threading.Thread(target=settle).start()
+            while collector.on:
+                self.over.wait(0.001)
+            self.assertFalse(settled.wait(0.05))
+
+        self.between(meanwhile)
+        end = self.outbox.end
+        credit = channel._stream.credit + collector.credit
+        channel.send("whole")
+        self.assertTrue(settled.wait(20))
+        size = len(PureCodec().encode("whole"))
+        self.assertEqual(self.outbox.end, end + HEADER_SIZE + size)
+        self.assertEqual(channel._stream.credit, credit - size - FRAME_COST)
+
+    def test_signal_handler(self) -> None:
+        """What interrupts a send and sends itself gets an error, and changes nothing."""
+        channel = self.collecting()
+
+        def handler() -> None:
+            for call in (lambda: channel.send("nested"), self.channel):
+                with self.assertRaisesRegex(RuntimeError, "a signal handler can't send"):
+                    call()
+
+        self.between(handler)
+        channel.send("interrupted")
+        self.assertEqual(list(self.link.mux.streams), [channel.id])
+        channel.send("after")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + 3)
+        self.assertEqual(self.near.values[channel.id][-3:], ["collected", "interrupted", "after"])
+        self.assertFalse(self.link.closed)
+
+    def test_all_kinds(self) -> None:
+        """Values of every kind and size arrive as they are, by the pure codec and by the other."""
+        kinds: list[Any] = [
+            *({"id": number} for number in (1, 1000, 2, 70000)),
+            *("x" * size for size in (0, 1, 31, 32, 300, 20000, 70000)),
+            *(b"x" * size for size in (0, 1, 300, 20000, 70000)),
+            *((1, (2.5, None)), {3, 4}, frozenset({5}), 1 << 70, 2j, bytearray(b"y"), "\ud800"),
+            *({1: "one", None: "none"}, [True, [], {}]),
+        ]
+        expected = [bytes(value) if type(value) is bytearray else value for value in kinds]
+        channel = self.channel()
+        came = 0
+        for codec in ("pure", "rust"):
+            self.assertEqual(self.link._codec.name, codec)
+            for value in ["first"] * (STRAIGHT + 1) + kinds:
+                channel.send(value)
+            with self.link.write_lock:
+                self.link._flush_outbox()
+            came += STRAIGHT + 1 + len(kinds)
+            self.near.wait_for(came)
+            self.assertEqual(self.near.values[channel.id][-len(kinds) :], expected)
+            if codec == "pure":
+                while self.link._codec.name == "pure":
+                    channel.send(0)
+                    came += 1
+        with self.link.write_lock, self.link.lock:
+            self.link.settle()
+        self.near.wait_for(came)
+
+    def test_not_sendable(self) -> None:
+        """What can't be sent is said as ever, and those after it arrive."""
+        channel = self.collecting()
+        while self.link.collector is None or self.link.collector.hook is None:
+            channel.send(0)
+        with self.assertRaisesRegex(TypeError, "object"):
+            channel.send({"in it": [object()]})
+        limit = SIZE  # what is collected is shorter
+        for module in (rust, values, channel_module):
+            self.patch(module, "MAX_VALUE", limit)
+        with self.assertRaisesRegex(TypeError, "limit"):
+            channel.send(["x" * limit])
+        channel.send("after")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        with self.near.changed:
+            last = lambda: self.near.values[channel.id][-1:]  # noqa: E731
+            self.assertTrue(self.near.changed.wait_for(lambda: last() == ["after"], 60))
+
+    def test_closed(self) -> None:
+        """Nothing is collected for a channel that is closed, at either end, or ended."""
+        for end in ("close", "send_end"):
+            channel = self.collecting()
+            getattr(channel, end)()
+            with self.assertRaises(EOFError):
+                channel.send("late")
+        channel = self.collecting()
+        streams = self.near.mux.streams
+        with self.near.changed:
+            self.assertTrue(self.near.changed.wait_for(lambda: channel.id in streams, 60))
+            self.near.mux.close(streams[channel.id])
+            self.near._write()
+        channel.waitclose(20)
+        with self.assertRaises(EOFError):
+            channel.send("late")
+
+    def test_lost(self) -> None:
+        """Nor once the connection is lost."""
+        channel = self.collecting()
+        self.link._over("lost")
+        with self.assertRaisesRegex(EOFError, "lost"):
+            channel.send("late")
+
+    def test_little_credit(self) -> None:
+        """No more is collected than there is credit for, however short the values are."""
+        channel = self.link.open("channel", raw=True)
+        channel._stream.credit = 3 * STRAIGHT * FRAME_COST
+        self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
+        for _ in range(3 * STRAIGHT):
+            channel.send(b"")
+        self.assertEqual(channel._stream.credit + self.unused(), 0)
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.assertEqual(channel._stream.credit, 0)
+
+    def unused(self) -> int:
+        """What the collector would give back."""
+        collector = self.link.collector
+        if collector is None:
+            return 0
+        used: int = collector.end - collector.begin + collector.count() * EXTRA
+        return int(collector.credit) - used
+
+    def test_interrupted(self) -> None:
+        """An exception in the midst of collecting leaves the channel as it was."""
+        channel = self.collecting()
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        self.between(interrupt)
+        with self.assertRaises(KeyboardInterrupt):
+            channel.send("interrupted")
+        channel.send("after")
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + 2)
+        self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
+
+    def test_interrupted_at_another_size(self) -> None:
+        """So does one while it is got ready for values of another size, wherever it comes."""
+        channel = self.collecting()
+        sent = ["collected"]
+        for place in ("_putting", "HEADER", "HEADER_SIZE"):
+            size = 20 + len(sent)
+            batcher._putting(len(PureCodec().encode("i" * size)))
+            with self.subTest(place):
+                interrupting = self.patch(batcher, place, Interrupting())
+                with self.assertRaises(KeyboardInterrupt):
+                    channel.send("i" * size)
+                interrupting.restore()
+                sent += ["a" * size, "b" * len("collected"), "c" * size]
+                for value in sent[-3:]:
+                    channel.send(value)
+        with self.link.write_lock:
+            self.link._flush_outbox()
+        self.near.wait_for(STRAIGHT + len(sent))
+        self.assertEqual(self.near.values[channel.id][STRAIGHT:], sent)

@@ -1,0 +1,190 @@
+"""The far side's connection: what a near side that breaks the protocol does to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.far.channel import Channel
+from pycomnet.far.connection import Link
+from pycomnet.test.wire.fuzzsides import FarIO
+from pycomnet.test.wire.muxkit import (
+    DATA,
+    ERROR,
+    GOAWAY,
+    MORE,
+    close,
+    credit,
+    frame,
+    frames,
+    hello,
+    open_frame,
+)
+from pycomnet.wire.frames import MAX_CREDIT
+from pycomnet.wire.mux import Limits
+from pycomnet.wire.values import PureCodec
+
+#: A tuple that is no array.
+INVALID = b"\xc7\x01\x01\xc0"
+
+
+class Said(FarIO):
+    """Keeps what the far side says."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__(iter(pieces))
+        self.data = b""
+
+    def write(self, parts: list[bytes]) -> None:
+        self.data += b"".join(parts)
+
+    def write_one(self, data: bytes) -> None:
+        self.data += data
+
+
+class InvalidValues(SynchronousTestCase):
+    """Bytes that are no value end the connection, with an error that says so."""
+
+    def link(self, *pieces: bytes) -> Any:
+        """A link that has read a hello, an OPEN and these."""
+        self.ended = 0
+        self.channels: list[Channel] = []
+        self.io = Said(hello(), open_frame(1), *pieces)
+        link = Link(self.io, Channel, self.channels.append, self.lost, {})
+        link.flush()
+        for _ in range(2 + len(pieces)):
+            link._read()
+        return link
+
+    def lost(self) -> None:
+        self.ended += 1
+
+    def assert_refused(self, link: Any) -> None:
+        """It is over, and has said why."""
+        self.assertTrue(link.closed)
+        self.assertEqual(self.ended, 1)
+        _, _, payload = frames(self.io.data)[-1]
+        reason = PureCodec().decode(payload)
+        self.assertEqual(reason["code"], "value")
+        self.assertIn("value", link.reason)
+
+    def test_received(self) -> None:
+        """The user's code that receives it gets the end of the channel."""
+        link = self.link(frame(DATA, 1, INVALID))
+        self.assertFalse(link.closed)
+        with self.assertRaisesRegex(EOFError, "broke the protocol"):
+            self.channels[0].receive()
+        self.assert_refused(link)
+
+    def test_in_a_run(self) -> None:
+        """The values before it are there."""
+        link = self.link(
+            frame(DATA, 1, b"\x05") + frame(DATA, 1, INVALID) + frame(DATA, 1, b"\x06")
+        )
+        self.assertEqual(self.channels[0].receive(), 5)
+        with self.assertRaisesRegex(EOFError, "broke the protocol"):
+            self.channels[0].receive()
+        self.assert_refused(link)
+
+    def test_error(self) -> None:
+        """As the error that a channel is closed with."""
+        link = self.link(close(1, ERROR, INVALID))
+        self.assert_refused(link)
+        with self.assertRaises(EOFError):
+            self.channels[0].receive()
+
+    def test_tracebacks(self) -> None:
+        """What is raised again and again does not grow."""
+        self.link(close(1))
+        for _ in range(3):
+            with self.assertRaises(EOFError) as raised:
+                self.channels[0].receive()
+            depth = 0
+            trace = raised.exception.__traceback__
+            while trace is not None:
+                depth += 1
+                trace = trace.tb_next
+            self.assertLess(depth, 6)
+
+
+#: What breaks a limit once a hello and an OPEN of channel 1 have come: the code, and what is said.
+BREAKS: tuple[tuple[str, str, bytes], ...] = (
+    ("frame", "DATA of 65537 bytes, the limit is 65536", frame(DATA, 1, bytes(65537))),
+    ("frame", "type 77", frame(77)),
+    ("channel", "channel 9", frame(DATA, 9, b"\x05")),
+    ("channel", "channel 2", open_frame(2)),
+    ("window", "channel 1", b"".join(frame(MORE, 1, bytes(60_000)) for _ in range(20))),
+    ("window", str(MAX_CREDIT), credit(1, MAX_CREDIT)),
+    ("hello", "second", hello()),
+)
+
+
+class Limited(SynchronousTestCase):
+    """Each limit of the wire, and a near side that breaks it: both ends are told which one."""
+
+    def broken(self, *pieces: bytes) -> tuple[Any, dict[str, Any]]:
+        """A link that has read these, and why it has said that it is over."""
+        self.ended = 0
+        self.channels: list[Channel] = []
+        io = Said(*pieces)
+        link = Link(io, Channel, self.channels.append, self.lost, {})
+        for _ in pieces:
+            if link.closed:
+                break
+            link._read()
+        self.assertTrue(link.closed)
+        self.assertEqual(self.ended, 1)
+        kind, _, payload = frames(io.data)[-1]
+        self.assertEqual(kind, GOAWAY)
+        return link, PureCodec().decode(payload)
+
+    def lost(self) -> None:
+        self.ended += 1
+
+    def check(self, code: str, words: str, *pieces: bytes) -> None:
+        link, told = self.broken(*pieces)
+        self.assertEqual(told["code"], code)
+        self.assertIn(words, told["message"])
+        self.assertIn(words, link.reason)
+        for channel in self.channels:
+            with self.assertRaisesRegex(EOFError, code):
+                channel.receive()
+
+    def test_each(self) -> None:
+        """In one lump, and byte by byte (the long ones in a few pieces)."""
+        for code, words, data in BREAKS:
+            start = hello() + open_frame(1)
+            self.check(code, words, start + data)
+            size = max(len(data) // 50, 1)
+            cut = [data[i : i + size] for i in range(0, len(data), size)]
+            self.check(code, words, *(bytes([byte]) for byte in start), *cut)
+
+    def test_channels(self) -> None:
+        """More channels than there may be."""
+        most = Limits().channels
+        opens = b"".join(open_frame(id) for id in range(1, 2 * most + 2, 2))
+        self.check("channels", str(most), hello(), opens)
+
+    def test_beginning(self) -> None:
+        """Something else than a hello, and one of another version."""
+        self.check("hello", "hello", b"GET / HTTP/1.1\r\n\r\n")
+        self.check("version", "version", hello(version=9))
+
+    def test_half_a_frame(self) -> None:
+        """A near side that stops within a frame: this one goes on, until the connection ends."""
+        whole = frame(DATA, 1, b"\x05" * 100)
+        for size in (1, 5, 9, 10, 108):
+            self.ended = 0
+            self.channels = []
+            io = Said(hello(), open_frame(1), whole[:size])
+            link = Link(io, Channel, self.channels.append, self.lost, {})
+            for _ in range(3):
+                link._read()
+            self.channels[0].send("here")
+            self.assertEqual(frames(io.data)[-1], (DATA, 1, b"\xa4here"))
+            self.assertEqual((link.closed, self.ended), (False, 0))
+            link._read()  # the end
+            self.assertEqual((link.closed, self.ended), (True, 1))
+            with self.assertRaisesRegex(EOFError, "connection|near side|gone"):
+                self.channels[0].receive()

@@ -1,0 +1,247 @@
+"""The outbox: frames are collected, written together, and not lost with their worker."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.far import writebuffer as module
+from pycomnet.far.writebuffer import (
+    HEAD,
+    PIECE,
+    SIZE,
+    Outbox,
+    new_memory,
+)
+
+ROOM = SIZE - HEAD
+
+
+class OutboxCase(SynchronousTestCase):
+    """A test with an outbox that writes to a pipe."""
+
+    def setUp(self) -> None:
+        self.reading, self.writing = os.pipe()
+        self.addCleanup(lambda: os.close(self.reading))
+        self.addCleanup(lambda: self.writing < 0 or os.close(self.writing))
+        os.set_blocking(self.reading, False)
+        memory = new_memory()
+        assert memory is not None
+        self.outbox = Outbox(self.writing, memory)
+
+    def written(self) -> bytes:
+        """What can be read from the pipe."""
+        try:
+            return os.read(self.reading, 1 << 20)
+        except BlockingIOError:
+            return b""
+
+    def fill_pipe(self) -> None:
+        """Leave no room in the pipe."""
+        os.set_blocking(self.writing, False)
+        for piece in (bytes(4096), b"0"):
+            try:
+                while True:
+                    os.write(self.writing, piece)
+            except BlockingIOError:
+                pass
+        os.set_blocking(self.writing, True)
+
+
+class Collecting(OutboxCase):
+    """What is put in comes out, in order, when it is flushed or there is no room."""
+
+    def test_flush(self) -> None:
+        """Nothing is written before, everything then, and nothing twice."""
+        self.assertTrue(self.outbox.put(b"one,"))
+        self.assertTrue(self.outbox.put(b"two"))
+        self.assertEqual(self.written(), b"")
+        self.outbox.flush()
+        self.assertEqual(self.written(), b"one,two")
+        self.outbox.flush()
+        self.assertEqual(self.written(), b"")
+
+    def test_full(self) -> None:
+        """What has no room any more has what was collected before it written first."""
+        first, second = b"a" * (ROOM - 10), b"b" * 11
+        self.assertTrue(self.outbox.put(first))
+        self.assertTrue(self.outbox.put(second))
+        self.assertEqual(self.written(), first)
+        self.outbox.flush()
+        self.assertEqual(self.written(), second)
+
+    def test_just_full(self) -> None:
+        """The last byte of the room is used."""
+        self.assertTrue(self.outbox.put(b"a" * ROOM))
+        self.assertEqual(self.written(), b"")
+        self.outbox.last_words()
+        self.assertEqual(self.written(), b"a" * ROOM)
+
+    def test_too_long(self) -> None:
+        """A frame that it has no room for at all is its owner's to write, after the others."""
+        self.outbox.put(b"before")
+        self.assertFalse(self.outbox.put(bytes(ROOM + 1)))
+        self.assertEqual(self.written(), b"before")
+
+
+class Pieces(OutboxCase):
+    """A pipe that has room takes everything at once; another takes pieces that it does not cut."""
+
+    def flush(self) -> list[int]:
+        """Where each write ended: what is claimed is given to the system as a whole."""
+        claimed = []
+        head = self.outbox.head
+
+        class Head:
+            def __setitem__(self, number: int, value: int) -> None:
+                head[number] = value
+                if number and value != HEAD:
+                    claimed.append(value)
+
+        self.outbox.head = Head()  # type: ignore[assignment]
+        self.outbox.flush()
+        self.outbox.head = head
+        return claimed
+
+    def test_empty(self) -> None:
+        """One write."""
+        data = os.urandom(ROOM)
+        self.outbox.put(data)
+        self.assertEqual(self.flush(), [SIZE])
+        self.assertEqual(self.written(), data)
+
+    def test_not_empty(self) -> None:
+        """A page at a time."""
+        data = os.urandom(ROOM)
+        os.write(self.writing, b"x")
+        self.outbox.put(data)
+        self.assertEqual(self.flush(), list(range(HEAD + PIECE, SIZE + 1, PIECE)))
+        self.assertEqual(self.written(), b"x" + data)
+
+    def test_small(self) -> None:
+        """A pipe that could not take it all."""
+        fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, 4096)
+        data = os.urandom(PIECE + 10)
+        taken: list[bytes] = []
+        os.set_blocking(self.reading, True)
+
+        def take() -> None:
+            while sum(map(len, taken)) < len(data):
+                taken.append(os.read(self.reading, 1 << 20))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        self.outbox.put(data)
+        self.assertEqual(self.flush(), [HEAD + PIECE, HEAD + len(data)])
+        thread.join(20)
+        self.assertEqual(b"".join(taken), data)
+
+    def test_socket(self) -> None:
+        """What is no pipe can't say how much it takes."""
+        near, far = socket.socketpair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
+        self.outbox = Outbox(far.fileno(), new_memory())
+        self.outbox.put(bytes(ROOM))
+        self.assertEqual(len(self.flush()), ROOM // PIECE)
+        self.assertEqual(len(near.recv(ROOM, socket.MSG_WAITALL)), ROOM)
+
+
+class LastWords(OutboxCase):
+    """What the supervisor writes when the worker has died."""
+
+    def test_left(self) -> None:
+        """What was collected and not written, of a child that was killed."""
+        pid = os.fork()
+        if pid == 0:
+            self.outbox.put(b"written,")
+            self.outbox.flush()
+            self.outbox.put(b"left,")
+            self.outbox.put(b"left, too")
+            os.kill(os.getpid(), 9)
+        os.waitpid(pid, 0)
+        self.assertEqual(self.written(), b"written,")
+        self.outbox.last_words()
+        self.assertEqual(self.written(), b"left,left, too")
+
+    def test_nothing(self) -> None:
+        """Nothing is written where nothing is left."""
+        self.outbox.last_words()
+        self.outbox.put(b"x")
+        self.outbox.flush()
+        self.written()
+        self.outbox.last_words()
+        self.assertEqual(self.written(), b"")
+
+    def test_being_written(self) -> None:
+        """What a worker was writing when it died is not written again; what follows it is."""
+        data = os.urandom(3 * PIECE)
+        self.outbox.put(data)
+        self.outbox.head[1] = HEAD + PIECE
+        self.outbox.last_words()
+        self.assertEqual(self.written(), data[PIECE:])
+        self.outbox.head[1] = self.outbox.end
+        self.outbox.last_words()
+        self.assertEqual(self.written(), b"")
+
+    def test_no_room(self) -> None:
+        """A near side that takes nothing is not waited for without end."""
+        self.patch(module, "LAST_WORDS", 0.01)
+        self.outbox.put(b"x" * 100)
+        self.fill_pipe()
+        self.outbox.last_words()
+        while data := self.written():
+            self.assertNotIn(b"x", data)
+
+    def test_nobody(self) -> None:
+        """It is no error when the near side is gone."""
+        os.close(self.reading)
+        self.outbox.put(b"x")
+        self.outbox.last_words()
+        self.reading = os.open(os.devnull, os.O_RDONLY)
+
+
+class Late(OutboxCase):
+    """The thread that writes what nobody has written."""
+
+    def test_no_more_threads(self) -> None:
+        """Where no thread can be had, what is collected is written at once, and later ones, too."""
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.outbox.flush_late(lambda: True)
+        self.patch(module, "start_new_thread", refuse)
+        for text in (b"first", b"second"):
+            self.outbox.put(text)
+            self.outbox.wake()
+            self.assertEqual(self.written(), text)
+
+    def test_late(self) -> None:
+        """It asks for a flush once nothing is written any more, each time that it is woken."""
+        flushed = threading.Semaphore(0)
+        lock = threading.Lock()
+        done: list[bool] = []
+
+        def flush() -> bool:
+            with lock:
+                self.outbox.flush()
+                self.outbox.rest()
+                flushed.release()
+            return not done
+
+        self.outbox.flush_late(flush)
+        os.set_blocking(self.reading, True)
+        for text in (b"first", b"second", b"last"):
+            with lock:
+                if text == b"last":
+                    done.append(True)
+                self.outbox.put(text)
+                self.outbox.wake()
+                self.outbox.wake()  # it is awake
+            self.assertTrue(flushed.acquire(timeout=20))
+            self.assertEqual(os.read(self.reading, 100), text)

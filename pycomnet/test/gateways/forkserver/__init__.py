@@ -1,0 +1,1 @@
+"""Tests of the near end of the fork server."""

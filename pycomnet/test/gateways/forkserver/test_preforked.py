@@ -1,0 +1,184 @@
+"""A worker that a place keeps in reserve: it is as others are, and it leaves when nobody asks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.task import deferLater
+
+import pycomnet
+from pycomnet.test.gateways.forkserver.test_server import PlaceCase, fingerprint
+from pycomnet.test.processes import children
+
+#: A program with a place that has one in reserve.
+PROGRAM = """
+import time
+from pycomnet import blocking
+with blocking.Group() as group:
+    group.makegateway("popen//fork=yes//id=first")
+    group.makegateway("popen//via=first")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+class SpareCase(PlaceCase):
+    """Gateways that come out of the reserve of the place that they are at."""
+
+    spec = "popen//via=first"
+
+    async def reserve(self) -> int:
+        """Have the place keep one; its process id."""
+        await self.group.makegateway("popen//fork=yes//id=first")
+        await self.gateway()
+        return await self.in_reserve()
+
+    async def in_reserve(self) -> int:
+        """Wait until there is a worker in reserve; its process id."""
+        while not (found := self.spares()):
+            await deferLater(self.reactor, 0.01)
+        [spare] = found
+        return spare
+
+    def spares(self) -> set[int]:
+        """The workers of the place that are no gateway's."""
+        [place] = self.supervisors()
+        known = {gateway.info["pid"] for gateway in self.group}
+        workers = {pid for supervisor in children(place) for pid in children(supervisor)}
+        return workers - known
+
+    def descendants(self, pid: int) -> set[int]:
+        """A process and all below it."""
+        return {pid}.union(*(self.descendants(child) for child in children(pid)))
+
+    async def taken(self, **options: Any) -> pycomnet.Gateway:
+        """A gateway that is the worker in reserve."""
+        spare = await self.in_reserve()
+        gateway = await self.gateway(**options)
+        self.assertEqual(gateway.info["pid"], spare)
+        return gateway
+
+
+class NotShared(SpareCase):
+    """What a fork would share, and these don't."""
+
+    async def test_as_started(self) -> None:
+        """Signal handlers, descriptors, session, arguments ... are as if it was started alone."""
+        await self.reserve()
+        alone = await self.group.makegateway("popen//fork=no")
+        expected = await alone.remote_exec(fingerprint).receive()
+        gateway = await self.taken()
+        got = await gateway.remote_exec(fingerprint).receive()
+        for links in (got["links"], expected["links"]):
+            links[:] = sorted(link.partition(":")[0] for link in links)
+        self.assertEqual(got, expected)
+
+    async def test_random(self) -> None:
+        """Each has random numbers of its own."""
+        await self.reserve()
+        gateways = [await self.taken() for _ in range(3)]
+        numbers = [await gateway.call("random:random") for gateway in gateways]
+        self.assertEqual(len(set(numbers)), 3)
+
+    async def test_options(self) -> None:
+        """It has the environment, directory, priority and model that are asked for."""
+        await self.reserve()
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        gateway = await self.taken(
+            env={"PYCOMNET_OWN": "x"}, chdir=str(directory), nice=3, execmodel="main_thread_only"
+        )
+        self.assertEqual(await gateway.call("os:getenv", "PYCOMNET_OWN"), "x")
+        self.assertEqual(await gateway.call("os:getcwd"), str(directory))
+        self.assertEqual(await gateway.call("os:nice", 0), os.nice(0) + 3)
+        self.assertEqual((await gateway.remote_status())["execmodel"], "main_thread_only")
+        after = await self.taken()
+        self.assertIsNone(await after.call("os:getenv", "PYCOMNET_OWN"))
+        self.assertEqual(await after.call("os:getcwd"), os.getcwd())
+
+    async def test_errors(self) -> None:
+        """What can't be done for it is said as ever, and what it prints comes under its name."""
+        await self.reserve()
+        await self.in_reserve()
+        failed = await self.failure(self.gateway(chdir="/no/such"), pycomnet.GatewayNotStarted)
+        self.assertIn("/no/such", str(failed))
+        gateway = await self.taken(id="printing")
+        await gateway.remote_exec("print('from the reserve')").waitclose()
+        await self.until_printed("from the reserve\n")
+        printed = [output.gateway for output in self.outputs if output.stream == 1]
+        self.assertEqual(set(printed), {"printing"})
+        channel = gateway.remote_exec("def f():\n    raise ValueError('x')\nf()\n")
+        error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
+        self.assertIn("<remote_exec 2>", str(error))
+
+
+class Ending(SpareCase):
+    """How it leaves."""
+
+    async def test_not_at_first(self) -> None:
+        """A place with one gateway has none, nor one whose gateways are of this machine."""
+        await self.group.makegateway("popen//fork=yes//id=first")
+        await self.group.makegateway("popen")
+        gateway = await self.group.makegateway("popen")
+        self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
+        self.assertEqual(self.spares(), set())
+
+    async def test_killed_when_taken(self) -> None:
+        """One that dies when it is taken, before it knows for what: another takes its place."""
+        spare = await self.reserve()
+        os.kill(spare, signal.SIGSTOP)  # it reads nothing any more
+        making = defer.ensureDeferred(self.gateway(env={"PYCOMNET_OWN": "x"}))
+        while self.spares() == {spare}:  # until the place has the next
+            await deferLater(self.reactor, 0.01)
+        self.assertFalse(making.called)
+        os.kill(spare, signal.SIGKILL)
+        gateway = await making
+        self.assertNotEqual(gateway.info["pid"], spare)
+        self.assertEqual(await gateway.call("os:getenv", "PYCOMNET_OWN"), "x")
+
+    async def test_killed(self) -> None:
+        """One that somebody kills is forgotten, and the next gateway is forked."""
+        spare = await self.reserve()
+        [place] = self.supervisors()
+        os.kill(spare, signal.SIGKILL)
+        while len(children(place)) > len(self.group):  # until the place knows
+            await deferLater(self.reactor, 0.01)
+        gateway = await self.gateway()
+        self.assertNotEqual(gateway.info["pid"], spare)
+        self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
+
+    async def test_group_ends(self) -> None:
+        """It goes with its place."""
+        await self.reserve()
+        [place] = self.supervisors()
+        pids = self.descendants(place)
+        await self.group.terminate()
+        await self.assert_gone(*pids)
+
+    async def test_near_side_killed(self) -> None:
+        """It goes when the program that the place is for is killed."""
+        near = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
+        self.addCleanup(near.communicate)
+        self.addCleanup(near.kill)
+        assert near.stdout is not None
+        self.assertEqual(near.stdout.readline(), b"ready\n")
+        # The place, and of each worker and the one in reserve the supervisor and itself.
+        while len(pids := self.descendants(near.pid)) < 1 + 1 + 2 * (2 + 1):
+            await deferLater(self.reactor, 0.01)
+        near.kill()
+        await self.assert_gone(*pids - {near.pid})
+
+    async def test_place_killed(self) -> None:
+        """It goes when the supervisor of its place is killed."""
+        spare = await self.reserve()
+        [place] = self.supervisors()
+        pids = self.descendants(place)
+        self.assertIn(spare, pids)
+        os.kill(place, signal.SIGKILL)
+        await self.assert_gone(*pids)

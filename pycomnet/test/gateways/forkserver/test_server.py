@@ -1,0 +1,360 @@
+"""Places: what gateways that are forked there don't share; how the supervisor comes and goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import defer
+from twisted.internet.task import deferLater
+
+import pycomnet
+from pycomnet.channels.channel import Channel
+from pycomnet.gateways.forkserver import routes, server
+from pycomnet.gateways.spec import STARTUP
+from pycomnet.test.gateways.case import GatewayCase
+from pycomnet.test.processes import children
+
+
+def fingerprint(channel):
+    """Far code: what an interpreter has that was just started."""
+    import os
+    import signal
+    import sys
+
+    handlers = {}
+    for number in range(1, signal.NSIG):
+        handler = signal.getsignal(number)
+        if handler is not None:
+            handlers[number] = repr(handler)[:40]
+    descriptors = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    channel.send(
+        {
+            "handlers": handlers,
+            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+            "wakeup": signal.set_wakeup_fd(-1),
+            "links": [os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors[:-1]],
+            "session": os.getsid(0) == os.getpid(),
+            "argv": sys.argv,
+            "path": sys.path,
+            "main": sorted(name for name in sys.modules["__main__"].__dict__ if name[0] != "_"),
+            "umask": os.umask(0o22),
+            "streams": [sys.stdin.read(), sys.stdout.name, sys.__stdout__.fileno()],
+        }
+    )
+
+
+def descriptors() -> dict[str, str]:
+    """What this process has open."""
+    links = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links[name] = os.readlink(f"/proc/self/fd/{name}")
+    return links
+
+
+class PlaceCase(GatewayCase):
+    """What the cases below have in common. Alone the first gateway would be no child of a place."""
+
+    spec = "popen//fork=yes"
+
+    def place_of(self, gw: pycomnet.Gateway) -> Any:
+        """The place that a gateway was forked at."""
+        return cast(Any, gw._link.carrier).place
+
+    def supervisors(self) -> set[int]:
+        """The supervisors that this process has started."""
+        return {
+            pid
+            for pid in children(os.getpid())
+            if b"'hub'" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        }
+
+
+class NotShared(PlaceCase):
+    """What a fork would share, and these don't."""
+
+    async def test_as_started(self) -> None:
+        """Signal handlers, descriptors, session, arguments ... are as if it was started alone."""
+        alone = await self.gateway(fork=False)
+        expected = await alone.remote_exec(fingerprint).receive()
+        forked = [await self.gateway() for _ in range(3)]
+        for gw in forked:
+            got = await gw.remote_exec(fingerprint).receive()
+            # The connection's pipes have numbers of their own.
+            for links in (got["links"], expected["links"]):
+                links[:] = sorted(link.partition(":")[0] for link in links)
+            self.assertEqual(got, expected)
+
+    async def test_random(self) -> None:
+        """Each has random numbers of its own, also where the module was loaded before."""
+        gateways = [await self.gateway() for _ in range(3)]
+        numbers = [await gw.call("random:random") for gw in gateways]
+        self.assertEqual(len(set(numbers)), 3)
+
+    async def test_random_loaded_before(self) -> None:
+        """A generator that the supervisor had is seeded anew."""
+        python = [sys.executable, "-X", "importtime=0"]
+        self.patch(routes, "STARTUP", (*STARTUP, "PYCOMNET_TEST"))
+        script = Path(self.mktemp()).absolute()
+        script.mkdir()
+        (script / "sitecustomize.py").write_text("import random\nrandom.seed(1)\n")
+        options = {"python": python, "env": {"PYTHONPATH": str(script)}}
+        gateways = [await self.gateway(**options) for _ in range(2)]
+        self.assertEqual(len(self.supervisors()), 1)
+        one, two = [await gw.call("random:random") for gw in gateways]
+        self.assertNotEqual(one, two)
+
+    async def test_directory(self) -> None:
+        """The working directory is the near side's at that time."""
+        await self.gateway()
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(directory)
+        gw = await self.gateway()
+        self.assertEqual(await gw.call("os:getcwd"), str(directory))
+        await gw.remote_exec("import os; os.chdir('/')").waitclose()
+        self.assertEqual(await (await self.gateway()).call("os:getcwd"), str(directory))
+
+    async def test_umask(self) -> None:
+        """So is the umask: what a program makes private its gateways make private."""
+        source = "import os; mask = os.umask(0); os.umask(mask); channel.send(mask)"
+        self.addCleanup(os.umask, os.umask(0o022))
+        await self.gateway()
+        for mask in (0o077, 0o002, 0o022):
+            os.umask(mask)
+            gw = await self.gateway()
+            self.assertEqual(await gw.remote_exec(source).receive(), mask)
+            self.assertEqual(os.umask(mask), mask)
+        self.assertEqual(len(self.supervisors()), 1)
+
+    async def test_environment(self) -> None:
+        """So is the environment, and what one changes no other has."""
+        first = await self.gateway()
+        self.patch(os, "environ", {**os.environ, "PYCOMNET_NEW": "\udcff new"})
+        os.environ.pop("HOME", None)
+        second = await self.gateway(env={"PYCOMNET_OWN": "x"})
+        self.assertEqual(self.place_of(first), self.place_of(second))
+        names = ("PYCOMNET_NEW", "HOME", "PYCOMNET_OWN")
+        got = [await second.call("os:getenv", name) for name in names]
+        self.assertEqual(got, ["\udcff new", None, "x"])
+        source = "import subprocess; channel.send(subprocess.check_output('env'))"
+        env = await second.remote_exec(source).receive()
+        self.assertIn(b"PYCOMNET_NEW=\xff new\n", env)
+        self.assertNotIn(b"\nHOME=", env)
+        third = await self.gateway()
+        self.assertIsNone(await third.call("os:getenv", "PYCOMNET_OWN"))
+
+    async def test_startup_variables(self) -> None:
+        """What an interpreter reads when it starts takes another one."""
+        gateways = [await self.gateway(env={"PYTHONHASHSEED": seed}) for seed in ("1", "2", "1")]
+        self.assertEqual(len(self.supervisors()), 2)
+        hashes = [await gw.call("builtins:hash", "x") for gw in gateways]
+        self.assertEqual(hashes[0], hashes[2])
+        self.assertNotEqual(hashes[0], hashes[1])
+
+    async def test_modules(self) -> None:
+        """What one imports or sets, no other has."""
+        one = await self.gateway()
+        await one.remote_exec("import sys, decimal; sys.own = 1").waitclose()
+        two = await self.gateway()
+        source = "import sys; channel.send([hasattr(sys, 'own'), 'decimal' in sys.modules])"
+        self.assertEqual(await two.remote_exec(source).receive(), [False, False])
+
+    async def test_output(self) -> None:
+        """What each prints comes under its own name, from C and child processes too."""
+        gateways = [await self.gateway(id=f"w{n}") for n in range(3)]
+        source = "import os; print(word); os.write(1, word.encode()); os.system('echo ' + word)"
+        for gw in gateways:
+            await gw.remote_exec(source, word=f"-{gw.id}-").waitclose()
+        for gw in gateways:
+            await self.until_printed(f"-{gw.id}--{gw.id}-\n", 2)
+        for output in self.outputs:
+            self.assertEqual(output.text.replace("\n", "").replace(f"-{output.gateway}-", ""), "")
+
+
+class Supervisors(PlaceCase):
+    """How a supervisor comes and goes."""
+
+    async def test_one(self) -> None:
+        """All gateways of an interpreter have one; another interpreter has another."""
+        await self.group.makegateways([self.spec] * 5)
+        self.assertEqual(len(self.supervisors()), 1)
+        await self.gateway(python=[sys.executable, "-O"])
+        self.assertEqual(len(self.supervisors()), 2)
+        await self.gateway(fork=False)
+        self.assertEqual(len(self.supervisors()), 2)
+        pids = self.supervisors()
+        await self.group.terminate()
+        self.assertEqual(self.supervisors(), set())
+        await self.assert_gone(*pids)
+        self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
+
+    async def test_several(self) -> None:
+        """Of several that are started together none is started alone; one that is the first is."""
+        together = await self.group.makegateways(["popen"] * 3)
+        self.assertEqual(len({self.place_of(gw) for gw in together}), 1)
+        self.assertEqual(children(os.getpid()), self.supervisors())
+        await self.group.terminate()
+        async with pycomnet.Group(self.reactor) as group:
+            await group.makegateway("popen")
+            self.assertEqual(self.supervisors(), set())
+        async with pycomnet.Group(self.reactor) as group:
+            await group.makegateways(["popen"])
+            self.assertEqual(self.supervisors(), set())
+
+    async def test_senseless(self) -> None:
+        """A request that makes no sense fails; the place and its gateways go on."""
+        gw = await self.gateway()
+        near = self.place_of(gw).link.connection
+        channel = Channel(near.open("start", near.encode({"config": {}})), self.place_of(gw))
+        error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
+        self.assertIn("Error: ", str(error))
+        self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+        self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
+
+    async def test_closed_at_once(self) -> None:
+        """A worker that nobody wants any more before it was forked is gone at once."""
+        gw = await self.gateway()
+        [server] = self.supervisors()
+        [supervisor] = children(server)
+        near = self.place_of(gw).link.connection
+        for _ in range(20):
+            io = Channel(near.open("channel", raw=True), self.place_of(gw))
+            asked = {"config": {"id": "unwanted"}, "io": io}
+            near.open("start", near.encode(asked)).close()
+        other = await self.gateway()  # is asked for after those, and so is there after them
+        self.assertEqual(await other.call("operator:add", 1, 2), 3)
+        await other.exit()
+        # One more is in reserve for the next of their kind, and stays for twenty seconds.
+        while len(children(server) - {supervisor}) > 1:
+            await deferLater(self.reactor, 0.01)
+
+    async def test_idle(self) -> None:
+        """One without gateways stays for a while, and then ends."""
+        self.patch(server, "IDLE_TIMEOUT", 0.01)
+        gw = await self.gateway()
+        ended = self.place_of(gw).link.carrier.when_ended()
+        other = await self.gateway()
+        await gw.exit()
+        self.assertEqual(await other.call("operator:add", 1, 2), 3)
+        self.assertNoResult(ended)
+        await other.exit()
+        await ended
+        self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
+
+    async def test_idle_no_more(self) -> None:
+        """One that is used again in time stays."""
+        gw = await self.gateway()
+        [supervisor] = self.supervisors()
+        await gw.exit()
+        again = await self.gateway()
+        self.assertEqual(self.supervisors(), {supervisor})
+        self.assertIsNone(self.place_of(again)._idle)
+
+    async def test_without_fork(self) -> None:
+        """An interpreter that can't fork is started for each gateway, and not asked twice."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        (directory / "sitecustomize.py").write_text("import os\ndel os.fork\n")
+        env = {"PYTHONPATH": str(directory)}
+        for _ in range(2):
+            gw = await self.gateway(env=env)
+            self.assertEqual(await gw.call("operator:add", 1, 2), 3)
+            self.assertEqual(self.supervisors(), set())
+        self.assertEqual(len(self.group._places.without_fork), 1)
+
+    async def test_without_descriptors(self) -> None:
+        """The place of one that can't be given descriptors forks, too, and carries the bytes."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        script = "import _socket\n_socket.socket = type('socket', (), {})\n"
+        (directory / "sitecustomize.py").write_text(script)
+        env = {"PYTHONPATH": str(directory), "PYCOMNET_OWN": "x"}
+        gw = await self.gateway(env=env)
+        self.assertIsNone(self.place_of(gw).door)
+        self.assertEqual(await gw.call("os:getenv", "PYCOMNET_OWN"), "x")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(directory)
+        other = await self.gateway(env=env)
+        self.assertEqual(await other.call("os:getcwd"), str(directory))
+        self.assertEqual(len(self.supervisors()), 1)
+
+    async def test_tether(self) -> None:
+        """A worker whose own supervisor is killed ends, even while that of its place is stopped."""
+        gw = await self.gateway()
+        [server] = self.supervisors()
+        [supervisor] = children(server)
+        [worker] = children(supervisor)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            os.kill(supervisor, signal.SIGKILL)
+            await self.assert_gone(worker)
+        finally:
+            os.kill(server, signal.SIGCONT)
+        await self.failure(gw.call("os:getpid"), pycomnet.ConnectionLost)
+
+    async def test_cancelled_beside_others(self) -> None:
+        """Cancelling one that waits for the supervisor leaves it to the others."""
+        one, two = self.group.makegateway(self.spec), self.group.makegateway(self.spec)
+        one.cancel()
+        await self.failure(one, defer.CancelledError)
+        self.assertEqual(await (await two).call("operator:add", 1, 2), 3)
+
+    async def test_many_at_once(self) -> None:
+        """More at once than may be asked for at a time; each has descriptors of its own."""
+        # The reactor's own are there once it has run threads.
+        await self.gateway()
+        await self.group.terminate()
+        await deferLater(self.reactor, 0)
+        before = descriptors()
+        gateways = await self.group.makegateways([self.spec] * 70, parallel=70)
+        pids = await defer.gatherResults([gw.call("os:getpid") for gw in gateways])
+        self.assertEqual(len(set(pids)), 70)
+        await self.group.terminate()
+
+        def left() -> Counter[str]:
+            # Numbers are used again, pipes are others; what another test left may be closed by now.
+            now, then = (
+                Counter(x.partition("[")[0] for x in y.values()) for y in (descriptors(), before)
+            )
+            return now - then
+
+        # A number is given back only when no other event of its turn can be taken for it.
+        turns = 0
+        while left() and turns < 100:
+            await deferLater(self.reactor, 0)
+            turns += 1
+        self.assertEqual(left(), Counter())
+
+    async def test_failures_together(self) -> None:
+        """Those that fail are told of together; a follower waits for its master, and fails so."""
+        told: list[Any] = []
+        specs = [
+            "popen//via=b//id=c",
+            "popen//python=/no/such//id=a",
+            "popen//id=b",
+            "popen//via=a//id=d",
+        ]
+        making = self.group.makegateways(specs, progress=told.append)
+        error = await self.failure(making, pycomnet.GatewaysNotStarted)
+        self.assertEqual([gw and gw.id for gw in error.gateways], ["c", None, "b", None])
+        self.assertEqual([spec.id for spec, _ in error.failed], ["a", "d"])
+        self.assertIn("2 of 4 gateways could not be started:\n", str(error))
+        self.assertIn("there is no gateway 'a' in this group", str(error))
+        self.assertEqual({progress.id for progress in told}, {"a", "b", "c", "d"})
+        self.assertEqual([progress.done for progress in told], [1, 2, 3, 4])
+        self.assertEqual(await error.gateways[0].call("operator:add", 1, 2), 3)
+
+    async def test_many_cancelled(self) -> None:
+        """Cancelling ends those that are being started."""
+        making = self.group.makegateways(["popen"] * 3)
+        making.cancel()
+        await self.failure(making, defer.CancelledError)
+        self.assertEqual(len(self.group), 0)

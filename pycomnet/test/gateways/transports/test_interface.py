@@ -1,0 +1,196 @@
+"""A gateway on a transport that only exists here: what the seam between the two promises."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, cast
+
+from twisted.internet import defer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
+from pycomnet.gateways.gateway import EXIT_TIMEOUT, Link
+from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.interface import Request
+from pycomnet.wire.mux import Mux
+
+
+class Wire(StringTransport):
+    """A transport whose abort is seen by the protocol, as on a real one."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__()
+        self.protocol = protocol
+
+    def abortConnection(self) -> None:
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None:
+            protocol.connectionLost(Failure(ConnectionLost("cut here")))
+
+
+class ThreadlessClock(Clock):
+    """A clock that everybody calls from one thread."""
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        function(*args)
+
+
+class FakeCarrier:
+    """Does what the test says, and keeps what it is asked."""
+
+    what = "the connection to nowhere"
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.status: int | None = None
+        self.connecting: defer.Deferred[None] = defer.Deferred(
+            lambda d: self.asked.append("cancel")
+        )
+        self.waiters: list[defer.Deferred[int | None]] = []
+        self.over = False
+        self.asked: list[Any] = []
+        self.ends_at_kill = True
+
+    def connect(self, connection: Any) -> defer.Deferred[None]:
+        self.connection = connection
+        return self.connecting
+
+    def connected(self) -> None:
+        self.transport = Wire(self.connection)
+        self.connection.makeConnection(self.transport)
+        self.connecting.callback(None)
+
+    def hello(self) -> None:
+        self.connection.dataReceived(Mux(False, None, {"python": "3"}).data_to_send())
+
+    def when_ended(self) -> defer.Deferred[int | None]:
+        if self.over:
+            return defer.succeed(self.status)
+        waiter: defer.Deferred[int | None] = defer.Deferred(self.waiters.remove)
+        self.waiters.append(waiter)
+        return waiter
+
+    def end(self, status: int | None = None) -> None:
+        self.status, self.over = status, True
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.callback(status)
+
+    def kill(self, number: int) -> None:
+        self.asked.append(number)
+        if self.ends_at_kill or number == signal.SIGKILL:
+            self.end()
+
+    def describe_end(self, status: int | None) -> str:
+        return "" if status is None else f"status {status}"
+
+    def keep(self, text: str) -> None:
+        self.asked.append(text)
+
+    def stderr_tail(self) -> str:
+        return ""
+
+
+class Seam(SynchronousTestCase):
+    """The link, with such a carrier."""
+
+    def setUp(self) -> None:
+        self.clock = ThreadlessClock()
+        self.link = Link(Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeCarrier)
+        assert isinstance(self.link.carrier, FakeCarrier)
+        self.carrier = self.link.carrier
+
+    def started(self) -> None:
+        starting = self.link.start(10)
+        self.assertNoResult(starting)
+        self.carrier.connected()
+        self.assertNoResult(starting)
+        self.carrier.hello()
+        self.assertEqual(self.successResultOf(starting)["info"]["python"], "3")
+
+    def test_end_unknown(self) -> None:
+        """Where the end can't be seen, the error has what is known of the connection."""
+        self.started()
+        waiting = self.link.connection.ping()
+        self.carrier.transport.loseConnection()
+        self.carrier.end(None)
+        error = self.failureResultOf(waiting, GatewayDied).value
+        self.assertEqual(
+            str(error),
+            "gateway gw0: the connection to nowhere is gone: the connection was lost: cut here",
+        )
+        self.assertEqual((error.exit_status, error.signal), (None, None))
+
+    def test_end_known(self) -> None:
+        """Where it can be seen, the error has that."""
+        self.started()
+        waiting = self.link.connection.ping()
+        self.carrier.transport.loseConnection()
+        self.assertNoResult(waiting)
+        self.carrier.end(4)
+        error = self.failureResultOf(waiting, GatewayDied).value
+        self.assertIn("is gone: status 4", str(error))
+        self.assertEqual(error.exit_status, 4)
+
+    def test_goes_on(self) -> None:
+        """A connection that is cut while the far side goes on ends that."""
+        self.started()
+        waiting = self.link.connection.ping()
+        self.carrier.transport.loseConnection()
+        self.clock.advance(60)
+        error = self.failureResultOf(waiting, GatewayDied).value
+        self.assertIn("cut here, and the connection to nowhere goes on", str(error))
+        self.assertEqual(self.carrier.asked, [signal.SIGTERM])
+
+    def test_refused(self) -> None:
+        """What the transport says of why it can't connect is passed on; all is ended."""
+        starting = self.link.start(10)
+        self.carrier.connecting.errback(self.carrier.request.not_started("no way", 3, "no\nno"))
+        self.clock.advance(0)
+        error = self.failureResultOf(starting, GatewayNotStarted).value
+        self.assertEqual(str(error), "gateway gw0 (popen): no way; its standard error:\nno\nno")
+        self.assertEqual((error.exit_status, error.stderr), (3, "no\nno"))
+        self.assertEqual(self.carrier.asked, [signal.SIGTERM])
+
+    def test_timeout_connecting(self) -> None:
+        """The time to start in is for connecting, too; that is cancelled then."""
+        starting = self.link.start(10)
+        self.clock.advance(10)
+        error = self.failureResultOf(starting, GatewayNotStarted).value
+        self.assertIn("no hello in 10 seconds", str(error))
+        self.assertEqual(self.carrier.asked, ["cancel", signal.SIGTERM])
+
+    def test_cancelled(self) -> None:
+        """Cancelling gives up connecting."""
+        starting = self.link.start(10)
+        starting.cancel()
+        self.clock.advance(0)
+        self.failureResultOf(starting, defer.CancelledError)
+        self.assertEqual(self.carrier.asked, ["cancel", signal.SIGTERM])
+
+    def test_end(self) -> None:
+        """Ending waits, then asks in two ways, then waits for what must come."""
+        self.started()
+        self.carrier.ends_at_kill = False
+        ending = self.link.end(1)
+        self.clock.advance(1)
+        self.assertEqual(self.carrier.asked, [signal.SIGTERM])
+        self.assertNoResult(ending)
+        self.clock.advance(EXIT_TIMEOUT)
+        self.assertEqual(self.carrier.asked, [signal.SIGTERM, signal.SIGKILL])
+        self.assertIsNone(self.successResultOf(ending))
+
+    def test_abandon(self) -> None:
+        """What nobody holds any more is cut; what is over already is left alone."""
+        self.started()
+        self.link.abandon()
+        self.assertIsNone(self.carrier.transport.protocol)
+        self.assertIsNotNone(self.link.connection.lost)
+        self.link.abandon()
+        self.assertEqual(self.carrier.asked, [])

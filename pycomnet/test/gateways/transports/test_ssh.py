@@ -1,0 +1,77 @@
+"""What ssh is started with, and what it says before Python begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports import ssh
+from pycomnet.gateways.transports.interface import Request
+
+
+class Destinations(SynchronousTestCase):
+    """Destinations as everybody but ssh writes them."""
+
+    def test_brackets_and_ports(self) -> None:
+        """Brackets are taken off, a port becomes an option; options are left alone."""
+        for text, expected in (
+            ("host", "host"),
+            ("me@host", "me@host"),
+            ("root@[::1]", "root@::1"),
+            ("[fe80::1%eth0]", "fe80::1%eth0"),
+            ("root@[::1]:2222", "-p 2222 root@::1"),
+            ("host:2222", "-p 2222 host"),
+            ("me@host:2222", "-p 2222 me@host"),
+            ("root@::1", "root@::1"),
+            ("-p 2222 me@[::1]", "-p 2222 me@::1"),
+            ("-vp 22 -J jump:22 -o Port=3 me@[::1] -v", "-vp 22 -J jump:22 -o Port=3 me@::1 -v"),
+            ("-J[::2]:22 -4 [::1]", "-J[::2]:22 -4 ::1"),
+        ):
+            self.assertEqual(" ".join(ssh.destination(text.split())), expected)
+
+    def test_command(self) -> None:
+        """It is what ssh is run with."""
+        words = ssh.command(Spec.parse("ssh=root@[::1]:22"))
+        self.assertEqual(words[:5], ("ssh", "-T", "-p", "22", "root@::1"))
+
+
+class Group:
+    """Something that can be referred to weakly."""
+
+
+class Banners(SynchronousTestCase):
+    """What a host says before Python begins."""
+
+    def test_once(self) -> None:
+        """Once for each host and group; all that comes later, and what is new, is shown."""
+        group, shown = Group(), []  # type: ignore[var-annotated]
+        begun: list[bool] = []
+
+        def output(id: str, target: str = "host", of: Any = group) -> Any:
+            def show(text: str) -> None:
+                shown.append((id, text))
+
+            request = Request(Spec.parse(f"ssh={target}"), id, show, lambda: of, None)
+            return ssh.once(request, lambda: bool(begun)).output
+
+        first, second, other = output("a"), output("b"), output("c", "elsewhere")
+        first("Welcome\r\nto this host\r\n")
+        second("Welcome\r\nto this host\r\nPermission denied\r\n")
+        first("Welcome\r\n")
+        other("Welcome\r\n")
+        output("d", of=Group())("Welcome\r\n")
+        begun.append(True)
+        second("Welcome\r\n")
+        self.assertEqual(
+            shown,
+            [
+                ("a", "Welcome\r\nto this host\r\n"),
+                ("b", "Permission denied\r\n"),
+                ("a", "Welcome\r\n"),
+                ("c", "Welcome\r\n"),
+                ("d", "Welcome\r\n"),
+                ("b", "Welcome\r\n"),
+            ],
+        )

@@ -1,0 +1,194 @@
+"""Looking for answers on a socket: how often, and when not."""
+
+from __future__ import annotations
+
+import itertools
+import select
+import socket
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from pycomnet.net import busypoll
+from pycomnet.net.busypoll import MOST_QUICK, QUICK, READS_PER_TURN, Lookahead
+
+
+class EpollReactor:
+    """As much of Twisted's epoll reactor as is looked at."""
+
+    def __init__(self) -> None:
+        if not hasattr(select, "epoll"):
+            raise SkipTest("there is no epoll here")
+        self._poller = select.epoll()
+        self.due: float | None = None
+
+    def register(self, fd: int) -> None:
+        """Wait for a descriptor, as its reader is added."""
+        self._poller.register(fd, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        self._poller.close()
+
+    def timeout(self) -> float | None:
+        """Seconds until the next delayed call."""
+        return self.due
+
+
+class SocketTransport:
+    """As much of a transport as is looked at: it reads a byte at a time from a socket."""
+
+    reactor: Any = None
+
+    def __init__(self, reading: socket.socket) -> None:
+        self.socket = reading
+        self.connected = True
+        self.disconnecting = False
+        self.dataBuffer = b""
+        self.reads: list[bytes] = []
+        self.ahead: Any = None
+        self.result: Any = None
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def doRead(self) -> Any:
+        self.reads.append(self.socket.recv(1))
+        self.react()
+        return self.result
+
+    def react(self) -> None:
+        """What the protocol does."""
+        self.ahead.wrote = True
+
+
+class SteppingClock:
+    """A clock that goes on with every look at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.step = 1e-7
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+class LookaheadTests(SynchronousTestCase):
+    """On a real pair of sockets, with a clock that the test turns."""
+
+    def setUp(self) -> None:
+        self.there, here = socket.socketpair()
+        self.addCleanup(self.there.close)
+        self.addCleanup(here.close)
+        self.clock = SteppingClock()
+        self.patch(busypoll, "_clock", self.clock)
+        self.transport = SocketTransport(here)
+        self.transport.ahead = self.ahead = Lookahead(self.transport)
+
+    def _reads(self) -> int:
+        """How many bytes are read by one turn of the reactor."""
+        before = len(self.transport.reads)
+        self.assertIs(self.transport.doRead(), self.transport.result)
+        return len(self.transport.reads) - before
+
+    def _on_epoll(self) -> EpollReactor:
+        """The same on a reactor where the looks see everything."""
+        reactor = self.transport.reactor = EpollReactor()
+        self.addCleanup(reactor.close)
+        reactor.register(self.transport.fileno())
+        return reactor
+
+    def test_reads_on(self) -> None:
+        """While what is read is answered, what comes is read at once; but not without end."""
+        self.there.sendall(b"x" * (READS_PER_TURN + 4))
+        self.assertEqual(self._reads(), 1)  # nothing is known yet
+        self.assertEqual(self._reads(), READS_PER_TURN)
+        self.there.sendall(b"x" * 5)
+        self.assertEqual(self._reads(), 8)
+
+    def test_reads_on_with_epoll(self) -> None:
+        """So it does where the looks are the reactor's own."""
+        self._on_epoll()
+        self.test_reads_on()
+
+    def test_only_what_is_quick(self) -> None:
+        """What was not answered quickly is not looked for, until it is again."""
+        self.there.sendall(b"x" * 50)
+        self.assertEqual(self._reads(), 1)
+        for _ in range(3):
+            self.clock.now += 2 * QUICK
+            self.assertEqual(self._reads(), 1)
+        self.clock.now += QUICK / 2
+        self.assertEqual(self._reads(), READS_PER_TURN)
+
+    def test_in_vain(self) -> None:
+        """Looks that are in vain become rare, and one that is not makes them frequent again."""
+        self.clock.step = busypoll.LOOK_BLIND / 3
+        self.there.sendall(b"x")
+        self.assertEqual(self._reads(), 1)
+        looked = []
+        for number in range(4 * MOST_QUICK):
+            self.there.sendall(b"x")
+            before = self.clock.now
+            self.assertEqual(self._reads(), 1)
+            if self.clock.now - before > busypoll.LOOK_BLIND:
+                looked.append(number)
+        gaps = [later - sooner for sooner, later in itertools.pairwise(looked)]
+        self.assertEqual(gaps[:6], [3, 5, 9, 17, 33, 65])
+        self.assertEqual(set(gaps[6:]), {MOST_QUICK + 1})
+        self.clock.step = 1e-7
+        self.there.sendall(b"x" * 1000)
+        while self._reads() == 1:
+            pass
+        self.assertEqual(self._reads(), READS_PER_TURN)
+
+    def test_late(self) -> None:
+        """What came while the processor was away for long is read; but it counts as in vain."""
+        self.there.sendall(b"x" * 10)
+        self.assertEqual(self._reads(), 1)
+        self.clock.step = 2 * busypoll.LOOK_BLIND
+        self.assertEqual(self._reads(), 2)
+        self.assertEqual(self._reads(), 1)
+
+    def test_others(self) -> None:
+        """Where something else is ready too, or is due, the reactor has its turn, at once."""
+        reactor = self._on_epoll()
+        self.there.sendall(b"x" * 50)
+        self.assertEqual(self._reads(), 1)
+        other, here = socket.socketpair()
+        self.addCleanup(other.close)
+        self.addCleanup(here.close)
+        reactor.register(here.fileno())
+        other.sendall(b"x")
+        self.assertEqual(self._reads(), 1)
+        here.recv(1)
+        reactor.due = 0.0
+        self.assertEqual(self._reads(), 1)
+        reactor.due = 1.0
+        self.assertEqual(self._reads(), READS_PER_TURN)
+
+    def test_stops(self) -> None:
+        """It does not when nothing was written, what is written waits, or the end has come."""
+        self.there.sendall(b"x" * 50)
+        self.assertEqual(self._reads(), 1)
+        for change in (
+            {"react": lambda: None},
+            {"dataBuffer": b"waits"},
+            {"disconnecting": True},
+            {"connected": False},
+            {"result": OSError("the end")},
+        ):
+            before = len(self.transport.reads)
+            for name, value in change.items():
+                old = getattr(self.transport, name)
+                setattr(self.transport, name, value)
+                self.assertIs(self.transport.doRead(), self.transport.result)
+                setattr(self.transport, name, old)
+            self.assertEqual(len(self.transport.reads), before + 1, change)
+
+    def test_stop(self) -> None:
+        """Afterwards the transport reads as it did."""
+        self.ahead.stop()
+        self.assertNotIn("doRead", self.transport.__dict__)
+        self.ahead.stop()

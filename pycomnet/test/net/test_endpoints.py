@@ -1,0 +1,231 @@
+"""Endpoint strings: what they say, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from pycomnet.errors import CertificateRefused, EndpointError
+from pycomnet.net import endpoints
+
+
+@implementer(IHostnameResolver)
+class FakeResolver:
+    """Knows one name, and the numbers of that host."""
+
+    def __init__(self, known: str, *numbers: str) -> None:
+        self.known, self.numbers = known, numbers
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any) -> Any:
+        receiver.resolutionBegan(None)
+        for number in self.numbers if hostName == self.known else ():
+            receiver.addressResolved(IPv4Address("TCP", number, portNumber))
+        receiver.resolutionComplete()
+        return receiver
+
+
+class FakePort:
+    """A listening port that says where it listens."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def getHost(self) -> Any:
+        return self.address
+
+
+class ParseTests(SynchronousTestCase):
+    """Reading strings."""
+
+    def test_clean(self) -> None:
+        """Each form has one usual form, which is its own."""
+        for given, cleaned in (
+            ("127.0.0.1:80", "tcp:127.0.0.1:80"),
+            (" tcp:localhost:80\n", "tcp:localhost:80"),
+            ("TCP:localhost:80", "tcp:localhost:80"),
+            ("unix:/run/a b", "unix:/run/a b"),
+            (r"unix:/c\:d", r"unix:/c\:d"),
+            ("tls:h:1:trustRoots=/x=y", "tls:h:1:trustRoots=/x=y"),
+            (r"tcp6:1:interface=\:\:1", r"tcp6:1:interface=\:\:1"),
+            ("tcp:8080", "tcp:8080"),
+            ("tcp:[::1]:80", r"tcp:\:\:1:80"),
+            ("[::1]:80", r"tcp:\:\:1:80"),
+            ("tls:[fe80::1%eth0]:80:timeout=5", r"tls:fe80\:\:1%eth0:80:timeout=5"),
+            ("unix:/a[b]", "unix:/a[b]"),
+        ):
+            self.assertEqual(endpoints.clean(given), cleaned)
+            self.assertEqual(endpoints.clean(cleaned), cleaned)
+
+    def test_not_an_address(self) -> None:
+        """Anything else is an error that shows what was expected."""
+        for given in ("", "  ", "tcp", "a=b:c", ":", ":80", "tcp:\x00:1"):
+            problem = self.assertRaises(EndpointError, endpoints.parse, given)
+            self.assertIn("tcp:HOST:PORT", str(problem))
+        self.assertRaises(EndpointError, endpoints.parse, 2012)
+
+    def test_local(self) -> None:
+        """What only this machine can reach: loopback interfaces and UNIX sockets."""
+        for given, local in (
+            ("tcp:0:interface=127.0.0.1", True),
+            (r"tcp:0:interface=\:\:1", True),
+            (r"tcp6:0:interface=\:\:1", True),
+            ("tls:0:interface=localhost", True),
+            ("unix:/tmp/x", True),
+            ("tcp:127.0.0.1:80", True),
+            ("localhost:80", True),
+            ("tcp:0", False),
+            ("tcp:0:interface=0.0.0.0", False),
+            ("tcp:0:interface=192.0.2.1", False),
+            ("tcp:example.org:80", False),
+        ):
+            self.assertEqual(endpoints.is_local(given), local, given)
+
+    def test_local_address(self) -> None:
+        """Of a transport's addresses, too; an IPv4 one may come in IPv6's form."""
+        for address, local in (
+            (IPv4Address("TCP", "127.0.0.2", 1), True),
+            (IPv6Address("TCP", "::1", 1), True),
+            (IPv6Address("TCP", "::ffff:127.0.0.1", 1), True),
+            (UNIXAddress("/tmp/x"), True),
+            (IPv4Address("TCP", "192.0.2.1", 1), False),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 1), False),
+            (IPv6Address("TCP", "fe80::1%eth0", 1), False),
+            (None, False),
+        ):
+            self.assertEqual(endpoints.is_local_address(address), local, address)
+
+    def test_tls(self) -> None:
+        """``tls:`` and ``ssl:`` are TLS."""
+        self.assertTrue(endpoints.is_tls("tls:h:1"))
+        self.assertTrue(endpoints.is_tls("ssl:h:1"))
+        self.assertFalse(endpoints.is_tls("h:1"))
+
+    def test_client_string(self) -> None:
+        """What to connect to: the interface, or the host that is given."""
+        four = FakePort(IPv4Address("TCP", "127.0.0.1", 99))
+        every = FakePort(IPv4Address("TCP", "0.0.0.0", 99))
+        six = FakePort(IPv6Address("TCP", "::1", 99))
+        self.assertEqual(endpoints.client_string(four, "tcp:0"), "tcp:127.0.0.1:99")
+        self.assertEqual(endpoints.client_string(every, "tcp:0", "a.test"), "tcp:a.test:99")
+        self.assertNotIn("0.0.0.0", endpoints.client_string(every, "tcp:0"))
+        self.assertEqual(endpoints.client_string(six, "tls:0:privateKey=k"), r"tls:\:\:1:99")
+        unix = FakePort(UNIXAddress("/tmp/a:b"))
+        self.assertEqual(endpoints.client_string(unix, "unix:/tmp/x"), r"unix:/tmp/a\:b")
+        self.assertRaises(EndpointError, endpoints.client_string, FakePort(None), "tcp:0")
+
+    def test_describe(self) -> None:
+        """A transport's address, as a string."""
+        self.assertEqual(endpoints.describe_address(IPv6Address("TCP", "::1", 5)), r"tcp:\:\:1:5")
+        self.assertEqual(endpoints.describe_address(UNIXAddress(None)), "unix:")
+
+
+class EndpointTests(SynchronousTestCase):
+    """Making Twisted's endpoints."""
+
+    def test_listen(self) -> None:
+        """Twisted's own kinds are Twisted's own endpoints."""
+        reactor = MemoryReactorClock()
+        tcp = endpoints.server_endpoint(reactor, "tcp:0:interface=127.0.0.1")
+        self.assertIsInstance(tcp, TCP4ServerEndpoint)
+        unix = endpoints.server_endpoint(reactor, "unix:/tmp/x")
+        self.assertIsInstance(unix, UNIXServerEndpoint)
+
+    def test_backlog(self) -> None:
+        """As many as come back to what was restarted can wait, unless something else is said."""
+        reactor = MemoryReactorClock()
+        for text, expected in (("tcp:80", endpoints.BACKLOG), ("tcp:80:backlog=5", 5)):
+            endpoints.server_endpoint(reactor, text).listen(Factory())
+            self.assertEqual(reactor.tcpServers[-1][2], expected)
+        endpoints.server_endpoint(reactor, "unix:/tmp/x").listen(Factory())
+        self.assertEqual(reactor.unixServers[-1][2], endpoints.BACKLOG)
+
+    def test_mistakes(self) -> None:
+        """Each mistake is an error that has the string and says what is wrong."""
+        reactor = MemoryReactorClock()
+        for make, given, says in (
+            (endpoints.server_endpoint, "tcp:eighty", "tcp:eighty"),
+            (endpoints.server_endpoint, "tcp:70000", "at most 65535 for the port, got '70000'"),
+            (
+                endpoints.client_endpoint,
+                "tcp:127.0.0.1:70000",
+                "at most 65535 for the port, got '70000'",
+            ),
+            (endpoints.server_endpoint, "tpc:80", "tpc"),
+            (endpoints.server_endpoint, "tls:80", "privateKey=FILE"),
+            (endpoints.server_endpoint, "tls:x:privateKey=k", "port"),
+            (endpoints.server_endpoint, "tls:1:privateKey=/no/such.pem", "/no/such.pem"),
+            (endpoints.server_endpoint, "tls:1:pirvateKey=k", "pirvateKey"),
+            (endpoints.client_endpoint, "tcp:example.org:http", "port"),
+            (endpoints.client_endpoint, "http://example.org:80", "expected e.g. tcp:HOST:PORT"),
+            (endpoints.client_endpoint, "tcp:127.0.0.1:1:colour=red", "colour"),
+            (endpoints.client_endpoint, "tls:example.org:1:trustRoots=/no/such.pem", "/no/such"),
+            (endpoints.client_endpoint, "tls:example.org:1:trust=x", "trustRoots"),
+            (endpoints.client_endpoint, "tls:example.org:1:timeout=soon", "timeout"),
+        ):
+            problem = self.assertRaises(EndpointError, make, reactor, given)
+            self.assertIn(says, str(problem), given)
+
+    def test_underscore(self) -> None:
+        """A name with an underscore is resolved like any other, and each address is tried."""
+        reactor: Any = MemoryReactorClock()
+        reactor.nameResolver = FakeResolver("my_names", "192.0.2.1", "192.0.2.2")
+        connecting = endpoints.client_endpoint(reactor, "tcp:my_names:2012").connect(Factory())
+        for host in ("192.0.2.1", "192.0.2.2"):
+            self.assertEqual(reactor.tcpClients[-1][:2], (host, 2012))
+            factory = reactor.tcpClients[-1][2]
+            factory.clientConnectionFailed(None, Failure(error.ConnectionRefusedError()))
+        self.failureResultOf(connecting, error.ConnectionRefusedError)
+        unknown = endpoints.client_endpoint(reactor, "tcp:your_names:2012").connect(Factory())
+        self.failureResultOf(unknown, error.DNSLookupError)
+
+    def test_cannot_listen(self) -> None:
+        """What keeps one from listening is an error that says where, and why."""
+        from twisted.internet import reactor
+
+        there = self.mktemp()
+        os.mkdir(there)
+        for given, says in (
+            ("unix:/no/such/place", "there is no directory /no/such"),
+            (f"unix:{there}", "in use"),
+            ("tcp:0:interface=192.0.2.1", "Cannot assign requested address"),
+        ):
+            listening = endpoints.listen(reactor, given, Factory())
+            problem = self.failureResultOf(listening, EndpointError).value
+            self.assertIn(f"can't listen on {given}: ", str(problem))
+            self.assertIn(says, str(problem))
+
+    def test_check_client(self) -> None:
+        """What could be connected to, from somewhere."""
+        for given in ("h.org:1", "tls:h.org:443:trustRoots=/not/here", "unix:/a", "tor:x.onion:1"):
+            endpoints.check_client(given)
+        for given, says in (
+            ("tcp:a b:1", "expected a host, got 'a b'"),
+            ("tls:x", "at most 65535 for the port, got ''"),
+            ("tcp:h:0", "nobody can connect to port 0"),
+            ("tcp:h:70000", "at most 65535 for the port"),
+            ("unix:", "expected unix:PATH"),
+        ):
+            problem = self.assertRaises(EndpointError, endpoints.check_client, given)
+            self.assertIn(says, str(problem), given)
+
+    def test_explain(self) -> None:
+        """Why there is no connection, in words."""
+        for problem, says in (
+            (error.ConnectionRefusedError(), "refused"),
+            (error.TimeoutError(), "timed out"),
+            (error.DNSLookupError(), "resolved"),
+            (CertificateRefused("it has expired"), "it has expired"),
+            (OSError("odd"), "odd"),
+            (OSError(), "OSError"),
+        ):
+            self.assertIn(says, endpoints.explain(problem))

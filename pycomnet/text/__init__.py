@@ -1,0 +1,1 @@
+"""Text that people read: logs, and what came from elsewhere made fit to be shown."""
