@@ -5,14 +5,14 @@ from contextlib import aclosing
 from twisted.internet.task import react
 
 import pycomnet
-from pycomnet.nameserver.daemon import Nameserver
+from pycomnet.nameserver.daemon import NameserverService
 from pycomnet.nameserver.stores import make_store
 
 
 async def main(reactor):
     # What `twistd pycomnet-nameserver` runs; port 0 is any free one.
     store = make_store("memory:", reactor)
-    server = Nameserver(store, ["tcp:0:interface=127.0.0.1"], reactor, failed=print)
+    server = NameserverService(store, ["tcp:0:interface=127.0.0.1"], reactor, failed=print)
     server.startService()
     (address,) = server.addresses
     try:

@@ -15,7 +15,7 @@ from twisted.internet import defer
 
 from pycomnet import forks
 from pycomnet.blocking import _in, _reactor, _wait
-from pycomnet.gateways.pool.pool import Call, Encoder, GatewayPool
+from pycomnet.gateways.pool.pool import Encoder, GatewayPool, PoolCall
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 
 #: Calls of ``map`` that are submitted together.
@@ -54,7 +54,7 @@ class GatewayExecutor(Executor):
         self._encoder: Encoder = self._pool.encoder
         self._lock = threading.Lock()
         #: calls on their way to the reactor's thread
-        self._submitted: deque[tuple[Call, Future[Any]]] = deque()
+        self._submitted: deque[tuple[PoolCall, Future[Any]]] = deque()
         self._told = False
         self._shutdown = False
         self._thread = threading.Thread(
@@ -76,7 +76,7 @@ class GatewayExecutor(Executor):
 
     def _make(
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Call, Future[Any]]:
+    ) -> tuple[PoolCall, Future[Any]]:
         future: Future[Any] = Future()
         outcomes = self._outcomes
 
@@ -86,7 +86,7 @@ class GatewayExecutor(Executor):
         taken = future.set_running_or_notify_cancel
         return self._encoder.call(function, args, kwargs, taken, done), future
 
-    def _submit(self, made: list[tuple[Call, Future[Any]]]) -> None:
+    def _submit(self, made: list[tuple[PoolCall, Future[Any]]]) -> None:
         if self._era != forks.era:
             raise forks.used("the executor")
         with self._lock:

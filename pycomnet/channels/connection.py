@@ -26,7 +26,7 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.net import eager
-from pycomnet.net.busypoll import Lookahead
+from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.ranges import optional_real
 from pycomnet.text.logs import Logger
@@ -150,7 +150,7 @@ class Connection(Live, Protocol):
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
-        self._lookahead: Lookahead | None = None
+        self._lookahead: BusyPoll | None = None
         self._reason: ConnectionLost | None = None
         #: channels that the peer opened and nobody has received yet; what those cost that are over
         self._unclaimed: dict[int, ChannelCore] = {}
@@ -354,7 +354,7 @@ class Connection(Live, Protocol):
             self._descriptor = transport
             transport.SEND_LIMIT = BULK_SIZE
             transport.bufferSize = self.small_size
-            self._lookahead = Lookahead.of(transport)
+            self._lookahead = BusyPoll.of(transport)
         transport.registerProducer(self, True)
         self.corked = False
         self.flush()

@@ -15,7 +15,7 @@ import click
 from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
-    from pycomnet.cli.program import Program
+    from pycomnet.cli.program import CommandProgram
     from pycomnet.services.client import RemoteService
 
 EPILOG = """\b
@@ -97,7 +97,7 @@ def call(
         raise click.UsageError("--stream goes with neither --file nor --out")
     args = read_arguments(arguments)
 
-    async def show(program: Program, service: RemoteService) -> int:
+    async def show(program: CommandProgram, service: RemoteService) -> int:
         if stream:
             return await show_stream(program, service, method, args)
         return await show_result(program, service, method, args, files, outs)
@@ -106,11 +106,11 @@ def call(
 
 
 async def call_method(
-    program: Program,
+    program: CommandProgram,
     target: Target,
     interface: str,
     method: str,
-    show: Callable[[Program, RemoteService], Coroutine[Any, Any, int]],
+    show: Callable[[CommandProgram, RemoteService], Coroutine[Any, Any, int]],
 ) -> int:
     """Find the service and call the method; where a name is not there, say which one is near it.
 
@@ -128,7 +128,7 @@ async def call_method(
 
 
 async def show_result(
-    program: Program,
+    program: CommandProgram,
     service: RemoteService,
     method: str,
     args: Any,
@@ -156,7 +156,9 @@ async def show_result(
     return 0
 
 
-async def show_stream(program: Program, service: RemoteService, method: str, args: Any) -> int:
+async def show_stream(
+    program: CommandProgram, service: RemoteService, method: str, args: Any
+) -> int:
     """Print each value of a method that gives many, no faster than they are read."""
     async for value in service.stream(method, args):
         waiting = put(program, as_json(value))
@@ -165,7 +167,7 @@ async def show_stream(program: Program, service: RemoteService, method: str, arg
     return 0
 
 
-def put(program: Program, text: str) -> Any:
+def put(program: CommandProgram, text: str) -> Any:
     """Print a line; as :meth:`OutputStream.put`."""
     return program.print_text(text + "\n")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pycomnet.cli.program import Program
+    from pycomnet.cli.program import CommandProgram
 
 #: The most gateways that it starts unasked.
 MOST_GATEWAYS = 4
@@ -38,7 +38,7 @@ def demo(number: int | None, timeout: float) -> None:
     """
     from pycomnet.cli.program import TIMED_OUT, run_command
 
-    async def main(program: Program) -> int:
+    async def main(program: CommandProgram) -> int:
         from pycomnet.cli.guide import Guide
 
         def give_up() -> None:

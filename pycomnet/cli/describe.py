@@ -10,7 +10,7 @@ import click
 from pycomnet.cli.remote import Target, as_json, explained, target_options
 
 if TYPE_CHECKING:
-    from pycomnet.cli.program import Program
+    from pycomnet.cli.program import CommandProgram
 
 EPILOG = """\b
 Examples:
@@ -38,7 +38,7 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
 
 
 async def show_interfaces(
-    program: Program, target: Target, interface: str | None, in_json: bool = False
+    program: CommandProgram, target: Target, interface: str | None, in_json: bool = False
 ) -> int:
     """Print what a service offers; where its name is not there, say which one is near it."""
     from pycomnet.cli.call import put

@@ -17,7 +17,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from pycomnet.cli import survey, tour, tourservice
-from pycomnet.cli.program import END_TIMEOUT, Program, encode
+from pycomnet.cli.program import END_TIMEOUT, CommandProgram, encode
 from pycomnet.cli.tourdaemons import Daemons
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.gateway import Gateway
@@ -40,7 +40,7 @@ class Guide:
     :param number: how many gateways to use.
     """
 
-    def __init__(self, program: Program, number: int) -> None:
+    def __init__(self, program: CommandProgram, number: int) -> None:
         self._program = program
         self._number = number
         self._step = 0
@@ -300,7 +300,7 @@ class _Out:
 
     encoding = "utf-8"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: CommandProgram) -> None:
         self._stream = program.stdout
 
     def write(self, text: str) -> int:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import click
 from twisted.internet import defer
 
-from pycomnet.cli.program import Program, encode
+from pycomnet.cli.program import CommandProgram, encode
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
 from pycomnet.text.printable import prefixed, visible, visible_line
 
@@ -120,7 +120,7 @@ class GatewayLines:
 
 
 def shown_by(
-    program: Program,
+    program: CommandProgram,
     prefix: bool = True,
     alone: bool = False,
     to_stderr: bool = False,

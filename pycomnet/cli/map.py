@@ -11,7 +11,7 @@ import click
 from pycomnet.cli.options import gateway_options, raw_option
 
 if TYPE_CHECKING:
-    from pycomnet.cli.program import Program
+    from pycomnet.cli.program import CommandProgram
     from pycomnet.gateways.spec import Spec
 
 EPILOG = """\b
@@ -105,7 +105,7 @@ def map_command(
 
     found = {**read_target(target), "as_json": as_json}
 
-    async def main(program: Program) -> int:
+    async def main(program: CommandProgram) -> int:
         from pycomnet.cli.mapping import Mapping
         from pycomnet.cli.streams import InputLines
 
@@ -121,6 +121,6 @@ def map_command(
     run_command(main)
 
 
-def wants_progress(program: Program) -> bool:
+def wants_progress(program: CommandProgram) -> bool:
     """Whether a bar is of use: on a terminal that shows nothing else."""
     return program.stderr.isatty() and not program.stdout.isatty()

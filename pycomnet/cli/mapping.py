@@ -7,7 +7,7 @@ from typing import Any
 from pycomnet.cli.linequeue import Line, LineQueue
 from pycomnet.cli.lines import GatewayLines
 from pycomnet.cli.options import not_started, start_gateways
-from pycomnet.cli.program import END_TIMEOUT, Program
+from pycomnet.cli.program import END_TIMEOUT, CommandProgram
 from pycomnet.cli.streams import InputLines
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, Scheduler, all_of
@@ -29,7 +29,7 @@ class Mapping:
 
     def __init__(
         self,
-        program: Program,
+        program: CommandProgram,
         source: InputLines,
         fail_fast: bool,
         traceback: bool,

@@ -14,7 +14,7 @@ from pycomnet.cli.remote import TIMEOUT, Target, as_json, explained
 from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
-    from pycomnet.cli.program import Program
+    from pycomnet.cli.program import CommandProgram
     from pycomnet.services.context import Context
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,7 +124,7 @@ def list_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None:
 
 
 async def list_services(
-    program: Program, context: Context, wanted: dict[str, Any], in_json: bool
+    program: CommandProgram, context: Context, wanted: dict[str, Any], in_json: bool
 ) -> int:
     """Print them, page by page, no faster than they are read."""
     nameserver = await context.nameserver()
@@ -156,7 +156,9 @@ def locate_command(
     _run(asking, lambda program, context: locate(program, context, wanted, in_json))
 
 
-async def locate(program: Program, context: Context, wanted: dict[str, Any], in_json: bool) -> int:
+async def locate(
+    program: CommandProgram, context: Context, wanted: dict[str, Any], in_json: bool
+) -> int:
     """Print its address, or all that is known of it."""
     from pycomnet.errors import ServiceNotFound
 
@@ -183,7 +185,9 @@ def watch_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None
     _run(asking, lambda program, context: watch(program, context, wanted, in_json))
 
 
-async def watch(program: Program, context: Context, wanted: dict[str, Any], in_json: bool) -> int:
+async def watch(
+    program: CommandProgram, context: Context, wanted: dict[str, Any], in_json: bool
+) -> int:
     """Print events, no faster than they are read. It ends only by being cancelled."""
     from contextlib import aclosing
 
@@ -224,7 +228,7 @@ def stat_command(asking: Asking, in_json: bool) -> None:
     _run(asking, lambda program, context: stat(program, context, in_json))
 
 
-async def stat(program: Program, context: Context, in_json: bool) -> int:
+async def stat(program: CommandProgram, context: Context, in_json: bool) -> int:
     """Print what ``stat`` says."""
     nameserver = await context.nameserver()
     found = await nameserver.invoke("stat")
@@ -255,7 +259,7 @@ def remove_command(asking: Asking, service: str) -> None:
     _run(asking, lambda program, context: remove(program, context, service))
 
 
-async def remove(program: Program, context: Context, service: str) -> int:
+async def remove(program: CommandProgram, context: Context, service: str) -> int:
     """Have the nameserver remove it."""
     nameserver = await context.nameserver()
     await nameserver.invoke("remove", {"service": service})
@@ -285,17 +289,17 @@ def table(rows: list[list[str]]) -> list[str]:
     ]
 
 
-async def _put(program: Program, lines: list[str]) -> None:
+async def _put(program: CommandProgram, lines: list[str]) -> None:
     if lines:
         waiting = program.print_text("\n".join(lines) + "\n")
         if waiting is not None:
             await waiting
 
 
-def _run(asking: Asking, command: Callable[[Program, Context], Any]) -> None:
+def _run(asking: Asking, command: Callable[[CommandProgram, Context], Any]) -> None:
     from pycomnet.cli.program import run_command
 
-    async def main(program: Program) -> int:
+    async def main(program: CommandProgram) -> int:
         program.ending = ""
         async with asking.context(program.reactor) as context:
             status: int = await command(program, context)

@@ -37,7 +37,7 @@ SIGNALS = {
 }
 
 
-class Program:
+class CommandProgram:
     """What a command's coroutine has in hands.
 
     :param stdout: the descriptor of standard output, and ``stderr`` that of standard error.
@@ -98,7 +98,9 @@ class Program:
 
     # -- the run ---------------------------------------------------------------------------------
 
-    def start(self, main: Callable[[Program], Coroutine[Any, Any, int]]) -> defer.Deferred[int]:
+    def start(
+        self, main: Callable[[CommandProgram], Coroutine[Any, Any, int]]
+    ) -> defer.Deferred[int]:
         """Start a command.
 
         :returns: fires with the exit status, once all is written. It does not fail. Use
@@ -112,7 +114,7 @@ class Program:
             running.cancel()
         return running.addCallback(lambda status: status if self._ended is None else self._ended)
 
-    def run(self, main: Callable[[Program], Coroutine[Any, Any, int]]) -> int:
+    def run(self, main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> int:
         """Run the reactor until the command is done; return the exit status."""
         statuses: list[int] = []
 
@@ -192,10 +194,10 @@ def encode(text: str) -> bytes:
         return text.encode("utf-8", "backslashreplace")
 
 
-def run_command(main: Callable[[Program], Coroutine[Any, Any, int]]) -> NoReturn:
+def run_command(main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> NoReturn:
     """Run a command in the global reactor, and exit with its status.
 
-    :param main: called with the :class:`Program`; its coroutine gives the exit status. It is
+    :param main: called with the :class:`CommandProgram`; its coroutine gives the exit status. It is
         cancelled by Ctrl-C, SIGTERM, SIGHUP (status 128 and the signal's number) and when nobody
         reads standard output any more (141, as SIGPIPE). A second signal exits at once.
     """
@@ -208,7 +210,7 @@ def run_command(main: Callable[[Program], Coroutine[Any, Any, int]]) -> NoReturn
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    status = Program(reactor).run(main)
+    status = CommandProgram(reactor).run(main)
     # The interpreter's own flush at exit would complain of a broken pipe once more.
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -19,7 +19,7 @@ from rich.text import Text
 from twisted.internet.task import LoopingCall
 
 from pycomnet.cli.linequeue import LineQueue
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.streams import InputLines
 
 #: Seconds between two looks.
@@ -36,7 +36,9 @@ def expected_lines(queue: LineQueue, source: InputLines) -> float | None:
 
 
 @contextmanager
-def shown_progress(program: Program, queue: LineQueue, source: InputLines) -> Iterator[Progress]:
+def shown_progress(
+    program: CommandProgram, queue: LineQueue, source: InputLines
+) -> Iterator[Progress]:
     """Show a bar while the body runs; what the program shows meanwhile is put above it."""
     progress = Progress(
         TextColumn("lines"),

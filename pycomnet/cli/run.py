@@ -22,11 +22,11 @@ from pycomnet.cli.options import (
 if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
     from pycomnet.cli.lines import GatewayFiles, GatewayLines
-    from pycomnet.cli.program import Program
+    from pycomnet.cli.program import CommandProgram
     from pycomnet.cli.sending import Files
     from pycomnet.cli.streams import InputBlocks
     from pycomnet.gateways.gateway import Gateway
-    from pycomnet.gateways.modules import Offer
+    from pycomnet.gateways.modules import ModuleOffer
     from pycomnet.gateways.spec import Spec
 
 EPILOG = """\b
@@ -73,7 +73,7 @@ class Script:
     argv: list[str]
     directory: str = ""
     module: str | None = None
-    offer: Offer | None = None
+    offer: ModuleOffer | None = None
     files: Files | None = None
 
     def as_arguments(self) -> dict[str, Any]:
@@ -128,9 +128,9 @@ def read_script(
 
         files = Files.of(send, name)
     if modules and not (files is not None and files.whole):
-        from pycomnet.gateways.modules import Offer
+        from pycomnet.gateways.modules import ModuleOffer
 
-        offer = Offer.of([Path(directory)])
+        offer = ModuleOffer.of([Path(directory)])
     return Script(source, os.path.abspath(name), list(args), directory, offer=offer, files=files)
 
 
@@ -205,7 +205,7 @@ def run_command_line(
     script = read_script(args, code, module, modules, send)
     files = open_directory(output_dir)
 
-    async def main(program: Program) -> int:
+    async def main(program: CommandProgram) -> int:
         lines = shown_by(program, prefix, alone=len(specs) == 1, raw=raw)
         source = None
         if forward:
@@ -237,7 +237,7 @@ def open_directory(path: str | None) -> GatewayFiles | None:
 
 
 async def run_script(
-    program: Program,
+    program: CommandProgram,
     specs: list[Spec],
     script: Script,
     lines: GatewayLines,
@@ -294,7 +294,7 @@ async def run_script(
     return next((status for status in statuses if status), 0)
 
 
-def _time_out(program: Program, timeout: float) -> None:
+def _time_out(program: CommandProgram, timeout: float) -> None:
     from pycomnet.cli.program import TIMED_OUT
 
     program.say(f"--timeout: not done in {timeout:g} seconds: ending the gateways")
@@ -342,7 +342,7 @@ async def feed(source: InputBlocks, channels: list[Channel]) -> None:
             channel.send_end()
 
 
-def _unread(failure: Any, program: Program) -> None:
+def _unread(failure: Any, program: CommandProgram) -> None:
     from twisted.internet import defer
 
     if not failure.check(defer.CancelledError):
@@ -350,7 +350,7 @@ def _unread(failure: Any, program: Program) -> None:
         program.end(1)
 
 
-async def _status_on(program: Program, gateway: Gateway, channel: Channel) -> int:
+async def _status_on(program: CommandProgram, gateway: Gateway, channel: Channel) -> int:
     from pycomnet.errors import ChannelClosed, ConnectionLost, GatewayDied
 
     try:

@@ -24,7 +24,7 @@ from pycomnet.wire.mux import ProtocolError
 from pycomnet.wire.values import PureCodec
 
 if TYPE_CHECKING:
-    from pycomnet.factory.farside import FarSide
+    from pycomnet.factory.farside import KeptFarSide
 
 
 @attrs.frozen
@@ -71,7 +71,7 @@ class Attachment(Protocol):
     :param control: the channel beside that, on which everything else is said.
     """
 
-    def __init__(self, far: FarSide, control: ChannelCore) -> None:
+    def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
         self._far = far
         self._control = control
 
@@ -118,7 +118,7 @@ class Attachment(Protocol):
         return sent
 
     def finish(self) -> None:
-        """Close the connection once all is written; :meth:`FarSide.detach` is called then."""
+        """Close the connection once all is written; :meth:`KeptFarSide.detach` is called then."""
         transport: Any = self.transport
         if transport is not None:
             transport.unregisterProducer()
@@ -140,7 +140,7 @@ class Attachment(Protocol):
 class DirectAttachment(Attachment):
     """A program that has the far side's pipes: it ends when its control channel does."""
 
-    def __init__(self, far: FarSide, control: ChannelCore) -> None:
+    def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
         super().__init__(far, control)
         control.wait_close().addBoth(lambda _: far.detach(self))
 

@@ -24,7 +24,7 @@ from pycomnet.factory.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.net import eager
 from pycomnet.net.descriptors import passes_descriptors
@@ -65,7 +65,7 @@ class Settings:
         check_fields(self)
 
 
-class FarSide(Protocol):
+class KeptFarSide(Protocol):
     """A far side, which outlives the programs that use it. It is what its carrier connects.
 
     :param spec: how it is started.
@@ -87,10 +87,10 @@ class FarSide(Protocol):
         name: str | None,
         id: str,
         scope: Any,
-        gone: Callable[[FarSide], object],
+        gone: Callable[[KeptFarSide], object],
         reactor: Any,
         settings: Settings | None = None,
-        carrier: Callable[[Request], Carrier] = transports.carrier,
+        carrier: Callable[[GatewayRequest], GatewayTransport] = transports.carrier,
         direct: bool = False,
     ) -> None:
         self.spec = spec
@@ -104,7 +104,7 @@ class FarSide(Protocol):
         self.since = reactor.seconds()
         self.attachment: Attachment | None = None
         self.ended: Ended | None = None
-        self.carrier = carrier(Request(spec, id, self._said, weakref.ref(scope), reactor))
+        self.carrier = carrier(GatewayRequest(spec, id, self._said, weakref.ref(scope), reactor))
         self._reactor = reactor
         self._gone = gone
         self._starting: defer.Deferred[None] | None = None
@@ -484,4 +484,4 @@ class FarSide(Protocol):
         self._gone(self)
 
 
-__all__ = ["FarSide", "Settings"]
+__all__ = ["KeptFarSide", "Settings"]

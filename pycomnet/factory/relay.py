@@ -72,7 +72,7 @@ class Kept:
 
 
 @attrs.define(eq=False)
-class Record:
+class ChannelRecord:
     """What is kept of a channel.
 
     :ivar near: whether the program opened it.
@@ -146,7 +146,7 @@ class Relay:
         self.far: dict[str, Any] | None = None
         self.to_far: list[bytes] = [Mux(True, self.limits).data_to_send()]
         self.to_program: list[bytes] = []
-        self.records: dict[int, Record] = {}
+        self.records: dict[int, ChannelRecord] = {}
         self.attached = not keeps
         self.goodbye = False
         self.long_kept = 0
@@ -214,7 +214,7 @@ class Relay:
                 record.far_credit += credit
                 self.to_far.append(frame(CREDIT, record.id, U32.pack(credit)))
 
-    def _cut(self, record: Record, message: str) -> None:
+    def _cut(self, record: ChannelRecord, message: str) -> None:
         """End a channel that nobody can go on with, at both ends."""
         error = _plain.encode({"code": "interrupted", "message": message})
         closing = frame(CLOSE, record.id, bytes([ERROR]) + error)
@@ -253,7 +253,7 @@ class Relay:
                 record.done = True
                 self._settle(record)
 
-    def _settle(self, record: Record) -> None:
+    def _settle(self, record: ChannelRecord) -> None:
         if record.over and (record.done or not self.keeps):
             self._forget(record)
 
@@ -305,7 +305,7 @@ class Relay:
                 self._forward(record, one)
             record.begun = kind == MORE
 
-    def _forward(self, record: Record, whole: bytes) -> None:
+    def _forward(self, record: ChannelRecord, whole: bytes) -> None:
         record.credit -= len(whole) - HEADER_SIZE + FRAME_COST
         self.to_far.append(whole)
 
@@ -379,7 +379,7 @@ class Relay:
                 if self.attached:
                     self.to_program.append(whole)
 
-    def _tell(self, record: Record, whole: bytes) -> None:
+    def _tell(self, record: ChannelRecord, whole: bytes) -> None:
         if self.attached and record.known:
             self.to_program.append(whole)
 
@@ -393,7 +393,7 @@ class Relay:
         self._came(record, whole, kind == DATA)
         self._tell(record, whole)
 
-    def _came(self, record: Record, whole: bytes, last: bool) -> None:
+    def _came(self, record: ChannelRecord, whole: bytes, last: bool) -> None:
         """Keep a piece of a value."""
         if not self.keeps:
             return
@@ -409,7 +409,9 @@ class Relay:
         if last:
             record.count, record.size = number, 0
 
-    def _keep(self, record: Record, number: int, whole: bytes, is_long: bool = False) -> None:
+    def _keep(
+        self, record: ChannelRecord, number: int, whole: bytes, is_long: bool = False
+    ) -> None:
         if not self.keeps:
             return
         self._order += 1
@@ -442,7 +444,7 @@ class Relay:
 
     # -- both ------------------------------------------------------------------------------------
 
-    def _open(self, id: int, whole: bytes, near: bool) -> Record:
+    def _open(self, id: int, whole: bytes, near: bool) -> ChannelRecord:
         start = HEADER_SIZE + 2
         if self.far is None or len(whole) < start or len(whole) < start + whole[start - 1]:
             raise ProtocolError("frame", f"OPEN of {len(whole) - HEADER_SIZE} bytes")
@@ -451,7 +453,7 @@ class Relay:
             raise ProtocolError("channel", f"OPEN of channel {id} after {last}")
         flags, size = whole[HEADER_SIZE], whole[start - 1]
         purpose = whole[start : start + size].decode("ascii", "replace")
-        record = self.records[id] = Record(
+        record = self.records[id] = ChannelRecord(
             id, purpose, bool(flags & RAW), near, self.far["window"], self.limits.window
         )
         first = whole[start + size :]
@@ -473,7 +475,7 @@ class Relay:
             self._keep(record, 0, frame(END, id))
         return record
 
-    def _forget(self, record: Record) -> None:
+    def _forget(self, record: ChannelRecord) -> None:
         """Let it go, unless the far side still has to answer."""
         record.closed = True
         while record.kept:

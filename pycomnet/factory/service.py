@@ -24,9 +24,9 @@ from pycomnet.channels.connection import Connection
 from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
-from pycomnet.factory.farside import FarSide, Settings
+from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.programs import ProgramConnection
-from pycomnet.gateways.forkserver.server import Places
+from pycomnet.gateways.forkserver.server import ForkServerClients
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.spec import Spec
@@ -49,7 +49,7 @@ READ = 1 << 16
 
 
 @attrs.frozen
-class Configuration:
+class FactoryConfiguration:
     """What a factory is told.
 
     :ivar listen: endpoint strings; by default a unix socket in the user's runtime directory.
@@ -88,9 +88,9 @@ class Scope:
     :param places: of all programs: so their gateways on one host share a connection.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: ForkServerClients) -> None:
         self._places = places
-        self.far_sides: dict[str, FarSide] = {}
+        self.far_sides: dict[str, KeptFarSide] = {}
 
     def __contains__(self, id: str) -> bool:
         return id in self.far_sides
@@ -102,7 +102,7 @@ class Scope:
 class _Master:
     """A far side as one that is started from it needs it."""
 
-    def __init__(self, far: FarSide) -> None:
+    def __init__(self, far: KeptFarSide) -> None:
         self._link = self
         self.carrier = far.carrier
         self.id = far.id
@@ -114,7 +114,7 @@ class _Master:
         raise PycomnetError(f"gateway {self.id} has no supervisor that could start another one")
 
 
-class Program:
+class FactoryProgram:
     """A program that is connected.
 
     :ivar name: who it is, once it was let in.
@@ -280,7 +280,7 @@ class FactoryService(ListeningService):
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: FactoryConfiguration,
         reactor: Any,
         failed: Callable[[PycomnetError], object],
     ) -> None:
@@ -288,19 +288,21 @@ class FactoryService(ListeningService):
         super().__init__(failed)
         self.configuration = configuration
         self.reactor = reactor
-        self.places = Places(reactor)
-        self.programs: set[Program] = set()
+        self.places = ForkServerClients(reactor)
+        self.programs: set[FactoryProgram] = set()
         self.strangers = Strangers(reactor)
         self.memory = MemoryAccount(reactor)
         self.ports: list[Any] = []
-        self._far_sides: dict[FarSide, None] = {}
+        self._far_sides: dict[KeptFarSide, None] = {}
         self._stopping = False
         self.listen_on = configuration.listen or (f"unix:{default_path()}",)
         self.admission = Admission.of(NAME, self.listen_on, token_file=configuration.token_file)
 
     # -- far sides -------------------------------------------------------------------------------
 
-    def new(self, spec: Spec, id: str, shown: str, scope: Scope, direct: bool = False) -> FarSide:
+    def new(
+        self, spec: Spec, id: str, shown: str, scope: Scope, direct: bool = False
+    ) -> KeptFarSide:
         """A far side that is still to be started.
 
         :param direct: whether its program takes its pipes. One that lingers needs the relay.
@@ -321,7 +323,7 @@ class FactoryService(ListeningService):
         if spec.transport == "popen" and spec.fork is None:
             # A first one alone, as programs have it, would save nothing in a service that stays.
             spec = attrs.evolve(spec, fork=True)
-        far = FarSide(
+        far = KeptFarSide(
             spec,
             shown,
             name,
@@ -335,14 +337,14 @@ class FactoryService(ListeningService):
         self._far_sides[far] = None
         return far
 
-    def _gone(self, far: FarSide) -> None:
+    def _gone(self, far: KeptFarSide) -> None:
         self._far_sides.pop(far, None)
         for program in self.programs:
             for id, other in list(program.scope.far_sides.items()):
                 if other is far:
                     del program.scope.far_sides[id]
 
-    def find(self, name: str, spec: Spec) -> FarSide:
+    def find(self, name: str, spec: Spec) -> KeptFarSide:
         """The far side of that name, for another program.
 
         :raises PycomnetError: there is none, it is in use, or it is something else.
@@ -386,7 +388,7 @@ class FactoryService(ListeningService):
 
     def connected(self) -> Connection:
         """Somebody has connected: what is to talk to them."""
-        program = Program(self)
+        program = FactoryProgram(self)
         self.programs.add(program)
         return program.connection
 

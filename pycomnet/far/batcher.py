@@ -30,7 +30,7 @@ def _putting(size):
     return put
 
 
-class Collector(object):
+class Batcher(object):
     """Gives the outbox to one channel and the thread that makes this, until it is stopped.
 
     The channel's ``send`` puts short values there itself: what it needs is in slots here, and takes

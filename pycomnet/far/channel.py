@@ -69,7 +69,7 @@ def error_payload(link, error):
     return payload
 
 
-class Channel(Live):
+class FarChannel(Live):
     """One end of a channel.
 
     ``send`` blocks while the other end's window is full, ``receive`` until there is a value. At
@@ -502,4 +502,4 @@ class Channel(Live):
             self._link.open_gate(gate)
 
 
-__all__ = ["Channel", "LocalError", "RemoteError", "error_payload"]
+__all__ = ["FarChannel", "LocalError", "RemoteError", "error_payload"]

@@ -25,9 +25,9 @@ from ..wire.mux import (
     Stream,
 )
 from ..wire.values import InvalidValue, PureCodec, make_codec
-from .batcher import Collector
+from .batcher import Batcher
 from .busypoll import Spinner, poll_of
-from .held import Held
+from .held import HeldChannel
 from .live import Live
 from .path import own_imports
 from .writebuffer import HEAD, SIZE, STRAIGHT
@@ -191,7 +191,7 @@ class FileIO(object):
             self.write_one(b"".join(parts)[done:])
 
 
-class Link(Live):
+class FarConnection(Live):
     """One connection and its threads.
 
     :param io: what reads and writes, as :class:`FileIO`.
@@ -315,7 +315,7 @@ class Link(Live):
             channel = stream.app
             if not channel._claimed:
                 self.hold(channel)
-            elif type(channel) is Held:
+            elif type(channel) is HeldChannel:
                 channel = channel.channel() or self._past(stream)
             return channel
         for channel in self._unclaimed:
@@ -339,7 +339,7 @@ class Link(Live):
         channel._claimed = True
         stream = channel._stream
         if stream.app is channel:
-            stream.app = Held(channel)
+            stream.app = HeldChannel(channel)
 
     def dropped(self, stream):
         """Nobody holds the channel of this stream. Called in any thread, with whatever locks."""
@@ -406,9 +406,9 @@ class Link(Live):
             with self.lock:
                 stream = channel._stream
                 if stream.raw:
-                    self.collector = Collector(channel, outbox, bytes)
+                    self.collector = Batcher(channel, outbox, bytes)
                 else:
-                    self.collector = Collector(channel, outbox, self.encode, self._codec.packing)
+                    self.collector = Batcher(channel, outbox, self.encode, self._codec.packing)
 
     def settle(self):
         """Have no channel's values collected any more.
@@ -637,4 +637,4 @@ class Link(Live):
         self._lost()
 
 
-__all__ = ["FileIO", "Link", "LocalError"]
+__all__ = ["FileIO", "FarConnection", "LocalError"]

@@ -17,7 +17,7 @@ _cache = {}
 _sources = []
 
 
-class Request(object):
+class Execution(object):
     """One ``exec`` or ``call``.
 
     :param channel: the channel it came on.

@@ -6,7 +6,7 @@ except ImportError:
     from weakref import ref
 
 
-class Held(object):
+class HeldChannel(object):
     """Stands for a channel that only the user's code holds: when nobody does, the link closes it.
 
     It is asked what the channel is while there is one.
@@ -49,4 +49,4 @@ class Held(object):
             channel._lost(reason)
 
 
-__all__ = ["Held"]
+__all__ = ["HeldChannel"]

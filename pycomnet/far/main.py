@@ -8,13 +8,13 @@ from ..wire.frames import ERROR, MARKER, RESULT, WINDOW
 from ..wire.mux import Limits
 from ..wire.values import PureCodec
 from .bytecode import bytecode
-from .channel import Channel, error_payload
-from .connection import SPINS, FileIO, Link, start_new_thread
-from .execute import Request, flush_output, warm_up
+from .channel import FarChannel, error_payload
+from .connection import SPINS, FarConnection, FileIO, start_new_thread
+from .execute import Execution, flush_output, warm_up
 from .live import Live
-from .output import Output
+from .output import OutputChannel
 from .path import give_back, own_imports
-from .writebuffer import Outbox, new_memory
+from .writebuffer import WriteBuffer, new_memory
 
 if str is bytes:
     # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
@@ -33,7 +33,7 @@ LOST_DESCRIPTOR = 79
 _halt = os._exit
 
 
-class Gateway(Live):
+class FarGateway(Live):
     """What ``channel.gateway`` is at the far side."""
 
     def __init__(self, worker, id):
@@ -56,7 +56,7 @@ class Gateway(Live):
         register_type(cls, name, to_value, from_value)
 
 
-class Worker(Live):
+class FarSide(Live):
     """One far side.
 
     :param io: as :class:`~.link.FileIO`.
@@ -68,8 +68,10 @@ class Worker(Live):
     def __init__(self, io, config, outbox=None):
         self.execmodel = config.get("execmodel") or "thread"
         limits = Limits(config.get("window") or WINDOW)
-        self.link = Link(io, Channel, self._opened, self._lost, self._info(), limits, outbox)
-        self.link.gateway = Gateway(self, config.get("id"))
+        self.link = FarConnection(
+            io, FarChannel, self._opened, self._lost, self._info(), limits, outbox
+        )
+        self.link.gateway = FarGateway(self, config.get("id"))
         self._work = []
         self._main_free = True
         self._running = 0
@@ -96,7 +98,7 @@ class Worker(Live):
 
     def serve(self):
         """Take requests until the connection is over. Called in the main thread."""
-        Output(self.link).install()
+        OutputChannel(self.link).install()
         try:
             self.link.start()
         except Exception:  # a limit of threads: the near side finds why on standard error
@@ -166,7 +168,7 @@ class Worker(Live):
             self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
 
     def _requested(self, channel, payload):
-        request = Request(channel, payload)
+        request = Execution(channel, payload)
         self._requests += 1
         if self._main_free or self.execmodel == "main_thread_only":
             self._main_free = False
@@ -328,7 +330,7 @@ def main(config):
     if io is None:
         io, outbox = _begin(config)
     give_back(config.get("safe_path"))
-    Worker(io, config, outbox).serve()
+    FarSide(io, config, outbox).serve()
 
 
 def _begin(config):
@@ -343,7 +345,7 @@ def _begin(config):
 
         memory = new_memory()
         if memory is not None:
-            outbox = Outbox(io.write_fd, memory)
+            outbox = WriteBuffer(io.write_fd, memory)
         supervised(io.read_fd, config.get("near"), outbox)
     return io, outbox
 

@@ -249,9 +249,9 @@ class Finder(Importer):
         """For ``importlib.resources``."""
         if self._known.get(fullname, (MODULE,))[0] != PACKAGE:
             return None
-        from .resources import Reader
+        from .resources import ResourceReader
 
-        return Reader(self, fullname)
+        return ResourceReader(self, fullname)
 
 
 class Last(object):

@@ -17,7 +17,7 @@ MAX_LINE = 8192
 _text = type("".encode("ascii").decode("ascii"))
 
 
-class Output(object):
+class OutputChannel(object):
     """The ``output`` channel, opened when something is first printed."""
 
     def __init__(self, link):
@@ -46,15 +46,15 @@ class Output(object):
 
     def install(self):
         """Put writers in the place of sys.stdout and sys.stderr."""
-        sys.stdout = Writer(self, 1, "surrogateescape")
-        sys.stderr = Writer(self, 2, "backslashreplace")
+        sys.stdout = LineWriter(self, 1, "surrogateescape")
+        sys.stderr = LineWriter(self, 2, "backslashreplace")
 
 
 def _pid():
     return os.getpid() if hasattr(os, "getpid") else 0
 
 
-class Writer(io.TextIOBase):
+class LineWriter(io.TextIOBase):
     """A text stream that sends whole lines.
 
     Each thread has a line of its own, so that lines come whole, and so that a thread which waits

@@ -3,7 +3,7 @@
 import io
 
 
-class Reader(object):
+class ResourceReader(object):
     """What ``importlib.resources`` asks a package's loader for.
 
     :param finder: the :class:`~.modules.Finder`.

@@ -41,7 +41,7 @@ LAST_WORDS = 2.0
 now = getattr(time, "monotonic", time.time)
 
 
-class Outbox(object):
+class WriteBuffer(object):
     """What is collected. Only a thread that may write to the connection calls it.
 
     :param fd: where it is written.

@@ -28,13 +28,13 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
-from pycomnet.gateways.localfactory import FactoryCarrier
-from pycomnet.gateways.modules import ModuleSource, Offer
+from pycomnet.gateways.localfactory import FactoryGatewayTransport
+from pycomnet.gateways.modules import ModuleOffer, ModuleSource
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
-from pycomnet.gateways.source import FarSide, call_request, exec_request
+from pycomnet.gateways.source import FarPython, call_request, exec_request
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.ranges import optional_real
 from pycomnet.text.printable import visible
 from pycomnet.wire.values import ValueNotSendable, blame, show_key
@@ -61,7 +61,7 @@ DRAIN_TIMEOUT = 2.0
 STRANGER_TIMEOUT = 0.5
 
 
-class Link(Live):
+class GatewayConnection(Live):
     """The connection to a far side and what carries it: what a gateway is made of.
 
     The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
@@ -79,7 +79,7 @@ class Link(Live):
         output: OutputCallback,
         group: Group,
         reactor: Any,
-        carrier: Callable[[Request], Carrier] = transports.carrier,
+        carrier: Callable[[GatewayRequest], GatewayTransport] = transports.carrier,
         connection: Connection | None = None,
     ) -> None:
         self.spec = spec
@@ -91,7 +91,7 @@ class Link(Live):
         self.connection.purposes["output"] = self.sink.accept
         self.connection.explain = self._explain
         self.ending = False
-        self._request = Request(spec, id, self.sink.stderr, weakref.ref(group), reactor)
+        self._request = GatewayRequest(spec, id, self.sink.stderr, weakref.ref(group), reactor)
         self.carrier = carrier(self._request)
         self.sink.keep = self.carrier.keep
         self._over = False
@@ -242,7 +242,7 @@ class Link(Live):
         """Leave the far side to the factory; fires when the factory has seen that."""
         connection, carrier = self.connection, self.carrier
         assert isinstance(connection, ResumableConnection)
-        assert isinstance(carrier, FactoryCarrier)
+        assert isinstance(carrier, FactoryGatewayTransport)
         self.ending = True
         if connection.lost is None:
             over: defer.Deferred[ConnectionLost] = defer.Deferred()
@@ -302,14 +302,14 @@ class Gateway(Live):
         their ids, as far as they are open or have values that it has not taken.
     """
 
-    def __init__(self, link: Link, group: Group, info: dict[str, Any]) -> None:
+    def __init__(self, link: GatewayConnection, group: Group, info: dict[str, Any]) -> None:
         self._link = link
         self._connection = link.connection
         self.id = link.id
         self.spec = link.spec
         self.group = group
         self.info = info
-        self._far = FarSide(info.get("bytecode", ""))
+        self._far = FarPython(info.get("bytecode", ""))
         self._modules = ModuleSource()
         self._connection.purposes["module"] = self._modules.accept
         self._connection.make_handle = _HandleMaker(self)
@@ -422,9 +422,9 @@ class Gateway(Live):
             case. Fails with :class:`ConnectionLost`. Cancelling it changes nothing there.
         :raises CodeNotSendable: there is no such module, or it has no Python source.
         """
-        return self.offer_modules(Offer.of(modules))
+        return self.offer_modules(ModuleOffer.of(modules))
 
-    def offer_modules(self, offer: Offer, unless: str | None = None) -> defer.Deferred[None]:
+    def offer_modules(self, offer: ModuleOffer, unless: str | None = None) -> defer.Deferred[None]:
         """As :meth:`send_modules`, of what was looked up before.
 
         :param unless: a path of the far side; where there is such a file nothing is offered.
@@ -436,7 +436,7 @@ class Gateway(Live):
         except ConnectionLost as lost:
             return defer.fail(lost)
         self._modules.offer = offer = self._modules.offer.and_also(offer)
-        self._far = FarSide(self._far.bytecode, offer)
+        self._far = FarPython(self._far.bytecode, offer)
         return told.addCallback(lambda _: None)
 
     def newchannel(self, raw: bool = False) -> Channel:
@@ -544,7 +544,7 @@ def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]
     return timeout, min(grace, timeout)
 
 
-def _abandon(link: weakref.ref[Link]) -> None:
+def _abandon(link: weakref.ref[GatewayConnection]) -> None:
     """A gateway that nobody can reach any more."""
     abandoned = link()
     if abandoned is not None:
@@ -564,4 +564,4 @@ class _HandleMaker:
         return Channel(core, gateway)
 
 
-__all__ = ["Gateway", "Link", "end_times"]
+__all__ = ["Gateway", "GatewayConnection", "end_times"]

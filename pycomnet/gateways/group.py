@@ -21,16 +21,21 @@ from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
 from pycomnet.gateways.forkserver.routes import has_supervisor
-from pycomnet.gateways.forkserver.server import Places
-from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, Link, end_times
+from pycomnet.gateways.forkserver.server import ForkServerClients
+from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, GatewayConnection, end_times
 from pycomnet.gateways.limits import far_limits
-from pycomnet.gateways.localfactory import FactoryCarrier, LocalFactory, Resumable, default_path
-from pycomnet.gateways.modules import Offer
+from pycomnet.gateways.localfactory import (
+    FactoryGatewayTransport,
+    LocalFactory,
+    Resumable,
+    default_path,
+)
+from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import PARALLEL, Progress, start_all
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.ranges import real, whole
 
 
@@ -63,7 +68,7 @@ class Group(Live):
         max_value: int | None = None,
         max_items: int | None = None,
     ) -> None:
-        self._offer = Offer.of(modules) if modules else None
+        self._offer = ModuleOffer.of(modules) if modules else None
         self._reactor = reactor
         self._types = tuple(types)
         self._defaults: dict[str, Any] = {
@@ -74,7 +79,7 @@ class Group(Live):
         Spec.parse("popen", **self._defaults)  # it says what is wrong with them
         self._output: OutputCallback = output or PrefixedLines()
         self._gateways: dict[str, Gateway] = {}
-        self._starting: dict[str, Link] = {}
+        self._starting: dict[str, GatewayConnection] = {}
         self._counter = 0
         self._closed = False
         self._shutdown = self._reactor.addSystemEventTrigger(
@@ -84,7 +89,7 @@ class Group(Live):
         self._factory: LocalFactory | None = None
         self._factory_finalizer: weakref.finalize[Any, Any] | None = None
         #: where its gateways are forked
-        self._places = Places(reactor)
+        self._places = ForkServerClients(reactor)
         self._finalizer = weakref.finalize(
             self, _remove_trigger, self._reactor, self._shutdown, self._places
         )
@@ -171,7 +176,7 @@ class Group(Live):
         if spec.via is None or spec.via not in self:
             return False
         master = self[spec.via]
-        by_factory = isinstance(master._link.carrier, FactoryCarrier)
+        by_factory = isinstance(master._link.carrier, FactoryGatewayTransport)
         return not (by_factory and has_supervisor(master.spec))
 
     def setlocalfactory(
@@ -226,14 +231,14 @@ class Group(Live):
         self,
         spec: Spec,
         timeout: float,
-        carrier: Callable[[Request], Carrier],
+        carrier: Callable[[GatewayRequest], GatewayTransport],
         connection: Connection | None = None,
     ) -> Gateway:
         """Start a far side that this carrier reaches."""
         if self._closed:
             raise PycomnetError("the group is terminated")
         id = self._allocate(spec)
-        link = Link(spec, id, self._output, self, self._reactor, carrier, connection)
+        link = GatewayConnection(spec, id, self._output, self, self._reactor, carrier, connection)
         self._starting[id] = link
         try:
             hello = await link.start(timeout)
@@ -366,7 +371,7 @@ def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | N
     return None if group is None else group._shut_down()
 
 
-def _remove_trigger(reactor: Any, trigger: Any, places: Places) -> None:
+def _remove_trigger(reactor: Any, trigger: Any, places: ForkServerClients) -> None:
     places.abandon()
 
     def remove() -> None:

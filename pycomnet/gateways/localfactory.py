@@ -34,7 +34,7 @@ from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.environment import working_directory
-from pycomnet.gateways.transports.interface import Request
+from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.popen import own_interpreter
 from pycomnet.gateways.transports.process import ErrorText, ProcessTransport
 from pycomnet.net import endpoints
@@ -233,9 +233,9 @@ class LocalFactory(Live):
                 token = tokens.load_token(path)
         return token
 
-    def carrier(self, request: Request) -> FactoryCarrier:
+    def carrier(self, request: GatewayRequest) -> FactoryGatewayTransport:
         """What carries a gateway's connection."""
-        return FactoryCarrier(self, request)
+        return FactoryGatewayTransport(self, request)
 
     @deferred
     async def resumable(self) -> list[Resumable]:
@@ -275,10 +275,10 @@ def asked_for(spec: Spec, id: str, pipes: bool = False) -> dict[str, Any]:
     return {"id": id, "spec": values, "shown": str(spec), "pipes": pipes}
 
 
-class FactoryCarrier:
+class FactoryGatewayTransport:
     """Carries a gateway's connection through the service, which has its far side."""
 
-    def __init__(self, factory: LocalFactory, request: Request) -> None:
+    def __init__(self, factory: LocalFactory, request: GatewayRequest) -> None:
         self.what = "its process"
         self._factory = factory
         self._request = request
@@ -482,4 +482,4 @@ class FactoryCarrier:
         return self._text.tail()
 
 
-__all__ = ["FactoryCarrier", "LocalFactory", "Resumable", "asked_for", "default_path"]
+__all__ = ["FactoryGatewayTransport", "LocalFactory", "Resumable", "asked_for", "default_path"]

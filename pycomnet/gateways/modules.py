@@ -46,7 +46,7 @@ class ModuleRefused(PycomnetError):
 
 
 @attrs.frozen
-class Root:
+class OfferedRoot:
     """A top-level name that is offered.
 
     :ivar spec: where it is.
@@ -58,7 +58,7 @@ class Root:
 
 
 @attrs.frozen
-class Offer:
+class ModuleOffer:
     """What is offered to far sides.
 
     :ivar roots: by their names.
@@ -66,12 +66,12 @@ class Offer:
     :ivar main: the name that ``__main__`` has there, if it is among them.
     """
 
-    roots: dict[str, Root]
+    roots: dict[str, OfferedRoot]
     last: frozenset[str] = frozenset()
     main: str | None = None
 
     @classmethod
-    def of(cls, modules: Iterable[str | os.PathLike[str]]) -> Offer:
+    def of(cls, modules: Iterable[str | os.PathLike[str]]) -> ModuleOffer:
         """The offer of modules, packages and directories.
 
         :param modules: names, or directories: a ``Path``, or text with a separator in it.
@@ -87,9 +87,9 @@ class Offer:
                 offer = offer.and_also(_directory(os.fspath(each)))
         return offer
 
-    def and_also(self, other: Offer) -> Offer:
+    def and_also(self, other: ModuleOffer) -> ModuleOffer:
         """Both; where they differ it is as in the other."""
-        return Offer(
+        return ModuleOffer(
             {**self.roots, **other.roots},
             (self.last - other.roots.keys()) | other.last,
             other.main or self.main,
@@ -247,7 +247,7 @@ class ModuleSource:
     """
 
     def __init__(self) -> None:
-        self.offer = Offer({})
+        self.offer = ModuleOffer({})
         self._waiting: deque[Any] = deque()
         self._busy = False
 
@@ -307,7 +307,7 @@ def _is_path(text: str) -> bool:
     return os.sep in text or "/" in text or text in (".", "..")
 
 
-def _by_name(name: str) -> Offer:
+def _by_name(name: str) -> ModuleOffer:
     if name == "__main__":
         return _main()
     if not name.isidentifier():
@@ -328,16 +328,16 @@ def _by_name(name: str) -> Offer:
         places = list(spec.submodule_search_locations)
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = places
-    return Offer({name: Root(spec)})
+    return ModuleOffer({name: OfferedRoot(spec)})
 
 
-def _main() -> Offer:
+def _main() -> ModuleOffer:
     """The program itself: it is imported there under its file's name."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name == "__main__":  # the __main__.py of a zip file or directory
         _check_guard(_source(spec))
-        return Offer({PROGRAM: Root(_as_program(spec))}, main=PROGRAM)
+        return ModuleOffer({PROGRAM: OfferedRoot(_as_program(spec))}, main=PROGRAM)
     filename = getattr(main, "__file__", None)
     if spec is not None and spec.name:  # python -m
         name = spec.name.removesuffix(".__main__")
@@ -355,7 +355,7 @@ def _main() -> Offer:
     if found is None:
         raise CodeNotSendable(f"__main__ can't be sent: {filename!r} is no Python source")
     _check_guard(_source(found))
-    return Offer({name: Root(found)}, main=name)
+    return ModuleOffer({name: OfferedRoot(found)}, main=name)
 
 
 def _as_program(spec: ModuleSpec) -> ModuleSpec:
@@ -381,11 +381,11 @@ def _check_guard(source: bytes | None) -> None:
     )
 
 
-def _directory(path: str) -> Offer:
+def _directory(path: str) -> ModuleOffer:
     path = os.path.realpath(path)
     if not os.path.isdir(path):
         raise CodeNotSendable(f"modules are offered by name or directory; {path!r} is none")
-    roots: dict[str, Root] = {}
+    roots: dict[str, OfferedRoot] = {}
     last = set()
     try:
         names = sorted(os.listdir(path))
@@ -410,7 +410,7 @@ def _directory(path: str) -> Offer:
                 _check_within(where, [path], name)
         except ModuleRefused:
             continue
-        roots[name] = Root(spec, named=False)
+        roots[name] = OfferedRoot(spec, named=False)
     main = sys.modules["__main__"]
     filename = getattr(main, "__file__", None)
     own = None
@@ -419,12 +419,12 @@ def _directory(path: str) -> Offer:
         own = Path(filename).stem
         if own == "__main__" and found is not None:
             own = PROGRAM
-            roots[own] = Root(_as_program(found.spec), named=False)
+            roots[own] = OfferedRoot(_as_program(found.spec), named=False)
         try:
             _check_guard(_source(roots[own].spec) if own in roots else None)
         except CodeNotSendable:
             own = None
-    return Offer(roots, frozenset(last), own if own in roots else None)
+    return ModuleOffer(roots, frozenset(last), own if own in roots else None)
 
 
 def _check_within(path: str, roots: Iterable[str], name: str) -> None:
@@ -533,4 +533,4 @@ def _names(path: str) -> list[list[Any]]:
     return sorted(found)[:MAX_NAMES]
 
 
-__all__ = ["ModuleRefused", "ModuleSource", "Offer"]
+__all__ = ["ModuleRefused", "ModuleSource", "ModuleOffer"]

@@ -54,7 +54,7 @@ PATIENCE = 3
 
 
 @attrs.frozen
-class Configuration:
+class SocketServiceConfiguration:
     """What a service is told.
 
     :ivar listen: an endpoint string.
@@ -90,7 +90,7 @@ class Configuration:
 class _Inner(Protocol):
     """The supervisor's end."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: SocketClient) -> None:
         self._client = client
 
     def dataReceived(self, data: bytes) -> None:
@@ -103,7 +103,7 @@ class _Inner(Protocol):
         self._client.inner_lost()
 
 
-class Client(Protocol):
+class SocketClient(Protocol):
     """A program that has connected.
 
     :ivar name: who it is, once it was let in.
@@ -264,7 +264,7 @@ class GatewayService(ListeningService):
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: SocketServiceConfiguration,
         reactor: Any,
         failed: Callable[[PycomnetError], object],
     ) -> None:
@@ -273,7 +273,7 @@ class GatewayService(ListeningService):
         self.configuration = configuration
         self.reactor = reactor
         self.port: Any = None
-        self.clients: dict[Client, None] = {}
+        self.clients: dict[SocketClient, None] = {}
         self.strangers = Strangers(reactor)
         self.stopping = False
         self.admission = Admission.of(
@@ -288,7 +288,7 @@ class GatewayService(ListeningService):
     @deferred
     async def listen(self) -> None:
         """Listen; fires when that is so."""
-        factory = Factory.forProtocol(lambda: Client(self))
+        factory = Factory.forProtocol(lambda: SocketClient(self))
         self.port = await listen_on(self.reactor, self.configuration.listen, factory)
         where = endpoints.client_string(self.port, self.configuration.listen)
         path = self.admission.token_path

@@ -26,7 +26,7 @@ import attrs
 
 from pycomnet.errors import CodeNotSendable
 from pycomnet.far.bytecode import bytecode
-from pycomnet.gateways.modules import Offer
+from pycomnet.gateways.modules import ModuleOffer
 
 #: Builtins that only Python 2 has, which the far side may be.
 _PYTHON_2 = (
@@ -41,7 +41,7 @@ _functions: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDict
 
 
 @attrs.frozen
-class FarSide:
+class FarPython:
     """What is known of the far side that shall run something.
 
     :ivar bytecode: what it runs (far/bytecode.py).
@@ -49,13 +49,13 @@ class FarSide:
     """
 
     bytecode: str = ""
-    offer: Offer | None = None
+    offer: ModuleOffer | None = None
 
 
-_ANY = FarSide()
+_ANY = FarPython()
 
 
-def exec_request(code: object, kwargs: dict[str, Any], far: FarSide = _ANY) -> dict[str, Any]:
+def exec_request(code: object, kwargs: dict[str, Any], far: FarPython = _ANY) -> dict[str, Any]:
     """The request of ``remote_exec`` (docs/protocol.rst, "Remote execution").
 
     :param code: source text, a function whose first parameter is the channel, or a module.
@@ -87,7 +87,7 @@ def call_request(
     function: str | Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    far: FarSide = _ANY,
+    far: FarPython = _ANY,
     awaits: bool = False,
 ) -> dict[str, Any]:
     """The request of ``call``.
@@ -154,7 +154,7 @@ def _check_signature(function: Any) -> None:
         raise CodeNotSendable(f"function {name} must take the channel as its first parameter")
 
 
-def _function(function: Any, far: FarSide, awaits: bool = False) -> dict[str, Any]:
+def _function(function: Any, far: FarPython, awaits: bool = False) -> dict[str, Any]:
     if far.offer is not None:
         where = far.offer.where(function)
         if where is not None:

@@ -1,9 +1,9 @@
 """Both ends of a stream of bytes that outlives the connections it goes over; no I/O.
 
 Each byte has a number, its offset. The end that has produced bytes keeps them, in an
-:class:`Outgoing`, until the other says that it has received them. The end that receives, with an
-:class:`Incoming`, takes what comes at the offset that it waits for, and drops what it had before.
-So a connection may end at any byte: the next one begins where the receiver is, and nothing is
+:class:`OutgoingQueue`, until the other says that it has received them. The end that receives, with
+an :class:`IncomingQueue`, takes what comes at the offset that it waits for, and drops what it had
+before. So a connection may end at any byte: the next one begins where the receiver is, and nothing is
 missing, doubled or out of order.
 """
 
@@ -31,7 +31,7 @@ class OffsetError(PycomnetError):
         self.high = high
 
 
-class Outgoing:
+class OutgoingQueue:
     """What was produced here and the other end has not confirmed.
 
     It holds what it is given: who produces looks at :attr:`full`, and stops.
@@ -120,7 +120,7 @@ class Outgoing:
         return memoryview(piece)[begin : begin + size]
 
 
-class Incoming:
+class IncomingQueue:
     """What of the other end's stream has come.
 
     :ivar received: all before this offset.

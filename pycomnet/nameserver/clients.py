@@ -11,7 +11,7 @@ from pycomnet.net import endpoints
 
 
 @attrs.define(eq=False)  # held by its records alone, so it goes with the last of them
-class Client:
+class Registrant:
     """Somebody who registers.
 
     :ivar registered: its registrations that are there.
@@ -30,13 +30,13 @@ class Clients:
     """
 
     def __init__(self) -> None:
-        self._named: WeakValueDictionary[tuple[str, str], Client] = WeakValueDictionary()
-        self._connections: WeakKeyDictionary[Any, Client] = WeakKeyDictionary()
+        self._named: WeakValueDictionary[tuple[str, str], Registrant] = WeakValueDictionary()
+        self._connections: WeakKeyDictionary[Any, Registrant] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._named) + len(self._connections)
 
-    def of(self, connection: Any) -> Client:
+    def of(self, connection: Any) -> Registrant:
         """The client of a connection.
 
         :param connection: a :class:`~pycomnet.services.serverside.ServerConnection`.
@@ -48,11 +48,11 @@ class Clients:
             return self._with_name("host", address.host)
         client = self._connections.get(connection)
         if client is None:
-            client = self._connections[connection] = Client()
+            client = self._connections[connection] = Registrant()
         return client
 
-    def _with_name(self, kind: str, name: str) -> Client:
+    def _with_name(self, kind: str, name: str) -> Registrant:
         client = self._named.get((kind, name))
         if client is None:
-            client = self._named[kind, name] = Client()
+            client = self._named[kind, name] = Registrant()
         return client

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
-from pycomnet.nameserver.requests import Limits
+from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.service import NameService, make_server
 from pycomnet.text.logs import Logger
 
@@ -41,7 +41,7 @@ def loading_many() -> Iterator[None]:
         gc.enable()
 
 
-class Nameserver(service.Service):
+class NameserverService(service.Service):
     """A nameserver from start to stop.
 
     It listens once its store is loaded, so whoever reaches it gets complete answers.
@@ -64,7 +64,7 @@ class Nameserver(service.Service):
         listen: Iterable[str],
         reactor: Any,
         failed: Callable[[PycomnetError], object],
-        limits: Limits | None = None,
+        limits: NameserverLimits | None = None,
         loading: Callable[[], AbstractContextManager[None]] = nullcontext,
         **options: Any,
     ) -> None:

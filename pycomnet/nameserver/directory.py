@@ -34,7 +34,7 @@ def digest(secret: str) -> bytes:
 
 
 @attrs.frozen
-class Page:
+class DirectoryPage:
     """Some of what was asked for.
 
     :ivar records: in the order of their names.
@@ -263,7 +263,9 @@ class Directory:
             return record
         return None
 
-    def page(self, query: Query, after: str, limit: int, now: float, stride: int = STRIDE) -> Page:
+    def page(
+        self, query: Query, after: str, limit: int, now: float, stride: int = STRIDE
+    ) -> DirectoryPage:
         """Some of the live records that match, in the order of their names.
 
         :param after: the name to go on after; the empty one to begin.
@@ -274,7 +276,9 @@ class Directory:
         if query.name is not None:
             record = names.get(query.name) if query.name > after else None
             found = [] if record is None else [record]
-            return Page([one for one in found if one.ends > now and query.matches(one)], None)
+            return DirectoryPage(
+                [one for one in found if one.ends > now and query.matches(one)], None
+            )
         if query.only_interface is not None:
             some = self._index.instances(query.only_interface)
             if len(some) <= FEW:
@@ -284,22 +288,22 @@ class Directory:
                     if one.service > after and one.ends > now and query.matches(one)
                 ]
                 first = heapq.nsmallest(limit, found, key=_name)
-                return Page(first, first[-1].service if len(first) < len(found) else None)
+                return DirectoryPage(first, first[-1].service if len(first) < len(found) else None)
         found = []
         begin, inclusive = (query.prefix, True) if query.prefix > after else (after, False)
         name = after
         for name in self._index.after(begin, inclusive):
             if not name.startswith(query.prefix):
-                return Page(found, None)
+                return DirectoryPage(found, None)
             record = names[name]
             if record.ends > now and query.matches(record):
                 found.append(record)
                 if len(found) >= limit:
-                    return Page(found, name)
+                    return DirectoryPage(found, name)
             stride -= 1
             if stride <= 0:
-                return Page(found, name)
-        return Page(found, None)
+                return DirectoryPage(found, name)
+        return DirectoryPage(found, None)
 
 
 def _name(record: Record) -> str:

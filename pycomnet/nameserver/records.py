@@ -9,7 +9,7 @@ import attrs
 from pycomnet.wire.values import make_codec
 
 if TYPE_CHECKING:
-    from pycomnet.nameserver.clients import Client
+    from pycomnet.nameserver.clients import Registrant
 
 _codec = make_codec()
 encode = _codec.encode
@@ -58,7 +58,7 @@ class Record:
     secret: bytes
     fence: int = 0
     ends: float = 0.0
-    client: Client | None = None
+    client: Registrant | None = None
 
     def __repr__(self) -> str:
         return f"<Record {self.service!r} at {self.address!r}, fence {self.fence}>"

@@ -18,7 +18,7 @@ from pycomnet.wire.values import ValueNotSendable
 
 
 @attrs.frozen
-class Limits:
+class NameserverLimits:
     """What a nameserver takes at most.
 
     :ivar name: characters of a service's or interface's name, or a tag.
@@ -75,7 +75,7 @@ class Arguments:
     :param args: what came; anything.
     """
 
-    def __init__(self, what: str, args: object, limits: Limits) -> None:
+    def __init__(self, what: str, args: object, limits: NameserverLimits) -> None:
         if args is None:
             args = {}
         if not isinstance(args, dict):
@@ -211,7 +211,7 @@ class Arguments:
 
 
 def registration(
-    args: object, limits: Limits, new_lease: int, new_secret: str
+    args: object, limits: NameserverLimits, new_lease: int, new_secret: str
 ) -> tuple[Record, str]:
     """What ``register`` asks for: a record without its fence, and its owner's secret.
 
@@ -235,7 +235,7 @@ def registration(
     return record, secret
 
 
-def query(taken: Arguments, limits: Limits) -> Query:
+def query(taken: Arguments, limits: NameserverLimits) -> Query:
     """The patterns of ``list_services`` and ``watch``."""
     service, interface = taken.optional("service"), taken.optional("interface")
     tags = frozenset(taken.texts("tags", limits.tags, wild=True))

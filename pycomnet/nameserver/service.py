@@ -21,7 +21,7 @@ from pycomnet.errors import (
     StoreFailed,
     TooManyRegistrations,
 )
-from pycomnet.nameserver.clients import Client, Clients
+from pycomnet.nameserver.clients import Clients, Registrant
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.expiry import Expiry
 from pycomnet.nameserver.queries import Query
@@ -30,7 +30,7 @@ from pycomnet.nameserver.records import Record
 from pycomnet.nameserver.requests import (
     WILD,
     Arguments,
-    Limits,
+    NameserverLimits,
     query,
     registration,
 )
@@ -81,7 +81,7 @@ class NameService(Service):
         self,
         store: INameStore,
         reactor: Any,
-        limits: Limits | None = None,
+        limits: NameserverLimits | None = None,
         seconds: Callable[[], float] = time.monotonic,
         random_lease: Callable[[], int] = lambda: secrets.randbits(LEASE_BITS),
         random_secret: Callable[[], str] = lambda: secrets.token_urlsafe(16),
@@ -89,7 +89,7 @@ class NameService(Service):
         operators: Collection[str] = (),
         **options: Any,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or NameserverLimits()
         self.directory = Directory(seconds, not store.ends_leases, **options)
         self._store = store
         self._reactor = reactor
@@ -186,7 +186,7 @@ class NameService(Service):
         self._counts["registered"] += 1
         return {"lease": record.lease, "secret": secret, "fence": fence, "ttl": record.ttl}
 
-    async def _commit(self, record: Record, client: Client) -> int:
+    async def _commit(self, record: Record, client: Registrant) -> int:
         directory = self.directory
         record.client = client
         for _ in range(ATTEMPTS):
@@ -201,7 +201,7 @@ class NameService(Service):
                 client.asked -= 1
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
 
-    def _check_room(self, record: Record, client: Client) -> None:
+    def _check_room(self, record: Record, client: Registrant) -> None:
         directory = self.directory
         have, before = len(directory), directory.size_of(record.service)
         if not before and have >= self.limits.services:

@@ -42,7 +42,7 @@ def _no_timeout() -> float | None:
     return None
 
 
-class Lookahead:
+class BusyPoll:
     """Stands in for the ``doRead`` of a transport on a socket.
 
     :param transport: a TCP or UNIX transport of Twisted's, without TLS.
@@ -77,10 +77,10 @@ class Lookahead:
         transport.doRead = self
 
     @classmethod
-    def of(cls, transport: Any) -> Lookahead | None:
+    def of(cls, transport: Any) -> BusyPoll | None:
         """That of a transport; None for one that isn't on a plain socket."""
         there = transport.__dict__.get("doRead")
-        if isinstance(there, Lookahead):
+        if isinstance(there, BusyPoll):
             return there
         return cls(transport) if is_plain(transport) and hasattr(transport, "socket") else None
 
@@ -167,4 +167,4 @@ class Lookahead:
         self._quick, self._needed = 0, MOST_QUICK
 
 
-__all__ = ["Lookahead"]
+__all__ = ["BusyPoll"]

@@ -43,7 +43,7 @@ class Owner:
             reactor.callFromThread(core.abandon)
 
 
-class Outgoing:
+class OutgoingBlocks:
     """Blocks that are sent with one request or answer.
 
     :ivar described: what the message says of them.
@@ -127,7 +127,7 @@ class Outgoing:
                 await reading
 
 
-class Incoming:
+class IncomingBlocks:
     """Blocks that a request or an answer has named, until they have arrived.
 
     :param described: what the message says of them.
@@ -278,4 +278,4 @@ def _append(file: ReceivedFile, data: bytes) -> None:
     file.write(data)
 
 
-__all__ = ["CHUNK", "Incoming", "Outgoing", "Owner"]
+__all__ = ["CHUNK", "IncomingBlocks", "OutgoingBlocks", "Owner"]

@@ -23,11 +23,11 @@ from pycomnet.errors import (
     UnknownMethod,
 )
 from pycomnet.services.binary import Binary
-from pycomnet.services.blocks import Incoming
+from pycomnet.services.blocks import IncomingBlocks
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.interface import Method, Service
-from pycomnet.services.request import Call, Request
-from pycomnet.services.serverlimits import PEEK, Held, ServerLimits
+from pycomnet.services.request import Request, ServerCall
+from pycomnet.services.serverlimits import PEEK, HeldBytes, ServerLimits
 from pycomnet.services.streaming import InThread, send_all
 from pycomnet.services.tasks import CANCELLED, Tasks
 from pycomnet.services.threads import MethodThreads
@@ -53,7 +53,7 @@ def _wrong_way(interface: str, name: str, bound: Bound) -> UnknownMethod:
     return UnknownMethod(f"{interface}: {name} is called with {how}()")
 
 
-class Calls:
+class ServerCalls:
     """The calls of a server, and what they share.
 
     :ivar methods: interface -> name -> method.
@@ -69,17 +69,17 @@ class Calls:
         self.methods: dict[str, dict[str, Bound]] = {}
         self.running = 0
         self.leaving = False
-        self.held = Held(limits.held)
+        self.held = HeldBytes(limits.held)
         self.tasks = Tasks(reactor)
         self._threads = MethodThreads(reactor, limits.threads, threads)
         self._deadlines = Deadlines(reactor)
-        self._active: set[Call] = set()
-        self._queue: deque[tuple[Call, Bound, list[Any] | bytes]] = deque()
+        self._active: set[ServerCall] = set()
+        self._queue: deque[tuple[ServerCall, Bound, list[Any] | bytes]] = deque()
         self._dequeuing = False
         #: fires when no call is left
         self._idle: defer.Deferred[None] | None = None
 
-    def begin(self, call: Call, payload: bytes) -> None:
+    def begin(self, call: ServerCall, payload: bytes) -> None:
         """A call has come: run it, have it wait, or refuse it."""
         connection = call.connection
         size = len(payload)
@@ -96,7 +96,7 @@ class Calls:
             return
         self.start(call, payload, asked)
 
-    def _is_wanted(self, call: Call, payload: bytes) -> bool:
+    def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
         """Whether a long request may be decoded; if not it is refused, by what it begins with."""
         connection = call.connection
         try:
@@ -129,7 +129,7 @@ class Calls:
     def _overloaded(self) -> Overloaded:
         return Overloaded(f"{self.running} calls run here and {len(self._queue)} wait")
 
-    def start(self, call: Call, payload: bytes, asked: Any) -> None:
+    def start(self, call: ServerCall, payload: bytes, asked: Any) -> None:
         """Run a call whose request has been decoded, have it wait, or refuse it."""
         connection = call.connection
         size = len(payload)
@@ -153,18 +153,18 @@ class Calls:
         call.size = size
         self._dispatch(call, function, asked)
 
-    def _let_go(self, call: Call) -> None:
+    def _let_go(self, call: ServerCall) -> None:
         """A call's request is not held any more."""
         if call.held or call.blocks:
             self._hold(call, -call.held - call.blocks)
             call.held = call.blocks = 0
 
-    def _hold(self, call: Call, size: int) -> None:
+    def _hold(self, call: ServerCall, size: int) -> None:
         """So many bytes more, or less, are held of a call's request."""
         self.held.size += size
         call.connection.requests += size
 
-    def _hold_block(self, call: Call, size: int) -> None:
+    def _hold_block(self, call: ServerCall, size: int) -> None:
         """Likewise of its blocks that are in memory.
 
         :raises Overloaded: that is more than may be held of all calls.
@@ -176,7 +176,7 @@ class Calls:
         call.blocks += size
         self._hold(call, size)
 
-    def _not_found(self, call: Call, payload: bytes, problem: Exception) -> None:
+    def _not_found(self, call: ServerCall, payload: bytes, problem: Exception) -> None:
         connection = call.connection
         try:
             asked = connection.decode(payload)
@@ -199,7 +199,7 @@ class Calls:
             else:
                 connection.refuse(call, self._unknown(interface, name))
 
-    def _enqueue(self, call: Call, function: Bound, asked: list[Any], payload: bytes) -> None:
+    def _enqueue(self, call: ServerCall, function: Bound, asked: list[Any], payload: bytes) -> None:
         if len(self._queue) >= self.limits.queued:
             call.connection.refuse(call, self._overloaded())
             return
@@ -211,7 +211,7 @@ class Calls:
         # What is long waits as it came: its values may be many times as large.
         self._queue.append((call, function, asked if size <= PEEK else payload))
 
-    def _run(self, call: Call, bound: Bound, request: Request) -> None:
+    def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
         result: Any
         if call.streaming is not bound.method.stream:
             refused = _wrong_way(request.interface, request.method, bound)
@@ -230,7 +230,7 @@ class Calls:
             return
         self.settle(call, result)
 
-    def settle(self, call: Call, result: Any) -> None:
+    def settle(self, call: ServerCall, result: Any) -> None:
         """Answer a call with what its method has returned."""
         try:
             kind = type(result)
@@ -249,10 +249,10 @@ class Calls:
             return
         self._wait(call, waiting)
 
-    def _wait_for(self, call: Call, coroutine: Any) -> None:
+    def _wait_for(self, call: ServerCall, coroutine: Any) -> None:
         self._wait(call, self.tasks.start(coroutine))
 
-    def _wait(self, call: Call, result: defer.Deferred[Any]) -> None:
+    def _wait(self, call: ServerCall, result: defer.Deferred[Any]) -> None:
         """Answer a call when a Deferred has fired."""
         self.running += 1
         self._active.add(call)
@@ -266,7 +266,7 @@ class Calls:
             self._succeeded, self._raised, callbackArgs=(call,), errbackArgs=(call,)
         )
 
-    def _succeeded(self, value: Any, call: Call) -> None:
+    def _succeeded(self, value: Any, call: ServerCall) -> None:
         if call.streaming:
             call.connection.end(call)
         elif type(value) is tuple and value and type(value[-1]) is Binary:
@@ -277,7 +277,7 @@ class Calls:
             call.connection.answer(call, [value])
         self._finished(call)
 
-    def _raised(self, failure: Failure, call: Call) -> None:
+    def _raised(self, failure: Failure, call: ServerCall) -> None:
         problem = failure.value
         assert problem is not None
         if call.interrupt is not None and isinstance(problem, CANCELLED):
@@ -285,11 +285,11 @@ class Calls:
         self._failed(call, problem, failure)
         self._finished(call)
 
-    def _failed(self, call: Call, problem: BaseException, failure: Failure | None) -> None:
+    def _failed(self, call: ServerCall, problem: BaseException, failure: Failure | None) -> None:
         if not call.over:
             call.connection.refuse(call, problem, failure)
 
-    def _finished(self, call: Call) -> None:
+    def _finished(self, call: ServerCall) -> None:
         self.running -= 1
         call.running = None
         self.forget(call)
@@ -303,7 +303,7 @@ class Calls:
                 self._dequeuing = False
         self._tell_idle()
 
-    def _run_waiting(self, call: Call, bound: Bound, asked: list[Any] | bytes) -> None:
+    def _run_waiting(self, call: ServerCall, bound: Bound, asked: list[Any] | bytes) -> None:
         """It is the turn of a call that has waited."""
         self._let_go(call)
         if call.over:
@@ -320,7 +320,7 @@ class Calls:
         if call.over:
             call.put_away()
 
-    def _dispatch(self, call: Call, bound: Bound, asked: Any) -> None:
+    def _dispatch(self, call: ServerCall, bound: Bound, asked: Any) -> None:
         interface, name, args = asked[:3]
         request = Request(call.connection, interface, name, args, call.expires)
         if len(asked) > 4 and asked[4] and not call.streaming:
@@ -328,7 +328,7 @@ class Calls:
         else:
             self._run(call, bound, request)
 
-    def forget(self, call: Call) -> None:
+    def forget(self, call: ServerCall) -> None:
         """A call is over."""
         call.put_away()
         self._let_go(call)
@@ -339,7 +339,7 @@ class Calls:
         if self._idle is not None and not self._active and not self._idle.called:
             self._idle.callback(None)
 
-    def too_late(self, call: Call) -> None:
+    def too_late(self, call: ServerCall) -> None:
         """A call's deadline has passed."""
         problem = DeadlineExceeded("its deadline passed at the server")
         if call.running is None:
@@ -348,7 +348,7 @@ class Calls:
         else:
             call.cancel(problem)
 
-    def _in_thread(self, call: Call, bound: Bound, request: Request) -> defer.Deferred[Any]:
+    def _in_thread(self, call: ServerCall, bound: Bound, request: Request) -> defer.Deferred[Any]:
         """Run a method in a thread. It can't be interrupted there, and counts on."""
         name = f"{request.interface}.{request.method}"
         return self._threads.run(name, lambda: None if call.over else bound.function(request))
@@ -361,10 +361,12 @@ class Calls:
 
     # -- blocks of binary data -------------------------------------------------------------------
 
-    async def _receive(self, call: Call, bound: Bound, request: Request, described: Any) -> Any:
+    async def _receive(
+        self, call: ServerCall, bound: Bound, request: Request, described: Any
+    ) -> Any:
         """Receive a call's blocks, then run its method."""
         hold = partial(self._hold_block, call)
-        incoming = Incoming(call.connection, described, self.limits.blocks, hold)
+        incoming = IncomingBlocks(call.connection, described, self.limits.blocks, hold)
         most = bound.method.attachments
         if most is not None and len(described) > most:
             incoming.close()
@@ -378,7 +380,7 @@ class Calls:
         result = bound.function(request)
         return await result if inspect.isawaitable(result) else result
 
-    async def _send_blocks(self, call: Call, result: tuple[Any, ...]) -> Any:
+    async def _send_blocks(self, call: ServerCall, result: tuple[Any, ...]) -> Any:
         """Send a result, then the blocks that it comes with."""
         first = next(n for n, part in enumerate(result) if type(part) is Binary)
         value = result[0] if first == 1 else None if first == 0 else result[:first]
@@ -387,4 +389,4 @@ class Calls:
             await outgoing.send()
 
 
-__all__ = ["Bound", "Calls"]
+__all__ = ["Bound", "ServerCalls"]

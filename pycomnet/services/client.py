@@ -17,15 +17,15 @@ from pycomnet.errors import (
 from pycomnet.far.live import Live
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
-from pycomnet.services.blocks import Incoming, Outgoing
+from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
 from pycomnet.services.pending import MOST_TURNS, PendingCall, not_sendable
 from pycomnet.services.remotestream import RemoteStream
 from pycomnet.wire.values import ValueNotSendable
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
-    from pycomnet.services.instances import Route
-    from pycomnet.services.pool import ClientConnection, Peer
+    from pycomnet.services.instances import Instances
+    from pycomnet.services.pool import ClientConnection, PooledServer
 
 #: Seconds between attempts to reach a service, the first and the longest.
 FIRST_RETRY = 0.05
@@ -57,7 +57,7 @@ class RemoteService(Live):
     :ivar interface: the interface it is called by.
     """
 
-    def __init__(self, context: Context, route: Route, interface: str | None) -> None:
+    def __init__(self, context: Context, route: Instances, interface: str | None) -> None:
         self.context = context
         self._seconds: Callable[[], float] = context.reactor.seconds
         self._route = route
@@ -107,7 +107,7 @@ class RemoteService(Live):
 
     def _send(
         self,
-        peer: Peer,
+        peer: PooledServer,
         connection: ClientConnection,
         method: str,
         args: Any,
@@ -147,7 +147,7 @@ class RemoteService(Live):
         method: str,
         args: Any,
         expires: float | None,
-        peer: Peer | None = None,
+        peer: PooledServer | None = None,
         repeats: int = 0,
     ) -> defer.Deferred[Any]:
         """Call a method when there is a connection; for calls that have to wait for one.
@@ -157,7 +157,7 @@ class RemoteService(Live):
         return defer.Deferred.fromCoroutine(self._invoke(method, args, expires, peer, repeats))
 
     async def _invoke(
-        self, method: str, args: Any, expires: float | None, peer: Peer | None, repeats: int
+        self, method: str, args: Any, expires: float | None, peer: PooledServer | None, repeats: int
     ) -> Any:
         await self._pause(expires, repeats)
         peer, connection = await self.reach(expires, peer)
@@ -201,7 +201,7 @@ class RemoteService(Live):
 
     async def _exchange(
         self,
-        peer: Peer,
+        peer: PooledServer,
         connection: ClientConnection,
         method: str,
         args: Any,
@@ -212,7 +212,7 @@ class RemoteService(Live):
         """Call a method with blocks of binary data both ways."""
         context = self.context
         left = context.left(expires)
-        blocks = Outgoing(connection, attachments)
+        blocks = OutgoingBlocks(connection, attachments)
         answering = self._send(
             peer, connection, method, args, left, expires, blocks.described, True, repeats
         )
@@ -221,7 +221,7 @@ class RemoteService(Live):
             answer = await answering
             if len(answer) < 2:
                 return answer[0], []
-            incoming = Incoming(connection, answer[1], context.blocks)
+            incoming = IncomingBlocks(connection, answer[1], context.blocks)
             try:
                 left = context.left(expires)
             except DeadlineExceeded:
@@ -236,18 +236,18 @@ class RemoteService(Live):
         finally:
             sending.cancel()
 
-    def may_repeat(self, peer: Peer, method: str) -> bool:
+    def may_repeat(self, peer: PooledServer, method: str) -> bool:
         """Whether a method is idempotent, as its server has said."""
         try:
             return peer.may_repeat(self.interface or self.called_by(peer), method)
         except UnknownInterface:
             return False
 
-    def has_other(self, peer: Peer, now: float) -> bool:
+    def has_other(self, peer: PooledServer, now: float) -> bool:
         """Whether there is another instance that is not set aside."""
         return self._route.has_other(peer, now)
 
-    def called_by(self, peer: Peer) -> str:
+    def called_by(self, peer: PooledServer) -> str:
         """The interface; when none is named, the server's only one.
 
         :raises UnknownInterface: it has none, or several.
@@ -262,8 +262,8 @@ class RemoteService(Live):
         return found[0]
 
     async def reach(
-        self, expires: float | None, peer: Peer | None = None
-    ) -> tuple[Peer, ClientConnection]:
+        self, expires: float | None, peer: PooledServer | None = None
+    ) -> tuple[PooledServer, ClientConnection]:
         """A connection to an instance of the service, before the deadline.
 
         :param peer: the instance whose turn it is.

@@ -18,7 +18,7 @@ from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.instances import AddressRoute, NamedRoute
-from pycomnet.services.pool import Peer, Pool
+from pycomnet.services.pool import Pool, PooledServer
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
 
@@ -154,7 +154,7 @@ class Context(Live):
             raise PycomnetError("this context has no nameserver: give its address as nameserver=")
         return self.at(self.nameserver_address, NAMESERVER)
 
-    def peer(self, address: str) -> Peer:
+    def peer(self, address: str) -> PooledServer:
         """What is kept of an address."""
         return self.pool.peer(address)
 

@@ -14,7 +14,7 @@ from pycomnet.services.race import Race
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
-    from pycomnet.services.pool import ClientConnection, Peer
+    from pycomnet.services.pool import ClientConnection, PooledServer
 
 #: Seconds after which the instances of an interface are looked up again, while it is called.
 REFRESH = 10.0
@@ -28,16 +28,16 @@ ADDRESSES = "addresses"
 MOST_ADDRESSES = 8
 
 
-class Route:
+class Instances:
     """Where the calls of a service go."""
 
-    def pick(self) -> Peer | None:
+    def pick(self) -> PooledServer | None:
         """The instance for the next call, if that is known."""
         raise NotImplementedError
 
     def reach(
-        self, first: Peer | None, left: float | None
-    ) -> defer.Deferred[tuple[Peer, ClientConnection]]:
+        self, first: PooledServer | None, left: float | None
+    ) -> defer.Deferred[tuple[PooledServer, ClientConnection]]:
         """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
 
         :param first: the instance that was picked.
@@ -45,7 +45,7 @@ class Route:
         """
         raise NotImplementedError
 
-    def has_other(self, peer: Peer, now: float) -> bool:
+    def has_other(self, peer: PooledServer, now: float) -> bool:
         """Whether there is another instance that is not set aside."""
         return False
 
@@ -54,29 +54,29 @@ class Route:
         raise NotImplementedError
 
 
-class AddressRoute(Route):
+class AddressRoute(Instances):
     """One address."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: PooledServer) -> None:
         self._peer = peer
 
     def __str__(self) -> str:
         return f"at {self._peer.address}"
 
-    def pick(self) -> Peer | None:
+    def pick(self) -> PooledServer | None:
         return self._peer
 
     @deferred
     async def reach(
-        self, first: Peer | None = None, left: float | None = None
-    ) -> tuple[Peer, ClientConnection]:
+        self, first: PooledServer | None = None, left: float | None = None
+    ) -> tuple[PooledServer, ClientConnection]:
         return self._peer, await self._peer.connect()
 
     def may_return(self) -> bool:
         return self._peer.known
 
 
-class NamedRoute(Route):
+class NamedRoute(Instances):
     """What a nameserver knows of an interface, or of one service by name.
 
     :param context: has the nameserver, the connections, and how calls are spread.
@@ -86,9 +86,9 @@ class NamedRoute(Route):
         self._context = context
         self._interface = interface
         self._service = service
-        self._peers: list[Peer] = []
+        self._peers: list[PooledServer] = []
         #: those that are not set aside; with how often any was by then, and until when that holds
-        self._able: list[Peer] = []
+        self._able: list[PooledServer] = []
         self._able_changes = -1
         self._able_until = float("-inf")
         #: random, so that not all clients begin with the same one
@@ -103,7 +103,7 @@ class NamedRoute(Route):
     def may_return(self) -> bool:
         return True
 
-    def pick(self) -> Peer | None:
+    def pick(self) -> PooledServer | None:
         peers = self._peers
         now = self._context.reactor.seconds()
         if now - self._looked > REFRESH and peers and self._looking is None:
@@ -130,14 +130,14 @@ class NamedRoute(Route):
         self._able_until = min(again, default=float("inf"))
         self._able_changes = self._context.pool.changes
 
-    def _set_peers(self, peers: list[Peer]) -> None:
+    def _set_peers(self, peers: list[PooledServer]) -> None:
         self._peers = peers
         self._able_until = float("-inf")
 
     @deferred
     async def reach(
-        self, first: Peer | None = None, left: float | None = None
-    ) -> tuple[Peer, ClientConnection]:
+        self, first: PooledServer | None = None, left: float | None = None
+    ) -> tuple[PooledServer, ClientConnection]:
         problem: ServiceUnreachable | None = None
         for again in (False, True):
             if again or not self._peers:
@@ -149,7 +149,7 @@ class NamedRoute(Route):
             first = None
         raise problem or ServiceUnreachable(f"there is no {self}")
 
-    def _in_order(self, first: Peer | None) -> Iterator[Peer]:
+    def _in_order(self, first: PooledServer | None) -> Iterator[PooledServer]:
         """The instances as they are tried: whose turn it is, and who comes after that one; those
         that are set aside come last.
         """
@@ -163,7 +163,7 @@ class NamedRoute(Route):
         now = self._context.reactor.seconds()
         yield from sorted(others, key=lambda one: one.aside_until > now)
 
-    def has_other(self, peer: Peer, now: float) -> bool:
+    def has_other(self, peer: PooledServer, now: float) -> bool:
         return any(one is not peer and one.aside_until <= now for one in self._peers)
 
     async def _look_now(self) -> None:
@@ -193,7 +193,7 @@ class NamedRoute(Route):
         self._looking = None
         return result
 
-    def _choose(self, addresses: list[str], known: dict[str, Peer]) -> Peer:
+    def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
         """One of an instance's addresses: what is on this machine, if the nameserver is, as then
         that instance is, too; and none that has just failed.
         """
@@ -209,7 +209,7 @@ class NamedRoute(Route):
     async def _look(self) -> None:
         nameserver = await self._context.nameserver()
         known = {peer.address: peer for peer in self._peers}
-        found: dict[str, Peer] = {}
+        found: dict[str, PooledServer] = {}
 
         def add(record: Any) -> None:
             peer = self._choose(addresses_of(record), known)
@@ -256,4 +256,4 @@ def _pass_on(result: Any, waiting: defer.Deferred[None]) -> Any:
     return None
 
 
-__all__ = ["AddressRoute", "NamedRoute", "Route"]
+__all__ = ["AddressRoute", "NamedRoute", "Instances"]

@@ -27,7 +27,13 @@ from pycomnet.services.instances import ADDRESSES
 from pycomnet.services.interface import Service
 from pycomnet.services.launchconfig import Entry, LaunchConfig
 from pycomnet.services.loading import load
-from pycomnet.services.registration import RENEWALS, Nameserver, Offer, Policy, Registration
+from pycomnet.services.registration import (
+    RENEWALS,
+    NameserverProxy,
+    Policy,
+    Registration,
+    ServiceOffer,
+)
 from pycomnet.services.server import ServiceServer
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
@@ -169,7 +175,7 @@ class Launcher(service.Service):
         reactor: Any,
         failed: Callable[[PycomnetError], object],
         policy: Policy | None = None,
-        nameserver: Nameserver | None = None,
+        nameserver: NameserverProxy | None = None,
         resolve: Callable[[str], list[str]] = _numbers,
         watch: BlockWatch | None = None,
     ) -> None:
@@ -300,10 +306,14 @@ class Launcher(service.Service):
         return found
 
     async def _register(
-        self, name: str | None, members: list[Loaded], addresses: list[str], nameserver: Nameserver
+        self,
+        name: str | None,
+        members: list[Loaded],
+        addresses: list[str],
+        nameserver: NameserverProxy,
     ) -> None:
         for left in reversed(range(NAME_TRIES)):
-            offer = Offer(
+            offer = ServiceOffer(
                 service=name or generated_name(members),
                 interfaces=tuple(name for one in members for name in one.service.interfaces),
                 address=addresses[0],

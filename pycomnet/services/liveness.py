@@ -8,7 +8,7 @@ from pycomnet.errors import PeerSilent
 from pycomnet.services.pending import PendingCall
 
 if TYPE_CHECKING:
-    from pycomnet.services.pool import Peer
+    from pycomnet.services.pool import PooledServer
 
 #: Seconds between looks at the servers that calls wait for.
 TICK = 0.25
@@ -32,11 +32,11 @@ class Liveness:
     def __init__(self, reactor: Any, silence: float | None) -> None:
         self._reactor = reactor
         self._silence = silence
-        self._watched: dict[Peer, None] = {}
+        self._watched: dict[PooledServer, None] = {}
         self._call: Any = None
         self._due = 0.0
 
-    def watch(self, peer: Peer) -> None:
+    def watch(self, peer: PooledServer) -> None:
         """A call was sent to a server that is not watched."""
         peer.watched = True
         connection = peer.connection
@@ -76,7 +76,7 @@ class Liveness:
         if self._watched:
             self._schedule()
 
-    def _look(self, peer: Peer, now: float) -> bool:
+    def _look(self, peer: PooledServer, now: float) -> bool:
         """Look for a sign of life; whether to go on."""
         connection = peer.connection
         if connection is None:

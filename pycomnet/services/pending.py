@@ -19,7 +19,7 @@ from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSenda
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
-    from pycomnet.services.pool import ClientConnection, Peer
+    from pycomnet.services.pool import ClientConnection, PooledServer
 
 
 #: How often a call is made again that may have been run, as its method is idempotent; and one that
@@ -67,7 +67,7 @@ class PendingCall:
     def __init__(
         self,
         service: RemoteService,
-        peer: Peer,
+        peer: PooledServer,
         connection: ClientConnection,
         method: str,
         args: Any,

@@ -36,7 +36,7 @@ SILENT_ASIDE = 30.0
 class ClientConnection(Connection):
     """A caller's end of a connection."""
 
-    def __init__(self, peer: Peer, context: Context) -> None:
+    def __init__(self, peer: PooledServer, context: Context) -> None:
         info = {"client": context.client_id}
         super().__init__(context.reactor, True, context.limits, info, keepalive=context.keepalive)
         self._peer = peer
@@ -87,7 +87,7 @@ class Pool(Live):
     def __init__(self, context: Context) -> None:
         self._context = context
         #: held by what calls them and by their connections: an address that is left is forgotten
-        self.peers: weakref.WeakValueDictionary[str, Peer] = weakref.WeakValueDictionary()
+        self.peers: weakref.WeakValueDictionary[str, PooledServer] = weakref.WeakValueDictionary()
         self.closed = False
         self.changes = 0
         self.liveness = Liveness(context.reactor, context.silence)
@@ -101,13 +101,13 @@ class Pool(Live):
             for peer in self.peers.values():
                 peer.connection = None
 
-    def peer(self, address: str) -> Peer:
+    def peer(self, address: str) -> PooledServer:
         """What is kept of an address."""
         self.check()
         address = endpoints.clean(address)
         peer = self.peers.get(address)
         if peer is None:
-            peer = self.peers[address] = Peer(address, self._context)
+            peer = self.peers[address] = PooledServer(address, self._context)
         return peer
 
     def check(self) -> None:
@@ -127,7 +127,7 @@ class Pool(Live):
         return defer.gatherResults([peer.close() for peer in peers], consumeErrors=True)
 
 
-class Peer:
+class PooledServer:
     """An address that calls go to.
 
     :ivar connection: to it, once it is ready; None when there is none.
@@ -278,4 +278,4 @@ class Peer:
         return gone
 
 
-__all__ = ["SET_ASIDE", "ClientConnection", "Peer", "Pool"]
+__all__ = ["SET_ASIDE", "ClientConnection", "PooledServer", "Pool"]

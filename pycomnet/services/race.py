@@ -11,14 +11,14 @@ from twisted.python.failure import Failure
 from pycomnet.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
-    from pycomnet.services.pool import ClientConnection, Peer
+    from pycomnet.services.pool import ClientConnection, PooledServer
 
 #: Seconds that an instance has before the next one is tried at the same time.
 PATIENCE = 1.0
 #: ... and of a call's time, at most this part.
 SHARE = 4
 
-Reached = tuple["Peer", "ClientConnection"]
+Reached = tuple["PooledServer", "ClientConnection"]
 
 
 class Race:
@@ -31,12 +31,12 @@ class Race:
     :param left: seconds that there are for all.
     """
 
-    def __init__(self, reactor: Any, peers: Iterator[Peer], left: float | None) -> None:
+    def __init__(self, reactor: Any, peers: Iterator[PooledServer], left: float | None) -> None:
         self._reactor = reactor
         self._peers = peers
         self._patience = PATIENCE if left is None else min(PATIENCE, left / SHARE)
-        self._attempts: dict[Peer, defer.Deferred[ClientConnection]] = {}
-        self._latest: Peer | None = None
+        self._attempts: dict[PooledServer, defer.Deferred[ClientConnection]] = {}
+        self._latest: PooledServer | None = None
         self._timer: Any = None
         self._problem: Failure | None = None
         self._won: defer.Deferred[Reached] = defer.Deferred(self._given_up)
@@ -65,17 +65,17 @@ class Race:
         if not self._attempts:
             self._over(self._problem or Failure(ServiceUnreachable("there is no instance")))
 
-    def _silent(self, peer: Peer) -> None:
+    def _silent(self, peer: PooledServer) -> None:
         self._timer = None
         peer.is_silent()
         self._next()
 
-    def _ready(self, connection: ClientConnection, peer: Peer) -> None:
+    def _ready(self, connection: ClientConnection, peer: PooledServer) -> None:
         self._attempts.pop(peer, None)
         if not self._won.called:
             self._over((peer, connection))
 
-    def _failed(self, failure: Failure, peer: Peer) -> None:
+    def _failed(self, failure: Failure, peer: PooledServer) -> None:
         self._attempts.pop(peer, None)
         if self._won.called:
             return

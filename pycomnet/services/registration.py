@@ -53,7 +53,7 @@ def retry_policy() -> Policy:
     return backoffPolicy(FIRST_DELAY, MOST_DELAY, FACTOR)
 
 
-class Nameserver(Protocol):
+class NameserverProxy(Protocol):
     """A proxy of the nameserver."""
 
     def invoke(
@@ -63,7 +63,7 @@ class Nameserver(Protocol):
 
 
 @attrs.frozen
-class Offer:
+class ServiceOffer:
     """What is registered.
 
     :ivar service: its name.
@@ -111,8 +111,8 @@ class Registration(Live):
 
     def __init__(
         self,
-        offer: Offer,
-        nameserver: Nameserver,
+        offer: ServiceOffer,
+        nameserver: NameserverProxy,
         reactor: IReactorTime,
         wait: bool = False,
         patience: float = 10.0,

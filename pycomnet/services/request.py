@@ -85,7 +85,7 @@ class Request(Live):
         return self._connection.server.context.until(self._expires)
 
 
-class Call:
+class ServerCall:
     """What a server's connection keeps of a call."""
 
     __slots__ = (
@@ -192,4 +192,4 @@ class Call:
             release()
 
 
-__all__ = ["Call", "Request"]
+__all__ = ["ServerCall", "Request"]

@@ -18,13 +18,13 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
-from pycomnet.services.calls import Bound, Calls
+from pycomnet.services.calls import Bound, ServerCalls
 from pycomnet.services.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
 from pycomnet.services.request import Request
 from pycomnet.services.serverlimits import ServerLimits
 from pycomnet.services.serverside import ServerConnection
-from pycomnet.services.sessions import Session, Sessions
+from pycomnet.services.sessions import ClientSession, Sessions
 from pycomnet.text.logs import Logger
 from pycomnet.wire.mux import Limits
 
@@ -49,7 +49,7 @@ class _Introspection(Service):
         return self._server.stat()
 
 
-class ServiceServer(Calls, Live):
+class ServiceServer(ServerCalls, Live):
     """Services, and what listens for calls of their methods.
 
     :param reactor: what it listens with.
@@ -243,7 +243,7 @@ class ServiceServer(Calls, Live):
         """Whether a client may see tracebacks."""
         return connection.is_local if self._tracebacks is None else self._tracebacks
 
-    def session(self, connection: ServerConnection, interface: str) -> Session:
+    def session(self, connection: ServerConnection, interface: str) -> ClientSession:
         """A client's session with an interface."""
         if interface not in self._stateful:
             raise PycomnetError(f"{interface} is not stateful: it has no sessions")

@@ -60,7 +60,7 @@ class ServerLimits:
 
 
 @attrs.define
-class Held:
+class HeldBytes:
     """How many bytes the requests have that wait, run, or have come in part.
 
     They are counted as they came: as Python's values they may be several times as large.
@@ -79,4 +79,4 @@ class Held:
         return Overloaded(f"{text}, and this one has {size}" if size else text)
 
 
-__all__ = ["Held", "ServerLimits"]
+__all__ = ["HeldBytes", "ServerLimits"]

@@ -21,9 +21,9 @@ from pycomnet.errors import (
 )
 from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
-from pycomnet.services.blocks import Outgoing, Owner
+from pycomnet.services.blocks import OutgoingBlocks, Owner
 from pycomnet.services.pending import NOTHING
-from pycomnet.services.request import Call, Request
+from pycomnet.services.request import Request, ServerCall
 from pycomnet.services.serverlimits import PEEK
 from pycomnet.wire.frames import ERROR, NORMAL
 from pycomnet.wire.mux import Limits, LocalError, Stream
@@ -60,7 +60,7 @@ class ServerConnection(Connection):
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
         self.mux.expect(("invoke",))
         self.peer = ""
-        self.long: dict[Call, None] = {}
+        self.long: dict[ServerCall, None] = {}
         self.requests = 0
         #: bytes of streams' values that were not written at once
         self._unwritten = 0
@@ -113,7 +113,7 @@ class ServerConnection(Connection):
         """With what is held of its calls' requests: arguments, and blocks in memory."""
         return super().held_bytes() + self.requests + self._partial
 
-    def is_whole(self, call: Call, size: int = 0) -> None:
+    def is_whole(self, call: ServerCall, size: int = 0) -> None:
         """No more comes of a call's request, which has so many bytes if it has come."""
         if call in self.long:
             del self.long[call]
@@ -164,9 +164,9 @@ class ServerConnection(Connection):
     def asked(self, id: int, payload: bytes) -> None:
         """A call has come whole, as most do.
 
-        One that is answered at once never becomes a :class:`Call`: this is where every short call
-        of a plain function comes by. Whatever else it may be goes the long way from where that is
-        found out.
+        One that is answered at once never becomes a :class:`ServerCall`: this is where every short
+        call of a plain function comes by. Whatever else it may be goes the long way from where that
+        is found out.
         """
         server = self.server
         held = server.held
@@ -220,22 +220,22 @@ class ServerConnection(Connection):
             call.seconds, call.expires = seconds, expires
         server.settle(call, result)
 
-    def _call_of(self, id: int, asked: bool = True) -> Call:
+    def _call_of(self, id: int, asked: bool = True) -> ServerCall:
         """The call that a question is, whose request has been seen or will be."""
         stream: Any = self.mux.stream_of(id)
-        call = Call(self, stream, False)
+        call = ServerCall(self, stream, False)
         call.asked = asked
         return call
 
-    def _invoked(self, stream: Stream) -> Call:
-        return Call(self, stream, False)
+    def _invoked(self, stream: Stream) -> ServerCall:
+        return ServerCall(self, stream, False)
 
-    def _streamed(self, stream: Stream) -> Call:
-        return Call(self, stream, True)
+    def _streamed(self, stream: Stream) -> ServerCall:
+        return ServerCall(self, stream, True)
 
     # -- answering -------------------------------------------------------------------------------
 
-    def answer(self, call: Call, answer: list[Any]) -> None:
+    def answer(self, call: ServerCall, answer: list[Any]) -> None:
         """Send a call's result."""
         if call.over:
             return
@@ -257,15 +257,19 @@ class ServerConnection(Connection):
         if self.mux.congested:
             self.keeps(len(payload))
 
-    def answer_with_blocks(self, call: Call, value: Any, blocks: Sequence[Any]) -> Outgoing | None:
+    def answer_with_blocks(
+        self, call: ServerCall, value: Any, blocks: Sequence[Any]
+    ) -> OutgoingBlocks | None:
         """Send a result that comes with blocks; what is then to be sent of those."""
         if call.over:
             return None
-        outgoing = Outgoing(self, blocks)
+        outgoing = OutgoingBlocks(self, blocks)
         self.answer(call, [value, outgoing.described])
         return outgoing
 
-    def refuse(self, call: Call, problem: BaseException, failure: Failure | None = None) -> None:
+    def refuse(
+        self, call: ServerCall, problem: BaseException, failure: Failure | None = None
+    ) -> None:
         """Send why a call has no result."""
         if call.over:
             return
@@ -296,14 +300,14 @@ class ServerConnection(Connection):
             kind, message = type(problem).__name__, message_of(problem)
             return self.encode({"code": "remote", "type": str(kind), "message": message})
 
-    def end(self, call: Call) -> None:
+    def end(self, call: ServerCall) -> None:
         """Say that a stream has no more values."""
         if not call.over:
             call.over = True
             self.mux.close(call.stream, NORMAL)
             self.flush_soon()
 
-    def send(self, call: Call, value: Any) -> defer.Deferred[None] | None:
+    def send(self, call: ServerCall, value: Any) -> defer.Deferred[None] | None:
         """Send a stream's next value.
 
         :returns: None when it is on its way, else what fires once it is.

@@ -33,7 +33,7 @@ class SessionLimits:
         check_fields(self)
 
 
-class Session(MutableMapping[str, Any]):
+class ClientSession(MutableMapping[str, Any]):
     """A client's session: a dict whose values could be sent, up to a size.
 
     :raises SessionTooLarge: what is put into it is too much.
@@ -101,17 +101,17 @@ class Sessions:
         self._limits = limits
         self._reactor = reactor
         #: key -> the session and when it was last used; that is their order, too
-        self._sessions: OrderedDict[Hashable, tuple[Session, float]] = OrderedDict()
+        self._sessions: OrderedDict[Hashable, tuple[ClientSession, float]] = OrderedDict()
         self._sweep: Any = None
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def get(self, key: Hashable) -> Session:
+    def get(self, key: Hashable) -> ClientSession:
         """A client's session; a new one if there is none any more."""
         self._forget_old()
         found = self._sessions.pop(key, None)
-        session = Session(self._limits.size) if found is None else found[0]
+        session = ClientSession(self._limits.size) if found is None else found[0]
         self._sessions[key] = session, self._reactor.seconds()
         if len(self._sessions) > self._limits.count:
             self._sessions.popitem(last=False)
@@ -141,4 +141,4 @@ class Sessions:
             self._sweep = None
 
 
-__all__ = ["Session", "SessionLimits", "Sessions"]
+__all__ = ["ClientSession", "SessionLimits", "Sessions"]

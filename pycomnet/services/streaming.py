@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 if TYPE_CHECKING:
-    from pycomnet.services.request import Call
+    from pycomnet.services.request import ServerCall
 
 _END = object()
 #: Calls a function in a thread.
 InThread = Callable[[Callable[[], Any]], defer.Deferred[Any]]
 
 
-async def send_all(call: Call, values: Any, in_thread: InThread | None) -> None:
+async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) -> None:
     """Send what a method's iterator gives, as fast as the caller takes it.
 
     However that ends, a generator is closed: at once, and not when it is collected.
@@ -34,7 +34,7 @@ async def send_all(call: Call, values: Any, in_thread: InThread | None) -> None:
         await _send_blocking(call, iter(values), in_thread)
 
 
-async def _send_async(call: Call, iterator: AsyncIterator[Any]) -> None:
+async def _send_async(call: ServerCall, iterator: AsyncIterator[Any]) -> None:
     send = call.connection.send
     try:
         async for value in iterator:
@@ -47,7 +47,7 @@ async def _send_async(call: Call, iterator: AsyncIterator[Any]) -> None:
             await close()
 
 
-async def _send_plain(call: Call, iterator: Iterator[Any]) -> None:
+async def _send_plain(call: ServerCall, iterator: Iterator[Any]) -> None:
     send = call.connection.send
     try:
         for value in iterator:
@@ -60,7 +60,7 @@ async def _send_plain(call: Call, iterator: Iterator[Any]) -> None:
             close()
 
 
-async def _send_blocking(call: Call, iterator: Iterator[Any], in_thread: InThread) -> None:
+async def _send_blocking(call: ServerCall, iterator: Iterator[Any], in_thread: InThread) -> None:
     send = call.connection.send
     try:
         while (value := await in_thread(lambda: next(iterator, _END))) is not _END:

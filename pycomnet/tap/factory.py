@@ -76,7 +76,7 @@ as this user."""
         if self["port"] is not None:
             port = count(self, "port", 0, 65535)
             listen.append(f"tcp:{port}:interface=127.0.0.1")
-        self.configuration = service.Configuration(
+        self.configuration = service.FactoryConfiguration(
             listen=tuple(listen),
             token_file=self["token-file"],
             insecure=bool(self["insecure"]),

@@ -59,7 +59,7 @@ and the log says where it is."""
                 given["python"] = tuple(shlex.split(self["python"]))
             if self["tokens"] is not None and self["token-file"] is not None:
                 raise usage.UsageError("--token-file is for a single token: leave it or --tokens")
-            self.configuration = service.Configuration(
+            self.configuration = service.SocketServiceConfiguration(
                 listen=self["listen"],
                 tokens=self["tokens"],
                 token_file=self["token-file"],

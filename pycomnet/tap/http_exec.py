@@ -13,14 +13,14 @@ from pycomnet.auth import tokens
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.server import service
 from pycomnet.mediator.server.mediator import MAX_PROCESSES
-from pycomnet.mediator.server.model import READERS, Limits, read_count, read_seconds
+from pycomnet.mediator.server.model import READERS, UserLimits, read_count, read_seconds
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.tap.endings import ExitStatus
 from pycomnet.tap.options import DaemonOptions
 
 
 def _limit(name: str) -> Any:
-    return getattr(Limits(), name)
+    return getattr(UserLimits(), name)
 
 
 class Options(DaemonOptions, strcred.AuthOptionMixin):
@@ -97,15 +97,15 @@ Examples:
         except (PycomnetError, ValueError) as problem:
             raise usage.UsageError(str(problem)) from None
 
-    def _configuration(self) -> service.Configuration:
+    def _configuration(self) -> service.MediatorConfiguration:
         values = {}
-        for name in attrs.fields_dict(Limits):
+        for name in attrs.fields_dict(UserLimits):
             option = name.replace("_", "-")
             try:
                 values[name] = READERS[name](f"--{option}", str(self[option]))
             except ValueError as problem:
                 raise usage.UsageError(str(problem)) from None
-        limits = Limits(**values)
+        limits = UserLimits(**values)
         checkers = list(self.get("credCheckers", ()))
         users = {}
         if self["tokens"] is not None:
@@ -116,7 +116,7 @@ Examples:
                 users[token.name] = limits.changed(token.options, where)
         if self["token-file"] is not None and checkers:
             raise usage.UsageError("--token-file is for a single token: leave it or the others")
-        configuration = service.Configuration(
+        configuration = service.MediatorConfiguration(
             listen=self["listen"],
             checkers=tuple(checkers),
             token_file=self["token-file"],

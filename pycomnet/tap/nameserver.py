@@ -10,7 +10,7 @@ from twisted.python import usage
 
 from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
 from pycomnet.nameserver.changelog import LENGTH
-from pycomnet.nameserver.requests import Limits
+from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.stores import make_store
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.net.endpoints import parse
@@ -20,7 +20,7 @@ from pycomnet.tap.options import DaemonOptions
 NAME = "pycomnet-nameserver"
 DEFAULT_LISTEN = "tcp:2012:interface=127.0.0.1"
 DEFAULT_STORE = "sqlite:pycomnet-names.sqlite"
-LIMITS = Limits()
+LIMITS = NameserverLimits()
 
 
 class Options(DaemonOptions):
@@ -108,7 +108,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     import pycomnet
-    from pycomnet.nameserver.daemon import Nameserver, loading_many
+    from pycomnet.nameserver.daemon import NameserverService, loading_many
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
 
@@ -121,7 +121,7 @@ def makeService(options: Options) -> IService:
     def failed(problem: PycomnetError) -> None:
         status.fail(reactor, problem)
 
-    nameserver: IService = Nameserver(
+    nameserver: IService = NameserverService(
         make_store(options["store"], reactor),
         options["listen"],
         reactor,

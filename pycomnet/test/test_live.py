@@ -15,8 +15,8 @@ from pycomnet.channels.files import ChannelFile
 from pycomnet.channels.multichannel import MultiChannel, ReceiveQueue
 from pycomnet.channels.transport import ChannelTransport
 from pycomnet.far import channel, connection, files, main
-from pycomnet.gateways.forkserver.server import Place, Places
-from pycomnet.gateways.gateway import Gateway, Link
+from pycomnet.gateways.forkserver.server import ForkServerClient, ForkServerClients
+from pycomnet.gateways.gateway import Gateway, GatewayConnection
 from pycomnet.gateways.group import Group
 from pycomnet.services.client import RemoteService
 from pycomnet.services.context import Context
@@ -28,11 +28,19 @@ from pycomnet.services.server import ServiceServer
 
 LIVE: tuple[Any, ...] = (
     *(Channel, ChannelCore, ChannelTransport, ChannelFile, Connection),
-    *(Gateway, Link, Group, Place, Places, MultiChannel, ReceiveQueue),
+    *(
+        Gateway,
+        GatewayConnection,
+        Group,
+        ForkServerClient,
+        ForkServerClients,
+        MultiChannel,
+        ReceiveQueue,
+    ),
     *(RemoteService, Context, Pool, Registration, RemoteStream, Request, ServiceServer),
     *(blocking.Group, blocking.Gateway, blocking.Channel, blocking.ChannelFile),
     *(blocking.MultiChannel, blocking.RemoteService, blocking.Context, blocking.RemoteStream),
-    *(channel.Channel, main.Gateway, main.Worker, connection.Link),
+    *(channel.FarChannel, main.FarGateway, main.FarSide, connection.FarConnection),
     *(files.ChannelFileRead, files.ChannelFileWrite),
 )
 

@@ -74,7 +74,7 @@ def read_now(fd, size):
         return None if would_block(error) else b""
 
 
-class Peer(object):
+class ForkServerConnection(object):
     """One end of a connection.
 
     :param loop: watches the descriptors.
@@ -385,4 +385,4 @@ class Peer(object):
             self.mux.close(stream, ERROR, payload)
 
 
-__all__ = ["Peer", "grow", "read_now", "would_block"]
+__all__ = ["ForkServerConnection", "grow", "read_now", "would_block"]

@@ -8,8 +8,8 @@ import os
 
 from .forking import Before, import_more
 from .forwarding import Waiting
-from .preforked import IDLE, Spare, letter
-from .processes import Child, Pipes, Taken
+from .preforked import IDLE, PreforkedWorker, letter
+from .processes import Pipes, Taken, WorkerProcess
 
 #: Seconds without anything to do after which what takes a while is done, for workers to come.
 QUIET = 0.02
@@ -49,7 +49,7 @@ class Wanted(object):
         self.error = None
 
 
-class Nursery(object):
+class Forker(object):
     """Forks workers for the supervisor of a place.
 
     :param hub: the supervisor.
@@ -162,7 +162,7 @@ class Nursery(object):
             instead = lambda held, closing: self._want_again(one, held, closing)  # noqa: E731
             child = Taken(hub, peer, one.stream, one.pid, err_fd, pipes, instead)
         else:
-            child = Child(hub, peer, one.stream, one.pid, err_fd)
+            child = WorkerProcess(hub, peer, one.stream, one.pid, err_fd)
         one.start.give(child)
         self._forked += 1
         if one.ours and self._forked > 1:
@@ -187,7 +187,7 @@ class Nursery(object):
             pid = self._fork(fds, ours, None)
         except OSError:
             return  # whoever needs one is told why there is none
-        spare = Spare(pid, ours, self._hub.loop.now() + IDLE, self._spare_ended)
+        spare = PreforkedWorker(pid, ours, self._hub.loop.now() + IDLE, self._spare_ended)
         self.spare = self._hub.children[pid] = spare
         self._import_later()
 

@@ -10,7 +10,7 @@ import sys
 
 from ..execute import warm_up
 from ..supervisor import die_with, open_process, prepare_subreaper, watch
-from ..writebuffer import Outbox, new_memory
+from ..writebuffer import WriteBuffer, new_memory
 from .preforked import rehearse, wait_for_letter
 
 try:
@@ -116,7 +116,7 @@ class Before(object):
             self._keep(fds + (end,))
             last_words = None
             if memory is not None:
-                last_words = lambda: Outbox(WRITE_FD, memory).last_words()  # noqa: E731
+                last_words = lambda: WriteBuffer(WRITE_FD, memory).last_words()  # noqa: E731
             # A number that is not the parent's may be another process's, in a container.
             near_fd = open_process(near) if near == os.getppid() else None
             watch(pid, READ_FD, () if near_fd is None else (near_fd,), last_words)

@@ -9,7 +9,7 @@ from ..supervisor import set_nonblocking
 from .connection import (
     CLOSED,
     READ_SMALL,
-    Peer,
+    ForkServerConnection,
     read_now,
     would_block,
 )
@@ -21,7 +21,7 @@ except ImportError:
     import signal
 
 
-class Hop(object):
+class InnerForkServer(object):
     """The supervisor of a place that is reached from here.
 
     :param argv: what is started to reach it.
@@ -96,7 +96,9 @@ class Hop(object):
         loop.watch(self._read_fd, 0, None)
         loop.watch(self._write_fd, 0, None)
         opened = self._hub.refuse
-        self.peer = Peer(loop, self._read_fd, self._write_fd, True, {}, opened, self._lost)
+        self.peer = ForkServerConnection(
+            loop, self._read_fd, self._write_fd, True, {}, opened, self._lost
+        )
         self.peer.silence = self._silence
         if self._letter:
             # More than a pipe holds: it says the marker before it has read all.

@@ -18,7 +18,7 @@ FOR_WORKER = ("config", "update", "unset", "cwd", "umask")
 _LENGTH = struct.Struct("!I")
 
 
-class Spare(object):
+class PreforkedWorker(object):
     """One in reserve, as its place's supervisor has it.
 
     :param fds: where its standard input is written to, where its output and its standard error are
@@ -85,9 +85,9 @@ def rehearse(read_fd, write_fd):
     """
     from ...wire.mux import Mux
     from ..connection import FileIO
-    from ..main import Worker
+    from ..main import FarSide
 
-    worker = Worker(FileIO(read_fd, write_fd), {"id": ""})
+    worker = FarSide(FileIO(read_fd, write_fd), {"id": ""})
     link = worker.link
     near = Mux(True, None, {})
     request = {"source": "def rehearsed(channel):\n    pass\n", "function": "rehearsed"}

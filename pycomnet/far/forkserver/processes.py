@@ -203,7 +203,7 @@ class Pipes(object):
             self._read_fd = -1
 
 
-class Child(object):
+class WorkerProcess(object):
     """A process that was started for one gateway: its standard error and its end.
 
     :param stream: the ``start`` channel that asked for it.
@@ -290,7 +290,7 @@ class Child(object):
             self._peer.mux.close(self._stream, RESULT, self._peer.codec.encode({"status": number}))
 
 
-class Taken(Child):
+class Taken(WorkerProcess):
     """One that was in reserve.
 
     It may have died before it was taken, or before it got to know for what: then another is forked.
@@ -301,7 +301,7 @@ class Taken(Child):
     def __init__(self, hub, peer, stream, pid, stderr, pipes, instead):
         self._pipes = pipes
         self._instead = instead
-        Child.__init__(self, hub, peer, stream, pid, stderr)
+        WorkerProcess.__init__(self, hub, peer, stream, pid, stderr)
 
     def tell_end(self, number):
         """Say so, if it had begun."""
@@ -311,21 +311,21 @@ class Taken(Child):
                 pipes.release()
                 if not self._peer.closed:
                     self._peer.mux.close(pipes._stream)
-            Child.tell_end(self, number)
+            WorkerProcess.tell_end(self, number)
             return
         held, closing = pipes.held, pipes._closing
         pipes.abandon()
         self._instead(held, closing)
 
 
-class Booted(Child):
+class Booted(WorkerProcess):
     """A process that is an interpreter of its own, started for one gateway."""
 
     def __init__(self, hub, peer, stream, pid, stderr, pipes):
         self.pipes = pipes
         pipes.begun = self._begun
         pipes.too_long = lambda: kill_group(pid, signal.SIGKILL)
-        Child.__init__(self, hub, peer, stream, pid, stderr)
+        WorkerProcess.__init__(self, hub, peer, stream, pid, stderr)
 
     def _begun(self, before):
         if before:
@@ -337,7 +337,7 @@ class Booted(Child):
         preamble = self.pipes.preamble
         if not preamble.begun and preamble.shown():
             self._send({"noise": bytearray(preamble.shown())})
-        Child.tell_end(self, number)
+        WorkerProcess.tell_end(self, number)
 
 
 def kill_group(pid, number):

@@ -14,9 +14,9 @@ import time
 from ..connection import FileIO
 from ..preamble import Preamble
 from ..supervisor import become_subreaper, children, open_process, set_nonblocking
-from ..writebuffer import Outbox
-from .connection import Peer
-from .forker import InChild, Nursery, takes_descriptors
+from ..writebuffer import WriteBuffer
+from .connection import ForkServerConnection
+from .forker import Forker, InChild, takes_descriptors
 from .forking import (
     READ_FD,
     WRITE_FD,
@@ -43,7 +43,7 @@ KILL_AGAIN = 0.02
 NO_FORK = 78
 
 
-class Hub(object):
+class ForkServer(object):
     """The supervisor of one place.
 
     :param read_fd: where its near side is heard.
@@ -80,11 +80,13 @@ class Hub(object):
             "executable": sys.executable or "",
             "door": config.get("door") is not None and takes_descriptors(),
         }
-        self.upstream = Peer(self.loop, read_fd, write_fd, False, info, self._opened, self._over)
+        self.upstream = ForkServerConnection(
+            self.loop, read_fd, write_fd, False, info, self._opened, self._over
+        )
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
         # While the near side deals with the hello.
-        self.nursery = Nursery(self, self._most, config.get("door"))
+        self.nursery = Forker(self, self._most, config.get("door"))
         become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
 
     def run(self):
@@ -199,7 +201,7 @@ class Hub(object):
         if stream.purpose == "channel" and stream.raw:
             Waiting(peer, stream)
         elif stream.purpose == "start" and not stream.raw:
-            Asked(self, peer, stream)
+            StartRequest(self, peer, stream)
             peer.mux.want(stream)
         else:
             Nobody(peer, stream)
@@ -231,9 +233,11 @@ class Hub(object):
         key = tuple(first["argv"])
         hop = self.hops.get(key)
         if hop is None:
-            from .hop import Hop  # with what packs our source, which takes time to import
+            from .hop import (
+                InnerForkServer,  # with what packs our source, which takes time to import
+            )
 
-            hop = self.hops[key] = Hop(self, key, first["argv"], first["config"])
+            hop = self.hops[key] = InnerForkServer(self, key, first["argv"], first["config"])
         control = Waiting(peer, stream)
 
         def ready(error):
@@ -298,7 +302,7 @@ class Hub(object):
         return (pid,) + ours
 
 
-class Asked(object):
+class StartRequest(object):
     """On a ``start`` channel whose first value is still to come."""
 
     def __init__(self, hub, peer, stream):
@@ -349,7 +353,7 @@ def become_child(fds):
 def serve(config):
     """Be the supervisor of this place.
 
-    :param config: as for :class:`Hub`, under ``hub``.
+    :param config: as for :class:`ForkServer`, under ``hub``.
     :returns: in each worker that is forked, the config that it shall go on with, its connection
         and its outbox; here never.
     """
@@ -358,14 +362,14 @@ def serve(config):
         os._exit(NO_FORK)
     from ..main import take_stdio
 
-    hub = Hub(*(take_stdio() + (config["hub"],)))
+    hub = ForkServer(*(take_stdio() + (config["hub"],)))
     _kept.append(hub)
     job = hub.run()
     if job is None:
         hub.end()
         os._exit(0)
     memory = job["memory"]
-    outbox = None if memory is None else Outbox(WRITE_FD, memory)
+    outbox = None if memory is None else WriteBuffer(WRITE_FD, memory)
     safe_path = config.get("safe_path")
     config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"), safe_path=safe_path)
     return config, FileIO(READ_FD, WRITE_FD), outbox

@@ -17,15 +17,20 @@ from pycomnet.far import package
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.gateways.transports import KEEPING
-from pycomnet.gateways.transports.interface import Carrier, Request
-from pycomnet.gateways.transports.popen import ProcessCarrier, boot_code, interpreter, prepare
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.popen import (
+    ProcessGatewayTransport,
+    boot_code,
+    interpreter,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
 
 
 @attrs.frozen
-class Hop:
+class HopCommand:
     """What a supervisor starts to reach another one: a program, and what that is told."""
 
     argv: tuple[str, ...]
@@ -49,7 +54,7 @@ class Way:
     """
 
     key: tuple[Any, ...]
-    open: Callable[[Request, int | None], Carrier] = attrs.field(eq=False)
+    open: Callable[[GatewayRequest, int | None], GatewayTransport] = attrs.field(eq=False)
     door: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
     credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
@@ -65,7 +70,7 @@ class Route:
     """
 
     way: Way
-    path: tuple[Hop, ...] = ()
+    path: tuple[HopCommand, ...] = ()
     argv: tuple[str, ...] = ()
     master: str | None = None
 
@@ -82,7 +87,7 @@ def has_supervisor(spec: Spec) -> bool:
     return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
 
 
-def here(request: Request) -> Route:
+def here(request: GatewayRequest) -> Route:
     """A gateway on this machine."""
     argv = tuple(interpreter(request.spec))
     env = dict(os.environ)
@@ -95,19 +100,19 @@ def here(request: Request) -> Route:
     env.update(variables)
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
-    def opened(asked: Request, door: int | None) -> Carrier:
+    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
         config: dict[str, Any] = {"hub": {"near": os.getpid(), "door": door}}
         started_in, letter = prepare(env, config)
         command = [*argv, "-c", boot_code(config)]
         fds = () if door is None else (door,)
-        return ProcessCarrier(
+        return ProcessGatewayTransport(
             asked, command, started_in, letter, fds, "the supervisor of its place"
         )
 
     return Route(Way(key, opened, door=True, env=env))
 
 
-def through(request: Request) -> Route:
+def through(request: GatewayRequest) -> Route:
     """A gateway that is started from another one, in a place that is reached from there."""
     spec = request.spec
     assert spec.via is not None
@@ -135,12 +140,12 @@ class Inside:
 
 def inside(master: Gateway) -> Route:
     """A supervisor that a gateway's worker starts, for one that no supervisor has forked."""
-    from pycomnet.gateways.transports.channel import ChannelCarrier
+    from pycomnet.gateways.transports.channel import ChannelGatewayTransport
 
     link = master._link
     argv = boot_argv([master.info["executable"] or "python3"])
 
-    def opened(asked: Request, door: int | None) -> Carrier:
+    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
         near = link.connection
         channel = Channel(near.open("channel", raw=True), Inside(link.id))
         kwargs = {"raw": channel, "argv": list(argv), "config": {"hub": {}}}
@@ -153,7 +158,7 @@ def inside(master: Gateway) -> Route:
             channel.close(ChannelClosed(failure.getErrorMessage()))
 
         started.set_callback(lambda value: None, failed, NO_ENDMARKER)
-        return ChannelCarrier(asked, channel, f"the supervisor behind gateway {link.id}")
+        return ChannelGatewayTransport(asked, channel, f"the supervisor behind gateway {link.id}")
 
     return Route(Way(("inside", id(link)), opened))
 
@@ -171,7 +176,7 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     elif spec.python is None and fork:
         return attrs.evolve(route, argv=())
     else:
-        hop = Hop(boot_argv(spec.python or [executable]), {"hub": {}})
+        hop = HopCommand(boot_argv(spec.python or [executable]), {"hub": {}})
     if fork:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)
@@ -183,7 +188,7 @@ def boot_argv(python: Sequence[str]) -> tuple[str, ...]:
 
 
 __all__ = [
-    "Hop",
+    "HopCommand",
     "Route",
     "Way",
     "behind",

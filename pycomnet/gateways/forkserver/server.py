@@ -26,11 +26,11 @@ from pycomnet.far.live import Live
 from pycomnet.gateways.forkserver.routes import Way
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.transports.environment import working_directory
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 
 if TYPE_CHECKING:
-    from pycomnet.gateways.forkserver.transport import PlaceCarrier
+    from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
 
 #: Gateways that are asked of one supervisor at a time: each has descriptors on their way to it.
 AT_A_TIME = 32
@@ -40,7 +40,7 @@ IDLE_TIMEOUT = 30.0
 END_TIMEOUT = 5.0
 
 
-class Place(Live):
+class ForkServerClient(Live):
     """A supervisor that the near side is connected to.
 
     :ivar link: the connection and its process.
@@ -48,11 +48,11 @@ class Place(Live):
 
     id = "place"
 
-    def __init__(self, way: Way, request: Request) -> None:
-        from pycomnet.gateways.gateway import Link
+    def __init__(self, way: Way, request: GatewayRequest) -> None:
+        from pycomnet.gateways.gateway import GatewayConnection
 
         self.way = way
-        self.users: set[PlaceCarrier] = set()
+        self.users: set[ForkedGatewayTransport] = set()
         self.ready = False
         #: where a gateway's descriptors are sent, if its Python can be given them
         self.door: socket.socket | None = None
@@ -73,10 +73,10 @@ class Place(Live):
             self.door.setblocking(False)
             number = self._theirs.fileno()
 
-        def opened(asked: Request) -> Carrier:
+        def opened(asked: GatewayRequest) -> GatewayTransport:
             return way.open(asked, number)
 
-        self.link = Link(
+        self.link = GatewayConnection(
             attrs.evolve(request.spec, id=None),
             request.id,
             lambda output: request.output(output.text),
@@ -157,14 +157,14 @@ class Place(Live):
         socket.send_fds(self.door, [self._number.to_bytes(4, "big")], fds)
         return self._number
 
-    def enter(self, user: PlaceCarrier) -> None:
+    def enter(self, user: ForkedGatewayTransport) -> None:
         """This gateway is at this place."""
         self.users.add(user)
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
 
-    def leave(self, user: PlaceCarrier) -> None:
+    def leave(self, user: ForkedGatewayTransport) -> None:
         """This gateway is not there any more."""
         self.users.discard(user)
         if self.users or self.over:
@@ -195,12 +195,12 @@ class Place(Live):
         """A channel that nobody holds any more: as gateways have it."""
 
 
-class Places(Live):
+class ForkServerClients(Live):
     """The places of one group. The group holds it; it does not hold the group."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._places: dict[tuple[Any, ...], Place] = {}
+        self._places: dict[tuple[Any, ...], ForkServerClient] = {}
         #: ways that gateways have been started on
         self._begun: set[tuple[Any, ...]] = set()
         #: calls that are starting several gateways
@@ -230,13 +230,13 @@ class Places(Live):
         finally:
             self._several -= several
 
-    def find(self, way: Way, request: Request) -> Place:
+    def find(self, way: Way, request: GatewayRequest) -> ForkServerClient:
         """The place at the end of a way; started if there is none."""
         place = self._places.get(way.key)
         if place is None or place.over:
             if place is not None:
                 place.end()
-            place = self._places[way.key] = Place(way, request)
+            place = self._places[way.key] = ForkServerClient(way, request)
             place.start()
         return place
 
@@ -267,4 +267,4 @@ def _directory() -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-__all__ = ["Place", "Places"]
+__all__ = ["ForkServerClient", "ForkServerClients"]

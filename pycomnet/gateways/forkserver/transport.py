@@ -25,10 +25,10 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.far.preamble import died_early
 from pycomnet.gateways.forkserver.routes import Route
-from pycomnet.gateways.forkserver.server import Place
+from pycomnet.gateways.forkserver.server import ForkServerClient
 from pycomnet.gateways.transports.environment import divide
-from pycomnet.gateways.transports.interface import Request
-from pycomnet.gateways.transports.popen import ProcessCarrier, worker_config
+from pycomnet.gateways.transports.interface import GatewayRequest
+from pycomnet.gateways.transports.popen import ProcessGatewayTransport, worker_config
 from pycomnet.gateways.transports.process import (
     ErrorPipe,
     ErrorText,
@@ -42,7 +42,7 @@ NO_FORK = 78
 KILL_TIMEOUT = 4.0
 
 
-class PlaceCarrier:
+class ForkedGatewayTransport:
     """Carries the connection of a gateway that a supervisor forks, or starts.
 
     :param route: finds out how to get there.
@@ -52,20 +52,20 @@ class PlaceCarrier:
 
     def __init__(
         self,
-        request: Request,
-        route: Callable[[Request], Route],
-        alone: Callable[[Request], ProcessCarrier] | None = None,
+        request: GatewayRequest,
+        route: Callable[[GatewayRequest], Route],
+        alone: Callable[[GatewayRequest], ProcessGatewayTransport] | None = None,
         first_alone: bool = False,
     ) -> None:
         self.id = request.id
         self.what = "its process"
-        self.place: Place | None = None
+        self.place: ForkServerClient | None = None
         self.route: Route | None = None
         self._request = request
         self._find = route
         self._alone = alone
         self._first_alone = first_alone
-        self._instead: ProcessCarrier | None = None
+        self._instead: ProcessGatewayTransport | None = None
         self._connection: Connection | None = None
         self._text = ErrorText(request.output)
         self._pipe: ErrorPipe | None = None
@@ -119,7 +119,7 @@ class PlaceCarrier:
         self.what = self._instead.what
         await self._instead.connect(self._connection)
 
-    async def _ask(self, place: Place, route: Route, connection: Connection) -> None:
+    async def _ask(self, place: ForkServerClient, route: Route, connection: Connection) -> None:
         spec, near = self._request.spec, place.link.connection
         config = worker_config(spec, self.id)
         if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
@@ -287,4 +287,4 @@ def _pause(reactor: Any) -> defer.Deferred[None]:
     return paused
 
 
-__all__ = ["PlaceCarrier"]
+__all__ = ["ForkedGatewayTransport"]

@@ -27,13 +27,13 @@ def serve(channel, target):
     """Say that all is well, and answer until the channel ends.
 
     :param target: the function for all items, and what they are: a map of the parameters of
-        :func:`find`, and ``as_json``. Or None: each item is a call, as :class:`Calls` takes it.
+        :func:`find`, and ``as_json``. Or None: each item is a call, as :class:`CallItems` takes it.
     """
     if sys.path[:1] != [""]:
         sys.path.insert(0, "")
     try:
         if target is None:
-            work = Calls(channel)
+            work = CallItems(channel)
         else:
             work = Texts(find(target["where"], target["source"], target["filename"]), target)
     except BaseException:
@@ -72,7 +72,7 @@ class Texts(object):  # noqa: UP004
         return failure(kind, value, tb)
 
 
-class Calls(object):  # noqa: UP004
+class CallItems(object):  # noqa: UP004
     """Items that are encoded calls: ``[number, args, kwargs]``, the function by its number.
 
     A chunk also has the requests (docs/protocol.rst, "Remote execution") of the functions that

@@ -31,7 +31,7 @@ MAP_BUFFER = 2000
 
 
 @attrs.define(eq=False, order=False)
-class Call(Item):
+class PoolCall(Item):
     """A call on its way.
 
     :ivar payload: its encoding, as the far side's loop takes it.
@@ -56,14 +56,14 @@ class Call(Item):
         return True
 
 
-class CallQueue(WorkQueue[Call]):
+class CallQueue(WorkQueue[PoolCall]):
     """Calls, in the order in which they were submitted."""
 
     def __init__(self, tries: int) -> None:
         super().__init__(tries)
         self.over: Exception | None = None
 
-    def suited(self, items: list[Call], known: set[int], place: Gateway) -> list[Call]:
+    def suited(self, items: list[PoolCall], known: set[int], place: Gateway) -> list[PoolCall]:
         """Those whose functions this gateway can run; the others' submitters are told why not."""
         refused: dict[int, CodeNotSendable] = {}
         for item in items:
@@ -80,7 +80,7 @@ class CallQueue(WorkQueue[Call]):
                 item.done(None, refused[item.key])
         return [item for item in items if item.key not in refused]
 
-    def message(self, items: Sequence[Call], known: set[int], place: Gateway) -> list[Any]:
+    def message(self, items: Sequence[PoolCall], known: set[int], place: Gateway) -> list[Any]:
         """The calls, and the functions that this loop has not seen yet."""
         forget = len(known) > MAX_KNOWN
         if forget:
@@ -92,11 +92,11 @@ class CallQueue(WorkQueue[Call]):
                 functions[item.key] = place.request_for(item.function, awaits=True)
         return [[item.payload for item in items], functions, forget]
 
-    def succeeded(self, item: Call, value: bytes) -> None:
+    def succeeded(self, item: PoolCall, value: bytes) -> None:
         """Tell who submitted it."""
         item.done(value, None)
 
-    def failed(self, item: Call, failed: Failed) -> None:
+    def failed(self, item: PoolCall, failed: Failed) -> None:
         """Tell who submitted it."""
         if failed.type:
             error: Exception = RemoteError(failed.type, failed.message, failed.traceback)
@@ -131,7 +131,7 @@ class Encoder:
         kwargs: dict[str, Any],
         taken: Callable[[], bool],
         done: Callable[[bytes | None, Exception | None], object],
-    ) -> Call:
+    ) -> PoolCall:
         """A call, ready to be queued.
 
         :raises CodeNotSendable: the function can't run on its own.
@@ -142,10 +142,10 @@ class Encoder:
             args, kwargs = first + args, {**keywords, **kwargs}
         key = self._key(function)
         payload = self._encode([key, list(args), kwargs])
-        return Call(next(self._counter), len(payload), payload, key, function, taken, done)
+        return PoolCall(next(self._counter), len(payload), payload, key, function, taken, done)
 
     def value(self, payload: bytes | None, error: Exception | None) -> Any:
-        """The result that :attr:`Call.done` is told of; an error is raised."""
+        """The result that :attr:`PoolCall.done` is told of; an error is raised."""
         if error is not None:
             raise error
         assert payload is not None
@@ -212,7 +212,7 @@ class GatewayPool:
                 raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
         self.encoder = Encoder(chosen)
         self._queue = queue = CallQueue(tries if idempotent else 1)
-        self._scheduler: Scheduler[Call] = Scheduler(
+        self._scheduler: Scheduler[PoolCall] = Scheduler(
             queue, None, jobs, replace, _said, reactor, "call"
         )
         self._over = _run(self._scheduler, queue, chosen)
@@ -286,7 +286,7 @@ class GatewayPool:
                 result.addErrback(lambda failure: None)
                 result.cancel()
 
-    def add(self, calls: Iterable[Call]) -> None:
+    def add(self, calls: Iterable[PoolCall]) -> None:
         """Queue calls.
 
         :raises NoGatewayLeft: there is nobody to run them.
@@ -301,7 +301,7 @@ class GatewayPool:
             queue.put(call)
         self._scheduler.changed.ring()
 
-    def pending(self) -> list[Call]:
+    def pending(self) -> list[PoolCall]:
         """The calls that no gateway has taken."""
         return self._queue.waiting_items()
 
@@ -345,7 +345,7 @@ def _said(message: str) -> None:
     log.warn("{message}", message=message)
 
 
-def _end(queue: CallQueue, scheduler: Scheduler[Call]) -> None:
+def _end(queue: CallQueue, scheduler: Scheduler[PoolCall]) -> None:
     queue.end()
     scheduler.changed.ring()
 
@@ -357,7 +357,7 @@ def _tell(result: Any, waiter: defer.Deferred[None]) -> Any:
 
 
 @deferred
-async def _run(scheduler: Scheduler[Call], queue: CallQueue, gateways: list[Gateway]) -> None:
+async def _run(scheduler: Scheduler[PoolCall], queue: CallQueue, gateways: list[Gateway]) -> None:
     """Work until the queue is finished; if no gateway is left, all that waits fails."""
     try:
         await scheduler.work(gateways)

@@ -73,7 +73,7 @@ class Bell:
 
 
 @attrs.define(eq=False)
-class Worker(Generic[ItemT]):
+class WorkLoop(Generic[ItemT]):
     """A loop at a far side that works on one item at a time.
 
     :ivar most: how many items a chunk may have.
@@ -184,7 +184,7 @@ class Scheduler(Generic[ItemT]):
         """
         # Where only the main thread runs requests, a second one would wait for ever.
         jobs = 1 if gateway.spec.execmodel == "main_thread_only" else self._jobs
-        workers: list[Worker[ItemT]] = [Worker(self._most) for _ in range(jobs)]
+        workers: list[WorkLoop[ItemT]] = [WorkLoop(self._most) for _ in range(jobs)]
         try:
             # The first imports the function, so that the others find it imported.
             first = await self._begin(gateway)
@@ -219,8 +219,8 @@ class Scheduler(Generic[ItemT]):
         self,
         gateway: Gateway,
         channel: Channel,
-        worker: Worker[ItemT],
-        workers: Sequence[Worker[ItemT]],
+        worker: WorkLoop[ItemT],
+        workers: Sequence[WorkLoop[ItemT]],
     ) -> None:
         queue = self.queue
         while True:
@@ -243,8 +243,8 @@ class Scheduler(Generic[ItemT]):
         self,
         gateway: Gateway,
         channel: Channel,
-        worker: Worker[ItemT],
-        workers: Sequence[Worker[ItemT]],
+        worker: WorkLoop[ItemT],
+        workers: Sequence[WorkLoop[ItemT]],
     ) -> None:
         while len(worker.chunks) < worker.depth:
             busy = [other.chunks[0][0] for other in workers if other.chunks]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from pycomnet.gateways.transports.interface import Carrier, Request
+    from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
 #: Keys that a gateway may have however it is reached.
 _ALL = (
@@ -26,7 +26,7 @@ class Transport:
     """A way to reach a far side.
 
     :ivar module: where it is; loaded when it is first used. Its function ``carrier(request)`` makes
-        a :class:`~pycomnet.gateways.transports.interface.Carrier`, without doing anything yet.
+        a :class:`~.interface.GatewayTransport`, without doing anything yet.
     :ivar target: what follows ``transport=``, in words; None when nothing does.
     :ivar keys: what a spec of it may have beside that.
     """
@@ -62,7 +62,9 @@ KEEPING = frozenset({"http", "https"})
 DISTANT = frozenset({"ssh", "socket", "http", "https"})
 
 
-def carrier(request: Request) -> Carrier:
+def carrier(request: GatewayRequest) -> GatewayTransport:
     """What carries the connection that is asked for; nothing is started yet."""
-    made: Carrier = import_module(TRANSPORTS[request.spec.transport].module).carrier(request)
+    made: GatewayTransport = import_module(TRANSPORTS[request.spec.transport].module).carrier(
+        request
+    )
     return made

@@ -15,15 +15,15 @@ from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.gateway import START_TIMEOUT, Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.interface import Request
+from pycomnet.gateways.transports.interface import GatewayRequest
 
 
-class ChannelCarrier:
+class ChannelGatewayTransport:
     """Carries a connection over a raw channel: what is at its other end can't be seen."""
 
     status: int | None = None
 
-    def __init__(self, request: Request, channel: Channel, what: str) -> None:
+    def __init__(self, request: GatewayRequest, channel: Channel, what: str) -> None:
         self.what = what
         self._channel = channel
         self._core = channel.core
@@ -97,8 +97,8 @@ async def _make(channel: Channel, group: Group | None, id: str | None, timeout: 
     return await group._make(
         spec,
         START_TIMEOUT if timeout is None else timeout,
-        lambda request: ChannelCarrier(request, channel, what),
+        lambda request: ChannelGatewayTransport(request, channel, what),
     )
 
 
-__all__ = ["ChannelCarrier", "ChannelGateway"]
+__all__ = ["ChannelGatewayTransport", "ChannelGateway"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Request:
+class GatewayRequest:
     """A gateway that is to be made.
 
     :ivar id: its name in its group.
@@ -56,11 +56,12 @@ class Request:
         return GatewayNotStarted(text, status, stderr, words)
 
 
-class Carrier(Protocol):
+class GatewayTransport(Protocol):
     """What carries one gateway's connection, and what is known of the far side beside it.
 
-    A transport's module has a function ``carrier(request)`` that makes one of a :class:`Request`;
-    it does nothing before :meth:`connect` is called. Everything is called in the reactor's thread.
+    A transport's module has a function ``carrier(request)`` that makes one of a
+    :class:`GatewayRequest`; it does nothing before :meth:`connect` is called. Everything is called
+    in the reactor's thread.
 
     :ivar status: how the far side ended: its exit status, or minus the signal that ended it; None
         while it runs, and for ever where that can't be known.
@@ -77,8 +78,8 @@ class Carrier(Protocol):
         """Reach the far side and make it the protocol's transport.
 
         :returns: fires when ``connection.makeConnection`` has been called; the hello may be still
-            to come. Fails with :class:`GatewayNotStarted`, made by :meth:`Request.not_started`.
-            Cancelling it gives up.
+            to come. Fails with :class:`GatewayNotStarted`, made by
+            :meth:`GatewayRequest.not_started`. Cancelling it gives up.
         """
 
     def when_ended(self) -> defer.Deferred[int | None]:

@@ -22,7 +22,7 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.environment import divide, too_long
 from pycomnet.gateways.transports.environment import letter as letter_of
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
 
 #: What a far side on this machine is started with. It imports the far side's modules from this
@@ -84,7 +84,7 @@ def worker_config(spec: Spec, id: str) -> dict[str, Any]:
     return {"id": id, "execmodel": spec.execmodel, "chdir": spec.chdir, "nice": spec.nice}
 
 
-class ProcessCarrier:
+class ProcessGatewayTransport:
     """A process that is started for one connection, and its pipes.
 
     :param argv: the program and its arguments.
@@ -96,7 +96,7 @@ class ProcessCarrier:
 
     def __init__(
         self,
-        request: Request,
+        request: GatewayRequest,
         argv: list[str],
         env: dict[str, str] | None = None,
         letter: bytes = b"",
@@ -180,21 +180,23 @@ def own_interpreter() -> list[str]:
     return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
 
 
-def alone(request: Request) -> ProcessCarrier:
+def alone(request: GatewayRequest) -> ProcessGatewayTransport:
     """A process of its own for a gateway."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
     env = {**os.environ, **spec.env}
     env, letter = prepare(env, config)
-    return ProcessCarrier(request, [*interpreter(spec), "-c", boot_code(config)], env, letter)
+    return ProcessGatewayTransport(
+        request, [*interpreter(spec), "-c", boot_code(config)], env, letter
+    )
 
 
-def carrier(request: Request) -> Carrier:
+def carrier(request: GatewayRequest) -> GatewayTransport:
     """What carries a popen gateway's connection."""
     from pycomnet.gateways.forkserver import routes, transport
 
     if request.spec.via is not None:
-        return transport.PlaceCarrier(request, routes.through)
+        return transport.ForkedGatewayTransport(request, routes.through)
     if request.spec.fork is not False and routes.can_fork(request.spec):
-        return transport.PlaceCarrier(request, routes.here, alone, first_alone=True)
+        return transport.ForkedGatewayTransport(request, routes.here, alone, first_alone=True)
     return alone(request)

@@ -18,23 +18,23 @@ from pycomnet.auth import tokens
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.forkserver.routes import Hop, Route, Way, boot_argv
-from pycomnet.gateways.forkserver.transport import PlaceCarrier
+from pycomnet.gateways.forkserver.routes import HopCommand, Route, Way, boot_argv
+from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.net import endpoints
 
 #: Seconds of silence after which the other end is asked for a sign of life.
 KEEPALIVE = 20.0
 
 
-class SocketCarrier:
+class SocketGatewayTransport:
     """Carries a connection to a service: what runs there is seen only through it."""
 
     what = "the connection to the service"
     status: int | None = None
 
-    def __init__(self, request: Request, address: str) -> None:
+    def __init__(self, request: GatewayRequest, address: str) -> None:
         self._request = request
         self._address = address
         self._connection: Connection | None = None
@@ -101,22 +101,22 @@ def address(spec: Spec) -> str:
     return str(attrs.evolve(endpoint, options={**endpoint.options, **options}))
 
 
-def route(request: Request) -> Route:
+def route(request: GatewayRequest) -> Route:
     """The supervisor that the service has for this program."""
     spec = request.spec
     where = address(spec)
     token = tokens.find_token(spec.token, spec.token_file)
     credential = None if token is None else token.encode()
 
-    def opened(asked: Request, door: int | None) -> Carrier:
-        return SocketCarrier(asked, where)
+    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
+        return SocketGatewayTransport(asked, where)
 
     key = ("socket", where, token and tokens.digest(token))
     way = Way(key, opened, keepalive=spec.keepalive or KEEPALIVE, credential=credential)
-    path = (Hop(boot_argv(spec.python), {"hub": {}}),) if spec.python else ()
+    path = (HopCommand(boot_argv(spec.python), {"hub": {}}),) if spec.python else ()
     return Route(way, path)
 
 
-def carrier(request: Request) -> Carrier:
+def carrier(request: GatewayRequest) -> GatewayTransport:
     """What carries a socket gateway's connection."""
-    return PlaceCarrier(request, route)
+    return ForkedGatewayTransport(request, route)

@@ -17,16 +17,16 @@ import attrs
 
 from pycomnet.far import package
 from pycomnet.gateways.forkserver.routes import (
-    Hop,
+    HopCommand,
     Route,
     Way,
     can_fork,
     through,
 )
-from pycomnet.gateways.forkserver.transport import PlaceCarrier
+from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
 from pycomnet.gateways.spec import STARTUP, Spec
-from pycomnet.gateways.transports.interface import Carrier, Request
-from pycomnet.gateways.transports.popen import ProcessCarrier, worker_config
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.popen import ProcessGatewayTransport, worker_config
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
@@ -81,7 +81,7 @@ def destination(words: list[str]) -> list[str]:
     return words
 
 
-def once(request: Request, begun: Callable[[], bool]) -> Request:
+def once(request: GatewayRequest, begun: Callable[[], bool]) -> GatewayRequest:
     """Have what a host says before Python begins there shown once, and not for each gateway.
 
     That is a login banner, or what ssh itself says. Lines that another gateway of the group has
@@ -103,11 +103,13 @@ def once(request: Request, begun: Callable[[], bool]) -> Request:
     return attrs.evolve(request, output=output)
 
 
-def process(request: Request, argv: tuple[str, ...], letter: bytes, what: str) -> ProcessCarrier:
+def process(
+    request: GatewayRequest, argv: tuple[str, ...], letter: bytes, what: str
+) -> ProcessGatewayTransport:
     """The process of an ssh connection."""
-    made: list[ProcessCarrier] = []
+    made: list[ProcessGatewayTransport] = []
     asked = once(request, lambda: bool(made) and made[0].begun)
-    made.append(ProcessCarrier(asked, list(argv), None, letter, (), what))
+    made.append(ProcessGatewayTransport(asked, list(argv), None, letter, (), what))
     return made[0]
 
 
@@ -128,34 +130,34 @@ def hub_config(spec: Spec) -> dict[str, dict[str, float]]:
     return {"hub": {"silence": PATIENCE * (spec.keepalive or KEEPALIVE)}}
 
 
-def route(request: Request) -> Route:
+def route(request: GatewayRequest) -> Route:
     """The supervisor at the other end of an ssh connection."""
     spec = request.spec
     argv = command(spec)
 
-    def opened(asked: Request, door: int | None) -> Carrier:
+    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
         letter = package.letter(hub_config(spec))
         return process(asked, argv, letter, "ssh")
 
     return Route(Way(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
 
 
-def hop(spec: Spec) -> Hop:
+def hop(spec: Spec) -> HopCommand:
     """The same, from another place."""
-    return Hop(command(spec), hub_config(spec))
+    return HopCommand(command(spec), hub_config(spec))
 
 
-def alone(request: Request) -> ProcessCarrier:
+def alone(request: GatewayRequest) -> ProcessGatewayTransport:
     """An ssh connection and an interpreter of its own for a gateway."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "update": spec.env}
     return process(request, command(spec), package.letter(config), "its ssh process")
 
 
-def carrier(request: Request) -> Carrier:
+def carrier(request: GatewayRequest) -> GatewayTransport:
     """What carries an ssh gateway's connection."""
     if request.spec.via is not None:
-        return PlaceCarrier(request, through)
+        return ForkedGatewayTransport(request, through)
     if request.spec.fork is not False and can_fork(request.spec):
-        return PlaceCarrier(request, route, alone)
+        return ForkedGatewayTransport(request, route, alone)
     return alone(request)

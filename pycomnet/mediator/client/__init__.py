@@ -10,24 +10,24 @@ from pycomnet.auth import tokens
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.interface import Carrier, Request
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import describe_status
-from pycomnet.mediator.client.requests import Client, Refused, Server
-from pycomnet.mediator.client.stream import Stream
+from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, Server
+from pycomnet.mediator.client.stream import HTTPTransport
 
 #: Seconds that a server has to say that a far side has ended which it was told to kill.
 KILL_TIMEOUT = 10.0
 
 
-class HttpCarrier:
+class HTTPGatewayTransport:
     """A far side on a server, and the requests that reach it."""
 
     what = "its process"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: GatewayRequest) -> None:
         self._request = request
-        self._client: Client | None = None
-        self._stream: Stream | None = None
+        self._client: MediatorClient | None = None
+        self._stream: HTTPTransport | None = None
         self._before: AfterMarker | None = None
         self._starting = False
         self._given_up = False
@@ -46,7 +46,7 @@ class HttpCarrier:
                     f"a token is needed: //token_file=FILE, //token=, or the environment variable "
                     f"{tokens.TOKEN_FILE_VARIABLE} or {tokens.TOKEN_VARIABLE}"
                 )
-            self._client = client = Client(server, token, request.reactor)
+            self._client = client = MediatorClient(server, token, request.reactor)
         except (TokenError, EndpointError) as problem:
             self._over(None, str(problem))
             raise request.not_started(str(problem)) from None
@@ -67,7 +67,7 @@ class HttpCarrier:
         assert self._client is not None
         self._starting = False
         spec = self._request.spec
-        self._stream = stream = Stream(
+        self._stream = stream = HTTPTransport(
             self._client, about, spec.websocket, self._request.output, self._request.reactor
         )
         stream.when_over().addCallback(self._stream_over)
@@ -149,9 +149,9 @@ class HttpCarrier:
         return "" if self._stream is None else self._stream.tail.text()
 
 
-def carrier(request: Request) -> Carrier:
+def carrier(request: GatewayRequest) -> GatewayTransport:
     """What carries an http gateway's connection."""
-    return HttpCarrier(request)
+    return HTTPGatewayTransport(request)
 
 
-__all__ = ["HttpCarrier", "Refused", "carrier"]
+__all__ = ["HTTPGatewayTransport", "RequestRefused", "carrier"]

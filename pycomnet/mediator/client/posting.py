@@ -20,7 +20,7 @@ from pycomnet.mediator.client.backoff import MAX_DROPS, Backoff
 from pycomnet.mediator.client.requests import (
     ANSWER_TIMEOUT,
     Body,
-    Refused,
+    RequestRefused,
     read_json,
     refused,
     timed_out,
@@ -28,7 +28,7 @@ from pycomnet.mediator.client.requests import (
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.client.stream import Stream
+    from pycomnet.mediator.client.stream import HTTPTransport
 
 #: Seconds for the first byte of a streaming answer, which is sent at once. Whoever doesn't get it
 #: has a proxy in between that holds answers back until they are complete.
@@ -111,7 +111,7 @@ class _Answer(Protocol):
 
 
 @implementer(IBodyProducer)
-class Upload:
+class StreamingBody:
     """The body of a streaming request.
 
     :param posting: whose it is: it has a ``stream``, the ``position`` in that, and ``must_end``.
@@ -183,7 +183,7 @@ class Posting:
     :ivar position: what was written before this offset is sent.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: HTTPTransport) -> None:
         self.stream = stream
         self.position = 0
         self._stopped = False
@@ -194,7 +194,7 @@ class Posting:
         self._trial: Any = None
         #: answers, one after the other, that were lost before they were of any use
         self._drops = 0
-        self._upload: Upload | None = None
+        self._upload: StreamingBody | None = None
         self._must_ask = stream.used
         #: where a request began that was lost
         self._lost_at = -1
@@ -279,7 +279,7 @@ class Posting:
                 self._lost_at = -1
                 self.position = received
                 stream.confirmed(received)
-            except Refused as problem:
+            except RequestRefused as problem:
                 if problem.status == 409 and "received" in problem.about:
                     self.position = int(problem.about["received"])
                     continue
@@ -336,7 +336,7 @@ class Posting:
 
     async def _send_streaming(self) -> dict[str, Any]:
         stream = self.stream
-        self._upload = upload = Upload(self)
+        self._upload = upload = StreamingBody(self)
         if self._up is None:
             self._trial = stream.reactor.callLater(TRIAL, self._try)
         try:
@@ -395,7 +395,7 @@ class Posting:
                     await self._poll(name)
                 else:
                     await self._follow(name)
-            except Refused as problem:
+            except RequestRefused as problem:
                 if problem.status == 410:
                     return problem.about
                 if not problem.passing:
@@ -518,7 +518,9 @@ class Posting:
                     await stream.client.ask("POST", stream.path, Body(b""), OCTETS, **said)
                     stream.alive("confirm")
                 except Exception as problem:
-                    if self._stopped or (isinstance(problem, Refused) and not problem.passing):
+                    if self._stopped or (
+                        isinstance(problem, RequestRefused) and not problem.passing
+                    ):
                         return  # who reads learns why
                     stream.failed(problem, "confirm")
                     self._wanted = True

@@ -26,7 +26,7 @@ from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.net import endpoints
-from pycomnet.net.busypoll import Lookahead
+from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import tune_reading
 from pycomnet.ranges import NumberRefused, real, whole
 
@@ -46,7 +46,7 @@ PROXY_STATUSES = frozenset({408, 425, 502, 504})
 _TARGET = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#\[\]@\s]+)(?::([0-9]{1,5}))?(/[^?#\s]*)?")
 
 
-class Refused(PycomnetError):
+class RequestRefused(PycomnetError):
     """The server does not do what it was asked.
 
     :ivar status: the HTTP status.
@@ -108,7 +108,7 @@ class Server:
 class _Endpoint:
     """Connects, and tells the client of each transport that there is."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: MediatorClient) -> None:
         self._client = client
 
     def connect(self, factory: Any) -> defer.Deferred[Any]:
@@ -124,7 +124,7 @@ class _Endpoint:
 class _Endpoints:
     """Whatever the address, there is the one endpoint."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: MediatorClient) -> None:
         self._client = client
 
     def endpointForURI(self, uri: object) -> _Endpoint:
@@ -182,7 +182,7 @@ class _Protocols(Factory):
         return _Protocol(self._quiescent)
 
 
-class Client:
+class MediatorClient:
     """Makes requests of one server.
 
     :param token: the bearer token.
@@ -195,7 +195,7 @@ class Client:
         self.endpoints = _Endpoints(self)
         self._token = token
         self._transports: list[Any] = []
-        self._lookaheads: dict[Any, Lookahead] = {}
+        self._lookaheads: dict[Any, BusyPoll] = {}
         self._closed = False
         endpoints.client_endpoint(reactor, server.endpoint)  # what is wrong with it shows now
         self._pool = HTTPConnectionPool(reactor, persistent=True)
@@ -216,7 +216,7 @@ class Client:
         if self._closed:
             transport.abortConnection()
         self._transports.append(transport)
-        lookahead = Lookahead.of(transport)
+        lookahead = BusyPoll.of(transport)
         if lookahead is not None:
             self._lookaheads[transport] = lookahead
         no_delay = getattr(transport, "setTcpNoDelay", None)
@@ -273,7 +273,7 @@ class Client:
     ) -> dict[str, Any]:
         """Make a request whose answer is JSON.
 
-        :returns: fires with that; fails with :class:`Refused` when the status is not 2xx.
+        :returns: fires with that; fails with :class:`RequestRefused` when the status is not 2xx.
         """
         response = await self.request(method, path, body, headers, **query).addTimeout(
             timeout, self.reactor, timed_out
@@ -311,7 +311,7 @@ class Client:
             tries -= 1
             try:
                 return await self.ask("POST", "popen", Body(body), headers)
-            except Refused as problem:
+            except RequestRefused as problem:
                 if not problem.passing or not tries:
                     raise
             except Exception as problem:
@@ -380,12 +380,12 @@ def timed_out(value: object, timeout: float) -> NoReturn:
     raise defer.TimeoutError(f"no answer in {timeout:g} seconds")
 
 
-def refused(status: int, about: dict[str, Any]) -> Refused:
+def refused(status: int, about: dict[str, Any]) -> RequestRefused:
     """The error of an answer that isn't what was asked for."""
     message = about.get("message")
     if message is None:
         message = f"the answer was HTTP status {status}, and not the mediator's"
-    return Refused(f"{message} ({status})", status, about)
+    return RequestRefused(f"{message} ({status})", status, about)
 
 
 def can_pass(problem: BaseException) -> bool:

@@ -19,9 +19,9 @@ from pycomnet.errors import PycomnetError
 from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
 from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
 from pycomnet.mediator.client.posting import Posting
-from pycomnet.mediator.client.requests import Client, Refused, explain
+from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
-from pycomnet.mediator.queues import Incoming, Outgoing
+from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -84,7 +84,7 @@ class _Nobody:
 
 
 @implementer(ITransport)
-class Stream:
+class HTTPTransport:
     """A transport to the standard input and output of a far side on a server.
 
     :param about: what the server said when it started it.
@@ -97,7 +97,7 @@ class Stream:
 
     def __init__(
         self,
-        client: Client,
+        client: MediatorClient,
         about: dict[str, Any],
         websocket: str,
         output: Callable[[str], Any],
@@ -111,8 +111,8 @@ class Stream:
         self.queue = int(about.get("queue", 1 << 20))
         #: bytes of a request
         self.post_size = min(POST_SIZE, int(about.get("request", POST_SIZE)))
-        self.out = Outgoing(OUT_LIMIT)
-        self.inputs = {"stdout": Incoming(), "stderr": Incoming()}
+        self.out = OutgoingQueue(OUT_LIMIT)
+        self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
         self._said = {"stdout": 0, "stderr": 0}
         self.tail = Tail()
         self.disconnecting = False
@@ -179,7 +179,7 @@ class Stream:
         while self._end is None:
             try:
                 await self._carry()
-            except Refused as problem:
+            except RequestRefused as problem:
                 if not problem.passing:
                     self._refused(problem)
                     return
@@ -202,7 +202,9 @@ class Stream:
                 return
             except NoWebSocket as problem:
                 if self._must:
-                    raise Refused(f"no WebSocket: {problem}", 426, {"error": "websocket"}) from None
+                    raise RequestRefused(
+                        f"no WebSocket: {problem}", 426, {"error": "websocket"}
+                    ) from None
                 log.info("no WebSocket to {url}: {why}", url=self.client.server.url, why=problem)
                 self._websocket = False
                 self.alive("websocket")
@@ -259,7 +261,7 @@ class Stream:
         outage.tries += 1
         outage.problem = words
 
-    def too_large(self, problem: Refused) -> bool:
+    def too_large(self, problem: RequestRefused) -> bool:
         """Whether a request was refused for its size; then those that follow are smaller."""
         if problem.status != 413 or self.post_size <= MIN_POST_SIZE:
             return False
@@ -283,7 +285,7 @@ class Stream:
                 self.over(None, f"{where}: {outage.problem}{tries}")
                 return
 
-    def _refused(self, problem: Refused) -> None:
+    def _refused(self, problem: RequestRefused) -> None:
         if problem.status == 410:
             self.ended(problem.about)
         else:
@@ -352,7 +354,7 @@ class Stream:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
                 return
-            except Refused as problem:
+            except RequestRefused as problem:
                 if not problem.passing:
                     return  # it has ended: what carries the streams learns that
             except Exception as problem:

@@ -10,13 +10,13 @@ from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.mediator.client.posting import OCTETS, Upload
-from pycomnet.mediator.client.requests import Body, Refused, read_json, refused
+from pycomnet.mediator.client.posting import OCTETS, StreamingBody
+from pycomnet.mediator.client.requests import Body, RequestRefused, read_json, refused
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.client.stream import Stream
+    from pycomnet.mediator.client.stream import HTTPTransport
 
 #: Seconds from asking for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0
@@ -58,7 +58,7 @@ class _Factory:
         return self._protocol
 
 
-async def over_websocket(stream: Stream) -> None:
+async def over_websocket(stream: HTTPTransport) -> None:
     """Carry a stream over a WebSocket, until that ends.
 
     :raises NoWebSocket: there is something in between that has none.
@@ -118,7 +118,7 @@ class WebSocketLink(Socket):
 
     client = True
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: HTTPTransport) -> None:
         super().__init__(stream.reactor)
         #: the answer to the handshake, as far as it has come and Twisted has not seen it
         self._answer = b""
@@ -129,13 +129,13 @@ class WebSocketLink(Socket):
         self.stream = stream
         self.position = 0
         self._posting: defer.Deferred[Any] | None = None
-        self._upload: Upload | None = None
+        self._upload: StreamingBody | None = None
         self._said_end = False
         #: the server was asked for what it has, before more goes another way
         self._asked = False
         self._end: dict[str, Any] | None = None
         self._closing: Any = None
-        self._refused: Refused | None = None
+        self._refused: RequestRefused | None = None
         self._problem: PycomnetError | None = None
 
     def check(self) -> None:
@@ -207,12 +207,12 @@ class WebSocketLink(Socket):
 
     def _post(self) -> None:
         """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
-        self._upload = Upload(self, POST_IDLE)
+        self._upload = StreamingBody(self, POST_IDLE)
         self._posting = self._request(self._upload)
         self._posting.addCallbacks(self._posted, self._not_posted)
 
     @deferred
-    async def _request(self, upload: Upload) -> dict[str, Any]:
+    async def _request(self, upload: StreamingBody) -> dict[str, Any]:
         stream = self.stream
         response = await stream.client.request(
             "POST", stream.path, upload, OCTETS, offset=self.position
@@ -240,11 +240,11 @@ class WebSocketLink(Socket):
         self._posting = self._upload = None
         if not self.over:
             problem = failure.value
-            if isinstance(problem, Refused) and not (
+            if isinstance(problem, RequestRefused) and not (
                 problem.passing or problem.status == 409 or self.stream.too_large(problem)
             ):
                 self._refused = problem
-            elif not isinstance(problem, Refused):
+            elif not isinstance(problem, RequestRefused):
                 self.stream.not_taken()
             self.drop()
 
@@ -288,7 +288,7 @@ class WebSocketLink(Socket):
         if "error" in value:
             status = value.get("status")
             message = f"{value.get('message')} ({status})"
-            self._refused = Refused(message, status if isinstance(status, int) else 0, value)
+            self._refused = RequestRefused(message, status if isinstance(status, int) else 0, value)
             self.drop()
         elif isinstance(value.get("ended"), dict):
             # The server closes it when it knows that all has arrived, and then forgets all.

@@ -21,7 +21,7 @@ from twisted.cred.portal import IRealm, Portal
 from zope.interface import implementer
 
 from pycomnet.auth.tokens import BearerToken
-from pycomnet.mediator.server.model import HttpError, IUser, Limits, User
+from pycomnet.mediator.server.model import HttpError, IUser, User, UserLimits
 from pycomnet.net.endpoints import describe_address
 from pycomnet.text.logs import Logger
 
@@ -77,7 +77,7 @@ class Realm:
     :param users: what sections of a tokens file say, by name.
     """
 
-    def __init__(self, limits: Limits, users: Mapping[str, Limits] | None = None) -> None:
+    def __init__(self, limits: UserLimits, users: Mapping[str, UserLimits] | None = None) -> None:
         self._limits = limits
         self._users = users or {}
 

@@ -10,7 +10,7 @@ from pycomnet.net import private
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.server.session import Session
+    from pycomnet.mediator.server.session import MediatorSession
 
 
 class AuditLog:
@@ -29,7 +29,7 @@ class AuditLog:
             fd = private.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, private.PLAIN)
             self._file = os.fdopen(fd, "a", encoding="utf-8")
 
-    def started(self, session: Session, peer: str) -> None:
+    def started(self, session: MediatorSession, peer: str) -> None:
         """A subprocess was started."""
         assert session.child is not None
         self.log.info(
@@ -50,7 +50,7 @@ class AuditLog:
             spec=str(session.spec),
         )
 
-    def failed(self, session: Session, peer: str, problem: BaseException) -> None:
+    def failed(self, session: MediatorSession, peer: str, problem: BaseException) -> None:
         """A subprocess could not be started."""
         why = str(problem) or type(problem).__name__
         self.log.info(
@@ -72,7 +72,7 @@ class AuditLog:
             spec=str(session.spec),
         )
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: MediatorSession) -> None:
         """It has ended."""
         assert session.end is not None and session.child is not None
         state = session.as_map()

@@ -15,11 +15,11 @@ from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.gateways.transports.popen import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
-from pycomnet.mediator.server.model import HttpError, Limits
+from pycomnet.mediator.server.model import HttpError, UserLimits
 from pycomnet.wire.frames import WIDE_WINDOW
 
 
-class Child(Protocol):
+class Subprocess(Protocol):
     """A subprocess that runs, or has run."""
 
     pid: int
@@ -45,10 +45,10 @@ ENOUGH_PROCESSORS = 3
 
 #: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
 #: output, and what is called with each piece of its standard error.
-Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Child]
+Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Subprocess]
 
 
-def read_spec(options: Any, limits: Limits) -> Spec:
+def read_spec(options: Any, limits: UserLimits) -> Spec:
     """What a client asked for, as a spec of a popen gateway.
 
     :param options: the JSON of its request.
@@ -86,7 +86,7 @@ def read_spec(options: Any, limits: Limits) -> Spec:
 def launcher(reactor: Any) -> Launch:
     """Starts real subprocesses."""
 
-    def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Child:
+    def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Subprocess:
         python = interpreter(spec)
         config: dict[str, Any] = {
             **worker_config(spec, name),

@@ -17,7 +17,7 @@ from pycomnet.mediator.server.audit import AuditLog
 from pycomnet.mediator.server.child import Launch, processor_time, read_spec
 from pycomnet.mediator.server.metrics import Metrics
 from pycomnet.mediator.server.model import HttpError, User
-from pycomnet.mediator.server.session import Session
+from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.ranges import NumberRefused, optional_real
 
 #: Subprocesses in all, unless the configuration says otherwise.
@@ -59,19 +59,21 @@ class Mediator:
         self.websocket = True
         #: who has connected and not said who they are; set by whoever listens
         self.strangers: Strangers | None = None
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, MediatorSession] = {}
         self.metrics = Metrics(self)
         self.audit = audit or AuditLog(None)
         self._launch = launch
         self._busy = busy
         self._make_pid = make_pid
         #: ended, and nothing of them is left to read
-        self._past: OrderedDict[str, Session] = OrderedDict()
+        self._past: OrderedDict[str, MediatorSession] = OrderedDict()
         #: (user, key) of a request to start one, and which one it started
         self._keys: dict[tuple[str, str], str] = {}
         self._empty: list[defer.Deferred[None]] = []
 
-    def start(self, user: User, options: Any, key: str | None = None, peer: str = "") -> Session:
+    def start(
+        self, user: User, options: Any, key: str | None = None, peer: str = ""
+    ) -> MediatorSession:
         """Start a subprocess.
 
         :param options: what its client asks for.
@@ -109,8 +111,8 @@ class Mediator:
         self.audit.started(session, peer)
         return session
 
-    def _session(self, pid: str, user: User, spec: Spec, linger: float | None) -> Session:
-        return Session(
+    def _session(self, pid: str, user: User, spec: Spec, linger: float | None) -> MediatorSession:
+        return MediatorSession(
             pid,
             user,
             spec,
@@ -133,7 +135,7 @@ class Mediator:
             self.metrics.refused.inc()
             raise HttpError(429, "processes", "the server has as many subprocesses as it may")
 
-    def find(self, user: User, pid: str) -> Session:
+    def find(self, user: User, pid: str) -> MediatorSession:
         """A subprocess of a user's; another's isn't there for them.
 
         :raises HttpError: 404; 410 when it has ended and nothing of it is left.
@@ -146,22 +148,22 @@ class Mediator:
             raise session.gone_error()
         raise HttpError(404, "pid", "there is no such subprocess")
 
-    def of(self, user: User) -> list[Session]:
+    def of(self, user: User) -> list[MediatorSession]:
         """A user's subprocesses, the oldest first."""
         return [one for one in self.sessions.values() if one.owner.name == user.name]
 
-    def past_of(self, user: User, most: int) -> list[Session]:
+    def past_of(self, user: User, most: int) -> list[MediatorSession]:
         """A user's subprocesses that are over, the newest first."""
         found = [one for one in self._past.values() if one.owner.name == user.name]
         return found[: -most - 1 : -1]
 
-    def _ended(self, session: Session) -> None:
+    def _ended(self, session: MediatorSession) -> None:
         assert session.end is not None
         self.metrics.end(session.end)
         self.audit.ended(session)
         self._look()
 
-    def _gone(self, session: Session) -> None:
+    def _gone(self, session: MediatorSession) -> None:
         if self.sessions.get(session.pid) is not session:
             return
         del self.sessions[session.pid]
@@ -179,7 +181,7 @@ class Mediator:
             for one in waiting:
                 one.callback(None)
 
-    def running(self) -> list[Session]:
+    def running(self) -> list[MediatorSession]:
         """Those that have not ended."""
         return [session for session in self.sessions.values() if session.end is None]
 

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 if TYPE_CHECKING:
     from pycomnet.mediator.server.mediator import Mediator
     from pycomnet.mediator.server.model import End
-    from pycomnet.mediator.server.session import Session
+    from pycomnet.mediator.server.session import MediatorSession
 
 #: The reasons that are told apart; any other is ``other``.
 REASONS = {
@@ -55,7 +55,7 @@ class Metrics:
         """A subprocess has ended."""
         self.ends.labels(REASONS.get(end.reason, "other")).inc()
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: MediatorSession) -> None:
         """A session that is not looked at any more: what it carried still counts."""
         self._gone["in"] += session.stdin.received
         self._gone["out"] += sum(queue.end for queue in session.streams.values())

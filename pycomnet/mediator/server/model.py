@@ -43,7 +43,7 @@ class HttpError(PycomnetError):
 
 
 @attrs.frozen
-class Limits:
+class UserLimits:
     """What one user may have.
 
     :ivar processes: subprocesses at a time.
@@ -66,7 +66,7 @@ class Limits:
     def __attrs_post_init__(self) -> None:
         check_fields(self)
 
-    def changed(self, options: Mapping[str, str], where: str) -> Limits:
+    def changed(self, options: Mapping[str, str], where: str) -> UserLimits:
         """These, but for what a section of the tokens file says.
 
         :raises TokenError: a value can't be read.
@@ -146,7 +146,7 @@ class User:
     """Somebody who has been let in."""
 
     name: str
-    limits: Limits
+    limits: UserLimits
 
 
 @attrs.frozen

@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from pycomnet.mediator.chunks import chunk_writer
-from pycomnet.mediator.server.session import Session
+from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.server.site import Request
+    from pycomnet.mediator.server.site import HTTPRequest
 
 
 @implementer(IPushProducer)
@@ -25,7 +25,13 @@ class StreamReader:
     """
 
     def __init__(
-        self, session: Session, stream: str, offset: int, key: str, wait: float, reactor: Any
+        self,
+        session: MediatorSession,
+        stream: str,
+        offset: int,
+        key: str,
+        wait: float,
+        reactor: Any,
     ) -> None:
         self.key = key
         self._session = session
@@ -39,7 +45,7 @@ class StreamReader:
         self._write: Callable[[bytes | memoryview], None] = self._nowhere
         self._done: defer.Deferred[None] = defer.Deferred()
 
-    async def run(self, request: Request, probe: bool = False) -> None:
+    async def run(self, request: HTTPRequest, probe: bool = False) -> None:
         """Answer a request.
 
         :param probe: begin with a newline, at once: whoever doesn't get it has a proxy in between
@@ -135,12 +141,12 @@ class _Waiting:
 
 
 async def wait_for_output(
-    session: Session,
+    session: MediatorSession,
     stream: str,
     offset: int,
     key: str,
     wait: float,
-    request: Request,
+    request: HTTPRequest,
     reactor: Any,
 ) -> None:
     """Wait until there is something at an offset, or the stream has ended.

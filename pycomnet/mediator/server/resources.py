@@ -13,9 +13,9 @@ from twisted.web.server import NOT_DONE_YET
 from pycomnet.mediator.server.access import TICKET_TIME, Access
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.readers import StreamReader, wait_for_output
-from pycomnet.mediator.server.session import Session
+from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.mediator.server.site import (
-    Request,
+    HTTPRequest,
     confirm_arguments,
     header_text,
     number_argument,
@@ -77,7 +77,7 @@ class Guarded(Resource):
         answering.addErrback(_failed, request)
         return NOT_DONE_YET
 
-    async def _respond(self, request: Request) -> None:
+    async def _respond(self, request: HTTPRequest) -> None:
         user: Any = await self.access.login(request, self.ticket_for)
         if request.channel is not None:
             request.channel.known()
@@ -92,7 +92,7 @@ class Guarded(Resource):
         await respond(request, user)
 
 
-def _failed(failure: Any, request: Request) -> None:
+def _failed(failure: Any, request: HTTPRequest) -> None:
     problem = failure.value
     if not isinstance(problem, HttpError):
         log.failure("a request failed", failure)
@@ -101,21 +101,23 @@ def _failed(failure: Any, request: Request) -> None:
         request.respond_error(problem)
 
 
-class Root(Guarded):
+class RunningResource(Guarded):
     """``/``: the list of what runs; for a browser the status page, which asks for the token."""
 
     def render(self, request: Any) -> Any:
         accept = request.requestHeaders.getRawHeaders(b"accept", [b""])[0]
         bearer = request.requestHeaders.hasHeader("authorization")
         if request.method in (b"GET", b"HEAD") and b"text/html" in accept and not bearer:
-            return Page(self.access, "status.html", "text/html; charset=utf-8").render(request)
+            return StatusPageFile(self.access, "status.html", "text/html; charset=utf-8").render(
+                request
+            )
         return super().render(request)
 
-    async def respond_GET(self, request: Request, user: User) -> None:
+    async def respond_GET(self, request: HTTPRequest, user: User) -> None:
         request.respond(200, overview(self.mediator, user))
 
 
-class Page(Resource):
+class StatusPageFile(Resource):
     """A file of the status page: it has nothing in it that anybody may not know."""
 
     isLeaf = True
@@ -145,7 +147,7 @@ class Page(Resource):
 class Popen(Guarded):
     """``/popen``: start a subprocess."""
 
-    async def respond_POST(self, request: Request, user: User) -> None:
+    async def respond_POST(self, request: HTTPRequest, user: User) -> None:
         key = header_text(request, b"idempotency-key")
         peer = describe_address(request.getClientAddress())
         session = self.mediator.start(user, request.body(), key, peer)
@@ -186,7 +188,7 @@ class Subprocess(Guarded):
             return found
         return super().getChild(path, request)
 
-    async def respond_POST(self, request: Request, user: User) -> None:
+    async def respond_POST(self, request: HTTPRequest, user: User) -> None:
         if request.upload is None:  # a path that only nearly is the one
             raise HttpError(404, "path", "there is nothing here")
         session = await request.upload.result()
@@ -194,7 +196,7 @@ class Subprocess(Guarded):
             session.end_input()
         request.respond(200, {"received": session.stdin.received})
 
-    async def respond_GET(self, request: Request, user: User) -> None:
+    async def respond_GET(self, request: HTTPRequest, user: User) -> None:
         session = self.mediator.find(user, self.pid)
         stream = self.stream
         queue = session.streams[stream]
@@ -224,7 +226,7 @@ class Subprocess(Guarded):
         reader = StreamReader(session, stream, offset, key, wait, self.mediator.reactor)
         await reader.run(request, probe)
 
-    async def respond_DELETE(self, request: Request, user: User) -> None:
+    async def respond_DELETE(self, request: HTTPRequest, user: User) -> None:
         session = self.mediator.find(user, self.pid)
         name = text_argument(request, b"signal").upper().removeprefix("SIG")
         if name and name not in SIGNALS:
@@ -251,7 +253,7 @@ class Status(Guarded):
         super().__init__(mediator, access)
         self.pid = pid
 
-    async def respond_GET(self, request: Request, user: User) -> None:
+    async def respond_GET(self, request: HTTPRequest, user: User) -> None:
         request.respond(200, self.mediator.find(user, self.pid).as_map())
 
 
@@ -272,8 +274,8 @@ class ExecWebSocket(Guarded):
         self.pid = pid
         self.ticket_for = f"/exec/{pid}/ws"
 
-    async def respond_GET(self, request: Request, user: User) -> None:
-        session: Session = self.mediator.find(user, self.pid)
+    async def respond_GET(self, request: HTTPRequest, user: User) -> None:
+        session: MediatorSession = self.mediator.find(user, self.pid)
         check_websockets(self.mediator)
         positions = {
             "stdout": number_argument(request, b"offset", session.streams["stdout"].base),
@@ -288,7 +290,7 @@ class StatusWebSocket(Guarded):
 
     ticket_for = "/ws"
 
-    async def respond_GET(self, request: Request, user: User) -> None:
+    async def respond_GET(self, request: HTTPRequest, user: User) -> None:
         check_websockets(self.mediator)
         upgrade(request, StatusSocket(self.mediator, user, self.mediator.reactor))
 
@@ -296,7 +298,7 @@ class StatusWebSocket(Guarded):
 class Tickets(Guarded):
     """``/tickets``: lets its bearer open one WebSocket, once and soon."""
 
-    async def respond_POST(self, request: Request, user: User) -> None:
+    async def respond_POST(self, request: HTTPRequest, user: User) -> None:
         body = request.body()
         path = body.get("path") if isinstance(body, dict) else None
         if not isinstance(path, str) or not path.endswith("/ws"):
@@ -308,34 +310,36 @@ class Tickets(Guarded):
 class MetricsPage(Guarded):
     """``/metrics``: for Prometheus."""
 
-    async def respond_GET(self, request: Request, user: User) -> None:
+    async def respond_GET(self, request: HTTPRequest, user: User) -> None:
         request.setHeader("content-type", "text/plain; version=0.0.4; charset=utf-8")
         request.respond_bytes(self.mediator.metrics.text())
 
 
 def root(mediator: Mediator, access: Access) -> Resource:
     """The tree of all."""
-    top = Root(mediator, access)
+    top = RunningResource(mediator, access)
     top.putChild(b"", top)
     top.putChild(b"popen", Popen(mediator, access))
     top.putChild(b"exec", Exec(mediator, access))
     top.putChild(b"tickets", Tickets(mediator, access))
     top.putChild(b"ws", StatusWebSocket(mediator, access))
     top.putChild(b"metrics", MetricsPage(mediator, access))
-    top.putChild(b"status.js", Page(access, "status.js", "text/javascript; charset=utf-8"))
-    top.putChild(b"status.css", Page(access, "status.css", "text/css; charset=utf-8"))
+    top.putChild(
+        b"status.js", StatusPageFile(access, "status.js", "text/javascript; charset=utf-8")
+    )
+    top.putChild(b"status.css", StatusPageFile(access, "status.css", "text/css; charset=utf-8"))
     return top
 
 
 def destination(mediator: Mediator, access: Access) -> Any:
     """Finds the subprocess that a request's body is for."""
 
-    def find(request: Request) -> defer.Deferred[tuple[User, Session]] | None:
+    def find(request: HTTPRequest) -> defer.Deferred[tuple[User, MediatorSession]] | None:
         parts = request.path.split(b"/")
         if request.method != b"POST" or len(parts) != 3 or parts[1] != b"exec":
             return None
 
-        async def look() -> tuple[User, Session]:
+        async def look() -> tuple[User, MediatorSession]:
             user: Any = await access.login(request)
             if request.channel is not None:
                 request.channel.known()

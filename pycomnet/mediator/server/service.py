@@ -21,7 +21,7 @@ from pycomnet.mediator.server.access import LOCAL_NAMES, Access, Names, Realm
 from pycomnet.mediator.server.audit import AuditLog
 from pycomnet.mediator.server.child import launcher
 from pycomnet.mediator.server.mediator import MAX_PROCESSES, Mediator
-from pycomnet.mediator.server.model import Limits
+from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.resources import destination, root
 from pycomnet.mediator.server.site import Site
 from pycomnet.net import endpoints
@@ -39,7 +39,7 @@ DRAIN = 10.0
 
 
 @attrs.frozen
-class Configuration:
+class MediatorConfiguration:
     """What a server is told.
 
     :ivar listen: an endpoint string.
@@ -56,8 +56,8 @@ class Configuration:
     listen: str = LISTEN
     checkers: tuple[ICredentialsChecker, ...] = ()
     token_file: str | None = None
-    users: Mapping[str, Limits] = attrs.field(factory=dict)
-    limits: Limits = attrs.field(factory=Limits)
+    users: Mapping[str, UserLimits] = attrs.field(factory=dict)
+    limits: UserLimits = attrs.field(factory=UserLimits)
     insecure: bool = False
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Configuration:
         check_exposure(self.listen, self.insecure)
 
 
-def names_of(configuration: Configuration) -> Names:
+def names_of(configuration: MediatorConfiguration) -> Names:
     """What the server may be called: its machine, what its certificate says, and ``--host``."""
     names = {*LOCAL_NAMES, *(name.lower() for name in configuration.hosts)}
     if endpoints.is_local(configuration.listen):
@@ -114,7 +114,7 @@ class MediatorService(ListeningService):
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: MediatorConfiguration,
         reactor: Any,
         failed: Callable[[PycomnetError], object] = lambda problem: None,
     ) -> None:

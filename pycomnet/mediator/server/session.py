@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.gateways.spec import Spec
-from pycomnet.mediator.queues import Incoming, OffsetError, Outgoing
-from pycomnet.mediator.server.child import Child, Launch
+from pycomnet.mediator.queues import IncomingQueue, OffsetError, OutgoingQueue
+from pycomnet.mediator.server.child import Launch, Subprocess
 from pycomnet.mediator.server.model import End, HttpError, User
 from pycomnet.net import eager
 
@@ -39,7 +39,7 @@ SMALL = 1 << 12
 IDLE_LOOKS = 4
 
 
-class Reader(Protocol):
+class OutputConnection(Protocol):
     """A connection that a stream is read over.
 
     :ivar key: what its client calls itself: a new connection of the same client takes over.
@@ -54,7 +54,7 @@ class Reader(Protocol):
         """Another connection of the same client reads from now on."""
 
 
-class Writer(Protocol):
+class InputConnection(Protocol):
     """A connection that standard input is written over."""
 
     def pause(self) -> None:
@@ -65,7 +65,7 @@ class Writer(Protocol):
 
 
 @implementer(IPushProducer)
-class Session(TwistedProtocol):
+class MediatorSession(TwistedProtocol):
     """A subprocess that a client started.
 
     :param pid: the id that its client knows it by.
@@ -85,8 +85,8 @@ class Session(TwistedProtocol):
         spec: Spec,
         launch: Launch,
         reactor: Any,
-        ended: Callable[[Session], object],
-        gone: Callable[[Session], object],
+        ended: Callable[[MediatorSession], object],
+        gone: Callable[[MediatorSession], object],
         busy: Callable[[int], float | None] = lambda pid: None,
         linger: float | None = None,
     ) -> None:
@@ -95,10 +95,10 @@ class Session(TwistedProtocol):
         self.owner = owner
         self.spec = spec
         self.linger = limits.linger if linger is None else min(linger, limits.linger)
-        self.stdin = Incoming()
+        self.stdin = IncomingQueue()
         self.streams = {
-            "stdout": Outgoing(limits.queue),
-            "stderr": Outgoing(min(STDERR_QUEUE, limits.queue)),
+            "stdout": OutgoingQueue(limits.queue),
+            "stderr": OutgoingQueue(min(STDERR_QUEUE, limits.queue)),
         }
         self.end: End | None = None
         self.reason = "exited"
@@ -112,8 +112,8 @@ class Session(TwistedProtocol):
         self._ended = ended
         self._gone = gone
         self._busy = busy
-        self._readers: dict[str, Reader] = {}
-        self._writers: dict[Writer, None] = {}
+        self._readers: dict[str, OutputConnection] = {}
+        self._writers: dict[InputConnection, None] = {}
         self._congested = False
         self._present = 0
         self._input_ended = False
@@ -133,7 +133,7 @@ class Session(TwistedProtocol):
         self._processor: float | None = 0.0
         self._idle: Any = None
         self._launch = launch
-        self.child: Child | None = None
+        self.child: Subprocess | None = None
 
     def launch(self) -> None:
         """Start the subprocess. What fails from then on ends it: nobody else knows of it.
@@ -184,13 +184,13 @@ class Session(TwistedProtocol):
             if close is not None:
                 close()
 
-    def add_writer(self, writer: Writer) -> None:
+    def add_writer(self, writer: InputConnection) -> None:
         """A connection that writes; it is told to wait when it has to."""
         self._writers[writer] = None
         if self._congested:
             writer.pause()
 
-    def remove_writer(self, writer: Writer) -> None:
+    def remove_writer(self, writer: InputConnection) -> None:
         """It writes no more."""
         self._writers.pop(writer, None)
 
@@ -209,7 +209,7 @@ class Session(TwistedProtocol):
 
     # -- what comes from it ----------------------------------------------------------------------
 
-    def add_reader(self, stream: str, reader: Reader) -> None:
+    def add_reader(self, stream: str, reader: OutputConnection) -> None:
         """A connection that a stream is read over.
 
         :raises HttpError: 409 when another client reads it.
@@ -222,7 +222,7 @@ class Session(TwistedProtocol):
             before.replace()
         self._readers[stream] = reader
 
-    def remove_reader(self, stream: str, reader: Reader) -> None:
+    def remove_reader(self, stream: str, reader: OutputConnection) -> None:
         """It reads no more."""
         if self._readers.get(stream) is reader:
             del self._readers[stream]
@@ -486,5 +486,5 @@ class Session(TwistedProtocol):
         }
 
 
-def _stream_map(queue: Outgoing) -> dict[str, int]:
+def _stream_map(queue: OutgoingQueue) -> dict[str, int]:
     return {"base": queue.base, "end": queue.end, "queued": len(queue)}

@@ -15,8 +15,8 @@ from twisted.web import http, server
 from pycomnet.auth.strangers import Strangers
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.server.model import HttpError, User
-from pycomnet.mediator.server.session import Session
-from pycomnet.net.busypoll import Lookahead
+from pycomnet.mediator.server.session import MediatorSession
+from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import flush_now, tune_reading
 from pycomnet.ranges import NumberRefused, real, whole
 from pycomnet.text.logs import Logger
@@ -34,10 +34,10 @@ MAX_DROPPED = 1 << 20
 MAX_OFFSET = (1 << 59) - 1
 
 #: Finds out whose request it is, and which subprocess it is for; None for any other request.
-Destination = Callable[["Request"], "defer.Deferred[tuple[User, Session]] | None"]
+Destination = Callable[["HTTPRequest"], "defer.Deferred[tuple[User, MediatorSession]] | None"]
 
 
-class Upload:
+class ForwardedBody:
     """The body of a request, given to a subprocess as it arrives.
 
     :param destination: fires with the user and the session.
@@ -46,15 +46,15 @@ class Upload:
 
     def __init__(
         self,
-        request: Request,
-        destination: defer.Deferred[tuple[User, Session]],
+        request: HTTPRequest,
+        destination: defer.Deferred[tuple[User, MediatorSession]],
         length: int | None,
         reactor: Any,
     ) -> None:
         self._request = request
         self._reactor = reactor
         self._length = length
-        self._session: Session | None = None
+        self._session: MediatorSession | None = None
         self._early: list[bytes] = []
         self._offset = 0
         self._size = 0
@@ -66,12 +66,12 @@ class Upload:
         self._answered = False
         self.error: HttpError | None = None
         #: fires once all of the body was taken, or that failed
-        self._done: defer.Deferred[Session | None] = defer.Deferred()
+        self._done: defer.Deferred[MediatorSession | None] = defer.Deferred()
         destination.addCallbacks(self._begin, self._failed)
         if self._session is None and self.error is None:
             self.pause()
 
-    def _begin(self, found: tuple[User, Session]) -> None:
+    def _begin(self, found: tuple[User, MediatorSession]) -> None:
         user, session = found
         request = self._request
         self._limit = user.limits.request
@@ -157,7 +157,7 @@ class Upload:
         self.resume()
         self._done.callback(session)
 
-    async def result(self) -> Session:
+    async def result(self) -> MediatorSession:
         """Wait until all of the body was taken.
 
         :raises HttpError: why it was not.
@@ -198,11 +198,11 @@ class Upload:
                 channel.transport.resumeProducing()
 
 
-class Request(server.Request):
+class HTTPRequest(server.Request):
     """A request; one that carries bytes for a subprocess hands them on as they come."""
 
     channel: Any
-    upload: Upload | None = None
+    upload: ForwardedBody | None = None
     disconnected = False
     too_large = False
 
@@ -227,7 +227,7 @@ class Request(server.Request):
         self.args = http.parse_qs(query, True)
         destination = self.channel.site.destination(self)
         if destination is not None:
-            self.upload = Upload(self, destination, length, self.channel.site.reactor)
+            self.upload = ForwardedBody(self, destination, length, self.channel.site.reactor)
             if length is None:
                 self.channel._transferDecoder = Chunks(
                     self.handleContentChunk, self.channel._finishRequestBody
@@ -325,7 +325,7 @@ def _no_number(text: str) -> Any:
 LENGTH_DIGITS = 18
 
 
-class Channel(http.HTTPChannel):
+class HTTPConnection(http.HTTPChannel):
     """A connection of a client.
 
     Twisted's timer begins anew with each piece that comes, however small. Here a request, up to the
@@ -338,7 +338,7 @@ class Channel(http.HTTPChannel):
     :ivar lookahead: looks for what comes next, when the last was answered at once.
     """
 
-    lookahead: Lookahead | None = None
+    lookahead: BusyPoll | None = None
     #: whether what comes next begins a request
     _fresh = True
     transport: Any
@@ -401,7 +401,7 @@ class Channel(http.HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.lookahead = Lookahead.of(self.transport)
+        self.lookahead = BusyPoll.of(self.transport)
         self.site.strangers.arrived(self.transport)
         self._arrived_by = self.transport
 
@@ -439,7 +439,7 @@ class Site(server.Site):
     :param destination: which subprocess a request's body is for.
     """
 
-    requestFactory = Request
+    requestFactory = HTTPRequest
     #: for answers that say when to try again, in seconds
     retry_after = 5
 
@@ -454,9 +454,9 @@ class Site(server.Site):
     ) -> None:
         # A body is bytes for a subprocess, whatever type curl says it is.
         super().__init__(
-            resource, Request, parsePOSTFormSubmission=False, reactor=reactor, **options
+            resource, HTTPRequest, parsePOSTFormSubmission=False, reactor=reactor, **options
         )
-        self.protocol: Any = Channel
+        self.protocol: Any = HTTPConnection
         self.access = access
         self.destination = destination
         self.answered = answered
@@ -511,7 +511,7 @@ def text_argument(request: Any, name: bytes) -> str:
     return values[-1].decode("utf-8", "replace") if values else ""
 
 
-def confirm_arguments(request: Any, session: Session) -> None:
+def confirm_arguments(request: Any, session: MediatorSession) -> None:
     """What a request says that its client has received.
 
     :raises HttpError: it can't have.

@@ -16,9 +16,9 @@ from zope.interface import implementer
 
 from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.server.model import HttpError, User
-from pycomnet.mediator.server.session import Session
+from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.net import eager
-from pycomnet.net.busypoll import Lookahead
+from pycomnet.net.busypoll import BusyPoll
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Socket:
         self._reactor = reactor
         self._wire: Any = None
         self._frames = Frames(not self.client, MAX_MESSAGE)
-        self._lookahead: Lookahead | None = None
+        self._lookahead: BusyPoll | None = None
         self._write: Callable[[eager.Pieces], None] = eager.nowhere
         #: whether much is read at a time
         self._much = False
@@ -111,7 +111,7 @@ class Socket:
         self.negotiated = True
         transport = self._wire.transport
         self._write = eager.writer(transport)
-        self._lookahead = Lookahead.of(transport)
+        self._lookahead = BusyPoll.of(transport)
         self._wire.attachProducer(self)
         self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
         self.opened()
@@ -261,7 +261,9 @@ class ExecSocket(Socket):
     :param positions: where the client is in each stream.
     """
 
-    def __init__(self, session: Session, positions: dict[str, int], key: str, reactor: Any) -> None:
+    def __init__(
+        self, session: MediatorSession, positions: dict[str, int], key: str, reactor: Any
+    ) -> None:
         super().__init__(reactor)
         self.key = key
         self._session = session

@@ -27,7 +27,7 @@ def first_revision() -> int:
 
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
-class Asked:
+class QueuedChange:
     """A change that was asked for.
 
     :ivar change: what it makes of the record, or None when it was refused.
@@ -54,12 +54,12 @@ class Decisions:
         #: service -> its fence after what was accepted and is not committed; None: it is gone
         self._fences: dict[str, int | None] = {}
 
-    def ask(self, change: Put | Delete) -> Asked:
+    def ask(self, change: Put | Delete) -> QueuedChange:
         """Accept a change, or refuse it."""
         service = change.service
         fence = self._fences[service] if service in self._fences else self._fence_of(service)
         if fence != change.replaces or (fence is None and isinstance(change, Delete)):
-            return Asked(None, defer.Deferred())
+            return QueuedChange(None, defer.Deferred())
         self.revision += 1
         if isinstance(change, Put):
             self._fences[service] = self.revision
@@ -67,13 +67,13 @@ class Decisions:
         else:
             self._fences[service] = None
             accepted = Change(self.revision, service, None, change.why)
-        return Asked(accepted, defer.Deferred())
+        return QueuedChange(accepted, defer.Deferred())
 
     def _fence_of(self, service: str) -> int | None:
         fence: int | None = self._follower.fence_of(service)
         return fence
 
-    def committed(self, batch: list[Asked]) -> None:
+    def committed(self, batch: list[QueuedChange]) -> None:
         """Tell the follower, then all who asked."""
         changes = [asked.change for asked in batch if asked.change is not None]
         if changes:
@@ -88,7 +88,7 @@ class Decisions:
             else:
                 asked.deferred.errback(StoreConflict("another registration is there"))
 
-    def failed(self, batch: list[Asked], problem: StoreFailed) -> None:
+    def failed(self, batch: list[QueuedChange], problem: StoreFailed) -> None:
         """Nothing of what waits was kept."""
         self._fences.clear()
         for asked in batch:

@@ -25,7 +25,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import StoreFailed
 from pycomnet.interfaces import INameStore
 from pycomnet.nameserver.records import Delete, Put, Record
-from pycomnet.nameserver.stores.local import Asked, Decisions, Revisions, first_revision
+from pycomnet.nameserver.stores.local import Decisions, QueuedChange, Revisions, first_revision
 from pycomnet.net import private
 from pycomnet.text.logs import Logger
 
@@ -110,7 +110,7 @@ class SQLiteStore:
         self._pool: adbapi.ConnectionPool | None = None
         self._follower: Any = None
         self._decisions: Decisions | None = None
-        self._queue: list[Asked] = []
+        self._queue: list[QueuedChange] = []
         self._turn: Any = None
         self._writing: defer.Deferred[None] | None = None
         self._opening: defer.Deferred[int] | None = None

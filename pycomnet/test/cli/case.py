@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from pycomnet.cli.options import read_specs
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.gateways.spec import Spec
 
 #: PyPy, without this interpreter's path, which trial's worker processes have in the environment.
@@ -35,7 +35,7 @@ class CommandCase(TestCase):
             fd = os.open(self.directory / name, flags, 0o600)
             self.addCleanup(os.close, fd)
             descriptors.append(fd)
-        self.program = Program(reactor, *descriptors)
+        self.program = CommandProgram(reactor, *descriptors)
 
     @property
     def stdout(self) -> str:
@@ -53,7 +53,7 @@ class CommandCase(TestCase):
         path.write_text(text)
         return str(path.resolve())
 
-    async def status_of(self, main: Callable[[Program], Coroutine[Any, Any, int]]) -> int:
+    async def status_of(self, main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> int:
         """Run a command; its exit status."""
         return await self.program.start(main)
 

@@ -13,7 +13,7 @@ from twisted.internet import defer
 
 from pycomnet.cli.call import call_method, read_arguments, show_result, show_stream
 from pycomnet.cli.describe import as_text, show_interfaces
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.remote import Target, plain
 from pycomnet.nameserver.service import NameService
 from pycomnet.nameserver.stores.memory import MemoryStore
@@ -81,7 +81,7 @@ class CallTests(CommandCase):
         address = await server.listen("tcp:0:interface=127.0.0.1")
         found = Target(**{"nameserver": address, "address": address, "service": None} | target)
 
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             async with found.context(program.reactor) as context:
                 service = await found.find(context, "org.example.calc")
                 if stream:
@@ -105,7 +105,7 @@ class CallTests(CommandCase):
         record = {"service": "c", "interfaces": ["org.example.calc"], "address": address, "ttl": 60}
         target = Target(address, address if by_address else None, None, 20)
 
-        async def show(program: Program, service: RemoteService) -> int:
+        async def show(program: CommandProgram, service: RemoteService) -> int:
             return await show_result(program, service, method, {"a": 1})
 
         said = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pycomnet.cli import guide, survey, tour, tourservice
 from pycomnet.cli.guide import Guide
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.errors import RemoteError
 from pycomnet.test.cli.case import CommandCase
 
@@ -32,7 +32,7 @@ class Tour(CommandCase):
     async def tour(self) -> int:
         """Its exit status."""
 
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             return await Guide(program, 2).run()
 
         return await self.status_of(main)

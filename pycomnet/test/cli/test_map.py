@@ -14,9 +14,9 @@ from pycomnet.cli import linequeue
 from pycomnet.cli.lines import shown_by
 from pycomnet.cli.map import read_target
 from pycomnet.cli.mapping import Mapping
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.streams import InputLines
-from pycomnet.gateways.pool.scheduler import CHUNK_SECONDS, MAX_CHUNK, Bell, Worker
+from pycomnet.gateways.pool.scheduler import CHUNK_SECONDS, MAX_CHUNK, Bell, WorkLoop
 from pycomnet.test.cli.case import PYPY, CommandCase
 
 FUNCTIONS = """\
@@ -108,7 +108,7 @@ class MapCase(CommandCase):
         fd = os.open(path, os.O_RDONLY)
         options = {"fail_fast": False, "traceback": False, **options}
 
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             mapping = Mapping(program, InputLines(fd, self.reactor), **options)
             shown = shown_by(program, to_stderr=True)
             found = {**target, "as_json": as_json}
@@ -158,7 +158,7 @@ class Results(MapCase):
         fd = os.open(path, os.O_RDONLY)
         self.addCleanup(os.close, fd)
 
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             mapping = Mapping(program, InputLines(fd, self.reactor), False, False)
             target = {**read_target("builtins:str"), "as_json": False}
             return await mapping.run(self.specs(), target, 1, 0, shown_by(program))
@@ -327,7 +327,7 @@ class Bounds(MapCase):
         mapping = Mapping(self.program, source, False, False)
         target = {**read_target(f"{self.functions}:{function}"), "as_json": False}
 
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             return await mapping.run(
                 self.specs("2xpopen"), target, 1, 0, shown_by(program), **options
             )
@@ -379,7 +379,7 @@ class Chunks(CommandCase):
 
     def test_small_and_large(self) -> None:
         """Quick items go many at a time, slow ones singly, and a change is followed."""
-        place: Worker[Any] = Worker()
+        place: WorkLoop[Any] = WorkLoop()
         counts = []
         for _ in range(12):
             counts.append(place.count)

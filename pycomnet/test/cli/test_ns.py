@@ -13,9 +13,9 @@ from twisted.internet import defer
 
 from pycomnet.cli.app import root
 from pycomnet.cli.ns import event_line, list_services, locate, remove, stat, table, watch
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.errors import InvalidArguments, NotLeaseOwner
-from pycomnet.nameserver.daemon import Nameserver
+from pycomnet.nameserver.daemon import NameserverService
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.context import NAMESERVER, Context
 from pycomnet.test.cli.case import CommandCase
@@ -29,7 +29,7 @@ class NsTests(CommandCase):
     async def start(self) -> None:
         """A nameserver with two services."""
         self.failures: list[Any] = []
-        self.nameserver = Nameserver(
+        self.nameserver = NameserverService(
             MemoryStore(), ["tcp:0:interface=127.0.0.1"], self.reactor, self.failures.append
         )
         self.nameserver.startService()
@@ -48,7 +48,7 @@ class NsTests(CommandCase):
         return await self.client.invoke("register", {**base, "ttl": 60, **args})
 
     async def run_it(self, command: Any, *args: Any) -> int:
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             async with Context(program.reactor, nameserver=self.address) as context:
                 status: int = await command(program, context, *args)
                 return status

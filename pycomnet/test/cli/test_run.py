@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
 from pycomnet.cli.lines import GatewayFiles, shown_by
-from pycomnet.cli.program import Program
+from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.run import read_script, run_script
 from pycomnet.cli.streams import InputBlocks
 from pycomnet.test.cli.case import PYPY, CommandCase
@@ -43,7 +43,7 @@ class RunCase(CommandCase):
         if elsewhere:
             script = attrs.evolve(script, filename="/nowhere/script.py", directory="/nowhere")
 
-        async def main(program: Program) -> int:
+        async def main(program: CommandProgram) -> int:
             lines = shown_by(program, prefix, alone=len(specs) == 1)
             return await run_script(program, specs, script, lines, files, timeout, source)
 

@@ -16,9 +16,9 @@ from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
-from pycomnet.factory.farside import FarSide, Settings
+from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.relay import Relay
-from pycomnet.factory.service import Configuration, FactoryService, Scope
+from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.process import ProcessTransport
@@ -90,9 +90,9 @@ class FarSideCase(SynchronousTestCase):
         # What is said between a program and the service.
         self.pair = Pair()
         self.clock = self.pair.clock
-        self.gone: list[FarSide] = []
+        self.gone: list[KeptFarSide] = []
 
-    def make(self, spec: str, direct: bool = False, **settings: Any) -> FarSide:
+    def make(self, spec: str, direct: bool = False, **settings: Any) -> KeptFarSide:
         """A far side that is starting.
 
         :param direct: whether its program takes its pipes.
@@ -104,7 +104,7 @@ class FarSideCase(SynchronousTestCase):
             self.carriers.append(MemoryCarrier(request))
             return self.carriers[-1]
 
-        far = FarSide(
+        far = KeptFarSide(
             parsed,
             spec,
             parsed.id,
@@ -119,7 +119,7 @@ class FarSideCase(SynchronousTestCase):
         self.carrier = self.carriers[0]
         return far
 
-    def started(self, spec: str, **settings: Any) -> FarSide:
+    def started(self, spec: str, **settings: Any) -> KeptFarSide:
         """One that has said hello."""
         far = self.make(spec, **settings)
         started = far.start()
@@ -140,7 +140,7 @@ class FarSideCase(SynchronousTestCase):
                 self.carrier.near.dataReceived(data)
             self.pair.pump()
 
-    def attach(self, far: FarSide) -> tuple[Channel, Channel, list[Any]]:
+    def attach(self, far: KeptFarSide) -> tuple[Channel, Channel, list[Any]]:
         """A program comes: its raw channel, its control channel, and what it is told."""
         near_raw, far_raw = self.pair.channel(raw=True)
         near, control = self.pair.channel()
@@ -297,7 +297,7 @@ class Handed(FarSideCase):
         self.sent.append(fds)
         write()
 
-    def begun(self, **settings: Any) -> FarSide:
+    def begun(self, **settings: Any) -> KeptFarSide:
         """One that was started; what it says first is still to come."""
         far = self.make("popen", True, **settings)
         self.starting = far.start()
@@ -310,7 +310,7 @@ class Handed(FarSideCase):
         os.write(self.far_out, data)
         self.transport._read()
 
-    def handed(self, **settings: Any) -> tuple[FarSide, Channel, list[Any]]:
+    def handed(self, **settings: Any) -> tuple[KeptFarSide, Channel, list[Any]]:
         """One whose program has its pipes."""
         far = self.begun(**settings)
         hello = self.carrier.far.mux.data_to_send()
@@ -435,7 +435,7 @@ class Names(SynchronousTestCase):
     """Which far sides the service has, and finds."""
 
     def setUp(self) -> None:
-        configuration = Configuration(listen=("unix:x",), max_gateways=2)
+        configuration = FactoryConfiguration(listen=("unix:x",), max_gateways=2)
         self.service = FactoryService(configuration, MemoryReactorClock(), lambda problem: None)
         self.scope = Scope(self.service.places)
 

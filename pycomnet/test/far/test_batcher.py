@@ -13,13 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.far import batcher
 from pycomnet.far import channel as channel_module
 from pycomnet.far.batcher import EXTRA
-from pycomnet.far.channel import Channel
-from pycomnet.far.connection import FileIO, Link
+from pycomnet.far.channel import FarChannel
+from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
     HEAD,
     SIZE,
     STRAIGHT,
-    Outbox,
+    WriteBuffer,
     new_memory,
 )
 from pycomnet.wire import rust, values
@@ -92,9 +92,9 @@ class CollectingCase(SynchronousTestCase):
         self.patch(os, "register_at_fork", lambda **calls: None)
         self.near = Near()
         self.over = threading.Event()
-        self.outbox: Any = Outbox(self.near.far_out, new_memory())
-        self.link: Any = Link(
-            self.near.io, Channel, lambda channel: None, self.over.set, {}, None, self.outbox
+        self.outbox: Any = WriteBuffer(self.near.far_out, new_memory())
+        self.link: Any = FarConnection(
+            self.near.io, FarChannel, lambda channel: None, self.over.set, {}, None, self.outbox
         )
         self.link._read()
         self.link.start()

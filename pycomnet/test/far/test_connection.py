@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.channel import Channel
-from pycomnet.far.connection import Link
+from pycomnet.far.channel import FarChannel
+from pycomnet.far.connection import FarConnection
 from pycomnet.test.wire.fuzzsides import FarIO
 from pycomnet.test.wire.muxkit import (
     DATA,
@@ -49,9 +49,9 @@ class InvalidValues(SynchronousTestCase):
     def link(self, *pieces: bytes) -> Any:
         """A link that has read a hello, an OPEN and these."""
         self.ended = 0
-        self.channels: list[Channel] = []
+        self.channels: list[FarChannel] = []
         self.io = Said(hello(), open_frame(1), *pieces)
-        link = Link(self.io, Channel, self.channels.append, self.lost, {})
+        link = FarConnection(self.io, FarChannel, self.channels.append, self.lost, {})
         link.flush()
         for _ in range(2 + len(pieces)):
             link._read()
@@ -126,9 +126,9 @@ class Limited(SynchronousTestCase):
     def broken(self, *pieces: bytes) -> tuple[Any, dict[str, Any]]:
         """A link that has read these, and why it has said that it is over."""
         self.ended = 0
-        self.channels: list[Channel] = []
+        self.channels: list[FarChannel] = []
         io = Said(*pieces)
-        link = Link(io, Channel, self.channels.append, self.lost, {})
+        link = FarConnection(io, FarChannel, self.channels.append, self.lost, {})
         for _ in pieces:
             if link.closed:
                 break
@@ -178,7 +178,7 @@ class Limited(SynchronousTestCase):
             self.ended = 0
             self.channels = []
             io = Said(hello(), open_frame(1), whole[:size])
-            link = Link(io, Channel, self.channels.append, self.lost, {})
+            link = FarConnection(io, FarChannel, self.channels.append, self.lost, {})
             for _ in range(3):
                 link._read()
             self.channels[0].send("here")

@@ -14,7 +14,7 @@ from pycomnet.far.writebuffer import (
     HEAD,
     PIECE,
     SIZE,
-    Outbox,
+    WriteBuffer,
     new_memory,
 )
 
@@ -31,7 +31,7 @@ class OutboxCase(SynchronousTestCase):
         os.set_blocking(self.reading, False)
         memory = new_memory()
         assert memory is not None
-        self.outbox = Outbox(self.writing, memory)
+        self.outbox = WriteBuffer(self.writing, memory)
 
     def written(self) -> bytes:
         """What can be read from the pipe."""
@@ -145,7 +145,7 @@ class Pieces(OutboxCase):
         near, far = socket.socketpair()
         self.addCleanup(near.close)
         self.addCleanup(far.close)
-        self.outbox = Outbox(far.fileno(), new_memory())
+        self.outbox = WriteBuffer(far.fileno(), new_memory())
         self.outbox.put(bytes(ROOM))
         self.assertEqual(len(self.flush()), ROOM // PIECE)
         self.assertEqual(len(near.recv(ROOM, socket.MSG_WAITALL)), ROOM)

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import CodeNotSendable, RemoteError
 from pycomnet.gateways import modules
-from pycomnet.gateways.modules import PROGRAM, ModuleRefused, ModuleSource, Offer
+from pycomnet.gateways.modules import PROGRAM, ModuleOffer, ModuleRefused, ModuleSource
 from pycomnet.test.kit import Pair
 
 
@@ -45,7 +45,7 @@ class Tree(SynchronousTestCase):
         path.write_text(text)
         return path
 
-    def refused(self, offer: Offer, question: Any) -> str:
+    def refused(self, offer: ModuleOffer, question: Any) -> str:
         """The message of a refusal."""
         return str(self.assertRaises(ModuleRefused, offer.answer, question))
 
@@ -59,7 +59,8 @@ class Answers(Tree):
         suffix = EXTENSION_SUFFIXES[0]
         (self.top / "offeredpkg" / f"quick{suffix}").write_bytes(b"elf")
         found = {
-            entry[0]: entry[1:] for entry in Offer.of(["offeredpkg"]).answer({"list": "offeredpkg"})
+            entry[0]: entry[1:]
+            for entry in ModuleOffer.of(["offeredpkg"]).answer({"list": "offeredpkg"})
         }
         self.assertEqual(
             {name: entry[0] for name, entry in found.items() if "fast" not in name},
@@ -80,13 +81,13 @@ class Answers(Tree):
 
     def test_nothing(self) -> None:
         """Of a module that isn't there nothing is told."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         for name in ("offeredpkg.nope", "offeredpkg.one.nope", "offeredpkg.nope.nope"):
             self.assertEqual(offer.answer({"list": name}), [])
 
     def test_sources(self) -> None:
         """Sources come together, the first in any case, the others while there is room."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         names = ["offeredpkg.one", "offeredpkg", "offeredpkg.sub.deep", "offeredpkg.nope"]
         self.assertEqual(
             offer.answer({"source": names}),
@@ -101,7 +102,7 @@ class Answers(Tree):
 
     def test_data(self) -> None:
         """Files of a package, and what is in its directories."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         self.assertEqual(offer.answer({"data": ["offeredpkg", "data/text.txt"]}), b"text")
         self.assertEqual(offer.answer({"data": ["offeredpkg.data", "text.txt"]}), b"text")
         self.assertEqual(offer.answer({"names": ["offeredpkg", "data"]}), [["text.txt", False]])
@@ -119,7 +120,7 @@ class Answers(Tree):
             file.writestr("zippedpkg/inner.py", "i = 1\n")
             file.writestr("zippedpkg/d.txt", "data")
         self.patch(sys, "path", [str(archive), *sys.path])
-        offer = Offer.of(["zippedpkg"])
+        offer = ModuleOffer.of(["zippedpkg"])
         names = [entry[0] for entry in offer.answer({"list": "zippedpkg"})]
         self.assertEqual(names, ["zippedpkg", "zippedpkg.inner"])
         self.assertEqual(
@@ -131,10 +132,10 @@ class Answers(Tree):
     def test_directory(self) -> None:
         """Of a directory: modules and packages first, other directories last."""
         self.write("no-module.py", "")
-        offer = Offer.of([self.top])
+        offer = ModuleOffer.of([self.top])
         self.assertEqual(sorted(offer.roots), ["offeredmod", "offeredpkg", "secret"])
         self.write("folder/part.py", "part = 1\n")
-        offer = Offer.of([f"{self.top}{os.sep}"])
+        offer = ModuleOffer.of([f"{self.top}{os.sep}"])
         self.assertEqual(offer.as_map()["last"], ["folder"])
         self.assertNotIn("folder", offer.as_map()["first"])
         self.assertEqual(offer.answer({"source": ["folder.part"]}), {"folder.part": b"part = 1\n"})
@@ -145,7 +146,7 @@ class Hostile(Tree):
 
     def test_other_modules(self) -> None:
         """Modules that were not offered: on the path, of the library, imported here."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         for name in (
             "secret",
             "os",
@@ -159,7 +160,7 @@ class Hostile(Tree):
 
     def test_names(self) -> None:
         """Names that are no names."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         for name in (
             "", ".", "..", "offeredpkg.", "offeredpkg..one", "offeredpkg/one", "../secret",
             "offeredpkg.../secret", "offeredpkg.one\0", "/etc/passwd", "offeredpkg.\\one",
@@ -171,7 +172,7 @@ class Hostile(Tree):
 
     def test_paths(self) -> None:
         """Paths that lead out of a package."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         for path in (
             "../secret.txt", "..", ".", "data/../../secret.txt", "/etc/passwd", "data//text.txt",
             "data/./text.txt", "data\\text.txt", "data/text.txt\0", "//etc/passwd", "data/..",
@@ -191,7 +192,7 @@ class Hostile(Tree):
         (package / "linked").symlink_to(self.top)
         (package / "linkmod.py").symlink_to(self.top / "secret.py")
         (package / "inside.txt").symlink_to(package / "data" / "text.txt")
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         for question in (
             {"data": ["offeredpkg", "link.txt"]},
             {"data": ["offeredpkg", "linked/secret.txt"]},
@@ -213,14 +214,14 @@ class Hostile(Tree):
         self.write("scripts/private/part.py", "")
         (self.top / "scripts" / "outside.py").symlink_to(self.top / "secret.py")
         (self.top / "scripts" / "everything").symlink_to(self.top)
-        offer = Offer.of([self.top / "scripts"])
+        offer = ModuleOffer.of([self.top / "scripts"])
         self.assertEqual(sorted(offer.roots), ["private", "script"])
         for question in ({"data": ["private", "letter.txt"]}, {"names": ["private", ""]}):
             self.assertIn("has no __init__.py", self.refused(offer, question))
 
     def test_no_questions(self) -> None:
         """Whatever else comes."""
-        offer = Offer.of(["offeredpkg"])
+        offer = ModuleOffer.of(["offeredpkg"])
         questions: tuple[Any, ...] = (
             None, 5, [], {}, {"list": 5}, {"list": ["offeredpkg"]}, {"data": "offeredpkg"},
             {"data": ["offeredpkg"]}, {"data": ["offeredpkg", 5]}, {"names": []}, {"source": "os"},
@@ -237,7 +238,7 @@ class Asking(Tree):
         super().setUp()
         self.pair = Pair()
         self.source = ModuleSource()
-        self.source.offer = Offer.of(["offeredpkg"])
+        self.source.offer = ModuleOffer.of(["offeredpkg"])
         self.pair.near.purposes["module"] = self.source.accept
 
     def ask(self, question: Any) -> Any:
@@ -257,13 +258,13 @@ class Asking(Tree):
         """Answers that are not taken are one, not as many as are asked for."""
         (self.top / "offeredpkg" / "large").write_bytes(bytes(3 << 20))
         read = []
-        answer = Offer.answer
+        answer = ModuleOffer.answer
 
-        def noted(offer: Offer, question: Any) -> Any:
+        def noted(offer: ModuleOffer, question: Any) -> Any:
             read.append(question)
             return answer(offer, question)
 
-        self.patch(Offer, "answer", noted)
+        self.patch(ModuleOffer, "answer", noted)
         far = self.pair.far
         question = far.encode({"data": ["offeredpkg", "large"]})
         cores = [far.open("module", question) for _ in range(20)]
@@ -279,7 +280,7 @@ class Offering(Tree):
 
     def refusal(self, *names: Any) -> str:
         """The message of the error."""
-        return str(self.assertRaises(CodeNotSendable, Offer.of, names))
+        return str(self.assertRaises(CodeNotSendable, ModuleOffer.of, names))
 
     def test_refused(self) -> None:
         """No module, none with source, no directory, part of a package."""
@@ -292,7 +293,7 @@ class Offering(Tree):
 
     def test_one(self) -> None:
         """One name need not be in a list."""
-        self.assertEqual(list(Offer.of("offeredmod").roots), ["offeredmod"])
+        self.assertEqual(list(ModuleOffer.of("offeredmod").roots), ["offeredmod"])
 
     def main(self, path: str | None) -> Any:
         """Have another ``__main__``."""
@@ -314,12 +315,12 @@ class Offering(Tree):
             assert found is not None and found.origin is not None
             with self.main(found.origin):
                 sys.modules["__main__"].__spec__ = found
-                offer = Offer.of(["__main__"])
+                offer = ModuleOffer.of(["__main__"])
                 self.assertEqual((list(offer.roots), offer.main), ([PROGRAM], PROGRAM))
                 answer = offer.answer({"source": [PROGRAM]})
                 self.assertEqual(answer, {PROGRAM: source.encode()})
         with self.main(str(path)):
-            offer = Offer.of([path.parent])
+            offer = ModuleOffer.of([path.parent])
             self.assertEqual((list(offer.roots), offer.main), ([PROGRAM], PROGRAM))
         unguarded = self.write("open/__main__.py", "start()\n")
         with self.main(str(unguarded)):
@@ -332,7 +333,7 @@ class Offering(Tree):
         """The program itself goes under its file's name, if it is guarded."""
         guarded = self.write("prog.py", 'def f(): pass\nif __name__ == "__main__":\n    f()\n')
         with self.main(str(guarded)):
-            offer = Offer.of(["__main__"])
+            offer = ModuleOffer.of(["__main__"])
             self.assertEqual((list(offer.roots), offer.main), (["prog"], "prog"))
 
             def function() -> None: ...

@@ -27,8 +27,8 @@ import pycomnet
 from pycomnet.errors import CodeNotSendable, PycomnetError
 from pycomnet.far.bytecode import bytecode
 from pycomnet.far.execute import _function as far_function
-from pycomnet.gateways.modules import Offer
-from pycomnet.gateways.source import FarSide, call_request, exec_request
+from pycomnet.gateways.modules import ModuleOffer
+from pycomnet.gateways.source import FarPython, call_request, exec_request
 
 SETTING = 5
 open = gzip.open  # a module's own, which hides a builtin
@@ -726,7 +726,7 @@ class Decorated(SynchronousTestCase):
 class WithoutSource(SynchronousTestCase):
     """Functions without source: compiled code, for the same Python."""
 
-    far = FarSide(bytecode())
+    far = FarPython(bytecode())
 
     def made(self, text: str) -> Any:
         """What a text defines as ``made``, as the REPL would."""
@@ -769,7 +769,7 @@ class WithoutSource(SynchronousTestCase):
         """Another Python gets none, and the far side takes none from another."""
         made = self.made("def made(): pass")
         error = self.assertRaises(
-            CodeNotSendable, call_request, made, (), {}, FarSide("pypy-3.9-50010d0a")
+            CodeNotSendable, call_request, made, (), {}, FarPython("pypy-3.9-50010d0a")
         )
         self.assertIn("not on pypy-3.9-50010d0a: define it in a file", str(error))
         request = call_request(made, (), {}, self.far)
@@ -824,7 +824,7 @@ class Partials(SynchronousTestCase):
 class Offered(SynchronousTestCase):
     """Functions of modules that were offered: they are imported there."""
 
-    far = FarSide("", Offer.of(["pycomnet"]))
+    far = FarPython("", ModuleOffer.of(["pycomnet"]))
 
     def where(self, function: Any) -> str:
         """What is imported."""
@@ -865,7 +865,7 @@ class Offered(SynchronousTestCase):
         directory.mkdir()
         name = __name__.partition(".")[0]
         (directory / f"{name}.py").write_text("")
-        far = FarSide("", Offer.of([directory]))
+        far = FarPython("", ModuleOffer.of([directory]))
         self.assertIn("source", exec_request(top_level, {}, far))
 
     def test_signature(self) -> None:

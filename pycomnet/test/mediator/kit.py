@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 
 from pycomnet.auth.tokens import TokenChecker, new_token
 from pycomnet.mediator.server.access import Access, Realm
-from pycomnet.mediator.server.model import Limits
+from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.resources import destination, root
 from pycomnet.mediator.server.site import Site
 from pycomnet.test.mediator.server.test_session import MediatorCase
@@ -51,7 +51,7 @@ class Connection:
 class SiteCase(MediatorCase):
     """A site whose requests and subprocesses are the test's."""
 
-    limits = Limits(processes=2, queue=1 << 16, request=1000, linger=60, idle_timeout=0)
+    limits = UserLimits(processes=2, queue=1 << 16, request=1000, linger=60, idle_timeout=0)
 
     def setUp(self) -> None:
         super().setUp()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.mediator.queues import JOIN, Incoming, OffsetError, Outgoing
+from pycomnet.mediator.queues import JOIN, IncomingQueue, OffsetError, OutgoingQueue
 from pycomnet.test.properties import given, settings
 
 
@@ -17,7 +17,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """Nothing was produced: there is nothing to read, and nothing to confirm."""
-        queue = Outgoing(10)
+        queue = OutgoingQueue(10)
         self.assertEqual((len(queue), queue.full, bytes(queue.read(0, 5))), (0, False, b""))
         queue.confirm(0)
         for offset in (-1, 1):
@@ -26,7 +26,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_limit(self) -> None:
         """It is full from its limit on, until enough is confirmed."""
-        queue = Outgoing(10)
+        queue = OutgoingQueue(10)
         queue.append(b"123456789")
         self.assertFalse(queue.full)
         queue.append(b"0")
@@ -36,7 +36,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_confirmed_is_gone(self) -> None:
         """What was confirmed can't be read again; an old confirmation changes nothing."""
-        queue = Outgoing(10)
+        queue = OutgoingQueue(10)
         queue.append(b"0123456789")
         queue.confirm(4)
         queue.confirm(2)
@@ -47,7 +47,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_large_is_not_copied(self) -> None:
         """A large piece is given out as it came."""
-        queue = Outgoing(10)
+        queue = OutgoingQueue(10)
         data = bytes(JOIN)
         queue.append(b"x")
         queue.append(data)
@@ -55,7 +55,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_small_pieces_are_joined(self) -> None:
         """A million single bytes take the memory of a million bytes, not of so many objects."""
-        queue = Outgoing(1 << 20)
+        queue = OutgoingQueue(1 << 20)
         for _ in range(1 << 18):
             queue.append(b"x")
         self.assertLess(sum(map(sys.getsizeof, queue._pieces)), 1.1 * (1 << 18))
@@ -63,7 +63,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_confirmed_is_freed(self) -> None:
         """Pieces that are confirmed are let go of."""
-        queue = Outgoing(1 << 20)
+        queue = OutgoingQueue(1 << 20)
         for number in range(100):
             queue.append(bytes(JOIN))
             queue.confirm(number * JOIN + 1)
@@ -71,7 +71,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_ended(self) -> None:
         """Nothing follows the end."""
-        queue = Outgoing(10)
+        queue = OutgoingQueue(10)
         queue.append(b"x")
         queue.finish()
         self.assertRaises(ValueError, queue.append, b"y")
@@ -80,7 +80,7 @@ class OutgoingTests(SynchronousTestCase):
     @given(st.lists(st.integers(0, 3 * JOIN), max_size=12), st.data())
     def test_reads_what_was_appended(self, sizes: list[int], data: st.DataObject) -> None:
         """Wherever one reads, there are the bytes that were appended there."""
-        queue = Outgoing(1)
+        queue = OutgoingQueue(1)
         whole = b""
         for number, size in enumerate(sizes):
             piece = bytes([number]) * size
@@ -100,7 +100,7 @@ class IncomingTests(SynchronousTestCase):
 
     def test_accept(self) -> None:
         """What is new is taken, what was there is dropped, and a gap is refused."""
-        incoming = Incoming()
+        incoming = IncomingQueue()
         self.assertEqual(bytes(incoming.accept(0, b"0123")), b"0123")
         self.assertEqual(bytes(incoming.accept(0, b"0123")), b"")
         self.assertEqual(bytes(incoming.accept(2, b"234")), b"4")
@@ -120,8 +120,8 @@ class Resumed(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = Outgoing(64)
-        self.incoming = Incoming()
+        self.queue = OutgoingQueue(64)
+        self.incoming = IncomingQueue()
         self.sent = bytearray()
         self.taken = bytearray()
         #: what each connection still has to deliver, and the offset that its sender is at

@@ -12,7 +12,7 @@ from pycomnet.errors import (
     ServiceNotFound,
 )
 from pycomnet.nameserver.records import Put
-from pycomnet.nameserver.requests import Limits
+from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.service import NameService, make_server
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.services.context import NAMESERVER, Context
@@ -29,7 +29,7 @@ class NameserverCase(SynchronousTestCase):
     :cvar limits: what its clients may do.
     """
 
-    limits = Limits()
+    limits = NameserverLimits()
     options: dict[str, Any] = {}
 
     def make_store(self) -> Any:

@@ -10,7 +10,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
-from pycomnet.nameserver.daemon import Nameserver, loading_many
+from pycomnet.nameserver.daemon import NameserverService, loading_many
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.nameserver.stores.sqlite import SQLiteStore
 from pycomnet.services.context import NAMESERVER, Context
@@ -75,7 +75,7 @@ class StartTests(SynchronousTestCase):
         self.failures: list[PycomnetError] = []
 
     def make(self, store: Any = None, listen: tuple[str, ...] = (LISTEN,), **options: Any) -> Any:
-        return Nameserver(
+        return NameserverService(
             store or MemoryStore(), listen, self.network, self.failures.append, **options
         )
 
@@ -150,8 +150,8 @@ class RestartTests(TestCase):
         path, now = self.mktemp(), [1000.0]
         found: list[PycomnetError] = []
 
-        async def start() -> tuple[Nameserver, Any, Context]:
-            nameserver = Nameserver(
+        async def start() -> tuple[NameserverService, Any, Context]:
+            nameserver = NameserverService(
                 SQLiteStore(path, reactor),
                 ["tcp:0:interface=127.0.0.1"],
                 reactor,

@@ -20,7 +20,7 @@ from pycomnet.errors import (
     TooManyRegistrations,
 )
 from pycomnet.nameserver.records import Put
-from pycomnet.nameserver.requests import Limits
+from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.services.context import NAMESERVER
 from pycomnet.test.nameserver.kit import SECRET, record
 from pycomnet.test.nameserver.servicecase import CALC, OWN_SECRET, NameserverCase, Stream
@@ -87,7 +87,7 @@ class RubbishTests(NameserverCase):
 class LimitTests(NameserverCase):
     """What is refused, and that it disturbs nobody."""
 
-    limits = Limits(services=5, watches=3, connection_watches=2)
+    limits = NameserverLimits(services=5, watches=3, connection_watches=2)
 
     def test_arguments(self) -> None:
         """What can't be a registration, with what was expected."""
@@ -149,7 +149,7 @@ class LimitTests(NameserverCase):
 
     def test_bytes(self) -> None:
         """So many bytes of all registrations together, whether by new ones or by longer ones."""
-        self.patch(self.names, "limits", Limits(bytes=5000))
+        self.patch(self.names, "limits", NameserverLimits(bytes=5000))
         filler = {"filler": "x" * 1400}
         for name in "abc":
             self.registered(name, metadata=filler, secret=OWN_SECRET)
@@ -185,7 +185,7 @@ class LimitTests(NameserverCase):
 class ClientLimitTests(NameserverCase):
     """How many registrations one client may have."""
 
-    limits = Limits(client_services=3)
+    limits = NameserverLimits(client_services=3)
 
     def fill_up(self, client: Any, *names: str) -> list[Any]:
         """Register as many as one may, and one more, which is refused."""

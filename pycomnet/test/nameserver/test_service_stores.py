@@ -13,7 +13,7 @@ from pycomnet.errors import (
 )
 from pycomnet.nameserver import queue
 from pycomnet.nameserver.records import EXPIRED, Change, Delete, Put
-from pycomnet.nameserver.stores.local import Asked, Decisions
+from pycomnet.nameserver.stores.local import Decisions, QueuedChange
 from pycomnet.nameserver.stores.memory import MemoryStore
 from pycomnet.test.nameserver.kit import record
 from pycomnet.test.nameserver.servicecase import CALC, NameserverCase, Stream
@@ -26,7 +26,7 @@ class LateStore(MemoryStore):
     """
 
     def open(self, follower: Any) -> defer.Deferred[None]:
-        self.asked: list[Asked] = []
+        self.asked: list[QueuedChange] = []
         self.renewals: list[Any] = []
         self.follower = follower
         return super().open(follower)
@@ -182,7 +182,7 @@ class SharedStoreTests(NameserverCase):
         assert self.store._decisions is not None
         self.store._decisions._fences.clear()
         self.store.by_others(Put(record("a", address="tcp:h:9")))
-        self.store._decisions.committed([Asked(None, one.deferred) for one in late])
+        self.store._decisions.committed([QueuedChange(None, one.deferred) for one in late])
         self.assertEqual(self.failure(asked, ServiceNameTaken).address, "tcp:h:9")
 
     def test_leases(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.net import busypoll
-from pycomnet.net.busypoll import MOST_QUICK, QUICK, READS_PER_TURN, Lookahead
+from pycomnet.net.busypoll import MOST_QUICK, QUICK, READS_PER_TURN, BusyPoll
 
 
 class EpollReactor:
@@ -84,7 +84,7 @@ class LookaheadTests(SynchronousTestCase):
         self.clock = SteppingClock()
         self.patch(busypoll, "_clock", self.clock)
         self.transport = SocketTransport(here)
-        self.transport.ahead = self.ahead = Lookahead(self.transport)
+        self.transport.ahead = self.ahead = BusyPoll(self.transport)
 
     def _reads(self) -> int:
         """How many bytes are read by one turn of the reactor."""

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from pycomnet.errors import CallInterrupted, DeadlineExceeded, ServiceUnreachable
 from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.records import UNREGISTERED, Record
-from pycomnet.nameserver.requests import Arguments, Limits, registration
+from pycomnet.nameserver.requests import Arguments, NameserverLimits, registration
 from pycomnet.nameserver.stores.memory import MemoryStore
 
 
@@ -72,7 +72,9 @@ class Names:
 
     def _register(self, args: Any) -> defer.Deferred[dict[str, Any]]:
         self._lease += 1
-        record, secret = registration(args, Limits(), self._lease, f"a secret {self._lease:9}")
+        record, secret = registration(
+            args, NameserverLimits(), self._lease, f"a secret {self._lease:9}"
+        )
         done = self.store.commit(self.directory.proposal(record, self.clock.seconds()))
         return done.addCallback(
             lambda fence: {
@@ -84,11 +86,11 @@ class Names:
         )
 
     def _renew(self, args: Any) -> dict[str, Any]:
-        lease, secret = Arguments("renew", args, Limits()).lease()
+        lease, secret = Arguments("renew", args, NameserverLimits()).lease()
         return {"ttl": self.directory.renew(lease, secret, self.clock.seconds()).ttl}
 
     def _unregister(self, args: Any) -> defer.Deferred[Any]:
-        lease, secret = Arguments("unregister", args, Limits()).lease()
+        lease, secret = Arguments("unregister", args, NameserverLimits()).lease()
         removal = self.directory.removal(lease, secret, self.clock.seconds())
         assert removal.why == UNREGISTERED
         return self.store.commit(removal)

@@ -13,11 +13,11 @@ from pycomnet.errors import (
     ServiceNameTaken,
     TooManyRegistrations,
 )
-from pycomnet.services.registration import Lease, Offer, Registration, retry_policy
+from pycomnet.services.registration import Lease, Registration, ServiceOffer, retry_policy
 from pycomnet.test.services.names import Names
 from pycomnet.wire.values import ValueNotSendable
 
-OFFER = Offer("calc-1", ("org.example.calc",), "tcp:127.0.0.1:4000", ("eu",), {"version": 3})
+OFFER = ServiceOffer("calc-1", ("org.example.calc",), "tcp:127.0.0.1:4000", ("eu",), {"version": 3})
 
 
 class RegistrationTests(SynchronousTestCase):
@@ -27,7 +27,7 @@ class RegistrationTests(SynchronousTestCase):
         self.clock = Clock()
         self.names = Names(self.clock)
 
-    def registration(self, offer: Offer = OFFER, **options: Any) -> Registration:
+    def registration(self, offer: ServiceOffer = OFFER, **options: Any) -> Registration:
         """One that tries again every second, with a lease of 15."""
         options = {"policy": lambda attempt: 1.0, "patience": 10.0, **options}
         return Registration(offer, self.names, self.clock, **options)
@@ -215,7 +215,7 @@ class RegistrationTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """What no second try makes better fails at once."""
-        starting = self.registration(Offer("a b", ("x",), "tcp:h:1")).start()
+        starting = self.registration(ServiceOffer("a b", ("x",), "tcp:h:1")).start()
         self.failureResultOf(starting, InvalidRegistration)
         self.assertEqual(self.methods(), ["register"])
 
@@ -307,7 +307,7 @@ class RegistrationTests(SynchronousTestCase):
             setattr(self.names, attribute, True)
         self.assertFalse(self.successResultOf(registration.stop()))
         self.names.gone = self.names.silent = False
-        registration = self.registration(Offer("calc-2", ("x",), "tcp:h:2"))
+        registration = self.registration(ServiceOffer("calc-2", ("x",), "tcp:h:2"))
         self.successResultOf(registration.start())
         self.names.silent = True
         stopping = registration.stop()

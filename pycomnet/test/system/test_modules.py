@@ -169,13 +169,13 @@ async def test_compiled_once(
 ) -> None:
     """What one worker has compiled others of this machine are not sent; what has changed, is."""
     asked: list[Any] = []
-    answer = modules.Offer.answer
+    answer = modules.ModuleOffer.answer
 
     def noted(self: Any, question: Any) -> Any:
         asked.append(question)
         return answer(self, question)
 
-    monkeypatch.setattr(modules.Offer, "answer", noted)
+    monkeypatch.setattr(modules.ModuleOffer, "answer", noted)
     env = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
     # With python= the flags of this interpreter, such as -B, are not handed on.
     spec: dict[str, Any] = {"env": env, "chdir": str(tmp_path), "fork": True}

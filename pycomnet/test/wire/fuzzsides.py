@@ -21,7 +21,7 @@ from pycomnet.channels.connection import LINGER, Connection
 from pycomnet.channels.core import ChannelCore
 from pycomnet.errors import PycomnetError
 from pycomnet.far import channel as far
-from pycomnet.far.connection import Link
+from pycomnet.far.connection import FarConnection
 from pycomnet.test.kit import MemoryTransport, TurnClock
 from pycomnet.wire.frames import FRAME_COST
 from pycomnet.wire.mux import Limits, Stream
@@ -211,7 +211,7 @@ class FarUser:
         self.lost = 0
         self.channels: list[Any] = []
         io = FarIO(pieces)
-        self.link = Link(io, far.Channel, self.channels.append, self._lost, {}, limits)
+        self.link = FarConnection(io, far.FarChannel, self.channels.append, self._lost, {}, limits)
         self.link.flush()
 
     def _lost(self) -> None:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import pycomnet
 from pycomnet.channels.core import ChannelCore
-from pycomnet.far.channel import Channel as FarChannel
+from pycomnet.far.channel import FarChannel as FarChannel
 from pycomnet.test.wire import fuzzkit
 from pycomnet.wire.mux import Mux, Stream
 

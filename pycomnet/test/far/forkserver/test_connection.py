@@ -11,7 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.forkserver import connection as peer_module
-from pycomnet.far.forkserver.connection import Peer
+from pycomnet.far.forkserver.connection import ForkServerConnection
 from pycomnet.far.forkserver.forwarding import Waiting, splice
 from pycomnet.far.forkserver.loop import Loop
 from pycomnet.far.forkserver.processes import Pipes, kill_group
@@ -52,7 +52,9 @@ class Other:
         self.streams: list[Any] = []
         self.lost: list[str] = []
         self.events: list[Any] = []
-        self.peer = Peer(loop, read_fd, write_fd, not initiator, {}, self._opened, self.lost.append)
+        self.peer = ForkServerConnection(
+            loop, read_fd, write_fd, not initiator, {}, self._opened, self.lost.append
+        )
 
     def _opened(self, peer: Any, stream: Any) -> None:
         Waiting(peer, stream)
@@ -375,7 +377,7 @@ class BeginWith(SynchronousTestCase):
         ours, there = os.pipe(), os.pipe()
         os.set_blocking(ours[1], False)
         os.set_blocking(there[0], False)
-        peer = Peer(loop, there[0], ours[1], True, {}, None, lambda reason: None)
+        peer = ForkServerConnection(loop, there[0], ours[1], True, {}, None, lambda reason: None)
         self.addCleanup(os.close, ours[0])
         self.addCleanup(os.close, there[1])
         self.addCleanup(peer.over, "the test is over")

@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.forkserver.forker import Nursery
+from pycomnet.far.forkserver.forker import Forker
 from pycomnet.far.forkserver.loop import Loop
-from pycomnet.far.forkserver.preforked import IDLE, Spare
+from pycomnet.far.forkserver.preforked import IDLE, PreforkedWorker
 
 
 class Supervisor:
@@ -30,15 +30,15 @@ class NurseryCase(SynchronousTestCase):
         self.now = 100.0
         self.supervisor.loop.now = lambda: self.now
 
-    def nursery(self, most: int | None = None) -> Nursery:
+    def nursery(self, most: int | None = None) -> Forker:
         """One that may have so many processes."""
-        return Nursery(self.supervisor, most, None)
+        return Forker(self.supervisor, most, None)
 
-    def keep(self, nursery: Nursery) -> int:
+    def keep(self, nursery: Forker) -> int:
         """Give it one in reserve; what that has as its standard input."""
         stdin, write_fd = os.pipe()
         self.addCleanup(os.close, stdin)
-        spare = Spare(1, (write_fd,), self.now + IDLE, nursery._spare_ended)
+        spare = PreforkedWorker(1, (write_fd,), self.now + IDLE, nursery._spare_ended)
         nursery.spare = self.supervisor.children[1] = spare
         return stdin
 

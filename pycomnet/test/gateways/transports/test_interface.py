@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
-from pycomnet.gateways.gateway import EXIT_TIMEOUT, Link
+from pycomnet.gateways.gateway import EXIT_TIMEOUT, GatewayConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.interface import Request
+from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.wire.mux import Mux
 
 
@@ -46,7 +46,7 @@ class FakeCarrier:
 
     what = "the connection to nowhere"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: GatewayRequest) -> None:
         self.request = request
         self.status: int | None = None
         self.connecting: defer.Deferred[None] = defer.Deferred(
@@ -102,7 +102,9 @@ class Seam(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = ThreadlessClock()
-        self.link = Link(Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeCarrier)
+        self.link = GatewayConnection(
+            Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeCarrier
+        )
         assert isinstance(self.link.carrier, FakeCarrier)
         self.carrier = self.link.carrier
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.auth.admission import HELLO_TIMEOUT
 from pycomnet.errors import EndpointError, PycomnetError
-from pycomnet.gateways.socketservice import Client, Configuration, GatewayService
+from pycomnet.gateways.socketservice import GatewayService, SocketClient, SocketServiceConfiguration
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.socket import address
 from pycomnet.wire.mux import EV_GOAWAY, Mux
@@ -38,13 +38,13 @@ class Strangers(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
-        configuration = Configuration(token_file=self.mktemp(), clients=2)
+        configuration = SocketServiceConfiguration(token_file=self.mktemp(), clients=2)
         self.failures: list[Exception] = []
         self.service = GatewayService(configuration, self.reactor, self.failures.append)
 
-    def connect(self) -> tuple[Client, StringTransport]:
+    def connect(self) -> tuple[SocketClient, StringTransport]:
         """Somebody connects."""
-        client, transport = Client(self.service), StringTransport()
+        client, transport = SocketClient(self.service), StringTransport()
         client.makeConnection(transport)
         return client, transport
 
@@ -95,7 +95,9 @@ class Strangers(SynchronousTestCase):
     def test_taken(self) -> None:
         """That it can't listen is told to whoever runs it."""
         service = GatewayService(
-            Configuration(listen="unix:/proc/nowhere/x"), self.reactor, self.failures.append
+            SocketServiceConfiguration(listen="unix:/proc/nowhere/x"),
+            self.reactor,
+            self.failures.append,
         )
         service.startService()
         self.assertEqual(len(self.failures), 1)

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import ssh
-from pycomnet.gateways.transports.interface import Request
+from pycomnet.gateways.transports.interface import GatewayRequest
 
 
 class Destinations(SynchronousTestCase):
@@ -53,7 +53,7 @@ class Banners(SynchronousTestCase):
             def show(text: str) -> None:
                 shown.append((id, text))
 
-            request = Request(Spec.parse(f"ssh={target}"), id, show, lambda: of, None)
+            request = GatewayRequest(Spec.parse(f"ssh={target}"), id, show, lambda: of, None)
             return ssh.once(request, lambda: bool(begun)).output
 
         first, second, other = output("a"), output("b"), output("c", "elsewhere")

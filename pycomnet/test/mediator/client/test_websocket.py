@@ -12,9 +12,9 @@ from twisted.web.websocket import WebSocketClientEndpoint
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Ping, Request
 
-from pycomnet.mediator.client.stream import Stream
+from pycomnet.mediator.client.stream import HTTPTransport
 from pycomnet.mediator.client.websocket import WebSocketLink
-from pycomnet.mediator.queues import Outgoing
+from pycomnet.mediator.queues import OutgoingQueue
 from pycomnet.mediator.server.sockets import MAX_UNREAD, Socket
 from pycomnet.test.kit import MemoryTransport
 
@@ -44,9 +44,9 @@ class LinkTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         clock = Clock()
-        self.out = Outgoing(1 << 20)
+        self.out = OutgoingQueue(1 << 20)
         stream = SimpleNamespace(reactor=clock, out=self.out, input_ended=False)
-        self.link = WebSocketLink(cast(Stream, stream))
+        self.link = WebSocketLink(cast(HTTPTransport, stream))
         self.here = Here(self.link)
         endpoint = WebSocketClientEndpoint(cast(Any, self.here), "ws://localhost/exec/1/ws")
         connecting = defer.Deferred.fromCoroutine(endpoint.connect(cast(Any, self.here)))

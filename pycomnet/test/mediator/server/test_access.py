@@ -25,8 +25,8 @@ from pycomnet.mediator.server.access import (
     Realm,
     split_host,
 )
-from pycomnet.mediator.server.model import HttpError, Limits
-from pycomnet.mediator.server.service import Configuration, names_of
+from pycomnet.mediator.server.model import HttpError, UserLimits
+from pycomnet.mediator.server.service import MediatorConfiguration, names_of
 from pycomnet.tap.http_exec import Options
 
 TOKEN = "a-token-of-the-right-form"
@@ -58,7 +58,7 @@ class AccessCase(SynchronousTestCase):
         def denied() -> None:
             self.denied += 1
 
-        portal = Portal(Realm(Limits()), [TokenChecker.of_one(TOKEN, "me")])
+        portal = Portal(Realm(UserLimits()), [TokenChecker.of_one(TOKEN, "me")])
         return Access(portal, self.clock, denied=denied, **options)
 
     def login(self, request: FakeRequest, *args: Any, access: Access | None = None) -> Any:
@@ -94,8 +94,8 @@ class Checkers(AccessCase):
     def test_own(self) -> None:
         """It says who somebody is, when it knows, with the limits of that name; or that none is."""
         checker = Slow()
-        limits = Limits(processes=1)
-        portal = Portal(Realm(Limits(), {"ann": limits}), [checker])
+        limits = UserLimits(processes=1)
+        portal = Portal(Realm(UserLimits(), {"ann": limits}), [checker])
         access = Access(portal, self.clock)
         request: Any = FakeRequest()
         coming, refused = (
@@ -184,10 +184,10 @@ class Sources(AccessCase):
 
     def test_names(self) -> None:
         """What a server is called, by where it listens."""
-        local = names_of(Configuration())
+        local = names_of(MediatorConfiguration())
         self.assertIn("localhost", local)
         self.assertNotIn("192.0.2.1", local)
-        wide = names_of(Configuration("tcp:1", insecure=True, hosts=("*.Example.com",)))
+        wide = names_of(MediatorConfiguration("tcp:1", insecure=True, hosts=("*.Example.com",)))
         for name in ("192.0.2.1", "2001:db8::1", "a.example.com"):
             self.assertIn(name, wide)
         for other in ("example.com", "evil.example", None):
@@ -204,7 +204,7 @@ class Sources(AccessCase):
     def test_insecure(self) -> None:
         """Without TLS it listens for this machine alone, unless told so in so many words."""
         for listen in ("tcp:1", "tcp:1:interface=0.0.0.0", "tcp:1:interface=192.0.2.1"):
-            self.assertRaises(EndpointError, Configuration(listen).check)
-            Configuration(listen, insecure=True).check()
+            self.assertRaises(EndpointError, MediatorConfiguration(listen).check)
+            MediatorConfiguration(listen, insecure=True).check()
         for listen in ("tcp:1:interface=127.0.0.1", "unix:/run/x", "tls:1:privateKey=k"):
-            Configuration(listen).check()
+            MediatorConfiguration(listen).check()

@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.mediator.server import session as sessions
 from pycomnet.mediator.server.mediator import Mediator
-from pycomnet.mediator.server.model import HttpError, Limits, User
+from pycomnet.mediator.server.model import HttpError, User, UserLimits
 
-ALICE = User("alice", Limits(processes=2, queue=100, linger=60, idle_timeout=0))
-BOB = User("bob", Limits(processes=1, queue=100, idle_timeout=40))
+ALICE = User("alice", UserLimits(processes=2, queue=100, linger=60, idle_timeout=0))
+BOB = User("bob", UserLimits(processes=1, queue=100, idle_timeout=40))
 
 
 class Pipes:
@@ -327,7 +327,7 @@ class Users(MediatorCase):
         self.assertIn("alice has 2", str(self.refused(429, self.start)))
         self.start(BOB)
         self.assertIn("bob has 1", str(self.refused(429, self.start, BOB)))
-        self.assertIn("the server", str(self.refused(429, self.start, User("carol", Limits()))))
+        self.assertIn("the server", str(self.refused(429, self.start, User("carol", UserLimits()))))
         child.exit()
         session.forget()
         self.start()
@@ -356,7 +356,7 @@ class Users(MediatorCase):
     def test_allowed(self) -> None:
         """What a client may not ask for is refused, and so is an interpreter of its own."""
         user = User(
-            "carol", Limits(allow=frozenset({"python", "id"}), pythons=("python3", "pypy3"))
+            "carol", UserLimits(allow=frozenset({"python", "id"}), pythons=("python3", "pypy3"))
         )
         self.refused(403, self.mediator.start, user, {"chdir": "/"})
         self.refused(403, self.mediator.start, user, {"python": "sh"})

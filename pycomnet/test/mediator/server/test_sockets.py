@@ -19,7 +19,7 @@ from wsproto.events import (
 from pycomnet.mediator.chunks import chunk
 from pycomnet.mediator.frames import HEADER, frame
 from pycomnet.mediator.server import sockets
-from pycomnet.mediator.server.model import Limits
+from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.sockets import (
     CONFIRM_EVERY,
     MAX_MESSAGE,
@@ -154,7 +154,7 @@ class StreamTests(SocketCase):
 class LargeRequestTests(SocketCase):
     """Much goes in a POST, beside the WebSocket."""
 
-    limits = Limits(queue=1 << 16, request=1 << 20, idle_timeout=0)
+    limits = UserLimits(queue=1 << 16, request=1 << 20, idle_timeout=0)
 
     def test_confirmed(self) -> None:
         """It is confirmed here, while it goes on: its sender need not keep it until the answer."""
