@@ -150,7 +150,7 @@ class Connection(Live, Protocol):
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
-        self._lookahead: BusyPoll | None = None
+        self._busy_poll: BusyPoll | None = None
         self._reason: ConnectionLost | None = None
         #: channels that the peer opened and nobody has received yet; what those cost that are over
         self._unclaimed: dict[int, ChannelCore] = {}
@@ -330,8 +330,8 @@ class Connection(Live, Protocol):
             self._flushing = False
 
     def _write(self, parts: list[bytes | memoryview]) -> None:
-        if self._lookahead is not None:
-            self._lookahead.wrote = True
+        if self._busy_poll is not None:
+            self._busy_poll.wrote = True
         self._write_now(parts)
 
     def pauseProducing(self) -> None:
@@ -354,7 +354,7 @@ class Connection(Live, Protocol):
             self._descriptor = transport
             transport.SEND_LIMIT = BULK_SIZE
             transport.bufferSize = self.small_size
-            self._lookahead = BusyPoll.of(transport)
+            self._busy_poll = BusyPoll.of(transport)
         transport.registerProducer(self, True)
         self.corked = False
         self.flush()
@@ -401,8 +401,8 @@ class Connection(Live, Protocol):
             self.keeps(0)
         if mux._out or mux._ready:
             self.flush()
-        if len(data) >= self.small_size < SMALL_SIZE and self._lookahead is not None:
-            self._lookahead.wrote = False  # there is more, but others have their turn first
+        if len(data) >= self.small_size < SMALL_SIZE and self._busy_poll is not None:
+            self._busy_poll.wrote = False  # there is more, but others have their turn first
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         lost = self._reason
@@ -425,8 +425,8 @@ class Connection(Live, Protocol):
         self._reason = lost
         self.transport = None
         self._write_now = eager.nowhere
-        if self._lookahead is not None:
-            self._lookahead.stop()
+        if self._busy_poll is not None:
+            self._busy_poll.stop()
 
         def unexplained(failure: Failure) -> ConnectionLost:
             self.log.failure("can't find out why the connection is over", failure)

@@ -31,14 +31,14 @@ def _putting(size):
 
 
 class Batcher(object):
-    """Gives the outbox to one channel and the thread that makes this, until it is stopped.
+    """Gives the write buffer to one channel and the thread that makes this, until it is stopped.
 
     The channel's ``send`` puts short values there itself: what it needs is in slots here, and takes
     no call. So credit is taken at once for all that there may be room for, and what was not used is
     given back. Whoever makes or stops it has both locks of the link.
 
     :param channel: it forgets this when nothing can be sent on it any more.
-    :param outbox: where; something is in it.
+    :param write_buffer: where; something is in it.
     :param encode: makes a value's payload.
     :param packing: what makes that of most values sooner, and its second and third argument; when
         it raises, ``encode`` is to be asked.
@@ -47,7 +47,7 @@ class Batcher(object):
     __slots__ = (
         "_count",
         "_others",
-        "_outbox",
+        "_write_buffer",
         "begin",
         "busy",
         "channel",
@@ -69,13 +69,13 @@ class Batcher(object):
         "step",
     )
 
-    def __init__(self, channel, outbox, encode, packing=None):
+    def __init__(self, channel, write_buffer, encode, packing=None):
         self.channel = channel
-        self._outbox = outbox
-        self.memory = outbox.memory
-        self.shared = outbox.head
+        self._write_buffer = write_buffer
+        self.memory = write_buffer.memory
+        self.shared = write_buffer.head
         #: where it begins, and where it ends that was collected
-        self.begin = self.end = outbox.end
+        self.begin = self.end = write_buffer.end
         self.encode = encode
         #: the thread that may collect
         self.owner = get_ident()
@@ -100,7 +100,7 @@ class Batcher(object):
         #: where the room ends that there is credit for
         self.limit = self.begin + self.credit // MOST
         stream.credit -= self.credit
-        channel._collector = self
+        channel._batcher = self
 
     def expect(self, size):
         """Payloads are of another size from now on."""
@@ -130,11 +130,11 @@ class Batcher(object):
         # From here on no other value is collected; one may be in the midst of it.
         while self.busy:
             time.sleep(0)
-        self._outbox.end = self.end
+        self._write_buffer.end = self.end
         used = self.end - self.begin + self.count() * EXTRA
         self.channel._stream.credit += self.credit - used
 
     def abandon(self):
         """Collect no more; the rest is for another process to do."""
         self.on = False
-        self.channel._collector = None
+        self.channel._batcher = None

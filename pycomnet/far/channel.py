@@ -84,13 +84,13 @@ class FarChannel(Live):
         self._link = link
         self._stream = stream
         self._immediate = link.mux.immediate
-        #: a Collector, while this channel has the outbox for itself
-        self._collector = None
+        #: a Batcher, while this channel has the write buffer for itself
+        self._batcher = None
         #: what has come: payload and cost; or a list of payloads, and what they cost together
         self._items = deque()
         #: values that came before those, decoded already
         self._values = deque()
-        self._gates = []
+        self._waiters = []
         #: threads in ``receive``
         self._waiting = 0
         #: None while values may come; then the exception that says why none will
@@ -122,32 +122,32 @@ class FarChannel(Live):
         :raises TypeError: the value can't be sent; it says what in it and where.
         :raises EOFError: the channel or the connection is closed.
         """
-        collector = self._collector
-        if collector is not None and collector.owner == get_ident():
+        batcher = self._batcher
+        if batcher is not None and batcher.owner == get_ident():
             # The short way, which takes no lock: Collector.stop waits for who is busy. Once the
             # value is there nothing that happens to this process keeps it from arriving.
             try:
                 if type(value) is bytes:
-                    payload = collector.encode(value)
+                    payload = batcher.encode(value)
                 else:
-                    payload = collector.pack(value, collector.hook, collector.options)
+                    payload = batcher.pack(value, batcher.hook, batcher.options)
             except Exception:
-                payload = collector.encode(value)
-            if not collector.busy:
+                payload = batcher.encode(value)
+            if not batcher.busy:
                 try:
-                    collector.busy = True
-                    if len(payload) != collector.size:
-                        collector.expect(len(payload))
-                    begin = collector.end
-                    end = begin + collector.step
-                    if end <= collector.limit and collector.on:
-                        collector.put(collector.memory, begin, collector.head, payload)
-                        collector.end = collector.shared[0] = end
+                    batcher.busy = True
+                    if len(payload) != batcher.size:
+                        batcher.expect(len(payload))
+                    begin = batcher.end
+                    end = begin + batcher.step
+                    if end <= batcher.limit and batcher.on:
+                        batcher.put(batcher.memory, begin, batcher.head, payload)
+                        batcher.end = batcher.shared[0] = end
                         return
                 finally:
-                    collector.busy = False
+                    batcher.busy = False
             if len(payload) > MAX_VALUE:
-                payload = collector.encode(value)  # which says so
+                payload = batcher.encode(value)  # which says so
         elif self._stream.raw:
             payload = bytes(value)
         elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
@@ -196,7 +196,7 @@ class FarChannel(Live):
             if token is not None:
                 link._flush()
         if token is not None:
-            link.wait(lambda: token.state is not None or not stream.sending, self._gates)
+            link.wait(lambda: token.state is not None or not stream.sending, self._waiters)
             if token.state is None:
                 raise self._send_error()
 
@@ -311,7 +311,7 @@ class FarChannel(Live):
             self._waiting += 1
         try:
             self._want()
-            if not link.wait(self._ready, self._gates, timeout):
+            if not link.wait(self._ready, self._waiters, timeout):
                 raise self.TimeoutError("nothing came in %g seconds" % timeout)
         finally:
             with link.lock:
@@ -391,7 +391,7 @@ class FarChannel(Live):
 
     def _close(self, kind, payload):
         link = self._link
-        self._collector = None
+        self._batcher = None
         with link.lock:
             link.mux.close(self._stream, kind, payload)
             if self._over is None:
@@ -414,7 +414,7 @@ class FarChannel(Live):
 
     def send_end(self):
         """Say that no more is sent; the other end may go on."""
-        self._collector = None
+        self._batcher = None
         with self._link.lock:
             self._link.mux.end(self._stream)
         self._link.flush()
@@ -429,7 +429,7 @@ class FarChannel(Live):
         :raises RemoteError: it was closed with an error.
         """
         link = self._link
-        if not link.wait(lambda: self._over is not None, self._gates, timeout):
+        if not link.wait(lambda: self._over is not None, self._waiters, timeout):
             raise self.TimeoutError("channel %d: not closed in %g seconds" % (self.id, timeout))
         if isinstance(self._over, RemoteError):
             raise self._end()
@@ -454,7 +454,7 @@ class FarChannel(Live):
                 self._arrived(payload, len(payload) + FRAME_COST)
             return
         self._items.append((payloads, cost))
-        if self._gates:
+        if self._waiters:
             self._wake()
 
     def _arrived(self, payload, cost):
@@ -465,7 +465,7 @@ class FarChannel(Live):
             request(self, payload)
             return
         self._items.append((payload, cost))
-        if self._gates:
+        if self._waiters:
             self._wake()
 
     def _ended(self):
@@ -474,7 +474,7 @@ class FarChannel(Live):
         self._wake()
 
     def _closed(self, kind, payload):
-        self._collector = None
+        self._batcher = None
         if self._over is None:
             self._over = EOFError("channel %d: the other end closed it" % self.id)
         if kind == RESULT:
@@ -492,14 +492,14 @@ class FarChannel(Live):
 
     def _lost(self, reason):
         self._stream.sending = False
-        self._collector = None
+        self._batcher = None
         if self._over is None:
             self._over = EOFError(reason)
         self._wake()
 
     def _wake(self):
-        for gate in list(self._gates):
-            self._link.open_gate(gate)
+        for waiter in list(self._waiters):
+            self._link.wake_waiter(waiter)
 
 
 __all__ = ["FarChannel", "LocalError", "RemoteError", "error_payload"]

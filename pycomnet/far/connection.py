@@ -3,7 +3,7 @@
 There is no reader thread that hands values to others: a thread that waits in ``receive`` takes the
 *reader's role* and reads the connection itself, so that a round trip costs no switch of threads.
 Only one thread has the role; others that wait are *parked* until the reader has something for them
-or leaves. A background thread, the *deputy*, reads while nobody else does (so that pings are
+or leaves. A background thread, the *reader thread*, reads while nobody else does (so that pings are
 answered and new requests start while the user's code computes) and gives the role up as soon as
 somebody wants it.
 """
@@ -30,16 +30,16 @@ from .busypoll import Spinner, poll_of
 from .held import HeldChannel
 from .live import Live
 from .path import own_imports
-from .writebuffer import HEAD, SIZE, STRAIGHT
+from .writebuffer import HEAD, SIZE, UNBATCHED
 
 try:
     from _thread import allocate_lock, start_new_thread
 except ImportError:  # Python 2
     from thread import allocate_lock, start_new_thread
 
-#: Seconds between the deputy's looks whether somebody reads. New requests wait at most this long
-#: when the code that reads has just turned to something else.
-DEPUTY_INTERVAL = 0.01
+#: Seconds after which the reader thread looks again whether somebody reads. New requests wait at
+#: most this long when the code that reads has just turned to something else.
+READER_INTERVAL = 0.01
 #: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
 #: what two processes on two processors need to answer each other, and less than a wake-up takes.
 SPINS = 40
@@ -198,18 +198,18 @@ class FarConnection(Live):
     :param channel_class: made for each stream: ``channel_class(link, stream)``.
     :param opened: called with each channel that the peer opens; holding the lock.
     :param lost: called once, when the connection is over; holding no lock.
-    :param outbox: an :class:`~.outbox.Outbox`, or None to write each value at once.
+    :param write_buffer: an :class:`~.writebuffer.WriteBuffer`, or None to write each value at once.
     """
 
-    def __init__(self, io, channel_class, opened, lost, info, limits=None, outbox=None):
+    def __init__(self, io, channel_class, opened, lost, info, limits=None, write_buffer=None):
         self.io = io
-        self.outbox = outbox
+        self.write_buffer = write_buffer
         #: how many short values are still to be written one by one before any is collected
-        self.straight = STRAIGHT
-        #: the :class:`~.collector.Collector` that has the outbox for itself just now
-        self.collector = None
-        if outbox is not None:
-            outbox.flush_late(self._flush_late)
+        self.unbatched = UNBATCHED
+        #: the :class:`~.batcher.Batcher` that has the write buffer for itself just now
+        self.batcher = None
+        if write_buffer is not None:
+            write_buffer.flush_late(self._flush_late)
         self.mux = Mux(False, limits, info)
         self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
         self._work_done = 0
@@ -231,28 +231,28 @@ class FarConnection(Live):
         #: streams of channels that nobody holds any more, still to be closed
         self._dropped = []
         self._role = allocate_lock()
-        self._parked = []
+        self._waiting = []
         self._turns = 0
         self._wanted_role = False
-        self._deputy_gate = allocate_lock()
-        self._deputy_gate.acquire()
-        self._deputy_deep = False
+        self._reader_waiter = allocate_lock()
+        self._reader_waiter.acquire()
+        self._reader_sleeps = False
 
     def start(self):
-        """Send the hello and let the deputy begin."""
+        """Send the hello and let the reader thread begin."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
         self.flush()
-        start_new_thread(self._deputy, ())
+        start_new_thread(self._reader_thread, ())
 
     def _forked(self):
         """In a child that the user's code forked: the connection is its parent's."""
         self.lock = allocate_lock()
         self.write_lock = allocate_lock()
         self.forked = self.closed = True
-        if self.collector is not None:
-            self.collector.abandon()
-            self.collector = None
+        if self.batcher is not None:
+            self.batcher.abandon()
+            self.batcher = None
         self.reason = "the connection is the parent process's"
         self.io.close()
         for stream in list(self.mux.streams.values()):
@@ -390,25 +390,25 @@ class FarConnection(Live):
 
         Whoever calls this has :attr:`write_lock`, and has settled and got the frame from the mux.
         """
-        outbox = self.outbox
-        if outbox is None:
+        write_buffer = self.write_buffer
+        if write_buffer is None:
             self.io.write_one(frame)
             return
-        if self.straight and outbox.end == HEAD:
-            self.straight -= 1
+        if self.unbatched and write_buffer.end == HEAD:
+            self.unbatched -= 1
             self.io.write_one(frame)
-        elif not outbox.put(frame):
+        elif not write_buffer.put(frame):
             self.io.write_one(frame)
         else:
-            outbox.wake()
+            write_buffer.wake()
             if self.mux._fragment < SIZE:
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream
                 if stream.raw:
-                    self.collector = Batcher(channel, outbox, bytes)
+                    self.batcher = Batcher(channel, write_buffer, bytes)
                 else:
-                    self.collector = Batcher(channel, outbox, self.encode, self._codec.packing)
+                    self.batcher = Batcher(channel, write_buffer, self.encode, self._codec.packing)
 
     def settle(self):
         """Have no channel's values collected any more.
@@ -417,29 +417,29 @@ class FarConnection(Live):
 
         :raises RuntimeError: a signal handler does this, while what it interrupts is sending.
         """
-        if self.collector is not None:
-            self.collector.stop()
-            self.collector = None
+        if self.batcher is not None:
+            self.batcher.stop()
+            self.batcher = None
 
-    def _flush_outbox(self):
-        self.straight = STRAIGHT
+    def _flush_buffer(self):
+        self.unbatched = UNBATCHED
         with self.lock:
             self.settle()
         try:
-            self.outbox.flush()
+            self.write_buffer.flush()
         except BaseException as error:
             self.write_failed(error)
 
     def _flush_late(self):
         with self.write_lock:
             if not self.closed:
-                self._flush_outbox()
-            self.outbox.rest()
+                self._flush_buffer()
+            self.write_buffer.rest()
         return not self.closed
 
     def _write(self, parts):
-        if self.outbox is not None and self.outbox.end != HEAD:
-            self._flush_outbox()
+        if self.write_buffer is not None and self.write_buffer.end != HEAD:
+            self._flush_buffer()
         try:
             self.io.write(parts)
         except BaseException as error:
@@ -459,17 +459,17 @@ class FarConnection(Live):
     def wait(self, done, waiters=None, timeout=None):
         """Block until ``done()``, reading the connection if nobody else does.
 
-        :param waiters: a list for this thread's gate, which is opened when something came.
+        :param waiters: a list for this thread's waiter, which is woken when something came.
         :param timeout: seconds, or None.
         :returns: False when the time was over first.
         """
         end = None if timeout is None else now() + timeout
         role = self._role
-        if self.outbox is not None:
-            if self.outbox.end != HEAD and not done():
+        if self.write_buffer is not None:
+            if self.write_buffer.end != HEAD and not done():
                 with self.write_lock:
-                    self._flush_outbox()
-            self.straight = STRAIGHT
+                    self._flush_buffer()
+            self.unbatched = UNBATCHED
         try:
             while not done():
                 if end is not None:
@@ -487,51 +487,51 @@ class FarConnection(Live):
                     finally:
                         role.release()
                         self._turns += 1
-                        if self._deputy_deep:
-                            self._deputy_deep = False
-                            self.open_gate(self._deputy_gate)
+                        if self._reader_sleeps:
+                            self._reader_sleeps = False
+                            self.wake_waiter(self._reader_waiter)
                 else:
                     self._park(done, waiters, timeout)
             return True
         finally:
             # Whoever leaves sees to it that somebody else who waits reads on.
-            if self._parked and not role.locked():
+            if self._waiting and not role.locked():
                 self._unpark()
 
     def _park(self, done, waiters, timeout):
-        gate = allocate_lock()
-        gate.acquire()
+        waiter = allocate_lock()
+        waiter.acquire()
         self._wanted_role = True
-        self._parked.append(gate)
+        self._waiting.append(waiter)
         if waiters is not None:
-            waiters.append(gate)
+            waiters.append(waiter)
         try:
-            # Looked at again after the gate is in the lists: nothing can be missed in between.
+            # Looked at again after the waiter is in the lists: nothing can be missed in between.
             if not done() and self._role.locked():
-                timed_acquire(gate, timeout)
+                timed_acquire(waiter, timeout)
         finally:
-            for where in (self._parked, waiters):
+            for where in (self._waiting, waiters):
                 try:
                     if where is not None:
-                        where.remove(gate)
+                        where.remove(waiter)
                 except ValueError:
                     pass
 
     def _unpark(self):
         try:
-            self.open_gate(self._parked[0])
+            self.wake_waiter(self._waiting[0])
         except IndexError:
             pass
 
     @staticmethod
-    def open_gate(gate):
+    def wake_waiter(waiter):
         """Let a parked thread go on."""
         try:
-            gate.release()
+            waiter.release()
         except Exception:  # it was open already: thread.error, RuntimeError
             pass
 
-    def _deputy(self):
+    def _reader_thread(self):
         seen = -1
         while not self.closed:
             if self._role.acquire(False):
@@ -541,19 +541,19 @@ class FarConnection(Live):
                         self._read()
                 finally:
                     self._role.release()
-                if self._parked:
+                if self._waiting:
                     self._unpark()
             elif seen == self._turns:
-                # The same thread has been reading all the time: it opens the gate when it leaves.
-                self._deputy_deep = True
+                # The same thread has been reading all the time: it wakes this one when it leaves.
+                self._reader_sleeps = True
                 if self._role.locked():
-                    self._deputy_gate.acquire()
-                elif self._deputy_deep:
-                    self._deputy_deep = False
+                    self._reader_waiter.acquire()
+                elif self._reader_sleeps:
+                    self._reader_sleeps = False
                 else:
-                    self._deputy_gate.acquire()
+                    self._reader_waiter.acquire()
             seen = self._turns
-            timed_acquire(self._deputy_gate, DEPUTY_INTERVAL)
+            timed_acquire(self._reader_waiter, READER_INTERVAL)
 
     def _read(self, spin=False):
         """Read once and deal with what came. Only whoever has the role calls this."""
@@ -631,9 +631,9 @@ class FarConnection(Live):
             for stream in list(self.mux.streams.values()):
                 if stream.app is not None:
                     stream.app._lost(reason)
-        for gate in list(self._parked):
-            self.open_gate(gate)
-        self.open_gate(self._deputy_gate)
+        for waiter in list(self._waiting):
+            self.wake_waiter(waiter)
+        self.wake_waiter(self._reader_waiter)
         self._lost()
 
 

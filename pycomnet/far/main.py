@@ -62,14 +62,14 @@ class FarSide(Live):
     :param io: as :class:`~.link.FileIO`.
     :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (bytes of
         credit that each channel begins with).
-    :param outbox: as for :class:`~.link.Link`.
+    :param write_buffer: as for :class:`~.connection.FarConnection`.
     """
 
-    def __init__(self, io, config, outbox=None):
+    def __init__(self, io, config, write_buffer=None):
         self.execmodel = config.get("execmodel") or "thread"
         limits = Limits(config.get("window") or WINDOW)
         self.link = FarConnection(
-            io, FarChannel, self._opened, self._lost, self._info(), limits, outbox
+            io, FarChannel, self._opened, self._lost, self._info(), limits, write_buffer
         )
         self.link.gateway = FarGateway(self, config.get("id"))
         self._work = []
@@ -80,7 +80,7 @@ class FarSide(Live):
         self._requests = 0
         #: channels to be closed when there are none
         self._idle = []
-        self._gates = []
+        self._waiters = []
         self._ended = False
         #: what imports modules that the near side offers, once it has offered some
         self._finder = None
@@ -108,7 +108,7 @@ class FarSide(Live):
         link = self.link
         try:
             while True:
-                link.wait(lambda: self._work or link.closed, self._gates)
+                link.wait(lambda: self._work or link.closed, self._waiters)
                 if link.closed:
                     break
                 self._run(self._work.pop(0), self._main_finished)
@@ -173,8 +173,8 @@ class FarSide(Live):
         if self._main_free or self.execmodel == "main_thread_only":
             self._main_free = False
             self._work.append(request)
-            for gate in list(self._gates):
-                self.link.open_gate(gate)
+            for waiter in list(self._waiters):
+                self.link.wake_waiter(waiter)
         else:
             threading = _threading
             if threading is None:
@@ -300,19 +300,19 @@ def main(config):
     """The far side's beginning: called by what the transport starts.
 
     :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
-        ``update`` (of the environment), ``spins`` (as of :class:`FileIO`); or ``hub``, to be the
-        supervisor of this place, and a worker in each child of that.
+        ``update`` (of the environment), ``spins`` (as of :class:`FileIO`); or ``fork_server``,
+        to be the supervisor of this place, and a worker in each child of that.
     """
-    io = outbox = None
+    io = write_buffer = None
     try:
         if config.get("more"):
             from .forkserver.preforked import wait_for_more
 
             os.environ.update(wait_for_more().get("update", {}))
-        if config.get("hub") is not None:
+        if config.get("fork_server") is not None:
             from .forkserver.server import serve
 
-            config, io, outbox = serve(config)
+            config, io, write_buffer = serve(config)
         if config.get("safe_path"):
             os.environ.pop("PYTHONSAFEPATH", None)
         if config.get("update"):
@@ -328,9 +328,9 @@ def main(config):
         sys.stderr.write("pycomnet: %s\n" % error)
         sys.exit(2)
     if io is None:
-        io, outbox = _begin(config)
+        io, write_buffer = _begin(config)
     give_back(config.get("safe_path"))
-    FarSide(io, config, outbox).serve()
+    FarSide(io, config, write_buffer).serve()
 
 
 def _begin(config):
@@ -339,15 +339,15 @@ def _begin(config):
         return _take_java(), None
     read_fd, write_fd = take_stdio()
     io = FileIO(read_fd, write_fd, config.get("spins", SPINS))
-    outbox = None
+    write_buffer = None
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised
 
         memory = new_memory()
         if memory is not None:
-            outbox = WriteBuffer(io.write_fd, memory)
-        supervised(io.read_fd, config.get("near"), outbox)
-    return io, outbox
+            write_buffer = WriteBuffer(io.write_fd, memory)
+        supervised(io.read_fd, config.get("near"), write_buffer)
+    return io, write_buffer
 
 
 def _take_java():

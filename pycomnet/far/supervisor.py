@@ -29,15 +29,16 @@ KILL_ROUNDS = 50
 now = getattr(time, "monotonic", time.time)
 
 
-def supervised(fd, near=None, outbox=None):
+def supervised(fd, near=None, write_buffer=None):
     """Fork: the child returns from this, the parent supervises it and never returns.
 
     :param fd: the connection, whose hang-up is the near side's end.
     :param near: the near side's process id, when it is on this machine: a process that it forked
         may hold the connection when it is gone itself.
-    :param outbox: the :class:`~.outbox.Outbox` of the worker, whose last words are written here.
+    :param write_buffer: the worker's :class:`~.writebuffer.WriteBuffer`; its last words are written
+        here.
     """
-    tether, end = os.pipe()  # first, so that the worker's descriptors have no gaps
+    death_pipe, end = os.pipe()  # first, so that the worker's descriptors have no gaps
     near_fds = guarded(near)
     become_subreaper()  # before the worker can start anything
     pid = os.fork()
@@ -45,11 +46,11 @@ def supervised(fd, near=None, outbox=None):
         os.setsid()
         for each in [end] + near_fds:
             os.close(each)
-        die_with(tether)
+        die_with(death_pipe)
         return
     try:
-        os.close(tether)
-        watch(pid, fd, near_fds, None if outbox is None else outbox.last_words)
+        os.close(death_pipe)
+        watch(pid, fd, near_fds, None if write_buffer is None else write_buffer.last_words)
     finally:
         os._exit(1)
 
@@ -134,7 +135,7 @@ def watch(pid, fd, near_fds, last_words):
         _end_as(status)
 
 
-def die_with(tether):
+def die_with(death_pipe):
     """Have the system kill this process and its group when the other end of a pipe is closed.
 
     The supervisor holds the other end and never writes, so that is when it was killed. It is done
@@ -145,11 +146,11 @@ def die_with(tether):
         import fcntl
 
         if hasattr(fcntl, "F_SETSIG"):
-            fcntl.fcntl(tether, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(death_pipe, fcntl.F_SETSIG, signal.SIGKILL)
         # Elsewhere it is SIGIO, which ends a process that does nothing about it.
-        fcntl.fcntl(tether, fcntl.F_SETOWN, -os.getpid())
-        fcntl.fcntl(tether, fcntl.F_SETFL, fcntl.fcntl(tether, fcntl.F_GETFL) | os.O_ASYNC)
-        if select.select([tether], [], [], 0)[0]:
+        fcntl.fcntl(death_pipe, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(death_pipe, fcntl.F_SETFL, fcntl.fcntl(death_pipe, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([death_pipe], [], [], 0)[0]:
             os._exit(1)  # it was closed before
     except (ImportError, AttributeError, OSError, IOError):
         pass  # then the near side's end is what ends it

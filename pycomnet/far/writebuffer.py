@@ -29,7 +29,7 @@ SIZE = HEAD + 16384
 #: even by the worker's death.
 PIECE = 4096
 #: Values in a row that are written at once, each as it is sent, before any is collected.
-STRAIGHT = 16
+UNBATCHED = 16
 #: Seconds after which the thread writes what nobody has written before, ...
 DELAY = 0.001
 #: ... and after which it looks again when somebody has: each look takes the interpreter away from
@@ -157,7 +157,7 @@ class WriteBuffer(object):
 
 
 def _is_roomy(fd):
-    """Whether it is a pipe that has room for an outbox when it is empty."""
+    """Whether it is a pipe that has room for a write buffer when it is empty."""
     try:
         with own_imports:
             import fcntl
@@ -171,7 +171,7 @@ def _is_roomy(fd):
 
 
 def new_memory():
-    """The memory of an outbox, which forks share; None where there is no such."""
+    """The memory of a write buffer, which forks share; None where there is no such."""
     if not hasattr(memoryview, "cast"):
         return None  # Python 2
     try:

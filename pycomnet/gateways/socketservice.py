@@ -176,7 +176,7 @@ class SocketClient(Protocol):
         """Start a supervisor, and carry bytes between it and the program."""
         service = self._service
         config = {
-            "hub": {
+            "fork_server": {
                 "near": os.getpid(),
                 "silence": PATIENCE * service.configuration.keepalive,
                 "most": service.configuration.workers,

@@ -3,8 +3,8 @@
 Each byte has a number, its offset. The end that has produced bytes keeps them, in an
 :class:`OutgoingQueue`, until the other says that it has received them. The end that receives, with
 an :class:`IncomingQueue`, takes what comes at the offset that it waits for, and drops what it had
-before. So a connection may end at any byte: the next one begins where the receiver is, and nothing is
-missing, doubled or out of order.
+before. So a connection may end at any byte: the next one begins where the receiver is, and nothing
+is missing, doubled or out of order.
 """
 
 from __future__ import annotations

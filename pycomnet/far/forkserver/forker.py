@@ -52,19 +52,19 @@ class Wanted(object):
 class Forker(object):
     """Forks workers for the supervisor of a place.
 
-    :param hub: the supervisor.
+    :param fork_server: the supervisor.
     :param most: how many processes it may have at a time, or None.
     :param door: a descriptor that others come through, or None.
     """
 
-    def __init__(self, hub, most, door):
-        self._hub = hub
+    def __init__(self, fork_server, most, door):
+        self._fork_server = fork_server
         self._most = most
         self.before = Before()
         self._wanted = []
         #: how many were forked, and one more that is ready for the next
         self._forked = 0
-        self.spare = None
+        self.preforked = None
         self._imported = False
         self._door = None
         self._passed = {}
@@ -80,12 +80,15 @@ class Forker(object):
         """Whether there are as many processes as there may be."""
         if self._most is None:
             return False
-        return len(self._hub.children) - (self.spare is not None) + len(self._wanted) >= self._most
+        return (
+            len(self._fork_server.children) - (self.preforked is not None) + len(self._wanted)
+            >= self._most
+        )
 
     def want(self, peer, stream, io, request):
         """Have a worker forked at the end of this turn."""
         if not self._wanted:
-            self._hub.loop.soon(self._fork_wanted)
+            self._fork_server.loop.soon(self._fork_wanted)
         self._wanted.append(Wanted(peer, stream, io, request))
 
     def _want_again(self, one, held, closing):
@@ -99,7 +102,7 @@ class Forker(object):
         one.first = b""
         one.fds = one.ours = one.pid = None
         if not self._wanted:
-            self._hub.loop.soon(self._fork_wanted)
+            self._fork_server.loop.soon(self._fork_wanted)
         self._wanted.append(one)
 
     def _fork_wanted(self):
@@ -113,7 +116,7 @@ class Forker(object):
                         one.error = error
         for one in wanted:
             if one.error is not None:
-                self._hub.start_failed(one.peer, one.stream, one.error)
+                self._fork_server.start_failed(one.peer, one.stream, one.error)
 
     def _equip(self, one):
         number = one.request.get("door")
@@ -122,9 +125,9 @@ class Forker(object):
             one.fds = self._come_in(number)
         elif not getattr(one.io, "raw", False):
             raise ValueError("its connection needs a raw channel")
-        elif self.spare is not None:
-            spare, self.spare = self.spare, None
-            one.pid, one.ours = spare.pid, spare.fds
+        elif self.preforked is not None:
+            preforked, self.preforked = self.preforked, None
+            one.pid, one.ours = preforked.pid, preforked.fds
             one.first = letter(one.request)
         else:
             one.fds, one.ours = self.before.standard_pipes()
@@ -149,10 +152,10 @@ class Forker(object):
         return pid
 
     def _begin(self, one):
-        hub, peer = self._hub, one.peer
+        fork_server, peer = self._fork_server, one.peer
         if one.ours:
             write_fd, read_fd, err_fd = one.ours
-            pipes = Pipes(hub.loop, peer, one.io, write_fd, read_fd, one.first)
+            pipes = Pipes(fork_server.loop, peer, one.io, write_fd, read_fd, one.first)
             if one.first:
                 pipes.held = []  # until it is sure that there is somebody
             one.io.app.give(pipes)
@@ -160,50 +163,52 @@ class Forker(object):
             err_fd = None
         if one.first:
             instead = lambda held, closing: self._want_again(one, held, closing)  # noqa: E731
-            child = Taken(hub, peer, one.stream, one.pid, err_fd, pipes, instead)
+            child = Taken(fork_server, peer, one.stream, one.pid, err_fd, pipes, instead)
         else:
-            child = WorkerProcess(hub, peer, one.stream, one.pid, err_fd)
+            child = WorkerProcess(fork_server, peer, one.stream, one.pid, err_fd)
         one.start.give(child)
         self._forked += 1
         if one.ours and self._forked > 1:
-            hub.loop.when_idle(self._make_spare)
+            fork_server.loop.when_idle(self._prefork)
         else:
             self._import_later()
 
     def _import_later(self):
         if not self._imported:
-            self._hub.loop.when_idle(self._import, QUIET)
+            self._fork_server.loop.when_idle(self._import, QUIET)
 
     def _import(self):
         self._imported = True
         import_more()
 
-    def _make_spare(self):
+    def _prefork(self):
         """Have a worker in reserve: who asked for gateways here twice will ask again."""
-        if self.spare is not None or self.is_full():
+        if self.preforked is not None or self.is_full():
             return
         try:
             fds, ours = self.before.standard_pipes()
             pid = self._fork(fds, ours, None)
         except OSError:
             return  # whoever needs one is told why there is none
-        spare = PreforkedWorker(pid, ours, self._hub.loop.now() + IDLE, self._spare_ended)
-        self.spare = self._hub.children[pid] = spare
+        preforked = PreforkedWorker(
+            pid, ours, self._fork_server.loop.now() + IDLE, self._preforked_ended
+        )
+        self.preforked = self._fork_server.children[pid] = preforked
         self._import_later()
 
-    def _spare_ended(self):
-        self.spare = None
+    def _preforked_ended(self):
+        self.preforked = None
 
     def check_time(self):
         """End one in reserve that nobody asks for; the seconds until that is due, or None."""
-        spare = self.spare
-        if spare is None:
+        preforked = self.preforked
+        if preforked is None:
             return None
-        left = spare.until - self._hub.loop.now()
+        left = preforked.until - self._fork_server.loop.now()
         if left > 0:
             return left
-        self.spare = None
-        spare.end()
+        self.preforked = None
+        preforked.end()
         return None
 
     def _come_in(self, number):

@@ -19,7 +19,7 @@ except ImportError:
     import signal
 
 #: Where a worker has its connection, and what tells it that its supervisor was killed.
-READ_FD, WRITE_FD, TETHER = 3, 4, 5
+READ_FD, WRITE_FD, DEATH_PIPE = 3, 4, 5
 #: Memory that the C library keeps for reuse; as connection.KEPT_MEMORY.
 KEPT_MEMORY = 8388608
 
@@ -65,8 +65,8 @@ class Before(object):
             become its connection. They are closed here.
         :param job: what was asked for; None: the worker waits until something is (spare.py).
         :returns: the supervisor's process id and None; in the worker None and what was asked for,
-            whose ``update`` and ``unset`` are done and which has its outbox's ``memory``: then it
-            has those descriptors and no others.
+            whose ``update`` and ``unset`` are done and which has its write buffer's ``memory``:
+            then it has those descriptors and no others.
         """
         memory = new_memory()
         near = os.getpid()
@@ -83,10 +83,10 @@ class Before(object):
             return pid, None
         error_fd = fds[2]
         try:
-            tether = self._fork_again(fds, memory, near)
-            self._keep(fds + (tether,))
+            death_pipe = self._fork_again(fds, memory, near)
+            self._keep(fds + (death_pipe,))
             error_fd = 2
-            die_with(TETHER)
+            die_with(DEATH_PIPE)
             self._settle()
             if job is None:
                 rehearse(READ_FD, WRITE_FD)
@@ -105,14 +105,14 @@ class Before(object):
     def _fork_again(self, fds, memory, near):
         signal.set_wakeup_fd(-1)
         os.setsid()
-        tether, end = os.pipe()
+        death_pipe, end = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(end)  # it may be higher than what is closed otherwise
             os.setsid()
-            return tether
+            return death_pipe
         try:
-            os.close(tether)
+            os.close(death_pipe)
             self._keep(fds + (end,))
             last_words = None
             if memory is not None:
@@ -124,23 +124,23 @@ class Before(object):
             os._exit(1)
 
     def _keep(self, fds):
-        """Have these: the connection, standard error, and one end of the tether; and no others."""
-        read_fd, write_fd, error_fd, tether = fds
+        """Keep the connection, standard error and one end of the death pipe, and nothing else."""
+        read_fd, write_fd, error_fd, death_pipe = fds
         moved = []
-        for fd in (read_fd, write_fd, tether):
-            while fd <= TETHER:
+        for fd in (read_fd, write_fd, death_pipe):
+            while fd <= DEATH_PIPE:
                 fd = os.dup(fd)  # it is where another shall be
             moved.append(fd)
         # Standard input is empty already. What C code and child processes print as standard output
         # goes where errors go.
         os.dup2(error_fd, 2)
         os.dup2(2, 1)
-        for number, fd in zip((READ_FD, WRITE_FD, TETHER), moved):
+        for number, fd in zip((READ_FD, WRITE_FD, DEATH_PIPE), moved):
             if sys.version_info < (3,):
                 os.dup2(fd, number)
             else:
                 os.dup2(fd, number, False)
-        os.closerange(TETHER + 1, max([self._highest] + moved) + 1)
+        os.closerange(DEATH_PIPE + 1, max([self._highest] + moved) + 1)
 
     def _settle(self):
         """Be as an interpreter that has just been started."""

@@ -28,8 +28,8 @@ class InnerForkServer(object):
     :param config: what it is told.
     """
 
-    def __init__(self, hub, key, argv, config):
-        self._hub = hub
+    def __init__(self, fork_server, key, argv, config):
+        self._fork_server = fork_server
         self._key = key
         self._name = argv[0]
         self.peer = None
@@ -40,16 +40,16 @@ class InnerForkServer(object):
         self._preamble = Preamble()
         self._before = b""
         self._gone = None
-        self.pid, self._write_fd, self._read_fd, self._stderr = hub.spawn(argv, None)
-        hub.children[self.pid] = self
+        self.pid, self._write_fd, self._read_fd, self._stderr = fork_server.spawn(argv, None)
+        fork_server.children[self.pid] = self
         set_nonblocking(self._write_fd)
         set_nonblocking(self._read_fd)
         set_nonblocking(self._stderr)
         self._letter = letter(config)
-        self._silence = config.get("hub", {}).get("silence")
-        hub.loop.watch(self._write_fd, select.POLLOUT, self._writable)
-        hub.loop.watch(self._read_fd, select.POLLIN, self._readable)
-        hub.loop.watch(self._stderr, select.POLLIN, self._read_stderr)
+        self._silence = config.get("fork_server", {}).get("silence")
+        fork_server.loop.watch(self._write_fd, select.POLLOUT, self._writable)
+        fork_server.loop.watch(self._read_fd, select.POLLIN, self._readable)
+        fork_server.loop.watch(self._stderr, select.POLLIN, self._read_stderr)
 
     def when_ready(self, call):
         """Call this with None once it can be asked, or with an error's text."""
@@ -78,13 +78,13 @@ class InnerForkServer(object):
                 return
             self._letter = b""  # its end says more
         if not self._letter:
-            self._hub.loop.watch(self._write_fd, 0, None)
+            self._fork_server.loop.watch(self._write_fd, 0, None)
 
     def _readable(self, events):
         data = read_now(self._read_fd, READ_SMALL)
         if not data:
             if data is not None:
-                self._hub.loop.watch(self._read_fd, 0, None)
+                self._fork_server.loop.watch(self._read_fd, 0, None)
             return  # its end comes, too
         after = self._preamble.feed(data)
         if after is None:
@@ -92,10 +92,10 @@ class InnerForkServer(object):
                 kill_group(self.pid, signal.SIGKILL)
             return
         self._before = self._preamble.shown()
-        loop = self._hub.loop
+        loop = self._fork_server.loop
         loop.watch(self._read_fd, 0, None)
         loop.watch(self._write_fd, 0, None)
-        opened = self._hub.refuse
+        opened = self._fork_server.refuse
         self.peer = ForkServerConnection(
             loop, self._read_fd, self._write_fd, True, {}, opened, self._lost
         )
@@ -111,7 +111,7 @@ class InnerForkServer(object):
         data = read_now(self._stderr, READ_SMALL)
         if not data:
             if data is not None:
-                self._hub.loop.watch(self._stderr, 0, None)
+                self._fork_server.loop.watch(self._stderr, 0, None)
             return
         self._lines = (self._lines + data)[-4 * SHOWN :]
 
@@ -120,13 +120,13 @@ class InnerForkServer(object):
         if reason != CLOSED:
             self._lines += ("\n%s: %s" % (self._name, reason)).encode("utf-8", "replace")
             kill_group(self.pid, signal.SIGKILL)
-        if self._hub.hops.get(self._key) is self:
-            del self._hub.hops[self._key]
+        if self._fork_server.hops.get(self._key) is self:
+            del self._fork_server.hops[self._key]
 
     def _over(self, reason):
         self._gone = self._words(reason)
-        if self._hub.hops.get(self._key) is self:
-            del self._hub.hops[self._key]
+        if self._fork_server.hops.get(self._key) is self:
+            del self._fork_server.hops[self._key]
         self._tell(self._gone)
         if self.peer is not None:
             self.peer.over(self._gone)
@@ -150,9 +150,9 @@ class InnerForkServer(object):
         else:
             how = "exited with status %d" % number
         self._over("%s %s" % (self._name, how))
-        self._hub.loop.watch(self._stderr, 0, None)
+        self._fork_server.loop.watch(self._stderr, 0, None)
         os.close(self._stderr)
         if self.peer is None:
             for fd in (self._write_fd, self._read_fd):
-                self._hub.loop.watch(fd, 0, None)
+                self._fork_server.loop.watch(fd, 0, None)
                 os.close(fd)

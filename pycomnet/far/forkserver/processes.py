@@ -210,8 +210,8 @@ class WorkerProcess(object):
     :param stderr: the descriptor that its standard error is read from, or None.
     """
 
-    def __init__(self, hub, peer, stream, pid, stderr):
-        self._hub = hub
+    def __init__(self, fork_server, peer, stream, pid, stderr):
+        self._fork_server = fork_server
         self._peer = peer
         self._stream = stream
         self.pid = pid
@@ -221,10 +221,10 @@ class WorkerProcess(object):
         self.touched = False
         stream.app = self
         peer.mux.want(stream)
-        hub.children[pid] = self
+        fork_server.children[pid] = self
         if stderr is not None:
             set_nonblocking(stderr)
-            hub.loop.watch(stderr, select.POLLIN, self._readable)
+            fork_server.loop.watch(stderr, select.POLLIN, self._readable)
         self._send({"pid": pid})
 
     def _send(self, value, token=None):
@@ -243,16 +243,16 @@ class WorkerProcess(object):
             return False
         self.touched = True
         if not self._send(bytearray(data), self._read_on) and not last:
-            self._hub.loop.watch(self._stderr, 0, None)
+            self._fork_server.loop.watch(self._stderr, 0, None)
         return True
 
     def _read_on(self):
         if self._stderr is not None:
-            self._hub.loop.watch(self._stderr, select.POLLIN, self._readable)
+            self._fork_server.loop.watch(self._stderr, select.POLLIN, self._readable)
 
     def _close_stderr(self):
         if self._stderr is not None:
-            self._hub.loop.watch(self._stderr, 0, None)
+            self._fork_server.loop.watch(self._stderr, 0, None)
             os.close(self._stderr)
             self._stderr = None
 
@@ -298,10 +298,10 @@ class Taken(WorkerProcess):
     :param instead: called in that case, with what came for it and whether there will be more.
     """
 
-    def __init__(self, hub, peer, stream, pid, stderr, pipes, instead):
+    def __init__(self, fork_server, peer, stream, pid, stderr, pipes, instead):
         self._pipes = pipes
         self._instead = instead
-        WorkerProcess.__init__(self, hub, peer, stream, pid, stderr)
+        WorkerProcess.__init__(self, fork_server, peer, stream, pid, stderr)
 
     def tell_end(self, number):
         """Say so, if it had begun."""
@@ -321,11 +321,11 @@ class Taken(WorkerProcess):
 class Booted(WorkerProcess):
     """A process that is an interpreter of its own, started for one gateway."""
 
-    def __init__(self, hub, peer, stream, pid, stderr, pipes):
+    def __init__(self, fork_server, peer, stream, pid, stderr, pipes):
         self.pipes = pipes
         pipes.begun = self._begun
         pipes.too_long = lambda: kill_group(pid, signal.SIGKILL)
-        WorkerProcess.__init__(self, hub, peer, stream, pid, stderr)
+        WorkerProcess.__init__(self, fork_server, peer, stream, pid, stderr)
 
     def _begun(self, before):
         if before:

@@ -74,7 +74,7 @@ class ForkServer(object):
         if self._near_fd is not None:
             self.loop.watch(self._near_fd, select.POLLIN, lambda events: self._over("it ended"))
         info = {
-            "hub": 1,
+            "fork_server": 1,
             "pid": os.getpid(),
             "python": "%d.%d.%d" % sys.version_info[:3],
             "executable": sys.executable or "",
@@ -86,26 +86,26 @@ class ForkServer(object):
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
         # While the near side deals with the hello.
-        self.nursery = Forker(self, self._most, config.get("door"))
+        self.forker = Forker(self, self._most, config.get("door"))
         become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
 
     def run(self):
         """Work until the near side is gone, and then return None; or in a forked child: its job."""
         loop = self.loop
         due = number = strays = 0
-        wait = spare = None
+        wait = preforked = None
         try:
             while not self.upstream.closed:
                 if wait is not None:
                     wait = due - loop.now()
                 if (
                     number != len(loop.peers)
-                    or spare is not self.nursery.spare
+                    or preforked is not self.forker.preforked
                     or strays != len(self._strays)
                     or (wait is not None and wait <= 0)
                 ):
                     wait = self._check_times()
-                    number, spare = len(loop.peers), self.nursery.spare
+                    number, preforked = len(loop.peers), self.forker.preforked
                     strays = len(self._strays)
                     due = loop.now() + (wait or 0)
                 loop.turn(wait)
@@ -120,7 +120,7 @@ class ForkServer(object):
     def _check_times(self):
         """Ask for signs of life, end what nobody needs; the seconds until that is due again."""
         waits = [peer.check_silence() for peer in list(self.loop.peers)]
-        waits.append(self.nursery.check_time())
+        waits.append(self.forker.check_time())
         if self._strays:
             waits.append(self._end_strays())
         waits = [wait for wait in waits if wait is not None]
@@ -211,7 +211,7 @@ class ForkServer(object):
         """Do what the first value on a ``start`` channel says."""
         path = request.get("path")
         io = request.get("io")
-        if self.nursery.is_full():
+        if self.forker.is_full():
             if io is not None:
                 Nobody(peer, io)
                 peer.fail(io, "limit", "limit")
@@ -221,7 +221,7 @@ class ForkServer(object):
         elif request.get("argv"):
             self._boot(peer, stream, io, request)
         else:
-            self.nursery.want(peer, stream, io, request)
+            self.forker.want(peer, stream, io, request)
 
     def start_failed(self, peer, stream, error):
         """Out of processes or descriptors, or a request that makes no sense."""
@@ -279,7 +279,7 @@ class ForkServer(object):
         :returns: its process id, and where its standard input is written to, its output and its
             standard error are read from.
         """
-        fds, ours = self.nursery.before.standard_pipes()
+        fds, ours = self.forker.before.standard_pipes()
         try:
             pid = os.fork()
         except OSError:
@@ -305,8 +305,8 @@ class ForkServer(object):
 class StartRequest(object):
     """On a ``start`` channel whose first value is still to come."""
 
-    def __init__(self, hub, peer, stream):
-        self._hub = hub
+    def __init__(self, fork_server, peer, stream):
+        self._fork_server = fork_server
         self._peer = peer
         self._stream = stream
         stream.app = self
@@ -318,9 +318,9 @@ class StartRequest(object):
         Nobody(peer, stream)
         try:
             request = peer.codec.decode(payload)
-            self._hub.start(peer, stream, request)
+            self._fork_server.start(peer, stream, request)
         except Exception as error:
-            self._hub.start_failed(peer, stream, error)
+            self._fork_server.start_failed(peer, stream, error)
 
     def ended(self):
         """It is not asked for anything."""
@@ -353,23 +353,23 @@ def become_child(fds):
 def serve(config):
     """Be the supervisor of this place.
 
-    :param config: as for :class:`ForkServer`, under ``hub``.
+    :param config: as for :class:`ForkServer`, under ``fork_server``.
     :returns: in each worker that is forked, the config that it shall go on with, its connection
-        and its outbox; here never.
+        and its write buffer; here never.
     """
     if not hasattr(os, "fork"):
         sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")
         os._exit(NO_FORK)
     from ..main import take_stdio
 
-    hub = ForkServer(*(take_stdio() + (config["hub"],)))
-    _kept.append(hub)
-    job = hub.run()
+    fork_server = ForkServer(*(take_stdio() + (config["fork_server"],)))
+    _kept.append(fork_server)
+    job = fork_server.run()
     if job is None:
-        hub.end()
+        fork_server.end()
         os._exit(0)
     memory = job["memory"]
-    outbox = None if memory is None else WriteBuffer(WRITE_FD, memory)
+    write_buffer = None if memory is None else WriteBuffer(WRITE_FD, memory)
     safe_path = config.get("safe_path")
     config = dict(job["config"], cwd=job.get("cwd"), umask=job.get("umask"), safe_path=safe_path)
-    return config, FileIO(READ_FD, WRITE_FD), outbox
+    return config, FileIO(READ_FD, WRITE_FD), write_buffer

@@ -101,7 +101,7 @@ def here(request: GatewayRequest) -> Route:
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
     def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
-        config: dict[str, Any] = {"hub": {"near": os.getpid(), "door": door}}
+        config: dict[str, Any] = {"fork_server": {"near": os.getpid(), "door": door}}
         started_in, letter = prepare(env, config)
         command = [*argv, "-c", boot_code(config)]
         fds = () if door is None else (door,)
@@ -148,7 +148,7 @@ def inside(master: Gateway) -> Route:
     def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
         near = link.connection
         channel = Channel(near.open("channel", raw=True), Inside(link.id))
-        kwargs = {"raw": channel, "argv": list(argv), "config": {"hub": {}}}
+        kwargs = {"raw": channel, "argv": list(argv), "config": {"fork_server": {}}}
         request = exec_request(
             "from _pycomnet.far.gateways import start; start(None, argv, config, raw)", kwargs
         )
@@ -176,7 +176,7 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     elif spec.python is None and fork:
         return attrs.evolve(route, argv=())
     else:
-        hop = HopCommand(boot_argv(spec.python or [executable]), {"hub": {}})
+        hop = HopCommand(boot_argv(spec.python or [executable]), {"fork_server": {}})
     if fork:
         return attrs.evolve(route, path=(*route.path, hop), argv=())
     return attrs.evolve(route, argv=hop.argv)

@@ -113,7 +113,7 @@ def route(request: GatewayRequest) -> Route:
 
     key = ("socket", where, token and tokens.digest(token))
     way = Way(key, opened, keepalive=spec.keepalive or KEEPALIVE, credential=credential)
-    path = (HopCommand(boot_argv(spec.python), {"hub": {}}),) if spec.python else ()
+    path = (HopCommand(boot_argv(spec.python), {"fork_server": {}}),) if spec.python else ()
     return Route(way, path)
 
 

@@ -125,9 +125,9 @@ def command(spec: Spec) -> tuple[str, ...]:
     return ("ssh", "-T", *config, *destination(shlex.split(spec.target)), there)
 
 
-def hub_config(spec: Spec) -> dict[str, dict[str, float]]:
+def fork_server_config(spec: Spec) -> dict[str, dict[str, float]]:
     """What the supervisor there is told."""
-    return {"hub": {"silence": PATIENCE * (spec.keepalive or KEEPALIVE)}}
+    return {"fork_server": {"silence": PATIENCE * (spec.keepalive or KEEPALIVE)}}
 
 
 def route(request: GatewayRequest) -> Route:
@@ -136,7 +136,7 @@ def route(request: GatewayRequest) -> Route:
     argv = command(spec)
 
     def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
-        letter = package.letter(hub_config(spec))
+        letter = package.letter(fork_server_config(spec))
         return process(asked, argv, letter, "ssh")
 
     return Route(Way(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
@@ -144,7 +144,7 @@ def route(request: GatewayRequest) -> Route:
 
 def hop(spec: Spec) -> HopCommand:
     """The same, from another place."""
-    return HopCommand(command(spec), hub_config(spec))
+    return HopCommand(command(spec), fork_server_config(spec))
 
 
 def alone(request: GatewayRequest) -> ProcessGatewayTransport:

@@ -195,7 +195,7 @@ class MediatorClient:
         self.endpoints = _Endpoints(self)
         self._token = token
         self._transports: list[Any] = []
-        self._lookaheads: dict[Any, BusyPoll] = {}
+        self._busy_polls: dict[Any, BusyPoll] = {}
         self._closed = False
         endpoints.client_endpoint(reactor, server.endpoint)  # what is wrong with it shows now
         self._pool = HTTPConnectionPool(reactor, persistent=True)
@@ -209,16 +209,16 @@ class MediatorClient:
     def connected(self, protocol: Any) -> Any:
         """A connection was made."""
         self._transports = [one for one in self._transports if getattr(one, "connected", True)]
-        for one in [*self._lookaheads]:
+        for one in [*self._busy_polls]:
             if not one.connected:
-                self._lookaheads.pop(one).stop()
+                self._busy_polls.pop(one).stop()
         transport = protocol.transport
         if self._closed:
             transport.abortConnection()
         self._transports.append(transport)
-        lookahead = BusyPoll.of(transport)
-        if lookahead is not None:
-            self._lookaheads[transport] = lookahead
+        busy_poll = BusyPoll.of(transport)
+        if busy_poll is not None:
+            self._busy_polls[transport] = busy_poll
         no_delay = getattr(transport, "setTcpNoDelay", None)
         if no_delay is not None:
             no_delay(True)
@@ -226,8 +226,8 @@ class MediatorClient:
 
     def asked(self) -> None:
         """Something was sent that may be answered at once, on whichever connection."""
-        for lookahead in self._lookaheads.values():
-            lookahead.wrote = True
+        for busy_poll in self._busy_polls.values():
+            busy_poll.wrote = True
 
     @property
     def newest(self) -> Any:
@@ -322,9 +322,9 @@ class MediatorClient:
     def abort(self) -> None:
         """Drop all connections."""
         transports, self._transports = self._transports, []
-        lookaheads, self._lookaheads = self._lookaheads, {}
-        for lookahead in lookaheads.values():
-            lookahead.stop()
+        busy_polls, self._busy_polls = self._busy_polls, {}
+        for busy_poll in busy_polls.values():
+            busy_poll.stop()
         for transport in transports:
             transport.abortConnection()
 

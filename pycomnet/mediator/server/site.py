@@ -61,7 +61,7 @@ class ForwardedBody:
         self._limit = 0
         self._complete = False
         self._paused = False
-        self._lookahead = request.channel.lookahead
+        self._busy_poll = request.channel.busy_poll
         self._timeout: Any = None
         self._answered = False
         self.error: HttpError | None = None
@@ -139,9 +139,9 @@ class ForwardedBody:
             self._fail(problem)
             return
         self._offset += size
-        if self._lookahead is not None and self._session is not None and self._session.answered:
+        if self._busy_poll is not None and self._session is not None and self._session.answered:
             # The answer has left by another connection; what follows on it comes by this one.
-            self._lookahead.wrote = True
+            self._busy_poll.wrote = True
 
     def complete(self) -> None:
         """That was all of it."""
@@ -335,10 +335,10 @@ class HTTPConnection(http.HTTPChannel):
     A request that is not right ends it: it is answered with 400, once, and nothing that comes
     behind that is read.
 
-    :ivar lookahead: looks for what comes next, when the last was answered at once.
+    :ivar busy_poll: looks for what comes next, when the last was answered at once.
     """
 
-    lookahead: BusyPoll | None = None
+    busy_poll: BusyPoll | None = None
     #: whether what comes next begins a request
     _fresh = True
     transport: Any
@@ -401,7 +401,7 @@ class HTTPConnection(http.HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.lookahead = BusyPoll.of(self.transport)
+        self.busy_poll = BusyPoll.of(self.transport)
         self.site.strangers.arrived(self.transport)
         self._arrived_by = self.transport
 
@@ -427,8 +427,8 @@ class HTTPConnection(http.HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.known()
-        if self.lookahead is not None:
-            self.lookahead.stop()
+        if self.busy_poll is not None:
+            self.busy_poll.stop()
 
 
 class Site(server.Site):

@@ -89,7 +89,7 @@ class Socket:
         self._reactor = reactor
         self._wire: Any = None
         self._frames = Frames(not self.client, MAX_MESSAGE)
-        self._lookahead: BusyPoll | None = None
+        self._busy_poll: BusyPoll | None = None
         self._write: Callable[[eager.Pieces], None] = eager.nowhere
         #: whether much is read at a time
         self._much = False
@@ -111,7 +111,7 @@ class Socket:
         self.negotiated = True
         transport = self._wire.transport
         self._write = eager.writer(transport)
-        self._lookahead = BusyPoll.of(transport)
+        self._busy_poll = BusyPoll.of(transport)
         self._wire.attachProducer(self)
         self._asking = self._reactor.callLater(PING_INTERVAL, self._ask)
         self.opened()
@@ -192,8 +192,8 @@ class Socket:
     def connectionLost(self, reason: Failure) -> None:
         if self._asking is not None and self._asking.active():
             self._asking.cancel()
-        if self._lookahead is not None:
-            self._lookahead.stop()
+        if self._busy_poll is not None:
+            self._busy_poll.stop()
         self._write = eager.nowhere
         self.over = True
         self.lost(reason)
@@ -201,8 +201,8 @@ class Socket:
     def send(self, stream: str, offset: int, data: bytes | memoryview) -> None:
         """Send bytes of a stream."""
         if not self.over:
-            if self._lookahead is not None:
-                self._lookahead.wrote = True
+            if self._busy_poll is not None:
+                self._busy_poll.wrote = True
             self._write(frame(NUMBERS[stream], offset, data, self.client))
 
     def tell(self, value: dict[str, Any]) -> None:

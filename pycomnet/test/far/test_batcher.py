@@ -18,7 +18,7 @@ from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
     HEAD,
     SIZE,
-    STRAIGHT,
+    UNBATCHED,
     WriteBuffer,
     new_memory,
 )
@@ -85,16 +85,22 @@ class Near:
 
 
 class CollectingCase(SynchronousTestCase):
-    """A link with an outbox, whose other end is a thread."""
+    """A link with a write buffer, whose other end is a thread."""
 
     def setUp(self) -> None:
         # Children of other tests are none of its business.
         self.patch(os, "register_at_fork", lambda **calls: None)
         self.near = Near()
         self.over = threading.Event()
-        self.outbox: Any = WriteBuffer(self.near.far_out, new_memory())
+        self.write_buffer: Any = WriteBuffer(self.near.far_out, new_memory())
         self.link: Any = FarConnection(
-            self.near.io, FarChannel, lambda channel: None, self.over.set, {}, None, self.outbox
+            self.near.io,
+            FarChannel,
+            lambda channel: None,
+            self.over.set,
+            {},
+            None,
+            self.write_buffer,
         )
         self.link._read()
         self.link.start()
@@ -169,7 +175,7 @@ class Threads(CollectingCase):
             with self.link.lock, self.near.changed:
                 if stream.credit == given.window:
                     break
-            self.over.wait(0.01)  # the deputy reads it
+            self.over.wait(0.01)  # the reader thread reads it
         return stream.credit, given.window
 
 
@@ -179,12 +185,12 @@ class Owners(CollectingCase):
     def collecting(self) -> Any:
         """A channel whose values are collected."""
         channel = self.channel()
-        for number in range(STRAIGHT):
+        for number in range(UNBATCHED):
             channel.send(number)
         # Without the thread that writes what nobody has written.
-        self.outbox.wake = lambda: None
+        self.write_buffer.wake = lambda: None
         channel.send("collected")
-        self.assertIs(self.link.collector.channel, channel)
+        self.assertIs(self.link.batcher.channel, channel)
         return channel
 
     def test_no_lock(self) -> None:
@@ -193,8 +199,8 @@ class Owners(CollectingCase):
         with self.link.write_lock, self.link.lock:
             channel.send("more")
         with self.link.write_lock:
-            self.link._flush_outbox()
-        self.near.wait_for(STRAIGHT + 2)
+            self.link._flush_buffer()
+        self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "more"])
 
     def test_full(self) -> None:
@@ -203,13 +209,13 @@ class Owners(CollectingCase):
         long = bytes(SIZE // 2)
         for _ in range(3):
             channel.send(long)
-        self.near.wait_for(STRAIGHT + 2)
-        self.assertEqual(self.outbox.end, HEAD + 9 + len(PureCodec().encode(long)))
-        self.assertIs(self.link.collector.channel, channel)
+        self.near.wait_for(UNBATCHED + 2)
+        self.assertEqual(self.write_buffer.end, HEAD + 9 + len(PureCodec().encode(long)))
+        self.assertIs(self.link.batcher.channel, channel)
 
     def between(self, call: Callable[[], object]) -> None:
         """Have something called in the midst of the next value's being collected."""
-        link_collector = self.link.collector
+        link_collector = self.link.batcher
         link_collector.size = -1
 
         def putting(size: int) -> Callable[..., None]:
@@ -228,7 +234,7 @@ class Owners(CollectingCase):
     def test_waits(self) -> None:
         """Another thread waits until the value that is being collected is whole."""
         channel = self.collecting()
-        collector = self.link.collector
+        batcher = self.link.batcher
         settled = threading.Event()
 
         def settle() -> None:
@@ -238,17 +244,17 @@ class Owners(CollectingCase):
 
         def meanwhile() -> None:
             threading.Thread(target=settle).start()
-            while collector.on:
+            while batcher.on:
                 self.over.wait(0.001)
             self.assertFalse(settled.wait(0.05))
 
         self.between(meanwhile)
-        end = self.outbox.end
-        credit = channel._stream.credit + collector.credit
+        end = self.write_buffer.end
+        credit = channel._stream.credit + batcher.credit
         channel.send("whole")
         self.assertTrue(settled.wait(20))
         size = len(PureCodec().encode("whole"))
-        self.assertEqual(self.outbox.end, end + HEADER_SIZE + size)
+        self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
         self.assertEqual(channel._stream.credit, credit - size - FRAME_COST)
 
     def test_signal_handler(self) -> None:
@@ -265,8 +271,8 @@ class Owners(CollectingCase):
         self.assertEqual(list(self.link.mux.streams), [channel.id])
         channel.send("after")
         with self.link.write_lock:
-            self.link._flush_outbox()
-        self.near.wait_for(STRAIGHT + 3)
+            self.link._flush_buffer()
+        self.near.wait_for(UNBATCHED + 3)
         self.assertEqual(self.near.values[channel.id][-3:], ["collected", "interrupted", "after"])
         self.assertFalse(self.link.closed)
 
@@ -284,11 +290,11 @@ class Owners(CollectingCase):
         came = 0
         for codec in ("pure", "rust"):
             self.assertEqual(self.link._codec.name, codec)
-            for value in ["first"] * (STRAIGHT + 1) + kinds:
+            for value in ["first"] * (UNBATCHED + 1) + kinds:
                 channel.send(value)
             with self.link.write_lock:
-                self.link._flush_outbox()
-            came += STRAIGHT + 1 + len(kinds)
+                self.link._flush_buffer()
+            came += UNBATCHED + 1 + len(kinds)
             self.near.wait_for(came)
             self.assertEqual(self.near.values[channel.id][-len(kinds) :], expected)
             if codec == "pure":
@@ -302,7 +308,7 @@ class Owners(CollectingCase):
     def test_not_sendable(self) -> None:
         """What can't be sent is said as ever, and those after it arrive."""
         channel = self.collecting()
-        while self.link.collector is None or self.link.collector.hook is None:
+        while self.link.batcher is None or self.link.batcher.hook is None:
             channel.send(0)
         with self.assertRaisesRegex(TypeError, "object"):
             channel.send({"in it": [object()]})
@@ -313,7 +319,7 @@ class Owners(CollectingCase):
             channel.send(["x" * limit])
         channel.send("after")
         with self.link.write_lock:
-            self.link._flush_outbox()
+            self.link._flush_buffer()
         with self.near.changed:
             last = lambda: self.near.values[channel.id][-1:]  # noqa: E731
             self.assertTrue(self.near.changed.wait_for(lambda: last() == ["after"], 60))
@@ -345,22 +351,22 @@ class Owners(CollectingCase):
     def test_little_credit(self) -> None:
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
-        channel._stream.credit = 3 * STRAIGHT * FRAME_COST
+        channel._stream.credit = 3 * UNBATCHED * FRAME_COST
         self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
-        for _ in range(3 * STRAIGHT):
+        for _ in range(3 * UNBATCHED):
             channel.send(b"")
         self.assertEqual(channel._stream.credit + self.unused(), 0)
         with self.link.write_lock:
-            self.link._flush_outbox()
+            self.link._flush_buffer()
         self.assertEqual(channel._stream.credit, 0)
 
     def unused(self) -> int:
-        """What the collector would give back."""
-        collector = self.link.collector
-        if collector is None:
+        """What the batcher would give back."""
+        batcher = self.link.batcher
+        if batcher is None:
             return 0
-        used: int = collector.end - collector.begin + collector.count() * EXTRA
-        return int(collector.credit) - used
+        used: int = batcher.end - batcher.begin + batcher.count() * EXTRA
+        return int(batcher.credit) - used
 
     def test_interrupted(self) -> None:
         """An exception in the midst of collecting leaves the channel as it was."""
@@ -374,8 +380,8 @@ class Owners(CollectingCase):
             channel.send("interrupted")
         channel.send("after")
         with self.link.write_lock:
-            self.link._flush_outbox()
-        self.near.wait_for(STRAIGHT + 2)
+            self.link._flush_buffer()
+        self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
 
     def test_interrupted_at_another_size(self) -> None:
@@ -394,6 +400,6 @@ class Owners(CollectingCase):
                 for value in sent[-3:]:
                     channel.send(value)
         with self.link.write_lock:
-            self.link._flush_outbox()
-        self.near.wait_for(STRAIGHT + len(sent))
-        self.assertEqual(self.near.values[channel.id][STRAIGHT:], sent)
+            self.link._flush_buffer()
+        self.near.wait_for(UNBATCHED + len(sent))
+        self.assertEqual(self.near.values[channel.id][UNBATCHED:], sent)

@@ -1,4 +1,4 @@
-"""The outbox: frames are collected, written together, and not lost with their worker."""
+"""The write buffer: frames are collected, written together, and not lost with their worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOM = SIZE - HEAD
 
 
 class OutboxCase(SynchronousTestCase):
-    """A test with an outbox that writes to a pipe."""
+    """A test with a write buffer that writes to a pipe."""
 
     def setUp(self) -> None:
         self.reading, self.writing = os.pipe()
@@ -31,7 +31,7 @@ class OutboxCase(SynchronousTestCase):
         os.set_blocking(self.reading, False)
         memory = new_memory()
         assert memory is not None
-        self.outbox = WriteBuffer(self.writing, memory)
+        self.write_buffer = WriteBuffer(self.writing, memory)
 
     def written(self) -> bytes:
         """What can be read from the pipe."""
@@ -57,34 +57,34 @@ class Collecting(OutboxCase):
 
     def test_flush(self) -> None:
         """Nothing is written before, everything then, and nothing twice."""
-        self.assertTrue(self.outbox.put(b"one,"))
-        self.assertTrue(self.outbox.put(b"two"))
+        self.assertTrue(self.write_buffer.put(b"one,"))
+        self.assertTrue(self.write_buffer.put(b"two"))
         self.assertEqual(self.written(), b"")
-        self.outbox.flush()
+        self.write_buffer.flush()
         self.assertEqual(self.written(), b"one,two")
-        self.outbox.flush()
+        self.write_buffer.flush()
         self.assertEqual(self.written(), b"")
 
     def test_full(self) -> None:
         """What has no room any more has what was collected before it written first."""
         first, second = b"a" * (ROOM - 10), b"b" * 11
-        self.assertTrue(self.outbox.put(first))
-        self.assertTrue(self.outbox.put(second))
+        self.assertTrue(self.write_buffer.put(first))
+        self.assertTrue(self.write_buffer.put(second))
         self.assertEqual(self.written(), first)
-        self.outbox.flush()
+        self.write_buffer.flush()
         self.assertEqual(self.written(), second)
 
     def test_just_full(self) -> None:
         """The last byte of the room is used."""
-        self.assertTrue(self.outbox.put(b"a" * ROOM))
+        self.assertTrue(self.write_buffer.put(b"a" * ROOM))
         self.assertEqual(self.written(), b"")
-        self.outbox.last_words()
+        self.write_buffer.last_words()
         self.assertEqual(self.written(), b"a" * ROOM)
 
     def test_too_long(self) -> None:
         """A frame that it has no room for at all is its owner's to write, after the others."""
-        self.outbox.put(b"before")
-        self.assertFalse(self.outbox.put(bytes(ROOM + 1)))
+        self.write_buffer.put(b"before")
+        self.assertFalse(self.write_buffer.put(bytes(ROOM + 1)))
         self.assertEqual(self.written(), b"before")
 
 
@@ -94,7 +94,7 @@ class Pieces(OutboxCase):
     def flush(self) -> list[int]:
         """Where each write ended: what is claimed is given to the system as a whole."""
         claimed = []
-        head = self.outbox.head
+        head = self.write_buffer.head
 
         class Head:
             def __setitem__(self, number: int, value: int) -> None:
@@ -102,15 +102,15 @@ class Pieces(OutboxCase):
                 if number and value != HEAD:
                     claimed.append(value)
 
-        self.outbox.head = Head()  # type: ignore[assignment]
-        self.outbox.flush()
-        self.outbox.head = head
+        self.write_buffer.head = Head()  # type: ignore[assignment]
+        self.write_buffer.flush()
+        self.write_buffer.head = head
         return claimed
 
     def test_empty(self) -> None:
         """One write."""
         data = os.urandom(ROOM)
-        self.outbox.put(data)
+        self.write_buffer.put(data)
         self.assertEqual(self.flush(), [SIZE])
         self.assertEqual(self.written(), data)
 
@@ -118,7 +118,7 @@ class Pieces(OutboxCase):
         """A page at a time."""
         data = os.urandom(ROOM)
         os.write(self.writing, b"x")
-        self.outbox.put(data)
+        self.write_buffer.put(data)
         self.assertEqual(self.flush(), list(range(HEAD + PIECE, SIZE + 1, PIECE)))
         self.assertEqual(self.written(), b"x" + data)
 
@@ -135,7 +135,7 @@ class Pieces(OutboxCase):
 
         thread = threading.Thread(target=take)
         thread.start()
-        self.outbox.put(data)
+        self.write_buffer.put(data)
         self.assertEqual(self.flush(), [HEAD + PIECE, HEAD + len(data)])
         thread.join(20)
         self.assertEqual(b"".join(taken), data)
@@ -145,8 +145,8 @@ class Pieces(OutboxCase):
         near, far = socket.socketpair()
         self.addCleanup(near.close)
         self.addCleanup(far.close)
-        self.outbox = WriteBuffer(far.fileno(), new_memory())
-        self.outbox.put(bytes(ROOM))
+        self.write_buffer = WriteBuffer(far.fileno(), new_memory())
+        self.write_buffer.put(bytes(ROOM))
         self.assertEqual(len(self.flush()), ROOM // PIECE)
         self.assertEqual(len(near.recv(ROOM, socket.MSG_WAITALL)), ROOM)
 
@@ -158,50 +158,50 @@ class LastWords(OutboxCase):
         """What was collected and not written, of a child that was killed."""
         pid = os.fork()
         if pid == 0:
-            self.outbox.put(b"written,")
-            self.outbox.flush()
-            self.outbox.put(b"left,")
-            self.outbox.put(b"left, too")
+            self.write_buffer.put(b"written,")
+            self.write_buffer.flush()
+            self.write_buffer.put(b"left,")
+            self.write_buffer.put(b"left, too")
             os.kill(os.getpid(), 9)
         os.waitpid(pid, 0)
         self.assertEqual(self.written(), b"written,")
-        self.outbox.last_words()
+        self.write_buffer.last_words()
         self.assertEqual(self.written(), b"left,left, too")
 
     def test_nothing(self) -> None:
         """Nothing is written where nothing is left."""
-        self.outbox.last_words()
-        self.outbox.put(b"x")
-        self.outbox.flush()
+        self.write_buffer.last_words()
+        self.write_buffer.put(b"x")
+        self.write_buffer.flush()
         self.written()
-        self.outbox.last_words()
+        self.write_buffer.last_words()
         self.assertEqual(self.written(), b"")
 
     def test_being_written(self) -> None:
         """What a worker was writing when it died is not written again; what follows it is."""
         data = os.urandom(3 * PIECE)
-        self.outbox.put(data)
-        self.outbox.head[1] = HEAD + PIECE
-        self.outbox.last_words()
+        self.write_buffer.put(data)
+        self.write_buffer.head[1] = HEAD + PIECE
+        self.write_buffer.last_words()
         self.assertEqual(self.written(), data[PIECE:])
-        self.outbox.head[1] = self.outbox.end
-        self.outbox.last_words()
+        self.write_buffer.head[1] = self.write_buffer.end
+        self.write_buffer.last_words()
         self.assertEqual(self.written(), b"")
 
     def test_no_room(self) -> None:
         """A near side that takes nothing is not waited for without end."""
         self.patch(module, "LAST_WORDS", 0.01)
-        self.outbox.put(b"x" * 100)
+        self.write_buffer.put(b"x" * 100)
         self.fill_pipe()
-        self.outbox.last_words()
+        self.write_buffer.last_words()
         while data := self.written():
             self.assertNotIn(b"x", data)
 
     def test_nobody(self) -> None:
         """It is no error when the near side is gone."""
         os.close(self.reading)
-        self.outbox.put(b"x")
-        self.outbox.last_words()
+        self.write_buffer.put(b"x")
+        self.write_buffer.last_words()
         self.reading = os.open(os.devnull, os.O_RDONLY)
 
 
@@ -214,11 +214,11 @@ class Late(OutboxCase):
         def refuse(*_: object) -> None:
             raise RuntimeError("can't start new thread")
 
-        self.outbox.flush_late(lambda: True)
+        self.write_buffer.flush_late(lambda: True)
         self.patch(module, "start_new_thread", refuse)
         for text in (b"first", b"second"):
-            self.outbox.put(text)
-            self.outbox.wake()
+            self.write_buffer.put(text)
+            self.write_buffer.wake()
             self.assertEqual(self.written(), text)
 
     def test_late(self) -> None:
@@ -229,19 +229,19 @@ class Late(OutboxCase):
 
         def flush() -> bool:
             with lock:
-                self.outbox.flush()
-                self.outbox.rest()
+                self.write_buffer.flush()
+                self.write_buffer.rest()
                 flushed.release()
             return not done
 
-        self.outbox.flush_late(flush)
+        self.write_buffer.flush_late(flush)
         os.set_blocking(self.reading, True)
         for text in (b"first", b"second", b"last"):
             with lock:
                 if text == b"last":
                     done.append(True)
-                self.outbox.put(text)
-                self.outbox.wake()
-                self.outbox.wake()  # it is awake
+                self.write_buffer.put(text)
+                self.write_buffer.wake()
+                self.write_buffer.wake()  # it is awake
             self.assertTrue(flushed.acquire(timeout=20))
             self.assertEqual(os.read(self.reading, 100), text)

@@ -15,7 +15,7 @@ from pycomnet.far.forkserver.preforked import IDLE, PreforkedWorker
 
 
 class Supervisor:
-    """What a nursery needs of the supervisor that it works for."""
+    """What a forker needs of the supervisor that it works for."""
 
     def __init__(self) -> None:
         self.loop = Loop()
@@ -23,23 +23,23 @@ class Supervisor:
 
 
 class NurseryCase(SynchronousTestCase):
-    """A nursery that forks nothing, and one in reserve without a process."""
+    """A forker that forks nothing, and one in reserve without a process."""
 
     def setUp(self) -> None:
         self.supervisor = Supervisor()
         self.now = 100.0
         self.supervisor.loop.now = lambda: self.now
 
-    def nursery(self, most: int | None = None) -> Forker:
+    def forker(self, most: int | None = None) -> Forker:
         """One that may have so many processes."""
         return Forker(self.supervisor, most, None)
 
-    def keep(self, nursery: Forker) -> int:
+    def keep(self, forker: Forker) -> int:
         """Give it one in reserve; what that has as its standard input."""
         stdin, write_fd = os.pipe()
         self.addCleanup(os.close, stdin)
-        spare = PreforkedWorker(1, (write_fd,), self.now + IDLE, nursery._spare_ended)
-        nursery.spare = self.supervisor.children[1] = spare
+        preforked = PreforkedWorker(1, (write_fd,), self.now + IDLE, forker._preforked_ended)
+        forker.preforked = self.supervisor.children[1] = preforked
         return stdin
 
 
@@ -48,36 +48,36 @@ class InReserve(NurseryCase):
 
     def test_nobody_asks(self) -> None:
         """It is told so by the end of its standard input, once its time is over."""
-        nursery = self.nursery()
-        self.assertIsNone(nursery.check_time())
-        stdin = self.keep(nursery)
-        self.assertEqual(nursery.check_time(), IDLE)
+        forker = self.forker()
+        self.assertIsNone(forker.check_time())
+        stdin = self.keep(forker)
+        self.assertEqual(forker.check_time(), IDLE)
         self.now += IDLE - 1
-        self.assertEqual(nursery.check_time(), 1)
+        self.assertEqual(forker.check_time(), 1)
         self.assertEqual(select.select([stdin], [], [], 0)[0], [])
         self.now += 1
-        self.assertIsNone(nursery.check_time())
-        self.assertIsNone(nursery.spare)
+        self.assertIsNone(forker.check_time())
+        self.assertIsNone(forker.preforked)
         self.assertEqual(os.read(stdin, 1), b"")
 
     def test_killed(self) -> None:
         """One that ended by itself is forgotten."""
-        nursery = self.nursery()
-        stdin = self.keep(nursery)
+        forker = self.forker()
+        stdin = self.keep(forker)
         self.supervisor.children.pop(1).reaped(-signal.SIGKILL)
-        self.assertIsNone(nursery.spare)
+        self.assertIsNone(forker.preforked)
         self.assertEqual(os.read(stdin, 1), b"")
-        self.assertIsNone(nursery.check_time())
+        self.assertIsNone(forker.check_time())
 
     def test_uncounted(self) -> None:
         """It is none of the processes that there may be; those still to be forked are."""
-        self.assertFalse(self.nursery().is_full())
-        nursery = self.nursery(2)
-        self.keep(nursery)
+        self.assertFalse(self.forker().is_full())
+        forker = self.forker(2)
+        self.keep(forker)
         self.supervisor.children[2] = object()
-        self.assertFalse(nursery.is_full())
-        nursery._wanted.append(object())
-        self.assertTrue(nursery.is_full())
+        self.assertFalse(forker.is_full())
+        forker._wanted.append(object())
+        self.assertTrue(forker.is_full())
 
 
 class Turns(SynchronousTestCase):

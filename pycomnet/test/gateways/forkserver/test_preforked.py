@@ -41,12 +41,12 @@ class SpareCase(PlaceCase):
 
     async def in_reserve(self) -> int:
         """Wait until there is a worker in reserve; its process id."""
-        while not (found := self.spares()):
+        while not (found := self.preforked_workers()):
             await deferLater(self.reactor, 0.01)
-        [spare] = found
-        return spare
+        [preforked] = found
+        return preforked
 
-    def spares(self) -> set[int]:
+    def preforked_workers(self) -> set[int]:
         """The workers of the place that are no gateway's."""
         [place] = self.supervisors()
         known = {gateway.info["pid"] for gateway in self.group}
@@ -59,9 +59,9 @@ class SpareCase(PlaceCase):
 
     async def taken(self, **options: Any) -> pycomnet.Gateway:
         """A gateway that is the worker in reserve."""
-        spare = await self.in_reserve()
+        preforked = await self.in_reserve()
         gateway = await self.gateway(**options)
-        self.assertEqual(gateway.info["pid"], spare)
+        self.assertEqual(gateway.info["pid"], preforked)
         return gateway
 
 
@@ -127,30 +127,30 @@ class Ending(SpareCase):
         await self.group.makegateway("popen")
         gateway = await self.group.makegateway("popen")
         self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
-        self.assertEqual(self.spares(), set())
+        self.assertEqual(self.preforked_workers(), set())
 
     async def test_killed_when_taken(self) -> None:
         """One that dies when it is taken, before it knows for what: another takes its place."""
-        spare = await self.reserve()
-        os.kill(spare, signal.SIGSTOP)  # it reads nothing any more
+        preforked = await self.reserve()
+        os.kill(preforked, signal.SIGSTOP)  # it reads nothing any more
         making = defer.ensureDeferred(self.gateway(env={"PYCOMNET_OWN": "x"}))
-        while self.spares() == {spare}:  # until the place has the next
+        while self.preforked_workers() == {preforked}:  # until the place has the next
             await deferLater(self.reactor, 0.01)
         self.assertFalse(making.called)
-        os.kill(spare, signal.SIGKILL)
+        os.kill(preforked, signal.SIGKILL)
         gateway = await making
-        self.assertNotEqual(gateway.info["pid"], spare)
+        self.assertNotEqual(gateway.info["pid"], preforked)
         self.assertEqual(await gateway.call("os:getenv", "PYCOMNET_OWN"), "x")
 
     async def test_killed(self) -> None:
         """One that somebody kills is forgotten, and the next gateway is forked."""
-        spare = await self.reserve()
+        preforked = await self.reserve()
         [place] = self.supervisors()
-        os.kill(spare, signal.SIGKILL)
+        os.kill(preforked, signal.SIGKILL)
         while len(children(place)) > len(self.group):  # until the place knows
             await deferLater(self.reactor, 0.01)
         gateway = await self.gateway()
-        self.assertNotEqual(gateway.info["pid"], spare)
+        self.assertNotEqual(gateway.info["pid"], preforked)
         self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
 
     async def test_group_ends(self) -> None:
@@ -176,9 +176,9 @@ class Ending(SpareCase):
 
     async def test_place_killed(self) -> None:
         """It goes when the supervisor of its place is killed."""
-        spare = await self.reserve()
+        preforked = await self.reserve()
         [place] = self.supervisors()
         pids = self.descendants(place)
-        self.assertIn(spare, pids)
+        self.assertIn(preforked, pids)
         os.kill(place, signal.SIGKILL)
         await self.assert_gone(*pids)

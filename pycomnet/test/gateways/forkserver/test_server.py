@@ -72,7 +72,7 @@ class PlaceCase(GatewayCase):
         return {
             pid
             for pid in children(os.getpid())
-            if b"'hub'" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"'fork_server'" in Path(f"/proc/{pid}/cmdline").read_bytes()
         }
 
 
