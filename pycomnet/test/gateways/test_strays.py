@@ -16,7 +16,7 @@ from pycomnet.test.gateways.forkserver.test_server import PlaceCase
 from pycomnet.test.processes import children, still_there
 
 #: Times that two places are killed at once.
-ROUNDS = 20
+ROUNDS = 6
 
 
 def start_strays(channel, path):
