@@ -50,7 +50,7 @@ EXIT_TIMEOUT = 6.0
 #: Seconds that all of it has by default.
 END_TIMEOUT = 5.0
 #: Seconds of a timeout that are for far code that does not complete by itself: it gets a
-#: KeyboardInterrupt, and is killed two seconds later (far/main.py).
+#: KeyboardInterrupt, and is killed two seconds later (far/worker.py).
 INTERRUPT_TIME = 2.5
 #: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
 STATUS_TIMEOUT = 5.0

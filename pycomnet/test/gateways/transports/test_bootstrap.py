@@ -132,6 +132,7 @@ class Sent(SynchronousTestCase):
             "wire.mux",
             "far",
             "far.main",
+            "far.worker",
             "far.forkserver.server",
             "far.importer",
         ):
