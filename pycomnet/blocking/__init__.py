@@ -31,9 +31,9 @@ from pycomnet.channels import channel as _channel
 from pycomnet.channels import files as _files
 from pycomnet.channels import multichannel as _multichannel
 from pycomnet.errors import ChannelClosed
+from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
-from pycomnet.gateways.transports import channel as _channelgateway
 
 
 @_wraps_class(_channel.Channel, ("gateway",))

@@ -15,8 +15,9 @@ from pycomnet.channels.files import ChannelFile
 from pycomnet.channels.multichannel import MultiChannel, ReceiveQueue
 from pycomnet.channels.transport import ChannelTransport
 from pycomnet.far import channel, connection, files, worker
-from pycomnet.gateways.forkserver.server import ForkServerClient, ForkServerClients
-from pycomnet.gateways.gateway import Gateway, GatewayConnection
+from pycomnet.gateways.connection import GatewayConnection
+from pycomnet.gateways.forkserver.client import ForkServerClient, ForkServerClients
+from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.services.client import RemoteService
 from pycomnet.services.context import Context
