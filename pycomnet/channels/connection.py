@@ -31,8 +31,8 @@ from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.ranges import optional_real
 from pycomnet.text.logs import Logger
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
-from pycomnet.wire.values import make_codec
 
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
