@@ -100,7 +100,7 @@ class ForkedGatewayTransport:
             async with place.turns:
                 await self._ask(place, route, connection)
         except GatewayNotStarted as problem:
-            if problem.exit_status == NO_FORK and self._alone is not None and place._failed:
+            if problem.exit_status == NO_FORK and self._alone is not None and place.failed:
                 places.without_fork.add(route.way.key)
                 self.place = None
                 await self._connect_alone()
