@@ -324,7 +324,7 @@ class FarConnection(Live):
             if channel._stream.id == id:
                 self._unclaimed.remove(channel)
                 return channel
-        if not self.mux._is_past(id):
+        if not self.mux.is_past(id):
             raise ValueError("channel %d was never opened" % id)
         stream = Stream(id, "channel", False, False, 0, 0)
         stream.sending = stream.receiving = False
@@ -403,7 +403,7 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if self.mux._fragment < SIZE:
+            if self.mux.fragment < SIZE:
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream

@@ -157,7 +157,7 @@ class LocalFactory(Live):
         self._token = token
         self._token_file = token_file
         self._connection: _OwnConnection | None = None
-        self._waiting: list[defer.Deferred[_OwnConnection]] | None = None
+        self._connecting: OneShot[_OwnConnection] | None = None
         #: fires when the connection that was made last is closed
         self._over: OneShot[None] = OneShot()
         self.owner = _Owner()
@@ -170,21 +170,19 @@ class LocalFactory(Live):
         known = self._connection
         if known is not None and known.lost is None and known.mux.failed is None:
             return defer.succeed(known)
-        waiter: defer.Deferred[_OwnConnection] = defer.Deferred()
-        if self._waiting is None:
-            self._waiting = [waiter]
-            self._connect().addBoth(self._tried)
-        else:
-            self._waiting.append(waiter)
+        if self._connecting is not None:
+            return self._connecting.when_fired()
+        connecting: OneShot[_OwnConnection] = OneShot()
+        self._connecting = connecting
+        waiter = connecting.when_fired()
+        connecting.follow(self._connect().addBoth(self._tried))
         return waiter
 
-    def _tried(self, result: Any) -> None:
-        waiting, self._waiting = self._waiting or [], None
+    def _tried(self, result: Any) -> Any:
+        self._connecting = None
         if not isinstance(result, Failure):
             self._connection = result
-        for waiter in waiting:
-            if not waiter.called:
-                waiter.callback(result)
+        return result
 
     @deferred
     async def _connect(self) -> _OwnConnection:

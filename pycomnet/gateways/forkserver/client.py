@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.far.live import Live
 from pycomnet.gateways.connection import GatewayConnection
@@ -58,8 +58,7 @@ class ForkServerClient(Live):
         self.turns = defer.DeferredSemaphore(AT_A_TIME)
         self._number = 0
         self._reactor = request.reactor
-        self._waiting: list[defer.Deferred[None]] = []
-        self._failed: GatewayNotStarted | None = None
+        self._begun: OneShot[None] = OneShot()
         self._idle: IDelayedCall | None = None
         self._theirs: socket.socket | None = None
         number = None
@@ -92,9 +91,14 @@ class ForkServerClient(Live):
         self.link.prefix = ""
 
     @property
+    def failed(self) -> bool:
+        """Whether it could not be started."""
+        return self._begun.error is not None
+
+    @property
     def over(self) -> bool:
         """Whether no gateway can be asked of it any more."""
-        return self._failed is not None or self.link.ending or self.link.connection.lost is not None
+        return self.failed or self.link.ending or self.link.connection.lost is not None
 
     def start(self) -> None:
         """Start it; :meth:`when_ready` tells how that went."""
@@ -108,29 +112,18 @@ class ForkServerClient(Live):
         self.ready = True
         if not hello.get("info", {}).get("descriptor_socket"):
             self._close_descriptor_socket()  # its Python can't be given descriptors
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(None)
+        self._begun.fire(None)
 
     def _not_started(self, failure: Failure) -> None:
         error = failure.value
         if not isinstance(error, GatewayNotStarted):
             error = GatewayNotStarted(str(error) or type(error).__name__)
-        self._failed = error
         self._close_descriptor_socket()
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(Failure(error))
+        self._begun.fail(error)
 
     def when_ready(self) -> defer.Deferred[None]:
         """Fires once gateways can be asked of it; fails with :class:`GatewayNotStarted`."""
-        if self._failed is not None:
-            return defer.fail(self._failed)
-        if self.ready:
-            return defer.succeed(None)
-        waiter: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
-        return waiter
+        return self._begun.when_fired()
 
     def surroundings(self, now: dict[str, str]) -> dict[str, Any]:
         """What is different here and now from what the fork server was started in.

@@ -100,7 +100,7 @@ class ForkedGatewayTransport:
             async with fork_server.turns:
                 await self._ask(fork_server, route, connection)
         except GatewayNotStarted as problem:
-            if problem.exit_status == NO_FORK and self._alone is not None and fork_server._failed:
+            if problem.exit_status == NO_FORK and self._alone is not None and fork_server.failed:
                 fork_servers.without_fork.add(route.first_hop.key)
                 self.fork_server = None
                 await self._connect_alone()

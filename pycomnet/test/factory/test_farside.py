@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
+from pycomnet.deferred import OneShot
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import KeptFarSide, Settings
@@ -42,7 +43,7 @@ class MemoryGatewayTransport:
         self.far_transport = MemoryTransport()
         self.near_transport = MemoryTransport()
         self.signals: list[int] = []
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._ended: OneShot[int | None] = OneShot()
         self.starting: defer.Deferred[None] = defer.Deferred()
         self.near: Any = None
 
@@ -59,16 +60,10 @@ class MemoryGatewayTransport:
     def end(self, status: int) -> None:
         """The process ends."""
         self.status = status
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self._ended.fire(status)
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        if self.status is not None:
-            return defer.succeed(self.status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._ended.when_fired()
 
     def kill(self, number: int) -> None:
         self.signals.append(number)

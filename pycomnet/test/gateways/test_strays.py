@@ -16,7 +16,7 @@ from pycomnet.test.gateways.forkserver.test_client import ForkServerCase
 from pycomnet.test.processes import children, still_there
 
 #: Times that two fork servers are killed at once.
-ROUNDS = 20
+ROUNDS = 6
 
 
 def start_strays(channel, path):

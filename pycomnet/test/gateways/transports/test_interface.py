@@ -11,6 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
 from pycomnet.gateways.connection import EXIT_TIMEOUT, GatewayConnection
 from pycomnet.gateways.spec import Spec
@@ -52,8 +53,7 @@ class FakeGatewayTransport:
         self.connecting: defer.Deferred[None] = defer.Deferred(
             lambda d: self.asked.append("cancel")
         )
-        self.waiters: list[defer.Deferred[int | None]] = []
-        self.over = False
+        self.ended: OneShot[int | None] = OneShot()
         self.asked: list[Any] = []
         self.ends_at_kill = True
 
@@ -70,17 +70,11 @@ class FakeGatewayTransport:
         self.connection.dataReceived(Mux(False, None, {"python": "3"}).data_to_send())
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        if self.over:
-            return defer.succeed(self.status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self.waiters.remove)
-        self.waiters.append(waiter)
-        return waiter
+        return self.ended.when_fired()
 
     def end(self, status: int | None = None) -> None:
-        self.status, self.over = status, True
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self.status = status
+        self.ended.fire(status)
 
     def kill(self, number: int) -> None:
         self.asked.append(number)
