@@ -1,4 +1,4 @@
-"""The rules for imports, and what checks them: layers, cycles, the far side's libraries, the reactor.
+"""The rules for imports, and what checks them: layers, cycles, libraries, the reactor.
 
 The checker reads source text, so that an import in a function counts as any other; only ``if
 TYPE_CHECKING:`` is exempt.
