@@ -20,6 +20,8 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import Condition
+
 #: What a pipe that can be written to surely takes without blocking (PIPE_BUF, POSIX and Linux).
 SURE = getattr(select, "PIPE_BUF", 512)
 #: Bytes that one turn of the reactor writes at most.
@@ -53,7 +55,7 @@ class OutputStream(FileDescriptor):
         self._direct = never_blocks(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._waiters: list[defer.Deferred[None]] = []
+        self._empty = Condition()
         self.problem: OSError | None = None
         self.connected = 1
 
@@ -84,9 +86,7 @@ class OutputStream(FileDescriptor):
         """Fires once there is nothing left to write, or nobody reads any more."""
         if not self._pending() or self.problem is not None:
             return defer.succeed(None)
-        deferred: defer.Deferred[None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(deferred)
-        return deferred
+        return self._empty.wait()
 
     def _pending(self) -> bool:
         return bool(self.dataBuffer or self._tempDataBuffer)
@@ -111,7 +111,7 @@ class OutputStream(FileDescriptor):
     def doWrite(self) -> Any:
         result = super().doWrite()  # type: ignore[no-untyped-call]
         if not self._pending():
-            self._fire()
+            self._empty.notify_all()
         return result
 
     def _end(self, problem: OSError) -> None:
@@ -121,12 +121,7 @@ class OutputStream(FileDescriptor):
             self._tempDataBuffer, self._tempDataLen = [], 0
             self.stopWriting()  # type: ignore[no-untyped-call]
             self._failed(problem)
-            self._fire()
-
-    def _fire(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+            self._empty.notify_all()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor found it broken, or has taken it out: nothing of it is closed."""

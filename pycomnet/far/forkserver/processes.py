@@ -1,4 +1,4 @@
-"""Processes that a place's supervisor has started for gateways, and what they read and write."""
+"""Processes that a fork server has started for gateways, and what they read and write."""
 
 import os
 import select
@@ -115,7 +115,7 @@ class Pipes(object):
         left = min(available(fd), READ_LARGE)
         moved = False
         while left >= SHORT:
-            size = min(left, peer.mux._raw_fragment)
+            size = min(left, peer.mux.raw_fragment)
             if not peer.send_from(stream, fd, size):
                 break
             left -= size

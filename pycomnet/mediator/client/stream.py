@@ -14,7 +14,7 @@ from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
 from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
@@ -132,7 +132,7 @@ class HTTPTransport:
         self._output = output
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: list[bytes] | None = None
-        self._taken: list[defer.Deferred[None]] = []
+        self._taken = Condition()
         self._protocol: Any = _Nobody()
         self._producer: Any = None
         self._paused = False
@@ -145,7 +145,7 @@ class HTTPTransport:
         self._outages = {"": Outage(reactor.seconds())}
         self._looking: Any = None
         self._end: tuple[int | None, str] | None = None
-        self._waiting: list[defer.Deferred[tuple[int | None, str]]] = []
+        self._over: OneShot[tuple[int | None, str]] = OneShot()
         self._terminating: Any = None
 
     # -- its life --------------------------------------------------------------------------------
@@ -167,11 +167,7 @@ class HTTPTransport:
 
     def when_over(self) -> defer.Deferred[tuple[int | None, str]]:
         """Fires when the far side has ended or is out of reach: with its status, and why."""
-        if self._end is not None:
-            return defer.succeed(self._end)
-        waiting: defer.Deferred[tuple[int | None, str]] = defer.Deferred()
-        self._waiting.append(waiting)
-        return waiting
+        return self._over.when_fired()
 
     @deferred
     async def _run(self) -> None:
@@ -308,9 +304,7 @@ class HTTPTransport:
         if text:
             self.tail.add(text)
             self._output(text)
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            one.callback(self._end)
+        self._over.fire(self._end)
         link, self._link = self._link, None
         if link is not None:
             link.stop()
@@ -420,9 +414,7 @@ class HTTPTransport:
         """Fires when what has come of standard error is shown."""
         if self._held is None:
             return defer.succeed(None)
-        waiting: defer.Deferred[None] = defer.Deferred(self._taken.remove)
-        self._taken.append(waiting)
-        return waiting
+        return self._taken.wait()
 
     def _release(self, _: object) -> None:
         held, self._held = self._held, None
@@ -430,9 +422,7 @@ class HTTPTransport:
         if data and self._end is None:
             self.received("stderr", self.inputs["stderr"].received, data)
         if self._held is None:
-            taken, self._taken = self._taken, []
-            for waiting in taken:
-                waiting.callback(None)
+            self._taken.notify_all()
             if self._link is not None:
                 self._link.confirm()
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.mediator.server import session as sessions
 from pycomnet.mediator.server.mediator import Mediator
 from pycomnet.mediator.server.model import HttpError, User, UserLimits
+from pycomnet.test.kit import first_cancels_rest
 
 ALICE = User("alice", UserLimits(processes=2, queue=100, linger=60, idle_timeout=0))
 BOB = User("bob", UserLimits(processes=1, queue=100, idle_timeout=40))
@@ -315,6 +316,11 @@ class Endings(MediatorCase):
         stubborn.exit(-9)
         self.successResultOf(drained)
         self.assertEqual(other.end.reason, "the server was stopped")
+
+    def test_first_cancels_rest(self) -> None:
+        """Many wait until none runs: the first that is told cancels the others."""
+        _, child = self.start()
+        first_cancels_rest(self, self.mediator.when_empty, lambda: child.exit())
 
 
 class Users(MediatorCase):
