@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -33,6 +34,8 @@ CONFIRM_EVERY = 1 << 20
 MAX_ANSWER = 1 << 16
 
 STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
+#: The first line of an answer that another one follows.
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[0-9] 1[0-9][0-9]")
 
 
 class NoWebSocket(PycomnetError):
@@ -170,7 +173,7 @@ class WebSocketLink(Socket):
                 return
             answer, self._answer = self._answer[:end], self._answer[end:]
             type(wire).dataReceived(wire, answer)
-            if self.negotiated or wire._rejectResponse is not None:
+            if self.negotiated or not _INFORMATIONAL.match(answer):
                 break  # else it was about an answer that is still to come
         rest, self._answer = self._answer, b""
         if self.negotiated:
