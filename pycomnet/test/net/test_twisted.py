@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import socket
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import unix
@@ -27,6 +29,7 @@ from wsproto.connection import Connection as WSConnection
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, TextMessage
 
+import pycomnet
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.net import _twisted
 from pycomnet.net.eager import writer
@@ -375,6 +378,25 @@ class HTTPTests(SynchronousTestCase):
         response.deliverBody(body)
         protocol.dataReceived(self.CHUNKS)
         self.assertEqual(b"".join(got), b"abcdefg")
+
+
+class OneModule(SynchronousTestCase):
+    """What is private in Twisted is used there alone."""
+
+    def test_used_there_alone(self) -> None:
+        """No other module has one of the names."""
+        names = set(re.findall(r"[.\"](_[a-z]+[A-Z]\w*|_wsconn|_poller)\b", source(_twisted)))
+        self.assertIn("_tempDataBuffer", names)
+        self.assertIn("_finishRequestBody", names)
+        used = re.compile(r"[.\"](%s)\b" % "|".join(sorted(names)))
+        package = Path(pycomnet.__file__).parent
+        for path in package.rglob("*.py"):
+            if "test" not in path.relative_to(package).parts and path.name != "_twisted.py":
+                self.assertEqual(used.findall(path.read_text(encoding="utf-8")), [], path)
+
+
+def source(module: Any) -> str:
+    return Path(module.__file__).read_text(encoding="utf-8")
 
 
 class Messages:
