@@ -6,9 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.web.http import _ChunkedTransferDecoder
-
-from pycomnet.net import eager
+from pycomnet.net import _twisted, eager
 
 #: The most bytes between two chunks that Twisted's decoder gets at a time.
 BETWEEN = 32
@@ -28,13 +26,15 @@ def chunk_writer(transport: Any) -> Callable[[bytes | memoryview], None]:
     return lambda data: write(chunk(data))
 
 
-class Chunks(_ChunkedTransferDecoder):
+class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
     """Takes a body in chunks apart.
 
     Twisted's decoder appends all that arrives to its buffer, copies each piece out of it and moves
     the rest to the front. Here it gets only what is between chunks, and checks that as usual:
     inside a chunk there is nothing to check.
     """
+
+    state: str
 
     def __init__(
         self, dataCallback: Callable[[bytes], None], finishCallback: Callable[[bytes], None]
