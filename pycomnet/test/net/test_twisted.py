@@ -388,7 +388,7 @@ class OneModule(SynchronousTestCase):
         names = set(re.findall(r"[.\"](_[a-z]+[A-Z]\w*|_wsconn|_poller)\b", source(_twisted)))
         self.assertIn("_tempDataBuffer", names)
         self.assertIn("_finishRequestBody", names)
-        used = re.compile(r"[.\"](%s)\b" % "|".join(sorted(names)))
+        used = re.compile(rf"[.\"]({'|'.join(sorted(names))})\b")
         package = Path(pycomnet.__file__).parent
         for path in package.rglob("*.py"):
             if "test" not in path.relative_to(package).parts and path.name != "_twisted.py":
