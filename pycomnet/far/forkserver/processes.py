@@ -291,7 +291,7 @@ class WorkerProcess(object):
 
 
 class Taken(WorkerProcess):
-    """One that was in reserve.
+    """One that was pre-forked.
 
     It may have died before it was taken, or before it got to know for what: then another is forked.
 
@@ -336,7 +336,7 @@ class Booted(WorkerProcess):
         """Say so, and what it printed instead of beginning."""
         preamble = self.pipes.preamble
         if not preamble.begun and preamble.shown():
-            self._send({"noise": bytearray(preamble.shown())})
+            self._send({"preamble": bytearray(preamble.shown())})
         WorkerProcess.tell_end(self, number)
 
 
