@@ -251,7 +251,7 @@ class PendingCall:
     def _close(self) -> None:
         connection = self.connection
         if self.id is not None and connection.lost is None:
-            connection.mux.withdraw(self.id)
+            connection.mux.cancel_call(self.id)
             connection.flush_soon()
 
 

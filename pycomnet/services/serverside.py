@@ -58,7 +58,7 @@ class ServerConnection(Connection):
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
-        self.mux.expect(("invoke",))
+        self.mux.expect_calls(("invoke",))
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
         self.requests = 0
@@ -211,7 +211,7 @@ class ServerConnection(Connection):
                 self.answer(self._call_of(id), [result])  # which says what is wrong
             else:
                 self.mux.reply(id, answer)
-                if self.mux.congested:
+                if self.mux.scheduler.congested:
                     self.keeps(len(answer))
             return
         call = self._call_of(id)
@@ -251,10 +251,10 @@ class ServerConnection(Connection):
             return
         call.over = True
         stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
-        self.mux.answer(stream, payload)
+        self.mux.reply_on(stream, payload)
         if not self.corked:
             self.flush_soon()
-        if self.mux.congested:
+        if self.mux.scheduler.congested:
             self.keeps(len(payload))
 
     def answer_with_blocks(
@@ -278,7 +278,7 @@ class ServerConnection(Connection):
         self.mux.close(call.stream, ERROR, payload)
         if not self.corked:
             self.flush_soon()
-        if self.mux.congested:
+        if self.mux.scheduler.congested:
             self.keeps(len(payload))
 
     def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:

@@ -16,7 +16,7 @@ from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
 from pycomnet.test.properties import given, settings
-from pycomnet.wire import mux, rust
+from pycomnet.wire import rust, scheduler
 from pycomnet.wire import values as codecs
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 from pycomnet.wire.mux import Limits
@@ -181,7 +181,7 @@ class Sending(ChannelCase):
 
     def test_too_long(self) -> None:
         """Neither can one be sent that is longer than any may be."""
-        self.patch(mux, "MAX_VALUE", 100_000)
+        self.patch(scheduler, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
         self.assertIn("the limit is 100000", str(problem))
         for module in (codecs, rust, channel_module):

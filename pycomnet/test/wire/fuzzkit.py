@@ -203,7 +203,7 @@ def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
         if rng.random() < 0.5:
             link.settle()
         for end in link.ends:
-            end.mux.congested = False
+            end.mux.scheduler.congested = False
             link.write(end, 1 << 20)
             end.mux.goaway("exit", "bye")
             link.write(end, 1)
@@ -259,7 +259,7 @@ class User:
         #: whether it asks more than it opens
         self.asks = rng.random() < 0.3
         if self.asks:
-            mux.expect(("channel", "ask"))
+            mux.expect_calls(("channel", "ask"))
 
     def see(self, events: list[Any]) -> None:
         """Take note of events, and check what can be of each."""
@@ -267,12 +267,12 @@ class User:
         for number, event in enumerate(events):
             if event[0] == wire.EV_HELLO:
                 # An acceptor's stream is about channels that its peer has opened.
-                for _ in range(20 if self.mux.next_id & 1 else self.rng.randrange(4)):
+                for _ in range(20 if self.mux.table.next_id & 1 else self.rng.randrange(4)):
                     self.open()
-            elif event[0] == wire.EV_ASKED:
+            elif event[0] == wire.EV_CALL:
                 self.asked.append(event[1])
                 self.decode(event[2])
-            elif event[0] == wire.EV_ANSWERED:
+            elif event[0] == wire.EV_REPLY:
                 self.questions.pop(event[1])  # it was asked, and not yet answered
                 self.decode(event[2])
             elif event[0] == wire.EV_OPENED:
@@ -309,7 +309,7 @@ class User:
         self.mine += 300 + len(first)
         question = object()
         with contextlib.suppress(LocalError):
-            self.questions[question] = self.mux.ask("channel", first, question)
+            self.questions[question] = self.mux.call("channel", first, question)
 
     def deal_with_questions(self) -> None:
         """Answer, ask, or have no more of it."""
@@ -325,7 +325,7 @@ class User:
         if self.questions and rng.random() < 0.2:
             id = self.questions.pop(rng.choice(list(self.questions)))
             if rng.random() < 0.5:
-                mux.withdraw(id)
+                mux.cancel_call(id)
             else:
                 self.take(id)
 
@@ -340,13 +340,13 @@ class User:
         rng, mux = self.rng, self.mux
         with contextlib.suppress(LocalError):
             self.deal_with_questions()
-        mux.congested = rng.random() < 0.2
+        mux.scheduler.congested = rng.random() < 0.2
         if self.streams:
             stream = rng.choice(self.streams[-8:])
             choice = rng.randrange(16)
             with contextlib.suppress(LocalError):
                 if choice == 0:
-                    mux.want(stream, False)
+                    mux.demand_read(stream, False)
                 elif choice < 3:
                     size = rng.choice((0, 10, 20000))
                     self.mine += size + 9
@@ -370,12 +370,12 @@ class User:
             costs = self.costs.pop(stream.id, ())
             for cost in costs:
                 self.mux.consumed(stream, cost)
-            self.mux.want(stream)
+            self.mux.demand_read(stream)
 
     def read(self) -> None:
         """Take what there is to send; it is well formed."""
         muxkit.frames(self.mux.data_to_send(self.rng.choice((1, 1 << 20))))
-        self.mux.sent.clear()
+        self.mux.scheduler.sent.clear()
         self.mine = sum(
             len(item[0]) + 9 for stream in self.mux.streams.values() for item in stream.queue
         )
@@ -384,13 +384,13 @@ class User:
         """What the mux holds is in bounds, and its accounts are right."""
         mux = self.mux
         limits = mux.limits
-        kept = mux._pieces or [mux._tail]
+        kept = mux.reader.kept()
         assert sum(map(len, kept)) <= max(limits.frame, 65536) + 9 and len(kept) <= 65
-        assert mux.peer_open <= limits.channels
-        alone = len(mux.questions) + len(mux.unanswered)
-        assert mux.peer_open + mux.local_open == len(mux.streams) + alone
-        assert len(mux.ready) <= 2 * len(mux.streams) + 65
-        waiting = sum(map(len, mux.out))
+        assert mux.table.peer_open <= limits.channels
+        alone = len(mux.calls.pending) + len(mux.calls.received)
+        assert mux.table.peer_open + mux.table.local_open == len(mux.streams) + alone
+        assert len(mux.scheduler.ready) <= 2 * len(mux.streams) + 65
+        waiting = sum(map(len, mux.scheduler.out))
         endings = 10 * (len(self.streams) + len(self.questions) + 1)
         assert waiting <= limits.control + self.mine + endings + 20000, f"{waiting} bytes queued"
         for stream in mux.streams.values():
