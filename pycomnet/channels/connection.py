@@ -205,10 +205,10 @@ class Connection(Live, Protocol):
         self.flush_soon()
         return core
 
-    def ask(self, purpose: str, first: bytes, app: Any) -> int:
-        """Open a channel that this end sends nothing more on, without a core.
+    def call(self, purpose: str, first: bytes, app: Any) -> int:
+        """Make a unary call: open a channel that this end sends nothing more on, without a core.
 
-        :param app: is told what comes on it: ``answered`` with a result that is all, or else
+        :param app: is told what comes on it: ``replied`` with a result that is all, or else
             ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as a
             :class:`~pycomnet.channels.core.ChannelCore` is.
         :returns: the channel's id.
@@ -378,11 +378,11 @@ class Connection(Live, Protocol):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
                 elif event[0] == 10:  # EV_REPLY
-                    event[1].answered(event[2])
+                    event[1].replied(event[2])
                     if len(scheduler.out) >= EAGER:
                         self.flush()
                 elif event[0] == 9:  # EV_CALL
-                    self.asked(event[1], event[2])
+                    self.call_received(event[1], event[2])
                     if len(scheduler.out) >= EAGER:
                         self.flush()
                 elif event[0] == 3:  # EV_CLOSED
@@ -478,15 +478,15 @@ class Connection(Live, Protocol):
 
     # -- what the peer says ----------------------------------------------------------------------
 
-    def asked(self, id: int, payload: bytes) -> None:
-        """A whole question has come, on a channel that has no stream yet."""
+    def call_received(self, id: int, payload: bytes) -> None:
+        """A unary call has come whole, on a channel that has no stream yet."""
         stream: Any = self.mux.stream_of(id)
         self.acceptors[stream.purpose](stream).arrived(payload, 0)
 
     def _peer_closed(self, stream: wire.Stream, kind: int, payload: bytes) -> None:
         core = stream.app
         if core is None:
-            return  # a question that was answered before the peer gave it up
+            return  # a call that got its reply before the peer gave it up
         core.closed(kind, payload)
         if stream.id in self._unclaimed:
             self._keep_unclaimed(core)

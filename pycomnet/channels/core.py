@@ -140,6 +140,8 @@ class ChannelCore(Live):
 
     def _sent(self, result: Any, deferred: defer.Deferred[None]) -> Any:
         self.sends.pop(deferred, None)
+        if not self.sends and self.half:
+            self._tell_closed()  # an END that waited behind it may have gone
         return result
 
     def _cancel_send(self, deferred: defer.Deferred[None]) -> None:
@@ -163,6 +165,7 @@ class ChannelCore(Live):
     def end(self) -> None:
         self.connection.mux.end(self.stream)
         self.connection.flush_soon()
+        self._tell_closed()
 
     def close(self, error: Exception | None = None) -> None:
         connection = self.connection
@@ -613,7 +616,7 @@ class ChannelCore(Live):
         """Tell those who wait for the end, if it has come, and the callback's owner knows."""
         if self.over is None or not self.close_waiters:
             return
-        if self.half and self.stream.purpose == "exec":
+        if self.half and self.stream.purpose == "exec" and self._is_open():
             return  # the code still runs, and may raise
         firing, self.close_waiters = self.close_waiters, []
         if self.patient and self.callback is not None and (self.telling or not self.told):
@@ -624,6 +627,10 @@ class ChannelCore(Live):
         for closing in firing:
             if not closing.called:
                 self._fire_close(closing)
+
+    def _is_open(self) -> bool:
+        """Whether a CLOSE may come: once both ends have ended the channel none does."""
+        return self.stream.id in self.connection.mux.streams
 
     def cancel_close(self, deferred: defer.Deferred[None]) -> None:
         with contextlib.suppress(ValueError):

@@ -161,7 +161,7 @@ class ServerConnection(Connection):
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def asked(self, id: int, payload: bytes) -> None:
+    def call_received(self, id: int, payload: bytes) -> None:
         """A call has come whole, as most do.
 
         One that is answered at once never becomes a :class:`ServerCall`: this is where every short
@@ -221,7 +221,7 @@ class ServerConnection(Connection):
         server.settle(call, result)
 
     def _call_of(self, id: int, asked: bool = True) -> ServerCall:
-        """The call that a question is, whose request has been seen or will be."""
+        """The call of a unary call, whose request has been seen or will be."""
         stream: Any = self.mux.stream_of(id)
         call = ServerCall(self, stream, False)
         call.asked = asked

@@ -139,7 +139,7 @@ class FrameReader(object):
                     break
                 stream = streams.get(id)
                 if stream is not None and stream.receiving:
-                    # Inlined (FlowControl.charge) for the rows "round trip" and "values a second".
+                    # Inlined (FlowControl.charge) for the rows "round trip" and "small values, to here".
                     cost = length + FRAME_COST
                     window = stream.window - cost
                     if window < 0:

@@ -95,7 +95,7 @@ class Scheduler(object):
         if not stream.sending:
             raise LocalError("channel %d is closed for sending" % stream.id)
         size = len(payload)
-        # Inlined (may_send, frame_cost) for the row "values of some kilobytes a second".
+        # Inlined (may_send, frame_cost) for the row "values of 1 to 64 kB".
         cost = size + FRAME_COST
         if (
             size <= self.fragment
@@ -123,7 +123,7 @@ class Scheduler(object):
         :returns: how many pieces are on their way with it; 0 when :meth:`send` has to be called.
         """
         size = len(payload)
-        # Inlined (may_send, frame_cost) for the row "values to the far side a second".
+        # Inlined (may_send, frame_cost) for the row "small values, to there".
         cost = size + FRAME_COST
         if (
             cost > stream.credit

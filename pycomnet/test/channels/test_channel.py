@@ -482,6 +482,28 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.failureResultOf(sending, ChannelClosed)
 
+    def test_waitclose_of_code_that_both_ends_have_ended(self) -> None:
+        """It fires though the code may still run: no CLOSE comes after both have ended."""
+        for first, second in ((True, False), (False, True)):
+            near, far = self.pair.channel("exec")
+            for ends in (first, second):
+                (near if ends else far).send_end()
+                self.pair.pump()
+            self.assertIsNone(self.successResultOf(near.waitclose()))
+
+    def test_waitclose_while_the_end_waits_for_credit(self) -> None:
+        """It fires once the END has gone that waited behind a long value."""
+        near, far = self.pair.channel("exec")
+        closing = near.waitclose()
+        near.send(HUGE)
+        near.send_end()
+        far.send_end()
+        self.pair.pump()
+        self.assertNoResult(closing)
+        self.assertEqual(self.receive_now(far), HUGE)
+        self.pair.pump()
+        self.assertIsNone(self.successResultOf(closing))
+
     def test_half_close(self) -> None:
         """After ``send_end`` nothing more is sent, and the other end goes on."""
         closing = self.far.waitclose()

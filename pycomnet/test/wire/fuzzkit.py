@@ -44,7 +44,7 @@ MEMORY_FIXED = 8 << 20
 LIMITS = {"window": 8192, "channels": 20, "value": 1 << 18, "control": 4096}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finding:
     """A case that did what no input may make it do."""
 
@@ -212,7 +212,7 @@ def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
 
 
 def ask(link: Link, rng: random.Random) -> None:
-    """Questions, many of one size in a row, of which some are answered in some order."""
+    """Unary calls, many of one size in a row, of which some get their reply in some order."""
     who, count, size = rng.randrange(2), rng.choice((1, 3, 12)), rng.randrange(300)
     for _ in range(count):
         link.operate("open-end", who, 0, size + rng.choice((0, 0, 0, 1)))
@@ -254,7 +254,7 @@ class User:
         self.mine = 0
         self.codecs = (PureCodec(*CHANNELS).decode, make_codec(*CHANNELS).decode)
         #: what it has asked, by what comes with the answer, and what the peer has
-        self.questions: dict[object, int] = {}
+        self.calls: dict[object, int] = {}
         self.asked: list[int] = []
         #: whether it asks more than it opens
         self.asks = rng.random() < 0.3
@@ -273,7 +273,7 @@ class User:
                 self.asked.append(event[1])
                 self.decode(event[2])
             elif event[0] == wire.EV_REPLY:
-                self.questions.pop(event[1])  # it was asked, and not yet answered
+                self.calls.pop(event[1])  # it was made, and has no reply yet
                 self.decode(event[2])
             elif event[0] == wire.EV_OPENED:
                 self.streams.append(event[1])
@@ -307,9 +307,9 @@ class User:
         rng = self.rng
         first = bytes(rng.choice((0, 10, 10, 20000)))
         self.mine += 300 + len(first)
-        question = object()
+        call = object()
         with contextlib.suppress(LocalError):
-            self.questions[question] = self.mux.call("channel", first, question)
+            self.calls[call] = self.mux.call("channel", first, call)
 
     def deal_with_questions(self) -> None:
         """Answer, ask, or have no more of it."""
@@ -322,15 +322,15 @@ class User:
                 mux.reply(id, bytes(size))
             else:
                 self.take(id)
-        if self.questions and rng.random() < 0.2:
-            id = self.questions.pop(rng.choice(list(self.questions)))
+        if self.calls and rng.random() < 0.2:
+            id = self.calls.pop(rng.choice(list(self.calls)))
             if rng.random() < 0.5:
                 mux.cancel_call(id)
             else:
                 self.take(id)
 
     def take(self, id: int) -> None:
-        """Go on with a question as with any channel."""
+        """Go on with a call as with any channel."""
         stream = self.mux.stream_of(id)
         if stream is not None:
             self.streams.append(stream)
@@ -391,7 +391,7 @@ class User:
         assert mux.table.peer_open + mux.table.local_open == len(mux.streams) + alone
         assert len(mux.scheduler.ready) <= 2 * len(mux.streams) + 65
         waiting = sum(map(len, mux.scheduler.out))
-        endings = 10 * (len(self.streams) + len(self.questions) + 1)
+        endings = 10 * (len(self.streams) + len(self.calls) + 1)
         assert waiting <= limits.control + self.mine + endings + 20000, f"{waiting} bytes queued"
         for stream in mux.streams.values():
             assert stream.partial is None or 0 < stream.partial.size <= limits.value
