@@ -16,6 +16,7 @@ from zope.interface import implementer
 from pycomnet import forks
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.memory import COUNT_EVERY, MemoryAccount
+from pycomnet.deferred import OneShot
 from pycomnet.errors import (
     CertificateRefused,
     ChannelClosed,
@@ -31,8 +32,8 @@ from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.ranges import optional_real
 from pycomnet.text.logs import Logger
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
-from pycomnet.wire.values import make_codec
 
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
@@ -142,7 +143,7 @@ class Connection(Live, Protocol):
         self._keepalive_call: Any = None
         self._heard = False
         self._asked = False
-        self._ready: dict[defer.Deferred[dict[str, Any]], None] = {}
+        self._ready: OneShot[dict[str, Any]] = OneShot()
         self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
         self._ping_number = 0
         #: whether what is to be written is written a little later, by whoever set this
@@ -175,13 +176,7 @@ class Connection(Live, Protocol):
             return defer.fail(self.lost)
         if self.mux.peer is not None:
             return defer.succeed(self.mux.peer)
-
-        def cancel(deferred: defer.Deferred[Any]) -> None:
-            self._ready.pop(deferred, None)
-
-        deferred: defer.Deferred[dict[str, Any]] = defer.Deferred(cancel)
-        self._ready[deferred] = None
-        return deferred
+        return self._ready.when_fired()
 
     def open(
         self, purpose: str, first: bytes | None = None, raw: bool = False, end: bool = False
@@ -445,12 +440,11 @@ class Connection(Live, Protocol):
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
                 stream.app.connection_lost(lost)
-        ready, self._ready = self._ready, {}
+        self._ready.fail(lost)
         pongs, self._pongs = self._pongs, {}
-        waiters: list[defer.Deferred[Any]] = [*ready, *(pong for _, pong in pongs.values())]
-        for waiting in waiters:
-            if not waiting.called:
-                waiting.errback(Failure(lost))
+        for _, pong in pongs.values():
+            if not pong.called:  # cancelled by one that was told before it
+                pong.errback(Failure(lost))
         self._unclaimed.clear()
         self._unclaimed_costs.clear()
 
@@ -472,7 +466,7 @@ class Connection(Live, Protocol):
             if isinstance(stream.app, ChannelCore):
                 stream.app.forked(lost)
         forks.keep((self._ready, self._pongs, dict(self.mux.calls.pending)))
-        self._ready, self._pongs = {}, {}
+        self._ready, self._pongs = OneShot(), {}
         self._unclaimed.clear()
         eager.close_copies(transport)
 
@@ -500,10 +494,7 @@ class Connection(Live, Protocol):
         elif kind == wire.EV_OPENED:
             self._opened(event[1])
         elif kind == wire.EV_HELLO:
-            ready, self._ready = self._ready, {}
-            for deferred in ready:
-                if not deferred.called:
-                    deferred.callback(event[1])
+            self._ready.fire(event[1])
         elif kind == wire.EV_PONG:
             self._pong(event[1])
         elif kind == wire.EV_GOAWAY:

@@ -24,7 +24,7 @@ from ..wire.mux import (
     Mux,
     Stream,
 )
-from ..wire.values import InvalidValue, PureCodec, make_codec
+from ..wire.values import InvalidValue, PureCodec
 from .batcher import Batcher
 from .busypoll import Spinner, poll_of
 from .held import HeldChannel
@@ -281,6 +281,8 @@ class FarConnection(Live):
         self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
         if self._work_done > FAST_CODEC_AFTER:
             with own_imports:
+                from ..wire.codec import make_codec
+
                 codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
                 codec.decode(codec.encode({}))  # it imports more when it is first used
             self._codec = codec

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.auth.admission import peer_credentials
+from pycomnet.deferred import Condition
 from pycomnet.errors import (
     NameserverFull,
     NotLeaseOwner,
@@ -104,7 +105,7 @@ class NameService(Service):
         self._expiry = Expiry(self.directory, store, reactor, seconds)
         self._leaving = False
         #: fire at the next change
-        self._waiting: dict[defer.Deferred[None], None] = {}
+        self._next_change = Condition()
         self._watching = 0
         #: watches by their connection
         self._watches: Counter[Any] = Counter()
@@ -132,7 +133,7 @@ class NameService(Service):
         """End all watches, which would not end by themselves: the server is about to."""
         self._leaving = True
         self._store.leave()
-        self._wake()
+        self._next_change.notify_all()
 
     def stopped(self) -> defer.Deferred[None]:
         """Close the store, once all that was asked for is committed."""
@@ -407,7 +408,7 @@ class NameService(Service):
         watch = Watch(self.directory, wanted, revision)
         while not self._leaving:
             if watch.caught_up:
-                await self._next_change()
+                await self._next_change.wait()
                 continue
             for event in watch.take(EVENTS, self._seconds()):
                 yield event
@@ -446,21 +447,8 @@ class NameService(Service):
         call = self._reactor.callLater(0, waiting.callback, None)
         return waiting
 
-    def _next_change(self) -> defer.Deferred[None]:
-        def forget(deferred: defer.Deferred[None]) -> None:
-            self._waiting.pop(deferred, None)
-
-        waiting: defer.Deferred[None] = defer.Deferred(forget)
-        self._waiting[waiting] = None
-        return waiting
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for one in waiting:
-            one.callback(None)
-
     def _changed(self) -> None:
-        self._wake()
+        self._next_change.notify_all()
         self._expiry.schedule()
 
 

@@ -13,6 +13,7 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import Condition
 from pycomnet.errors import (
     DeadlineExceeded,
     InvalidArguments,
@@ -77,7 +78,7 @@ class ServerCalls:
         self._queue: deque[tuple[ServerCall, Bound, list[Any] | bytes]] = deque()
         self._dequeuing = False
         #: fires when no call is left
-        self._idle: defer.Deferred[None] | None = None
+        self._idle = Condition()
 
     def begin(self, call: ServerCall, payload: bytes) -> None:
         """A call has come: run it, have it wait, or refuse it."""
@@ -336,8 +337,8 @@ class ServerCalls:
         self._tell_idle()
 
     def _tell_idle(self) -> None:
-        if self._idle is not None and not self._active and not self._idle.called:
-            self._idle.callback(None)
+        if self.leaving and not self._active:
+            self._idle.notify_all()
 
     def too_late(self, call: ServerCall) -> None:
         """A call's deadline has passed."""

@@ -139,7 +139,7 @@ class FrameReader(object):
                     break
                 stream = streams.get(id)
                 if stream is not None and stream.receiving:
-                    # Inlined (FlowControl.charge) for the rows "round trip" and "small values, to here".
+                    # Inlined (FlowControl.charge) for the row "small dicts, far to near".
                     cost = length + FRAME_COST
                     window = stream.window - cost
                     if window < 0:

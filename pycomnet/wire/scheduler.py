@@ -95,7 +95,7 @@ class Scheduler(object):
         if not stream.sending:
             raise LocalError("channel %d is closed for sending" % stream.id)
         size = len(payload)
-        # Inlined (may_send, frame_cost) for the row "values of 1 to 64 kB".
+        # Inlined (may_send, frame_cost) for the row "values of 5 kB" of the multiplexer alone.
         cost = size + FRAME_COST
         if (
             size <= self.fragment
@@ -123,7 +123,7 @@ class Scheduler(object):
         :returns: how many pieces are on their way with it; 0 when :meth:`send` has to be called.
         """
         size = len(payload)
-        # Inlined (may_send, frame_cost) for the row "small values, to there".
+        # Inlined (may_send, frame_cost) for the row "small dicts, near to far".
         cost = size + FRAME_COST
         if (
             cost > stream.credit
@@ -148,7 +148,7 @@ class Scheduler(object):
             :meth:`send`, because something is to be written before it or credit is short.
         """
         size = len(payload)
-        # Inlined (may_send, is_idle, frame_cost) for the row "round trip".
+        # Inlined (may_send, is_idle, frame_cost) for the row "round trip of a small value".
         cost = size + FRAME_COST
         if (
             stream.credit < cost

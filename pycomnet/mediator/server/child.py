@@ -13,7 +13,7 @@ from twisted.internet import defer
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
-from pycomnet.gateways.transports.popen import boot_code, interpreter, prepare, worker_config
+from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
 from pycomnet.mediator.server.model import HttpError, UserLimits
 from pycomnet.wire.frames import WIDE_WINDOW
@@ -95,7 +95,7 @@ def launcher(reactor: Any) -> Launch:
         }
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
-        env, letter = prepare({**clean_environment(), **spec.env}, config)
+        env, bootstrap_message = prepare({**clean_environment(), **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -104,7 +104,7 @@ def launcher(reactor: Any) -> Launch:
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
         try:
-            ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor, bootstrap_message)
         except BaseException:
             process.kill(signal.SIGKILL)
             raise

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet.auth.strangers import Strangers
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, deferred
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.server.audit import AuditLog
 from pycomnet.mediator.server.child import Launch, processor_time, read_spec
@@ -69,7 +69,7 @@ class Mediator:
         self._past: OrderedDict[str, MediatorSession] = OrderedDict()
         #: (user, key) of a request to start one, and which one it started
         self._keys: dict[tuple[str, str], str] = {}
-        self._empty: list[defer.Deferred[None]] = []
+        self._empty = Condition()
 
     def start(
         self, user: User, options: Any, key: str | None = None, peer: str = ""
@@ -177,9 +177,7 @@ class Mediator:
     def _look(self) -> None:
         """Tell who waits that nothing runs any more."""
         if not self.running():
-            waiting, self._empty = self._empty, []
-            for one in waiting:
-                one.callback(None)
+            self._empty.notify_all()
 
     def running(self) -> list[MediatorSession]:
         """Those that have not ended."""
@@ -189,9 +187,7 @@ class Mediator:
         """Fires when none runs."""
         if not self.running():
             return defer.succeed(None)
-        waiting: defer.Deferred[None] = defer.Deferred(self._empty.remove)
-        self._empty.append(waiting)
-        return waiting
+        return self._empty.wait()
 
     @deferred
     async def drain(self, timeout: float) -> None:

@@ -27,8 +27,9 @@ from pycomnet.test.wire.muxkit import flat
 from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
 from pycomnet.test.wire.vectors import CHANNELS, Channel
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Limits, LocalError, Mux, Stream
-from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable, make_codec
+from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable
 
 #: Cases that share their recorded streams; recording takes longer than running one.
 GROUP = 40
