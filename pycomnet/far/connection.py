@@ -373,14 +373,14 @@ class FarConnection(Live):
             self._flush()
 
     def _flush(self):
-        mux = self.mux
+        scheduler = self.mux.scheduler
         while True:
             with self.lock:
                 self.settle()
-                parts = mux.parts_to_send()
-                sent = mux.sent
+                parts = scheduler.parts_to_send()
+                sent = scheduler.sent
                 if sent:
-                    mux.sent = []
+                    scheduler.sent = []
             if not parts:
                 return
             self._write(parts)
@@ -403,7 +403,7 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if self.mux.fragment < SIZE:
+            if self.mux.scheduler.fragment < SIZE:
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream

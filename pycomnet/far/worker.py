@@ -163,14 +163,14 @@ class FarSide(Live):
         purpose = channel._stream.purpose
         if purpose in ("exec", "call"):
             channel._request = self._requested
-            self.link.mux.want(channel._stream)
+            self.link.mux.demand_read(channel._stream)
         elif purpose == "channel":
             channel._claimed = False
         elif purpose == "status":
             self._status(channel)
         elif purpose == "offer":
             channel._request = self._offered
-            self.link.mux.want(channel._stream)
+            self.link.mux.demand_read(channel._stream)
         elif purpose == "idle":
             self._idle.append(channel)
             if not self._requests:

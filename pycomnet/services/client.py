@@ -129,7 +129,7 @@ class RemoteService(Live):
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
                     f" {peer.address} takes: send what is long as Binary"
                 )
-            call.id = connection.ask("invoke", payload, call)
+            call.id = connection.call("invoke", payload, call)
         except ValueNotSendable as problem:
             return defer.fail(not_sendable(connection, problem, method, args))
         except Exception as problem:

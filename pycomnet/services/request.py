@@ -112,7 +112,7 @@ class ServerCall:
         stream.app = self
         # A request that is longer than a window comes as a whole; its length has a limit.
         if stream.receiving:
-            connection.mux.want(stream)
+            connection.mux.demand_read(stream)
             connection.long[self] = None
         #: bytes of the request; and those for which room is taken, while it waits or runs
         self.size = 0
