@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer
+from twisted.internet import defer, task
 
 from pycomnet.auth.admission import peer_credentials
 from pycomnet.deferred import Condition
@@ -443,8 +443,7 @@ class NameService(Service):
 
     def _breathe(self) -> defer.Deferred[None]:
         """Let others have their turn."""
-        waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
-        call = self._reactor.callLater(0, waiting.callback, None)
+        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
         return waiting
 
     def _changed(self) -> None:

@@ -17,11 +17,11 @@ from zope.interface import implementer
 from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
-from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
-from pycomnet.mediator.client.posting import Posting
+from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
+from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -34,6 +34,10 @@ OUT_LIMIT = 8 << 20
 #: when nobody says how much of it was received, and there is no room for more until then.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
+#: Seconds before a request that failed is made again, at first and at most.
+FIRST_DELAY, MAX_DELAY = 0.05, 5.0
+#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+STEADY = 5.0
 #: Seconds between two looks whether there has been no connection for too long.
 LOOK = 1.0
 
@@ -171,7 +175,7 @@ class HTTPTransport:
 
     @deferred
     async def _run(self) -> None:
-        backoff = Backoff(self.reactor, self.progress)
+        backoff = self.backoff()
         while self._end is None:
             try:
                 await self._carry()
@@ -185,6 +189,10 @@ class HTTPTransport:
             if self._end is not None:
                 return
             await backoff.wait()
+
+    def backoff(self) -> Backoff:
+        """The delays between requests that fail, which begin anew whenever it has progressed."""
+        return Backoff(self.reactor, FIRST_DELAY, MAX_DELAY, self.progress)
 
     def progress(self) -> int:
         """A number that grows with what has gone to and fro."""
@@ -343,7 +351,7 @@ class HTTPTransport:
 
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
-        backoff = Backoff(self.reactor)
+        backoff = Backoff(self.reactor, FIRST_DELAY, MAX_DELAY)
         while self._end is None:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)

@@ -21,7 +21,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.protocols import portforward
 
 import pycomnet
-from pycomnet.mediator.client.backoff import MAX_DROPS
+from pycomnet.mediator.client.posting import MAX_DROPS
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
