@@ -14,8 +14,8 @@ from twisted.internet.task import react
 from pycomnet.services.context import TIMEOUT, Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServiceServer
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Mux
-from pycomnet.wire.values import make_codec
 
 NAME = "bench.echo"
 #: job -> the method that it calls, and with what

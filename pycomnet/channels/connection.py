@@ -32,8 +32,8 @@ from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.ranges import optional_real
 from pycomnet.text.logs import Logger
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
-from pycomnet.wire.values import make_codec
 
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
@@ -373,19 +373,19 @@ class Connection(Live, Protocol):
                     event[1].app.arrived(event[2], event[3])
                 elif event[0] == 10:  # EV_ANSWERED
                     event[1].answered(event[2])
-                    if len(mux._out) >= EAGER:
+                    if len(mux.out) >= EAGER:
                         self.flush()
                 elif event[0] == 9:  # EV_ASKED
                     self.asked(event[1], event[2])
-                    if len(mux._out) >= EAGER:
+                    if len(mux.out) >= EAGER:
                         self.flush()
                 elif event[0] == 3:  # EV_CLOSED
                     self._peer_closed(event[1], event[2], event[3])
-                    if len(mux._out) >= EAGER:
+                    if len(mux.out) >= EAGER:
                         self.flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
-                    if mux._out:
+                    if mux.out:
                         self.flush()  # credit: the peer may wait for it
                 else:
                     self._event(event)
@@ -394,7 +394,7 @@ class Connection(Live, Protocol):
                 self.corked = corked
         if self._uncounted < 0:
             self.keeps(0)
-        if mux._out or mux._ready:
+        if mux.out or mux.ready:
             self.flush()
         if len(data) >= self.small_size < SMALL_SIZE and self._busy_poll is not None:
             self._busy_poll.wrote = False  # there is more, but others have their turn first
@@ -610,7 +610,7 @@ class Connection(Live, Protocol):
             stream = self.mux.streams.get(id)
             if stream is not None:
                 core = stream.app
-            elif self.mux._is_past(id):
+            elif self.mux.is_past(id):
                 core = self._closed_core(id)
         if core is None:
             raise ValueError(f"channel {id} was never opened")

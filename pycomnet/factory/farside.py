@@ -22,7 +22,7 @@ from pycomnet.factory.attachment import Attachment, DirectAttachment, Ended, Flo
 from pycomnet.factory.framing import frame
 from pycomnet.factory.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
-from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
+from pycomnet.gateways.connection import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import ProcessTransport

@@ -26,7 +26,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.programs import ProgramConnection
-from pycomnet.gateways.forkserver.server import ForkServerClients
+from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
 from pycomnet.gateways.spec import Spec

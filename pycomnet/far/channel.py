@@ -250,7 +250,7 @@ class FarChannel(Live):
             mux = link.mux
             with link.lock:
                 found = self._take(mux)
-                write = mux._out
+                write = mux.out
             if write:
                 link.flush()
             if found is not None:

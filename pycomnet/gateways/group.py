@@ -20,9 +20,9 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
-from pycomnet.gateways.forkserver.routes import has_supervisor
-from pycomnet.gateways.forkserver.server import ForkServerClients
-from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, GatewayConnection, end_times
+from pycomnet.gateways.connection import START_TIMEOUT, GatewayConnection
+from pycomnet.gateways.forkserver.client import ForkServerClients
+from pycomnet.gateways.gateway import Gateway, end_times
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.localfactory import (
     FactoryGatewayTransport,
@@ -36,6 +36,7 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import PARALLEL, Progress, start_all
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.routes import has_supervisor
 from pycomnet.ranges import real, whole
 
 

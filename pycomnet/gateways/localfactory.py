@@ -30,12 +30,12 @@ from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.far.live import Live
+from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.environment import working_directory
+from pycomnet.gateways.transports.boot import own_interpreter
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.popen import own_interpreter
 from pycomnet.gateways.transports.process import ErrorText, ProcessTransport
 from pycomnet.net import endpoints
 from pycomnet.net.descriptors import ReceivedDescriptors, passes_descriptors

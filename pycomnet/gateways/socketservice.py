@@ -29,9 +29,9 @@ from pycomnet.auth.strangers import Strangers
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.gateway import EXIT_TIMEOUT
+from pycomnet.gateways.connection import EXIT_TIMEOUT
+from pycomnet.gateways.transports.boot import boot_code, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.popen import boot_code, own_interpreter
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.transports.socket import KEEPALIVE
 from pycomnet.net import endpoints

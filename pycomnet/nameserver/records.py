@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pycomnet.wire.values import make_codec
+from pycomnet.wire.codec import make_codec
 
 if TYPE_CHECKING:
     from pycomnet.nameserver.clients import Registrant

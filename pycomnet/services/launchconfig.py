@@ -14,7 +14,8 @@ import attrs
 
 from pycomnet.errors import LaunchConfigError
 from pycomnet.ranges import NumberRefused, real
-from pycomnet.wire.values import ValueNotSendable, make_codec
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import ValueNotSendable
 
 if sys.version_info >= (3, 11):
     import tomllib

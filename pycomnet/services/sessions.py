@@ -10,7 +10,8 @@ import attrs
 
 from pycomnet.errors import SessionTooLarge
 from pycomnet.ranges import check_fields
-from pycomnet.wire.values import ValueNotSendable, make_codec, show_key
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import ValueNotSendable, show_key
 
 _measure = make_codec().encode
 

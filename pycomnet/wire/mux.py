@@ -113,11 +113,14 @@ class Mux(Receiver):
         self.congested = False
         #: tokens of queued values that have been handed over since the user last looked
         self.sent = []
-        self._next_id = 1 if initiator else 2
+        #: the id of the next channel that this end opens, and the highest that the peer has opened
+        self.next_id = 1 if initiator else 2
         self._peer_parity = 0 if initiator else 1
-        self._last_peer_id = 0
-        self._peer_open = 0
-        self._local_open = 0
+        self.last_peer_id = 0
+        #: how many the peer has opened
+        self.peer_open = 0
+        #: how many channels are open that this end has opened
+        self.local_open = 0
         self._goodbye = False
         self._untold = []
         #: purpose -> what packs the beginning of a frame that is a whole question, how its payload
@@ -127,17 +130,20 @@ class Mux(Receiver):
         self._expected = {}
         self._expected_heads = ()
         self._control = 0
-        self._ready = deque()
+        #: the channels that have something to send, in the order of their turns
+        self.ready = deque()
         #: the ids of channels with long values that take turns: how many each has had
-        self._runs = {}
+        self.turns = {}
         #: channels with long values that wait until they may
-        self._waiting = deque()
+        self.waiting = deque()
         self._tail = bytearray()
         #: the pieces of a long frame that is not complete yet, and how many bytes it lacks
         self._pieces = None
         self._lacking = 0
-        self._max_frame = -1  # before the hello no other frame may come
-        self._fragment = self._raw_fragment = FRAGMENT
+        #: bytes of the longest frame that may come; before the hello no other frame may
+        self.max_frame = -1
+        #: bytes of the longest frames that are sent: of values, and on raw channels
+        self.fragment = self.raw_fragment = FRAGMENT
         hello = {
             "window": limits.window,
             "frame": limits.frame,
@@ -150,7 +156,8 @@ class Mux(Receiver):
         if len(payload) > MAX_HELLO:
             raise LocalError("a hello of %d bytes, the limit is %d" % (len(payload), MAX_HELLO))
         self._first = pack(len(payload), HELLO, 0) + payload
-        self._out = [self._first]
+        #: what is to be written next: frames, and long payloads without their header
+        self.out = [self._first]
 
     # -- what this end's user does ---------------------------------------------------------------
 
@@ -167,9 +174,9 @@ class Mux(Receiver):
             raise LocalError("no channel can be opened: the connection is over (%s)" % self.failed)
         if self.peer is None:
             raise LocalError("no channel can be opened: there is no hello from the peer")
-        if self._local_open >= self.peer["channels"]:
+        if self.local_open >= self.peer["channels"]:
             raise LocalError("the peer allows %d open channels" % self.peer["channels"])
-        id = self._next_id
+        id = self.next_id
         if id > MAX_CHANNEL:
             raise LocalError("the connection has used all its channel ids")
         try:
@@ -178,17 +185,17 @@ class Mux(Receiver):
             raise LocalError("a purpose is ASCII, not %r" % purpose)
         if len(head) > 255:
             raise LocalError("a purpose is up to 255 characters, not %d" % len(head))
-        self._next_id = id + 2
+        self.next_id = id + 2
         stream = Stream(id, purpose, raw, True, self.peer["window"], self.limits.window)
         self.streams[id] = stream
-        self._local_open += 1
+        self.local_open += 1
         flags = RAW if raw else 0
         piece = b""
         rest = None
         if first is not None:
             flags |= FIRST
             size = len(first)
-            room = min(self._fragment - 2 - len(head), stream.credit - FRAME_COST)
+            room = min(self.fragment - 2 - len(head), stream.credit - FRAME_COST)
             piece = first
             if size > room:
                 piece = first[:room]
@@ -201,14 +208,41 @@ class Mux(Receiver):
             stream.sending = False
             stream.end_sent = True
         payload = bytearray((flags, len(head))) + head
-        self._out.append(pack(len(payload) + len(piece), OPEN, id) + bytes(payload))
+        self.out.append(pack(len(payload) + len(piece), OPEN, id) + bytes(payload))
         if piece:
-            self._out.append(piece)
+            self.out.append(piece)
         if rest is not None:
             stream.queue.append([first, rest, None, b""])
             self._enqueue(stream)
             if end:
                 self.end(stream)
+        return stream
+
+    def resume(self, next_id, last_peer_id):
+        """Go on where another program has stopped; before anything has come.
+
+        :param next_id: the id of the next channel that this end opens.
+        :param last_peer_id: the highest id of those that the peer has opened.
+        """
+        self.next_id = next_id
+        self.last_peer_id = last_peer_id
+
+    def restore(self, id, purpose, raw, ended, credit, window):
+        """A channel that was open when the other program stopped.
+
+        :param ended: whether it had ended its sending.
+        :param credit: bytes that this end may send, and ``window`` what the peer may.
+        :returns: its :class:`Stream`.
+        """
+        local = id & 1 != self._peer_parity
+        self.streams[id] = stream = Stream(id, purpose, raw, local, credit, self.limits.window)
+        stream.window = window
+        if ended:
+            stream.sending, stream.end_sent = False, True
+        if local:
+            self.local_open += 1
+        else:
+            self.peer_open += 1
         return stream
 
     def expect(self, purposes):
@@ -229,26 +263,26 @@ class Mux(Receiver):
         if asking is None:
             return self._ask_long(purpose, first, app)
         pack_question, head, head_size, longest = asking
-        id = self._next_id
+        id = self.next_id
         size = len(first)
         if (
             size > longest
-            or self._local_open >= self.peer["channels"]
+            or self.local_open >= self.peer["channels"]
             or self.failed is not None
             or id > MAX_CHANNEL
         ):
             return self._ask_long(purpose, first, app)
-        self._next_id = id + 2
+        self.next_id = id + 2
         self.questions[id] = app
-        self._local_open += 1
-        self._out.append(pack_question(head_size + size, OPEN, id, head) + first)
+        self.local_open += 1
+        self.out.append(pack_question(head_size + size, OPEN, id, head) + first)
         return id
 
     def _ask_long(self, purpose, first, app):
         if self.peer is not None and len(self._heads) < 64 and len(purpose) < 200:
             head = _head(purpose)
             size = len(head)
-            longest = min(self._fragment, self.peer["window"] - FRAME_COST) - size
+            longest = min(self.fragment, self.peer["window"] - FRAME_COST) - size
             self._heads[purpose] = Struct(">IBI%ds" % size).pack, head, size, longest
         stream = self.open(purpose, first, end=True)
         stream.app = app
@@ -285,7 +319,7 @@ class Mux(Receiver):
         """Answer what the peer has asked, as :meth:`answer` does, by the id of ``EV_ASKED``."""
         size = len(payload) + 1
         if (
-            size > self._fragment
+            size > self.fragment
             or self.congested
             or self.failed is not None
             or self.unanswered.pop(id, None) is None
@@ -294,8 +328,8 @@ class Mux(Receiver):
             if stream is not None:
                 self.answer(stream, payload)
             return
-        self._peer_open -= 1
-        self._out.append(pack_result(size, CLOSE, id, RESULT) + payload)
+        self.peer_open -= 1
+        self.out.append(pack_result(size, CLOSE, id, RESULT) + payload)
 
     def answer(self, stream, payload):
         """Close a channel with a result: as :meth:`close`, the short way where there is one."""
@@ -306,18 +340,18 @@ class Mux(Receiver):
             or stream.finish is not None
             or self.congested
             or self.failed is not None
-            or len(payload) >= self._fragment
+            or len(payload) >= self.fragment
             or self.streams.pop(stream.id, None) is None
         ):
             self.close(stream, RESULT, payload)
             return
         if stream.local:
-            self._local_open -= 1
+            self.local_open -= 1
         else:
-            self._peer_open -= 1
+            self.peer_open -= 1
         stream.sending = stream.receiving = False
         stream.close_sent = True
-        self._out.append(pack(len(payload) + 1, CLOSE, stream.id) + CLOSE_RESULT + payload)
+        self.out.append(pack(len(payload) + 1, CLOSE, stream.id) + CLOSE_RESULT + payload)
 
     def send(self, stream, payload, token=None, prefix=b""):
         """Send a value's encoding, or raw bytes.
@@ -331,7 +365,7 @@ class Mux(Receiver):
             raise LocalError("channel %d is closed for sending" % stream.id)
         size = len(payload)
         if (
-            size <= self._fragment
+            size <= self.fragment
             and not prefix
             and stream.credit >= size + FRAME_COST
             and not stream.queue
@@ -339,10 +373,10 @@ class Mux(Receiver):
         ):
             stream.credit -= size + FRAME_COST
             if size < 1024:
-                self._out.append(pack(size, DATA, stream.id) + payload)
+                self.out.append(pack(size, DATA, stream.id) + payload)
             else:
-                self._out.append(pack(size, DATA, stream.id))
-                self._out.append(payload)
+                self.out.append(pack(size, DATA, stream.id))
+                self.out.append(payload)
             return True
         if size + len(prefix) > MAX_VALUE and not stream.raw:
             raise LocalError("a value of %d bytes, the limit is %d" % (size, MAX_VALUE))
@@ -369,7 +403,7 @@ class Mux(Receiver):
         if size != stream.head_size:
             stream.head_size = size
             stream.head = pack(size, DATA, stream.id)
-        out = self._out
+        out = self.out
         out.append(stream.head + payload)
         return len(out)
 
@@ -382,10 +416,10 @@ class Mux(Receiver):
         size = len(payload)
         if (
             stream.credit < size + FRAME_COST
-            or self._out
-            or self._ready
+            or self.out
+            or self.ready
             or stream.queue  # it waits for credit for more than this
-            or size > self._fragment
+            or size > self.fragment
             or not stream.sending
             or self.congested
         ):
@@ -436,7 +470,7 @@ class Mux(Receiver):
             return
         if kind == RESULT and not stream.sending:
             raise LocalError("channel %d is closed for sending" % stream.id)
-        if len(payload) >= self._fragment:
+        if len(payload) >= self.fragment:
             if kind == RESULT:
                 queue.append([payload, 0, None, b""])
                 self._enqueue(stream)
@@ -473,26 +507,26 @@ class Mux(Receiver):
         if len(data) != 8:
             raise LocalError("a ping has 8 bytes, not %d" % len(data))
         if self.failed is None:
-            self._out.append(pack(8, PING, 0) + data)
+            self.out.append(pack(8, PING, 0) + data)
 
     def goaway(self, code, message):
         """Say that this connection is over, and why. It is the last thing to be sent."""
         if self._goodbye:
             return
         self._goodbye = True
-        most = 4096 if self._fragment == FRAGMENT else 128
+        most = 4096 if self.fragment == FRAGMENT else 128
         goodbye = {"code": code, "message": message[:most]}
         if code == "exit":
-            goodbye["last"] = self._last_peer_id
+            goodbye["last"] = self.last_peer_id
         payload = PLAIN.encode(goodbye)
-        self._out.append(pack(len(payload), GOAWAY, 0) + payload)
+        self.out.append(pack(len(payload), GOAWAY, 0) + payload)
         self._over(ProtocolError(code, message))
 
     # -- what is to be written -------------------------------------------------------------------
 
     def has_data(self):
         """Whether there is something to write now."""
-        return bool(self._out or (self._ready and self.peer is not None))
+        return bool(self.out or (self.ready and self.peer is not None))
 
     def data_to_send(self, limit=4 * FRAGMENT):
         """What to write next.
@@ -508,14 +542,14 @@ class Mux(Receiver):
 
     def parts_to_send(self, limit=4 * FRAGMENT):
         """As :meth:`data_to_send`, in pieces that are not put together."""
-        parts = self._out
+        parts = self.out
         self._control = 0
-        ready = self._ready
+        ready = self.ready
         if not ready:
             if parts:
-                self._out = []
+                self.out = []
             return parts
-        self._out = []
+        self.out = []
         size = 0
         for part in parts:
             size += len(part)
@@ -529,7 +563,7 @@ class Mux(Receiver):
             if taken and stream.queue and stream.credit > FRAME_COST:
                 stream.ready = True
                 self._goes_on(stream)
-            elif self._runs and self._runs.pop(stream.id, 0):
+            elif self.turns and self.turns.pop(stream.id, 0):
                 self._next_long()
             if size >= limit:
                 break
@@ -541,25 +575,25 @@ class Mux(Receiver):
         Of those with long values :data:`LONG` take turns at a time, or else each of a hundred would
         make the peer hold nearly all of its value before the first is complete.
         """
-        runs = self._runs
+        runs = self.turns
         run = runs.get(stream.id, 0)
         if run < LONG_RUN and (run or len(runs) < LONG):
             runs[stream.id] = run + 1
-            self._ready.append(stream)
-        elif run and not self._waiting:
-            self._ready.append(stream)
+            self.ready.append(stream)
+        elif run and not self.waiting:
+            self.ready.append(stream)
         else:
-            self._waiting.append(stream)
+            self.waiting.append(stream)
             if run:
                 del runs[stream.id]
                 self._next_long()
 
     def _next_long(self):
         """Let the next of the channels with long values take turns."""
-        if self._waiting:
-            stream = self._waiting.popleft()
-            self._runs[stream.id] = 1
-            self._ready.append(stream)
+        if self.waiting:
+            stream = self.waiting.popleft()
+            self.turns[stream.id] = 1
+            self.ready.append(stream)
 
     def _take_fragment(self, stream, parts):
         """Append the next frame of the channel to ``parts``; return its size, or 0."""
@@ -570,7 +604,7 @@ class Mux(Receiver):
         payload, offset, token, prefix = item
         left = len(payload) - offset
         room = stream.credit - FRAME_COST
-        most = self._raw_fragment if stream.raw else self._fragment
+        most = self.raw_fragment if stream.raw else self.fragment
         take = left if left < most else most
         if take > room:
             if room < MIN_FRAGMENT:
@@ -602,7 +636,7 @@ class Mux(Receiver):
     def _enqueue(self, stream):
         if not stream.ready and stream.credit > FRAME_COST:
             stream.ready = True
-            self._ready.append(stream)
+            self.ready.append(stream)
 
     def _finish(self, stream, out=None):
         """Send the END or CLOSE that waits, if nothing is queued before it; return its size."""
@@ -612,9 +646,9 @@ class Mux(Receiver):
             if self.congested:
                 if not stream.ready:
                     stream.ready = True
-                    self._ready.append(stream)
+                    self.ready.append(stream)
                 return 0
-            out = self._out
+            out = self.out
         ftype, payload = stream.finish
         stream.finish = None
         out.append(pack(len(payload), ftype, stream.id) + payload)
@@ -635,7 +669,7 @@ class Mux(Receiver):
         except InvalidValue:
             error = None
         if isinstance(error, dict):
-            half = self._fragment // 32 - 16  # four texts, of up to 4 bytes a character
+            half = self.fragment // 32 - 16  # four texts, of up to 4 bytes a character
             for key in ("code", "type", "message", "formatted"):
                 value = error.get(key)
                 if isinstance(value, STRS):

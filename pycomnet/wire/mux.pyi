@@ -65,17 +65,20 @@ class Mux:
     last_taken: int | None
     congested: bool
     sent: list[Any]
-    _out: list[bytes | memoryview]
-    _ready: deque[Stream]
-    _waiting: deque[Stream]
-    _runs: dict[int, int]
+    out: list[bytes | memoryview]
+    max_frame: int
+    fragment: int
+    raw_fragment: int
+    ready: deque[Stream]
+    waiting: deque[Stream]
+    turns: dict[int, int]
     _tail: bytearray
     _pieces: list[Any] | None
     _control: int
-    _local_open: int
-    _peer_open: int
-    _next_id: int
-    _last_peer_id: int
+    local_open: int
+    peer_open: int
+    next_id: int
+    last_peer_id: int
     def __init__(
         self,
         initiator: bool,
@@ -85,6 +88,10 @@ class Mux:
     ) -> None: ...
     def open(
         self, purpose: str, first: _Buffer | None = None, raw: bool = False, end: bool = False
+    ) -> Stream: ...
+    def resume(self, next_id: int, last_peer_id: int) -> None: ...
+    def restore(
+        self, id: int, purpose: str, raw: bool, ended: bool, credit: int, window: int
     ) -> Stream: ...
     def expect(self, purposes: tuple[str, ...]) -> None: ...
     def ask(self, purpose: str, first: bytes, app: Any = None) -> int: ...
@@ -104,7 +111,7 @@ class Mux:
     def want(self, stream: Stream, wanted: bool = True) -> None: ...
     def ping(self, data: bytes) -> None: ...
     def goaway(self, code: str, message: str) -> None: ...
-    def _is_past(self, id: int) -> bool: ...
+    def is_past(self, id: int) -> bool: ...
     def has_data(self) -> bool: ...
     def data_to_send(self, limit: int = ...) -> bytes: ...
     def parts_to_send(self, limit: int = ...) -> list[bytes | memoryview]: ...

@@ -102,7 +102,7 @@ class Receiver(object):
                 "control",
                 "over %d bytes of answers wait to be read by the peer" % self.limits.control,
             )
-        self._out.append(frame)
+        self.out.append(frame)
 
     def _give_credit(self, stream, credit):
         self._answer(pack(4, CREDIT, stream.id) + U32.pack(credit))
@@ -130,7 +130,7 @@ class Receiver(object):
         self._tail = bytearray()
         self._pieces = None
         # The hello goes before the GOAWAY if it has not gone yet; nothing else matters now.
-        self._out = [part for part in self._out[:1] if part is self._first]
+        self.out = [part for part in self.out[:1] if part is self._first]
         self._over(error)
         self.goaway(error.code, error.message)
         return (EV_FAILED, error)
@@ -139,9 +139,9 @@ class Receiver(object):
         """Nothing is sent and nothing is taken any more, but what is on its way."""
         if self.failed is None:
             self.failed = error
-        self._ready.clear()
-        self._waiting.clear()
-        self._runs.clear()
+        self.ready.clear()
+        self.waiting.clear()
+        self.turns.clear()
         for stream in self.streams.values():
             stream.credit = 0
             self._stop_receiving(stream)
@@ -154,21 +154,21 @@ class Receiver(object):
     def _forget(self, stream):
         if self.streams.pop(stream.id, None) is not None:
             if stream.local:
-                self._local_open -= 1
+                self.local_open -= 1
             else:
-                self._peer_open -= 1
+                self.peer_open -= 1
         stream.sending = stream.receiving = False
         stream.queue.clear()
         stream.finish = None
         stream.partial = None
         if stream.ready:
-            for ready in (self._ready, self._waiting):
+            for ready in (self.ready, self.waiting):
                 if len(ready) > 2 * len(self.streams) + 64:
                     # Most that wait for their turn are over. It may be long until that comes.
                     alive = [
                         other
                         for other in ready
-                        if other.id in self.streams or other.id in self._runs
+                        if other.id in self.streams or other.id in self.turns
                     ]
                     ready.clear()
                     ready.extend(alive)
@@ -273,7 +273,7 @@ class Receiver(object):
     def _receive(self, data, position, events):
         end = len(data)
         streams = self.streams
-        limit = self._max_frame
+        limit = self.max_frame
         while end - position >= HEADER_SIZE:
             length, ftype, id = unpack_from(data, position)
             start = position + HEADER_SIZE
@@ -328,7 +328,7 @@ class Receiver(object):
                     self._frame(ftype, id, data[start:stop], events)
                 if self.failed is not None:
                     return
-                limit = self._max_frame
+                limit = self.max_frame
             position = stop
         if position < end:
             if end - position >= HEADER_SIZE and length >= LONG_FRAME and self.peer is not None:
@@ -375,7 +375,7 @@ class Receiver(object):
                 break
             events.append((EV_ANSWERED, questions.pop(id), payload))
         count -= len(questions)
-        self._local_open -= count
+        self.local_open -= count
         return position + count * size
 
     def _questions(self, data, position, stop, events):
@@ -394,9 +394,9 @@ class Receiver(object):
         purpose = self._expected[head]
         unanswered = self.unanswered
         parity = self._peer_parity
-        last = self._last_peer_id
+        last = self.last_peer_id
         count = 0
-        room = self.limits.channels - self._peer_open
+        room = self.limits.channels - self.peer_open
         for other, ftype, id, start, payload in self._alike(
             "%ds" % len(head), data, position, stop
         ):
@@ -413,8 +413,8 @@ class Receiver(object):
             last = id
             count += 1
             events.append((EV_ASKED, id, payload))
-        self._last_peer_id = last
-        self._peer_open += count
+        self.last_peer_id = last
+        self.peer_open += count
         self._after = position + count * size
         return count
 
@@ -443,7 +443,7 @@ class Receiver(object):
                             run.append(piece[:size])
                         break
             stop = position + len(run) * (size + HEADER_SIZE)
-        limit = RUN_VALUE if self._max_frame > RUN_VALUE else self._max_frame
+        limit = RUN_VALUE if self.max_frame > RUN_VALUE else self.max_frame
         while stop <= last:
             length, ftype, other = unpack_from(data, stop)
             if other != id or ftype != DATA or length > limit:
@@ -484,10 +484,10 @@ class Receiver(object):
     def _check_header(self, length, ftype):
         if ftype > GOAWAY:
             raise ProtocolError("frame", "unknown frame type %d" % ftype)
-        if length > self._max_frame:
+        if length > self.max_frame:
             raise ProtocolError(
                 "frame",
-                "%s of %d bytes, the limit is %d" % (name(ftype), length, self._max_frame),
+                "%s of %d bytes, the limit is %d" % (name(ftype), length, self.max_frame),
             )
 
     def _overrun(self, stream, window):
@@ -510,13 +510,14 @@ class Receiver(object):
             self._give_credit(stream, self._used(stream))
 
     def _unknown(self, id, ftype):
-        what = "is over" if self._is_past(id) else "was never opened"
+        what = "is over" if self.is_past(id) else "was never opened"
         raise ProtocolError("channel", "%s for channel %d, which %s" % (name(ftype), id, what))
 
-    def _is_past(self, id):
+    def is_past(self, id):
+        """Whether a channel of this id has been opened, by whichever end."""
         if id & 1 == self._peer_parity:
-            return 0 < id <= self._last_peer_id
-        return 0 < id < self._next_id
+            return 0 < id <= self.last_peer_id
+        return 0 < id < self.next_id
 
     def _complete(self, stream, payload, cost, events):
         """The last fragment of a value."""
@@ -577,7 +578,7 @@ class Receiver(object):
         else:
             stream = self._stream(id)
             if stream is None:
-                if ftype == MORE or not self._is_past(id):
+                if ftype == MORE or not self.is_past(id):
                     self._unknown(id, ftype)
             elif ftype == MORE:
                 self._more(stream, payload)
@@ -623,9 +624,9 @@ class Receiver(object):
             raise ProtocolError("hello", "info: a map, not %s" % type(info).__name__)
         peer["info"] = info
         self.peer = peer
-        self._fragment = min(FRAGMENT, peer["frame"])
-        self._raw_fragment = min(RAW_FRAGMENT, peer["frame"])
-        self._max_frame = self.limits.frame
+        self.fragment = min(FRAGMENT, peer["frame"])
+        self.raw_fragment = min(RAW_FRAGMENT, peer["frame"])
+        self.max_frame = self.limits.frame
         events.append((EV_HELLO, peer))
 
     def _map(self, payload, code, what):
@@ -638,13 +639,13 @@ class Receiver(object):
         return value
 
     def _opened(self, id, payload, events):
-        if id & 1 != self._peer_parity or id <= self._last_peer_id:
+        if id & 1 != self._peer_parity or id <= self.last_peer_id:
             raise ProtocolError(
                 "channel",
                 "OPEN of channel %d after %d: ids are %s and only grow"
-                % (id, self._last_peer_id, "odd" if self._peer_parity else "even"),
+                % (id, self.last_peer_id, "odd" if self._peer_parity else "even"),
             )
-        if self._peer_open >= self.limits.channels:
+        if self.peer_open >= self.limits.channels:
             raise ProtocolError("channels", "over %d open channels" % self.limits.channels)
         head = bytearray(payload[:2])
         if len(head) < 2 or len(payload) < 2 + head[1]:
@@ -662,12 +663,12 @@ class Receiver(object):
             purpose = payload[2 : 2 + size].decode("ascii")
         except UnicodeDecodeError:
             raise ProtocolError("frame", "OPEN's purpose %r is not ASCII" % payload[2 : 2 + size])
-        self._last_peer_id = id
+        self.last_peer_id = id
         stream = Stream(
             id, purpose, bool(flags & RAW), False, self.peer["window"], self.limits.window
         )
         self.streams[id] = stream
-        self._peer_open += 1
+        self.peer_open += 1
         events.append((EV_OPENED, stream))
         if flags & FIRST:
             cost = len(first) + FRAME_COST

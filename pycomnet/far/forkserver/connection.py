@@ -154,7 +154,7 @@ class ForkServerConnection(object):
             if (
                 ftype != DATA
                 or not SHORT <= length <= there
-                or length > mux._max_frame
+                or length > mux.max_frame
                 or stream is None
                 or not stream.raw
                 or not stream.receiving
@@ -175,18 +175,18 @@ class ForkServerConnection(object):
         """
         mux = self.mux
         cost = length + FRAME_COST
-        if (mux._out or mux._ready) and not self._out:
+        if (mux.out or mux.ready) and not self._out:
             self.flush()  # credit, mostly
         if (
             self._out
             or self.closed
-            or mux._out
-            or mux._ready
+            or mux.out
+            or mux.ready
             or mux.congested
             or not stream.sending
             or stream.queue
             or stream.credit < cost
-            or length > mux._raw_fragment
+            or length > mux.raw_fragment
         ):
             return False
         head = _pack(length, DATA, stream.id)

@@ -84,5 +84,5 @@ class Loop(object):
                 call()
         for peer in list(self.peers):
             mux = peer.mux
-            if mux._out or mux._ready or mux.sent:
+            if mux.out or mux.ready or mux.sent:
                 peer.flush()

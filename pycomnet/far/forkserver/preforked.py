@@ -85,7 +85,7 @@ def rehearse(read_fd, write_fd):
     """
     from ...wire.mux import Mux
     from ..connection import FileIO
-    from ..main import FarSide
+    from ..worker import FarSide
 
     worker = FarSide(FileIO(read_fd, write_fd), {"id": ""})
     link = worker.link

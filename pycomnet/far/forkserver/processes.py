@@ -115,7 +115,7 @@ class Pipes(object):
         left = min(available(fd), READ_LARGE)
         moved = False
         while left >= SHORT:
-            size = min(left, peer.mux._raw_fragment)
+            size = min(left, peer.mux.raw_fragment)
             if not peer.send_from(stream, fd, size):
                 break
             left -= size

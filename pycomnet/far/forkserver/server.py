@@ -13,6 +13,7 @@ import time
 
 from ..connection import FileIO
 from ..preamble import Preamble
+from ..stdio import take_stdio
 from ..supervisor import become_subreaper, children, open_process, set_nonblocking
 from ..writebuffer import WriteBuffer
 from .connection import ForkServerConnection
@@ -360,8 +361,6 @@ def serve(config):
     if not hasattr(os, "fork"):
         sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")
         os._exit(NO_FORK)
-    from ..main import take_stdio
-
     fork_server = ForkServer(*(take_stdio() + (config["fork_server"],)))
     _kept.append(fork_server)
     job = fork_server.run()

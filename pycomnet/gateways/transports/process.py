@@ -28,7 +28,7 @@ from pycomnet.deferred import OneShot
 from pycomnet.far.busypoll import Spinner, poll_of
 from pycomnet.far.live import Live
 
-#: The exit status of a far side whose code has closed its connection's descriptor (far/main.py).
+#: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
 LOST_DESCRIPTOR = 79
 
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a

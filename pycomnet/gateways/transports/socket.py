@@ -1,7 +1,7 @@
 """The socket transport: far sides of a service that listens: ``twistd pycomnet-gateway``.
 
 The service lets this program in by its hello and gives it a supervisor of its own, as there is one
-at every place (:mod:`pycomnet.gateways.forkserver.server`): so all of a group's gateways at a
+at every place (:mod:`pycomnet.gateways.forkserver.client`): so all of a group's gateways at a
 service share one connection.
 """
 
@@ -18,9 +18,10 @@ from pycomnet.auth import tokens
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.forkserver.routes import HopCommand, Route, Way, boot_argv
-from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
+from pycomnet.gateways.forkserver.route import HopCommand, Route, Way
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.boot import boot_argv
+from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.net import endpoints
 

@@ -13,7 +13,7 @@ from twisted.internet import defer
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
-from pycomnet.gateways.transports.popen import boot_code, interpreter, prepare, worker_config
+from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
 from pycomnet.mediator.server.model import HttpError, UserLimits
 from pycomnet.wire.frames import WIDE_WINDOW

@@ -17,7 +17,8 @@ from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, Remote
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
 from pycomnet.test.properties import given, settings
 from pycomnet.wire import mux, rust
-from pycomnet.wire import values as codecs
+from pycomnet.wire import values as wire_values
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import ValueNotSendable
@@ -184,7 +185,7 @@ class Sending(ChannelCase):
         self.patch(mux, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
         self.assertIn("the limit is 100000", str(problem))
-        for module in (codecs, rust, channel_module):
+        for module in (wire_values, rust, channel_module):
             self.patch(module, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(["x" * 100_000]), ValueNotSendable).value
         self.assertIn("100000 are the limit", str(problem))
@@ -197,7 +198,7 @@ class Sending(ChannelCase):
             self.successResultOf(self.near.send(value))
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), sent)
-        self.patch(connection, "make_codec", partial(codecs.make_codec, pure=True))
+        self.patch(connection, "make_codec", partial(make_codec, pure=True))
         self.setUp()
         for value in sent:
             self.successResultOf(self.near.send(value))

@@ -12,11 +12,11 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.far import supervisor
 from pycomnet.far.forkserver.server import STRAY_GRACE
-from pycomnet.test.gateways.forkserver.test_server import PlaceCase
+from pycomnet.test.gateways.forkserver.test_client import PlaceCase
 from pycomnet.test.processes import children, still_there
 
 #: Times that two places are killed at once.
-ROUNDS = 20
+ROUNDS = 6
 
 
 def start_strays(channel, path):

@@ -27,8 +27,9 @@ from pycomnet.test.wire.muxkit import flat
 from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
 from pycomnet.test.wire.vectors import CHANNELS, Channel
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Limits, LocalError, Mux, Stream
-from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable, make_codec
+from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable
 
 #: Cases that share their recorded streams; recording takes longer than running one.
 GROUP = 40
@@ -267,7 +268,7 @@ class User:
         for number, event in enumerate(events):
             if event[0] == wire.EV_HELLO:
                 # An acceptor's stream is about channels that its peer has opened.
-                for _ in range(20 if self.mux._next_id & 1 else self.rng.randrange(4)):
+                for _ in range(20 if self.mux.next_id & 1 else self.rng.randrange(4)):
                     self.open()
             elif event[0] == wire.EV_ASKED:
                 self.asked.append(event[1])
@@ -386,11 +387,11 @@ class User:
         limits = mux.limits
         kept = mux._pieces or [mux._tail]
         assert sum(map(len, kept)) <= max(limits.frame, 65536) + 9 and len(kept) <= 65
-        assert mux._peer_open <= limits.channels
+        assert mux.peer_open <= limits.channels
         alone = len(mux.questions) + len(mux.unanswered)
-        assert mux._peer_open + mux._local_open == len(mux.streams) + alone
-        assert len(mux._ready) <= 2 * len(mux.streams) + 65
-        waiting = sum(map(len, mux._out))
+        assert mux.peer_open + mux.local_open == len(mux.streams) + alone
+        assert len(mux.ready) <= 2 * len(mux.streams) + 65
+        waiting = sum(map(len, mux.out))
         endings = 10 * (len(self.streams) + len(self.questions) + 1)
         assert waiting <= limits.control + self.mine + endings + 20000, f"{waiting} bytes queued"
         for stream in mux.streams.values():

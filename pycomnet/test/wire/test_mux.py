@@ -34,9 +34,9 @@ class OpenTests(SynchronousTestCase):
     """What can't be opened raises, and leaves the mux as it was."""
 
     def refused(self, mux: Mux, purpose: str = "", first: bytes | None = None) -> str:
-        before = (mux._next_id, mux._local_open, dict(mux.streams), mux.has_data())
+        before = (mux.next_id, mux.local_open, dict(mux.streams), mux.has_data())
         error = self.assertRaises(LocalError, mux.open, purpose, first)
-        self.assertEqual((mux._next_id, mux._local_open, mux.streams, mux.has_data()), before)
+        self.assertEqual((mux.next_id, mux.local_open, mux.streams, mux.has_data()), before)
         return str(error)
 
     def test_before_the_hello(self) -> None:
@@ -82,7 +82,7 @@ class OpenTests(SynchronousTestCase):
     def test_ids_run_out(self) -> None:
         """The last id is 2**32 - 1; ids are not used again."""
         mux = greeted(True)
-        mux._next_id = 0xFFFFFFFD
+        mux.next_id = 0xFFFFFFFD
         for id in (0xFFFFFFFD, 0xFFFFFFFF):
             stream = mux.open("")
             self.assertEqual(stream.id, id)

@@ -162,7 +162,7 @@ class AskTests(SynchronousTestCase):
             ]
             self.assertEqual(found, list(enumerate(results)))
             self.assertFalse(stream.sending or stream.receiving)
-            self.assertEqual((list(mux.questions), mux._local_open), ([ids[-1]], 1))
+            self.assertEqual((list(mux.questions), mux.local_open), ([ids[-1]], 1))
             received(mux, close(ids[0], RESULT, b""))
             self.assertIsNone(mux.failed)
 
@@ -212,7 +212,7 @@ class AskTests(SynchronousTestCase):
                 short.ask("ask", first)
                 long.open("ask", first, end=True)
                 self.assertEqual(short.data_to_send(), long.data_to_send())
-            self.assertEqual(short._local_open, long._local_open)
+            self.assertEqual(short.local_open, long.local_open)
 
     def test_result(self) -> None:
         """The result of a question ends its channel at the end that asked."""
@@ -242,7 +242,7 @@ class AskTests(SynchronousTestCase):
         received(mux, QUESTION)
         mux.congested = True
         mux.reply(1, b"result")
-        self.assertEqual(mux._out, [])
+        self.assertEqual(mux.out, [])
         mux.congested = False
         self.assertEqual([f[0] for f in frames(mux.data_to_send())][-1], CLOSE)
         self.assertEqual(left_over(mux), [])
@@ -317,7 +317,7 @@ def check_same(data: list[bytes], answers: bool, together: bool) -> None:
         assert short.data_to_send() == long.data_to_send()
         known = {*short.streams, *short.questions, *short.unanswered}
         assert known == set(long.streams)
-        assert (short._local_open, short._peer_open) == (long._local_open, long._peer_open)
+        assert (short.local_open, short.peer_open) == (long.local_open, long.peer_open)
         if short.failed is not None:
             return
 

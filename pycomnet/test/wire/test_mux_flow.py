@@ -83,7 +83,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertLess(ends[0], 8 + 4 * 7)
         self.assertEqual(len(order), 64)
         self.assertFalse(self.mux.has_data())
-        self.assertEqual((self.mux._runs, len(self.mux._waiting)), ({}, 0))
+        self.assertEqual((self.mux.turns, len(self.mux.waiting)), ({}, 0))
 
     def test_many_endless(self) -> None:
         """Values without end make room for each other after a megabyte."""
@@ -120,7 +120,7 @@ class FairnessTests(SynchronousTestCase):
         for stream in (streams[3], streams[4], streams[6], streams[7]):
             self.assertGreater(order.count(stream.id), 10)
         self.assertFalse(self.mux.has_data())
-        self.assertEqual((self.mux._runs, len(self.mux._waiting)), ({}, 0))
+        self.assertEqual((self.mux.turns, len(self.mux.waiting)), ({}, 0))
 
     def test_long_beside_endless_small(self) -> None:
         """Small values without end do not keep a long one from its turn."""
@@ -164,7 +164,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertFalse(mux.send(stream, b"x", "token"))
         mux.end(stream)
         mux.close(self.streams[1])
-        self.assertEqual(mux._out, [])
+        self.assertEqual(mux.out, [])
         self.assertTrue(mux.has_data())
         mux.congested = False
         self.assertEqual(sorted(sent_types(mux)), ["CLOSE", "DATA", "END"])
@@ -342,7 +342,7 @@ class MemoryTests(SynchronousTestCase):
                 exchange(near, far)
         exchange(near, far)
         self.assertEqual([left_over(near), left_over(far)], [[], []])
-        self.assertEqual([len(near._ready), len(far._ready)], [0, 0])
+        self.assertEqual([len(near.ready), len(far.ready)], [0, 0])
 
     def test_while_congested(self) -> None:
         """Channels that are over while nothing can be written don't pile up in the queue."""
@@ -352,7 +352,7 @@ class MemoryTests(SynchronousTestCase):
             stream = opened(mux, open_frame(id))
             mux.send(stream, b"x")
             mux.receive_data(close(id))
-        self.assertLess(len(mux._ready), 200)
+        self.assertLess(len(mux.ready), 200)
         self.assertEqual(mux.streams, {})
 
     def test_results_while_congested(self) -> None:
@@ -365,7 +365,7 @@ class MemoryTests(SynchronousTestCase):
         for id in range(1, 100, 2):
             stream = opened(mux, open_frame(id, OPEN_END))
             mux.close(stream, RESULT, b"r" * 10000)
-        self.assertEqual(mux._out, [])
+        self.assertEqual(mux.out, [])
         event = mux.receive_data(open_frame(101))[0]
         assert event[0] == wire.EV_FAILED
         self.assertEqual(event[1].code, "channels")

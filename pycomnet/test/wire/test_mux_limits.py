@@ -369,4 +369,4 @@ class ControlTests(HostileCase):
             mux.receive_data(lump)
             lumps += 1
         self.assertEqual(lumps, 7)
-        self.assertLess(sum(map(len, mux._out)), 200)
+        self.assertLess(sum(map(len, mux.out)), 200)

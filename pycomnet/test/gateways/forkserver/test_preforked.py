@@ -13,7 +13,7 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
-from pycomnet.test.gateways.forkserver.test_server import PlaceCase, fingerprint
+from pycomnet.test.gateways.forkserver.test_client import PlaceCase, fingerprint
 from pycomnet.test.processes import children
 
 #: A program with a place that has one in reserve.

@@ -22,7 +22,7 @@ from pycomnet.far.importer import Importer, cache_directory
 from pycomnet.far.preamble import MAX_PREAMBLE
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.ssh import command, quote
+from pycomnet.gateways.transports.sshcommand import command, quote
 from pycomnet.wire.frames import MARKER
 
 
@@ -132,6 +132,7 @@ class Sent(SynchronousTestCase):
             "wire.mux",
             "far",
             "far.main",
+            "far.worker",
             "far.forkserver.server",
             "far.importer",
         ):

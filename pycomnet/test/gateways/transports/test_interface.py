@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
-from pycomnet.gateways.gateway import EXIT_TIMEOUT, GatewayConnection
+from pycomnet.gateways.connection import EXIT_TIMEOUT, GatewayConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.wire.mux import Mux

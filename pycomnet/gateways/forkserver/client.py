@@ -1,8 +1,8 @@
 """Places: an interpreter on a machine, with a supervisor that forks its gateways.
 
 The first gateway at a place starts the supervisor (far/forkserver/server.py) and connects to it;
-further ones are asked of it over the same connection (gateways/forkserver/transport.py). How it is
-reached is a route (gateways/forkserver/routes.py).
+further ones are asked of it over the same connection (gateways/transports/forked.py). How it is
+reached is a route (gateways/transports/routes.py).
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.far.live import Live
-from pycomnet.gateways.forkserver.routes import Way
+from pycomnet.gateways.connection import GatewayConnection
+from pycomnet.gateways.environment import working_directory
+from pycomnet.gateways.forkserver.route import Way
 from pycomnet.gateways.limits import supervisor_limits
-from pycomnet.gateways.transports.environment import working_directory
-from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 
 if TYPE_CHECKING:
-    from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
+    from pycomnet.gateways.transports.forked import ForkedGatewayTransport
+    from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
 #: Gateways that are asked of one supervisor at a time: each has descriptors on their way to it.
 AT_A_TIME = 32
@@ -49,8 +50,6 @@ class ForkServerClient(Live):
     id = "place"
 
     def __init__(self, way: Way, request: GatewayRequest) -> None:
-        from pycomnet.gateways.gateway import GatewayConnection
-
         self.way = way
         self.users: set[ForkedGatewayTransport] = set()
         self.ready = False

@@ -15,8 +15,9 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.channels.channel import Channel
-from pycomnet.gateways.forkserver import routes, server
+from pycomnet.gateways.forkserver import client
 from pycomnet.gateways.spec import STARTUP
+from pycomnet.gateways.transports import routes
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children
 
@@ -238,7 +239,7 @@ class Supervisors(PlaceCase):
 
     async def test_idle(self) -> None:
         """One without gateways stays for a while, and then ends."""
-        self.patch(server, "IDLE_TIMEOUT", 0.01)
+        self.patch(client, "IDLE_TIMEOUT", 0.01)
         gw = await self.gateway()
         ended = self.place_of(gw).link.carrier.when_ended()
         other = await self.gateway()

@@ -1,10 +1,9 @@
-"""Routes: how the supervisor is reached that starts a gateway, and what it does there."""
+"""The routes to fork servers: on this machine, and further on through those that are there."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,66 +12,17 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
-from pycomnet.far import package
+from pycomnet.gateways.forkserver.route import HopCommand, Route, Way
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import STARTUP, Spec
-from pycomnet.gateways.transports import KEEPING
+from pycomnet.gateways.transports import KEEPING, sshcommand
+from pycomnet.gateways.transports.boot import boot_argv, boot_code, interpreter, prepare
+from pycomnet.gateways.transports.channel import ChannelGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
-from pycomnet.gateways.transports.popen import (
-    ProcessGatewayTransport,
-    boot_code,
-    interpreter,
-    prepare,
-)
+from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 
 if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
-
-
-@attrs.frozen
-class HopCommand:
-    """What a supervisor starts to reach another one: a program, and what that is told."""
-
-    argv: tuple[str, ...]
-    config: dict[str, Any] = attrs.field(factory=dict, eq=False)
-
-    def as_map(self) -> dict[str, Any]:
-        """As a supervisor is asked for it."""
-        return {"argv": list(self.argv), "config": self.config}
-
-
-@attrs.frozen
-class Way:
-    """How the near side reaches a supervisor itself.
-
-    :ivar key: what tells it from others in a group.
-    :ivar open: makes the carrier of its connection; the number is a descriptor that it gets.
-    :ivar door: whether it can be given descriptors.
-    :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
-    :ivar credential: what whoever lets this program in there asks for.
-    :ivar env: this process's environment when this was made, if the supervisor is started in that.
-    """
-
-    key: tuple[Any, ...]
-    open: Callable[[GatewayRequest, int | None], GatewayTransport] = attrs.field(eq=False)
-    door: bool = attrs.field(default=False, eq=False)
-    keepalive: float | None = attrs.field(default=None, eq=False)
-    credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
-    env: dict[str, str] = attrs.field(factory=dict, eq=False, repr=False)
-
-
-@attrs.frozen
-class Route:
-    """How a gateway is reached: the first supervisor, those behind it, and what the last does.
-
-    :ivar argv: an interpreter that the last one starts for this gateway alone; empty: it forks.
-    :ivar master: the id of the gateway that it is started from, or None.
-    """
-
-    way: Way
-    path: tuple[HopCommand, ...] = ()
-    argv: tuple[str, ...] = ()
-    master: str | None = None
 
 
 def can_fork(spec: Spec) -> bool:
@@ -140,8 +90,6 @@ class Inside:
 
 def inside(master: Gateway) -> Route:
     """A supervisor that a gateway's worker starts, for one that no supervisor has forked."""
-    from pycomnet.gateways.transports.channel import ChannelGatewayTransport
-
     link = master._link
     argv = boot_argv([master.info["executable"] or "python3"])
 
@@ -168,11 +116,9 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
 
     :param executable: the interpreter at that end.
     """
-    from pycomnet.gateways.transports import ssh
-
     fork = spec.fork is not False and can_fork(spec)
     if spec.transport == "ssh":
-        hop = ssh.hop(spec)
+        hop = sshcommand.hop(spec)
     elif spec.python is None and fork:
         return attrs.evolve(route, argv=())
     else:
@@ -182,19 +128,4 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     return attrs.evolve(route, argv=hop.argv)
 
 
-def boot_argv(python: Sequence[str]) -> tuple[str, ...]:
-    """The command that an interpreter is started with where nothing of ours is."""
-    return (*python, "-c", package.code())
-
-
-__all__ = [
-    "HopCommand",
-    "Route",
-    "Way",
-    "behind",
-    "boot_argv",
-    "can_fork",
-    "has_supervisor",
-    "here",
-    "through",
-]
+__all__ = ["behind", "can_fork", "has_supervisor", "here", "through"]

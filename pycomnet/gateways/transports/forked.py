@@ -24,17 +24,18 @@ from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.far.preamble import died_early
-from pycomnet.gateways.forkserver.routes import Route
-from pycomnet.gateways.forkserver.server import ForkServerClient
-from pycomnet.gateways.transports.environment import divide
+from pycomnet.gateways.environment import divide
+from pycomnet.gateways.forkserver.client import ForkServerClient
+from pycomnet.gateways.forkserver.route import Route
+from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.popen import ProcessGatewayTransport, worker_config
 from pycomnet.gateways.transports.process import (
     ErrorPipe,
     ErrorText,
     ProcessTransport,
     describe_status,
 )
+from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 
 #: The exit status of a supervisor whose interpreter can't fork (far/forkserver/server.py).
 NO_FORK = 78
