@@ -29,7 +29,7 @@ from pycomnet.auth.strangers import Strangers
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.connection import EXIT_TIMEOUT
+from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.transports.boot import boot_code, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status

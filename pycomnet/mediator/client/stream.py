@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
 import secrets
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +14,7 @@ from zope.interface import implementer
 
 from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
+from pycomnet.gateways.transports.process import ErrorText
 from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
@@ -40,24 +38,6 @@ FIRST_DELAY, MAX_DELAY = 0.05, 5.0
 STEADY = 5.0
 #: Seconds between two looks whether there has been no connection for too long.
 LOOK = 1.0
-
-
-class Tail:
-    """The last lines of a text."""
-
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
-        self._line = ""
-
-    def add(self, text: str) -> None:
-        """What follows."""
-        *lines, rest = (self._line + text).split("\n")
-        self._lines.extend(line[:STDERR_LINE] for line in lines)
-        self._line = rest[:STDERR_LINE]
-
-    def text(self) -> str:
-        """The last lines."""
-        return "\n".join([*self._lines, self._line] if self._line else self._lines)
 
 
 @attrs.define
@@ -96,7 +76,7 @@ class HTTPTransport:
     :param output: called with what it writes to standard error; a Deferred is waited for.
     :ivar out: what goes there.
     :ivar inputs: what has come from there, by stream.
-    :ivar tail: the last of its standard error.
+    :ivar stderr: what comes of its standard error.
     """
 
     def __init__(
@@ -118,7 +98,7 @@ class HTTPTransport:
         self.out = OutgoingQueue(OUT_LIMIT)
         self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
         self._said = {"stdout": 0, "stderr": 0}
-        self.tail = Tail()
+        self.stderr = ErrorText(output)
         self.disconnecting = False
         self.disconnected = False
         #: nothing more will be written, and the far side is to know
@@ -133,8 +113,6 @@ class HTTPTransport:
         self._must = websocket == "yes"
         #: WebSockets that were closed, one after the other, before they were of any use
         self._drops = 0
-        self._output = output
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: list[bytes] | None = None
         self._taken = Condition()
         self._protocol: Any = _Nobody()
@@ -308,10 +286,7 @@ class HTTPTransport:
         for call in (self._looking, self._terminating):
             if call is not None and call.active():
                 call.cancel()
-        text = self._decoder.decode(b"", True)
-        if text:
-            self.tail.add(text)
-            self._output(text)
+        self.stderr.feed(b"")
         self._over.fire(self._end)
         link, self._link = self._link, None
         if link is not None:
@@ -409,11 +384,9 @@ class HTTPTransport:
             self._held.append(data[have - offset :])
 
     def _stderr(self, data: bytes) -> None:
-        text = self._decoder.decode(data)
-        if not text:
+        if not data:
             return
-        self.tail.add(text)
-        taken = self._output(text)
+        taken = self.stderr.feed(data)
         if isinstance(taken, defer.Deferred) and not taken.called:
             self._held = []
             taken.addBoth(self._release)

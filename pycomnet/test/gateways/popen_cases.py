@@ -377,7 +377,7 @@ class NotStarted(PopenCase):
         """The same for one that can't be interrupted or terminated."""
         pids = Path(self.mktemp()).absolute()
         text = f"trap '' TERM INT HUP; echo $$ >{pids}; while :; do sleep 1; done"
-        self.patch(sys.modules["pycomnet.gateways.connection"], "EXIT_TIMEOUT", 0.3)
+        self.patch(sys.modules["pycomnet.gateways.ending"], "EXIT_TIMEOUT", 0.3)
         error = await self.not_started("popen", python=self.script(text), timeout=0.3)
         self.assertIn("no hello", str(error))
         await self.assert_gone(int(pids.read_text()))

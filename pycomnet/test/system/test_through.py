@@ -138,7 +138,7 @@ async def test_first_supervisor_killed(group: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that does not answer is not waited for at the end."""
-    monkeypatch.setattr("pycomnet.gateways.connection.EXIT_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.ending.EXIT_TIMEOUT", 0.5)
     monkeypatch.setattr("pycomnet.gateways.transports.forked.KILL_TIMEOUT", 0.5)
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
