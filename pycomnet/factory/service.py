@@ -269,7 +269,7 @@ class _Listener(Factory):
         return self._service.connected()
 
 
-class FactoryService(ListeningService):
+class FactoryService(ListeningService[FactoryConfiguration]):
     """The local factory.
 
     :param configuration: what it is told; it has been checked.
@@ -284,10 +284,7 @@ class FactoryService(ListeningService):
         reactor: Any,
         failed: Callable[[PycomnetError], object],
     ) -> None:
-        configuration.check()
-        super().__init__(failed)
-        self.configuration = configuration
-        self.reactor = reactor
+        super().__init__(configuration, reactor, failed)
         self.places = ForkServerClients(reactor)
         self.programs: set[FactoryProgram] = set()
         self.strangers = Strangers(reactor)
