@@ -85,7 +85,9 @@ def _acquire() -> Any:
             "pycomnet.aio is used in a coroutine that asyncio runs: begin with asyncio.run(main())"
         ) from None
     installed: Any = sys.modules.get("twisted.internet.reactor")
-    if isinstance(installed, AsyncioSelectorReactor) and installed._asyncioEventloop is loop:
+    if (
+        isinstance(installed, AsyncioSelectorReactor) and installed._asyncioEventloop is loop  # noqa: SLF001 - Twisted has no public way to ask
+    ):
         return installed
     for closed in [one for one in _reactors if one.is_closed()]:
         del _reactors[closed]
@@ -113,7 +115,7 @@ def _out(value: Any) -> Any:
     kind = _classes.get(type(value))
     if kind is not None:
         wrapper: Any = object.__new__(kind)
-        wrapper._wrapped = value
+        wrapper._wrapped = value  # noqa: SLF001 - this is its own module
         return wrapper
     if isinstance(value, defer.Deferred):
         return as_future(value)
@@ -121,7 +123,7 @@ def _out(value: Any) -> Any:
 
 
 def _in(value: Any) -> Any:
-    return value._wrapped if isinstance(value, _Wrapper) else value
+    return value._wrapped if isinstance(value, _Wrapper) else value  # noqa: SLF001
 
 
 class _Wrapper:

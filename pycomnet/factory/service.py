@@ -89,7 +89,7 @@ class Scope:
     """
 
     def __init__(self, places: ForkServerClients) -> None:
-        self._places = places
+        self.fork_servers = places
         self.far_sides: dict[str, KeptFarSide] = {}
 
     def __contains__(self, id: str) -> bool:
@@ -103,7 +103,7 @@ class _Master:
     """A far side as one that is started from it needs it."""
 
     def __init__(self, far: KeptFarSide) -> None:
-        self._link = self
+        self.link = self
         self.carrier = far.carrier
         self.id = far.id
         self.info = (far.relay.far or {"info": {"executable": None}})["info"]

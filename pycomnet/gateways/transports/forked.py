@@ -87,7 +87,7 @@ class ForkedGatewayTransport:
         except PycomnetError as problem:
             self._end(None)
             raise request.not_started(str(problem)) from None
-        places = request.group._places
+        places = request.group.fork_servers
         if self._alone is not None and places.starts_alone(
             route.way.key, self._first_alone and request.spec.fork is None
         ):
@@ -173,7 +173,7 @@ class ForkedGatewayTransport:
 
     def _bind(self, master: str) -> None:
         """End when the gateway that it was started from does."""
-        outer = self._request.group[master]._link.carrier
+        outer = self._request.group[master].link.carrier
 
         def gone(status: int | None) -> None:
             if not self._over.fired and self._connection is not None:

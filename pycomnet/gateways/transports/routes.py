@@ -69,10 +69,10 @@ def through(request: GatewayRequest) -> Route:
     if spec.via not in request.group:
         raise PycomnetError(f"there is no gateway {spec.via!r} in this group to start it from")
     master = request.group[spec.via]
-    carrier: Any = master._link.carrier
+    carrier: Any = master.link.carrier
     route = getattr(carrier, "route", None)
     # One that was started alone although it could have been forked: those after it are.
-    if route is None or route.way.key in request.group._places.without_fork:
+    if route is None or route.way.key in request.group.fork_servers.without_fork:
         route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
@@ -90,7 +90,7 @@ class Inside:
 
 def inside(master: Gateway) -> Route:
     """A supervisor that a gateway's worker starts, for one that no supervisor has forked."""
-    link = master._link
+    link = master.link
     argv = boot_argv([master.info["executable"] or "python3"])
 
     def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:

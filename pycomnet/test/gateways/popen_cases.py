@@ -211,7 +211,7 @@ class Options(PopenCase):
         gw = await self.gateway(python=script, fork=True)
         source = "import os; channel.send([os.getpid(), os.getppid()]); channel.receive()"
         ids = await gw.remote_exec(source).receive()
-        place = cast(Any, gw._link.carrier).place
+        place = cast(Any, gw.link.carrier).place
         await self.group.terminate()
         await self.assert_gone(*ids, place.link.carrier.process.pid)
 
@@ -220,11 +220,11 @@ class Options(PopenCase):
         source = "import os; channel.send([os.getppid(), os.getpid()]); channel.receive()"
         options = (None, None, None, False, True)
         gateways = [await self.gateway(fork=fork) for fork in options]
-        places = [cast(Any, gw._link.carrier).place for gw in (*gateways[:3], gateways[4])]
+        places = [cast(Any, gw.link.carrier).place for gw in (*gateways[:3], gateways[4])]
         self.assertIsNone(places[0])
         self.assertIsNotNone(places[1])
         self.assertEqual(places[1:], [places[1]] * 3)
-        self.assertNotIsInstance(gateways[3]._link.carrier, type(gateways[1]._link.carrier))
+        self.assertNotIsInstance(gateways[3].link.carrier, type(gateways[1].link.carrier))
         ids = [await gw.remote_exec(source).receive() for gw in gateways]
         await self.group.terminate()
         await self.assert_gone(*(pid for pair in ids for pid in pair))
@@ -586,7 +586,7 @@ class Descriptors(PopenCase):
         )
         later = (
             "import os\n"
-            "io = channel._link.io\n"
+            "io = channel.link.io\n"
             "for fd in io.read_fd, io.write_fd: os.set_blocking(fd, False)\n"
             "for value in channel: channel.send(value)\n"
         )

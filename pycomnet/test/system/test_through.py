@@ -203,7 +203,7 @@ async def test_other_pythons(group: Any, python: str, name: str) -> None:
     with pytest.raises(pycomnet.RemoteError) as caught:
         await gateway.remote_exec("channel.send(object())").waitclose()
     assert "_pycomnet/far/channel.py" in caught.value.formatted
-    assert "payload = self._link.encode(value)" in caught.value.formatted
+    assert "payload = self.link.encode(value)" in caught.value.formatted
     pid = await gateway.remote_exec("import os; channel.send(os.getpid())").receive()
     await gateway.exit()
     assert still_there([pid], 6) == []

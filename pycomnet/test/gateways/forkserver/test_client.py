@@ -66,7 +66,7 @@ class PlaceCase(GatewayCase):
 
     def place_of(self, gw: pycomnet.Gateway) -> Any:
         """The place that a gateway was forked at."""
-        return cast(Any, gw._link.carrier).place
+        return cast(Any, gw.link.carrier).place
 
     def supervisors(self) -> set[int]:
         """The supervisors that this process has started."""
@@ -269,7 +269,7 @@ class Supervisors(PlaceCase):
             gw = await self.gateway(env=env)
             self.assertEqual(await gw.call("operator:add", 1, 2), 3)
             self.assertEqual(self.supervisors(), set())
-        self.assertEqual(len(self.group._places.without_fork), 1)
+        self.assertEqual(len(self.group.fork_servers.without_fork), 1)
 
     async def test_without_descriptors(self) -> None:
         """The place of one that can't be given descriptors forks, too, and carries the bytes."""
