@@ -32,6 +32,7 @@ from twisted.internet import defer
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.python import threadable
 
+from pycomnet.net import _twisted
 from pycomnet.services import client as _client
 from pycomnet.services import context as _context
 from pycomnet.services import remotestream as _remotestream
@@ -85,9 +86,7 @@ def _acquire() -> Any:
             "pycomnet.aio is used in a coroutine that asyncio runs: begin with asyncio.run(main())"
         ) from None
     installed: Any = sys.modules.get("twisted.internet.reactor")
-    if (
-        isinstance(installed, AsyncioSelectorReactor) and installed._asyncioEventloop is loop  # noqa: SLF001 - Twisted has no public way to ask
-    ):
+    if isinstance(installed, AsyncioSelectorReactor) and _twisted.runs_on(installed, loop):
         return installed
     for closed in [one for one in _reactors if one.is_closed()]:
         del _reactors[closed]

@@ -22,7 +22,7 @@ from pycomnet.factory.attachment import Attachment, DirectAttachment, Ended, Flo
 from pycomnet.factory.framing import frame
 from pycomnet.factory.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
-from pycomnet.gateways.ending import CarrierEnd, StillRuns
+from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import ProcessTransport
@@ -66,7 +66,7 @@ class Settings:
 
 
 class KeptFarSide(Protocol):
-    """A far side, which outlives the programs that use it. It is what its carrier connects.
+    """A far side, which outlives the programs that use it. It is what its transport connects.
 
     :param spec: how it is started.
     :param shown: the spec as its first program wrote it.
@@ -90,7 +90,7 @@ class KeptFarSide(Protocol):
         gone: Callable[[KeptFarSide], object],
         reactor: Any,
         settings: Settings | None = None,
-        carrier: Callable[[GatewayRequest], GatewayTransport] = transports.carrier,
+        make_transport: Callable[[GatewayRequest], GatewayTransport] = transports.gateway_transport,
         direct: bool = False,
     ) -> None:
         self.spec = spec
@@ -104,9 +104,11 @@ class KeptFarSide(Protocol):
         self.since = reactor.seconds()
         self.attachment: Attachment | None = None
         self.ended: Ended | None = None
-        self.carrier = carrier(GatewayRequest(spec, id, self._said, weakref.ref(scope), reactor))
+        self.gateway_transport = make_transport(
+            GatewayRequest(spec, id, self._said, weakref.ref(scope), reactor)
+        )
         self._reactor = reactor
-        self._carrier_end = CarrierEnd(self.carrier, self._abort, reactor)
+        self._transport_end = TransportEnd(self.gateway_transport, self._abort, reactor)
         self._gone = gone
         self._starting: defer.Deferred[None] | None = None
         self._ending = False
@@ -136,10 +138,10 @@ class KeptFarSide(Protocol):
     @deferred
     async def start(self) -> None:
         """Start it; fails with :class:`GatewayNotStarted`. Cancelling it gives up."""
-        self._starting = self.carrier.connect(self)  # type: ignore[arg-type]
+        self._starting = self.gateway_transport.connect(self)  # type: ignore[arg-type]
         try:
             await self._starting
-            self.carrier.when_ended().addCallback(self._process_ended)
+            self.gateway_transport.when_ended().addCallback(self._process_ended)
             if self._direct:
                 self._starting = self._begun.when_fired()
                 await self._starting
@@ -147,7 +149,7 @@ class KeptFarSide(Protocol):
             self._vanish()
             raise
         except BaseException as problem:
-            self.carrier.kill(signal.SIGTERM)
+            self.gateway_transport.kill(signal.SIGTERM)
             self._vanish()
             self._abort()
             if not isinstance(problem, Exception) or isinstance(problem, defer.CancelledError):
@@ -163,7 +165,7 @@ class KeptFarSide(Protocol):
         if self._given and not self._ending:
             self._over(self._how_it_ended(status))
         elif self.transport is not None:
-            self._carrier_end.process_ended()
+            self._transport_end.process_ended()
 
     # -- its connection --------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class KeptFarSide(Protocol):
             self._find_out(reason)
 
     def abort(self, reason: ConnectionLost) -> None:
-        """Drop the connection; as a carrier may do with any."""
+        """Drop the connection; as a gateway transport may do with any."""
         self._reason = self._reason or reason.reason
         self._abort()
 
@@ -224,17 +226,17 @@ class KeptFarSide(Protocol):
         status = None
         how = self._reason
         try:
-            status = await self._carrier_end.find_status()
-            how = how or self.carrier.describe_end(status)
+            status = await self._transport_end.find_status()
+            how = how or self.gateway_transport.describe_end(status)
         except StillRuns:
             how = how or "its connection is over, and it goes on"
         self._reason = how or reason.getErrorMessage()
         self._over(self._how_it_ended(status))
 
     def _how_it_ended(self, status: int | None) -> Ended:
-        carrier = self.carrier
-        how = self._reason or carrier.describe_end(status) or "it was ended"
-        return Ended(status, carrier.what, how, carrier.stderr_tail())
+        gateway_transport = self.gateway_transport
+        how = self._reason or gateway_transport.describe_end(status) or "it was ended"
+        return Ended(status, gateway_transport.what, how, gateway_transport.stderr_tail())
 
     def _over(self, ended: Ended) -> None:
         if self.ended is not None:
@@ -251,7 +253,7 @@ class KeptFarSide(Protocol):
             attachment.finish()
 
     def _stop_waiting(self) -> None:
-        self._carrier_end.stop()
+        self._transport_end.stop()
         if self._idle_call is not None and self._idle_call.active():
             self._idle_call.cancel()
 
@@ -335,7 +337,7 @@ class KeptFarSide(Protocol):
             self._told_idle(value["idle"] is True)
         if "kill" in value:
             self.end()
-            self.carrier.kill(value["kill"])
+            self.gateway_transport.kill(value["kill"])
 
     def detach(self, attachment: Attachment) -> None:
         """The program is gone, or has been told all there was to tell."""
@@ -459,12 +461,14 @@ class KeptFarSide(Protocol):
             transport: Any = self.transport
             transport.unregisterProducer()
             transport.loseConnection()
-        self._over(self._how_it_ended(await self._carrier_end.end(timeout)))
+        self._over(self._how_it_ended(await self._transport_end.end(timeout)))
 
     def _vanish(self) -> None:
         self._ending = True
         if self.ended is None:
-            self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
+            self.ended = Ended(
+                None, self.gateway_transport.what, self._reason or "it was not started", ""
+            )
         self._stop_waiting()
         self._vanished.fire(None)
         self._gone(self)

@@ -22,7 +22,7 @@ from pycomnet.errors import (
     PycomnetError,
 )
 from pycomnet.far.live import Live
-from pycomnet.gateways.ending import CarrierEnd, StillRuns
+from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.localfactory import FactoryGatewayTransport
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
@@ -50,7 +50,7 @@ class GatewayConnection(Live):
     The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
     can be found out and ended.
 
-    :param carrier: makes what carries the connection.
+    :param make_transport: makes what carries the connection.
     :param connection: the connection, if it is not to be as others are.
     :ivar prefix: what the error begins with when the far side is gone.
     """
@@ -62,7 +62,7 @@ class GatewayConnection(Live):
         output: OutputCallback,
         group: Group,
         reactor: Any,
-        carrier: Callable[[GatewayRequest], GatewayTransport],
+        make_transport: Callable[[GatewayRequest], GatewayTransport],
         connection: Connection | None = None,
     ) -> None:
         self.spec = spec
@@ -75,16 +75,16 @@ class GatewayConnection(Live):
         self.connection.explain = self._explain
         self.ending = False
         self._request = GatewayRequest(spec, id, self.sink.stderr, weakref.ref(group), reactor)
-        self.carrier = carrier(self._request)
-        self.sink.keep = self.carrier.keep
+        self.transport = make_transport(self._request)
+        self.sink.keep = self.transport.keep
         self._over = False
-        self._carrier_end = CarrierEnd(self.carrier, self._abort, reactor)
+        self._transport_end = TransportEnd(self.transport, self._abort, reactor)
 
     @deferred
     async def start(self, timeout: float) -> dict[str, Any]:
         """Reach the far side; fires with its hello."""
         ready = self.connection.when_ready()
-        reaching: defer.Deferred[Any] = self.carrier.connect(self.connection)
+        reaching: defer.Deferred[Any] = self.transport.connect(self.connection)
         reaching.addCallback(self._reached, ready)
         reaching.addTimeout(timeout, self.reactor)
         try:
@@ -95,7 +95,7 @@ class GatewayConnection(Live):
         except defer.TimeoutError:
             await self.end(0)
             words = f"no hello in {timeout:g} seconds"
-            how = self.carrier.describe_end(None)  # what it printed instead
+            how = self.transport.describe_end(None)  # what it printed instead
             raise self._not_started(f"{words}: {how}" if how else words) from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
@@ -107,7 +107,7 @@ class GatewayConnection(Live):
                 raise self._not_started(lost.reason) from None
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None
-            what = self.carrier.what
+            what = self.transport.what
             raise self._not_started(f"{what} ended before it said hello", lost) from None
         except BaseException:
             await self.end(0)
@@ -122,32 +122,32 @@ class GatewayConnection(Live):
         raise ProtocolViolation("it says hello as no far side does", "hello")
 
     def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
-        self.carrier.when_ended().addCallback(self._process_ended)
+        self.transport.when_ended().addCallback(self._process_ended)
         return ready
 
     def _not_started(self, what: str, lost: ConnectionLost | None = None) -> GatewayNotStarted:
-        status, stderr = self.carrier.status, self.carrier.stderr_tail()
+        status, stderr = self.transport.status, self.transport.stderr_tail()
         if isinstance(lost, ProtocolViolation):
             what += f": {lost.reason}"
         elif isinstance(lost, GatewayDied):
-            how = self.carrier.describe_end(status)
+            how = self.transport.describe_end(status)
             what += f": {how}" if how else ""
         return self._request.not_started(what, status, stderr)
 
     def _process_ended(self, _: object) -> None:
         if not self._over and not self.ending:
-            self._carrier_end.process_ended()
+            self._transport_end.process_ended()
 
     def _abort(self) -> None:
-        how = "the gateway was ended" if self.ending else f"{self.carrier.what} has ended"
+        how = "the gateway was ended" if self.ending else f"{self.transport.what} has ended"
         self.connection.abort(ConnectionLost(how))
 
     @deferred
     async def _explain(self, lost: ConnectionLost) -> ConnectionLost:
         """Find out how the far side ended, which is why the connection did."""
         self._over = True
-        self._carrier_end.stop()
-        carrier = self.carrier
+        self._transport_end.stop()
+        transport = self.transport
         if isinstance(lost, ProtocolViolation) and lost.code == "value" and not self.ending:
             words = f"{self.prefix}{lost.reason} (max_value and max_items are what may come)"
             return ProtocolViolation(words, lost.code)
@@ -155,18 +155,18 @@ class GatewayConnection(Live):
             return lost
         if isinstance(lost, PeerSilent):
             # How what carried it ends tells nothing.
-            carrier.kill(signal.SIGKILL)
-            words = f"{self.prefix}{carrier.what} is gone: {lost.reason}"
-            return GatewayDied(words, None, None, carrier.stderr_tail())
+            transport.kill(signal.SIGKILL)
+            words = f"{self.prefix}{transport.what} is gone: {lost.reason}"
+            return GatewayDied(words, None, None, transport.stderr_tail())
         try:
-            status = await self._carrier_end.find_status()
+            status = await self._transport_end.find_status()
         except StillRuns:
-            reason = f"{self.prefix}{lost.reason}, and {carrier.what} goes on"
-            return GatewayDied(reason, None, None, carrier.stderr_tail())
+            reason = f"{self.prefix}{lost.reason}, and {transport.what} goes on"
+            return GatewayDied(reason, None, None, transport.stderr_tail())
         self.sink.flush()
-        stderr = carrier.stderr_tail()
-        how = carrier.describe_end(status) or lost.reason
-        words = f"{self.prefix}{carrier.what} is gone: {how}"
+        stderr = transport.stderr_tail()
+        how = transport.describe_end(status) or lost.reason
+        words = f"{self.prefix}{transport.what} is gone: {how}"
         if stderr:
             words += f"; its standard error ended with:\n{visible(stderr)}"
         if status is None:
@@ -203,16 +203,16 @@ class GatewayConnection(Live):
         self.ending = True
         self.connection.goodbye()
         # What is still in the transport's buffer can't be waited for: the peer may not read.
-        status = await self._carrier_end.end(timeout)
+        status = await self._transport_end.end(timeout)
         self.sink.flush()
         return status
 
     @deferred
     async def leave(self) -> None:
         """Leave the far side to the factory; fires when the factory has seen that."""
-        connection, carrier = self.connection, self.carrier
+        connection, transport = self.connection, self.transport
         assert isinstance(connection, ResumableConnection)
-        assert isinstance(carrier, FactoryGatewayTransport)
+        assert isinstance(transport, FactoryGatewayTransport)
         self.ending = True
         if connection.lost is None:
             over: defer.Deferred[ConnectionLost] = defer.Deferred()
@@ -224,7 +224,7 @@ class GatewayConnection(Live):
             connection.explain = explain
             connection.leave()
             await over
-        await carrier.left()
+        await transport.left()
 
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""

@@ -25,8 +25,8 @@ class StillRuns(Exception):
     """The connection is over, and what carried it has not ended."""
 
 
-class Carrier(Protocol):
-    """What carries a connection, as far as its end is concerned: see ``GatewayTransport``."""
+class EndingTransport(Protocol):
+    """A gateway's transport, as far as its end is concerned: see ``GatewayTransport``."""
 
     @property
     def status(self) -> int | None:
@@ -39,18 +39,20 @@ class Carrier(Protocol):
         """End it without asking it."""
 
 
-class CarrierEnd:
+class TransportEnd:
     """Finds out how a far side ended. Two signs of it come, one soon after the other.
 
     The connection is over: then the status of the process tells why. Or the process has ended:
     then what it said last is still to be read, and the connection is aborted if it is held open.
 
-    :param carrier: what carries the connection.
+    :param transport: what carries the connection.
     :param abort: aborts the connection.
     """
 
-    def __init__(self, carrier: Carrier, abort: Callable[[], object], reactor: Any) -> None:
-        self._carrier = carrier
+    def __init__(
+        self, transport: EndingTransport, abort: Callable[[], object], reactor: Any
+    ) -> None:
+        self._transport = transport
         self._abort = abort
         self._reactor: IReactorTime = reactor
         self._draining: Any = None
@@ -72,9 +74,9 @@ class CarrierEnd:
         """
         self.stop()
         if not await self._ends_within(STATUS_TIMEOUT):
-            self._carrier.kill(signal.SIGTERM)
+            self._transport.kill(signal.SIGTERM)
             raise StillRuns
-        return self._carrier.status
+        return self._transport.status
 
     @deferred
     async def end(self, timeout: float) -> int | None:
@@ -87,11 +89,11 @@ class CarrierEnd:
             if await self._ends_within(wait):
                 break
             self._abort()
-            self._carrier.kill(number)
-        return await self._carrier.when_ended()
+            self._transport.kill(number)
+        return await self._transport.when_ended()
 
     async def _ends_within(self, timeout: float) -> bool:
-        ended = self._carrier.when_ended()
+        ended = self._transport.when_ended()
         ended.addTimeout(timeout, self._reactor)
         try:
             await ended

@@ -24,6 +24,7 @@ from pycomnet.mediator.client.requests import (
     refused,
     timed_out,
 )
+from pycomnet.mediator.client.states import StreamState
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ UPLOAD_IDLE = 10.0
 #: Connections in a row that are lost before they were of any use, until another way is tried.
 MAX_DROPS = 5
 
+CLOSED = StreamState.CLOSED
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -261,7 +263,7 @@ class Posting:
     def must_end(self) -> bool:
         """Whether the server is to be told that no more will come."""
         stream = self.stream
-        return stream.input_ended and not self._said_end and self.position == stream.out.end
+        return stream.state is CLOSED and not self._said_end and self.position == stream.out.end
 
     async def _write(self) -> None:
         stream = self.stream

@@ -13,12 +13,12 @@ from pycomnet.gateways.ending import (
     DRAIN_TIMEOUT,
     EXIT_TIMEOUT,
     STATUS_TIMEOUT,
-    CarrierEnd,
     StillRuns,
+    TransportEnd,
 )
 
 
-class Carrier:
+class Transport:
     """What ends when the test says so."""
 
     def __init__(self) -> None:
@@ -36,15 +36,15 @@ class Carrier:
         self.signals.append(number)
 
 
-class CarrierEndTests(SynchronousTestCase):
-    """What ``CarrierEnd`` finds out and does."""
+class TransportEndTests(SynchronousTestCase):
+    """What ``TransportEnd`` finds out and does."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.aborted: list[float] = []
-        self.carrier = Carrier()
-        self.end = CarrierEnd(
-            self.carrier, lambda: self.aborted.append(self.clock.seconds()), self.clock
+        self.transport = Transport()
+        self.end = TransportEnd(
+            self.transport, lambda: self.aborted.append(self.clock.seconds()), self.clock
         )
 
     def tearDown(self) -> None:
@@ -59,16 +59,16 @@ class CarrierEndTests(SynchronousTestCase):
     def test_connection_is_over_soon_after(self) -> None:
         """The status is known, and nothing is aborted."""
         self.end.process_ended()
-        self.carrier.ended.fire(3)
+        self.transport.ended.fire(3)
         self.assertEqual(self.successResultOf(self.end.find_status()), 3)
         self.clock.advance(DRAIN_TIMEOUT)
-        self.assertEqual((self.aborted, self.carrier.signals), ([], []))
+        self.assertEqual((self.aborted, self.transport.signals), ([], []))
 
     def test_connection_is_over_first(self) -> None:
         """The status is waited for."""
         finding = self.end.find_status()
         self.assertNoResult(finding)
-        self.carrier.ended.fire(-9)
+        self.transport.ended.fire(-9)
         self.assertEqual(self.successResultOf(finding), -9)
 
     def test_process_goes_on(self) -> None:
@@ -76,23 +76,23 @@ class CarrierEndTests(SynchronousTestCase):
         finding = self.end.find_status()
         self.clock.advance(STATUS_TIMEOUT)
         self.failureResultOf(finding, StillRuns)
-        self.assertEqual(self.carrier.signals, [signal.SIGTERM])
+        self.assertEqual(self.transport.signals, [signal.SIGTERM])
 
     def test_ends_by_itself(self) -> None:
         """No signal is sent to what ends in its time."""
         ending = self.end.end(1.0)
-        self.carrier.ended.fire(0)
+        self.transport.ended.fire(0)
         self.assertEqual(self.successResultOf(ending), 0)
-        self.assertEqual((self.aborted, self.carrier.signals), ([], []))
+        self.assertEqual((self.aborted, self.transport.signals), ([], []))
 
     def test_has_to_be_ended(self) -> None:
         """A signal that asks, then one that does not; it is waited for in any case."""
         ending = self.end.end(1.0)
         self.clock.advance(1.0)
-        self.assertEqual(self.carrier.signals, [signal.SIGTERM])
+        self.assertEqual(self.transport.signals, [signal.SIGTERM])
         self.clock.advance(EXIT_TIMEOUT)
-        self.assertEqual(self.carrier.signals, [signal.SIGTERM, signal.SIGKILL])
+        self.assertEqual(self.transport.signals, [signal.SIGTERM, signal.SIGKILL])
         self.assertEqual(self.aborted, [1.0, 1.0 + EXIT_TIMEOUT])
         self.assertNoResult(ending)
-        self.carrier.ended.fire(-9)
+        self.transport.ended.fire(-9)
         self.assertEqual(self.successResultOf(ending), -9)
