@@ -92,13 +92,13 @@ class Batcher(object):
         self.busy = False
         #: False once nothing more may be collected
         self.on = True
-        stream = channel._stream
+        stream = channel.stream
         self.id = stream.id
         self.credit = min(stream.credit, (SIZE - self.begin) * MOST)
         #: where the room ends that there is credit for
         self.limit = self.begin + self.credit // MOST
         stream.credit -= self.credit
-        channel._batcher = self
+        channel.batcher = self
 
     def expect(self, size):
         """Payloads are of another size from now on."""
@@ -130,9 +130,9 @@ class Batcher(object):
             time.sleep(0)
         self._write_buffer.end = self.end
         used = run_cost(self.end - self.begin, self.count())
-        self.channel._stream.credit += self.credit - used
+        self.channel.stream.credit += self.credit - used
 
     def abandon(self):
         """Collect no more; the rest is for another process to do."""
         self.on = False
-        self.channel._batcher = None
+        self.channel.batcher = None

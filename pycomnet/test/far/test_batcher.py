@@ -165,7 +165,7 @@ class Threads(CollectingCase):
         with self.link.write_lock, self.link.lock:
             self.link.settle()
         for channel in sent:
-            self.assertEqual(*self.credit(channel._stream))
+            self.assertEqual(*self.credit(channel.stream))
 
     def credit(self, stream: Stream) -> tuple[int, int]:
         """What this end may still send, and what the other allows: without what is on its way."""
@@ -249,12 +249,12 @@ class Owners(CollectingCase):
 
         self.between(meanwhile)
         end = self.write_buffer.end
-        credit = channel._stream.credit + batcher.credit
+        credit = channel.stream.credit + batcher.credit
         channel.send("whole")
         self.assertTrue(settled.wait(20))
         size = len(PureCodec().encode("whole"))
         self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
-        self.assertEqual(channel._stream.credit, credit - size - FRAME_COST)
+        self.assertEqual(channel.stream.credit, credit - size - FRAME_COST)
 
     def test_signal_handler(self) -> None:
         """What interrupts a send and sends itself gets an error, and changes nothing."""
@@ -350,14 +350,14 @@ class Owners(CollectingCase):
     def test_little_credit(self) -> None:
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
-        channel._stream.credit = 3 * UNBATCHED * FRAME_COST
+        channel.stream.credit = 3 * UNBATCHED * FRAME_COST
         self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
         for _ in range(3 * UNBATCHED):
             channel.send(b"")
-        self.assertEqual(channel._stream.credit + self.unused(), 0)
+        self.assertEqual(channel.stream.credit + self.unused(), 0)
         with self.link.write_lock:
             self.link._flush_buffer()
-        self.assertEqual(channel._stream.credit, 0)
+        self.assertEqual(channel.stream.credit, 0)
 
     def unused(self) -> int:
         """What the batcher would give back."""
