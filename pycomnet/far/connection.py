@@ -26,7 +26,7 @@ from ..wire.mux import (
 )
 from ..wire.values import InvalidValue, PureCodec
 from .batcher import Batcher
-from .busypoll import Spinner, poll_of
+from .busypoll import BusyWait, poll_of
 from .held import HeldChannel
 from .live import Live
 from .path import own_imports
@@ -40,9 +40,6 @@ except ImportError:  # Python 2
 #: Seconds after which the reader thread looks again whether somebody reads. New requests wait at
 #: most this long when the code that reads has just turned to something else.
 READER_INTERVAL = 0.01
-#: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
-#: what two processes on two processors need to answer each other, and less than a wake-up takes.
-SPINS = 40
 #: How much is read at a time; when there is much, no more than what a processor's cache holds.
 READ_SMALL = 65536
 READ_LARGE = 262144
@@ -94,14 +91,14 @@ class FileIO(object):
 
     :param read_fd: where bytes come from; blocking.
     :param write_fd: where they go; may be the same.
-    :param spins: how often it is looked whether they have come before sleeping for them.
+    :param busy: whether one polls for bytes that are waited for, before sleeping.
     """
 
-    def __init__(self, read_fd, write_fd, spins=SPINS):
+    def __init__(self, read_fd, write_fd, busy=True):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
-        self._spinner = Spinner(poll_of(read_fd), spins)
+        self._wait = BusyWait(poll_of(read_fd) if busy else None)
         self._writev = getattr(os, "writev", None)
         self._known = [_identity(fd) for fd in (read_fd, write_fd)]
 
@@ -134,14 +131,14 @@ class FileIO(object):
             return bool(select.select([self.read_fd], [], [])[0])
         return bool(select.select([self.read_fd], [], [], timeout)[0])
 
-    def read(self, spin=False):
+    def read(self, busy=False):
         """Some bytes, at least one; empty at the end.
 
-        :param spin: look for them a few times before sleeping for them.
+        :param busy: somebody waits for them, who may poll before sleeping.
         """
         size = self._size
-        if spin:
-            self._spinner.spin()
+        if busy:
+            self._wait.poll()
         while True:
             try:
                 data = os.read(self.read_fd, size)
@@ -150,6 +147,8 @@ class FileIO(object):
                 if not _must_wait(error):
                     return b""  # reset: as good as the end
                 self.wait(None)
+        if busy:
+            self._wait.came()
         # A large buffer is only worth its allocation while there is that much to read.
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         return data
@@ -557,9 +556,9 @@ class FarConnection(Live):
             seen = self._turns
             timed_acquire(self._reader_waiter, READER_INTERVAL)
 
-    def _read(self, spin=False):
+    def _read(self, busy=False):
         """Read once and deal with what came. Only whoever has the role calls this."""
-        data = self.io.read(spin)
+        data = self.io.read(busy)
         if not data:
             self._over("the near side closed the connection")
             return
