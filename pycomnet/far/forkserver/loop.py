@@ -1,4 +1,4 @@
-"""The loop of a place's supervisor: waits for all its descriptors at once, in one thread."""
+"""The loop of a fork server: waits for all its descriptors at once, in one thread."""
 
 import select
 import time
