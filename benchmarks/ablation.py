@@ -96,7 +96,7 @@ SHORTCUTS = (
         (
             Change(
                 "far/connection.py",
-                "            if self.mux.fragment < SIZE:\n",
+                "            if not self._may_batch or self.mux.fragment < SIZE:\n",
                 "            if True:\n",
             ),
         ),

@@ -15,10 +15,10 @@ import time
 #: Seconds for which one polls. The other end may have to be woken first (50 us), answers (some 20
 #: us; a program through several places, or a call of a service, takes three times as long), and is
 #: woken late where the system is busy.
-WINDOW = 200e-6
+WINDOW = 500e-6
 #: Seconds within which what is waited for counts as quick, when it was slept for: more than
 #: :data:`WINDOW`, as this end had to be woken as well.
-QUICK = 300e-6
+QUICK = 600e-6
 #: Quick waits in a row before one polls, at least and at most: twice as many each time that it was
 #: in vain. With the most, polling in vain costs one wait in a hundred a window.
 LEAST_QUICK = 1

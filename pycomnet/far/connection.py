@@ -25,7 +25,7 @@ from ..wire.mux import (
     Stream,
 )
 from ..wire.values import InvalidValue, PureCodec
-from .batcher import Batcher
+from .batcher import Batcher, may_batch
 from .busypoll import BusyWait, poll_of
 from .held import HeldChannel
 from .live import Live
@@ -207,6 +207,7 @@ class FarConnection(Live):
         self.unbatched = UNBATCHED
         #: the :class:`~.batcher.Batcher` that has the write buffer for itself just now
         self.batcher = None
+        self._may_batch = may_batch()
         if write_buffer is not None:
             write_buffer.flush_late(self._flush_late)
         self.mux = Mux(False, limits, info)
@@ -402,8 +403,8 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if self.mux.fragment < SIZE:
-                return  # not each of them would fit in a frame
+            if not self._may_batch or self.mux.fragment < SIZE:
+                return  # unsafe, or not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream
                 if stream.raw:
