@@ -12,13 +12,16 @@ than the other needs to wake up would both sleep on, for ever.
 import os
 import time
 
-#: Seconds for which one polls. The other end may have to be woken first (50 us), answers (some 20
-#: us; a program through several places, or a call of a service, takes three times as long), and is
-#: woken late where the system is busy.
-WINDOW = 500e-6
-#: Seconds within which what is waited for counts as quick, when it was slept for: more than
-#: :data:`WINDOW`, as this end had to be woken as well.
-QUICK = 600e-6
+#: Seconds for which one polls for a process that answers itself. It may have to be woken first (50
+#: us), and needs some 20 us. Not longer: what is answered through another process takes longer, and
+#: where more processes poll than there are processors they keep each other waiting.
+WINDOW = 100e-6
+#: Seconds for which one polls where that is worth it: a server of calls runs the user's code, and a
+#: fork server stands between two others.
+LONG_WINDOW = 200e-6
+#: Seconds within which what is waited for counts as quick, when it was slept for: more than the
+#: windows, as this end had to be woken as well.
+QUICK = 300e-6
 #: Quick waits in a row before one polls, at least and at most: twice as many each time that it was
 #: in vain. With the most, polling in vain costs one wait in a hundred a window.
 LEAST_QUICK = 1

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 WINDOW: float
+LONG_WINDOW: float
 QUICK: float
 LEAST_QUICK: int
 MOST_QUICK: int

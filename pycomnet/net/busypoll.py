@@ -12,7 +12,7 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from pycomnet.far.busypoll import WINDOW, BusyWait, poll_of
+from pycomnet.far.busypoll import LONG_WINDOW, BusyWait, poll_of
 from pycomnet.net.eager import is_plain
 
 #: Seconds for which one polls where that doesn't show what else there is to do: about a turn of
@@ -22,8 +22,11 @@ BLIND_WINDOW = 20e-6
 READS_PER_TURN = 8
 
 
-def reactor_wait(reactor: Any, fd: int) -> BusyWait:
-    """Waits for a descriptor that a reactor reads, in one turn of the reactor."""
+def reactor_wait(reactor: Any, fd: int, window: float) -> BusyWait:
+    """Waits for a descriptor that a reactor reads, in one turn of the reactor.
+
+    :param window: seconds for which one polls, where that shows what else there is to do.
+    """
     poller = getattr(reactor, "_poller", None)
     if not hasattr(select, "epoll") or not isinstance(poller, select.epoll):
         return BusyWait(poll_of(fd), BLIND_WINDOW)
@@ -41,7 +44,7 @@ def reactor_wait(reactor: Any, fd: int) -> BusyWait:
         """Whether a delayed call is."""
         return timeout() == 0
 
-    return BusyWait(look, WINDOW, is_due)
+    return BusyWait(look, window, is_due)
 
 
 class BusyPoll:
@@ -83,7 +86,7 @@ class BusyPoll:
                 return None
             if wait is None:
                 reactor = getattr(transport, "reactor", None)
-                wait = self._wait = reactor_wait(reactor, transport.fileno())
+                wait = self._wait = reactor_wait(reactor, transport.fileno(), LONG_WINDOW)
             if not wait.poll():
                 return None
         return None

@@ -3,7 +3,7 @@
 import select
 import time
 
-from ..busypoll import BusyWait
+from ..busypoll import LONG_WINDOW, BusyWait
 
 #: Descriptors that are looked at in one turn, before the others get theirs.
 MAX_EVENTS = 256
@@ -19,7 +19,7 @@ class Loop(object):
         self._epoll = getattr(select, "epoll", None)
         self._set = select.poll() if self._epoll is None else self._epoll()
         self._calls = {}
-        self._wait = BusyWait(self._set.poll)
+        self._wait = BusyWait(self._set.poll, LONG_WINDOW)
         self._soon = []
         self._idle = None
         self._quiet = 0

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
+from pycomnet.far.busypoll import WINDOW
 from pycomnet.far.live import Live
 from pycomnet.net.busypoll import READS_PER_TURN, reactor_wait
 
@@ -131,7 +132,7 @@ class ProcessTransport(FileDescriptor):
         self._protocol = protocol
         self._read_size = READ_SMALL
         self._wrote = False
-        self._wait = reactor_wait(reactor, pipe)
+        self._wait = reactor_wait(reactor, pipe, WINDOW)
         self.connected = 1
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
