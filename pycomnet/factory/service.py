@@ -30,7 +30,8 @@ from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.gateways.localfactory import FACTORY_WINDOW, NAME, default_path
 from pycomnet.gateways.spec import Spec
-from pycomnet.net import endpoints
+from pycomnet.net import _twisted, endpoints
+from pycomnet.net.eager import is_plain
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import RESULT
@@ -419,10 +420,10 @@ def keep_reading(connection: Connection) -> None:
     yet would be lost.
     """
     transport: Any = connection.transport
-    write = getattr(transport, "writeSomeData", None)
     sock = getattr(transport, "socket", None)
-    if write is None or sock is None or getattr(transport, "TLS", False):
+    if sock is None or not is_plain(transport):
         return
+    write = transport.writeSomeData
     reading = False
 
     def write_some(data: bytes) -> Any:
@@ -435,4 +436,4 @@ def keep_reading(connection: Connection) -> None:
                     connection.dataReceived(piece)
         return result
 
-    transport.writeSomeData = write_some
+    _twisted.replace_write(transport, write_some)

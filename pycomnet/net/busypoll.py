@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycomnet.far.busypoll import LONG_WINDOW, BusyWait, poll_of
+from pycomnet.net import _twisted
 from pycomnet.net.eager import is_plain
 
 #: Seconds for which one polls where that doesn't show what else there is to do: about a turn of
@@ -27,8 +28,8 @@ def reactor_wait(reactor: Any, fd: int, window: float) -> BusyWait:
 
     :param window: seconds for which one polls, where that shows what else there is to do.
     """
-    poller = getattr(reactor, "_poller", None)
-    if not hasattr(select, "epoll") or not isinstance(poller, select.epoll):
+    poller = _twisted.epoll_of(reactor)
+    if poller is None:
         return BusyWait(poll_of(fd), BLIND_WINDOW)
     poll = poller.poll
     timeout: Callable[[], float | None] = reactor.timeout
@@ -62,12 +63,12 @@ class BusyPoll:
         #: made when it is first needed
         self._wait: BusyWait | None = None
         self.wrote = False
-        transport.doRead = self
+        _twisted.replace_read(transport, self)
 
     @classmethod
     def of(cls, transport: Any) -> BusyPoll | None:
         """That of a transport; None for one that isn't on a plain socket."""
-        there = transport.__dict__.get("doRead")
+        there = _twisted.replaced_read(transport)
         if isinstance(there, BusyPoll):
             return there
         return cls(transport) if is_plain(transport) and hasattr(transport, "socket") else None
@@ -77,12 +78,13 @@ class BusyPoll:
         if wait is not None:
             wait.came()
         transport = self._transport
+        is_congested = _twisted.is_congested
         for _ in range(READS_PER_TURN):
             self.wrote = False
             problem = self._read()
             if problem is not None or not self.wrote:
                 return problem
-            if not transport.connected or transport.disconnecting or transport.dataBuffer:
+            if not transport.connected or transport.disconnecting or is_congested(transport):
                 return None
             if wait is None:
                 reactor = getattr(transport, "reactor", None)
@@ -93,7 +95,7 @@ class BusyPoll:
 
     def stop(self) -> None:
         """The transport is closed: let go of it."""
-        self._transport.__dict__.pop("doRead", None)
+        _twisted.restore_read(self._transport)
         self._wait = None
 
 

@@ -63,6 +63,9 @@ IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}
     | {"datetime", "time", "random", "secrets"}
 )
 
+#: The one module that may use what Twisted does not promise to keep.
+TWISTED_PRIVATES = "pycomnet.net._twisted"
+
 #: What is imported for its types alone, and not for the clock that it has as well.
 TYPES_ONLY = frozenset({("pycomnet.wire.kinds", "datetime")})
 
@@ -182,6 +185,10 @@ def check(modules: Mapping[str, Module]) -> list[str]:
             elif there is not None and RANK.get(there, len(LAYERS)) > RANK[here]:
                 found.append(f"{where}, which is above it")
             top = name.partition(".")[0]
+            if top == "twisted" and "._" in name and module != TWISTED_PRIVATES:
+                found.append(
+                    f"{where}, which Twisted does not promise to keep: see net/_twisted.py"
+                )
             if there is None and here in FAR_SIDE and top not in FAR_SIDE[here] | {"__future__"}:
                 found.append(f"{where}, which a bare far side does not have")
             if here == "wire" and top in IMPURE and (module, top) not in TYPES_ONLY:

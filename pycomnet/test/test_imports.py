@@ -145,6 +145,16 @@ class CheckerTests(SynchronousTestCase):
             ":4:", self.found("pycomnet.channels.channel", source.format("import pycomnet.cli"))
         )
 
+    def test_twisted_privates(self) -> None:
+        """What is private in Twisted is imported by one module."""
+        for source in (
+            "from twisted.web._newclient import X",
+            "from twisted.web.http import _X",
+            "def f():\n    import twisted.internet._signals",
+        ):
+            self.assertIn("does not promise", self.found("pycomnet.channels.x", source))
+            self.assertEqual(self.found("pycomnet.net._twisted", source), "")
+
     def test_root(self) -> None:
         """The package's public names are above all that they are made of."""
         for source in ("import pycomnet", "from pycomnet import Group", "from .. import Group"):

@@ -25,6 +25,7 @@ from pycomnet.mediator.client.requests import (
     refused,
     timed_out,
 )
+from pycomnet.mediator.client.states import StreamState
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
 
+CLOSED = StreamState.CLOSED
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -259,7 +261,7 @@ class Posting:
     def must_end(self) -> bool:
         """Whether the server is to be told that no more will come."""
         stream = self.stream
-        return stream.input_ended and not self._said_end and self.position == stream.out.end
+        return stream.state is CLOSED and not self._said_end and self.position == stream.out.end
 
     async def _write(self) -> None:
         stream = self.stream

@@ -6,7 +6,7 @@ import codecs
 import secrets
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.internet import defer, error
@@ -20,7 +20,9 @@ from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
 from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
 from pycomnet.mediator.client.posting import Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
+from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
+from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
 from pycomnet.text.logs import Logger
 
@@ -36,6 +38,10 @@ POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
 #: Seconds between two looks whether there has been no connection for too long.
 LOOK = 1.0
+
+
+#: In these states what is written is taken.
+_OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
 
 
 class Tail:
@@ -90,6 +96,7 @@ class HTTPTransport:
     :param about: what the server said when it started it.
     :param websocket: ``yes``, ``no`` or ``auto``.
     :param output: called with what it writes to standard error; a Deferred is waited for.
+    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
     :ivar out: what goes there.
     :ivar inputs: what has come from there, by stream.
     :ivar tail: the last of its standard error.
@@ -115,10 +122,7 @@ class HTTPTransport:
         self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
         self._said = {"stdout": 0, "stderr": 0}
         self.tail = Tail()
-        self.disconnecting = False
-        self.disconnected = False
-        #: nothing more will be written, and the far side is to know
-        self.input_ended = False
+        self.state = StreamState.OPEN
         #: whether anything has carried it yet
         self.used = False
         self._linger = float(about.get("linger", 60.0))
@@ -229,7 +233,7 @@ class HTTPTransport:
             raise NoWebSocket(f"{self._drops} in a row were of no use: {problem}") from None
 
     def _crashed(self, failure: Failure) -> None:
-        if self._end is None:
+        if self.state is not StreamState.OVER:
             log.failure("a connection through HTTP failed", failure)
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
@@ -293,10 +297,13 @@ class HTTPTransport:
         self.over(-number if isinstance(number, int) else status, str(about.get("reason", "")))
 
     def over(self, status: int | None, reason: str) -> None:
-        """There will be no more."""
-        if self._end is not None:
-            return
-        self._end = status, reason
+        """There will be no more. Of several that say so the first counts."""
+        self._end = self._end or (status, reason)
+        self._happens(StreamEvent.END)
+
+    def _finish(self) -> None:
+        assert self._end is not None
+        status, reason = self._end
         for call in (self._looking, self._terminating):
             if call is not None and call.active():
                 call.cancel()
@@ -326,7 +333,7 @@ class HTTPTransport:
         :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
         :param timeout: seconds after ``KILL`` from which on the server is not waited for.
         """
-        if self._end is not None:
+        if self.state is StreamState.OVER:
             return
         asking = self._ask_to_end(signal)
         self._asking.append(asking)
@@ -344,7 +351,7 @@ class HTTPTransport:
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
         backoff = Backoff(self.reactor)
-        while self._end is None:
+        while self.state is not StreamState.OVER:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
                 return
@@ -419,7 +426,7 @@ class HTTPTransport:
     def _release(self, _: object) -> None:
         held, self._held = self._held, None
         data = b"".join(held or ())
-        if data and self._end is None:
+        if data and self.state is not StreamState.OVER:
             self.received("stderr", self.inputs["stderr"].received, data)
         if self._held is None:
             self._taken.notify_all()
@@ -440,13 +447,13 @@ class HTTPTransport:
         if self._paused and not out.full and self._producer is not None:
             self._paused = False
             self._producer.resumeProducing()
-        if self.disconnecting and not out:
-            self._written()
+        if not out and self.state is StreamState.CLOSING:
+            self._happens(StreamEvent.WRITTEN)
 
     # -- ITransport, and a consumer --------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if not data or self.disconnected or self.input_ended:
+        if not data or not (self.state is _OPEN or self.state is _CLOSING):
             return
         self.out.append(data)
         if self._link is not None:
@@ -467,35 +474,58 @@ class HTTPTransport:
 
     def loseConnection(self) -> None:
         """Close it once all is written, which the server says."""
-        if self.disconnecting or self.disconnected:
-            return
-        self.disconnecting = True
-        if self.out:
-            if self._link is not None:
-                self._link.confirm(ask=True)
-        else:
-            self.reactor.callLater(0, self._written)
-
-    def _written(self) -> None:
-        if not self.input_ended:
-            self.input_ended = True
-            if self._link is not None:
-                self._link.wake()
-        self._disconnect(error.ConnectionDone())
+        self._happens(StreamEvent.LOSE)
 
     def abortConnection(self) -> None:
         """Close it now, and have the far side ended."""
-        if not self.disconnected:
-            self.terminate(None)
-            self._disconnect(error.ConnectionAborted())
+        self._happens(StreamEvent.ABORT)
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether its protocol has closed it, and not been told yet that it is closed."""
+        return self.state is StreamState.CLOSING
+
+    def _happens(self, event: StreamEvent) -> None:
+        self.state, effect = step(STREAM, self.state, event)
+        if effect is not None:
+            self._effects[effect](self)
+
+    def _ask(self) -> None:
+        if not self.out:
+            self.reactor.callLater(0, self._asked_nothing)
+        elif self._link is not None:
+            self._link.confirm(ask=True)
+
+    def _asked_nothing(self) -> None:
+        if self.state is not StreamState.CLOSING:
+            return
+        if self.out:  # written meanwhile
+            self._ask()
+        else:
+            self._happens(StreamEvent.WRITTEN)
+
+    def _close(self) -> None:
+        if self._link is not None:
+            self._link.wake()
+        self._disconnect(error.ConnectionDone())
+
+    def _abort(self) -> None:
+        self.terminate(None)
+        self._disconnect(error.ConnectionAborted())
 
     def _disconnect(self, reason: Exception) -> None:
-        if self.disconnected:
-            return
-        self.disconnected = True
+        """Tell the protocol; who was told before is not there any more."""
         self._producer = None
         protocol, self._protocol = self._protocol, _Nobody()
         protocol.connectionLost(Failure(reason))
+
+    #: what does what the table of states says
+    _effects: ClassVar[dict[StreamEffect, Callable[[HTTPTransport], None]]] = {
+        StreamEffect.ASK: _ask,
+        StreamEffect.CLOSE: _close,
+        StreamEffect.ABORT: _abort,
+        StreamEffect.FINISH: _finish,
+    }
 
     def getPeer(self) -> Any:
         return self.client.server.url

@@ -246,6 +246,17 @@ class Endings(MediatorCase):
         self.assertEqual(session.end.reason, "nobody was connected to it")
         self.assertEqual(session.gone_error().extra["signal_name"], "SIGKILL")
 
+    def test_what_was_ended_makes_room_though_nobody_comes_back(self) -> None:
+        """Ended as nobody was there, it is kept for as long again, and then it is forgotten."""
+        session, child = self.start()
+        self.clock.advance(60)
+        child.exit()
+        self.clock.advance(59)
+        self.assertIs(self.mediator.find(ALICE, session.pid), session)
+        self.clock.advance(1)
+        self.assertEqual(self.mediator.sessions, {})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_asked_linger(self) -> None:
         """A client may ask for less than the limit, not for more."""
         self.assertEqual(self.start(linger=5)[0].linger, 5)
