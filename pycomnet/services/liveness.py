@@ -103,7 +103,7 @@ class Liveness:
             return False
         if waited >= SUSPECT:
             peer.is_silent()
-        for call in list(connection.mux.questions.values()):
+        for call in list(connection.mux.calls.pending.values()):
             # With half of what is left of its time, if that is short.
             if isinstance(call, PendingCall) and (
                 waited >= SUSPECT or (call.expires is not None and call.expires - now <= 2 * waited)

@@ -109,9 +109,9 @@ class PendingCall:
         mux = self.connection.mux
         if cost and self.id in mux.streams:
             mux.consumed(mux.streams[self.id], cost)
-        self.answered(payload)
+        self.replied(payload)
 
-    def answered(self, payload: bytes | memoryview) -> None:
+    def replied(self, payload: bytes | memoryview) -> None:
         """The result, as a rule in the frame that closes the channel."""
         deferred = self.deferred
         if deferred is None:
@@ -150,7 +150,7 @@ class PendingCall:
     def closed(self, kind: int, payload: bytes) -> None:
         self.id = None
         if kind == RESULT:
-            self.answered(payload)
+            self.replied(payload)
         elif kind == ERROR:
             self._refused(payload)
         else:
@@ -251,7 +251,7 @@ class PendingCall:
     def _close(self) -> None:
         connection = self.connection
         if self.id is not None and connection.lost is None:
-            connection.mux.withdraw(self.id)
+            connection.mux.cancel_call(self.id)
             connection.flush_soon()
 
 
