@@ -74,8 +74,8 @@ SHORTCUTS = (
         (
             Change(
                 "wire/mux.py",
-                "            size > longest\n            or self._local_open",
-                "            True\n            or self._local_open",
+                "size > longest",
+                "True",
             ),
         ),
     ),

@@ -21,6 +21,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import Condition
+from pycomnet.net import _twisted
 
 #: What a pipe that can be written to surely takes without blocking (PIPE_BUF, POSIX and Linux).
 SURE = getattr(select, "PIPE_BUF", 512)
@@ -89,7 +90,7 @@ class OutputStream(FileDescriptor):
         return self._empty.wait()
 
     def _pending(self) -> bool:
-        return bool(self.dataBuffer or self._tempDataBuffer)
+        return _twisted.has_unwritten(self)
 
     def writeSomeData(self, data: Any) -> int | Exception:
         done = 0
@@ -117,8 +118,7 @@ class OutputStream(FileDescriptor):
     def _end(self, problem: OSError) -> None:
         if self.problem is None:
             self.problem = problem
-            self.dataBuffer, self.offset = b"", 0
-            self._tempDataBuffer, self._tempDataLen = [], 0
+            _twisted.drop_unwritten(self)
             self.stopWriting()  # type: ignore[no-untyped-call]
             self._failed(problem)
             self._empty.notify_all()

@@ -14,7 +14,7 @@ def main(config):
 
     :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
         ``update`` (of the environment), ``spins`` (as of :class:`FileIO`); or ``fork_server``,
-        to be the supervisor of this place, and a worker in each child of that.
+        to be a fork server, and a worker in each child of that.
     """
     io = write_buffer = None
     try:

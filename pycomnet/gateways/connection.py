@@ -58,7 +58,7 @@ class GatewayConnection(Live):
     The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
     can be found out and ended.
 
-    :param carrier: makes what carries the connection.
+    :param make_transport: makes what carries the connection.
     :param connection: the connection, if it is not to be as others are.
     :ivar prefix: what the error begins with when the far side is gone.
     """
@@ -70,7 +70,7 @@ class GatewayConnection(Live):
         output: OutputCallback,
         group: Group,
         reactor: Any,
-        carrier: Callable[[GatewayRequest], GatewayTransport],
+        make_transport: Callable[[GatewayRequest], GatewayTransport],
         connection: Connection | None = None,
     ) -> None:
         self.spec = spec
@@ -83,8 +83,8 @@ class GatewayConnection(Live):
         self.connection.explain = self._explain
         self.ending = False
         self._request = GatewayRequest(spec, id, self.sink.stderr, weakref.ref(group), reactor)
-        self.carrier = carrier(self._request)
-        self.sink.keep = self.carrier.keep
+        self.transport = make_transport(self._request)
+        self.sink.keep = self.transport.keep
         self._over = False
         self._drained: Any = None
 
@@ -92,7 +92,7 @@ class GatewayConnection(Live):
     async def start(self, timeout: float) -> dict[str, Any]:
         """Reach the far side; fires with its hello."""
         ready = self.connection.when_ready()
-        reaching: defer.Deferred[Any] = self.carrier.connect(self.connection)
+        reaching: defer.Deferred[Any] = self.transport.connect(self.connection)
         reaching.addCallback(self._reached, ready)
         reaching.addTimeout(timeout, self.reactor)
         try:
@@ -103,7 +103,7 @@ class GatewayConnection(Live):
         except defer.TimeoutError:
             await self.end(0)
             words = f"no hello in {timeout:g} seconds"
-            how = self.carrier.describe_end(None)  # what it printed instead
+            how = self.transport.describe_end(None)  # what it printed instead
             raise self._not_started(f"{words}: {how}" if how else words) from None
         except ConnectionLost as lost:
             await self.end(STRANGER_TIMEOUT)
@@ -115,7 +115,7 @@ class GatewayConnection(Live):
                 raise self._not_started(lost.reason) from None
             if isinstance(lost, ProtocolViolation):
                 raise self._not_started("what it started is not a far side", lost) from None
-            what = self.carrier.what
+            what = self.transport.what
             raise self._not_started(f"{what} ended before it said hello", lost) from None
         except BaseException:
             await self.end(0)
@@ -130,21 +130,21 @@ class GatewayConnection(Live):
         raise ProtocolViolation("it says hello as no far side does", "hello")
 
     def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
-        self.carrier.when_ended().addCallback(self._process_ended)
+        self.transport.when_ended().addCallback(self._process_ended)
         return ready
 
     def _not_started(self, what: str, lost: ConnectionLost | None = None) -> GatewayNotStarted:
-        status, stderr = self.carrier.status, self.carrier.stderr_tail()
+        status, stderr = self.transport.status, self.transport.stderr_tail()
         if isinstance(lost, ProtocolViolation):
             what += f": {lost.reason}"
         elif isinstance(lost, GatewayDied):
-            how = self.carrier.describe_end(status)
+            how = self.transport.describe_end(status)
             what += f": {how}" if how else ""
         return self._request.not_started(what, status, stderr)
 
     def _process_ended(self, _: object) -> None:
         if not self._over and not self.ending:
-            lost = ConnectionLost(f"{self.carrier.what} has ended")
+            lost = ConnectionLost(f"{self.transport.what} has ended")
             self._drained = self.reactor.callLater(DRAIN_TIMEOUT, self.connection.abort, lost)
 
     def _explain(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
@@ -152,7 +152,7 @@ class GatewayConnection(Live):
         self._over = True
         if self._drained is not None and self._drained.active():
             self._drained.cancel()
-        carrier = self.carrier
+        transport = self.transport
         if isinstance(lost, ProtocolViolation) and lost.code == "value" and not self.ending:
             words = f"{self.prefix}{lost.reason} (max_value and max_items are what may come)"
             return defer.succeed(ProtocolViolation(words, lost.code))
@@ -160,17 +160,17 @@ class GatewayConnection(Live):
             return defer.succeed(lost)
         if isinstance(lost, PeerSilent):
             # How what carried it ends tells nothing.
-            carrier.kill(signal.SIGKILL)
-            words = f"{self.prefix}{carrier.what} is gone: {lost.reason}"
-            return defer.succeed(GatewayDied(words, None, None, carrier.stderr_tail()))
-        ended = carrier.when_ended()
+            transport.kill(signal.SIGKILL)
+            words = f"{self.prefix}{transport.what} is gone: {lost.reason}"
+            return defer.succeed(GatewayDied(words, None, None, transport.stderr_tail()))
+        ended = transport.when_ended()
         ended.addTimeout(STATUS_TIMEOUT, self.reactor)
 
         def died(status: int | None) -> ConnectionLost:
             self.sink.flush()
-            stderr = carrier.stderr_tail()
-            how = carrier.describe_end(status) or lost.reason
-            words = f"{self.prefix}{carrier.what} is gone: {how}"
+            stderr = transport.stderr_tail()
+            how = transport.describe_end(status) or lost.reason
+            words = f"{self.prefix}{transport.what} is gone: {how}"
             if stderr:
                 words += f"; its standard error ended with:\n{visible(stderr)}"
             if status is None:
@@ -179,9 +179,9 @@ class GatewayConnection(Live):
             return GatewayDied(words, code, -status if status < 0 else None, stderr)
 
         def unknown(_: Failure) -> ConnectionLost:
-            carrier.kill(signal.SIGTERM)
-            reason = f"{self.prefix}{lost.reason}, and {carrier.what} goes on"
-            return GatewayDied(reason, None, None, carrier.stderr_tail())
+            transport.kill(signal.SIGTERM)
+            reason = f"{self.prefix}{lost.reason}, and {transport.what} goes on"
+            return GatewayDied(reason, None, None, transport.stderr_tail())
 
         result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)
         return result
@@ -213,27 +213,27 @@ class GatewayConnection(Live):
         if grace > 0 and self.connection.lost is None:
             await self.complete(grace)
         self.ending = True
-        carrier = self.carrier
+        transport = self.transport
         self.connection.goodbye()
         # What is still in the transport's buffer can't be waited for: the peer may not read.
         for wait, number in (
             (timeout, signal.SIGTERM),
             (EXIT_TIMEOUT, signal.SIGKILL),
         ):
-            if await _in_time(carrier.when_ended(), wait, self.reactor):
+            if await _in_time(transport.when_ended(), wait, self.reactor):
                 break
             self.connection.abort(ConnectionLost("the gateway was ended"))
-            carrier.kill(number)
-        status = await carrier.when_ended()
+            transport.kill(number)
+        status = await transport.when_ended()
         self.sink.flush()
         return status
 
     @deferred
     async def leave(self) -> None:
         """Leave the far side to the factory; fires when the factory has seen that."""
-        connection, carrier = self.connection, self.carrier
+        connection, transport = self.connection, self.transport
         assert isinstance(connection, ResumableConnection)
-        assert isinstance(carrier, FactoryGatewayTransport)
+        assert isinstance(transport, FactoryGatewayTransport)
         self.ending = True
         if connection.lost is None:
             over: defer.Deferred[ConnectionLost] = defer.Deferred()
@@ -245,7 +245,7 @@ class GatewayConnection(Live):
             connection.explain = explain
             connection.leave()
             await over
-        await carrier.left()
+        await transport.left()
 
     def abandon(self) -> None:
         """Nobody can reach the gateway any more. Called from any thread."""

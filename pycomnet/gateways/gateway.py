@@ -278,7 +278,7 @@ class Gateway(Live):
         :returns: fires with its exit status, or minus the signal that ended it; with None where
             the transport can't see that. Cancelling it changes nothing there.
         """
-        return await self._link.carrier.when_ended()
+        return await self._link.transport.when_ended()
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more. Called from any thread, at any time."""

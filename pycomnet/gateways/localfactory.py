@@ -31,7 +31,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.gateways.environment import working_directory
-from pycomnet.gateways.limits import supervisor_limits
+from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.boot import own_interpreter
@@ -46,7 +46,7 @@ NAME = "factory"
 KEEPALIVE = 30.0
 #: The window of the channels that carry gateways' connections. They have windows of their own, and
 #: many; so that this one is rarely what they wait for, it is larger.
-CARRIER_WINDOW = 2 << 20
+FACTORY_WINDOW = 2 << 20
 #: Seconds that the service has to say hello.
 CONNECT_TIMEOUT = 20.0
 #: Seconds between SIGKILL for a gateway and giving up on the service's answer.
@@ -101,14 +101,14 @@ class _Owner:
     id = "factory"
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more; the carrier closes its own."""
+        """A channel that nobody holds any more; the gateway transport closes its own."""
 
 
 @implementer(IFileDescriptorReceiver)
 class _OwnConnection(Connection):
     """A connection that says nothing to another user's process: its hello may have a token.
 
-    :ivar descriptors: what the service has given, until a carrier takes it.
+    :ivar descriptors: what the service has given, until a gateway transport takes it.
     :ivar takes_pipes: whether it can give any.
     """
 
@@ -192,7 +192,7 @@ class LocalFactory(Live):
             endpoint = endpoints.client_endpoint(self._reactor, self.address)
             connection = _OwnConnection(
                 self._reactor,
-                limits=supervisor_limits(CARRIER_WINDOW),
+                limits=fork_server_limits(FACTORY_WINDOW),
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )
@@ -231,7 +231,7 @@ class LocalFactory(Live):
                 token = tokens.load_token(path)
         return token
 
-    def carrier(self, request: GatewayRequest) -> FactoryGatewayTransport:
+    def gateway_transport(self, request: GatewayRequest) -> FactoryGatewayTransport:
         """What carries a gateway's connection."""
         return FactoryGatewayTransport(self, request)
 
@@ -427,7 +427,7 @@ class FactoryGatewayTransport:
             if core is not None:
                 core.close()
 
-    # -- as every carrier has it -----------------------------------------------------------------
+    # -- as every gateway transport has it -------------------------------------------------------
 
     @property
     def status(self) -> int | None:

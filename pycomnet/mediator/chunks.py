@@ -6,9 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.web.http import _ChunkedTransferDecoder
-
-from pycomnet.net import eager
+from pycomnet.net import _twisted, eager
 
 #: Bytes that Twisted gets at a time, at most, of what is between two chunks.
 BETWEEN = 32
@@ -28,13 +26,15 @@ def chunk_writer(transport: Any) -> Callable[[bytes | memoryview], None]:
     return lambda data: write(chunk(data))
 
 
-class Chunks(_ChunkedTransferDecoder):
+class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
     """Takes a body in chunks apart.
 
     Twisted's own puts all that comes behind what it has, copies each piece out of that and moves
     the rest to the front. Here it does so with what is between chunks alone, which it checks as
     ever: inside of a chunk there is nothing to look at.
     """
+
+    state: str
 
     def __init__(
         self, dataCallback: Callable[[bytes], None], finishCallback: Callable[[bytes], None]

@@ -1,4 +1,4 @@
-"""A connection of a place's supervisor: the multiplexer over two descriptors, without waiting.
+"""A connection of a fork server: the multiplexer over two descriptors, without waiting.
 
 What is on its channels are objects with ``data(payload, cost)``, ``ended()`` and
 ``closed(kind, payload)``.

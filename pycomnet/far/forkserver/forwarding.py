@@ -1,4 +1,4 @@
-"""What a place's supervisor has on its channels, and how one is carried on to another."""
+"""What a fork server has on its channels, and how one is forwarded to another."""
 
 from ...wire.frames import ERROR, bin32
 

@@ -1,4 +1,4 @@
-"""Processes that a place's supervisor has started for gateways, and what they read and write."""
+"""Processes that a fork server has started for gateways, and what they read and write."""
 
 import os
 import select

@@ -13,31 +13,32 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class HopCommand:
-    """What a supervisor starts to reach another one: a program, and what that is told."""
+    """What a fork server starts to reach another one: a program, and what that is told."""
 
     argv: tuple[str, ...]
     config: dict[str, Any] = attrs.field(factory=dict, eq=False)
 
     def as_map(self) -> dict[str, Any]:
-        """As a supervisor is asked for it."""
+        """As it is in the request to a fork server."""
         return {"argv": list(self.argv), "config": self.config}
 
 
 @attrs.frozen
-class Way:
-    """How the near side reaches a supervisor itself.
+class FirstHop:
+    """How the near side reaches a fork server directly.
 
     :ivar key: what tells it from others in a group.
-    :ivar open: makes the carrier of its connection; the number is a descriptor that it gets.
-    :ivar door: whether it can be given descriptors.
+    :ivar open: makes the transport of its connection; the number is the descriptor of the socket
+        that descriptors are passed over, or None.
+    :ivar passes_descriptors: whether descriptors can be passed to it.
     :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
     :ivar credential: what whoever lets this program in there asks for.
-    :ivar env: this process's environment when this was made, if the supervisor is started in that.
+    :ivar env: this process's environment when this was made, if the fork server is started in that.
     """
 
     key: tuple[Any, ...]
     open: Callable[[GatewayRequest, int | None], GatewayTransport] = attrs.field(eq=False)
-    door: bool = attrs.field(default=False, eq=False)
+    passes_descriptors: bool = attrs.field(default=False, eq=False)
     keepalive: float | None = attrs.field(default=None, eq=False)
     credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
     env: dict[str, str] = attrs.field(factory=dict, eq=False, repr=False)
@@ -45,16 +46,16 @@ class Way:
 
 @attrs.frozen
 class Route:
-    """How a gateway is reached: the first supervisor, those behind it, and what the last does.
+    """How a gateway is reached: the first fork server, those behind it, and what the last does.
 
     :ivar argv: an interpreter that the last one starts for this gateway alone; empty: it forks.
     :ivar master: the id of the gateway that it is started from, or None.
     """
 
-    way: Way
+    first_hop: FirstHop
     path: tuple[HopCommand, ...] = ()
     argv: tuple[str, ...] = ()
     master: str | None = None
 
 
-__all__ = ["HopCommand", "Route", "Way"]
+__all__ = ["HopCommand", "Route", "FirstHop"]

@@ -11,8 +11,7 @@ from typing import Any
 
 from pycomnet.far import package
 from pycomnet.far.path import FIRST_LINE
-from pycomnet.gateways.environment import divide
-from pycomnet.gateways.environment import letter as letter_of
+from pycomnet.gateways.environment import divide, environment_message
 from pycomnet.gateways.spec import Spec
 
 #: What a far side on this machine is started with. It imports the far side's modules from this
@@ -66,7 +65,7 @@ def prepare(env: Mapping[str, str], config: dict[str, Any]) -> tuple[dict[str, s
     if not rest:
         return fits, b""
     config["more"] = True
-    return fits, letter_of(rest)
+    return fits, environment_message(rest)
 
 
 def worker_config(spec: Spec, id: str) -> dict[str, Any]:

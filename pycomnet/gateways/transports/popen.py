@@ -21,14 +21,14 @@ def alone(request: GatewayRequest) -> ProcessGatewayTransport:
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
     env = {**os.environ, **spec.env}
-    env, letter = prepare(env, config)
+    env, bootstrap_message = prepare(env, config)
     return ProcessGatewayTransport(
-        request, [*interpreter(spec), "-c", boot_code(config)], env, letter
+        request, [*interpreter(spec), "-c", boot_code(config)], env, bootstrap_message
     )
 
 
-def carrier(request: GatewayRequest) -> GatewayTransport:
-    """What carries a popen gateway's connection."""
+def gateway_transport(request: GatewayRequest) -> GatewayTransport:
+    """The transport of a popen gateway\'s connection."""
     if request.spec.via is not None:
         return ForkedGatewayTransport(request, routes.through)
     if request.spec.fork is not False and routes.can_fork(request.spec):

@@ -18,7 +18,7 @@ class ProcessGatewayTransport:
 
     :param argv: the program and its arguments.
     :param env: its whole environment, or None for this process's.
-    :param letter: what it is sent before the connection begins.
+    :param bootstrap_message: what it is sent before the connection begins.
     :param pass_fds: further descriptors that it gets.
     :param what: what it is called in messages.
     """
@@ -28,7 +28,7 @@ class ProcessGatewayTransport:
         request: GatewayRequest,
         argv: list[str],
         env: dict[str, str] | None = None,
-        letter: bytes = b"",
+        bootstrap_message: bytes = b"",
         pass_fds: tuple[int, ...] = (),
         what: str = "its process",
     ) -> None:
@@ -36,7 +36,7 @@ class ProcessGatewayTransport:
         self._request = request
         self._argv = argv
         self._env = env
-        self._letter = letter
+        self._bootstrap_message = bootstrap_message
         self._pass_fds = pass_fds
         self._before: AfterMarker | None = None
         self.process: LocalProcess | None = None
@@ -65,7 +65,7 @@ class ProcessGatewayTransport:
             elif isinstance(problem, OSError) and problem.errno == errno.E2BIG:
                 words += f"; {too_long(self._argv, self._env)}"
             return defer.fail(self._request.not_started(words))
-        self._before = AfterMarker(connection, self._request.output, self._letter)
+        self._before = AfterMarker(connection, self._request.output, self._bootstrap_message)
         ProcessTransport(process.stdin, process.stdout, self._before, reactor)
         return defer.succeed(None)
 

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.errors import ChannelClosed, PycomnetError
-from pycomnet.gateways.forkserver.route import HopCommand, Route, Way
+from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.source import exec_request
 from pycomnet.gateways.spec import STARTUP, Spec
 from pycomnet.gateways.transports import KEEPING, sshcommand
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def can_fork(spec: Spec) -> bool:
-    """Whether it may be worth trying: a supervisor that can't says so."""
+    """Whether it may be worth trying: a fork server that can't says so."""
     return hasattr(socket, "send_fds") and not any(
         "jython" in os.path.basename(word) for word in interpreter(spec)[:1]
     )
 
 
-def has_supervisor(spec: Spec) -> bool:
-    """Whether a supervisor starts such a gateway, and can start others beside it."""
+def has_fork_server(spec: Spec) -> bool:
+    """Whether a fork server starts such a gateway, and can start others beside it."""
     return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
 
 
@@ -50,29 +50,31 @@ def here(request: GatewayRequest) -> Route:
     env.update(variables)
     key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
 
-    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
-        config: dict[str, Any] = {"fork_server": {"near": os.getpid(), "door": door}}
-        started_in, letter = prepare(env, config)
+    def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
+        config: dict[str, Any] = {
+            "fork_server": {"near": os.getpid(), "descriptor_socket": descriptor_socket}
+        }
+        started_in, bootstrap_message = prepare(env, config)
         command = [*argv, "-c", boot_code(config)]
-        fds = () if door is None else (door,)
+        fds = () if descriptor_socket is None else (descriptor_socket,)
         return ProcessGatewayTransport(
-            asked, command, started_in, letter, fds, "the supervisor of its place"
+            asked, command, started_in, bootstrap_message, fds, "its fork server"
         )
 
-    return Route(Way(key, opened, door=True, env=env))
+    return Route(FirstHop(key, opened, passes_descriptors=True, env=env))
 
 
 def through(request: GatewayRequest) -> Route:
-    """A gateway that is started from another one, in a place that is reached from there."""
+    """A gateway that is started from another one (``via``)."""
     spec = request.spec
     assert spec.via is not None
     if spec.via not in request.group:
         raise PycomnetError(f"there is no gateway {spec.via!r} in this group to start it from")
     master = request.group[spec.via]
-    carrier: Any = master._link.carrier
-    route = getattr(carrier, "route", None)
+    transport: Any = master._link.transport
+    route = getattr(transport, "route", None)
     # One that was started alone although it could have been forked: those after it are.
-    if route is None or route.way.key in request.group._places.without_fork:
+    if route is None or route.first_hop.key in request.group._fork_servers.without_fork:
         route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
@@ -89,11 +91,11 @@ class Inside:
 
 
 def inside(master: Gateway) -> Route:
-    """A supervisor that a gateway's worker starts, for one that no supervisor has forked."""
+    """A fork server that a gateway's worker starts, for one that no fork server has forked."""
     link = master._link
     argv = boot_argv([master.info["executable"] or "python3"])
 
-    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
+    def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
         near = link.connection
         channel = Channel(near.open("channel", raw=True), Inside(link.id))
         kwargs = {"raw": channel, "argv": list(argv), "config": {"fork_server": {}}}
@@ -106,13 +108,13 @@ def inside(master: Gateway) -> Route:
             channel.close(ChannelClosed(failure.getErrorMessage()))
 
         started.set_callback(lambda value: None, failed, NO_ENDMARKER)
-        return ChannelGatewayTransport(asked, channel, f"the supervisor behind gateway {link.id}")
+        return ChannelGatewayTransport(asked, channel, f"the fork server behind gateway {link.id}")
 
-    return Route(Way(("inside", id(link)), opened))
+    return Route(FirstHop(("inside", id(link)), opened))
 
 
 def behind(route: Route, spec: Spec, executable: str) -> Route:
-    """The route of a gateway in a place that is reached from the end of another route.
+    """The route of a gateway that is reached from the end of another route.
 
     :param executable: the interpreter at that end.
     """
@@ -128,4 +130,4 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     return attrs.evolve(route, argv=hop.argv)
 
 
-__all__ = ["behind", "can_fork", "has_supervisor", "here", "through"]
+__all__ = ["behind", "can_fork", "has_fork_server", "here", "through"]

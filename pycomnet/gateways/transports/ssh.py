@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from pycomnet.far import package
-from pycomnet.gateways.forkserver.route import Route, Way
+from pycomnet.gateways.forkserver.route import FirstHop, Route
 from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
@@ -52,36 +52,36 @@ def once(request: GatewayRequest, begun: Callable[[], bool]) -> GatewayRequest:
 
 
 def process(
-    request: GatewayRequest, argv: tuple[str, ...], letter: bytes, what: str
+    request: GatewayRequest, argv: tuple[str, ...], bootstrap_message: bytes, what: str
 ) -> ProcessGatewayTransport:
     """The process of an ssh connection."""
     made: list[ProcessGatewayTransport] = []
     asked = once(request, lambda: bool(made) and made[0].begun)
-    made.append(ProcessGatewayTransport(asked, list(argv), None, letter, (), what))
+    made.append(ProcessGatewayTransport(asked, list(argv), None, bootstrap_message, (), what))
     return made[0]
 
 
 def route(request: GatewayRequest) -> Route:
-    """The supervisor at the other end of an ssh connection."""
+    """The fork server at the other end of an ssh connection."""
     spec = request.spec
     argv = command(spec)
 
-    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
-        letter = package.letter(fork_server_config(spec))
-        return process(asked, argv, letter, "ssh")
+    def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
+        bootstrap_message = package.bootstrap_message(fork_server_config(spec))
+        return process(asked, argv, bootstrap_message, "ssh")
 
-    return Route(Way(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
+    return Route(FirstHop(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
 
 
 def alone(request: GatewayRequest) -> ProcessGatewayTransport:
     """An ssh connection and an interpreter of its own for a gateway."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "update": spec.env}
-    return process(request, command(spec), package.letter(config), "its ssh process")
+    return process(request, command(spec), package.bootstrap_message(config), "its ssh process")
 
 
-def carrier(request: GatewayRequest) -> GatewayTransport:
-    """What carries an ssh gateway's connection."""
+def gateway_transport(request: GatewayRequest) -> GatewayTransport:
+    """The transport of an ssh gateway\'s connection."""
     if request.spec.via is not None:
         return ForkedGatewayTransport(request, through)
     if request.spec.fork is not False and can_fork(request.spec):

@@ -70,7 +70,7 @@ def command(spec: Spec) -> tuple[str, ...]:
 
 
 def fork_server_config(spec: Spec) -> dict[str, dict[str, float]]:
-    """What the supervisor there is told."""
+    """What the fork server there is told."""
     return {"fork_server": {"silence": PATIENCE * (spec.keepalive or KEEPALIVE)}}
 
 

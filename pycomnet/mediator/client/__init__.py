@@ -149,9 +149,9 @@ class HTTPGatewayTransport:
         return "" if self._stream is None else self._stream.stderr.tail()
 
 
-def carrier(request: GatewayRequest) -> GatewayTransport:
+def gateway_transport(request: GatewayRequest) -> GatewayTransport:
     """What carries an http gateway's connection."""
     return HTTPGatewayTransport(request)
 
 
-__all__ = ["HTTPGatewayTransport", "RequestRefused", "carrier"]
+__all__ = ["HTTPGatewayTransport", "RequestRefused", "gateway_transport"]

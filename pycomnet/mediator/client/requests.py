@@ -15,8 +15,6 @@ from treq.client import HTTPClient
 from twisted.internet import defer, error, task
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
@@ -25,7 +23,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.chunks import Chunks
-from pycomnet.net import endpoints
+from pycomnet.net import _twisted, endpoints
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import tune_reading
 from pycomnet.ranges import NumberRefused, real, whole
@@ -153,33 +151,16 @@ class Body:
         """It is written."""
 
 
-class _Protocol(HTTP11ClientProtocol):
-    """Makes requests on a connection; what comes in chunks is not copied so often."""
+def _read_quickly(protocol: Any) -> None:
+    """Have a connection of the pool's read much at a time; chunks are not copied so often."""
+    _twisted.decode_answers(protocol, Chunks)
+    received = protocol.dataReceived
 
-    def request(self, request: Any) -> defer.Deferred[Any]:
-        asking: defer.Deferred[Any] = super().request(request)
-        if self._parser is not None:
-            self._parser._transferDecoders = {b"chunked": Chunks}
-        return asking
+    def data_received(data: bytes) -> None:
+        tune_reading(protocol.transport, len(data))
+        received(data)
 
-    def dataReceived(self, bytes: bytes) -> None:
-        tune_reading(self.transport, len(bytes))
-        super().dataReceived(bytes)
-
-
-class _Protocols(Factory):
-    """Makes them for the pool.
-
-    :param quiescent: the pool's: called with one that can be used again.
-    """
-
-    noisy = False
-
-    def __init__(self, quiescent: Any, metadata: object) -> None:
-        self._quiescent = quiescent
-
-    def buildProtocol(self, addr: object) -> _Protocol:
-        return _Protocol(self._quiescent)
+    protocol.dataReceived = data_received
 
 
 class MediatorClient:
@@ -202,7 +183,6 @@ class MediatorClient:
         self._pool.maxPersistentPerHost = KEPT
         self._pool.cachedConnectionTimeout = 30
         self._pool.retryAutomatically = False
-        self._pool._factory = _Protocols  # type: ignore[assignment]
         agent = Agent.usingEndpointFactory(reactor, self.endpoints, self._pool)
         self._http = HTTPClient(agent)
 
@@ -212,6 +192,8 @@ class MediatorClient:
         for one in [*self._busy_polls]:
             if not one.connected:
                 self._busy_polls.pop(one).stop()
+        if hasattr(protocol, "request"):  # else it is a WebSocket
+            _read_quickly(protocol)
         transport = protocol.transport
         if self._closed:
             transport.abortConnection()
@@ -410,7 +392,7 @@ def explain(problem: BaseException) -> str:
         return "it does not answer"
     if isinstance(problem, error.ConnectionDone):
         return "the connection was closed before the answer"
-    if type(problem).__module__ == "twisted.web._newclient" and problem.args:
+    if type(problem).__module__.startswith("twisted.web.") and problem.args:
         # Its errors have the bytes that could not be read, and no public class.
         said = next((arg for arg in problem.args if isinstance(arg, bytes)), b"")[:MOST_SAID]
         what = f" (it said {said.decode('utf-8', 'replace')!r})" if said else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,6 +44,8 @@ MAX_ANSWER = 1 << 16
 
 _SENDING, _POSTING, _CLOSED = LinkState.SENDING, LinkState.POSTING, StreamState.CLOSED
 STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
+#: The first line of an answer that another one follows.
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[0-9] 1[0-9][0-9]")
 
 
 class NoWebSocket(PycomnetError):
@@ -182,7 +185,7 @@ class WebSocketLink(Socket):
                 return
             answer, self._answer = self._answer[:end], self._answer[end:]
             type(wire).dataReceived(wire, answer)
-            if self.negotiated or wire._rejectResponse is not None:
+            if self.negotiated or not _INFORMATIONAL.match(answer):
                 break  # else it was about an answer that is still to come
         rest, self._answer = self._answer, b""
         if self.negotiated:

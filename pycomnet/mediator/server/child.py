@@ -95,7 +95,7 @@ def launcher(reactor: Any) -> Launch:
         }
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
-        env, letter = prepare({**clean_environment(), **spec.env}, config)
+        env, bootstrap_message = prepare({**clean_environment(), **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -104,7 +104,7 @@ def launcher(reactor: Any) -> Launch:
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
         try:
-            ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor, bootstrap_message)
         except BaseException:
             process.kill(signal.SIGKILL)
             raise

@@ -17,6 +17,7 @@ from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.mediator.server.uploads import ForwardedBody
+from pycomnet.net import _twisted
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import flush_now, tune_reading
 from pycomnet.text.logs import Logger
@@ -54,8 +55,7 @@ class HTTPRequest(server.Request):
         self.content: Any = BytesIO()
         # The request line is parsed again when the body is complete; this is the only way to know
         # before that what the body is for.
-        uri = self.channel._path
-        self.method = self.channel._command
+        self.method, uri = self.channel.request_line[:2]
         self.uri = uri
         path, _, query = uri.partition(b"?")
         self.path = path
@@ -64,9 +64,7 @@ class HTTPRequest(server.Request):
         if destination is not None:
             self.upload = ForwardedBody(self, destination, length, self.channel.site.reactor)
             if length is None:
-                self.channel._transferDecoder = Chunks(
-                    self.handleContentChunk, self.channel._finishRequestBody
-                )
+                _twisted.decode_body(self.channel, Chunks, self.handleContentChunk)
         elif length is not None and length > MAX_JSON:
             self.too_large = True
 
@@ -160,6 +158,7 @@ def _no_number(text: str) -> Any:
 LENGTH_DIGITS = 18
 
 
+@_twisted.answers_bad_requests
 class HTTPConnection(http.HTTPChannel):
     """A connection of a client.
 
@@ -171,9 +170,11 @@ class HTTPConnection(http.HTTPChannel):
     behind that is read.
 
     :ivar busy_poll: looks for what comes next, when the last was answered at once.
+    :ivar request_line: the words of the first line of the request that is coming.
     """
 
     busy_poll: BusyPoll | None = None
+    request_line: list[bytes] | None = None
     #: whether what comes next begins a request
     _fresh = True
     transport: Any
@@ -183,6 +184,8 @@ class HTTPConnection(http.HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         if not self._refused:
+            if self.request_line is None and line:
+                self.request_line = line.split()
             super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -190,14 +193,14 @@ class HTTPConnection(http.HTTPChannel):
             super().rawDataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self._respondToBadRequestAndDisconnect()
+        self.bad_request()
 
     def headerReceived(self, line: bytes) -> bool:
         if self._refused:
             return False
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
-            self._respondToBadRequestAndDisconnect()
+            self.bad_request()
             return False
         right: bool = super().headerReceived(line)
         return right
@@ -205,18 +208,20 @@ class HTTPConnection(http.HTTPChannel):
     def allHeadersReceived(self) -> None:
         if self._refused:
             return
-        target = self._path
-        if not target.startswith(b"/") and (target, self._command) != (b"*", b"OPTIONS"):
-            self._respondToBadRequestAndDisconnect()
+        assert self.request_line is not None
+        method, target = self.request_line[:2]
+        if not target.startswith(b"/") and (target, method) != (b"*", b"OPTIONS"):
+            self.bad_request()
             return
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
+        self.request_line = None
         if not self._refused:
             super().allContentReceived()
 
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        """What Twisted calls for a request that can't be read."""
+    def bad_request(self) -> None:
+        """Answer a request that can't be read."""
         if self._refused:
             return
         self._refused = True

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
-from pycomnet.net import eager
+from pycomnet.net import _twisted, eager
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.text.logs import Logger
 
@@ -98,14 +98,20 @@ class Socket:
         self.congested = False
         #: bytes to be answered that have come since
         self._unread = 0
+        #: whether messages are bounded by what comes between two of them
+        self._counts = False
+        #: bytes that Twisted was given since the last message
+        self._uncounted = 0
         #: the handshake is done
         self.negotiated = False
         self.over = False
 
     def negotiationStarted(self, transport: Any) -> None:
         self._wire = transport
-        transport._bytesBuffer = _Bounded(b"", self._too_big)
-        transport._textBuffer = _Bounded("", self._too_big)
+        refuse = self._too_big
+        self._counts = not _twisted.bound_messages(
+            transport, _Bounded(b"", refuse), _Bounded("", refuse)
+        )
 
     def negotiationFinished(self) -> None:
         self.negotiated = True
@@ -156,14 +162,18 @@ class Socket:
             if self._unread > MAX_UNREAD:
                 self.abort()
                 return
-        if wire._wsconn.state in READABLE:
+        self._uncounted += len(data)
+        if self._counts and self._uncounted > MAX_MESSAGE:
+            self._too_big()
+        elif _twisted.websocket_state(wire) in READABLE:
             type(wire).dataReceived(wire, bytes(data))
-            if wire._wsconn.state is not ConnectionState.OPEN:
+            if _twisted.websocket_state(wire) is not ConnectionState.OPEN:
                 # It was closed by the other end, or that has sent what it may not.
                 self.over = True
 
     def bytesMessageReceived(self, data: bytes | bytearray) -> None:
         self._heard = True
+        self._uncounted = 0
         if self.over:
             return
         if len(data) < HEADER.size:
@@ -174,6 +184,7 @@ class Socket:
 
     def textMessageReceived(self, message: str) -> None:
         self._heard = True
+        self._uncounted = 0
         if self.over:
             return
         try:

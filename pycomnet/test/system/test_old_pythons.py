@@ -120,7 +120,7 @@ def test_the_tree_compiles() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_forked() -> None:
-    """A Python 2 forks its gateways; as it can't be given descriptors, its place carries bytes."""
+    """Python 2 forks gateways; it can't be given descriptors, so its fork server forwards bytes."""
     forking = [python for python in pythons() if "jython" not in python]
     if not forking:
         pytest.skip("no Python 2.7 here that can fork: no Debian has one any more")
