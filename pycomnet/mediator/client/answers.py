@@ -15,19 +15,19 @@ from pycomnet.errors import PycomnetError
 if TYPE_CHECKING:
     from pycomnet.mediator.client.posting import Posting
 
-#: Seconds that the server may be silent on an answer; it ends that then.
+#: Seconds that the server may be silent on a response; it ends the response then.
 WAIT = 25.0
-#: Seconds more before the connection is taken for dead.
+#: Seconds more before the connection counts as dead.
 SLACK = 15.0
 
 
 class StreamingAnswer(Protocol):
-    """The body of a streaming answer, given on as it comes.
+    """The body of a streaming response, passed on as it arrives.
 
-    :ivar worked: bytes have come on it, it was there for a while, or it ended in order.
-    :ivar begun: fires when its first byte is there.
+    :ivar worked: bytes have come on it, it was open for a while, or it ended in order.
+    :ivar begun: fires when its first byte has come.
     :ivar done: fires when there will be no more.
-    :ivar problem: why it is not complete, then.
+    :ivar problem: why it is not complete, if it is not.
     """
 
     def __init__(self, posting: Posting, stream: str, offset: int) -> None:
@@ -47,7 +47,7 @@ class StreamingAnswer(Protocol):
         self._steady = stream.reactor.callLater(stream.steady, self._works)
 
     def _works(self) -> None:
-        """That it has begun says little: something in between may cut it at once, for ever."""
+        """It was open for a while. That it began says little: a proxy may cut each one at once."""
         self.worked = True
         self._posting.stream.alive(self._stream)
 

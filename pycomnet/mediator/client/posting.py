@@ -1,4 +1,4 @@
-"""A far side's streams over requests alone: POST for what goes there, GET for what comes."""
+"""A far side's streams over requests alone: POST to send, GET to receive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
 from pycomnet.mediator.client.answers import SLACK, WAIT, StreamingAnswer
-from pycomnet.mediator.client.backoff import MAX_DROPS, Backoff
 from pycomnet.mediator.client.requests import (
     ANSWER_TIMEOUT,
     Body,
@@ -24,13 +23,17 @@ from pycomnet.net import eager
 
 if TYPE_CHECKING:
     from pycomnet.mediator.client.stream import HTTPTransport
+    from pycomnet.net.backoff import Backoff
 
-#: Seconds for the first byte of a streaming answer, which is sent at once. Whoever doesn't get it
-#: has a proxy in between that holds answers back until they are complete.
+#: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a
+#: proxy holds responses back until they are complete.
 PROBE_TIMEOUT = 2.0
 #: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
 #: not, a proxy in between holds requests back.
 TRIAL = 0.1
+#: Connections in a row that are lost before they were of any use, until another way is tried.
+MAX_DROPS = 5
+
 CLOSED = StreamState.CLOSED
 
 
@@ -120,7 +123,7 @@ class Posting:
 
     async def _write(self) -> None:
         stream = self.stream
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         while not self._stopped:
             begin = self.position
             if not (self._must_ask or self.position < stream.out.end or self.must_end()):
@@ -212,9 +215,9 @@ class Posting:
         return about
 
     def _try(self, last: int | None = None) -> None:
-        """Ask whether what was sent of a request that isn't complete has arrived.
+        """Ask whether the bytes of a request that is not complete have arrived.
 
-        :param last: what had when this was asked before: while that grows the server is only slow.
+        :param last: what had arrived at the last check: while that grows, the server is only slow.
         """
         self._trial = None
         upload, position = self._upload, self.position
@@ -243,7 +246,7 @@ class Posting:
     async def _read(self, name: str) -> dict[str, Any]:
         """Read a stream up to its end; what the server then says."""
         stream = self.stream
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         while True:
             if name == "stderr":
                 await stream.stderr.when_taken()
@@ -366,7 +369,7 @@ class Posting:
     async def _confirm(self) -> None:
         stream = self.stream
         self._confirming = True
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         try:
             while self._wanted and not self._stopped:
                 self._wanted = False

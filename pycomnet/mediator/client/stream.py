@@ -12,33 +12,37 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
 from pycomnet.mediator.client.errortext import RemoteErrorText
 from pycomnet.mediator.client.outages import Outages
-from pycomnet.mediator.client.posting import Posting
+from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
 from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
+from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
 log = Logger()
 
 #: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
 STDERR_CONFIRM = 1 << 16
-#: Bytes that were written and the server has not confirmed, before who writes has to wait.
+#: Unconfirmed bytes at which the writer is paused.
 OUT_LIMIT = 8 << 20
-#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
-#: when nobody says how much of it was received, and there is no room for more until then.
+#: Bytes of a request, at first; a proxy that takes less returns status 413. A request ends sooner
+#: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
+#: Seconds before a request that failed is made again, at first and at most.
+FIRST_DELAY, MAX_DELAY = 0.05, 5.0
+#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+STEADY = 5.0
 #: In these states what is written is taken.
 _OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
 
 
 class _Nobody:
-    """What takes a stream that nobody wants any more."""
+    """Takes the bytes of a stream that nobody reads any more."""
 
     def makeConnection(self, transport: object) -> None:
         """It is there."""
@@ -87,12 +91,12 @@ class HTTPTransport:
         #: whether anything has carried it yet
         self.used = False
         linger = float(about.get("linger", 60.0))
-        #: seconds after which a connection that stays is taken to work: less than it is borne that
-        #: none does
+        #: seconds after which an open connection counts as working: less than ``linger``, after
+        #: which the far side is given up
         self.steady = min(STEADY, linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
-        #: WebSockets that were closed, one after the other, before they were of any use
+        #: WebSockets in a row that were closed before they were of any use
         self._drops = 0
         self._protocol: Any = _Nobody()
         self._producer: Any = None
@@ -100,7 +104,7 @@ class HTTPTransport:
         #: what carries it now
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
-        #: the requests that it be ended
+        #: the requests to end the far side
         self._asking: list[defer.Deferred[None]] = []
         self._outages = Outages(
             client.server.url, linger, lambda words: self.over(None, words), reactor
@@ -120,7 +124,7 @@ class HTTPTransport:
         protocol.makeConnection(self)
 
     def hand_over(self, protocol: Any) -> None:
-        """Give what comes from now on to another protocol."""
+        """Pass all further bytes to another protocol."""
         self._protocol = protocol
 
     def start(self) -> None:
@@ -135,7 +139,7 @@ class HTTPTransport:
 
     @deferred
     async def _run(self) -> None:
-        backoff = Backoff(self.reactor, self.progress)
+        backoff = self.backoff()
         while self._end is None:
             try:
                 await self._carry()
@@ -150,12 +154,16 @@ class HTTPTransport:
                 return
             await backoff.wait()
 
+    def backoff(self) -> Backoff:
+        """The delays between requests that fail, which begin anew whenever it has progressed."""
+        return Backoff(self.reactor, FIRST_DELAY, MAX_DELAY, self.progress)
+
     def progress(self) -> int:
-        """A number that grows with what has gone to and fro."""
+        """A number that grows with the bytes moved, in both directions."""
         return self.out.base + sum(incoming.received for incoming in self.inputs.values())
 
     async def _carry(self) -> None:
-        """Carry bytes over one connection, or one way of having them, until that fails."""
+        """Carry bytes over a WebSocket, or over requests, until that fails."""
         if self._websocket:
             try:
                 await self._over_websocket()
@@ -198,7 +206,7 @@ class HTTPTransport:
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
     def carried_by(self, link: Any) -> None:
-        """This carries what is written from now on; None: nothing does."""
+        """From now on this link carries what is written; None if nothing does."""
         self._link = link
         self.used = self.used or link is not None
 
@@ -210,8 +218,8 @@ class HTTPTransport:
         return True
 
     def not_taken(self) -> None:
-        """A request was lost, and nothing of it arrived: it may have been too long for a proxy that
-        then does not wait to say so."""
+        """A request was lost, and nothing of it arrived. It may have been too long for a proxy,
+        which then closed the connection without a response."""
         self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
 
     def _refused(self, problem: RequestRefused) -> None:
@@ -257,7 +265,7 @@ class HTTPTransport:
         """Have the server end the far side.
 
         :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
-        :param timeout: seconds after ``KILL`` from which on the server is not waited for.
+        :param timeout: seconds after ``KILL`` to wait for the server.
         """
         if self.state is StreamState.OVER:
             return
@@ -276,7 +284,7 @@ class HTTPTransport:
 
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
-        backoff = Backoff(self.reactor)
+        backoff = Backoff(self.reactor, FIRST_DELAY, MAX_DELAY)
         while self.state is not StreamState.OVER:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
@@ -304,9 +312,9 @@ class HTTPTransport:
             self._protocol.dataReceived(bytes(new))
 
     def unconfirmed(self, limit: int) -> bool:
-        """Whether more has been received than should be left unconfirmed.
+        """Whether so much was received that it should be confirmed now.
 
-        :param limit: bytes of standard output that may be.
+        :param limit: bytes of standard output that may be unconfirmed.
         """
         done = self._said
         inputs = self.inputs

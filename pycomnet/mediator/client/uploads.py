@@ -12,7 +12,7 @@ from zope.interface import implementer
 from pycomnet.mediator.chunks import chunk_writer
 from pycomnet.net import eager
 
-#: Bytes up to which what is sent may be a question that is answered at once.
+#: Bytes up to which a write may be a request that is answered at once, and polled for.
 SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0

@@ -8,7 +8,7 @@ from pycomnet.mediator.server.model import HttpError
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.ranges import NumberRefused, real, whole
 
-#: The most bytes that a stream may have had.
+#: The greatest offset.
 MAX_OFFSET = (1 << 59) - 1
 
 
@@ -28,7 +28,7 @@ def number_argument(request: Any, name: bytes, default: int = 0) -> int:
 
 
 def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
-    """A number of seconds of the query, at most so many.
+    """A number of seconds in the query, within a limit.
 
     :raises HttpError: 400.
     """
@@ -54,9 +54,9 @@ def text_argument(request: Any, name: bytes) -> str:
 
 
 def confirm_arguments(request: Any, session: MediatorSession) -> None:
-    """What a request says that its client has received.
+    """Confirm what the query says that the client has received.
 
-    :raises HttpError: it can't have.
+    :raises HttpError: that much was not sent.
     """
     for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
         if name in request.args:

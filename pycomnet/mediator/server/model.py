@@ -25,7 +25,7 @@ OPTIONS = ("chdir", "env", "execmodel", "id", "nice", "python")
 
 
 class HttpError(PycomnetError):
-    """What a request is answered with when it can't be done.
+    """An error response to a request.
 
     :ivar status: the HTTP status.
     :ivar code: the error's stable name.
@@ -73,7 +73,7 @@ class UserLimits:
         check_fields(self)
 
     def changed(self, options: Mapping[str, str], where: str) -> UserLimits:
-        """These, but for what a section of the tokens file says.
+        """These limits, with those changed that a section of the tokens file sets.
 
         :raises TokenError: a value can't be read.
         """
@@ -140,7 +140,7 @@ READERS: dict[str, Any] = {
 
 
 class IUser(Interface):
-    """Somebody who has been let in: what a realm gives for the name of a token."""
+    """An admitted user: what the realm returns for the name of a token."""
 
     name = Attribute("What logs and limits know them by.")
     limits = Attribute("Their Limits.")
@@ -149,7 +149,7 @@ class IUser(Interface):
 @implementer(IUser)
 @attrs.frozen
 class User:
-    """Somebody who has been let in."""
+    """An admitted user."""
 
     name: str
     limits: UserLimits
@@ -200,7 +200,7 @@ class End:
 class OutputConnection(Protocol):
     """A connection that a stream is read over.
 
-    :ivar key: what its client calls itself: a new connection of the same client takes over.
+    :ivar key: identifies its client: a new connection with the same key takes over.
     """
 
     key: str
@@ -216,7 +216,7 @@ class InputConnection(Protocol):
     """A connection that standard input is written over."""
 
     def pause(self) -> None:
-        """The subprocess does not take it: read no more from the client."""
+        """The subprocess does not take its input: read no more from the client."""
 
     def resume(self) -> None:
-        """It does again."""
+        """The subprocess takes its input again: read on."""

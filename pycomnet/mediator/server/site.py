@@ -35,7 +35,7 @@ MAX_JSON = 1 << 16
 
 
 class HTTPRequest(server.Request):
-    """A request; one that carries bytes for a subprocess hands them on as they come."""
+    """A request. If it carries bytes for a subprocess, it passes them on as they arrive."""
 
     channel: Any
     upload: ForwardedBody | None = None
@@ -43,7 +43,7 @@ class HTTPRequest(server.Request):
     too_large = False
 
     def parseCookies(self) -> None:
-        """Nobody is known by a cookie here."""
+        """Ignore cookies: they authorise nothing."""
 
     def process(self) -> None:
         if self.path == b"*":
@@ -93,7 +93,7 @@ class HTTPRequest(server.Request):
         log.failure("a request failed", failure)
 
     def body(self) -> Any:
-        """What a request that is JSON says; an empty one is an empty object.
+        """The JSON body of a request; an empty body is an empty object.
 
         :raises HttpError: it is too long, or not JSON.
         """
@@ -118,7 +118,7 @@ class HTTPRequest(server.Request):
         self.respond_bytes(data)
 
     def respond_bytes(self, data: bytes | memoryview) -> None:
-        """Answer with these bytes, and that's it."""
+        """Answer with these bytes, complete."""
         self.channel.site.answered(self.code)
         self.setHeader("content-length", str(len(data)))
         if self.method != b"HEAD":
@@ -162,15 +162,14 @@ LENGTH_DIGITS = 18
 class HTTPConnection(http.HTTPChannel):
     """A connection of a client.
 
-    Twisted's timer begins anew with each piece that comes, however small. Here a request, up to the
-    end of its head or of a body that is JSON, has the time in all that an idle connection has. The
-    body of an upload may take as long as it likes, while something comes.
+    Twisted's timer begins anew with each piece that arrives, however small. Here a request, up to
+    the end of its head or of a JSON body, has as long in all as a connection may be idle. The body
+    of an upload may take any time, as long as some of it arrives.
 
-    A request that is not right ends it: it is answered with 400, once, and nothing that comes
-    behind that is read.
+    A malformed request ends the connection: it gets a 400, once, and nothing behind it is read.
 
-    :ivar busy_poll: looks for what comes next, when the last was answered at once.
-    :ivar request_line: the words of the first line of the request that is coming.
+    :ivar busy_poll: polls for the next request, if the last was answered at once.
+    :ivar request_line: the words of the first line of the request that is arriving.
     """
 
     busy_poll: BusyPoll | None = None
@@ -246,7 +245,8 @@ class HTTPConnection(http.HTTPChannel):
         self._arrived_by = self.transport
 
     def known(self) -> None:
-        """Somebody has made a request over it who may, or it is gone: it is no stranger's."""
+        """An authorised request came over it, or it is gone: it no longer counts as a
+        stranger's."""
         if self._arrived_by is not None:
             self.site.strangers.known(self._arrived_by)
             self._arrived_by = None
@@ -275,7 +275,7 @@ class Site(server.Site):
     """The server's site.
 
     :param resource: the root.
-    :param access: lets requests in.
+    :param access: admits requests.
     :param destination: which subprocess a request's body is for.
     """
 

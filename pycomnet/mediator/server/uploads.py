@@ -13,12 +13,12 @@ from pycomnet.mediator.server.session import MediatorSession
 if TYPE_CHECKING:
     from pycomnet.mediator.server.site import HTTPRequest
 
-#: Bytes of a body that are read and dropped, so that its sender gets to read the answer.
+#: Bytes of a body that are read and dropped, so that its sender can read the response.
 MAX_DROPPED = 1 << 20
 
 
 class ForwardedBody:
-    """The body of a request, given to a subprocess as it arrives.
+    """The body of a request, passed to a subprocess as it arrives.
 
     :param destination: fires with the user and the session.
     :param length: of the body, if its sender says.
@@ -161,7 +161,7 @@ class ForwardedBody:
             session.detach()
 
     def pause(self) -> None:
-        """Read no more of it now. However long that is, the connection isn't idle."""
+        """Stop reading. The connection does not count as idle meanwhile."""
         if not self._paused:
             self._paused = True
             channel = self._request.channel
