@@ -92,7 +92,7 @@ class PendingCall:
         self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
 
     def _finish(self) -> defer.Deferred[Any] | None:
-        """It is over; who waits for it, if somebody still does."""
+        """End the call; returns its Deferred if that has not fired."""
         deferred = self.deferred
         if deferred is not None:
             self.deferred = None
@@ -116,7 +116,7 @@ class PendingCall:
         deferred = self.deferred
         if deferred is None:
             return
-        # As _finish does, in line: this is where every call comes by.
+        # As _finish does, inlined: every call comes through here.
         self.deferred = None
         self.peer.pending -= 1
         bucket = self.bucket

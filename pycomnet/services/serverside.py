@@ -162,11 +162,11 @@ class ServerConnection(Connection):
     # -- calls -----------------------------------------------------------------------------------
 
     def call_received(self, id: int, payload: bytes) -> None:
-        """A call has come whole, as most do.
+        """A whole unary call has come, the usual case.
 
-        One that is answered at once never becomes a :class:`ServerCall`: this is where every short
-        call of a plain function comes by. Whatever else it may be goes the long way from where that
-        is found out.
+        If the method replies at once, the call never becomes a :class:`ServerCall`: every short
+        call of a plain function takes this way. Any other call goes the long way from where that is
+        noticed.
         """
         server = self.server
         held = server.held
