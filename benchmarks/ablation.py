@@ -73,7 +73,7 @@ SHORTCUTS = (
         "unary calls have no stream",
         (
             Change(
-                "wire/mux.py",
+                "wire/calls.py",
                 "size > longest",
                 "True",
             ),
@@ -96,7 +96,7 @@ SHORTCUTS = (
         (
             Change(
                 "far/connection.py",
-                "            if self.mux._fragment < SIZE:\n",
+                "            if self.mux.scheduler.fragment < SIZE:\n",
                 "            if True:\n",
             ),
         ),

@@ -105,7 +105,7 @@ class _Master:
 
     def __init__(self, far: KeptFarSide) -> None:
         self.link = self
-        self.gateway_transport = far.gateway_transport
+        self.transport = far.gateway_transport
         self.id = far.id
         self.info = (far.relay.far or {"info": {"executable": None}})["info"]
 

@@ -8,10 +8,10 @@ except ImportError:
 from ..wire.frames import (
     ERROR,
     FRAGMENT,
-    FRAME_COST,
     NORMAL,
     RESULT,
     bin32,
+    frame_cost,
 )
 from ..wire.mux import LocalError
 from ..wire.values import MAX_VALUE, InvalidValue, ValueNotReceivable, ValueNotSendable
@@ -178,7 +178,7 @@ class FarChannel(Live):
 
     def _send(self, payload, prefix=b""):
         link = self.link
-        mux = link.mux
+        scheduler = link.mux.scheduler
         token = None
         with link.write_lock:
             with link.lock:
@@ -188,14 +188,13 @@ class FarChannel(Live):
                 if not stream.sending:
                     raise self._send_error()
                 link.settle()
-                # The token is for a value that has to wait; most do not.
-                if stream.queue or stream.credit < len(payload) + 64 or len(payload) > 65536:
+                if not scheduler.send(stream, payload, None, prefix):
                     token = _Token(self)
-                mux.send(stream, payload, token, prefix)
-                parts = mux.parts_to_send()
-                sent = mux.sent
+                    stream.token_for_last(token)
+                parts = scheduler.parts_to_send()
+                sent = scheduler.sent
                 if sent:
-                    mux.sent = []
+                    scheduler.sent = []
             if parts:
                 link.write_parts(parts)
             for other in sent:
@@ -257,7 +256,7 @@ class FarChannel(Live):
             mux = link.mux
             with link.lock:
                 found = self._take(mux)
-                write = mux.out
+                write = mux.scheduler.out
             if write:
                 link.flush()
             if found is not None:
@@ -299,7 +298,7 @@ class FarChannel(Live):
     def _ready(self):
         if self.items or self._values or self.over is not None:
             return True
-        if not self.stream.wanted:
+        if not self.stream.read_demand:
             # Another thread got the value that both waited for.
             self._want()
         return False
@@ -307,7 +306,7 @@ class FarChannel(Live):
     def _want(self):
         link = self.link
         with link.lock:
-            link.mux.want(self.stream)
+            link.mux.demand_read(self.stream)
             write = link.mux.has_data()
         if write:
             link.flush()
@@ -324,7 +323,7 @@ class FarChannel(Live):
             with link.lock:
                 self._waiting -= 1
                 if not self._waiting:
-                    self.stream.wanted = False
+                    self.stream.read_demand = False
 
     class TimeoutError(IOError):
         """Nothing came in the time that ``receive`` was given."""
@@ -460,7 +459,7 @@ class FarChannel(Live):
         """Values have come together; ``cost`` is that of all."""
         if self.request is not None or self.stream.raw:
             for payload in payloads:
-                self.arrived(payload, len(payload) + FRAME_COST)
+                self.arrived(payload, frame_cost(len(payload)))
             return
         self.items.append((payloads, cost))
         if self._waiters:
@@ -470,7 +469,7 @@ class FarChannel(Live):
         """A value has come."""
         if self.request is not None:
             request, self.request = self.request, None
-            self.stream.wanted = False
+            self.stream.read_demand = False
             self.link.mux.consumed(self.stream, cost)
             request(self, payload)
             return

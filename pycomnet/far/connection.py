@@ -374,14 +374,14 @@ class FarConnection(Live):
 
     def flush_locked(self):
         """As :meth:`flush`, for who has :attr:`write_lock`."""
-        mux = self.mux
+        scheduler = self.mux.scheduler
         while True:
             with self.lock:
                 self.settle()
-                parts = mux.parts_to_send()
-                sent = mux.sent
+                parts = scheduler.parts_to_send()
+                sent = scheduler.sent
                 if sent:
-                    mux.sent = []
+                    scheduler.sent = []
             if not parts:
                 return
             self.write_parts(parts)
@@ -404,7 +404,7 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if self.mux.fragment < SIZE:
+            if self.mux.scheduler.fragment < SIZE:
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel.stream

@@ -163,14 +163,14 @@ class FarSide(Live):
         purpose = channel.stream.purpose
         if purpose in ("exec", "call"):
             channel.request = self._requested
-            self.link.mux.want(channel.stream)
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "channel":
             channel.claimed = False
         elif purpose == "status":
             self._status(channel)
         elif purpose == "offer":
             channel.request = self._offered
-            self.link.mux.want(channel.stream)
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "idle":
             self._idle.append(channel)
             if not self._requests:

@@ -44,9 +44,9 @@ class ValueIterator:
 
 
 class RemoteStream(ValueIterator, Live):
-    """The values that a method gives, one after the other. Iterate over it with ``async for``.
+    """The values of a streaming method. Iterate over it with ``async for``.
 
-    The method waits when they are not taken. :meth:`close` it when no more are wanted: that also
+    The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
     happens when nobody holds it any more, as after a ``break``.
     """
 

@@ -75,7 +75,7 @@ class Splice(object):
         self._onto = onto
         self._raw = stream.raw
         if not self._raw:
-            peer.mux.want(stream)
+            peer.mux.demand_read(stream)
 
     def data(self, payload, cost):
         """Send it on; give its credit back when that has happened."""
@@ -97,7 +97,7 @@ class Splice(object):
             else:
                 mux.consumed(stream, cost)
         if not self._raw:
-            mux.want(stream)
+            mux.demand_read(stream)
 
     def move(self, fd, length, cost):
         """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""

@@ -205,7 +205,7 @@ class ForkServer(object):
             Waiting(peer, stream)
         elif stream.purpose == "start" and not stream.raw:
             StartRequest(self, peer, stream)
-            peer.mux.want(stream)
+            peer.mux.demand_read(stream)
         else:
             Nobody(peer, stream)
             peer.fail(stream, "purpose", "unknown purpose %r" % str(stream.purpose))

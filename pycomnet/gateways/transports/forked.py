@@ -192,9 +192,9 @@ class ForkedGatewayTransport:
     def _told(self, value: Any) -> Any:
         if isinstance(value, bytes):
             return self._text.feed(value)
-        if "noise" in value:
-            noise = value["noise"].decode("utf-8", "replace").strip()
-            self._reason = died_early("", noise)
+        if "preamble" in value:
+            preamble = value["preamble"].decode("utf-8", "replace").strip()
+            self._reason = died_early("", preamble)
         if "status" in value:
             self._end(value["status"])
         return None

@@ -28,17 +28,17 @@ log = Logger()
 
 #: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
 STDERR_CONFIRM = 1 << 16
-#: Bytes that were written and the server has not confirmed, before who writes has to wait.
+#: Unconfirmed bytes at which the writer is paused.
 OUT_LIMIT = 8 << 20
-#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
-#: when nobody says how much of it was received, and there is no room for more until then.
+#: Bytes of a request, at first; a proxy that takes less returns status 413. A request ends sooner
+#: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
 #: Seconds before a request that failed is made again, at first and at most.
 FIRST_DELAY, MAX_DELAY = 0.05, 5.0
 #: Seconds after which a connection that stays is taken to work, though nothing moves on it.
 STEADY = 5.0
-#: Seconds between two looks whether there has been no connection for too long.
+#: Seconds between two checks whether there has been no connection for too long.
 LOOK = 1.0
 
 
@@ -61,7 +61,7 @@ class Outage:
 
 
 class _Nobody:
-    """What takes a stream that nobody wants any more."""
+    """Takes the bytes of a stream that nobody reads any more."""
 
     def makeConnection(self, transport: object) -> None:
         """It is there."""
@@ -110,12 +110,12 @@ class HTTPTransport:
         #: whether anything has carried it yet
         self.used = False
         self._linger = float(about.get("linger", 60.0))
-        #: seconds after which a connection that stays is taken to work: less than it is borne that
-        #: none does
+        #: seconds after which an open connection counts as working: less than ``linger``, after
+        #: which the far side is given up
         self.steady = min(STEADY, self._linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
-        #: WebSockets that were closed, one after the other, before they were of any use
+        #: WebSockets in a row that were closed before they were of any use
         self._drops = 0
         self._held: list[bytes] | None = None
         self._taken = Condition()
@@ -125,9 +125,9 @@ class HTTPTransport:
         #: what carries it now
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
-        #: the requests that it be ended
+        #: the requests to end the far side
         self._asking: list[defer.Deferred[None]] = []
-        #: by what it is that fails; "" is any connection at all
+        #: what fails -> since when; "" means every connection
         self._outages = {"": Outage(reactor.seconds())}
         self._looking: Any = None
         self._end: tuple[int | None, str] | None = None
@@ -142,7 +142,7 @@ class HTTPTransport:
         protocol.makeConnection(self)
 
     def hand_over(self, protocol: Any) -> None:
-        """Give what comes from now on to another protocol."""
+        """Pass all further bytes to another protocol."""
         self._protocol = protocol
 
     def start(self) -> None:
@@ -177,11 +177,11 @@ class HTTPTransport:
         return Backoff(self.reactor, FIRST_DELAY, MAX_DELAY, self.progress)
 
     def progress(self) -> int:
-        """A number that grows with what has gone to and fro."""
+        """A number that grows with the bytes moved, in both directions."""
         return self.out.base + sum(incoming.received for incoming in self.inputs.values())
 
     async def _carry(self) -> None:
-        """Carry bytes over one connection, or one way of having them, until that fails."""
+        """Carry bytes over a WebSocket, or over requests, until that fails."""
         if self._websocket:
             try:
                 await self._over_websocket()
@@ -224,14 +224,14 @@ class HTTPTransport:
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
     def carried_by(self, link: Any) -> None:
-        """This carries what is written from now on; None: nothing does."""
+        """From now on this link carries what is written; None if nothing does."""
         self._link = link
         self.used = self.used or link is not None
 
     def alive(self, way: str = "") -> None:
         """The server has answered.
 
-        :param way: what it did; that other things fail may go on.
+        :param way: which kind of request it was; others may still fail.
         """
         if self._outages:
             self._outages.pop("", None)
@@ -240,7 +240,7 @@ class HTTPTransport:
     def failed(self, problem: BaseException, way: str = "") -> None:
         """A request has failed, and will be made again.
 
-        :param way: what it was for. A proxy may answer one kind of request for ever by itself.
+        :param way: which kind of request it was. A proxy may refuse one kind of request for ever.
         """
         words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
         outage = self._outages.setdefault(way, Outage(self.reactor.seconds()))
@@ -255,8 +255,8 @@ class HTTPTransport:
         return True
 
     def not_taken(self) -> None:
-        """A request was lost, and nothing of it arrived: it may have been too long for a proxy that
-        then does not wait to say so."""
+        """A request was lost, and nothing of it arrived. It may have been too long for a proxy,
+        which then closed the connection without a response."""
         self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
 
     def _look(self) -> None:
@@ -314,7 +314,7 @@ class HTTPTransport:
         """Have the server end the far side.
 
         :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
-        :param timeout: seconds after ``KILL`` from which on the server is not waited for.
+        :param timeout: seconds after ``KILL`` to wait for the server.
         """
         if self.state is StreamState.OVER:
             return
@@ -368,9 +368,9 @@ class HTTPTransport:
             self._protocol.dataReceived(bytes(new))
 
     def unconfirmed(self, limit: int) -> bool:
-        """Whether more has been received than should be left unconfirmed.
+        """Whether so much was received that it should be confirmed now.
 
-        :param limit: bytes of standard output that may be.
+        :param limit: bytes of standard output that may be unconfirmed.
         """
         done = self._said
         inputs = self.inputs
@@ -384,7 +384,7 @@ class HTTPTransport:
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
     def _hold(self, offset: int, data: bytes) -> None:
-        """Keep what comes of standard error while whoever shows it is busy: it isn't confirmed."""
+        """Keep standard error, unconfirmed, while the output callback is busy."""
         assert self._held is not None
         have = self.inputs["stderr"].received + sum(map(len, self._held))
         if offset + len(data) > have:
