@@ -104,7 +104,7 @@ def far_turns() -> tuple[Callable[[], None], Callable[[], None]]:
     link.mux.receive_data(Mux(True).data_to_send())
     channel = link.open("none")
     link.flush()
-    for _ in range(1500):  # until the fast codec is loaded
+    for _ in range(8000):  # until the fast codec is loaded
         channel.send(1)
     payload = link.encode(5)
 

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far import batcher
 from pycomnet.far import channel as channel_module
+from pycomnet.far import connection as connection_module
 from pycomnet.far.channel import FarChannel
 from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
@@ -176,6 +177,34 @@ class Threads(CollectingCase):
                     break
             self.over.wait(0.01)  # the reader thread reads it
         return stream.credit, given.window
+
+
+class FreeThreaded(Threads):
+    """Where no GIL orders what threads write there is no batcher, and all arrives all the same."""
+
+    def setUp(self) -> None:
+        self.asked = 0
+        self.patch(batcher, "_is_gil_enabled", self._is_gil_enabled)
+        super().setUp()
+        self.made: list[Any] = []
+        self.patch(connection_module, "Batcher", self.made.append)
+
+    def _is_gil_enabled(self) -> bool:
+        self.asked += 1
+        return False
+
+    def test_all_arrive(self) -> None:
+        """Each value once, in its thread's order, with the locks held."""
+        super().test_all_arrive()
+        self.assertEqual(self.made, [])
+        self.assertEqual(self.asked, 1)
+
+    def test_gil(self) -> None:
+        """With a GIL, or on a Python that has nothing else, there is one."""
+        self.patch(batcher, "_is_gil_enabled", lambda: True)
+        self.assertTrue(batcher.may_batch())
+        self.patch(batcher, "_is_gil_enabled", None)
+        self.assertTrue(batcher.may_batch())
 
 
 class Owners(CollectingCase):

@@ -188,7 +188,7 @@ class FarIO:
         #: bytes of the last piece
         self.last = 0
 
-    def read(self, spin: bool = False) -> bytes:
+    def read(self, busy: bool = False) -> bytes:
         piece = next(self.pieces, b"")
         self.last = len(piece)
         return piece
