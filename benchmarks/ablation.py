@@ -73,7 +73,7 @@ SHORTCUTS = (
         "unary calls have no stream",
         (
             Change(
-                "wire/mux.py",
+                "wire/calls.py",
                 "size > longest",
                 "True",
             ),
@@ -96,7 +96,7 @@ SHORTCUTS = (
         (
             Change(
                 "far/connection.py",
-                "            if not self._may_batch or self.mux.fragment < SIZE:\n",
+                "            if not self._may_batch or self.mux.scheduler.fragment < SIZE:\n",
                 "            if True:\n",
             ),
         ),

@@ -109,12 +109,12 @@ def far_turns() -> tuple[Callable[[], None], Callable[[], None]]:
     payload = link.encode(5)
 
     def receive() -> None:
-        channel._items.extend([(payload, len(payload) + 64)] * TURNS)
+        channel.items.extend([(payload, len(payload) + 64)] * TURNS)
         for _ in range(TURNS):
             channel.receive()
 
     def send() -> None:
-        channel._stream.credit = 1 << 30
+        channel.stream.credit = 1 << 30
         for number in range(TURNS):
             channel.send(number)
 

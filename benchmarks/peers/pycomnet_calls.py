@@ -70,7 +70,7 @@ def check_size(job: str) -> None:
     near, far = Mux(True), Mux(False)
     far.receive_data(near.data_to_send())
     near.receive_data(far.data_to_send())
-    near.ask("invoke", make_codec().encode([NAME, name, args, TIMEOUT]))
+    near.call("invoke", make_codec().encode([NAME, name, args, TIMEOUT]))
     calls.check(len(near.data_to_send(2 * calls.WIRE_SIZES[job])), calls.WIRE_SIZES[job])
 
 

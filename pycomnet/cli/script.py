@@ -80,9 +80,9 @@ def _write(path, data, mode):
 
 
 class _NoNewProcesses(object):  # noqa: UP004
-    """Keeps multiprocessing from starting interpreters: they would look for the program's file.
+    """Prevents multiprocessing from starting interpreters: they would look for the program's file.
 
-    They would end at once, and a pool starts others in their place, for ever.
+    They would end at once, and a pool would start others in their place, for ever.
     """
 
     def __init__(self, filename):
@@ -192,9 +192,9 @@ def _finish(status):
     """What an interpreter does at its end: wait for threads, run the exit functions."""
     try:
         if "threading" in sys.modules:
-            sys.modules["threading"]._shutdown()
+            sys.modules["threading"]._shutdown()  # noqa: SLF001 - as an interpreter does
         if "atexit" in sys.modules:
-            sys.modules["atexit"]._run_exitfuncs()
+            sys.modules["atexit"]._run_exitfuncs()  # noqa: SLF001
     except KeyboardInterrupt:
         return status or 130
     except BaseException:

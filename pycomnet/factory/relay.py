@@ -23,7 +23,6 @@ from pycomnet.wire.frames import (
     ERROR,
     FIRST,
     FIRST_MORE,
-    FRAME_COST,
     GOAWAY,
     HEADER_SIZE,
     HELLO,
@@ -35,7 +34,9 @@ from pycomnet.wire.frames import (
     PONG,
     RAW,
     U32,
+    frame_cost,
     name,
+    run_cost,
 )
 from pycomnet.wire.mux import Limits, Mux, ProtocolError
 from pycomnet.wire.values import PureCodec
@@ -68,7 +69,7 @@ class Kept:
     @property
     def cost(self) -> int:
         """What it costs of the channel's credit."""
-        return len(self.data) - HEADER_SIZE + FRAME_COST if self.number else 0
+        return run_cost(len(self.data), 1) if self.number else 0
 
 
 @attrs.define(eq=False)
@@ -306,7 +307,7 @@ class Relay:
             record.begun = kind == MORE
 
     def _forward(self, record: ChannelRecord, whole: bytes) -> None:
-        record.credit -= len(whole) - HEADER_SIZE + FRAME_COST
+        record.credit -= run_cost(len(whole), 1)
         self.to_far.append(whole)
 
     def _program_credit(self, id: int, whole: bytes) -> None:
@@ -389,7 +390,7 @@ class Relay:
             return  # the CLOSE has not got there yet
         if record is None or record.far_ended:
             raise ProtocolError("channel", f"{name(kind)} for channel {id}, which is not there")
-        record.far_credit -= len(whole) - HEADER_SIZE + FRAME_COST
+        record.far_credit -= run_cost(len(whole), 1)
         self._came(record, whole, kind == DATA)
         self._tell(record, whole)
 
@@ -457,7 +458,7 @@ class Relay:
             id, purpose, bool(flags & RAW), near, self.far["window"], self.limits.window
         )
         first = whole[start + size :]
-        cost = len(first) + FRAME_COST if flags & FIRST else 0
+        cost = frame_cost(len(first)) if flags & FIRST else 0
         more = bool(flags & FIRST_MORE)
         if near:
             self._next_id = id + 2

@@ -4,7 +4,7 @@ import sys
 import time
 from struct import Struct
 
-from ..wire.frames import DATA, FRAME_COST, HEADER, HEADER_SIZE
+from ..wire.frames import DATA, HEADER, HEADER_SIZE, frame_cost, run_cost
 from .writebuffer import SIZE
 
 try:
@@ -14,10 +14,8 @@ except ImportError:  # Python 2
 
 #: What says whether threads take turns (the GIL); a Python that can't say has one.
 _is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
-#: What a frame costs in credit beyond its length.
-EXTRA = FRAME_COST - HEADER_SIZE
-#: What a byte of memory costs at most: where there is a frame of nothing, in FRAME_COST of credit.
-MOST = FRAME_COST // HEADER_SIZE + 1
+#: What a byte of memory costs at most: where there are frames of nothing.
+MOST = frame_cost(0) // HEADER_SIZE + 1
 #: Sizes of payloads that are remembered.
 MAX_PUTS = 1024
 #: size -> what puts a header and a payload of that size somewhere, in one call
@@ -109,13 +107,13 @@ class Batcher(object):
         self.busy = False
         #: False once nothing more may be collected
         self.on = True
-        stream = channel._stream
+        stream = channel.stream
         self.id = stream.id
         self.credit = min(stream.credit, (SIZE - self.begin) * MOST)
         #: where the room ends that there is credit for
         self.limit = self.begin + self.credit // MOST
         stream.credit -= self.credit
-        channel._batcher = self
+        channel.batcher = self
 
     def expect(self, size):
         """Payloads are of another size from now on."""
@@ -146,10 +144,10 @@ class Batcher(object):
         while self.busy:
             time.sleep(0)
         self._write_buffer.end = self.end
-        used = self.end - self.begin + self.count() * EXTRA
-        self.channel._stream.credit += self.credit - used
+        used = run_cost(self.end - self.begin, self.count())
+        self.channel.stream.credit += self.credit - used
 
     def abandon(self):
         """Collect no more; the rest is for another process to do."""
         self.on = False
-        self.channel._batcher = None
+        self.channel.batcher = None

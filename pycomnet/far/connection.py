@@ -259,7 +259,7 @@ class FarConnection(Live):
         self.io.close()
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
-                stream.app._lost(self.reason)
+                stream.app.connection_lost(self.reason)
 
     # -- values ----------------------------------------------------------------------------------
 
@@ -303,27 +303,27 @@ class FarConnection(Live):
                 self.settle()
                 stream = self.mux.open(purpose, first, raw)
                 stream.app = channel = self._channel_class(self, stream)
-            self._flush()
+            self.flush_locked()
         return channel
 
     def _dump_channel(self, channel):
-        if channel._link is not self:
+        if channel.link is not self:
             raise ValueError("a channel of another connection")
-        if channel._over is not None:
+        if channel.over is not None:
             raise ValueError("a closed channel")
-        return channel._stream.id
+        return channel.stream.id
 
     def _load_channel(self, id):
         stream = self.mux.streams.get(id)
         if stream is not None:
             channel = stream.app
-            if not channel._claimed:
+            if not channel.claimed:
                 self.hold(channel)
             elif type(channel) is HeldChannel:
                 channel = channel.channel() or self._past(stream)
             return channel
         for channel in self._unclaimed:
-            if channel._stream.id == id:
+            if channel.stream.id == id:
                 self._unclaimed.remove(channel)
                 return channel
         if not self.mux.is_past(id):
@@ -335,13 +335,13 @@ class FarConnection(Live):
     def _past(self, stream):
         """What stands for a channel that was over, or dropped, before the value it is in came."""
         channel = self._channel_class(self, stream)
-        channel._over = EOFError("channel %d was closed here before it came" % stream.id)
+        channel.over = EOFError("channel %d was closed here before it came" % stream.id)
         return channel
 
     def hold(self, channel):
         """Give a channel to the user's code: it is closed when nobody there holds it any more."""
-        channel._claimed = True
-        stream = channel._stream
+        channel.claimed = True
+        stream = channel.stream
         if stream.app is channel:
             stream.app = HeldChannel(channel)
 
@@ -365,27 +365,28 @@ class FarConnection(Live):
                     return
                 for stream in dropped:
                     self.mux.close(stream)
-            self._flush()
+            self.flush_locked()
 
     # -- writing ---------------------------------------------------------------------------------
 
     def flush(self):
         """Write what there is to write."""
         with self.write_lock:
-            self._flush()
+            self.flush_locked()
 
-    def _flush(self):
-        mux = self.mux
+    def flush_locked(self):
+        """As :meth:`flush`, for who has :attr:`write_lock`."""
+        scheduler = self.mux.scheduler
         while True:
             with self.lock:
                 self.settle()
-                parts = mux.parts_to_send()
-                sent = mux.sent
+                parts = scheduler.parts_to_send()
+                sent = scheduler.sent
                 if sent:
-                    mux.sent = []
+                    scheduler.sent = []
             if not parts:
                 return
-            self._write(parts)
+            self.write_parts(parts)
             for token in sent:
                 token.done(True)
 
@@ -405,10 +406,10 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if not self._may_batch or self.mux.fragment < SIZE:
+            if not self._may_batch or self.mux.scheduler.fragment < SIZE:
                 return  # unsafe, or not each of them would fit in a frame
             with self.lock:
-                stream = channel._stream
+                stream = channel.stream
                 if stream.raw:
                     self.batcher = Batcher(channel, write_buffer, bytes)
                 else:
@@ -441,7 +442,8 @@ class FarConnection(Live):
             self.write_buffer.rest()
         return not self.closed
 
-    def _write(self, parts):
+    def write_parts(self, parts):
+        """Write the mux's frames, for who has :attr:`write_lock`."""
         if self.write_buffer is not None and self.write_buffer.end != HEAD:
             self._flush_buffer()
         try:
@@ -575,11 +577,11 @@ class FarConnection(Live):
                 if kind == EV_DATA:
                     channel = event[1].app
                     if channel is not None:
-                        channel._arrived(event[2], event[3])
+                        channel.arrived(event[2], event[3])
                 elif kind == EV_RUN:
                     channel = event[1].app
                     if channel is not None:
-                        channel._run_arrived(event[2], event[3])
+                        channel.run_arrived(event[2], event[3])
                 else:
                     calls = calls or []
                     self._event(kind, event, calls)
@@ -596,14 +598,14 @@ class FarConnection(Live):
             stream.app = channel = self._channel_class(self, stream)
             self._opened(channel)
         elif kind == EV_END:
-            event[1].app._ended()
+            event[1].app.peer_ended()
         elif kind == EV_CLOSED:
             channel = event[1].app
             try:
-                channel._closed(event[2], event[3])
+                channel.peer_closed(event[2], event[3])
             except InvalidValue as error:
                 calls.append((self.violated, error))
-            if not channel._claimed and channel._items:
+            if not channel.claimed and channel.items:
                 self._unclaimed.append(channel)
                 del self._unclaimed[:-64]
         elif kind == EV_GOAWAY:
@@ -634,7 +636,7 @@ class FarConnection(Live):
             self.reason = reason
             for stream in list(self.mux.streams.values()):
                 if stream.app is not None:
-                    stream.app._lost(reason)
+                    stream.app.connection_lost(reason)
         for waiter in list(self._waiting):
             self.wake_waiter(waiter)
         self.wake_waiter(self._reader_waiter)

@@ -145,7 +145,7 @@ class FarSide(Live):
         """No request runs or waits: tell those who asked for that."""
         idle, self._idle = self._idle, []
         for channel in idle:
-            self.link.mux.close(channel._stream, RESULT, self.link.encode(None))
+            self.link.mux.close(channel.stream, RESULT, self.link.encode(None))
 
     def _main_finished(self):
         with self.link.lock:
@@ -160,24 +160,24 @@ class FarSide(Live):
     # -- what the link says; it holds the lock ---------------------------------------------------
 
     def _opened(self, channel):
-        purpose = channel._stream.purpose
+        purpose = channel.stream.purpose
         if purpose in ("exec", "call"):
-            channel._request = self._requested
-            self.link.mux.want(channel._stream)
+            channel.request = self._requested
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "channel":
-            channel._claimed = False
+            channel.claimed = False
         elif purpose == "status":
             self._status(channel)
         elif purpose == "offer":
-            channel._request = self._offered
-            self.link.mux.want(channel._stream)
+            channel.request = self._offered
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "idle":
             self._idle.append(channel)
             if not self._requests:
                 self._tell_idle()
         else:
             error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
-            self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
+            self.link.mux.close(channel.stream, ERROR, error_payload(self.link, error))
 
     def _requested(self, channel, payload):
         request = Execution(channel, payload)
@@ -204,7 +204,7 @@ class FarSide(Live):
                 words = "the far side can't start a thread to run this: %s" % error
                 problem = {"code": "remote", "type": "RuntimeError", "message": words}
                 problem["formatted"] = "RuntimeError: %s\n" % words
-                self.link.mux.close(channel._stream, ERROR, error_payload(self.link, problem))
+                self.link.mux.close(channel.stream, ERROR, error_payload(self.link, problem))
 
     def _offered(self, channel, payload):
         link = self.link
@@ -214,7 +214,7 @@ class FarSide(Live):
                 from . import modules
             self._finder = modules.Finder(link)
         self._finder.offer(PureCodec().decode(payload))
-        link.mux.close(channel._stream, 2, link.encode(True))
+        link.mux.close(channel.stream, 2, link.encode(True))
 
     def _run_in_thread(self, request):
         self._run(request, self._thread_finished)
@@ -228,7 +228,7 @@ class FarSide(Live):
             "threads": self._threads,
             "execmodel": self.execmodel,
         }
-        link.mux.close(channel._stream, RESULT, link.encode(status))
+        link.mux.close(channel.stream, RESULT, link.encode(status))
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class FarSide(Live):
         flush_output()
         if "atexit" in sys.modules:
             try:
-                sys.modules["atexit"]._run_exitfuncs()
+                sys.modules["atexit"]._run_exitfuncs()  # noqa: SLF001 - as at any end
             except BaseException:
                 pass
         self._halt(self._end_status(0))

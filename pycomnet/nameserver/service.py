@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer
+from twisted.internet import defer, task
 
 from pycomnet.auth.admission import peer_credentials
 from pycomnet.deferred import Condition
@@ -49,11 +49,11 @@ log = Logger()
 
 #: How often a registration is tried when others for the same name come in between.
 ATTEMPTS = 10
-#: Events that a watcher is told before others have their turn.
+#: Events that a watcher gets before others have their turn.
 EVENTS = 100
-#: Lists that are looked for among all names at a time; the others wait.
+#: Lists that go through all names at a time; further ones wait.
 SCANS = 2
-#: Bytes of addresses and metadata in one answer of ``list_services``, about.
+#: About how many bytes of addresses and metadata one page of ``list_services`` has.
 PAGE_BYTES = 1 << 20
 NO_TAGS: frozenset[str] = frozenset()
 #: Bits of a lease's number: it and JSON's numbers fit.
@@ -64,17 +64,17 @@ LEASE_BITS = 53
 class NameService(Service):
     """Who offers which interface, and where.
 
-    A service registers, and keeps its registration by renewing its lease with the secret that only
-    it has. When it no longer does, the registration is gone once the lease is over.
+    A service registers, and keeps its registration by renewing its lease with a secret that only it
+    has. If it stops renewing, the registration goes when the lease ends.
 
     :param store: where registrations are kept; it is opened when the service is added to a server.
     :param reactor: for delayed calls.
     :param limits: what clients may ask for.
-    :param seconds: the clock that leases end by. Not the reactor's: that may be set.
-    :param random_lease: gives a lease's number.
-    :param random_secret: gives a secret.
-    :param version: what ``stat`` says is running.
-    :param operators: the names in certificates of those who may remove what others registered.
+    :param seconds: the clock that leases end by. Not the reactor's, as a wall clock may be set.
+    :param random_lease: makes a lease's number.
+    :param random_secret: makes a secret.
+    :param version: the version that ``stat`` shows.
+    :param operators: names in certificates whose holders may remove what others registered.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -104,7 +104,7 @@ class NameService(Service):
         self._counts: Counter[str] = Counter()
         self._expiry = Expiry(self.directory, store, reactor, seconds)
         self._leaving = False
-        #: fire at the next change
+        #: fires at the next change
         self._next_change = Condition()
         self._watching = 0
         #: watches by their connection
@@ -125,18 +125,18 @@ class NameService(Service):
         )
 
     def started(self, server: Any) -> defer.Deferred[None]:
-        """Open the store; nothing is served before all that it has is loaded."""
+        """Open the store and load all of it; nothing is served before."""
         self._server = server
         return defer.Deferred.fromCoroutine(self._open())
 
     def leave(self) -> None:
-        """End all watches, which would not end by themselves: the server is about to."""
+        """End all watches, as the server is about to end; they would not end by themselves."""
         self._leaving = True
         self._store.leave()
         self._next_change.notify_all()
 
     def stopped(self) -> defer.Deferred[None]:
-        """Close the store, once all that was asked for is committed."""
+        """Close the store, once all pending changes are committed."""
         self.leave()
         self.directory.unlisten(self._changed)
         self._expiry.stop()
@@ -157,14 +157,14 @@ class NameService(Service):
         results={"lease": "int", "secret": "str", "fence": "int", "ttl": "float"},
     )
     def register(self, request: Request) -> Any:
-        """Register a service under a name that nobody else has.
+        """Register a service under a name that no other service has.
 
-        It is there until its lease, of so many seconds, is over: renew it before, with the lease
-        and the secret. The fence is higher than that of any registration before.
+        The registration ends with its lease, after ttl seconds: renew it before that, with the
+        lease and the secret. The fence is higher than that of any registration before.
 
-        The secret may be one that the service makes itself, of 16 characters or more. Registering
-        again with the same secret replaces the registration and keeps the lease, so that it can be
-        repeated when the answer got lost.
+        A service may choose the secret itself, of 16 characters or more. Registering again with
+        the same secret replaces the registration and keeps the lease. So a service can repeat it
+        when the reply was lost.
         """
         record, secret = registration(
             request.args, self.limits, self._random_lease(), self._random_secret()
@@ -172,7 +172,7 @@ class NameService(Service):
         return self._register(request, record, secret)
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
-        connection = _connection(request)
+        connection = request.connection
         turns = self._turns.get(connection)
         if turns is None:
             turns = self._turns[connection] = Turns()
@@ -197,7 +197,7 @@ class NameService(Service):
             try:
                 return await self._store.commit(put)
             except StoreConflict:
-                continue  # another was quicker: perhaps the name is taken now
+                continue  # another client was quicker: perhaps the name is taken now
             finally:
                 client.asked -= 1
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
@@ -228,14 +228,14 @@ class NameService(Service):
     def renew(self, request: Request) -> Any:
         """Let a lease last for its whole time from now on.
 
-        When it is over already the error says so: register again.
+        If it is over already, the error says so: register again.
         """
         taken = Arguments("renew", request.args, self.limits)
         record = self.directory.renew(*taken.lease(), self._seconds())
         if record.client is None:
-            # It was registered before the nameserver was started, or at another: now it is known
-            # by whom. It stays, however many that client has.
-            record.client = client = self._clients.of(_connection(request))
+            # It was registered before this nameserver was started, or at another one. Now its
+            # client is known. It stays, however many registrations that client has.
+            record.client = client = self._clients.of(request.connection)
             client.registered += 1
         self._counts["renewed"] += 1
         answer = {"ttl": record.ttl, "fence": record.fence}
@@ -244,7 +244,7 @@ class NameService(Service):
 
     @method(args={"lease": "int", "secret": "str"}, results={"service": "str"})
     async def unregister(self, request: Request) -> dict[str, Any]:
-        """End a lease at once: the name is free."""
+        """End a lease at once, which frees the name."""
         lease, secret = Arguments("unregister", request.args, self.limits).lease()
         for _ in range(ATTEMPTS):
             removal = self.directory.removal(lease, secret, self._seconds())
@@ -258,15 +258,15 @@ class NameService(Service):
 
     @method(args={"service": "str"}, results={"service": "str"})
     async def remove(self, request: Request) -> dict[str, Any]:
-        """End the lease of a name, for an operator: that of a service that is dead, or lost.
+        """End the lease of a service that is dead or lost; for an operator.
 
-        An operator is whoever connects over a unix socket as the nameserver's own user or root, or
-        with a certificate of a name that the nameserver was given as an operator's. A service that
-        lives registers again.
+        A client is an operator if it connects over a unix socket as the nameserver's own user or
+        root, or with a certificate whose name the nameserver was given as an operator's. A service
+        that lives registers again.
         """
         taken = Arguments("remove", request.args, self.limits)
         service = taken.text("service", wild=False)
-        connection = _connection(request)
+        connection = request.connection
         if not self._is_operator(connection):
             raise NotLeaseOwner(
                 "only an operator removes what others have registered: connect over a unix socket "
@@ -300,13 +300,13 @@ class NameService(Service):
     def locate(self, request: Request) -> dict[str, Any]:
         """One registration with this interface, or of this service, and with all these tags.
 
-        Where there are several, each is given in turn. The ttl is what its lease has left.
+        If several match, each is returned in turn. The ttl is what its lease has left.
         """
         now = self._seconds()
         args = request.args
         self._counts["located"] += 1
         if args and len(args) == 1 and "interface" in args:
-            # What nearly all ask, and nearly always there: found, it must have been a valid name.
+            # The usual request. If the name is found, it was a valid one, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
                 return record.as_map(now)
@@ -378,15 +378,15 @@ class NameService(Service):
     async def watch(self, request: Request) -> AsyncIterator[dict[str, Any]]:
         """What is registered, and then what changes.
 
-        First a put for each registration that matches, as for list_services, and the
-        end-of-snapshot; from then on each change. To go on later without a snapshot, give the
-        revision of the last event. When that is too old the error says so, and also to a watcher
-        that is too slow: begin anew then.
+        First there is a put for each registration that matches, as for list_services, and the
+        end-of-snapshot. Then there is an event for each change. To go on later without a snapshot,
+        pass the revision of the last event. If that is too old, or if the watcher is too slow, the
+        error says so: then begin anew.
         """
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
         revision = taken.whole("revision", None, 0, (1 << 63) - 1)
-        key = _connection(request)
+        key = request.connection
         if self._watching >= self.limits.watches:
             raise NameserverFull(f"there are {self.limits.watches} watches, and may be no more")
         if self._watches[key] >= self.limits.connection_watches:
@@ -421,7 +421,7 @@ class NameService(Service):
         idempotent=True,
     )
     def stat(self, request: Request) -> dict[str, Any]:
-        """How the nameserver is: what it has, and what it has done since it started."""
+        """What the nameserver has, and what it has done since it started."""
         directory = self.directory
         self._counts["expired"] = self._expiry.count
         return {
@@ -443,8 +443,7 @@ class NameService(Service):
 
     def _breathe(self) -> defer.Deferred[None]:
         """Let others have their turn."""
-        waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
-        call = self._reactor.callLater(0, waiting.callback, None)
+        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
         return waiting
 
     def _changed(self) -> None:
@@ -452,9 +451,9 @@ class NameService(Service):
         self._expiry.schedule()
 
 
-#: What the server of a nameserver allows its clients. Nothing that is long is sent; many watch, and
-#: watching is a call that runs; a call that runs waits for the disk and keeps nobody from running.
-#: Some 200 questions are answered in a turn, within milliseconds.
+#: What the server of a nameserver allows its clients. Requests are short. A watch is a call that
+#: runs, and there are many; a registration is one that waits for the disk, and delays no other.
+#: Some 200 requests are answered in a turn, within milliseconds.
 SERVER_LIMITS = ServerLimits(
     running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
 )
@@ -475,11 +474,6 @@ COUNTS = (
     "not found",
     "listed",
 )
-
-
-def _connection(request: Request) -> Any:
-    """The connection that a request came on."""
-    return request._connection
 
 
 def _size(record: Record) -> int:

@@ -1,4 +1,4 @@
-"""What calls services: a service elsewhere, its calls and its streams."""
+"""The client of services: a remote service, its calls and its streams."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pycomnet.errors import (
     UnknownInterface,
 )
 from pycomnet.far.live import Live
+from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: Seconds between attempts to reach a service, the first and the longest.
 FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
+_retry_delay = retry_policy(FIRST_RETRY, LONGEST_RETRY)
 
 
 class _Default:
@@ -42,19 +44,19 @@ DEFAULT: Any = _Default()
 
 
 def _no_time(method: str, timeout: float) -> Exception:
-    """Why a call can't have so many seconds."""
+    """The error for a timeout that is not valid."""
     if timeout <= 0:
         return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
     return NumberRefused("timeout", f"a number of seconds, at most {MAX_SECONDS:g}", timeout)
 
 
 class RemoteService(Live):
-    """A service elsewhere, to call its methods.
+    """A remote service, whose methods can be called.
 
-    It has no connection of its own: all that is called at one address shares one, which is made
-    when it is needed and made again when it broke.
+    It has no connection of its own. All calls to one address share a connection, which is made when
+    it is needed, and made again when it has broken.
 
-    :ivar interface: the interface it is called by.
+    :ivar interface: the interface whose methods are called.
     """
 
     def __init__(self, context: Context, route: Instances, interface: str | None) -> None:
@@ -129,7 +131,7 @@ class RemoteService(Live):
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
                     f" {peer.address} takes: send what is long as Binary"
                 )
-            call.id = connection.ask("invoke", payload, call)
+            call.id = connection.call("invoke", payload, call)
         except ValueNotSendable as problem:
             return defer.fail(not_sendable(connection, problem, method, args))
         except Exception as problem:
@@ -165,10 +167,10 @@ class RemoteService(Live):
         return await self._send(peer, connection, method, args, left, expires, None, False, repeats)
 
     async def _pause(self, expires: float | None, repeats: int) -> None:
-        """Wait a little, and longer each time, before a call is repeated not for the first time."""
+        """Wait, longer each time, before the second and each further repetition of a call."""
         if repeats > 1:
             left = self.context.left(expires)
-            delay = min(FIRST_RETRY * 2.0**repeats, LONGEST_RETRY)
+            delay = _retry_delay(repeats)
             await self.context.sleep(delay if left is None else min(delay, left))
 
     async def _invoke_with_blocks(
@@ -237,7 +239,7 @@ class RemoteService(Live):
             sending.cancel()
 
     def may_repeat(self, peer: PooledServer, method: str) -> bool:
-        """Whether a method is idempotent, as its server has said."""
+        """Whether its server declares a method idempotent."""
         try:
             return peer.may_repeat(self.interface or self.called_by(peer), method)
         except UnknownInterface:
@@ -269,10 +271,11 @@ class RemoteService(Live):
         :param peer: the instance whose turn it is.
         """
         context = self.context
-        delay = FIRST_RETRY
+        backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
+        unreachable: ServiceUnreachable | None = None
         while True:
             context.pool.check()
-            left = context.left(expires)
+            left = self._time_left(expires, unreachable)
             try:
                 reaching = self._route.reach(peer, left)
                 if left is not None:
@@ -284,18 +287,36 @@ class RemoteService(Live):
             except ServiceUnreachable as problem:
                 if not self._route.may_return():
                     raise
-                left = context.left(expires)
-                if left is not None and left <= delay:
-                    raise ServiceUnreachable(f"{problem}, until the call's deadline") from problem
+                unreachable = problem
             peer = None
+            delay = backoff.next_delay()
+            self._time_left(expires, unreachable, delay)
             await context.sleep(delay)
-            delay = min(2 * delay, LONGEST_RETRY)
+
+    def _time_left(
+        self, expires: float | None, unreachable: ServiceUnreachable | None, needed: float = 0.0
+    ) -> float | None:
+        """The seconds until a call's deadline.
+
+        :param unreachable: why the service was not reached, if it was tried.
+        :param needed: so many seconds have to be left.
+        """
+        try:
+            left = self.context.left(expires)
+        except DeadlineExceeded:
+            if unreachable is None:
+                raise
+            left = 0.0
+        if unreachable is not None and left is not None and left <= needed:
+            text = f"{unreachable}, until the call's deadline"
+            raise ServiceUnreachable(text) from unreachable
+        return left
 
     def stream(self, method: str, args: Any = None, timeout: float | None = None) -> RemoteStream:
         """Call a method that gives one value after the other.
 
-        :param timeout: seconds until it is given up, values and all; by default never.
-        :returns: what to iterate over, at once; what goes wrong is raised there.
+        :param timeout: seconds for the whole stream; by default no limit.
+        :returns: the stream, at once. Errors are raised by its iteration.
         """
         expires = None
         if timeout is not None:

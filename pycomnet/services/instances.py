@@ -1,4 +1,4 @@
-"""How calls find their way: to one address, or to the instances that a nameserver knows."""
+"""Routing of calls: to one address, or to the instances that a nameserver knows."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ class NamedRoute(Instances):
         return able[self._turn % len(able)]
 
     def _find_able(self, now: float) -> None:
-        """Look who is not set aside: not for each call, as there may be thousands."""
+        """Find the instances that are not set aside: not for each call, as there may be
+        thousands."""
         peers = self._peers
         self._able = [peer for peer in peers if peer.aside_until <= now] or peers
         again = (peer.aside_until for peer in peers if peer.aside_until > now)
@@ -178,7 +179,7 @@ class NamedRoute(Instances):
             raise ServiceUnreachable(text) from late
 
     def look(self) -> defer.Deferred[None]:
-        """Ask the nameserver; who asks meanwhile shares the answer."""
+        """Query the nameserver. Calls that need it meanwhile share the query."""
         if self._looking is not None:
             return self._looking.when_fired()
         looking = self._looking = OneShot()

@@ -131,7 +131,7 @@ class PooledServer:
     """An address that calls go to.
 
     :ivar connection: to it, once it is ready; None when there is none.
-    :ivar pending: how many calls wait for an answer.
+    :ivar pending: how many calls wait for a reply.
     :ivar aside_until: the reactor's time until which it is not tried, if there are others.
     """
 
@@ -232,17 +232,17 @@ class PooledServer:
         self._context.pool.changes += 1
 
     def is_silent(self) -> None:
-        """It does not say anything: others get the calls until it does."""
+        """The server is silent: others get the calls until it is heard of."""
         self._set_aside(SILENT_ASIDE)
 
     def is_back(self) -> None:
-        """It is there."""
+        """The server is heard of again."""
         if self.aside_until:
             self.aside_until = 0.0
             self._context.pool.changes += 1
 
     def may_repeat(self, interface: str, method: str) -> bool:
-        """Whether calling a method twice is as good as once."""
+        """Whether a method is idempotent."""
         declared = self.services.get(interface)
         again = declared.get("idempotent") if isinstance(declared, dict) else None
         return method == "introspect" or (isinstance(again, list) and method in again)

@@ -51,12 +51,12 @@ class _Introspection(Service):
 
 
 class ServiceServer(ServerCalls, Live):
-    """Services, and what listens for calls of their methods.
+    """Serves services to callers.
 
     :param reactor: what it listens with.
-    :param context: what its services call others with; by default one without a nameserver.
-    :param limits: what clients are allowed.
-    :param tracebacks: whether callers get the traceback of what a method raises; by default those
+    :param context: the context for calls of its services; by default one without a nameserver.
+    :param limits: limits on its clients.
+    :param tracebacks: whether callers get the tracebacks of errors in methods; by default, callers
         on this machine do.
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own, whose
         threads don't keep the process from ending.

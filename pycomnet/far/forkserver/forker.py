@@ -92,7 +92,7 @@ class Forker(object):
         self._wanted.append(Wanted(peer, stream, io, request))
 
     def _want_again(self, one, held, closing):
-        """One in reserve has died that was taken: have the next, or one that is forked."""
+        """A pre-forked worker has died that was taken: have the next, or one that is forked."""
         one.start = Waiting(one.peer, one.stream)
         io = Waiting(one.peer, one.io)
         for payload, cost in held:
@@ -182,7 +182,7 @@ class Forker(object):
         import_more()
 
     def _prefork(self):
-        """Have a worker in reserve: who asked for gateways here twice will ask again."""
+        """Fork a worker in advance: who asked for gateways here twice will ask again."""
         if self.preforked is not None or self.is_full():
             return
         try:
@@ -200,7 +200,7 @@ class Forker(object):
         self.preforked = None
 
     def check_time(self):
-        """End one in reserve that nobody asks for; the seconds until that is due, or None."""
+        """End a pre-forked worker that nobody asks for; the seconds until then, or None."""
         preforked = self.preforked
         if preforked is None:
             return None

@@ -28,13 +28,16 @@ class Nobody(object):
 
 
 class Waiting(object):
-    """On a raw channel that was opened and is for something that is not there yet."""
+    """On a raw channel that was opened and is for something that is not there yet.
+
+    :ivar last: what came last, once nothing more comes: its method and arguments; else None.
+    """
 
     def __init__(self, peer, stream):
         self._peer = peer
         self._stream = stream
         self._items = []
-        self._last = None
+        self.last = None
         stream.app = self
 
     def data(self, payload, cost):
@@ -47,19 +50,19 @@ class Waiting(object):
 
     def ended(self):
         """Kept."""
-        self._last = ("ended", ())
+        self.last = ("ended", ())
 
     def closed(self, kind, payload):
         """Kept."""
-        self._last = ("closed", (kind, payload))
+        self.last = ("closed", (kind, payload))
 
     def give(self, app):
         """Let this take over, with what has come."""
         self._stream.app = app
         for payload, cost in self._items:
             app.data(payload, cost)
-        if self._last is not None:
-            getattr(app, self._last[0])(*self._last[1])
+        if self.last is not None:
+            getattr(app, self.last[0])(*self.last[1])
 
 
 class Splice(object):
@@ -72,7 +75,7 @@ class Splice(object):
         self._onto = onto
         self._raw = stream.raw
         if not self._raw:
-            peer.mux.want(stream)
+            peer.mux.demand_read(stream)
 
     def data(self, payload, cost):
         """Send it on; give its credit back when that has happened."""
@@ -94,7 +97,7 @@ class Splice(object):
             else:
                 mux.consumed(stream, cost)
         if not self._raw:
-            mux.want(stream)
+            mux.demand_read(stream)
 
     def move(self, fd, length, cost):
         """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""

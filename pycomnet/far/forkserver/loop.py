@@ -83,5 +83,5 @@ class Loop(object):
                 call()
         for peer in list(self.peers):
             mux = peer.mux
-            if mux.out or mux.ready or mux.sent:
+            if mux.has_data() or mux.scheduler.sent:
                 peer.flush()

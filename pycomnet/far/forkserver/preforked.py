@@ -47,7 +47,7 @@ class PreforkedWorker(object):
 
 
 def job_message(request):
-    """What one in reserve is sent to become what was asked for."""
+    """What a pre-forked worker is sent to become what was asked for."""
     payload = PureCodec().encode(dict((k, request[k]) for k in FOR_WORKER if k in request))
     return _LENGTH.pack(len(payload)) + payload
 

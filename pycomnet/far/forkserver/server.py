@@ -205,7 +205,7 @@ class ForkServer(object):
             Waiting(peer, stream)
         elif stream.purpose == "start" and not stream.raw:
             StartRequest(self, peer, stream)
-            peer.mux.want(stream)
+            peer.mux.demand_read(stream)
         else:
             Nobody(peer, stream)
             peer.fail(stream, "purpose", "unknown purpose %r" % str(stream.purpose))
@@ -250,7 +250,7 @@ class ForkServer(object):
                 Nobody(peer, stream)
                 peer.fail(stream, "hop", error)
                 return
-            if control._last is not None:  # it was given up in the meantime
+            if control.last is not None:  # it was given up in the meantime
                 Nobody(peer, stream)
                 return
             before = hop.take_preamble()

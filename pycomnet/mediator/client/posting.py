@@ -1,4 +1,4 @@
-"""A far side's streams over requests alone: POST for what goes there, GET for what comes."""
+"""A far side's streams over requests alone: POST to send, GET to receive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from zope.interface import implementer
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.chunks import chunk_writer
-from pycomnet.mediator.client.backoff import MAX_DROPS, Backoff
 from pycomnet.mediator.client.requests import (
     ANSWER_TIMEOUT,
     Body,
@@ -30,33 +29,36 @@ from pycomnet.net import eager
 
 if TYPE_CHECKING:
     from pycomnet.mediator.client.stream import HTTPTransport
+    from pycomnet.net.backoff import Backoff
 
-#: Seconds for the first byte of a streaming answer, which is sent at once. Whoever doesn't get it
-#: has a proxy in between that holds answers back until they are complete.
+#: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a
+#: proxy holds responses back until they are complete.
 PROBE_TIMEOUT = 2.0
-#: Seconds that the server may be silent on an answer; it ends that then.
+#: Seconds that the server may be silent on a response; it ends the response then.
 WAIT = 25.0
-#: Seconds more before the connection is taken for dead.
+#: Seconds more before the connection counts as dead.
 SLACK = 15.0
-#: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
-#: not, a proxy in between holds requests back.
+#: Seconds after which the client checks whether the first bytes of a streaming request have
+#: arrived: if not, a proxy holds requests back.
 TRIAL = 0.1
-#: Bytes up to which what is sent may be a question that is answered at once.
+#: Bytes up to which a write may be a request that is answered at once, and polled for.
 SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
+#: Connections in a row that are lost before they were of any use, until another way is tried.
+MAX_DROPS = 5
 
 CLOSED = StreamState.CLOSED
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
 class _Answer(Protocol):
-    """The body of a streaming answer, given on as it comes.
+    """The body of a streaming response, passed on as it arrives.
 
-    :ivar worked: bytes have come on it, it was there for a while, or it ended in order.
-    :ivar begun: fires when its first byte is there.
+    :ivar worked: bytes have come on it, it was open for a while, or it ended in order.
+    :ivar begun: fires when its first byte has come.
     :ivar done: fires when there will be no more.
-    :ivar problem: why it is not complete, then.
+    :ivar problem: why it is not complete, if it is not.
     """
 
     def __init__(self, posting: Posting, stream: str, offset: int) -> None:
@@ -76,7 +78,7 @@ class _Answer(Protocol):
         self._steady = stream.reactor.callLater(stream.steady, self._works)
 
     def _works(self) -> None:
-        """That it has begun says little: something in between may cut it at once, for ever."""
+        """It was open for a while. That it began says little: a proxy may cut each one at once."""
         self.worked = True
         self._posting.stream.alive(self._stream)
 
@@ -265,7 +267,7 @@ class Posting:
 
     async def _write(self) -> None:
         stream = self.stream
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         while not self._stopped:
             begin = self.position
             if not (self._must_ask or self.position < stream.out.end or self.must_end()):
@@ -357,9 +359,9 @@ class Posting:
         return about
 
     def _try(self, last: int | None = None) -> None:
-        """Ask whether what was sent of a request that isn't complete has arrived.
+        """Ask whether the bytes of a request that is not complete have arrived.
 
-        :param last: what had when this was asked before: while that grows the server is only slow.
+        :param last: what had arrived at the last check: while that grows, the server is only slow.
         """
         self._trial = None
         upload, position = self._upload, self.position
@@ -388,7 +390,7 @@ class Posting:
     async def _read(self, name: str) -> dict[str, Any]:
         """Read a stream up to its end; what the server then says."""
         stream = self.stream
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         while True:
             if name == "stderr":
                 await stream.when_taken()
@@ -511,7 +513,7 @@ class Posting:
     async def _confirm(self) -> None:
         stream = self.stream
         self._confirming = True
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         try:
             while self._wanted and not self._stopped:
                 self._wanted = False

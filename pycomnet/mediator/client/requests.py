@@ -34,18 +34,18 @@ MOST_SAID = 60
 ANSWER_TIMEOUT = 30.0
 #: Seconds to make a connection.
 CONNECT_TIMEOUT = 15.0
-#: How often the request that starts a far side is made again when its answer was lost.
+#: How often the request that starts a far side is repeated if its response was lost.
 START_TRIES = 3
 #: Connections that are kept.
 KEPT = 4
-#: Answers that a proxy gives when the server does not: they say nothing of the far side.
+#: Statuses that a proxy returns by itself: they say nothing about the far side.
 PROXY_STATUSES = frozenset({408, 425, 502, 504})
 
 _TARGET = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#\[\]@\s]+)(?::([0-9]{1,5}))?(/[^?#\s]*)?")
 
 
 class RequestRefused(PycomnetError):
-    """The server does not do what it was asked.
+    """The server refused a request.
 
     :ivar status: the HTTP status.
     :ivar about: what the answer's JSON says.
@@ -58,7 +58,7 @@ class RequestRefused(PycomnetError):
 
     @property
     def passing(self) -> bool:
-        """Whether asking again may help: it is a proxy's answer, or the server's is too busy."""
+        """Whether a repetition may help: a proxy returned the status, or the server is too busy."""
         return self.status in PROXY_STATUSES or (
             self.status in (429, 500, 503) and "error" not in self.about
         )
@@ -207,7 +207,8 @@ class MediatorClient:
         return protocol
 
     def asked(self) -> None:
-        """Something was sent that may be answered at once, on whichever connection."""
+        """Something was sent that may be answered at once, on any connection: poll for the
+        answer."""
         for busy_poll in self._busy_polls.values():
             busy_poll.wrote = True
 
@@ -358,7 +359,8 @@ COUNTS = ("received", "queue", "request", "low", "high")
 
 
 def timed_out(value: object, timeout: float) -> NoReturn:
-    """What becomes of a request that took too long: Twisted has an error of its own for those."""
+    """Convert the failure of a request that took too long: Twisted has an error of its own for
+    it."""
     raise defer.TimeoutError(f"no answer in {timeout:g} seconds")
 
 
@@ -371,7 +373,7 @@ def refused(status: int, about: dict[str, Any]) -> RequestRefused:
 
 
 def can_pass(problem: BaseException) -> bool:
-    """Whether what made a request fail may be over soon."""
+    """Whether the cause of a failed request may be temporary."""
     if isinstance(problem, (error.ConnectError, error.DNSLookupError, CertificateRefused)):
         return False
     return not _is_tls(problem)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
 import secrets
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -16,50 +14,36 @@ from zope.interface import implementer
 
 from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
-from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
-from pycomnet.mediator.client.posting import Posting
+from pycomnet.gateways.transports.process import ErrorText
+from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
 from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
+from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
 log = Logger()
 
 #: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
 STDERR_CONFIRM = 1 << 16
-#: Bytes that were written and the server has not confirmed, before who writes has to wait.
+#: Unconfirmed bytes at which the writer is paused.
 OUT_LIMIT = 8 << 20
-#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
-#: when nobody says how much of it was received, and there is no room for more until then.
+#: Bytes of a request, at first; a proxy that takes less returns status 413. A request ends sooner
+#: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
-#: Seconds between two looks whether there has been no connection for too long.
+#: Seconds before a request that failed is made again, at first and at most.
+FIRST_DELAY, MAX_DELAY = 0.05, 5.0
+#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+STEADY = 5.0
+#: Seconds between two checks whether there has been no connection for too long.
 LOOK = 1.0
 
 
 #: In these states what is written is taken.
 _OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
-
-
-class Tail:
-    """The last lines of a text."""
-
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
-        self._line = ""
-
-    def add(self, text: str) -> None:
-        """What follows."""
-        *lines, rest = (self._line + text).split("\n")
-        self._lines.extend(line[:STDERR_LINE] for line in lines)
-        self._line = rest[:STDERR_LINE]
-
-    def text(self) -> str:
-        """The last lines."""
-        return "\n".join([*self._lines, self._line] if self._line else self._lines)
 
 
 @attrs.define
@@ -77,7 +61,7 @@ class Outage:
 
 
 class _Nobody:
-    """What takes a stream that nobody wants any more."""
+    """Takes the bytes of a stream that nobody reads any more."""
 
     def makeConnection(self, transport: object) -> None:
         """It is there."""
@@ -99,7 +83,7 @@ class HTTPTransport:
     :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
     :ivar out: what goes there.
     :ivar inputs: what has come from there, by stream.
-    :ivar tail: the last of its standard error.
+    :ivar stderr: what comes of its standard error.
     """
 
     def __init__(
@@ -121,20 +105,18 @@ class HTTPTransport:
         self.out = OutgoingQueue(OUT_LIMIT)
         self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
         self._said = {"stdout": 0, "stderr": 0}
-        self.tail = Tail()
+        self.stderr = ErrorText(output)
         self.state = StreamState.OPEN
         #: whether anything has carried it yet
         self.used = False
         self._linger = float(about.get("linger", 60.0))
-        #: seconds after which a connection that stays is taken to work: less than it is borne that
-        #: none does
+        #: seconds after which an open connection counts as working: less than ``linger``, after
+        #: which the far side is given up
         self.steady = min(STEADY, self._linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
-        #: WebSockets that were closed, one after the other, before they were of any use
+        #: WebSockets in a row that were closed before they were of any use
         self._drops = 0
-        self._output = output
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: list[bytes] | None = None
         self._taken = Condition()
         self._protocol: Any = _Nobody()
@@ -143,9 +125,9 @@ class HTTPTransport:
         #: what carries it now
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
-        #: the requests that it be ended
+        #: the requests to end the far side
         self._asking: list[defer.Deferred[None]] = []
-        #: by what it is that fails; "" is any connection at all
+        #: what fails -> since when; "" means every connection
         self._outages = {"": Outage(reactor.seconds())}
         self._looking: Any = None
         self._end: tuple[int | None, str] | None = None
@@ -160,7 +142,7 @@ class HTTPTransport:
         protocol.makeConnection(self)
 
     def hand_over(self, protocol: Any) -> None:
-        """Give what comes from now on to another protocol."""
+        """Pass all further bytes to another protocol."""
         self._protocol = protocol
 
     def start(self) -> None:
@@ -175,7 +157,7 @@ class HTTPTransport:
 
     @deferred
     async def _run(self) -> None:
-        backoff = Backoff(self.reactor, self.progress)
+        backoff = self.backoff()
         while self._end is None:
             try:
                 await self._carry()
@@ -190,12 +172,16 @@ class HTTPTransport:
                 return
             await backoff.wait()
 
+    def backoff(self) -> Backoff:
+        """The delays between requests that fail, which begin anew whenever it has progressed."""
+        return Backoff(self.reactor, FIRST_DELAY, MAX_DELAY, self.progress)
+
     def progress(self) -> int:
-        """A number that grows with what has gone to and fro."""
+        """A number that grows with the bytes moved, in both directions."""
         return self.out.base + sum(incoming.received for incoming in self.inputs.values())
 
     async def _carry(self) -> None:
-        """Carry bytes over one connection, or one way of having them, until that fails."""
+        """Carry bytes over a WebSocket, or over requests, until that fails."""
         if self._websocket:
             try:
                 await self._over_websocket()
@@ -238,14 +224,14 @@ class HTTPTransport:
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
     def carried_by(self, link: Any) -> None:
-        """This carries what is written from now on; None: nothing does."""
+        """From now on this link carries what is written; None if nothing does."""
         self._link = link
         self.used = self.used or link is not None
 
     def alive(self, way: str = "") -> None:
         """The server has answered.
 
-        :param way: what it did; that other things fail may go on.
+        :param way: which kind of request it was; others may still fail.
         """
         if self._outages:
             self._outages.pop("", None)
@@ -254,7 +240,7 @@ class HTTPTransport:
     def failed(self, problem: BaseException, way: str = "") -> None:
         """A request has failed, and will be made again.
 
-        :param way: what it was for. A proxy may answer one kind of request for ever by itself.
+        :param way: which kind of request it was. A proxy may refuse one kind of request for ever.
         """
         words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
         outage = self._outages.setdefault(way, Outage(self.reactor.seconds()))
@@ -269,8 +255,8 @@ class HTTPTransport:
         return True
 
     def not_taken(self) -> None:
-        """A request was lost, and nothing of it arrived: it may have been too long for a proxy that
-        then does not wait to say so."""
+        """A request was lost, and nothing of it arrived. It may have been too long for a proxy,
+        which then closed the connection without a response."""
         self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
 
     def _look(self) -> None:
@@ -307,10 +293,7 @@ class HTTPTransport:
         for call in (self._looking, self._terminating):
             if call is not None and call.active():
                 call.cancel()
-        text = self._decoder.decode(b"", True)
-        if text:
-            self.tail.add(text)
-            self._output(text)
+        self.stderr.feed(b"")
         self._over.fire(self._end)
         link, self._link = self._link, None
         if link is not None:
@@ -331,7 +314,7 @@ class HTTPTransport:
         """Have the server end the far side.
 
         :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
-        :param timeout: seconds after ``KILL`` from which on the server is not waited for.
+        :param timeout: seconds after ``KILL`` to wait for the server.
         """
         if self.state is StreamState.OVER:
             return
@@ -350,7 +333,7 @@ class HTTPTransport:
 
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
-        backoff = Backoff(self.reactor)
+        backoff = Backoff(self.reactor, FIRST_DELAY, MAX_DELAY)
         while self.state is not StreamState.OVER:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
@@ -385,9 +368,9 @@ class HTTPTransport:
             self._protocol.dataReceived(bytes(new))
 
     def unconfirmed(self, limit: int) -> bool:
-        """Whether more has been received than should be left unconfirmed.
+        """Whether so much was received that it should be confirmed now.
 
-        :param limit: bytes of standard output that may be.
+        :param limit: bytes of standard output that may be unconfirmed.
         """
         done = self._said
         inputs = self.inputs
@@ -401,18 +384,16 @@ class HTTPTransport:
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
     def _hold(self, offset: int, data: bytes) -> None:
-        """Keep what comes of standard error while whoever shows it is busy: it isn't confirmed."""
+        """Keep standard error, unconfirmed, while the output callback is busy."""
         assert self._held is not None
         have = self.inputs["stderr"].received + sum(map(len, self._held))
         if offset + len(data) > have:
             self._held.append(data[have - offset :])
 
     def _stderr(self, data: bytes) -> None:
-        text = self._decoder.decode(data)
-        if not text:
+        if not data:
             return
-        self.tail.add(text)
-        taken = self._output(text)
+        taken = self.stderr.feed(data)
         if isinstance(taken, defer.Deferred) and not taken.called:
             self._held = []
             taken.addBoth(self._release)

@@ -28,12 +28,12 @@ from pycomnet.mediator.server.sockets import NUMBERS, Socket
 if TYPE_CHECKING:
     from pycomnet.mediator.client.stream import HTTPTransport
 
-#: Seconds from asking for a WebSocket to the server's first message on it.
+#: Seconds from the request for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0
 #: Seconds for the server to close it once the far side has ended.
 CLOSE_TIMEOUT = 1.0
-#: Bytes that wait from which on they go in a POST: what a client sends over a WebSocket is masked,
-#: byte by byte, which costs both ends more than all the rest.
+#: The number of waiting bytes at which they go in a POST: a client masks what it sends over a
+#: WebSocket, byte by byte, which costs both ends more than all the rest.
 POST_FROM = 3 << 16
 #: Seconds without anything to send after which such a POST is ended.
 POST_IDLE = 0.02
@@ -49,7 +49,7 @@ _INFORMATIONAL = re.compile(rb"HTTP/1\.[0-9] 1[0-9][0-9]")
 
 
 class NoWebSocket(PycomnetError):
-    """There is no WebSocket to be had: a proxy in between does not let it through."""
+    """No WebSocket can be opened: a proxy does not let it through."""
 
 
 class Lost(PycomnetError):
@@ -103,7 +103,7 @@ async def over_websocket(stream: HTTPTransport) -> None:
         link.drop()
         status = rejected.response.code
         if status in (401, 404, 410):
-            # Why, it says as JSON to who asks without a WebSocket.
+            # A plain GET returns the reason as JSON.
             await client.ask("GET", f"{stream.path}/status")
         raise NoWebSocket(f"it is answered with HTTP status {status}") from None
     except defer.TimeoutError:
@@ -154,16 +154,16 @@ class WebSocketLink(Socket):
         self._problem: PycomnetError | None = None
 
     def check(self) -> None:
-        """See that it is not over.
+        """Check that the WebSocket is open.
 
-        :raises Refused: it is, as the server said why.
-        :raises Lost: it is.
+        :raises Refused: it is closed, and the server said why.
+        :raises Lost: it is closed.
         """
         if self._problem is not None:
             raise self._problem
 
     def drop(self) -> None:
-        """Have it be gone."""
+        """Abort the connection."""
         if self._wire is not None and not self.over:
             self.abort()
 
@@ -174,7 +174,7 @@ class WebSocketLink(Socket):
         transport.dataReceived = self._handshake
 
     def _handshake(self, data: bytes) -> None:
-        """Have Twisted see the answer to the handshake, and not what is behind it."""
+        """Give Twisted the response to the handshake, and nothing behind it."""
         wire = self._wire
         self._answer += data
         while True:
@@ -218,7 +218,7 @@ class WebSocketLink(Socket):
             self.tell({"end": True})
 
     def _post(self) -> None:
-        """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
+        """Send bulk in a POST. It also takes what is written meanwhile, so the order is kept."""
         self._upload = StreamingBody(self, POST_IDLE)
         self._posting = self._request(self._upload)
         self._posting.addCallbacks(self._posted, self._not_posted)
@@ -266,7 +266,7 @@ class WebSocketLink(Socket):
         """Wait for what the server says first."""
 
     def _works(self) -> None:
-        """That it was opened says little: something in between may cut it at once, for ever."""
+        """It was open for a while. That it opened says little: a proxy may cut each one at once."""
         self.worked = True
         self.stream.alive("websocket")
 

@@ -38,9 +38,9 @@ class Subprocess(Protocol):
         """The last lines of its standard error."""
 
 
-#: Processors from which on client, server and subprocess can have one each. With fewer a subprocess
-#: does not look for its next request before it sleeps for it: it would look on the processor of
-#: whoever has that request still.
+#: The number of processors at which client, server and subprocess can have one each. With fewer, a
+#: subprocess does not poll for its next request before it sleeps: it would poll on the processor of
+#: the process that still has the request.
 ENOUGH_PROCESSORS = 3
 
 #: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
@@ -122,9 +122,9 @@ def processors() -> int:
 
 
 def processor_time(pid: int) -> float | None:
-    """Seconds of processor time that a process and all that came of it have used.
+    """Seconds of processor time that a process and its descendants have used.
 
-    :returns: None where the system does not say (there is no ``/proc``).
+    :returns: None if there is no ``/proc``.
     """
     if not os.path.isdir("/proc/self/task"):
         return None

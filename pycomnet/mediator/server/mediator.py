@@ -1,4 +1,4 @@
-"""All the subprocesses of a server: who has which, how many there may be, and their end."""
+"""All the subprocesses of a server: their owners, their number, and their ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pycomnet.ranges import NumberRefused, optional_real
 
 #: Subprocesses in all, unless the configuration says otherwise.
 MAX_PROCESSES = 256
-#: Ends that are remembered, so that who asks late learns how it was.
+#: Ended sessions that are remembered, for clients that ask late.
 MAX_ENDED = 1000
 #: Random bytes of a PID: nobody guesses 192 bits.
 PID_BYTES = 24
@@ -136,7 +136,7 @@ class Mediator:
             raise HttpError(429, "processes", "the server has as many subprocesses as it may")
 
     def find(self, user: User, pid: str) -> MediatorSession:
-        """A subprocess of a user's; another's isn't there for them.
+        """A subprocess of a user; other users' subprocesses count as missing.
 
         :raises HttpError: 404; 410 when it has ended and nothing of it is left.
         """
@@ -175,12 +175,12 @@ class Mediator:
         self._look()
 
     def _look(self) -> None:
-        """Tell who waits that nothing runs any more."""
+        """Fire what waits until nothing runs any more."""
         if not self.running():
             self._empty.notify_all()
 
     def running(self) -> list[MediatorSession]:
-        """Those that have not ended."""
+        """The sessions that have not ended."""
         return [session for session in self.sessions.values() if session.end is None]
 
     def when_empty(self) -> defer.Deferred[None]:

@@ -25,26 +25,26 @@ from pycomnet.net import eager
 
 #: Bytes of standard error that are kept for their reader.
 STDERR_QUEUE = 1 << 18
-#: Seconds in which the end of its output has to be seen once a subprocess has ended: what it left
-#: behind may hold that open.
+#: Seconds within which a subprocess's output has to end once the subprocess has ended: processes
+#: that it left behind may hold the output open.
 DRAIN_TIMEOUT = 2.0
-#: Seconds that a subprocess has to end once its output has, before it is told to.
+#: Seconds that a subprocess has to end once its output has, before it gets a signal.
 STATUS_TIMEOUT = 5.0
 #: Seconds that a subprocess has to end by itself once its input is closed: its supervisor needs at
 #: most four. Then its output, if it was told to end, is not kept for a reader who takes none of it.
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
-#: Bytes up to which what is written may be a question that is answered at once.
+#: Bytes up to which a write may be a request that is answered at once, and polled for.
 SMALL = 1 << 12
-#: How often in its time a subprocess is looked at that may be idle.
+#: How often in the idle timeout a subprocess is checked.
 IDLE_LOOKS = 4
 
 
 class OutputConnection(Protocol):
     """A connection that a stream is read over.
 
-    :ivar key: what its client calls itself: a new connection of the same client takes over.
+    :ivar key: identifies its client: a new connection with the same key takes over.
     """
 
     key: str
@@ -60,10 +60,10 @@ class InputConnection(Protocol):
     """A connection that standard input is written over."""
 
     def pause(self) -> None:
-        """The subprocess does not take it: read no more from the client."""
+        """The subprocess does not take its input: read no more from the client."""
 
     def resume(self) -> None:
-        """It does again."""
+        """The subprocess takes its input again: read on."""
 
 
 @implementer(IPushProducer)
@@ -108,9 +108,9 @@ class MediatorSession(TwistedProtocol):
         self.reason = "exited"
         self.started = time.time()
         self._begun = reactor.seconds()
-        #: called when more was received, however it came; what is in it is not changed then
+        #: called when more input was received, on any connection; none may change this set then
         self.took: set[Callable[[], object]] = set()
-        #: called when there is something that a connection should say: drain
+        #: called with each message that connections should send to the client
         self.listeners: set[Callable[[dict[str, Any]], object]] = set()
         self._reactor = reactor
         self._ended = ended
@@ -140,7 +140,8 @@ class MediatorSession(TwistedProtocol):
         self.child: Subprocess | None = None
 
     def launch(self) -> None:
-        """Start the subprocess. What fails from then on ends it: nobody else knows of it.
+        """Start the subprocess. If anything fails afterwards, it is ended, as nobody else knows of
+        it.
 
         :raises HttpError: it can't be started.
         """
@@ -164,7 +165,7 @@ class MediatorSession(TwistedProtocol):
     # -- what goes to the subprocess -------------------------------------------------------------
 
     def write(self, offset: int, data: bytes) -> None:
-        """Give it bytes that begin at this offset; what it had before is dropped.
+        """Pass bytes that begin at this offset to it. Bytes that it got before are dropped.
 
         :raises HttpError: 409 when bytes before them are missing.
         """
@@ -188,19 +189,19 @@ class MediatorSession(TwistedProtocol):
         """There will be no more: close its standard input."""
         if not self._input_ended:
             self._input_ended = True
-            # The far side takes that for its near side's end; its output may still be read.
+            # To the far side, this is the end of its near side. Its output may still be read.
             close: Any = getattr(self.transport, "loseWriteConnection", None)
             if close is not None:
                 close()
 
     def add_writer(self, writer: InputConnection) -> None:
-        """A connection that writes; it is told to wait when it has to."""
+        """Add a connection that writes; it is paused and resumed for back pressure."""
         self._writers[writer] = None
         if self._congested:
             writer.pause()
 
     def remove_writer(self, writer: InputConnection) -> None:
-        """It writes no more."""
+        """Remove a connection that wrote."""
         self._writers.pop(writer, None)
 
     def pauseProducing(self) -> None:
@@ -232,12 +233,12 @@ class MediatorSession(TwistedProtocol):
         self._readers[stream] = reader
 
     def remove_reader(self, stream: str, reader: OutputConnection) -> None:
-        """It reads no more."""
+        """Remove a connection that read."""
         if self._readers.get(stream) is reader:
             del self._readers[stream]
 
     def confirm(self, stream: str, offset: int) -> None:
-        """The client has received all before this offset.
+        """The client confirms all bytes before this offset.
 
         :raises HttpError: 409 when it can't have.
         """
@@ -345,7 +346,7 @@ class MediatorSession(TwistedProtocol):
         return self._reactor.callLater(timeout / IDLE_LOOKS, self._look) if timeout else None
 
     def _look(self) -> None:
-        """See whether it has done anything since the last look."""
+        """Check whether it has done anything since the last check."""
         now = self._reactor.seconds()
         assert self.child is not None
         processor = self._busy(self.child.pid)
@@ -363,14 +364,14 @@ class MediatorSession(TwistedProtocol):
     # -- its end ---------------------------------------------------------------------------------
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Have connections that can say it to the client do so."""
+        """Send a message to the client over the connections that can."""
         for listener in list(self.listeners):
             listener(message)
 
     def terminate(self, reason: str, number: int | None = None) -> None:
         """End the subprocess.
 
-        :param reason: why, for whoever asks.
+        :param reason: why, for the 410 response.
         :param number: a signal; None closes its input first, and gives it some seconds.
         """
         if self.end is None and self.reason == "exited":
@@ -474,7 +475,7 @@ class MediatorSession(TwistedProtocol):
         self._linger()  # who comes late may ask how it ended
 
     def gone_error(self) -> HttpError:
-        """The answer to who asks for something of a subprocess that has ended."""
+        """The 410 response for a subprocess that has ended."""
         assert self.end is not None
         how = self.end.as_map()
         if how["signal"] is not None:
@@ -486,7 +487,7 @@ class MediatorSession(TwistedProtocol):
         return HttpError(410, "ended", words, **how)
 
     def forget(self) -> None:
-        """Nobody needs its output any more."""
+        """Drop its output, which nobody needs any more."""
         self._happens(SessionEvent.FORGET)
 
     def _forget(self) -> None:

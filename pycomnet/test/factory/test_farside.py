@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import attrs
 from twisted.internet import defer, main
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -20,9 +21,11 @@ from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.relay import Relay
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
-from pycomnet.gateways.connection import DRAIN_TIMEOUT
+from pycomnet.gateways.ending import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.routes import here, through
 from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY
@@ -453,3 +456,18 @@ class Names(SynchronousTestCase):
             self.service.find("a", far.spec)
         with self.assertRaisesRegex(PycomnetError, "no gateway 'b' to resume; there are: none"):
             self.service.find("b", far.spec)
+
+    def test_through(self) -> None:
+        """One can be started from another, where that one's fork server is; not from its worker."""
+        master = self.service.new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
+        self.scope.far_sides["a"] = master
+        spec = Spec.parse("popen//via=a//python=other")
+        request = GatewayRequest(spec, "b", print, lambda: cast(Any, self.scope), None)
+        forked: Any = master.gateway_transport
+        forked.route = here(attrs.evolve(request, spec=Spec()))
+        route = through(request)
+        self.assertEqual((route.master, route.first_hop), ("a", forked.route.first_hop))
+        self.assertEqual(route.path[0].argv[0], "other")
+        forked.route = None
+        with self.assertRaisesRegex(PycomnetError, "has no fork server that could start"):
+            through(request).first_hop.open(request, None)

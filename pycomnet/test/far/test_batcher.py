@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.far import batcher
 from pycomnet.far import channel as channel_module
 from pycomnet.far import connection as connection_module
-from pycomnet.far.batcher import EXTRA
 from pycomnet.far.channel import FarChannel
 from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
@@ -24,7 +23,7 @@ from pycomnet.far.writebuffer import (
     new_memory,
 )
 from pycomnet.wire import rust, values
-from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE
+from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE, run_cost
 from pycomnet.wire.mux import (
     EV_DATA,
     EV_OPENED,
@@ -64,7 +63,7 @@ class Near:
             with self.changed:
                 for event in self.mux.receive_data(data):
                     if event[0] == EV_OPENED:
-                        event[1].wanted = True
+                        event[1].read_demand = True
                     elif event[0] in (EV_DATA, EV_RUN):
                         payloads = [event[2]] if event[0] == EV_DATA else event[2]
                         self.values[event[1].id] += map(decode, payloads)
@@ -167,7 +166,7 @@ class Threads(CollectingCase):
         with self.link.write_lock, self.link.lock:
             self.link.settle()
         for channel in sent:
-            self.assertEqual(*self.credit(channel._stream))
+            self.assertEqual(*self.credit(channel.stream))
 
     def credit(self, stream: Stream) -> tuple[int, int]:
         """What this end may still send, and what the other allows: without what is on its way."""
@@ -279,12 +278,12 @@ class Owners(CollectingCase):
 
         self.between(meanwhile)
         end = self.write_buffer.end
-        credit = channel._stream.credit + batcher.credit
+        credit = channel.stream.credit + batcher.credit
         channel.send("whole")
         self.assertTrue(settled.wait(20))
         size = len(PureCodec().encode("whole"))
         self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
-        self.assertEqual(channel._stream.credit, credit - size - FRAME_COST)
+        self.assertEqual(channel.stream.credit, credit - size - FRAME_COST)
 
     def test_signal_handler(self) -> None:
         """What interrupts a send and sends itself gets an error, and changes nothing."""
@@ -380,21 +379,21 @@ class Owners(CollectingCase):
     def test_little_credit(self) -> None:
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
-        channel._stream.credit = 3 * UNBATCHED * FRAME_COST
+        channel.stream.credit = 3 * UNBATCHED * FRAME_COST
         self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
         for _ in range(3 * UNBATCHED):
             channel.send(b"")
-        self.assertEqual(channel._stream.credit + self.unused(), 0)
+        self.assertEqual(channel.stream.credit + self.unused(), 0)
         with self.link.write_lock:
             self.link._flush_buffer()
-        self.assertEqual(channel._stream.credit, 0)
+        self.assertEqual(channel.stream.credit, 0)
 
     def unused(self) -> int:
         """What the batcher would give back."""
         batcher = self.link.batcher
         if batcher is None:
             return 0
-        used: int = batcher.end - batcher.begin + batcher.count() * EXTRA
+        used: int = run_cost(batcher.end - batcher.begin, batcher.count())
         return int(batcher.credit) - used
 
     def test_interrupted(self) -> None:

@@ -72,7 +72,7 @@ class Burst(Service):
     @method()
     def leave(self, request: Any) -> Any:
         """The client is gone before the answer."""
-        request._connection.goodbye()
+        request.connection.goodbye()
         return "too late"
 
 
@@ -270,7 +270,7 @@ class BurstTests(ServiceCase):
         for side in self.network.wires[0]:
             mux = side.protocol.mux
             self.assertEqual(mux.streams, {})
-            self.assertEqual((mux.local_open, mux.peer_open), (0, 0))
+            self.assertEqual((mux.table.local_open, mux.table.peer_open), (0, 0))
         self.assertEqual(self.server._active, set())
         self.assertEqual((self.server.running, self.server.held.size), (0, 0))
         self.assertEqual(self.context.peer(self.address).pending, 0)

@@ -52,7 +52,7 @@ for line in json.load(sys.stdin):
             if event[0] in (EV_DATA, EV_RUN):
                 mux.consumed(event[1], event[3])
             elif event[0] == EV_OPENED and event[1].sending:
-                mux.want(event[1])
+                mux.demand_read(event[1])
                 mux.send(event[1], b"answer" * 3000)
                 mux.close(event[1], event[1].id % 3, b"\\xc0" * (event[1].id % 3 > 0))
     data = mux.data_to_send()

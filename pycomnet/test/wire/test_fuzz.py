@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -60,8 +60,13 @@ class FuzzTests(SynchronousTestCase):
 class Surprised(Mux):
     """It does not expect a CREDIT of more than 256 bytes."""
 
-    def _credit(self, stream: Stream, payload: bytes) -> None:
-        stream.credit += [256, 0][payload[2] or payload[3]]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+        def credited(stream: Stream, payload: bytes) -> None:
+            stream.credit += [256, 0][payload[2] or payload[3]]
+
+        self.flow.credited = credited  # type: ignore[method-assign]
 
 
 class Keeps(Mux):
@@ -77,17 +82,28 @@ class Keeps(Mux):
 class Forgets(Mux):
     """It gives credit for what nobody has taken."""
 
-    def _fragment_arrived(self, stream: Stream, payload: bytes) -> None:
-        super()._fragment_arrived(stream, payload)  # type: ignore[misc]
-        stream.partial_cost = 0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        real = self.flow.fragment
+
+        def fragment(stream: Stream, payload: bytes) -> None:
+            real(stream, payload)
+            stream.partial_cost = 0
+
+        self.flow.fragment = fragment  # type: ignore[assignment, method-assign]
 
 
 class Hangs(Mux):
     """It never comes back from an OPEN."""
 
-    def _opened(self, *arguments: object) -> None:
-        while True:
-            pass
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+        def opened(*arguments: object) -> None:
+            while True:
+                pass
+
+        self.lifecycle.opened = opened  # type: ignore[assignment, method-assign]
 
 
 class FinderTests(SynchronousTestCase):
@@ -116,7 +132,7 @@ class FinderTests(SynchronousTestCase):
         def fail(*_: object) -> None:
             raise KeyError("fails")
 
-        for kind, method in ((ChannelCore, "closed"), (FarChannel, "_closed")):
+        for kind, method in ((ChannelCore, "closed"), (FarChannel, "peer_closed")):
             with self.subTest(kind):
                 self.patch(kind, method, fail)
                 problems = [str(finding.problem) for finding in self.found(Mux, 60)]
