@@ -8,8 +8,8 @@ from importlib import import_module
 from importlib.metadata import version as distribution_version
 from typing import Any
 
-from docutils import nodes  # type: ignore[import-untyped]
-from docutils.parsers.rst import directives  # type: ignore[import-untyped]
+from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 project = "pycomnet"
