@@ -617,7 +617,7 @@ class ChannelCore(Live):
         if self.over is None or not self.close_waiters:
             return
         if self.half and self.stream.purpose == "exec" and not self.stream.end_sent:
-            # The code still runs, and may raise. When both ends have ended the channel no CLOSE comes.
+            # The code still runs, and may raise. (Once both ends have ended no CLOSE comes.)
             return
         firing, self.close_waiters = self.close_waiters, []
         if self.patient and self.callback is not None and (self.telling or not self.told):
