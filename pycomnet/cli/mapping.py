@@ -10,7 +10,7 @@ from pycomnet.cli.options import not_started, start_gateways
 from pycomnet.cli.program import END_TIMEOUT, CommandProgram
 from pycomnet.cli.streams import InputLines
 from pycomnet.gateways.group import Group
-from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, Scheduler, all_of
+from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, WorkScheduler, all_of
 from pycomnet.gateways.pool.workqueue import Failed
 from pycomnet.gateways.spec import Spec
 
@@ -59,7 +59,7 @@ class Mapping:
         group = Group(program.reactor, output=lines)
         try:
             gateways, failed = await start_gateways(group, specs)
-            scheduler: Scheduler[Line] = Scheduler(
+            scheduler: WorkScheduler[Line] = WorkScheduler(
                 queue, target, jobs, replacements, program.say, program.reactor, "line"
             )
             await all_of([self._read(scheduler), self._print(scheduler), scheduler.work(gateways)])
@@ -81,7 +81,7 @@ class Mapping:
         if self._fail_fast:
             self.queue.stop_after(item)
 
-    async def _read(self, scheduler: Scheduler[Line]) -> None:
+    async def _read(self, scheduler: WorkScheduler[Line]) -> None:
         queue = self.queue
         while not queue.ended:
             if queue.full:
@@ -96,7 +96,7 @@ class Mapping:
                 queue.end()
             scheduler.changed.ring()
 
-    async def _print(self, scheduler: Scheduler[Line]) -> None:
+    async def _print(self, scheduler: WorkScheduler[Line]) -> None:
         queue = self.queue
         while not queue.finished:
             before = queue.done

@@ -21,7 +21,7 @@ def frame(kind: int, id: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(len(payload), kind, id) + payload
 
 
-class FrameReader:
+class RelayedFrameReader:
     """Cuts a stream into frames.
 
     :param limit: bytes of the longest payload, but for the first frame's, which is a hello.

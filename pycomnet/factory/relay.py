@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from pycomnet.factory.framing import FrameReader, frame, read_credit, read_hello
+from pycomnet.factory.framing import RelayedFrameReader, frame, read_credit, read_hello
 from pycomnet.wire.frames import (
     CLOSE,
     CREDIT,
@@ -155,8 +155,8 @@ class Relay:
         self._max_held = 0
         self._far_hello = b""
         self._parting = b""
-        self._far_reader = FrameReader(self.limits.frame)
-        self._reader = FrameReader(self.limits.frame)
+        self._far_reader = RelayedFrameReader(self.limits.frame)
+        self._reader = RelayedFrameReader(self.limits.frame)
         self._order = 0
         self._next_id = 1
         self._last_far_id = 0
@@ -172,7 +172,7 @@ class Relay:
         if not self.keeps:
             return {"channels": [], "next": self._next_id, "last": 0}
         self.attached = True
-        self._reader = FrameReader(self.limits.frame)
+        self._reader = RelayedFrameReader(self.limits.frame)
         channels = []
         again: list[Kept] = []
         for record in self.records.values():

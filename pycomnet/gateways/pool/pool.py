@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import deferred
 from pycomnet.errors import CodeNotSendable, GatewayDied, RemoteError
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Scheduler
+from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, WorkScheduler
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
 from pycomnet.gateways.source import without_partial
 from pycomnet.text.logs import Logger
@@ -212,7 +212,7 @@ class GatewayPool:
                 raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
         self.encoder = Encoder(chosen)
         self._queue = queue = CallQueue(tries if idempotent else 1)
-        self._scheduler: Scheduler[PoolCall] = Scheduler(
+        self._scheduler: WorkScheduler[PoolCall] = WorkScheduler(
             queue, None, jobs, replace, _said, reactor, "call"
         )
         self._over = _run(self._scheduler, queue, chosen)
@@ -345,7 +345,7 @@ def _said(message: str) -> None:
     log.warn("{message}", message=message)
 
 
-def _end(queue: CallQueue, scheduler: Scheduler[PoolCall]) -> None:
+def _end(queue: CallQueue, scheduler: WorkScheduler[PoolCall]) -> None:
     queue.end()
     scheduler.changed.ring()
 
@@ -357,7 +357,9 @@ def _tell(result: Any, waiter: defer.Deferred[None]) -> Any:
 
 
 @deferred
-async def _run(scheduler: Scheduler[PoolCall], queue: CallQueue, gateways: list[Gateway]) -> None:
+async def _run(
+    scheduler: WorkScheduler[PoolCall], queue: CallQueue, gateways: list[Gateway]
+) -> None:
     """Work until the queue is finished; if no gateway is left, all that waits fails."""
     try:
         await scheduler.work(gateways)

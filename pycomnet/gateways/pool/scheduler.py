@@ -96,7 +96,7 @@ class WorkLoop(Generic[ItemT]):
         return [item for chunk in self.chunks for item in chunk]
 
 
-class Scheduler(Generic[ItemT]):
+class WorkScheduler(Generic[ItemT]):
     """Hands a queue's items to whichever gateway is free, and what comes of them back to it.
 
     An item of a lost gateway is given to another one, as the queue's ``tries`` allow. A gateway

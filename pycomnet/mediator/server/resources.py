@@ -168,10 +168,10 @@ class Exec(Guarded):
     """``/exec``: the parent of the subprocesses' paths."""
 
     def getChild(self, path: bytes, request: Any) -> Resource:
-        return Subprocess(self.mediator, self.access, path.decode("ascii", "replace"))
+        return SubprocessResource(self.mediator, self.access, path.decode("ascii", "replace"))
 
 
-class Subprocess(Guarded):
+class SubprocessResource(Guarded):
     """``/exec/PID``: its standard input and output, and its end."""
 
     stream = "stdout"
@@ -235,7 +235,7 @@ class Subprocess(Guarded):
         request.respond(202, session.as_map())
 
 
-class Stderr(Subprocess):
+class Stderr(SubprocessResource):
     """``/exec/PID/stderr``: its standard error."""
 
     stream = "stderr"
