@@ -232,12 +232,3 @@ class GatewayConnection(Live):
             self.ending = True
             lost = ConnectionLost("nobody holds the gateway any more")
             self.reactor.callFromThread(self.connection.abort, lost)
-
-
-async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) -> bool:
-    waited.addTimeout(timeout, reactor)
-    try:
-        await waited
-    except defer.TimeoutError:
-        return False
-    return True

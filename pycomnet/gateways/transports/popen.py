@@ -28,7 +28,7 @@ def alone(request: GatewayRequest) -> ProcessGatewayTransport:
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of a popen gateway\'s connection."""
+    """The transport of a popen gateway's connection."""
     if request.spec.via is not None:
         return ForkedGatewayTransport(request, routes.through)
     if request.spec.fork is not False and routes.can_fork(request.spec):

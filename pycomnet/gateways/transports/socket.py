@@ -10,37 +10,36 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.internet import defer, error
+from twisted.internet import error
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from pycomnet.auth import tokens
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import OneShot, deferred
+from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.boot import boot_argv
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.unseen import UnseenFarSide
 from pycomnet.net import endpoints
 
 #: Seconds of silence after which the other end is asked for a sign of life.
 KEEPALIVE = 20.0
 
 
-class SocketGatewayTransport:
+class SocketGatewayTransport(UnseenFarSide):
     """Carries a connection to a service: what runs there is seen only through it."""
 
     what = "the connection to the service"
-    status: int | None = None
 
     def __init__(self, request: GatewayRequest, address: str) -> None:
+        super().__init__()
         self._request = request
         self._address = address
         self._connection: Connection | None = None
-        self._reason = ""
-        self._over: OneShot[int | None] = OneShot()
 
     @deferred
     async def connect(self, connection: Connection) -> None:
@@ -64,10 +63,6 @@ class SocketGatewayTransport:
             self._reason = endpoints.explain(reason)
         self._over.fire(None)
 
-    def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires once the connection is closed."""
-        return self._over.when_fired()
-
     def kill(self, number: int) -> None:
         """Drop the connection: the service ends what it has for it."""
         transport: Any = None if self._connection is None else self._connection.transport
@@ -75,17 +70,6 @@ class SocketGatewayTransport:
             transport.abortConnection()
         else:
             self._over.fire(None)
-
-    def describe_end(self, status: int | None) -> str:
-        """Only what ended the connection is known."""
-        return self._reason
-
-    def keep(self, text: str) -> None:
-        """It has no standard error of its own."""
-
-    def stderr_tail(self) -> str:
-        """Likewise."""
-        return ""
 
 
 def address(spec: Spec) -> str:
@@ -119,5 +103,5 @@ def route(request: GatewayRequest) -> Route:
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of a socket gateway\'s connection."""
+    """The transport of a socket gateway's connection."""
     return ForkedGatewayTransport(request, route)

@@ -81,7 +81,7 @@ def alone(request: GatewayRequest) -> ProcessGatewayTransport:
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of an ssh gateway\'s connection."""
+    """The transport of an ssh gateway's connection."""
     if request.spec.via is not None:
         return ForkedGatewayTransport(request, through)
     if request.spec.fork is not False and can_fork(request.spec):

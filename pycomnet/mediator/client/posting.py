@@ -269,20 +269,19 @@ class Posting:
     def _path(self, name: str) -> str:
         return self.stream.path if name == "stdout" else f"{self.stream.path}/stderr"
 
+    def _get(self, name: str, offset: int, **query: int) -> defer.Deferred[Any]:
+        """Ask for what a stream has from an offset on."""
+        stream = self.stream
+        path = self._path(name)
+        return stream.client.request(
+            "GET", path, None, None, offset=offset, reader=stream.key, wait=WAIT, **query
+        )
+
     async def _follow(self, name: str) -> None:
         """Read a streaming answer."""
         stream = self.stream
         offset = stream.inputs[name].received
-        asking = stream.client.request(
-            "GET",
-            self._path(name),
-            None,
-            None,
-            offset=offset,
-            reader=stream.key,
-            wait=WAIT,
-            probe=1,
-        )
+        asking = self._get(name, offset, probe=1)
         timeout = PROBE_TIMEOUT if self._down is None else ANSWER_TIMEOUT
         try:
             response = await asking.addTimeout(timeout, stream.reactor, timed_out)
@@ -320,16 +319,7 @@ class Posting:
         stream = self.stream
         offset = stream.inputs[name].received
         timeout = WAIT + SLACK
-        asking = stream.client.request(
-            "GET",
-            self._path(name),
-            None,
-            None,
-            offset=offset,
-            reader=stream.key,
-            wait=WAIT,
-            max=eager.BULK_SIZE,
-        )
+        asking = self._get(name, offset, max=eager.BULK_SIZE)
         response = await asking.addTimeout(timeout, stream.reactor, timed_out)
         await self._check(response)
         data: bytes = await response.content().addTimeout(timeout, stream.reactor, timed_out)

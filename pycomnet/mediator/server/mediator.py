@@ -28,8 +28,6 @@ MAX_ENDED = 1000
 PID_BYTES = 24
 #: Seconds that subprocesses have to end, told by their input's end, when the server stops.
 STOP_GRACE = 5.0
-#: Seconds after which a client that was refused for a limit may try again.
-RETRY_AFTER = 5
 
 
 class Mediator:
