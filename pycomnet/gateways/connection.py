@@ -161,8 +161,13 @@ class GatewayConnection(Live):
         try:
             status = await self._transport_end.find_status()
         except StillRuns:
-            reason = f"{self.prefix}{lost.reason}, and {transport.what} goes on"
-            return GatewayDied(reason, None, None, transport.stderr_tail())
+            how = transport.describe_end(None)  # the reason, if that is known before the status
+            words = (
+                f"{transport.what} is gone: {how}"
+                if how
+                else (f"{lost.reason}, and {transport.what} goes on")
+            )
+            return GatewayDied(f"{self.prefix}{words}", None, None, transport.stderr_tail())
         self.sink.flush()
         stderr = transport.stderr_tail()
         how = transport.describe_end(status) or lost.reason
