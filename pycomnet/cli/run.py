@@ -173,8 +173,8 @@ def read_script(
     "--send",
     metavar="DIR",
     multiple=True,
-    help="Send this directory, which is in or above the script's, with the script: for its data. May "
-    "be given several times.",
+    help="Send this directory, which is in or above the script's, with the script: for its data. "
+    "May be given several times.",
 )
 @click.option(
     "--stdin",
