@@ -37,7 +37,12 @@ is created if it does not exist, and the log shows its path."""
             "[default: ~/.local/state/pycomnet/gateway.token]",
         ],
         ["tokens", None, None, "INI file with a section for each user, which has their token."],
-        ["python", None, None, "Interpreter of the far sides, and its arguments. [default: this one]"],
+        [
+            "python",
+            None,
+            None,
+            "Interpreter of the far sides, and its arguments. [default: this one]",
+        ],
         ["clients", None, service.MAX_CLIENTS, "The most programs connected at a time."],
         ["workers", None, service.MAX_WORKERS, "The most processes of one program at a time."],
         [

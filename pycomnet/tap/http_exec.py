@@ -66,7 +66,12 @@ Examples:
             _limit("idle_timeout"),
             "Seconds after which an idle subprocess is ended; 0: never.",
         ],
-        ["allow", None, ",".join(sorted(_limit("allow"))), "Options that a client may set, or none."],
+        [
+            "allow",
+            None,
+            ",".join(sorted(_limit("allow"))),
+            "Options that a client may set, or none.",
+        ],
         ["pythons", None, "", "Interpreters that a client may choose, the first by default. [any]"],
         ["drain", None, service.DRAIN, "Seconds for clients to finish when the server stops."],
         ["audit-log", None, None, "File that gets a line for each start and end of a subprocess."],
