@@ -93,7 +93,7 @@ class BlockWatch:
         frame = self._frames().get(self._thread)
         if late < LATE - BEAT or frame is None:
             return
-        # Before it is too late: the next look may come when it is over.
+        # Find the method already now: at the next check the blocking may be over.
         self._blamed = blame(frame, self._methods())
         if late >= self._urgent and not self._told:
             self._told = True

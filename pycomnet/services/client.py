@@ -189,7 +189,7 @@ class RemoteService(Live):
                 answer = await self._exchange(
                     peer, connection, method, args, expires, attachments, repeats
                 )
-            except ServerLeaving:  # it was not run, or may be run again
+            except ServerLeaving:  # the method did not run, or may run again
                 if repeats >= MOST_TURNS:
                     raise
                 repeats += 1
@@ -227,7 +227,7 @@ class RemoteService(Live):
             try:
                 left = context.left(expires)
             except DeadlineExceeded:
-                incoming.close()  # a timer may be a little late, and the answer came before it
+                incoming.close()  # the answer came after the deadline but before its timer
                 raise
             receiving = defer.Deferred.fromCoroutine(incoming.receive())
             if left is not None:

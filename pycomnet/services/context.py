@@ -84,9 +84,9 @@ class Context(Live):
             value=whole("max_value", max_value, LEAST_VALUE, MAX_VALUE),
             items=whole("max_items", max_items, LEAST_ITEMS, MAX_VALUE),
         )
-        #: the reactor's time at which all calls of this context end
+        #: the reactor's time at which all calls of this context time out; None for never
         self.expires: float | None = None
-        #: what stateful services know this client by; a secret
+        #: identifies this client to stateful services; a secret
         self.client_id = secrets.token_bytes(16)
         self.deadlines = Deadlines(reactor)
         self.pool = Pool(self)

@@ -87,11 +87,12 @@ class NamedRoute(Instances):
         self._interface = interface
         self._service = service
         self._peers: list[PooledServer] = []
-        #: those that are not set aside; with how often any was by then, and until when that holds
+        #: the peers that are not set aside; valid for this count of the pool's changes, until this
+        #: time
         self._able: list[PooledServer] = []
         self._able_changes = -1
         self._able_until = float("-inf")
-        #: random, so that not all clients begin with the same one
+        #: starts at random, so that not all clients call the same instance first
         self._turn = context.random.randrange(1 << 30)
         self._looked = float("-inf")
         self._looking: OneShot[None] | None = None
@@ -108,7 +109,7 @@ class NamedRoute(Instances):
         now = self._context.reactor.seconds()
         if now - self._looked > REFRESH and peers and self._looking is None:
             self._looked = now
-            self.look().addErrback(lambda _: None)  # what is known is used until it fails
+            self.look().addErrback(lambda _: None)  # the known instances are used until they fail
         if len(peers) == 1:
             return peers[0]
         if not peers:
@@ -174,7 +175,7 @@ class NamedRoute(Instances):
             self._set_peers([])
             raise ServiceUnreachable(str(missing)) from missing
         except DeadlineExceeded as late:
-            # The question's deadline, not the call's: that may have time to ask again.
+            # The query's deadline, not the call's: the call may have time for another query.
             text = f"{self}: the nameserver did not answer in {LOOK_TIMEOUT:g} seconds"
             raise ServiceUnreachable(text) from late
 
@@ -192,8 +193,9 @@ class NamedRoute(Instances):
         return result
 
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
-        """One of an instance's addresses: what is on this machine, if the nameserver is, as then
-        that instance is, too; and none that has just failed.
+        """Choose one of an instance's addresses. If the nameserver is on this machine, a local
+        address comes first, else another. An address that has just failed
+        is not chosen, unless all have.
         """
         if len(addresses) > 1:
             here = self._context.nameserver_address
@@ -218,7 +220,7 @@ class NamedRoute(Instances):
             add(await nameserver.invoke("locate", asked, LOOK_TIMEOUT))
         else:
             wanted = {"interface": self._interface}
-            # An empty page is the end, and no other is.
+            # Only an empty page is the end: any page may be short.
             while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
                 for record in records:
                     add(record)

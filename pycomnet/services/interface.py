@@ -43,7 +43,7 @@ class Method:
     args: Mapping[str, Any] | None = None
     results: Any = None
     attachments: int | None = None
-    #: argument -> the types that it may be of and whether None is one; and those that must be there
+    #: argument -> its allowed types, and whether it may be None; and the arguments that must be given
     _kinds: dict[str, tuple[tuple[type, ...] | None, bool]] = attrs.field(init=False, eq=False)
     _required: tuple[str, ...] = attrs.field(init=False, eq=False)
 
@@ -75,7 +75,7 @@ class Method:
         if self.args is None:
             return
         if type(args) is dict:
-            # The short way: what passes here has nothing wrong with it.
+            # The fast path: arguments that pass here are valid.
             kinds = self._kinds
             for name, value in args.items():
                 found = kinds.get(name)

@@ -81,7 +81,7 @@ class LaunchConfig:
 
 
 def default_nameserver(environ: Mapping[str, str] = os.environ) -> str:
-    """The nameserver that is meant when nothing else is said."""
+    """The nameserver's default address."""
     return environ.get(NAMESERVER_VARIABLE) or DEFAULT_NAMESERVER
 
 
@@ -173,7 +173,7 @@ def _sendable(value: Any) -> dict[str, Any]:
     found = _map(value)
     try:
         make_codec().encode(found)
-    except ValueNotSendable as problem:  # a date of TOML's, say
+    except ValueNotSendable as problem:  # for example a TOML date
         raise ValueError(f"plain values: {problem}") from None
     return found
 

@@ -178,7 +178,7 @@ class Launcher(service.Service):
         resolve: Callable[[str], list[str]] = _numbers,
         watch: BlockWatch | None = None,
     ) -> None:
-        #: what the services call others with; it knows the nameserver
+        #: the context in which the services call other services; it has the nameserver
         self.context = Context(reactor, nameserver=config.nameserver)
         self.server = ServiceServer(reactor, context=self.context)
         self.addresses: list[str] = []
@@ -259,7 +259,7 @@ class Launcher(service.Service):
         self._warn_if_unreachable(addresses)
         self.log.info("the nameserver is {address}", address=self._config.nameserver)
         nameserver = self._nameserver or await self.context.nameserver()
-        # At the same time: one that waits for a name that is taken doesn't keep the others waiting.
+        # All at the same time: a service that waits for a taken name does not delay the others.
         registering = [
             defer.Deferred.fromCoroutine(self._register(name, members, addresses, nameserver))
             for name, members in self._by_name().items()
@@ -283,7 +283,7 @@ class Launcher(service.Service):
                 self.log.warn(text, address=", ".join(addresses))
         elif self._config.advertise is None:
             host = endpoints.parse(reach[0]).argument(0, "host")
-            if host == socket.gethostname():  # nobody named an interface
+            if host == socket.gethostname():  # the address to listen on names no interface
                 looking = in_thread(self._reactor, self._resolve, host)
                 looking.addBoth(self._warn_of_name, host)
 

@@ -55,7 +55,7 @@ class Liveness:
         self._call = self._reactor.callLater(TICK, self._tick)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         self._watched.clear()
         if self._call is not None:
             self._call.cancel()
@@ -66,7 +66,7 @@ class Liveness:
         now = self._reactor.seconds()
         late = now - self._due
         for peer in list(self._watched):
-            if late > TICK:  # this process was busy itself: what has come meanwhile is not read yet
+            if late > TICK:  # this process was busy: data has arrived that is not read yet
                 peer.heard_at += late
                 if peer.asked_at is not None:
                     peer.asked_at += late
@@ -104,7 +104,7 @@ class Liveness:
         if waited >= SUSPECT:
             peer.is_silent()
         for call in list(connection.mux.calls.pending.values()):
-            # With half of what is left of its time, if that is short.
+            # A call with a short deadline moves once the wait is half of its remaining time.
             if isinstance(call, PendingCall) and (
                 waited >= SUSPECT or (call.expires is not None and call.expires - now <= 2 * waited)
             ):

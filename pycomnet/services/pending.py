@@ -81,13 +81,13 @@ class PendingCall:
         self.method = method
         self.args = args
         self.expires = expires
-        #: whether the whole answer is wanted, blocks and all; who sent it then sends it again
+        #: whether the caller wants the whole answer, with blocks; then the caller repeats the call
         self.files = files
-        #: how often it was made before
+        #: how often this call was sent before
         self.repeats = repeats
         self.id: int | None = None
         self.bucket: dict[Any, None] | None = None
-        #: the same call once more, after the first was not run or may be run twice
+        #: the repeated call, if this one did not run or may run twice
         self.again: defer.Deferred[Any] | None = None
         self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
 
@@ -102,21 +102,21 @@ class PendingCall:
                 bucket.pop(self, None)
         return deferred
 
-    # -- what the connection says ----------------------------------------------------------------
+    # -- called by the connection ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
-        """The result, when it is long."""
+        """A long result has arrived."""
         mux = self.connection.mux
         if cost and self.id in mux.streams:
             mux.consumed(mux.streams[self.id], cost)
         self.replied(payload)
 
     def replied(self, payload: bytes | memoryview) -> None:
-        """The result, as a rule in the frame that closes the channel."""
+        """The result has arrived, usually in the frame that closes the channel."""
         deferred = self.deferred
         if deferred is None:
             return
-        # As _finish does, inlined: every call comes through here.
+        # _finish, inlined, since every call runs this.
         self.deferred = None
         self.peer.pending -= 1
         bucket = self.bucket

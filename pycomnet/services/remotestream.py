@@ -58,7 +58,7 @@ class RemoteStream(ValueIterator, Live):
         self._problem: Exception | None = None
         self._closed = False
         self._bucket: dict[Any, None] | None = None
-        #: in that bucket for this stream, and does not hold it
+        #: stands for this stream in the bucket, without a reference to it
         self._deadline = _Deadline(self)
         self._ready: OneShot[None] = OneShot()
         self._opening: defer.Deferred[None] | None = None
@@ -135,7 +135,7 @@ class RemoteStream(ValueIterator, Live):
     def __del__(self) -> None:
         core = self._core
         if core is not None and not self._closed:
-            # This may be any thread, at any time.
+            # The garbage collector calls this in any thread, at any time.
             reactor = self._service.context.reactor
             reactor.callFromThread(_let_go, core, self._bucket, self._deadline)
 

@@ -62,9 +62,9 @@ class ServerConnection(Connection):
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
         self.requests = 0
-        #: bytes of streams' values that were not written at once
+        #: bytes of streams' values that wait to be written
         self._unwritten = 0
-        #: bytes of those that count as held; and how many came since they were counted
+        #: bytes of incomplete requests that count as held; how many arrived since the last count
         self._partial = self._uncounted = 0
         self._user: str | None = None
         self._user_known = False
@@ -92,7 +92,7 @@ class ServerConnection(Connection):
                 self._count()
 
     def _count(self) -> None:
-        """Count what there is of requests that are not whole, and refuse some if it is too much."""
+        """Count the bytes of incomplete requests, and refuse some if there are too many."""
         self._uncounted = 0
         while True:
             partial = 0
@@ -104,13 +104,13 @@ class ServerConnection(Connection):
             self._partial = partial
             if not self.long or not self.server.held.is_full():
                 return
-            # The one that came last: the others are nearer to their end.
+            # Refuse the newest request: the others are nearer to completion.
             call = next(reversed(self.long))
             del self.long[call]
             self.refuse(call, self.server.held.no_room())
 
     def held_bytes(self) -> int:
-        """With what is held of its calls' requests: arguments, and blocks in memory."""
+        """Includes what is held of its calls' requests: arguments, and blocks in memory."""
         return super().held_bytes() + self.requests + self._partial
 
     def is_whole(self, call: ServerCall, size: int = 0) -> None:
@@ -201,14 +201,14 @@ class ServerConnection(Connection):
             if bound.checked:
                 bound.method.check(args)
             result = bound.function(Request(self, interface, name, args, expires))
-        except BaseException as problem:  # SystemExit, too: it is the method's, and ends no server
+        except BaseException as problem:  # also SystemExit: a method must not end the server
             self.refuse(self._call_of(id), problem)
             return
         if type(result) in PLAIN:
             try:
                 answer = NOTHING if result is None else self.encode([result])
             except Exception:
-                self.answer(self._call_of(id), [result])  # which says what is wrong
+                self.answer(self._call_of(id), [result])  # which sends the reason
             else:
                 self.mux.reply(id, answer)
                 if self.mux.scheduler.congested:
@@ -221,7 +221,10 @@ class ServerConnection(Connection):
         server.settle(call, result)
 
     def _call_of(self, id: int, asked: bool = True) -> ServerCall:
-        """The call of a unary call, whose request has been seen or will be."""
+        """Make the call object of a unary call.
+
+        :param asked: whether its request has arrived.
+        """
         stream: Any = self.mux.stream_of(id)
         call = ServerCall(self, stream, False)
         call.asked = asked
@@ -247,10 +250,10 @@ class ServerConnection(Connection):
             self.refuse(call, ResultNotSendable(str(found)))
             return
         except Exception as problem:
-            self.refuse(call, problem)  # code of the result's own types may have raised it
+            self.refuse(call, problem)  # the code of the result's own types may have raised it
             return
         call.over = True
-        stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
+        stream, call.stream = call.stream, None  # the stream keeps the call: see PendingCall.closed
         self.mux.reply_on(stream, payload)
         if not self.corked:
             self.flush_soon()
@@ -260,7 +263,7 @@ class ServerConnection(Connection):
     def answer_with_blocks(
         self, call: ServerCall, value: Any, blocks: Sequence[Any]
     ) -> OutgoingBlocks | None:
-        """Send a result that comes with blocks; what is then to be sent of those."""
+        """Send a result that comes with blocks. Returns the blocks to send after it."""
         if call.over:
             return None
         outgoing = OutgoingBlocks(self, blocks)
@@ -270,7 +273,7 @@ class ServerConnection(Connection):
     def refuse(
         self, call: ServerCall, problem: BaseException, failure: Failure | None = None
     ) -> None:
-        """Send why a call has no result."""
+        """Send the reason why a call has no result."""
         if call.over:
             return
         call.over = True
@@ -282,7 +285,7 @@ class ServerConnection(Connection):
             self.keeps(len(payload))
 
     def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:
-        """The encoding of an error: it has one, whatever the error's own code does."""
+        """Encode an error. This works whatever the error's own code does."""
         formatted = ""
         if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
             try:
@@ -291,7 +294,7 @@ class ServerConnection(Connection):
                 else:
                     formatted = "".join(traceback.format_exception(problem))
             except BaseException:
-                formatted = ""  # its own code has raised; the rest is known all the same
+                formatted = ""  # the error's own code has raised; the rest is still sent
         try:
             found = error_map(problem, formatted)
             found["message"] += self.server.tasks.hint(problem)
@@ -301,7 +304,7 @@ class ServerConnection(Connection):
             return self.encode({"code": "remote", "type": str(kind), "message": message})
 
     def end(self, call: ServerCall) -> None:
-        """Say that a stream has no more values."""
+        """End a stream: it has no more values."""
         if not call.over:
             call.over = True
             self.mux.close(call.stream, NORMAL)
@@ -310,7 +313,7 @@ class ServerConnection(Connection):
     def send(self, call: ServerCall, value: Any) -> defer.Deferred[None] | None:
         """Send a stream's next value.
 
-        :returns: None when it is on its way, else what fires once it is.
+        :returns: None if it is on its way, else a Deferred that fires once it is.
         """
         try:
             payload = self.encode(value)
@@ -325,13 +328,13 @@ class ServerConnection(Connection):
         if self._unwritten < BULK_SIZE:
             self.flush_soon()
         else:
-            # Others may do the same in this turn: the transport says when it is enough.
+            # Other streams may do the same in this turn; the transport tells when it is full.
             self._unwritten = 0
             self.flush()
         return None if at_once or sent.called else sent
 
     def session(self, interface: str) -> Any:
-        """What is kept for this client."""
+        """The session of this client."""
         return self.server.session(self, interface)
 
 

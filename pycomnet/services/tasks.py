@@ -40,13 +40,13 @@ class Tasks:
         if self.asyncio:
             try:
                 loop = asyncio.get_running_loop()
-            except RuntimeError:  # the reactor does not run yet
+            except RuntimeError:  # the reactor is not running yet
                 return defer.Deferred.fromCoroutine(coroutine)
             return defer.Deferred.fromFuture(loop.create_task(_run(coroutine, loop)))
         return defer.Deferred.fromCoroutine(coroutine)
 
     def deferred(self, result: Any) -> defer.Deferred[Any] | None:
-        """What a method has returned as a Deferred; None for what is to be sent as it is."""
+        """A method's result as a Deferred; None if the result itself is to be sent."""
         if isinstance(result, defer.Deferred):
             return result
         if asyncio.isfuture(result):

@@ -43,8 +43,8 @@ class Subprocess(Protocol):
 #: the request.
 ENOUGH_PROCESSORS = 3
 
-#: Starts a subprocess. Its arguments: a spec, a name, the protocol for standard input and output, and
-#: a function that is called with each piece of standard error.
+#: Starts a subprocess. Its arguments: a spec, a name, the protocol for standard input and output,
+#: and a function that is called with each piece of standard error.
 Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Subprocess]
 
 
