@@ -43,7 +43,7 @@ class Method:
     args: Mapping[str, Any] | None = None
     results: Any = None
     attachments: int | None = None
-    #: argument -> its allowed types, and whether it may be None; and the arguments that must be given
+    #: argument -> its allowed types, and whether it may be None; and the arguments without None
     _kinds: dict[str, tuple[tuple[type, ...] | None, bool]] = attrs.field(init=False, eq=False)
     _required: tuple[str, ...] = attrs.field(init=False, eq=False)
 
