@@ -81,7 +81,7 @@ class OutgoingBlocks:
         return defer.DeferredList(sending, consumeErrors=True)
 
     def close(self, problem: Exception) -> None:
-        """Send none of them."""
+        """Close all blocks without sending them."""
         opened, self._opened = self._opened, []
         for block, channel, file in opened:
             channel.close(problem)

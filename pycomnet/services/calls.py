@@ -39,8 +39,8 @@ from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable,
 class Bound:
     """A method of a service that was added.
 
-    :ivar direct: whether it is called at once and may return its result, no stream.
-    :ivar checked: whether its arguments are compared with what it declares.
+    :ivar direct: whether it is called at once, and may return its result (no stream).
+    :ivar checked: whether its arguments are checked against its declaration.
     """
 
     method: Method
@@ -98,7 +98,7 @@ class ServerCalls:
         self.start(call, payload, asked)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
-        """Whether a long request may be decoded. If not, it is refused, by its beginning alone."""
+        """Whether a long request may be decoded. If not, it is refused by its beginning alone."""
         connection = call.connection
         try:
             interface, name = read_texts(payload, 2)
@@ -155,18 +155,18 @@ class ServerCalls:
         self._dispatch(call, function, asked)
 
     def _let_go(self, call: ServerCall) -> None:
-        """A call's request is not held any more."""
+        """Release what is held of a call's request."""
         if call.held or call.blocks:
             self._hold(call, -call.held - call.blocks)
             call.held = call.blocks = 0
 
     def _hold(self, call: ServerCall, size: int) -> None:
-        """``size`` bytes more (or less, if negative) of a call's request are held."""
+        """Count ``size`` more bytes (fewer, if negative) of a call's request as held."""
         self.held.size += size
         call.connection.requests += size
 
     def _hold_block(self, call: ServerCall, size: int) -> None:
-        """Likewise for its blocks that are in memory.
+        """Count bytes of a call's blocks in memory as held, as :meth:`_hold` does.
 
         :raises Overloaded: that is more than all calls together may hold.
         """
@@ -330,7 +330,7 @@ class ServerCalls:
             self._run(call, bound, request)
 
     def forget(self, call: ServerCall) -> None:
-        """A call is over."""
+        """A call has ended."""
         call.put_away()
         self._let_go(call)
         self._active.discard(call)

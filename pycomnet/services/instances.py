@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 #: Seconds after which the instances of an interface are looked up again, while it is called.
 REFRESH = 10.0
-#: Seconds that a nameserver has to answer; then what was known is tried again.
+#: Seconds that a nameserver has to answer; after that the known instances are tried again.
 LOOK_TIMEOUT = 3.0
-#: Instances of an interface that a caller knows: each may come to have a connection.
+#: The most instances of an interface that a caller keeps: each may get a connection.
 MOST_INSTANCES = 100_000
-#: What a record's metadata has all its addresses as, where there are several: the one that others
-#: can reach first. As many of them are looked at.
+#: The key in a record's metadata for its addresses, if there are several: the first is one that
+#: other machines can reach. And how many of them are used at most.
 ADDRESSES = "addresses"
 MOST_ADDRESSES = 8
 
@@ -32,7 +32,7 @@ class Instances:
     """Where the calls of a service go."""
 
     def pick(self) -> PooledServer | None:
-        """The instance for the next call, if that is known."""
+        """The instance for the next call, or None if no instance is known."""
         raise NotImplementedError
 
     def reach(
@@ -41,7 +41,7 @@ class Instances:
         """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
 
         :param first: the instance that was picked.
-        :param left: seconds that there are for it.
+        :param left: seconds until it fails; None for no limit.
         """
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class Instances:
         return False
 
     def may_return(self) -> bool:
-        """Whether it is worth trying again what could not be reached."""
+        """Whether it is worth trying again if no instance could be reached."""
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ class AddressRoute(Instances):
 
 
 class NamedRoute(Instances):
-    """What a nameserver knows of an interface, or of one service by name.
+    """The instances that a nameserver has of an interface, or of one service by name.
 
     :param context: has the nameserver, the connections, and how calls are spread.
     """

@@ -38,16 +38,16 @@ from pycomnet.services.server import ServiceServer
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
 
-#: Seconds that calls which are under way have to end at a clean stop.
+#: Seconds that running calls have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0
-#: Random bytes in a name that is generated, and how often another is tried if it is taken.
+#: Random bytes in a generated name, and how many names are tried if one is taken.
 NAME_BYTES = 4
 NAME_TRIES = 3
 
 
 @attrs.frozen
 class Loaded:
-    """A service, and what the configuration says of it."""
+    """A service, and its entry in the configuration."""
 
     entry: Entry
     service: Service
@@ -82,7 +82,7 @@ def load_all(entries: Iterable[Entry]) -> list[Loaded]:
 
 
 def generated_name(services: Iterable[Loaded]) -> str:
-    """A name for services that were given none: what they are, and something random."""
+    """Generate a name for services without one: their module's name and a random part."""
     first = next(iter(services)).entry.module.partition(":")[0].rpartition(".")[2]
     return f"{first}-{secrets.token_hex(NAME_BYTES)}"
 
@@ -159,9 +159,9 @@ class Launcher(service.Service):
         another service has taken the name in the meantime.
     :param policy: seconds between tries; for tests.
     :param nameserver: the nameserver's proxy; for tests.
-    :param watch: says what blocks the reactor; started and stopped with this.
-    :param resolve: looks a host's numbers up, in a thread; for tests.
-    :ivar addresses: what is listened on.
+    :param watch: logs what blocks the reactor; started and stopped with the launcher.
+    :param resolve: looks up a host's IP addresses, in a thread; for tests.
+    :ivar addresses: the addresses that it listens on.
     :ivar registrations: one for each name.
     """
 

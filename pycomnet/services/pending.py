@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pycomnet.services.pool import ClientConnection, PooledServer
 
 
-#: How often a call is made again that may have been run, as its method is idempotent; and one that
-#: was not run. What breaks connections as often may do so because of the call.
+#: How often a call is repeated that may have run and whose method is idempotent; and a call that
+#: did not run. If connections break as often as that, the call may be the cause.
 MOST_REPEATS = 3
 MOST_TURNS = 20
 
-#: The answer of a method that returns None, as many do: an array of that.
+#: The reply of a method that returns None, which is common: an array of None.
 NOTHING = b"\x91\xc0"
 
 
 def not_sendable(
     connection: ClientConnection, problem: ValueNotSendable, method: str, args: Any
 ) -> ValueNotSendable:
-    """Why a call can't be sent, by the names that its caller knows."""
+    """The error for a call that can't be sent, in terms of the caller's arguments."""
     parts = (
         ("method", "[1]", method, [None, method]),
         ("args", "[2]", args, [None, None, args]),
@@ -46,7 +46,7 @@ class PendingCall:
     """A call that was sent, and waits for its result.
 
     :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.
-    :ivar id: its channel's; None before it was sent, and once that is closed.
+    :ivar id: its channel's id; None before it is sent, and once the channel is closed.
     """
 
     __slots__ = (
@@ -209,7 +209,7 @@ class PendingCall:
         again.chainDeferred(deferred)
 
     def move(self, now: float) -> None:
-        """Its server does not answer: make it elsewhere, if there is another and it may be run
+        """The server does not answer: call another instance, if there is one and the call may run
         twice.
         """
         service = self.service

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
-#: ... and one that says nothing. When it does again, it is tried at once.
+#: ... and one that does not answer. Once it answers, it is tried at once.
 SILENT_ASIDE = 30.0
 
 
@@ -59,7 +59,7 @@ class ClientConnection(Connection):
 
 
 class _OneConnection(Factory):
-    """What Twisted's endpoints want of a protocol, without a line in the log for each."""
+    """A factory for Twisted's endpoints that returns this connection, and logs nothing."""
 
     noisy = False
 
@@ -163,7 +163,7 @@ class PooledServer:
         """The connection. Callers that need it while it is being made share one attempt.
 
         :returns: fires with it; fails with :class:`ServiceUnreachable`, or
-            :class:`CertificateRefused`. Cancelling it gives up when nobody else waits.
+            :class:`CertificateRefused`. Cancelling it gives up if no other caller waits.
         """
         if self.connection is not None:
             return defer.succeed(self.connection)
@@ -232,11 +232,11 @@ class PooledServer:
         self._context.pool.changes += 1
 
     def is_silent(self) -> None:
-        """The server is silent: others get the calls until it is heard of."""
+        """The server does not answer: other instances get the calls until it does."""
         self._set_aside(SILENT_ASIDE)
 
     def is_back(self) -> None:
-        """The server is heard of again."""
+        """The server answers again."""
         if self.aside_until:
             self.aside_until = 0.0
             self._context.pool.changes += 1

@@ -31,18 +31,18 @@ from pycomnet.ranges import real
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import ValueNotSendable
 
-#: Renewals in the time that a lease lasts: two may get lost.
+#: Renewals within the time of a lease: two of them may be lost.
 RENEWALS = 3
 #: Seconds that one request to the nameserver may take.
 CALL_TIMEOUT = 5.0
-#: Seconds between tries while the nameserver does not answer: at first, and at most. All services
-#: of a nameserver that comes back try again within the latter, so they are spread over it.
+#: Seconds between tries while the nameserver does not answer: at first, and at most. When a
+#: nameserver comes back, its services try again within the latter time, spread over it.
 FIRST_DELAY, MOST_DELAY = 0.5, 5.0
-#: Seconds that are added when a lease's end is waited for: clocks differ, and it takes a moment.
+#: Seconds added to the wait for a lease's end: clocks differ, and its removal takes a moment.
 AFTER_LEASE = 0.5
-#: Seconds that unregistering may take: the lease's end does the same.
+#: Seconds that unregistering may take. Without it, the lease ends by itself.
 UNREGISTER_TIMEOUT = 2.0
-#: Errors that a repetition does not cure.
+#: Errors that trying again does not solve.
 HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError, ValueNotSendable)
 
 Policy = Callable[[int], float]

@@ -91,8 +91,8 @@ class RemoteStream(ValueIterator, Live):
     def receive(self) -> defer.Deferred[Any]:
         """The next value.
 
-        :returns: fires with it. Fails with ``StopAsyncIteration``'s equal for Deferreds,
-            :class:`~pycomnet.errors.ChannelClosed`, at the end; else as ``invoke`` does, and with
+        :returns: fires with the value. At the end it fails with
+            :class:`~pycomnet.errors.ChannelClosed`; else as ``invoke`` does, and with
             :class:`~pycomnet.errors.CallInterrupted` when the connection broke. Cancelling it
             leaves the value for the next ``receive``.
         """
@@ -120,7 +120,7 @@ class RemoteStream(ValueIterator, Live):
         self.close()
 
     def close(self) -> None:
-        """Want no more: the method is cancelled."""
+        """Receive no more values, and cancel the method."""
         if self._bucket is not None:
             self._bucket.pop(self._deadline, None)
             self._bucket = None
@@ -147,7 +147,7 @@ def _let_go(core: Any, bucket: dict[Any, None] | None, deadline: _Deadline) -> N
 
 
 class _Deadline:
-    """A stream's deadline, which does not keep it."""
+    """A stream's deadline, without a strong reference to the stream."""
 
     def __init__(self, stream: RemoteStream) -> None:
         self._stream = weakref.ref(stream)

@@ -87,7 +87,7 @@ class Request(Live):
 
 
 class ServerCall:
-    """What a server's connection keeps of a call."""
+    """A call as the server's connection keeps it."""
 
     __slots__ = (
         "asked",
@@ -148,11 +148,11 @@ class ServerCall:
         self.connection.server.begin(self, payload)
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
-        """Several values at once: a request is one."""
+        """Several values arrived at once. That is an error, since a request is one value."""
         self.connection.violated("channel", "a call is one value, an array")
 
     def ended(self) -> None:
-        """The caller sends no more, as is right."""
+        """The caller sends no more: nothing to do."""
 
     def closed(self, kind: int, payload: bytes) -> None:
         """The caller has cancelled the call."""
@@ -168,7 +168,7 @@ class ServerCall:
     # -- its end ---------------------------------------------------------------------------------
 
     def cancel(self, why: Exception | None) -> None:
-        """Stop what runs; ``why`` is the error for the caller, or None if it gets nothing."""
+        """Cancel the call; ``why`` is the error for the caller, or None to send nothing."""
         if not self.asked:
             self.connection.is_whole(self)
         if why is None:

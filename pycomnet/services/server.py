@@ -41,7 +41,7 @@ class _Introspection(Service):
 
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
-        """The interfaces of all services, their methods, and what is written on each."""
+        """The interfaces of all services, their methods, and the documentation of each."""
         return describe(*self._server.services)
 
     @method("stat", idempotent=True)

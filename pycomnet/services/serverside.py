@@ -32,22 +32,22 @@ from pycomnet.wire.values import ValueNotSendable, blame
 if TYPE_CHECKING:
     from pycomnet.services.server import ServiceServer
 
-#: What a method may return that is its result as it is, but for what may come with blocks.
+#: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
-#: Seconds that a client has to say hello, from being connected.
+#: Seconds that a client has to send its hello after it has connected.
 HELLO_TIMEOUT = 20.0
-#: Bytes of a connection after which it is looked how many of them are of requests that have come in
-#: part; until then all that come while there are such requests count as theirs.
+#: While a connection has incomplete requests, all arriving bytes count as theirs. After this many
+#: bytes their real size is counted.
 COUNT_AFTER = 1 << 20
 
 
 class ServerConnection(Connection):
     """One client's connection.
 
-    :ivar server: the server that it is of.
-    :ivar peer: where it comes from, as an endpoint string.
-    :ivar long: calls of whose requests there is more to come.
-    :ivar requests: bytes that are held of its calls' requests.
+    :ivar server: the server.
+    :ivar peer: the client's address, as an endpoint string.
+    :ivar long: calls whose requests have not arrived completely.
+    :ivar requests: how many bytes are held of its calls' requests.
     """
 
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
@@ -114,7 +114,7 @@ class ServerConnection(Connection):
         return super().held_bytes() + self.requests + self._partial
 
     def is_whole(self, call: ServerCall, size: int = 0) -> None:
-        """No more comes of a call's request, which has so many bytes if it has come."""
+        """A call's request is complete, with ``size`` bytes, or no more of it will arrive."""
         if call in self.long:
             del self.long[call]
             released = min(size, self._partial) if self.long else self._partial
@@ -146,8 +146,8 @@ class ServerConnection(Connection):
 
     @property
     def client(self) -> Any:
-        """What stands for the client in the keys of its sessions: what it says it is, if it does,
-        on whatever connection.
+        """Identifies the client in the keys of its sessions: by the id in its hello, which is the
+        same on all its connections; without one, by the connection.
         """
         peer = self.mux.peer
         said = None if peer is None else peer["info"].get("client")
@@ -162,10 +162,10 @@ class ServerConnection(Connection):
     # -- calls -----------------------------------------------------------------------------------
 
     def call_received(self, id: int, payload: bytes) -> None:
-        """A whole unary call has come, the usual case.
+        """A complete unary call has arrived, the usual case.
 
         If the method replies at once, the call never becomes a :class:`ServerCall`: every short
-        call of a plain function takes this way. Any other call goes the long way from where that is
+        call of a plain function takes this fast path. Any other call leaves it as soon as that is
         noticed.
         """
         server = self.server

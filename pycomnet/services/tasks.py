@@ -2,8 +2,8 @@
 
 On Twisted's asyncio reactor a method may await asyncio's awaitables as well as Deferreds. Its
 coroutine runs in a task, which ``asyncio.timeout``, ``TaskGroup`` and ``current_task`` need. On
-another reactor there is no event loop, and a method that awaits something of asyncio's gets an
-error that says so.
+another reactor there is no event loop, and a method that awaits an asyncio awaitable gets an error
+that says so.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 from twisted.internet import defer
 
-#: What a coroutine raises that was cancelled, in Twisted's words and in asyncio's.
+#: What a cancelled coroutine raises in Twisted and in asyncio.
 CANCELLED = (defer.CancelledError, asyncio.CancelledError)
-#: What Python says where something of asyncio's is awaited and no event loop runs.
+#: Python's messages when an asyncio awaitable is awaited and no event loop runs.
 _NO_LOOP = frozenset({"no running event loop", "await wasn't used with future"})
 
 
 class Tasks:
     """Runs coroutines on a reactor.
 
-    :ivar asyncio: whether that has an event loop of asyncio's.
+    :ivar asyncio: whether the reactor runs on an asyncio event loop.
     """
 
     def __init__(self, reactor: Any) -> None:

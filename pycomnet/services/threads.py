@@ -64,12 +64,12 @@ class MethodThreads:
         return in_pool(self._reactor, self._pool, function).addBoth(over)
 
     def still_running(self) -> list[tuple[str, float]]:
-        """What still runs: its name, and for how many seconds it has."""
+        """The functions that still run or wait: the name and the age in seconds of each."""
         now = self._reactor.seconds()
         return [(name, now - begun) for name, begun in self._running.values()]
 
     def close(self) -> None:
-        """End the threads. One that still works ends with the process, or when it is done."""
+        """End the threads. A busy thread ends with the process, or when its function returns."""
         own, self._own = self._own, None
         if own is not None and not self._running:
             own.stop()
@@ -79,8 +79,8 @@ class MethodThreads:
 async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: Any) -> Any:
     """Run a function in a pool of threads.
 
-    :returns: fires with its result. When it is cancelled it fires once the function has returned,
-        so that nobody takes away what that works with.
+    :returns: fires with its result. If it is cancelled, it fires only after the function has
+        returned, so that the caller does not free what the function still uses.
     """
     outcome: list[Any] = []
     waiting: defer.Deferred[None] = defer.Deferred()
