@@ -1,4 +1,4 @@
-"""The resources: what each path answers (docs/protocol.rst, "The HTTP interface")."""
+"""The resources: the response of each path (docs/protocol.rst, "The HTTP interface")."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = Logger()
 #: proxies drop a connection that is silent for a minute.
 WAIT = 25.0
 MAX_WAIT = 3600.0
-#: Bytes of a response that does not stream, unless its request asks for less.
+#: The most bytes of a response that does not stream. A request may ask for less.
 MAX_ANSWER = 1 << 20
 #: Signals that DELETE may send.
 SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
@@ -189,7 +189,7 @@ class Subprocess(Guarded):
         return super().getChild(path, request)
 
     async def respond_POST(self, request: HTTPRequest, user: User) -> None:
-        if request.upload is None:  # a path that only nearly is the one
+        if request.upload is None:  # a path that is only similar
             raise HttpError(404, "path", "there is nothing here")
         session = await request.upload.result()
         if text_argument(request, b"end"):
@@ -247,7 +247,7 @@ class Stderr(Subprocess):
 
 
 class Status(Guarded):
-    """``/exec/PID/status``: how it is."""
+    """``/exec/PID/status``: its state."""
 
     def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
         super().__init__(mediator, access)
@@ -286,7 +286,7 @@ class ExecWebSocket(Guarded):
 
 
 class StatusWebSocket(Guarded):
-    """``/ws``: the list of what runs, live."""
+    """``/ws``: the list of subprocesses, live."""
 
     ticket_for = "/ws"
 
@@ -316,7 +316,7 @@ class MetricsPage(Guarded):
 
 
 def root(mediator: Mediator, access: Access) -> Resource:
-    """The tree of all."""
+    """Make the tree of all resources."""
     top = RunningResource(mediator, access)
     top.putChild(b"", top)
     top.putChild(b"popen", Popen(mediator, access))

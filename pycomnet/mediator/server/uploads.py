@@ -1,4 +1,4 @@
-"""Bodies of requests that are given to a subprocess as they arrive."""
+"""Bodies of requests that are passed to a subprocess as they arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ForwardedBody:
     """The body of a request, passed to a subprocess as it arrives.
 
     :param destination: fires with the user and the session.
-    :param length: of the body, if its sender says.
+    :param length: the body's length, if the request has it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ForwardedBody:
         self._timeout: Any = None
         self._answered = False
         self.error: HttpError | None = None
-        #: fires once all of the body was taken, or that failed
+        #: fires once all of the body was passed on, or fails
         self._done: defer.Deferred[MediatorSession | None] = defer.Deferred()
         destination.addCallbacks(self._begin, self._failed)
         if self._session is None and self.error is None:
@@ -102,7 +102,7 @@ class ForwardedBody:
             self._request.answer_early(self.error)
 
     def received(self, data: bytes) -> None:
-        """A piece of the body."""
+        """A piece of the body has arrived."""
         size = len(data)
         self._size += size
         if self.error is not None:
@@ -124,7 +124,7 @@ class ForwardedBody:
             self._busy_poll.wrote = True
 
     def complete(self) -> None:
-        """That was all of it."""
+        """The body is complete."""
         self._complete = True
         if self._session is not None or self.error is not None:
             self._end()
@@ -138,7 +138,7 @@ class ForwardedBody:
         self._done.callback(session)
 
     async def result(self) -> MediatorSession:
-        """Wait until all of the body was taken.
+        """Wait until all of the body was passed on.
 
         :raises HttpError: why it was not.
         """
@@ -149,7 +149,7 @@ class ForwardedBody:
         return session
 
     def lost(self) -> None:
-        """The connection ended before the body did: what came of it has been taken."""
+        """The connection ended before the body. What has arrived was passed on."""
         self.error = HttpError(400, "lost", "the connection was lost")
         self._early.clear()
         self._leave()
@@ -169,7 +169,7 @@ class ForwardedBody:
             channel.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
         if self._paused:
             self._paused = False
             channel = self._request.channel
