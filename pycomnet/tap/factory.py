@@ -23,8 +23,8 @@ class Options(usage.Options):
 Starts and keeps gateways for the programs of this user. After a program has called
 group.setlocalfactory(), this service starts the gateways of the group. Gateways share its ssh
 connections, and a gateway with //linger=SECONDS outlives its program: the program resumes it by its
-id. Without --listen and --port the service listens on a unix socket that only this user can use.
-With --port, a client that has the token can run code as this user."""
+id. Without --listen and --port the service listens on a unix socket that only this user can use. A
+client that has the token of a port can run code as this user."""
 
     optParameters = [
         ["port", "p", None, "TCP port to listen on, on the loopback interface, with a token."],
