@@ -52,13 +52,13 @@ def wrong_offset(problem: OffsetError) -> HttpError:
 class UserLimits:
     """The limits of one user.
 
-    :ivar processes: subprocesses at a time.
-    :ivar queue: bytes of a subprocess's output that are kept for its reader; then it has to wait.
-    :ivar request: bytes of the body of one request.
-    :ivar linger: seconds that a subprocess is kept while nobody is connected to it.
-    :ivar idle_timeout: seconds after which a subprocess that does nothing is ended; 0 never does.
-    :ivar allow: which options a client may give.
-    :ivar pythons: the interpreters that it may ask for; empty for any.
+    :ivar processes: the most subprocesses at a time.
+    :ivar queue: the most bytes of output that are kept for the reader; then the subprocess waits.
+    :ivar request: the most bytes of the body of one request.
+    :ivar linger: seconds that a subprocess is kept while no client is connected to it.
+    :ivar idle_timeout: seconds after which an idle subprocess is ended; 0 for never.
+    :ivar allow: the options that a client may set.
+    :ivar pythons: the interpreters that a client may choose; empty for any.
     """
 
     processes: int = 64
@@ -73,9 +73,9 @@ class UserLimits:
         check_fields(self)
 
     def changed(self, options: Mapping[str, str], where: str) -> UserLimits:
-        """These limits, with those changed that a section of the tokens file sets.
+        """These limits with the changes of a section of the tokens file.
 
-        :raises TokenError: a value can't be read.
+        :raises TokenError: a value is not valid.
         """
         values: dict[str, Any] = {}
         for key, text in options.items():
@@ -160,7 +160,7 @@ class End:
     """How a subprocess ended.
 
     :ivar status: its exit status, or minus the signal that ended it.
-    :ivar reason: why: ``exited`` by itself, or what ended it.
+    :ivar reason: ``exited`` if it ended by itself, or what ended it.
     :ivar stderr: the last lines of its standard error.
     """
 

@@ -316,9 +316,9 @@ class MediatorSession(TwistedProtocol):
             self.forget()
 
     def _activity(self) -> tuple[int, float | None]:
-        """What has changed when it has done anything: bytes that moved, and processor time.
+        """A value that changes with any activity: of bytes transferred and processor time.
 
-        Where the system does not say how much of that it has used, it has to say something itself.
+        Where the system does not report processor time, only transferred bytes are activity.
         """
         assert self.child is not None
         moved = self.stdin.received + sum(queue.end for queue in self.streams.values())
@@ -337,7 +337,7 @@ class MediatorSession(TwistedProtocol):
     def terminate(self, reason: str, number: int | None = None) -> None:
         """End the subprocess.
 
-        :param reason: why, for the 410 response.
+        :param reason: the reason for the 410 response.
         :param number: a signal; None closes its input first, and gives it some seconds.
         """
         if self.end is None and self.reason == "exited":
@@ -395,7 +395,7 @@ class MediatorSession(TwistedProtocol):
         self._send_signal()
 
     def _drain(self) -> None:
-        """Wait for the end of its output: for its reader only as long as it was not told to end."""
+        """Wait for the end of its output; for its reader only if it was not told to end."""
         if self._reading:
             self._wait(DRAIN_TIMEOUT)
         elif self.state is SessionState.CUTTING:

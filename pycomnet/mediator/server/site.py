@@ -47,7 +47,7 @@ class HTTPRequest(server.Request):
 
     def process(self) -> None:
         if self.path == b"*":
-            # The whole server, as OPTIONS may ask; Twisted would answer whoever it is, at once.
+            # OPTIONS of the whole server: Twisted would respond at once, without authentication.
             self.path = b"/*"
         super().process()
 
@@ -162,11 +162,11 @@ LENGTH_DIGITS = 18
 class HTTPConnection(http.HTTPChannel):
     """A connection of a client.
 
-    Twisted's timer begins anew with each piece that arrives, however small. Here a request, up to
-    the end of its head or of a JSON body, has as long in all as a connection may be idle. The body
-    of an upload may take any time, as long as some of it arrives.
+    Twisted restarts its idle timer with each piece that arrives, however small. Here a request, up
+    to the end of its head or of a JSON body, must arrive within the idle timeout. The body of an
+    upload may take any time, as long as some of it arrives.
 
-    A malformed request ends the connection: it gets a 400, once, and nothing behind it is read.
+    A malformed request ends the connection: it gets one 400 response, and nothing after it is read.
 
     :ivar busy_poll: polls for the next request, if the last was answered at once.
     :ivar request_line: the words of the first line of the request that is arriving.

@@ -92,8 +92,8 @@ class ForwardedBody:
         if self._complete:
             self._end()
         elif self._length is None or self._length - self._size > MAX_DROPPED:
-            # The rest is not read: the answer goes first, and the connection after it. Later, as
-            # the channel is at work on what has come, which may be all.
+            # The rest is not read: send the response, then close the connection. Not now, since
+            # the channel is still processing what has arrived, which may be everything.
             self._reactor.callLater(0, self._answer_early)
 
     def _answer_early(self) -> None:
@@ -120,7 +120,7 @@ class ForwardedBody:
             return
         self._offset += size
         if self._busy_poll is not None and self._session is not None and self._session.answered:
-            # The answer has left by another connection; what follows on it comes by this one.
+            # The reply went out on another connection; the next request will arrive on this one.
             self._busy_poll.wrote = True
 
     def complete(self) -> None:
