@@ -198,7 +198,7 @@ class HTTPTransport:
             self.failed(problem, "websocket")
             if self._must or self._drops < MAX_DROPS:
                 raise
-            raise NoWebSocket(f"{self._drops} in a row were of no use: {problem}") from None
+            raise NoWebSocket(f"{self._drops} in a row did not work: {problem}") from None
 
     def _crashed(self, failure: Failure) -> None:
         if self.state is not StreamState.OVER:
@@ -273,7 +273,7 @@ class HTTPTransport:
         self._asking.append(asking)
         asking.addBoth(self._asked, asking)
         if signal == "KILL" and timeout is not None and self._terminating is None:
-            words = f"{self.client.server.url} has not said that it has ended"
+            words = f"{self.client.server.url} has not reported that it has ended"
             self._terminating = self.reactor.callLater(timeout, self.over, None, words)
 
     def _asked(self, result: Any, asking: defer.Deferred[None]) -> Any:

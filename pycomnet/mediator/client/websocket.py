@@ -106,10 +106,10 @@ async def over_websocket(stream: HTTPTransport) -> None:
         if status in (401, 404, 410):
             # A plain GET returns the reason as JSON.
             await client.ask("GET", f"{stream.path}/status")
-        raise NoWebSocket(f"it is answered with HTTP status {status}") from None
+        raise NoWebSocket(f"the answer is HTTP status {status}") from None
     except defer.TimeoutError:
         link.drop()
-        raise NoWebSocket("it is not answered") from None
+        raise NoWebSocket("the server does not answer") from None
     except BaseException:
         link.drop()
         link.check()

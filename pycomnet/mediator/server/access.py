@@ -85,7 +85,7 @@ class Realm:
         if IUser not in interfaces:
             raise NotImplementedError("only IUser")
         if not isinstance(name, bytes):  # anonymous: refused, even if a checker accepts it
-            raise UnauthorizedLogin("a user has a name")
+            raise UnauthorizedLogin("a user needs a name")
         text = name.decode("utf-8", "replace")
         return IUser, User(text, self._users.get(text, self._limits)), lambda: None
 
@@ -148,18 +148,18 @@ class Access:
             raise HttpError(400, "host", "a request needs one Host header, with a valid name")
         if host not in self._names:
             self._denied()
-            raise HttpError(403, "host", "this server isn't called so: see --host")
+            raise HttpError(403, "host", "that is not a name of this server: see --host")
         for origin in _texts(request, b"origin"):
             if origin in self._origins:
                 continue
             scheme, slashes, rest = origin.partition("://")
             if not slashes or scheme not in ("http", "https") or rest != hosts[0]:
                 self._denied()
-                raise HttpError(403, "origin", "a page of another server may not ask this one")
+                raise HttpError(403, "origin", "pages of other servers may not use this one")
         for site in _texts(request, b"sec-fetch-site"):
             if site not in ("same-origin", "none") and not self._origins:
                 self._denied()
-                raise HttpError(403, "origin", "a page of another server may not ask this one")
+                raise HttpError(403, "origin", "pages of other servers may not use this one")
 
     async def login(self, request: Any, ticket_for: str | None = None) -> IUser:
         """The user who sent a request.
@@ -193,7 +193,7 @@ class Access:
         now = self._reactor.seconds()
         self._tickets = {key: one for key, one in self._tickets.items() if one.expires > now}
         if sum(1 for one in self._tickets.values() if one.user.name == user.name) >= MAX_TICKETS:
-            raise HttpError(429, "tickets", "too many tickets that were not used")
+            raise HttpError(429, "tickets", "too many unused tickets")
         name = secrets.token_urlsafe(32)
         self._tickets[name] = Ticket(user, path, now + TICKET_TIME)
         return name
@@ -204,5 +204,5 @@ class Access:
         ticket = self._tickets.pop(name.decode("ascii", "replace"), None)
         if ticket is None or ticket.path != path or ticket.expires <= self._reactor.seconds():
             self._denied()
-            raise HttpError(401, "ticket", "the ticket is not good, or not any more")
+            raise HttpError(401, "ticket", "the ticket is not valid, or has expired")
         return ticket.user

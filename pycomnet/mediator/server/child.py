@@ -63,10 +63,10 @@ def read_spec(options: Any, limits: UserLimits) -> Spec:
             )
     env = options.get("env", {})
     if not isinstance(env, dict):
-        raise HttpError(400, "options", "env is an object of names and values")
+        raise HttpError(400, "options", "env must be an object of names and values")
     for key in ("python", "chdir", "id", "execmodel"):
         if not isinstance(options.get(key, ""), str):
-            raise HttpError(400, "options", f"{key} is a string")
+            raise HttpError(400, "options", f"{key} must be a string")
     text = options.get("python")
     try:
         python = None if text is None else split_command(text)

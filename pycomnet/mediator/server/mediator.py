@@ -133,7 +133,7 @@ class Mediator:
             )
         if len(self.sessions) >= self.processes:
             self.metrics.refused.inc()
-            raise HttpError(429, "processes", "the server has as many subprocesses as it may")
+            raise HttpError(429, "processes", "the server has reached its limit of subprocesses")
 
     def find(self, user: User, pid: str) -> MediatorSession:
         """A subprocess of a user; other users' subprocesses count as missing.

@@ -88,7 +88,7 @@ class Guarded(Resource):
             if not allowed:
                 raise HttpError(404, "path", "there is nothing here")
             request.setHeader("allow", ", ".join(allowed))
-            raise HttpError(405, "method", f"it can be asked with {', '.join(allowed)}")
+            raise HttpError(405, "method", f"allowed methods: {', '.join(allowed)}")
         await respond(request, user)
 
 
@@ -96,7 +96,7 @@ def _failed(failure: Any, request: HTTPRequest) -> None:
     problem = failure.value
     if not isinstance(problem, HttpError):
         log.failure("a request failed", failure)
-        problem = HttpError(500, "internal", "an error in the server; its log has it")
+        problem = HttpError(500, "internal", "an internal error; the server's log has the details")
     if not request.disconnected and not request.startedWriting:
         request.respond_error(problem)
 
@@ -134,7 +134,7 @@ class StatusPageFile(Resource):
         try:
             self._access.check_source(request)
             if request.method not in (b"GET", b"HEAD"):
-                raise HttpError(405, "method", "it can be asked with GET")
+                raise HttpError(405, "method", "allowed methods: GET")
         except HttpError as problem:
             request.respond_error(problem)
             return NOT_DONE_YET
@@ -230,7 +230,7 @@ class Subprocess(Guarded):
         session = self.mediator.find(user, self.pid)
         name = text_argument(request, b"signal").upper().removeprefix("SIG")
         if name and name not in SIGNALS:
-            raise HttpError(400, "signal", f"a signal is one of {', '.join(SIGNALS)}")
+            raise HttpError(400, "signal", f"the signal must be one of {', '.join(SIGNALS)}")
         session.terminate("its client ended it", SIGNALS.get(name))
         request.respond(202, session.as_map())
 
@@ -263,7 +263,7 @@ def check_websockets(mediator: Mediator) -> None:
     :raises HttpError: 404.
     """
     if not mediator.websocket:
-        raise HttpError(404, "websocket", "this server was told to have no WebSockets")
+        raise HttpError(404, "websocket", "WebSockets are disabled on this server")
 
 
 class ExecWebSocket(Guarded):

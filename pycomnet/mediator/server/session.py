@@ -150,7 +150,7 @@ class MediatorSession(TwistedProtocol):
         :raises HttpError: 409 when bytes before them are missing.
         """
         if self._input_ended and offset + len(data) > self.stdin.received:
-            raise HttpError(409, "input_ended", "its standard input was ended")
+            raise HttpError(409, "input_ended", "its standard input was closed")
         try:
             new = self.stdin.accept(offset, data)
         except OffsetError as problem:
@@ -206,7 +206,7 @@ class MediatorSession(TwistedProtocol):
         before = self._readers.get(stream)
         if before is not None:
             if before.key != reader.key or not reader.key:
-                raise HttpError(409, "reader", f"somebody reads {stream} already")
+                raise HttpError(409, "reader", f"another client reads {stream} already")
             self.remove_reader(stream, before)
             before.replace()
         self._readers[stream] = reader

@@ -332,7 +332,7 @@ class ExecSocket(Socket):
                 if name in value:
                     offset = value[name]
                     if type(offset) is not int:
-                        raise HttpError(400, "argument", f"{name} is a whole number")
+                        raise HttpError(400, "argument", f"{name} must be a whole number")
                     session.confirm(stream, offset)
         except HttpError as problem:
             self.refuse(problem)
@@ -447,10 +447,10 @@ def upgrade(request: Any, protocol: Socket) -> None:
     headers = request.requestHeaders
     if b"websocket" not in headers.getRawHeaders(b"upgrade", [b""])[0].lower():
         request.setHeader("upgrade", "websocket")
-        raise HttpError(426, "websocket", "this is a WebSocket: Upgrade and Connection are needed")
+        raise HttpError(426, "websocket", "a WebSocket needs the headers Upgrade and Connection")
     channel = request.channel
     channel.transport.unregisterProducer()  # the channel, which no longer has the connection
-    wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
+    wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not valid")
     try:
         answer = WebSocketResource(_Made(protocol)).render_GET(request)
     except (ValueError, ProtocolError):  # of wsproto and h11, for no ASCII or header

@@ -81,7 +81,9 @@ class ForwardedBody:
         problem = failure.value
         if not isinstance(problem, HttpError):
             self._request.log_failure(failure)
-            problem = HttpError(500, "internal", "an error in the server; its log has it")
+            problem = HttpError(
+                500, "internal", "an internal error; the server's log has the details"
+            )
         self._fail(problem)
 
     def _fail(self, problem: HttpError) -> None:
