@@ -57,7 +57,7 @@ class AuditLog:
         self._write(event="failed", time=session.started, **fields)
 
     def ended(self, session: MediatorSession) -> None:
-        """It has ended."""
+        """A subprocess has ended."""
         assert session.end is not None and session.child is not None
         state = session.as_map()
         self.log.info(

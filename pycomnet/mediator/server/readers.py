@@ -1,4 +1,4 @@
-"""Responses that a stream is read from: a streaming one, and a complete one."""
+"""Responses with bytes of a stream: a streaming one, and a complete one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @implementer(IPushProducer)
 class StreamReader:
-    """A streaming answer.
+    """A streaming response.
 
     :param wait: seconds of silence after which it ends.
     """
@@ -98,7 +98,7 @@ class StreamReader:
 
     @staticmethod
     def _nowhere(data: bytes | memoryview) -> None:
-        """Reads for a response that is not streamed, and so has nothing to write to yet."""
+        """The write function of a response that is not streamed: it can't write yet."""
 
     def replace(self) -> None:
         self._finish()
