@@ -100,7 +100,7 @@ class ReactorThread:
         self._claimed = False
 
     def start(self) -> Any:
-        """The reactor, running."""
+        """Start the reactor if necessary, and return it."""
         if self.reactor is None:
             with self._lock:
                 if self.reactor is None:
@@ -137,7 +137,7 @@ class ReactorThread:
             return
         self._log = _LogThread()
         self._log.start()
-        # Beginning to log has warnings logged, too: that is not ours to change.
+        # Twisted's log also takes over warnings; that is the program's decision, so undo it.
         shown = warnings.showwarning
         globalLogBeginner.beginLoggingTo([self._log], redirectStandardIO=False)
         warnings.showwarning = shown

@@ -26,11 +26,11 @@ from pycomnet.ranges import optional_real
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
-#: Arguments that are called back, in a thread rather than in the reactor's.
+#: Names of arguments that are callbacks: they are called in a thread, not in the reactor's.
 _CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
 
-#: What is waited for; all of it ends when the reactor does.
+#: The operations for which threads wait; all of them end when the reactor does.
 _running: set[_Operation] = set()
 #: Methods that do nothing when the reactor has stopped, as it has ended all gateways by then; and
 #: nothing in a forked child, which must not end the parent's gateways.

@@ -1,4 +1,4 @@
-"""A gateway's connection over a raw channel of another gateway."""
+"""The transport of a gateway over a raw channel of another gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pycomnet.gateways.transports.interface import GatewayRequest
 
 
 class ChannelGatewayTransport:
-    """Carries a connection over a raw channel: what is at its other end can't be seen."""
+    """Carries a connection over a raw channel; the process at its other end can't be seen."""
 
     status: int | None = None
 
@@ -50,14 +50,14 @@ class ChannelGatewayTransport:
         self._over.fire(None)
 
     def describe_end(self, status: int | None) -> str:
-        """What closed the channel."""
+        """Why the channel was closed."""
         return self._reason
 
     def keep(self, text: str) -> None:
-        """Its standard error is not ours."""
+        """Do nothing: the other gateway shows its standard error."""
 
     def stderr_tail(self) -> str:
-        """It is shown by the gateway that the channel is of."""
+        """Empty: the other gateway shows its standard error."""
         return ""
 
 
