@@ -1,4 +1,4 @@
-"""A gateway's connection over a raw channel of another gateway."""
+"""The transport of a gateway over a raw channel of another gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pycomnet.gateways.transports.unseen import UnseenFarSide
 
 
 class ChannelGatewayTransport(UnseenFarSide):
-    """Carries a connection over a raw channel: what is at its other end can't be seen."""
+    """Carries a connection over a raw channel; the process at its other end can't be seen."""
 
     def __init__(self, request: GatewayRequest, channel: Channel, what: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The socket transport: far sides of a service that listens: ``twistd pycomnet-gateway``.
+"""The socket transport: far sides that a listening service starts: ``twistd pycomnet-gateway``.
 
-The service lets this program in by its hello and starts a fork server for it
-(:mod:`pycomnet.gateways.forkserver.client`), so all of a group's gateways at a service share one
+The service authenticates this program by its hello and starts a fork server for it
+(:mod:`pycomnet.gateways.forkserver.client`), so all gateways of a group at one service share a
 connection.
 """
 
@@ -26,12 +26,12 @@ from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransp
 from pycomnet.gateways.transports.unseen import UnseenFarSide
 from pycomnet.net import endpoints
 
-#: Seconds of silence after which the other end is asked for a sign of life.
+#: Seconds of silence after which the other end is pinged.
 KEEPALIVE = 20.0
 
 
 class SocketGatewayTransport(UnseenFarSide):
-    """Carries a connection to a service: what runs there is seen only through it."""
+    """Carries a connection to a service; the processes there can't be seen otherwise."""
 
     what = "the connection to the service"
 
@@ -64,7 +64,7 @@ class SocketGatewayTransport(UnseenFarSide):
         self._over.fire(None)
 
     def kill(self, number: int) -> None:
-        """Drop the connection: the service ends what it has for it."""
+        """Drop the connection: then the service ends the processes for it."""
         transport: Any = None if self._connection is None else self._connection.transport
         if transport is not None:
             transport.abortConnection()
@@ -75,7 +75,8 @@ class SocketGatewayTransport(UnseenFarSide):
 def address(spec: Spec) -> str:
     """The endpoint string to connect to: the spec's target, with its certificates.
 
-    :raises EndpointError: it is none, or has no TLS and certificates.
+    :raises EndpointError: it is no endpoint string.
+    :raises PycomnetError: it has certificates without TLS.
     """
     assert spec.target is not None
     endpoint = endpoints.parse(spec.target)
