@@ -10,6 +10,11 @@ from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import Progress
+from pycomnet.rsync.options import LinkPolicy
+from pycomnet.rsync.result import SyncEvent
+from pycomnet.rsync.result import SyncResult
+from pycomnet.rsync.result import TargetResult
+from pycomnet.rsync.rsync import Path
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.interface import Service
 from pycomnet.services.serverlimits import ServerLimits
@@ -122,6 +127,12 @@ class MultiChannel:
     def send_each(self, value: object, *, timeout: float | None = ...) -> None: ...
     def waitclose(self, *, timeout: float | None = ...) -> None: ...
 
+class RSync:
+    def __init__(self, source: Path, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., takes: Callable[[str], bool] | None = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ...) -> None: ...
+    def add_target(self, gateway: Gateway, path: Path, delete: bool | None = ..., finished: Callable[[TargetResult], object] | None = ..., *, timeout: float | None = ...) -> None: ...
+    def events(self) -> Iterator[SyncEvent]: ...
+    def send(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> SyncResult: ...
+
 class RemoteService:
     @property
     def interface(self) -> str | None: ...
@@ -165,6 +176,7 @@ __all__ = [
     "GatewayExecutor",
     "Group",
     "MultiChannel",
+    "RSync",
     "RemoteService",
     "RemoteStream",
     "ServiceServer",

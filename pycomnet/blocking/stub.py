@@ -20,6 +20,7 @@ from typing import Any
 from pycomnet import blocking
 from pycomnet.blocking.wrapper import Blocking, blocking_classes
 from pycomnet.gateways import group
+from pycomnet.rsync import rsync
 from pycomnet.services import context, default, server
 
 PATH = Path(__file__).with_name("__init__.pyi")
@@ -33,6 +34,7 @@ HEAD = '''\
 MAKERS: dict[str, type] = {
     "Context": context.Context,
     "Group": group.Group,
+    "RSync": rsync.RSync,
     "ServiceServer": server.ServiceServer,
 }
 #: The functions of the default context, which get a timeout.
@@ -152,8 +154,9 @@ class _Writer:
         maker = MAKERS.get(name)
         if maker is not None:
             signature = inspect.signature(maker.__init__)  # type: ignore[misc]
+            has_reactor = "reactor" in signature.parameters  # which comes first
             given = [
-                each if each.name == "self" else each.replace(kind=_keyword(each))
+                each.replace(kind=_keyword(each)) if has_reactor and each.name != "self" else each
                 for each in signature.parameters.values()
                 if each.name != "reactor"
             ]

@@ -27,7 +27,7 @@ from pycomnet.ranges import optional_real
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
 #: Names of arguments that are callbacks: they are called in a thread, not in the reactor's.
-_CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
+_CALLBACKS = frozenset(("callback", "errback", "finished", "output", "progress"))
 
 
 #: The operations for which threads wait; all of them end when the reactor does.

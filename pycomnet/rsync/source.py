@@ -1,0 +1,481 @@
+"""The source of a run: its list and its files' content, read once for all targets.
+
+Reading is done in threads. What was read is kept as long as others may still want it, up to a fixed
+number of bytes; a target that has fallen further behind reads again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.far.rsync.blocks import TreeDigest, block_size
+from pycomnet.far.rsync.entries import DIGEST, numbers_of
+from pycomnet.rsync.options import SyncOptions
+from pycomnet.rsync.scan import Batch, Scan
+
+T = TypeVar("T")
+
+#: Bytes of content that are kept for targets that are a little behind.
+KEPT = 16777216
+#: Bytes of a long file that are read at a time.
+UNIT = 1048576
+#: A short file that has grown up to this size since it was listed is still sent in one piece.
+MOST = 1048576
+#: How often a file that changes while it is read is read again.
+TRIES = 3
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class ChangedWhileRead(OSError):
+    """A file changed each time while it was read."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "it changed each time while it was read: try again later")
+
+
+def fingerprint(status: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file."""
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+@attrs.define
+class Shorts:
+    """The content of short files.
+
+    :ivar numbers: theirs; ``datas``, ``times`` and ``modes`` in the same order.
+    :ivar failed: number and reason of those that can't be read.
+    """
+
+    numbers: list[int] = attrs.field(factory=list)
+    datas: list[bytes] = attrs.field(factory=list)
+    times: list[int] = attrs.field(factory=list)
+    modes: list[int] = attrs.field(factory=list)
+    failed: list[tuple[int, str]] = attrs.field(factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return sum(map(len, self.datas))
+
+    @property
+    def content(self) -> bytes:
+        """The content of all, joined."""
+        return b"".join(self.datas)
+
+    def without(self, numbers: set[int]) -> Shorts:
+        """Those of other numbers."""
+        kept = [place for place, number in enumerate(self.numbers) if number not in numbers]
+        return Shorts(
+            [self.numbers[place] for place in kept],
+            [self.datas[place] for place in kept],
+            [self.times[place] for place in kept],
+            [self.modes[place] for place in kept],
+        )
+
+    def message(self) -> list[object]:
+        """Its form on the wire, without the content."""
+        return [
+            "short",
+            numbers_of("Q", self.numbers),
+            numbers_of("I", [len(data) for data in self.datas]),
+            numbers_of("q", self.times),
+            numbers_of("I", self.modes),
+        ]
+
+
+class Source:
+    """A tree that is sent to one or more targets.
+
+    :param reactor: has the threads in which it is read.
+    :raises OSError: there is no such directory.
+    """
+
+    def __init__(
+        self, root: str | bytes | os.PathLike[str], options: SyncOptions, reactor: Any
+    ) -> None:
+        self.scan = Scan(root, options)
+        self.status = os.stat(self.scan.root)
+        if not stat.S_ISDIR(self.status.st_mode):
+            raise NotADirectoryError(f"{os.fsdecode(self.scan.root)!r} is no directory")
+        self._options = options
+        self._reactor = reactor
+        self._iterator: Iterator[Batch] = self.scan.batches()
+        #: the batches that somebody may still need, by their place
+        self._batches: dict[int, tuple[Batch, list[object]]] = {}
+        self._made = 0
+        self._ended = False
+        self._next: OneShot[None] | None = None
+        #: what was read, with the numbers of a message as the key
+        self._shorts: OrderedDict[bytes, OneShot[Shorts]] = OrderedDict()
+        self._shorts_size = 0
+        self._longs: dict[int, LongFile] = {}
+        #: reader -> the place of the first batch that it may still need
+        self._positions: dict[object, int] = {}
+
+    def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Run a function in a thread."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+    # -- the list --------------------------------------------------------------------------------
+
+    @deferred
+    async def batch(self, place: int) -> tuple[Batch, list[object]] | None:
+        """The batch at a place, and its message; None behind the last."""
+        while place >= self._made and not self._ended:
+            if self._next is None:
+                self._next = waited = OneShot[None]()
+                self._read_next(waited)
+            await self._next.when_fired()
+        return self._batches[place] if place < self._made else None
+
+    def _read_next(self, waited: OneShot[None]) -> None:
+        def read() -> tuple[Batch, list[object]] | None:
+            batch = next(self._iterator, None)
+            return None if batch is None else (batch, batch.message())
+
+        def done(found: tuple[Batch, list[object]] | None) -> None:
+            if found is None:
+                self._ended = True
+            else:
+                self._batches[self._made] = found
+                self._made += 1
+            self._next = None
+            waited.fire(None)
+
+        def failed(failure: Any) -> None:
+            self._next = None
+            waited.fail(failure.value)
+
+        self.in_thread(read).addCallbacks(done, failed)
+
+    def join(self, reader: object) -> None:
+        """Somebody will read all of it. All have to join before the first reads."""
+        self._positions[reader] = 0
+
+    def done_with(self, reader: object, place: int) -> None:
+        """A reader needs a batch, and those before it, no more."""
+        self._positions[reader] = place + 1
+        self._drop_batches()
+
+    def leave_list(self, reader: object) -> None:
+        """A reader needs no more batches."""
+        self._positions.pop(reader, None)
+        self._drop_batches()
+
+    def _drop_batches(self) -> None:
+        lowest = min(self._positions.values(), default=self._made)
+        while self._batches and min(self._batches) < lowest:
+            del self._batches[min(self._batches)]
+
+    # -- short files -----------------------------------------------------------------------------
+
+    def shorts(self, paths: list[tuple[int, bytes]]) -> Deferred[Shorts]:
+        """Read short files.
+
+        :param paths: number and path of each.
+        """
+        key = struct.pack(f">{len(paths)}Q", *(number for number, _ in paths))
+        known = self._shorts.get(key)
+        if known is None:
+            known = self._shorts[key] = OneShot[Shorts]()
+            reading = self.in_thread(self._read_shorts, paths)
+            if len(self._positions) > 1:
+                reading.addCallback(self._keep, key)
+            else:
+                reading.addCallback(self._forget, key)
+            known.follow(reading)
+        return known.when_fired()
+
+    def _keep(self, shorts: Shorts, key: bytes) -> Shorts:
+        self._shorts_size += shorts.size
+        while self._shorts_size > KEPT:
+            for oldest, one in self._shorts.items():
+                if one.result is not None:
+                    self._shorts_size -= one.result.size
+                    del self._shorts[oldest]
+                    break
+            else:
+                break
+        return shorts
+
+    def _forget(self, shorts: Shorts, key: bytes) -> Shorts:
+        self._shorts.pop(key, None)
+        return shorts
+
+    def _read_shorts(self, paths: list[tuple[int, bytes]]) -> Shorts:
+        found = Shorts()
+        for number, path in paths:
+            try:
+                data, status = read_short(os.path.join(self.scan.root, path), self._follows)
+            except OSError as problem:
+                found.failed.append((number, problem.strerror or str(problem)))
+                continue
+            found.numbers.append(number)
+            found.datas.append(data)
+            found.times.append(status.st_mtime_ns)
+            found.modes.append(status.st_mode & 0o7777)
+        return found
+
+    @property
+    def _follows(self) -> bool:
+        """Whether links are followed when a file is opened: where they are copied."""
+        return "copy" in (self._options.links, self._options.outside)
+
+    # -- long files ------------------------------------------------------------------------------
+
+    def long(self, number: int, path: bytes) -> LongFile:
+        """A long file; whoever gets it first opens it, and whoever leaves it last closes it."""
+        found = self._longs.get(number)
+        if found is None or found.changed:
+            whole = os.path.join(self.scan.root, path)
+            found = self._longs[number] = LongFile(self, number, whole, self._follows)
+        found.users += 1
+        return found
+
+    def leave(self, file: LongFile) -> None:
+        """A target needs it no more."""
+        file.users -= 1
+        if not file.users:
+            if self._longs.get(file.number) is file:
+                del self._longs[file.number]
+            file.close()
+
+
+def read_short(path: bytes, follows: bool) -> tuple[bytes, os.stat_result]:
+    """Read a file in one piece: one whole state of it.
+
+    :raises OSError: it can't be read, or changed each time meanwhile.
+    """
+    descriptor = os.open(path, _FLAGS if follows else _FLAGS | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        for _ in range(TRIES):
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "it is no regular file any more")
+            if status.st_size > MOST:
+                raise OSError(None, "it grew meanwhile: try again")
+            data = os.pread(descriptor, status.st_size + 1, 0)
+            after = os.fstat(descriptor)
+            if fingerprint(after) == fingerprint(status) and len(data) == status.st_size:
+                return data, status
+            status = after
+    finally:
+        os.close(descriptor)
+    raise ChangedWhileRead
+
+
+class LongFile:
+    """A long file that one or more targets need.
+
+    :ivar status: as it was opened; None before.
+    :ivar changed: whether it has changed since, so that a new one has to be opened.
+    :ivar users: the number of targets that read it.
+    """
+
+    def __init__(self, source: Source, number: int, path: bytes, follows: bool) -> None:
+        self.number = number
+        self.users = 0
+        self.changed = False
+        self.status: os.stat_result | None = None
+        self._source = source
+        self._path = path
+        self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW
+        self._descriptor = -1
+        self._lock = threading.Lock()
+        self._reading = 0
+        self._closing = False
+        self._opening: OneShot[None] | None = None
+        #: offset -> what was read there
+        self._units: OrderedDict[int, OneShot[bytes]] = OrderedDict()
+        self._digest: TreeDigest | None = None
+        self._digested = 0
+        self._digesting: OneShot[bytes] | None = None
+        #: its parts: offset, size, whether it is data or a hole
+        self.extents: list[tuple[int, int, bool]] = []
+        self._holes: dict[int, int] = {}
+
+    @property
+    def size(self) -> int:
+        """Its size when it was opened."""
+        assert self.status is not None
+        return self.status.st_size
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it has holes."""
+        return bool(self._holes)
+
+    async def open(self) -> None:
+        """Open it.
+
+        :raises OSError: it can't be opened, or is no regular file.
+        """
+        if self._opening is None:
+            self._opening = OneShot()
+            self._opening.follow(self._source.in_thread(self._open))
+        await self._opening.when_fired()
+
+    def _open(self) -> None:
+        descriptor = os.open(self._path, self._flags)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise OSError(None, "it is no regular file any more")
+        with self._lock:
+            self._descriptor = descriptor
+            self._close_unused()
+        if self._closing:
+            return
+        self.extents = extents(descriptor, status)
+        self._holes = {at: size for at, size, is_data in self.extents if not is_data}
+        self._digest = TreeDigest(block_size(status.st_size))
+        self.status = status
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Read from it, in a thread; fewer bytes than ``size`` only at its end.
+
+        :raises OSError: it was closed, as its run was ended.
+        """
+        with self._lock:
+            if self._closing:
+                raise OSError(None, "the run has ended")
+            self._reading += 1
+        try:
+            return read_fully(self._descriptor, offset, size)
+        finally:
+            with self._lock:
+                self._reading -= 1
+                self._close_unused()
+
+    async def unit(self, offset: int, size: int) -> bytes:
+        """Some bytes of data; all who read them ask for the same parts."""
+        known = self._units.get(offset)
+        if known is None:
+            known = self._units[offset] = OneShot()
+            known.follow(self._source.in_thread(self._read_unit, offset, size))
+            while len(self._units) > KEPT // UNIT:
+                self._units.popitem(last=False)
+        data = await known.when_fired()
+        if self.users == 1:
+            self._units.pop(offset, None)
+        return data
+
+    def _read_unit(self, offset: int, size: int) -> bytes:
+        data = self.pread(offset, size)
+        if len(data) < size:
+            raise OSError(None, "it became shorter while it was read")
+        assert self._digest is not None
+        self._pass_holes(self._digest)
+        if offset == self._digested:
+            self._digest.update(data)
+            self._digested += size
+        return data
+
+    def _pass_holes(self, digest: TreeDigest) -> None:
+        while self._digested in self._holes:
+            size = self._holes[self._digested]
+            digest.hole(size)
+            self._digested += size
+
+    async def digest(self) -> bytes:
+        """The digest of its content, once all units were read."""
+        if self._digesting is None:
+            self._digesting = OneShot()
+            self._digesting.follow(self._source.in_thread(self._end_digest))
+        return await self._digesting.when_fired()
+
+    def _end_digest(self) -> bytes:
+        assert self._digest is not None
+        self._pass_holes(self._digest)
+        if self._digested < self.size:
+            raise OSError(None, "parts of it were not read")
+        return self._digest.digest()
+
+    async def is_whole(self, digest: bytes, block: int) -> bool:
+        """Whether what was read is one state of the file: it has not changed, or has only grown."""
+        return await self._source.in_thread(self._is_whole, digest, block)
+
+    def _is_whole(self, digest: bytes, block: int) -> bool:
+        assert self.status is not None
+        after = os.fstat(self._descriptor)
+        if fingerprint(after) == fingerprint(self.status):
+            return True
+        self.changed = True
+        if after.st_size < self.size:
+            return False
+        # A log that only grows is whole up to where it ended. So it is read once more.
+        again = TreeDigest(block)
+        for begin, size, is_data in self.extents:
+            if not is_data:
+                again.hole(size)
+                continue
+            for offset in range(begin, begin + size, UNIT):
+                most = min(UNIT, begin + size - offset)
+                again.update(self.pread(offset, most))
+        return again.digest() == digest
+
+    def close(self) -> None:
+        """Close it, once no thread reads it any more."""
+        with self._lock:
+            self._closing = True
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closing and not self._reading and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_fully(descriptor: int, offset: int, size: int) -> bytes:
+    """Read so many bytes at an offset; fewer only at the file's end."""
+    data = os.pread(descriptor, size, offset)
+    while data and len(data) < size:
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def extents(descriptor: int, status: os.stat_result) -> list[tuple[int, int, bool]]:
+    """The parts of a file that are data, and those that are holes.
+
+    :returns: offset, size, and whether it is data, in order; one part, for a file without holes.
+    """
+    size = status.st_size
+    if status.st_blocks * 512 >= size or not hasattr(os, "SEEK_DATA"):
+        return [(0, size, True)]
+    found = []
+    at = 0
+    try:
+        while at < size:
+            try:
+                data = os.lseek(descriptor, at, os.SEEK_DATA)
+            except OSError:  # ENXIO: only a hole is left
+                data = size
+            if data > at:
+                found.append((at, min(data, size) - at, False))
+            if data >= size:
+                break
+            at = min(os.lseek(descriptor, data, os.SEEK_HOLE), size)
+            found.append((data, at - data, True))
+    except OSError:
+        return [(0, size, True)]
+    return found
+
+
+def digest_of(data: bytes) -> bytes:
+    """The digest that decides whether a short file is equal."""
+    return hashlib.sha256(data).digest()[:DIGEST]
