@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,6 @@ from twisted.internet.defer import Deferred
 
 from pycomnet.blocking.wrapper import Blocking, wait_for, wraps_class
 from pycomnet.errors import TimeoutExpired
-from pycomnet.net.clock import monotonic
 from pycomnet.ranges import optional_real
 from pycomnet.rsync import rsync as _rsync
 from pycomnet.rsync.result import SyncEvent, SyncResult
@@ -71,10 +71,10 @@ class _Run:
         :param timeout: seconds for the whole run.
         :raises TimeoutExpired: it takes longer, and was ended.
         """
-        end = None if timeout is None else monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
-                left = None if end is None else max(0.0, end - monotonic())
+                left = None if end is None else max(0.0, end - time.monotonic())
                 try:
                     event = self._events.get(timeout=left)
                 except queue.Empty:

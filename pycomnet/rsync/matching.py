@@ -18,8 +18,9 @@ from pycomnet.far.rsync.entries import PIECE
 
 #: Bytes of the new file that are read at a time.
 READ = 4194304
-#: Blocks in which anchors are looked for before the expected place is tried again.
-AHEAD = 4
+#: Blocks in which anchors are looked for before the expected place is tried again, and at least so
+#: many bytes. Half of what is read at a time is more than that.
+AHEAD, AHEAD_BYTES = 4, 65536
 #: Blocks with one anchor that are tried.
 TRIED = 4
 #: Markers are looked at up to one in so many bytes: where there are more, the content repeats.
@@ -202,7 +203,7 @@ class Matcher:
         block, size = self._sums.block, self._size
         if at + block < size and self._match(expected + 1, at + block):
             return at + block, expected + 1
-        ahead = max(AHEAD * block, 65536)
+        ahead = max(AHEAD * block, AHEAD_BYTES)
         end = min(size, at + ahead)
         found = self._anchored(at, end)
         if found is not None:

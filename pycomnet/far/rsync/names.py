@@ -42,6 +42,10 @@ class Posix(object):
         """
         return name
 
+    def root(self, path):
+        """The form of the path of the root, which the user has named."""
+        return self.native(path)
+
     def wire(self, name):
         """The form on the wire of what :meth:`native` makes."""
         return name
@@ -107,6 +111,10 @@ class Nt(Unicode):
         for part in text.split("/"):
             self._check(part)
         return text.replace("/", "\\")
+
+    def root(self, path):
+        """With a drive, perhaps: its names are not checked."""
+        return path.decode("utf-8").replace("/", "\\")
 
     def _check(self, name):
         for place, character in enumerate(name):

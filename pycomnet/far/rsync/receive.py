@@ -52,7 +52,7 @@ class Receiver(object):
         self.root_time = options["time"]
         self._system = system
         expand = system.path.expanduser
-        self.root = system.path.abspath(expand(self.flavour.native(options["root"])))
+        self.root = system.path.abspath(expand(self.flavour.root(options["root"])))
         self.tree = None
         self.pending = {}
         self.finish = Finish(self)
@@ -205,6 +205,8 @@ class Receiver(object):
         else:
             self.send(["written", numbers_of("Q", [number])])
         finally:
+            if new is not None:
+                new.close()  # after the end of the connection it stays, to go on from
             if descriptor is not None:
                 os.close(descriptor)
 
