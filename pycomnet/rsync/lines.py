@@ -9,6 +9,7 @@ from typing import Any
 
 from pycomnet.channels.channel import Channel
 from pycomnet.far.rsync.entries import LITERAL, PACKED
+from pycomnet.rsync.options import SyncError
 from pycomnet.rsync.result import TargetResult
 
 #: Bytes a second of a line that is slower than zlib: what it carries is compressed.
@@ -58,7 +59,9 @@ class Lines:
 
     async def receive(self) -> list[Any]:
         """Receive a message."""
-        message: list[Any] = await self.channel.receive()
+        message = await self.channel.receive()
+        if not isinstance(message, list):
+            raise SyncError(f"the other end sent {type(message).__name__}, not a message")
         size = 20 + sum(len(each) for each in message if isinstance(each, bytes))
         self._result.bytes_received += size + HEADER * (1 + size // FRAME)
         return message

@@ -186,6 +186,7 @@ class RSync:
             for each in running:
                 each.addErrback(lambda _: None)
                 each.cancel()
+            source.close()
         return SyncResult(results)
 
     def _session(

@@ -209,6 +209,8 @@ class Session:
                 self._got_sums(number, size, block, marker, part, complete)
             case ["again", int(number), str(_)]:
                 self._again(number)
+            case ["stopped", str(reason)]:
+                raise SyncError(reason)
             case ["done"]:
                 self._done = True
             case _:
@@ -365,7 +367,8 @@ class Session:
                 else:
                     await self._send_delta(number, file, sums)
             except OSError:
-                # The target says that it needs it again.
+                # The target says that it needs it again: then it is opened anew.
+                file.changed = True
                 await self._lines.raw(ABORT)
         finally:
             self._asked.discard(number)

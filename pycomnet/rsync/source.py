@@ -121,6 +121,9 @@ class Source:
         self._shorts: OrderedDict[bytes, OneShot[Shorts]] = OrderedDict()
         self._shorts_size = 0
         self._longs: dict[int, LongFile] = {}
+        #: file and offset of what is kept of long files, the oldest first, and its size
+        self._units: OrderedDict[tuple[LongFile, int], int] = OrderedDict()
+        self._units_size = 0
         #: reader -> the place of the first batch that it may still need
         self._positions: dict[object, int] = {}
 
@@ -238,6 +241,8 @@ class Source:
     def long(self, number: int, path: bytes) -> LongFile:
         """A long file; whoever gets it first opens it, and whoever leaves it last closes it."""
         found = self._longs.get(number)
+        if found is not None and found.changed and not found.users:
+            self._drop_file(found)
         if found is None or found.changed:
             whole = os.path.join(self.scan.root, path)
             found = self._longs[number] = LongFile(self, number, whole, self._follows)
@@ -247,10 +252,35 @@ class Source:
     def leave(self, file: LongFile) -> None:
         """A target needs it no more."""
         file.users -= 1
-        if not file.users:
-            if self._longs.get(file.number) is file:
-                del self._longs[file.number]
-            file.close()
+        if not file.users and not (file.units and len(self._positions) > 1):
+            self._drop_file(file)
+
+    def keep_unit(self, file: LongFile, offset: int, size: int) -> None:
+        """Something of a long file was read: others may want it soon, if there are others."""
+        if len(self._positions) < 2:
+            file.units.pop(offset, None)
+            return
+        self._units[file, offset] = size
+        self._units_size += size
+        while self._units_size > KEPT:
+            (oldest, place), length = self._units.popitem(last=False)
+            self._units_size -= length
+            oldest.units.pop(place, None)
+            if not oldest.users and not oldest.units:
+                self._drop_file(oldest)
+
+    def _drop_file(self, file: LongFile) -> None:
+        for place in list(file.units):
+            self._units_size -= self._units.pop((file, place), 0)
+        file.units.clear()
+        if self._longs.get(file.number) is file:
+            del self._longs[file.number]
+        file.close()
+
+    def close(self) -> None:
+        """The run is over: close all files."""
+        for file in list(self._longs.values()):
+            self._drop_file(file)
 
 
 def read_short(path: bytes, follows: bool) -> tuple[bytes, os.stat_result]:
@@ -282,6 +312,7 @@ class LongFile:
     :ivar status: as it was opened; None before.
     :ivar changed: whether it has changed since, so that a new one has to be opened.
     :ivar users: the number of targets that read it.
+    :ivar units: offset -> what was read there, or is being read.
     """
 
     def __init__(self, source: Source, number: int, path: bytes, follows: bool) -> None:
@@ -297,8 +328,7 @@ class LongFile:
         self._reading = 0
         self._closing = False
         self._opening: OneShot[None] | None = None
-        #: offset -> what was read there
-        self._units: OrderedDict[int, OneShot[bytes]] = OrderedDict()
+        self.units: dict[int, OneShot[bytes]] = {}
         self._digest: TreeDigest | None = None
         self._digested = 0
         self._digesting: OneShot[bytes] | None = None
@@ -361,15 +391,17 @@ class LongFile:
 
     async def unit(self, offset: int, size: int) -> bytes:
         """Some bytes of data; all who read them ask for the same parts."""
-        known = self._units.get(offset)
+        known = self.units.get(offset)
         if known is None:
-            known = self._units[offset] = OneShot()
-            known.follow(self._source.in_thread(self._read_unit, offset, size))
-            while len(self._units) > KEPT // UNIT:
-                self._units.popitem(last=False)
-        data = await known.when_fired()
-        if self.users == 1:
-            self._units.pop(offset, None)
+            known = self.units[offset] = OneShot()
+            reading = self._source.in_thread(self._read_unit, offset, size)
+            reading.addCallback(self._keep, offset)
+            known.follow(reading)
+        return await known.when_fired()
+
+    def _keep(self, data: bytes, offset: int) -> bytes:
+        if not self._closing:
+            self._source.keep_unit(self, offset, len(data))
         return data
 
     def _read_unit(self, offset: int, size: int) -> bytes:

@@ -3,14 +3,13 @@
 The messages are in docs/protocol.rst, "rsync".
 """
 
-import errno
 import os
 import stat
 
 from . import names
 from .blocks import block_size, choose_marker, sums
 from .compare import MODE, Comparison, Directory
-from .entries import numbers_from, numbers_of
+from .entries import BadBatch, numbers_from, numbers_of
 from .files import (
     Composer,
     ContentRefused,
@@ -270,7 +269,5 @@ def receive(channel, data, options):
     """Receive a tree at the far side."""
     try:
         Receiver(channel, data, options).run()
-    except (OSError, IOError) as error:
-        if error.errno == errno.EPIPE:
-            raise
-        raise OSError(error.errno, "%s: %s" % (options["root"], reason_of(error)))
+    except (OSError, IOError, names.NameRefused, BadBatch) as error:
+        channel.send(["stopped", reason_of(error)])

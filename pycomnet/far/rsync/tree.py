@@ -300,9 +300,9 @@ def open_tree(path, flavour, make=False, system=os):
     whole = system.path.abspath(path)
     long_form = flavour.long(whole)
     if not system.path.isdir(long_form):
+        if system.path.lexists(long_form):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not make:
-            if system.path.lexists(long_form):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             return None
         system.makedirs(long_form)
     if AT and system is os and flavour.name == "posix":
