@@ -25,6 +25,7 @@ from .entries import (
     UNLESS_EQUAL,
     WHOLE,
     Batch,
+    binary,
     check_name,
     numbers_of,
 )
@@ -156,10 +157,10 @@ class Comparison(object):
             batch.first,
             len(batch.names),
             numbers_of("Q", need),
-            bytes(kinds),
-            b"".join(digests),
+            binary(bytes(kinds)),
+            binary(b"".join(digests)),
             numbers_of("Q", done),
-            bytes(what),
+            binary(bytes(what)),
         ]
 
     def _one(self, entry, kind, extra):

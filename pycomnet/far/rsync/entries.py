@@ -41,10 +41,10 @@ def pack(first, directories, names, kinds, modes, sizes, times, texts, firsts, o
         "list",
         first,
         directories,
-        b"\0".join(names),
-        bytes(kinds),
-        numbers,
-        b"\0".join(texts),
+        binary(b"\0".join(names)),
+        binary(bytes(kinds)),
+        binary(numbers),
+        binary(b"\0".join(texts)),
         numbers_of("Q", firsts),
         numbers_of("I", owners),
     ]
@@ -84,7 +84,12 @@ class Batch(object):
 
 def numbers_of(code, values):
     """Pack numbers of one kind of ``struct``'s."""
-    return struct.pack(">%d%s" % (len(values), code), *values)
+    return binary(struct.pack(">%d%s" % (len(values), code), *values))
+
+
+def binary(data):
+    """Bytes in the form that is sent as bytes: Python 2's own may be sent as text."""
+    return bytearray(data) if bytes is str else data
 
 
 def numbers_from(code, data):

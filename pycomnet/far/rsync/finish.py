@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from .entries import MADE
+from .entries import MADE, binary
 from .files import TEMPORARY, is_left, temporary_name
 from .tree import is_directory, time_of
 
@@ -146,7 +146,7 @@ class Finish(object):
                 whole = path + b"/" + name if path else name
                 try:
                     if self._remove(opened, whole, name) and not name.startswith(TEMPORARY):
-                        deleted.append(whole)
+                        deleted.append(binary(whole))
                 except (OSError, IOError) as error:
                     receiver.fail(whole, reason_of(error))
             self.touched.add(path)

@@ -9,7 +9,7 @@ import stat
 from . import names
 from .blocks import block_size, choose_marker, sums
 from .compare import MODE, Comparison, Directory
-from .entries import BadBatch, numbers_from, numbers_of
+from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
     Composer,
     ContentRefused,
@@ -90,7 +90,7 @@ class Receiver(object):
 
         :param which: its number; or its path, as on the wire, if it is not the other end's.
         """
-        self._failures.append([which, reason])
+        self._failures.append([binary(which) if isinstance(which, bytes) else which, reason])
         self.finish.leaders.pop(which, None)
 
     def send(self, message):
@@ -200,7 +200,7 @@ class Receiver(object):
             if new is not None:
                 new.discard()
             self.fail(number, reason_of(error))
-            self.send(["written", b""])
+            self.send(["written", numbers_of("Q", [])])
         else:
             self.send(["written", numbers_of("Q", [number])])
         finally:
@@ -219,7 +219,7 @@ class Receiver(object):
         except (OSError, IOError):
             found = None
         if found is None:
-            self.send(["sums", number, 0, 0, b"", b"", True])
+            self._send_sums(number, 0, 0, b"", b"", True)
             return
         size, descriptor = found
         self._bases[number] = descriptor
@@ -229,10 +229,13 @@ class Receiver(object):
         try:
             marker = choose_marker(read, size, block)
             for part in sums(read, size, block, marker):
-                self.send(["sums", number, size, block, marker, part, False])
+                self._send_sums(number, size, block, marker, part, False)
         except (OSError, IOError):
             pass  # what can't be read is no basis
-        self.send(["sums", number, size, block, marker, b"", True])
+        self._send_sums(number, size, block, marker, b"", True)
+
+    def _send_sums(self, number, size, block, marker, part, complete):
+        self.send(["sums", number, size, block, binary(marker), binary(part), complete])
 
     def _basis(self, entry):
         """The old file, or what an earlier run left of the new one: size and descriptor, or None.

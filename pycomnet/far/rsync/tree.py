@@ -83,13 +83,13 @@ class AtDirectory(object):
 
     def link(self, source, source_name, name):
         """Make a hard link to a file of another directory."""
-        os.link(
-            source_name,
-            name,
-            src_dir_fd=source.descriptor,
-            dst_dir_fd=self.descriptor,
-            follow_symlinks=False,
-        )
+        given = {"src_dir_fd": source.descriptor, "dst_dir_fd": self.descriptor}
+        try:
+            os.link(source_name, name, follow_symlinks=False, **given)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.link(source_name, name, **given)  # PyPy; the source was looked at, and is no link
 
     def create(self, name):
         """Make a file that was not there, for its owner only; return its descriptor."""
