@@ -24,7 +24,7 @@ Path = str | bytes | os.PathLike[str]
 
 
 @attrs.frozen(eq=False)
-class Target:
+class SyncTarget:
     """A directory at a gateway."""
 
     gateway: Gateway
@@ -98,7 +98,7 @@ class RSync:
             compress=compress,
             dry_run=dry_run,
         )
-        self._targets: list[Target] = []
+        self._targets: list[SyncTarget] = []
 
     def __repr__(self) -> str:
         return f"<RSync {os.fsdecode(self._source)!r} to {len(self._targets)} targets>"
@@ -118,7 +118,7 @@ class RSync:
         :param finished: called with the :class:`TargetResult` when this target is finished,
             whatever the others do. ``send`` waits for what it returns.
         """
-        self._targets.append(Target(gateway, path, delete, finished))
+        self._targets.append(SyncTarget(gateway, path, delete, finished))
 
     @deferred
     async def send(self, progress: Callable[[SyncEvent], object] | None = None) -> SyncResult:
@@ -161,7 +161,7 @@ class RSync:
             running.cancel()
 
     async def _run(
-        self, targets: list[Target], progress: Callable[[SyncEvent], object]
+        self, targets: list[SyncTarget], progress: Callable[[SyncEvent], object]
     ) -> SyncResult:
         if not targets:
             raise SyncError("there is no target: add one with add_target(gateway, path)")
@@ -192,7 +192,7 @@ class RSync:
     def _session(
         self,
         source: Source,
-        target: Target,
+        target: SyncTarget,
         result: TargetResult,
         progress: Callable[[SyncEvent], object],
     ) -> Session:
@@ -211,7 +211,7 @@ class RSync:
 
 
 async def _run_target(
-    source: Source, target: Target, result: TargetResult, session: Session
+    source: Source, target: SyncTarget, result: TargetResult, session: Session
 ) -> None:
     try:
         await session.run()

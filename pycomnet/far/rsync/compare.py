@@ -24,7 +24,7 @@ from .entries import (
     SKIPPED,
     UNLESS_EQUAL,
     WHOLE,
-    Batch,
+    ReceivedBatch,
     binary,
     check_name,
     numbers_of,
@@ -43,7 +43,7 @@ USEFUL = 16384
 MODE = 0o7777
 
 
-class Directory(object):
+class ListedDirectory(object):
     """What is known of a directory while its entries come.
 
     :ivar open: it, open; None where it is not there yet, as nothing is to be changed; False if it
@@ -65,10 +65,10 @@ class Directory(object):
         return self.path + b"/" + name if self.path else name
 
 
-class Entry(object):
+class TreeEntry(object):
     """An entry as it shall be.
 
-    :ivar directory: its :class:`Directory`.
+    :ivar directory: its :class:`ListedDirectory`.
     :ivar native: its name, in the system's form.
     :ivar owner: user and group, or None.
     """
@@ -103,7 +103,7 @@ class Comparison(object):
 
     def compare(self, message):
         """Compare a list; return the reply."""
-        batch = Batch(message)
+        batch = ReceivedBatch(message)
         need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
         texts, firsts = iter(batch.texts), iter(batch.firsts)
         owners = batch.owners if self._receiver.owners else ()
@@ -130,7 +130,7 @@ class Comparison(object):
                         raise OSError(None, "its directory can't be made or opened")
                     if name in refused:
                         raise names.NameRefused(refused[name])
-                    entry = Entry(
+                    entry = TreeEntry(
                         directory,
                         number,
                         name,
@@ -198,7 +198,7 @@ class Comparison(object):
             mode, time = receiver.root_mode, receiver.root_time
             as_wanted = self._is_as(opened, opened.own_status(), mode, time)
             self._finish.directory(b"", mode, time, as_wanted)
-        self._current = Directory(path, opened, there)
+        self._current = ListedDirectory(path, opened, there)
         return self._current
 
     def _leave(self, directory, flags):

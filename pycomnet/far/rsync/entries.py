@@ -50,7 +50,7 @@ def pack(first, directories, names, kinds, modes, sizes, times, texts, firsts, o
     ]
 
 
-class Batch(object):
+class ReceivedBatch(object):
     """A batch that has come.
 
     :ivar first: the number of its first entry.

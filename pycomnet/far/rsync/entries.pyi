@@ -39,7 +39,7 @@ def pack(
     owners: Sequence[int],
 ) -> list[object]: ...
 
-class Batch:
+class ReceivedBatch:
     first: int
     kinds: bytearray
     names: list[bytes]

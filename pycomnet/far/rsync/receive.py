@@ -8,7 +8,7 @@ import stat
 
 from . import names
 from .blocks import block_size, choose_marker, sums
-from .compare import MODE, Comparison, Directory
+from .compare import MODE, Comparison, ListedDirectory
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
     Composer,
@@ -46,7 +46,7 @@ class Receiver(object):
         self.deletes = bool(options.get("delete"))
         self.dry_run = bool(options.get("dry_run"))
         self.checksum = bool(options.get("checksum"))
-        self.owners = bool(options.get("owners"))
+        self.owners = bool(options.get("owners")) and self.flavour.modes
         self.root_mode = options["mode"] & MODE
         self.root_time = options["time"]
         self._system = system
@@ -116,7 +116,7 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
             try:
-                entry.directory = Directory(
+                entry.directory = ListedDirectory(
                     entry.directory.path, self.tree.directory(entry.directory.path)
                 )
                 status = entry.directory.open.status(entry.native)

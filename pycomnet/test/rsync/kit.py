@@ -295,7 +295,7 @@ class FakeWindows:
         self._root = root
         self.may_link = may_link
         self.junctions: set[str] = set()
-        self.supports_follow_symlinks = {self.utime}
+        self.supports_follow_symlinks: set[Any] = set()
         self.path = SimpleNamespace(
             join=ntpath.join,
             abspath=ntpath.normpath,
