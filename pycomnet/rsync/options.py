@@ -22,7 +22,7 @@ class SyncError(PycomnetError):
 
 def rules_of(
     exclude: Iterable[str | bytes], include: Iterable[str | bytes]
-) -> list[tuple[bool, bytes]]:
+) -> list[tuple[bool, bytes, bool]]:
     """The rules of a filter: first what is included all the same, then what is excluded.
 
     :raises ValueError: a pattern is not valid.
@@ -31,7 +31,8 @@ def rules_of(
     for takes, patterns, name in ((True, include, "include"), (False, exclude, "exclude")):
         if isinstance(patterns, str | bytes):
             raise TypeError(f"{name}: expected a list of patterns, not {patterns!r}")
-        rules += [(takes, translate(os.fsencode(pattern))) for pattern in patterns]
+        for pattern in patterns:
+            rules += [(takes, *found) for found in translate(os.fsencode(pattern))]
     return rules
 
 
@@ -39,13 +40,14 @@ def rules_of(
 class SyncOptions:
     """The options of a run.
 
-    :ivar rules: pairs: whether what matches takes part, and a regular expression.
+    :ivar rules: whether what matches takes part, a regular expression, and whether it is for
+        directories only.
     :ivar takes: a function of the user's: path -> whether it takes part.
     :ivar links: what is done with links; ``outside`` with those that lead out of the tree, or
         nowhere.
     """
 
-    rules: list[tuple[bool, bytes]] = attrs.field(factory=list)
+    rules: list[tuple[bool, bytes, bool]] = attrs.field(factory=list)
     takes: Callable[[str], bool] | None = None
     delete: bool = False
     dry_run: bool = False

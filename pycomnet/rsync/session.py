@@ -99,7 +99,7 @@ class Session:
             "root": self._destination,
             "mode": status.st_mode & 0o7777,
             "time": status.st_mtime_ns,
-            "rules": [[takes, regex] for takes, regex in options.rules],
+            "rules": [list(rule) for rule in options.rules],
             "delete": options.delete,
             "dry_run": options.dry_run,
             "checksum": options.checksum,
@@ -117,7 +117,7 @@ class Session:
             await gatherResults(tasks, consumeErrors=True)
             await channel.waitclose()
         except FirstError as first:
-            error: BaseException = first.subFailure.value
+            error: Any = first.subFailure.value
             if isinstance(error, ChannelClosed):
                 # The reason is that of the code's end.
                 await channel.waitclose()

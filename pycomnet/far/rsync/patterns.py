@@ -1,14 +1,15 @@
 """Which paths take part: rsync's patterns, as regular expressions.
 
-A path is relative to the root, with ``/``; a directory's ends with one. The first rule that matches
-decides; a path that none matches takes part.
+A path is relative to the root, with ``/``. The first rule that matches decides; a path that none
+matches takes part.
 """
 
 import re
 
 
 def translate(pattern):
-    """The regular expression of a pattern, as bytes.
+    """The regular expressions of a pattern: pairs of one, bytes, and whether it matches directories
+    only.
 
     :param pattern: as rsync's: ``/`` in front anchors it to the root; ``/`` at its end means
         directories only; with another ``/`` or a ``**`` in it the whole path counts, else the last
@@ -22,16 +23,21 @@ def translate(pattern):
         prefix = b""
     else:
         prefix = b"(?:.*/)?"
-    suffix = b"/?"
-    if rest[-4:] == b"/***":
-        rest = rest[:-4]
-        suffix = b"/(?:.*)?"
-    elif rest[-1:] == b"/":
+        if rest[:3] == b"**/":
+            rest = rest[3:]  # it matches in the root, too
+    with_content = rest[-4:] == b"/***"
+    if with_content:
+        rest = rest[:-3]
+    directories = rest[-1:] == b"/"
+    if directories:
         rest = rest[:-1]
-        suffix = b"/"
     if not rest:
         raise ValueError("the pattern %r matches nothing" % (pattern,))
-    return prefix + _core(rest, pattern) + suffix + b"\\Z"
+    regex = prefix + _core(rest, pattern)
+    found = [(regex + b"\\Z", directories)]
+    if with_content:
+        found.append((regex + b"/.*\\Z", False))
+    return found
 
 
 def _core(rest, pattern):
@@ -72,19 +78,25 @@ def _core(rest, pattern):
 class Filter(object):
     """Rules in order.
 
-    :param rules: pairs: whether a path that matches takes part, and a regular expression, bytes.
+    :param rules: triples: whether a path that matches takes part; a regular expression, bytes; and
+        whether it is for directories only.
     """
 
     def __init__(self, rules):
-        self.rules = [(bool(takes), bytes(regex)) for takes, regex in rules]
-        self._compiled = [(takes, re.compile(regex, re.S).match) for takes, regex in self.rules]
+        self._rules = [
+            (bool(takes), re.compile(bytes(regex), re.S).match, directories)
+            for takes, regex, directories in rules
+        ]
 
     def takes(self, path):
         """Whether a path takes part.
 
         :param path: bytes; a directory's ends with ``/``.
         """
-        for takes, match in self._compiled:
-            if match(path):
+        is_directory = path[-1:] == b"/"
+        if is_directory:
+            path = path[:-1]
+        for takes, match, directories in self._rules:
+            if (is_directory or not directories) and match(path):
                 return takes
         return True

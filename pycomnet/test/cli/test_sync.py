@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -51,7 +52,7 @@ class SyncTests(CommandCase):
         (self.source / "file").write_text("content")
         self.target = str((self.directory / "target").resolve())
 
-    async def run_sync(self, *targets: tuple[str, str], **options: object) -> int:
+    async def run_sync(self, *targets: tuple[str, str], **options: Any) -> int:
         sync = pycomnet.RSync(self.source, **options)
         pairs = [(spec, path) for text, path in targets for spec in self.specs(text)]
         return await self.status_of(lambda program: run_sync(program, sync, pairs))

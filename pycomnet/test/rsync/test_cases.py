@@ -38,6 +38,7 @@ import os
 import shutil
 import socket
 import stat
+from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -182,7 +183,7 @@ class WindowsTests(CaseTests):
         super().setUp()
         self.windows = FakeWindows(self.destination)
 
-    def send(self, **options: object) -> dict:
+    def send(self, **options: Any) -> dict[str, Any]:
         sender = Sender(self.source, **options)
         return sender.run("C:/", names.Nt(), self.windows)
 
@@ -420,7 +421,7 @@ class ContentTests(CaseTests):
                 raise PermissionError(13, "Permission denied")
             return read(number)
 
-        sender._read = refuse  # type: ignore[method-assign]
+        sender._read = refuse  # type: ignore[method-assign,assignment]
         done = sender.run(self.destination)
         self.assertEqual(done["failed"], {b"a": "Permission denied"})
         self.assertEqual(done["sent"], [b"b"])

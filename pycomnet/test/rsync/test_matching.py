@@ -153,8 +153,7 @@ class MatcherTests(SynchronousTestCase):
             put = bytes(numbers.choices(letters, k=numbers.randrange(30)))
             moved = new[at : at + length] if numbers.random() < 0.5 else b""
             new = moved + new[:at] + put + new[at + length :]
-        small = {"READ": 512, "PIECE": 16, "AHEAD_BYTES": 16}
-        with mock.patch.multiple(matching, **small):
+        with mock.patch.multiple(matching, READ=512, PIECE=16, AHEAD_BYTES=16):
             match(old, new, data.draw(st.sampled_from([4, 8, 16])))
 
 

@@ -13,11 +13,13 @@ TABLE = {
     b"/build": ([b"build", b"build/"], [b"x/build", b"build2"]),
     b"build/": ([b"build/", b"x/build/"], [b"build", b"rebuild/"]),
     b"/build/": ([b"build/"], [b"build", b"x/build/"]),
+    b"a/*": ([b"a/b", b"x/a/b/"], [b"a/", b"a", b"a/b/c"]),
     b"a/b": ([b"a/b", b"x/a/b", b"a/b/"], [b"b", b"a/x/b", b"xa/b"]),
     b"/a/*/c": ([b"a/b/c"], [b"a/c", b"a/b/b/c", b"x/a/b/c"]),
     b"/a/**/c": ([b"a/b/c", b"a/b/b/c", b"a/b/c/"], [b"a/c", b"x/a/b/c"]),
     b"a/**": ([b"a/b", b"a/b/c", b"x/a/b", b"a/b/"], [b"a", b"b/c"]),
-    b"/a/***": ([b"a/", b"a/b", b"a/b/c"], [b"b/", b"a", b"x/a/"]),
+    b"**/b": ([b"b", b"a/b", b"a/b/"], [b"ab", b"b/c"]),
+    b"/a/***": ([b"a/", b"a/b", b"a/b/c"], [b"b/", b"a", b"x/a/", b"ab"]),
     b"?x": ([b"ax", b"y/bx"], [b"x", b"abx"]),
     b"[a-c]x": ([b"ax", b"cx"], [b"dx"]),
     b"[!a-c]x": ([b"dx"], [b"ax", b"/x"]),
@@ -33,7 +35,7 @@ class PatternTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Each pattern matches what it shall, and nothing else."""
         for pattern, (matched, others) in TABLE.items():
-            rules = Filter([(False, translate(pattern))])
+            rules = Filter([(False, *found) for found in translate(pattern)])
             for path in matched:
                 self.assertFalse(rules.takes(path), (pattern, path))
             for path in others:
