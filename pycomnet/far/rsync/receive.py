@@ -259,7 +259,7 @@ class Receiver(object):
                 continue
             if best is not None:
                 os.close(best[1])
-            best = os.fstat(descriptor).st_size, descriptor
+            best = status.st_size, descriptor  # Jython has no fstat
         return best
 
     def _close_basis(self, number):

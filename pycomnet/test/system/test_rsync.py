@@ -21,18 +21,14 @@ from hypothesis import strategies as st
 import pycomnet
 from pycomnet.far.rsync.files import TEMPORARY
 from pycomnet.test.needs import needs
+from pycomnet.test.processes import versioned_python
 from pycomnet.test.rsync.kit import sync, tree_of, write
 from pycomnet.test.system.daemons import COMMAND, environment
 from pycomnet.test.system.sshd import Sshd, sshd
 
 #: Far Pythons, each with whether it has nanoseconds.
-PYTHONS = {
-    "popen": True,
-    f"popen//python={sys.executable} -S -E//fork=yes": True,
-    "popen//python=pypy3": True,
-    "popen//python=jython": False,
-    "popen//python=python2.7": False,
-}
+PYTHONS = {sys.executable: True, f"{sys.executable} -S -E": True, "pypy3": True, "jython": False}
+PYTHONS["python2.7"] = False
 NOON = 1700000000123456789
 #: Seconds for a far side to start: Jython, on a busy machine.
 START = 300
@@ -234,19 +230,15 @@ async def goes_on(gateway: pycomnet.Gateway, base: Path, nanoseconds: bool = Tru
 
 
 @pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(spec, marks=needs(spec.partition("python=")[2].split(" ")[0] or "rsync"))
-        for spec in PYTHONS
-    ],
+    "python", [pytest.param(python, marks=needs(python.split()[0])) for python in PYTHONS]
 )
 @pytest_twisted.ensureDeferred
-async def test_far_python(spec: str, group: pycomnet.Group, tmp_path: Path) -> None:
+async def test_far_python(python: str, group: pycomnet.Group, tmp_path: Path) -> None:
     """Each Python can be a target."""
-    if spec.endswith("python2.7"):
-        found = shutil.which("python2.7")
-        assert found is not None
-    await goes_on(await group.makegateway(spec, timeout=START), tmp_path, PYTHONS[spec])
+    # pyenv's first: what it has on the path may be a script that says that there is no such.
+    command = versioned_python("2.7") or python if python == "python2.7" else python
+    gateway = await group.makegateway(f"popen//python={command}//fork=no", timeout=START)
+    await goes_on(gateway, tmp_path, PYTHONS[python])
 
 
 @pytest_twisted.ensureDeferred
