@@ -46,6 +46,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.far.rsync import names, times
 from pycomnet.far.rsync.entries import BadBatch
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
+from pycomnet.rsync import scan
 from pycomnet.rsync.scan import Batch
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
@@ -483,6 +484,46 @@ class AttributeTests(CaseTests):
         self.in_source("b/second", b"on its own")
         sync(self.source, self.destination, hard_links=True)
         self.assert_equal_trees()
+
+
+class ListTests(CaseTests):
+    """A tree that takes many lists."""
+
+    def test_directories_in_parts(self) -> None:
+        """Directories whose entries come in several lists are as others, also with delete."""
+        for directory in ("", "a/", "a/b/", "c/"):
+            for number in range(17):
+                self.in_source(f"{directory}f{number}", b"content")
+            self.in_destination(f"{directory}extra/file")
+            self.in_destination(f"{directory}z")
+        self.in_destination("a/f3/full")
+        for first, most in ((1, 1), (3, 5), (7, 100)):
+            target = f"{self.destination}{first}"
+            shutil.copytree(self.destination, target, symlinks=True)
+            with mock.patch.multiple(scan, FIRST_BATCH=first, BATCH=most):
+                done = sync(self.source, target, delete=True)
+                self.assertEqual(done["failed"], {})
+                self.assertEqual(len(done["deleted"]), 8)
+                self.assertEqual(tree_of(target), tree_of(self.source))
+                again = sync(self.source, target, delete=True)
+                self.assertEqual({kind: found for kind, found in again.items() if found}, {})
+
+    def test_empty_tree(self) -> None:
+        """An empty source makes an empty directory; with delete it empties one."""
+        self.in_destination("file")
+        sync(self.source, self.destination)
+        self.assertEqual(os.listdir(self.destination), ["file"])
+        sync(self.source, self.destination, delete=True)
+        self.assertEqual(os.listdir(self.destination), [])
+
+    def test_deep_tree(self) -> None:
+        """A tree may be deeper than directories are kept open."""
+        path = "/".join("d" * 60)
+        self.in_source(f"{path}/file", b"content")
+        os.symlink("file", f"{self.source}/{path}/link")
+        self.assertEqual(sync(self.source, self.destination)["failed"], {})
+        self.assert_equal_trees()
+        self.assert_nothing_to_do()
 
 
 class DeleteTests(CaseTests):
