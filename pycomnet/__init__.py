@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pycomnet.gateways.pool.scheduler import NoGatewayLeft as NoGatewayLeft
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.nameserver.follow import follow as follow
+    from pycomnet.rsync.fetch import fetch as fetch
     from pycomnet.rsync.options import SyncError as SyncError
     from pycomnet.rsync.result import SyncEvent as SyncEvent
     from pycomnet.rsync.result import SyncFailures as SyncFailures
@@ -157,6 +158,7 @@ _WHERE = {
     "ValueNotSendable": "pycomnet.wire.values",
     "configure": "pycomnet.services.default",
     "connect": "pycomnet.services.default",
+    "fetch": "pycomnet.rsync.fetch",
     "follow": "pycomnet.nameserver.follow",
     "interface": "pycomnet.services.interface",
     "locate": "pycomnet.services.default",

@@ -38,5 +38,9 @@ async def main(reactor):
             assert kinds["sent"] == {"main.py"}
             assert kinds["deleted"] == {"docs/index.rst"}
 
+            # The other way.
+            result = await pycomnet.fetch(gateways[0], f"{base}/target0", f"{base}/back")
+            assert result.sent == ["main.py"]
+
 
 react(main)

@@ -45,10 +45,10 @@ def __getattr__(name: str) -> Any:
         from pycomnet.blocking import executor
 
         return executor.GatewayExecutor
-    if name == "RSync":
+    if name in ("RSync", "fetch"):
         from pycomnet.blocking import rsync
 
-        return rsync.RSync
+        return getattr(rsync, name)
     if name not in _SERVICES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pycomnet.blocking import services
@@ -71,6 +71,7 @@ __all__ = [
     "ServiceServer",
     "configure",
     "connect",
+    "fetch",
     "locate",
     "nameserver",
 ]

@@ -10,11 +10,11 @@ from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import Progress
+from pycomnet.rsync.options import AnyPath
 from pycomnet.rsync.options import LinkPolicy
 from pycomnet.rsync.result import SyncEvent
 from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
-from pycomnet.rsync.rsync import Path
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.interface import Service
 from pycomnet.services.serverlimits import ServerLimits
@@ -128,8 +128,8 @@ class MultiChannel:
     def waitclose(self, *, timeout: float | None = ...) -> None: ...
 
 class RSync:
-    def __init__(self, source: Path, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., takes: Callable[[str], bool] | None = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ...) -> None: ...
-    def add_target(self, gateway: Gateway, path: Path, delete: bool | None = ..., finished: Callable[[TargetResult], object] | None = ..., *, timeout: float | None = ...) -> None: ...
+    def __init__(self, source: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., takes: Callable[[str], bool] | None = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ...) -> None: ...
+    def add_target(self, gateway: Gateway, path: AnyPath, delete: bool | None = ..., finished: Callable[[TargetResult], object] | None = ..., *, timeout: float | None = ...) -> None: ...
     def events(self) -> Iterator[SyncEvent]: ...
     def send(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> SyncResult: ...
 
@@ -163,6 +163,8 @@ def configure(nameserver: str | None = ..., **options: Any) -> None: ...
 
 def connect(address: str, interface: str | None = ..., *, timeout: float | None = ...) -> RemoteService: ...
 
+def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., dry_run: bool = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult: ...
+
 def locate(interface: str, service: str | None = ..., *, timeout: float | None = ...) -> RemoteService: ...
 
 def nameserver(*, timeout: float | None = ...) -> RemoteService: ...
@@ -182,6 +184,7 @@ __all__ = [
     "ServiceServer",
     "configure",
     "connect",
+    "fetch",
     "locate",
     "nameserver",
 ]

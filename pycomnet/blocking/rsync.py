@@ -5,15 +5,19 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from pycomnet.blocking.wrapper import Blocking, wait_for, wraps_class
+from pycomnet.blocking.gateways import Gateway
+from pycomnet.blocking.wrapper import Blocking, to_deferred_api, wait_for, wraps_class
 from pycomnet.errors import TimeoutExpired
 from pycomnet.ranges import optional_real
+from pycomnet.rsync import fetch as _fetch
 from pycomnet.rsync import rsync as _rsync
-from pycomnet.rsync.result import SyncEvent, SyncResult
+from pycomnet.rsync.result import SyncEvent, SyncResult, TargetResult
+
+T = TypeVar("T")
 
 
 @wraps_class(_rsync.RSync)
@@ -36,29 +40,61 @@ class RSync(Blocking):
         if progress is None:
             result: SyncResult = wait_for(self._wrapped.send, timeout, "send")
             return result
-        run = _Run(self._wrapped)
-        for event in run.events(optional_real("timeout", timeout)):
-            progress(event)
-        return run.result()
+        return _run_with(progress, timeout, self._wrapped.send)
 
     def events(self) -> Iterator[SyncEvent]:
         """As :meth:`pycomnet.RSync.events`."""
         self._check()
-        yield from _Run(self._wrapped).events()
+        yield from _Run(self._wrapped.send).events()
 
 
-class _Run:
-    """A run whose events are dealt with in the thread that waits for it."""
+def fetch(
+    gateway: Gateway,
+    source: Any,
+    destination: Any,
+    *,
+    progress: Callable[[SyncEvent], object] | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> TargetResult:
+    """As :func:`pycomnet.fetch`; ``progress`` is called in this thread."""
+    inner = to_deferred_api(gateway)
 
-    def __init__(self, sync: _rsync.RSync) -> None:
+    def start(put: Callable[[SyncEvent], object] | None = None) -> Deferred[TargetResult]:
+        return _fetch.fetch(inner, source, destination, progress=put, **options)
+
+    if progress is None:
+        result: TargetResult = wait_for(start, timeout, "fetch")
+        return result
+    return _run_with(progress, timeout, start)
+
+
+def _run_with(
+    progress: Callable[[SyncEvent], object],
+    timeout: float | None,
+    start: Callable[[Callable[[SyncEvent], object]], Deferred[T]],
+) -> T:
+    """Run, and call ``progress`` in this thread."""
+    run = _Run(start)
+    for event in run.events(optional_real("timeout", timeout)):
+        progress(event)
+    return run.result()
+
+
+class _Run(Generic[T]):
+    """A run whose events are dealt with in the thread that waits for it.
+
+    :param start: starts it, in the reactor's thread; gets what is called with each event.
+    """
+
+    def __init__(self, start: Callable[[Callable[[SyncEvent], object]], Deferred[T]]) -> None:
         self._events: queue.SimpleQueue[SyncEvent | None] = queue.SimpleQueue()
-        self._sync = sync
-        self._running: Deferred[SyncResult]
-        self._outcome: Any = None
-        wait_for(self._start, None, "send")
+        self._start = start
+        self._running: Deferred[T]
+        wait_for(self._begin, None, "rsync")
 
-    def _start(self) -> None:
-        self._running = self._sync.send(self._events.put)
+    def _begin(self) -> None:
+        self._running = self._start(self._events.put)
         self._running.addBoth(self._ended)
 
     def _ended(self, outcome: Any) -> Any:
@@ -78,22 +114,22 @@ class _Run:
                 try:
                     event = self._events.get(timeout=left)
                 except queue.Empty:
-                    raise TimeoutExpired(f"send took longer than {timeout:g} seconds") from None
+                    raise TimeoutExpired(f"it took longer than {timeout:g} seconds") from None
                 if event is None:
                     break
                 yield event
         finally:
             if not self._running.called:
-                wait_for(self._cancel, None, "send")
+                wait_for(self._cancel, None, "rsync")
 
     def _cancel(self) -> None:
         self._running.addErrback(lambda _: None)
         self._running.cancel()
 
-    def result(self) -> SyncResult:
+    def result(self) -> T:
         """What it has done."""
-        result: SyncResult = wait_for(lambda: self._running, None, "send")
+        result: T = wait_for(lambda: self._running, None, "rsync")
         return result
 
 
-__all__ = ["RSync"]
+__all__ = ["RSync", "fetch"]

@@ -20,7 +20,7 @@ from typing import Any
 from pycomnet import blocking
 from pycomnet.blocking.wrapper import Blocking, blocking_classes
 from pycomnet.gateways import group
-from pycomnet.rsync import rsync
+from pycomnet.rsync import fetch, rsync
 from pycomnet.services import context, default, server
 
 PATH = Path(__file__).with_name("__init__.pyi")
@@ -37,8 +37,10 @@ MAKERS: dict[str, type] = {
     "RSync": rsync.RSync,
     "ServiceServer": server.ServiceServer,
 }
-#: The functions of the default context, which get a timeout.
-FUNCTIONS = ("connect", "locate", "nameserver")
+#: The functions that get a timeout.
+FUNCTIONS = ("connect", "fetch", "locate", "nameserver")
+#: The other functions that are as in the Deferred API.
+SOURCES: dict[str, Any] = {"fetch": fetch.fetch}
 STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
@@ -234,7 +236,9 @@ def stub() -> str:
         if inspect.isclass(value) and issubclass(value, Blocking):
             writer.cls(name, value, sources.get(value))
         else:
-            function = getattr(default, name, value) if name != "ChannelGateway" else value
+            function = SOURCES.get(name) or getattr(default, name, value)
+            if name == "ChannelGateway":
+                function = value
             signature = inspect.signature(function)
             parameters = list(signature.parameters.values())
             if name in FUNCTIONS:

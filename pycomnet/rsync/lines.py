@@ -9,6 +9,7 @@ from typing import Any
 
 from pycomnet.channels.channel import Channel
 from pycomnet.far.rsync.entries import LITERAL, PACKED
+from pycomnet.far.rsync.files import UNPACKED
 from pycomnet.rsync.options import SyncError
 from pycomnet.rsync.result import TargetResult
 
@@ -90,7 +91,7 @@ class Lines:
 
     async def packed(self, data: bytes) -> bytes | None:
         """Compress content; None if it is to be sent as it is."""
-        if not self._compresses() or len(data) < 512:
+        if not 512 <= len(data) <= UNPACKED or not self._compresses():
             return None
         packed: bytes = await self._in_thread(zlib.compress, data, LEVEL)
         if len(packed) > len(data) * WORTH:

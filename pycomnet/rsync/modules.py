@@ -11,6 +11,7 @@ from pycomnet.gateways.modules import ModuleOffer, OfferedRoot
 
 #: The name of the package there.
 NAME = "_pycomnet_rsync"
+SEND = f"from {NAME}.send import send\nsend(channel, data, options)\n"
 RECEIVE = f"from {NAME}.receive import receive\nreceive(channel, data, options)\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
@@ -11,6 +12,8 @@ import attrs
 from pycomnet.errors import PycomnetError
 from pycomnet.far.rsync.patterns import Filter, translate
 
+#: A path as users give it.
+AnyPath = str | bytes | os.PathLike[str]
 #: What is done with a symbolic link: its text is kept; what it points to is copied; it is skipped;
 #: it is an error.
 LinkPolicy = Literal["keep", "copy", "skip", "error"]
@@ -36,19 +39,19 @@ def rules_of(
     return rules
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class SyncOptions:
     """The options of a run.
 
     :ivar rules: whether what matches takes part, a regular expression, and whether it is for
         directories only.
-    :ivar takes: a function of the user's: path -> whether it takes part.
+    :ivar takes_path: a function of the user's: path -> whether it takes part.
     :ivar links: what is done with links; ``outside`` with those that lead out of the tree, or
         nowhere.
     """
 
     rules: list[tuple[bool, bytes, bool]] = attrs.field(factory=list)
-    takes: Callable[[str], bool] | None = None
+    takes_path: Callable[[str], bool] | None = None
     delete: bool = False
     dry_run: bool = False
     checksum: bool = False
@@ -58,9 +61,16 @@ class SyncOptions:
     owners: bool = False
     compress: bool | None = None
 
+    @functools.cached_property
     def filter(self) -> Filter | None:
         """The rules as a filter; None if there are none."""
         return Filter(self.rules) if self.rules else None
+
+    @property
+    def takes(self) -> Callable[[bytes], bool] | None:
+        """The user's function, for paths on the wire; None if there is none."""
+        function = self.takes_path
+        return None if function is None else lambda path: function(os.fsdecode(path))
 
 
 def make_options(

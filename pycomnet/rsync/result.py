@@ -91,6 +91,28 @@ class TargetResult:
         """Whether all was done."""
         return self.error is None and not self.failed
 
+    def raise_for_failures(self) -> None:
+        """As :meth:`SyncResult.raise_for_failures`."""
+        SyncResult([self]).raise_for_failures()
+
+    def note(self, kind: EventKind, path: str, reason: str = "") -> None:
+        """Record what has happened."""
+        match kind:
+            case "skipped":
+                self.skipped.append((path, reason))
+            case "noted":
+                self.noted.append((path, reason))
+            case "failed":
+                self.failed.append((path, reason))
+            case "sent":
+                self.sent.append(path)
+            case "made":
+                self.made.append(path)
+            case "changed":
+                self.changed.append(path)
+            case "deleted":
+                self.deleted.append(path)
+
     def problems(self) -> Iterator[str]:
         """What could not be done, a line each."""
         if self.error is not None:

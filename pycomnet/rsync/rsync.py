@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 
 from pycomnet.deferred import Condition, deferred
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.rsync.options import LinkPolicy, SyncError, make_options
+from pycomnet.rsync.options import AnyPath, LinkPolicy, SyncError, make_options
 from pycomnet.rsync.result import EventKind, SyncEvent, SyncResult, TargetResult
 from pycomnet.rsync.session import Session
 from pycomnet.rsync.source import Source
@@ -20,15 +20,13 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-Path = str | bytes | os.PathLike[str]
-
 
 @attrs.frozen(eq=False)
 class SyncTarget:
     """A directory at a gateway."""
 
     gateway: Gateway
-    path: Path
+    path: AnyPath
     delete: bool | None
     finished: Callable[[TargetResult], object] | None
 
@@ -70,7 +68,7 @@ class RSync:
 
     def __init__(
         self,
-        source: Path,
+        source: AnyPath,
         *,
         exclude: Iterable[str | bytes] = (),
         include: Iterable[str | bytes] = (),
@@ -88,7 +86,7 @@ class RSync:
         self._options = make_options(
             exclude=exclude,
             include=include,
-            takes=takes,
+            takes_path=takes,
             delete=delete,
             links=links,
             outside=outside,
@@ -106,7 +104,7 @@ class RSync:
     def add_target(
         self,
         gateway: Gateway,
-        path: Path,
+        path: AnyPath,
         delete: bool | None = None,
         finished: Callable[[TargetResult], object] | None = None,
     ) -> None:

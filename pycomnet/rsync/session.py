@@ -26,14 +26,15 @@ from pycomnet.far.rsync.entries import (
     numbers_from,
     numbers_of,
 )
+from pycomnet.far.rsync.files import digest_of
+from pycomnet.far.rsync.scan import Batch
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.lines import Lines
 from pycomnet.rsync.matching import Copy, Literal, Matcher, More, Sums
 from pycomnet.rsync.modules import RECEIVE, far_modules
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
-from pycomnet.rsync.scan import Batch
-from pycomnet.rsync.source import TRIES, UNIT, LongFile, Source, digest_of
+from pycomnet.rsync.source import TRIES, UNIT, LongFile, Source
 
 #: The most entries that wait for their content; then no more are announced.
 WAITING = 20000
@@ -161,21 +162,7 @@ class Session:
 
     def _note(self, kind: EventKind, path: bytes, reason: str = "") -> None:
         shown = shown_path(path)
-        result = self._result
-        if kind == "skipped":
-            result.skipped.append((shown, reason))
-        elif kind == "noted":
-            result.noted.append((shown, reason))
-        elif kind == "failed":
-            result.failed.append((shown, reason))
-        elif kind == "sent":
-            result.sent.append(shown)
-        elif kind == "made":
-            result.made.append(shown)
-        elif kind == "changed":
-            result.changed.append(shown)
-        elif kind == "deleted":
-            result.deleted.append(shown)
+        self._result.note(kind, shown, reason)
         self.tell(kind, shown, reason)
 
     # -- what the target says --------------------------------------------------------------------

@@ -6,7 +6,6 @@ number of bytes; a target that has fallen further behind reads again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import struct
@@ -21,9 +20,9 @@ from twisted.internet.threads import deferToThreadPool
 
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.far.rsync.blocks import TreeDigest, block_size
-from pycomnet.far.rsync.entries import DIGEST, numbers_of
+from pycomnet.far.rsync.entries import numbers_of
+from pycomnet.far.rsync.scan import Batch, Scan
 from pycomnet.rsync.options import SyncOptions
-from pycomnet.rsync.scan import Batch, Scan
 
 T = TypeVar("T")
 
@@ -105,7 +104,7 @@ class Source:
     def __init__(
         self, root: str | bytes | os.PathLike[str], options: SyncOptions, reactor: Any
     ) -> None:
-        self.scan = Scan(root, options)
+        self.scan = Scan(os.path.abspath(os.fsencode(root)), options)
         self.status = os.stat(self.scan.root)
         if not stat.S_ISDIR(self.status.st_mode):
             raise NotADirectoryError(f"{os.fsdecode(self.scan.root)!r} is no directory")
@@ -506,8 +505,3 @@ def extents(descriptor: int, status: os.stat_result) -> list[tuple[int, int, boo
     except OSError:
         return [(0, size, True)]
     return found
-
-
-def digest_of(data: bytes) -> bytes:
-    """The digest that decides whether a short file is equal."""
-    return hashlib.sha256(data).digest()[:DIGEST]

@@ -38,6 +38,15 @@ def block_size(size):
     return block
 
 
+def check_block(block):
+    """Refuse a size that no block has.
+
+    :raises ValueError: it is refused.
+    """
+    if not SMALLEST_BLOCK <= block <= LARGEST_BLOCK or block & (block - 1):
+        raise ValueError("blocks of %r bytes" % (block,))
+
+
 def choose_marker(read_at, size, block):
     """Choose one or two bytes that occur at least twice in most blocks, and not much more often.
 

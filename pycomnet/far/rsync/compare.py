@@ -3,7 +3,6 @@
 What needs no content is made at once: directories, links, modes, times.
 """
 
-import hashlib
 import os
 import stat
 
@@ -11,7 +10,6 @@ from . import names
 from .entries import (
     CHANGED,
     DELTA,
-    DIGEST,
     DIRECTORY,
     FILE,
     HARD_LINK,
@@ -29,7 +27,7 @@ from .entries import (
     check_name,
     numbers_of,
 )
-from .files import read_at, temporary_name
+from .files import digest_of, read_at, temporary_name
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
 from .times import Times
@@ -135,10 +133,12 @@ class Comparison(object):
                         number,
                         name,
                         self._flavour.native(name),
-                        batch.modes[each] & MODE,
+                        batch.modes[each] & self._receiver.mask,
                         batch.times[each],
                         owners[2 * each : 2 * each + 2] or None,
                     )
+                    if kind in (LINK, LINK_INTO_TREE) and not self._receiver.links:
+                        raise OSError(None, "it is a link, and none was asked for")
                     result = self._one(entry, kind, extra)
                 except (OSError, IOError, names.NameRefused) as error:
                     self._receiver.fail(number, reason_of(error))
@@ -267,7 +267,7 @@ class Comparison(object):
             return None
         finally:
             os.close(descriptor)
-        return hashlib.sha256(data).digest()[:DIGEST]
+        return digest_of(data)
 
     def set_attributes(self, entry, status):
         """Give what is there the owner, mode and time that it shall have; return what was done."""

@@ -8,7 +8,7 @@ import struct
 import zlib
 
 from .blocks import TreeDigest
-from .entries import ABORT, COPY, END, HOLE, LITERAL, PACKED, PIECE
+from .entries import ABORT, COPY, DIGEST, END, HOLE, LITERAL, PACKED, PIECE
 
 try:
     import fcntl
@@ -20,6 +20,10 @@ TEMPORARY = b".pycomnet-"
 #: Bytes that are copied at a time.
 COPIED = 1048576
 SPARSE_COPIED = 65536
+#: The most bytes of compressed content, in one message, before it was compressed.
+UNPACKED = 16777216
+#: The most bytes of a file with holes.
+MOST = 1 << 44
 
 
 class ContentRefused(Exception):
@@ -63,6 +67,11 @@ def read_at(descriptor):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     return read
+
+
+def digest_of(data):
+    """The digest that decides whether a short file is equal."""
+    return hashlib.sha256(data).digest()[:DIGEST]
 
 
 class NewFile(object):
@@ -260,6 +269,8 @@ class Composer(object):
             size -= len(data)
 
     def _hole(self, size):
+        if self.size + size > MOST:
+            raise ValueError("a file of %d bytes" % (self.size + size))
         if self.problem is None:
             try:
                 os.lseek(self.output, size, os.SEEK_CUR)
@@ -282,6 +293,8 @@ def unpack(data, size):
 
     :raises ValueError: it is no such thing.
     """
+    if size > UNPACKED:
+        raise ValueError("compressed content of %d bytes, at most %d" % (size, UNPACKED))
     unpacker = zlib.decompressobj()
     try:
         found = unpacker.decompress(data, size)

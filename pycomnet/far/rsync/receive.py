@@ -7,7 +7,7 @@ import os
 import stat
 
 from . import names
-from .blocks import block_size, choose_marker, sums
+from .blocks import block_size, check_block, choose_marker, sums
 from .compare import MODE, Comparison, ListedDirectory
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import (
@@ -47,7 +47,9 @@ class Receiver(object):
         self.dry_run = bool(options.get("dry_run"))
         self.checksum = bool(options.get("checksum"))
         self.owners = bool(options.get("owners")) and self.flavour.modes
-        self.root_mode = options["mode"] & MODE
+        self.links = options.get("links", True)
+        self.mask = options.get("mask", MODE)
+        self.root_mode = options["mode"] & self.mask
         self.root_time = options["time"]
         self._system = system
         expand = system.path.expanduser
@@ -56,17 +58,14 @@ class Receiver(object):
         self.pending = {}
         self.finish = Finish(self)
         self._comparison = Comparison(self)
-        #: number -> descriptor of the basis of a long file, while that is being sent
-        self._bases = {}
+        #: number -> what reads the basis of a long file, and its descriptor, while it is being sent
+        self.readers = {}
         #: whether the list has ended, and was complete
         self._ended = None
         #: number or path, and reason, to be told with the next message
         self._failures = []
 
-    def run(self):
-        """Receive all."""
-        self.tree = open_tree(self.root, self.flavour, not self.dry_run, self._system)
-        handlers = {
+        self.handlers = {
             "list": lambda message: self.send(self._comparison.compare(message)),
             "short": self._short,
             "long": self._long,
@@ -75,10 +74,14 @@ class Receiver(object):
             "unreadable": self._unreadable,
             "end": self._end,
         }
+
+    def run(self):
+        """Receive all."""
+        self.tree = open_tree(self.root, self.flavour, not self.dry_run, self._system)
         try:
             while self._ended is None or self.pending:
                 message = self._channel.receive()
-                handlers[message[0]](message)
+                self.handlers[message[0]](message)
             self.finish.run(self._ended)
             self.send(["done"])
         finally:
@@ -135,6 +138,8 @@ class Receiver(object):
         _, numbers, sizes, times, modes, content, unpacked = message
         if unpacked:
             content = unpack(content, unpacked)
+        if sum(numbers_from("I", sizes)) != len(content):
+            raise BadBatch("short files whose content has another size")
         sizes, modes = numbers_from("I", sizes), numbers_from("I", modes)
         times = numbers_from("q", times)
         at = 0
@@ -143,7 +148,7 @@ class Receiver(object):
             data = content[at : at + sizes[place]]
             at += sizes[place]
             entry = self.pending.pop(number)
-            entry.time, entry.mode = times[place], modes[place] & MODE
+            entry.time, entry.mode = times[place], modes[place] & self.mask
             try:
                 opened = self.tree.directory(entry.directory.path)
                 new = NewFile(opened, self.flavour.native, entry.name)
@@ -174,11 +179,11 @@ class Receiver(object):
     def _long(self, message):
         """A long file; its content is on the raw channel."""
         _, number, block, time, mode, is_sparse = message
+        check_block(block)
         entry = self.pending.pop(number)
-        entry.time, entry.mode = time, mode & MODE
-        descriptor = self._bases.pop(number, None)
+        entry.time, entry.mode = time, mode & self.mask
+        basis, descriptor = self.readers.pop(number, (None, None))
         new = None
-        basis = read_at(descriptor) if descriptor is not None else None
         composer = Composer(self._pieces, None, basis, block, is_sparse)
         try:
             try:
@@ -215,16 +220,16 @@ class Receiver(object):
         entry = self.pending[number]
         self._close_basis(number)
         try:
-            found = self._basis(entry)
+            found = self.basis(entry)
         except (OSError, IOError):
             found = None
         if found is None:
             self._send_sums(number, 0, 0, b"", b"", True)
             return
         size, descriptor = found
-        self._bases[number] = descriptor
         block = block_size(size)
         read = read_at(descriptor)
+        self.readers[number] = read, descriptor
         marker = b""
         try:
             marker = choose_marker(read, size, block)
@@ -237,7 +242,7 @@ class Receiver(object):
     def _send_sums(self, number, size, block, marker, part, complete):
         self.send(["sums", number, size, block, binary(marker), binary(part), complete])
 
-    def _basis(self, entry):
+    def basis(self, entry):
         """The old file, or what an earlier run left of the new one: size and descriptor, or None.
 
         The longer one is taken.
@@ -263,7 +268,7 @@ class Receiver(object):
         return best
 
     def _close_basis(self, number):
-        descriptor = self._bases.pop(number, None)
+        _, descriptor = self.readers.pop(number, (None, None))
         if descriptor is not None:
             os.close(descriptor)
 

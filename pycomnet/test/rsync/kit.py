@@ -26,11 +26,11 @@ from pycomnet.far.rsync.entries import (
     numbers_from,
     numbers_of,
 )
+from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.receive import Receiver
+from pycomnet.far.rsync.scan import Batch, Scan
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
 from pycomnet.rsync.options import SyncOptions, make_options
-from pycomnet.rsync.scan import Batch, Scan
-from pycomnet.rsync.source import digest_of
 
 
 def tree_of(root: str | bytes) -> dict[bytes, tuple[Any, ...]]:
@@ -84,7 +84,7 @@ class Sender:
         self, source: str | bytes, cut: int | None = None, scan: Any = None, **options: Any
     ) -> None:
         self.options: SyncOptions = make_options(**options)
-        self.scan = scan or Scan(source, self.options)
+        self.scan = scan or Scan(os.fsencode(source), self.options)
         self.raw = RawSide(cut)
         self.literal = 0
         self.done = False

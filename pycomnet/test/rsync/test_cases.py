@@ -43,11 +43,10 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.rsync import names, times
+from pycomnet.far.rsync import names, scan, times
 from pycomnet.far.rsync.entries import BadBatch
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
-from pycomnet.rsync import scan
-from pycomnet.rsync.scan import Batch
+from pycomnet.far.rsync.scan import Batch
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789

@@ -4,17 +4,12 @@ A directory comes before what is in it, and its own entries together, in the ord
 bytes. Nothing is opened but directories.
 """
 
-from __future__ import annotations
-
+import errno
 import os
 import stat
-from collections.abc import Iterator
-from typing import Any
 
-import attrs
-
-from pycomnet.far.rsync import entries
-from pycomnet.far.rsync.entries import (
+from . import entries, names
+from .entries import (
     DIRECTORY,
     FILE,
     HARD_LINK,
@@ -25,8 +20,9 @@ from pycomnet.far.rsync.entries import (
     LINK_INTO_TREE,
     SKIPPED,
 )
-from pycomnet.far.rsync.files import TEMPORARY
-from pycomnet.rsync.options import SyncOptions
+from .files import TEMPORARY
+from .finish import reason_of
+from .tree import time_of
 
 #: Entries in a batch, about: few enough that the other end has something to do soon.
 BATCH = 2000
@@ -40,8 +36,7 @@ _KINDS = {
 }
 
 
-@attrs.define
-class Batch:
+class Batch(object):
     """Some entries, in columns.
 
     :ivar first: the number of the first.
@@ -51,29 +46,30 @@ class Batch:
     :ivar noted: number of links that lead out of the tree, and are kept, with where they lead.
     """
 
-    first: int
-    directories: list[list[Any]] = attrs.field(factory=list)
-    names: list[bytes] = attrs.field(factory=list)
-    kinds: bytearray = attrs.field(factory=bytearray)
-    modes: list[int] = attrs.field(factory=list)
-    sizes: list[int] = attrs.field(factory=list)
-    times: list[int] = attrs.field(factory=list)
-    texts: list[bytes] = attrs.field(factory=list)
-    firsts: list[int] = attrs.field(factory=list)
-    owners: list[int] = attrs.field(factory=list)
-    skipped: list[tuple[int, str]] = attrs.field(factory=list)
-    failed: list[tuple[bytes, str]] = attrs.field(factory=list)
-    noted: list[tuple[int, str]] = attrs.field(factory=list)
+    def __init__(self, first):
+        self.first = first
+        self.directories = []
+        self.names = []
+        self.kinds = bytearray()
+        self.modes = []
+        self.sizes = []
+        self.times = []
+        self.texts = []
+        self.firsts = []
+        self.owners = []
+        self.skipped = []
+        self.failed = []
+        self.noted = []
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.names)
 
     @property
-    def end(self) -> int:
+    def end(self):
         """The number after that of the last entry."""
         return self.first + len(self.names)
 
-    def message(self) -> list[object]:
+    def message(self):
         """Its form on the wire."""
         return entries.pack(
             self.first,
@@ -88,72 +84,86 @@ class Batch:
             self.owners,
         )
 
-    def paths(self) -> list[bytes]:
+    def paths(self):
         """The paths of its entries, relative to the root."""
-        found: list[bytes] = []
+        found = []
         for directory, count, _ in self.directories:
             names = self.names[len(found) : len(found) + count]
             found += [directory + b"/" + name for name in names] if directory else names
         return found
 
 
-class Scan:
+class Scan(object):
     """A walk through a tree.
 
-    :param root: its path.
+    :param root: its path, as on the wire.
+    :param options: ``filter`` and ``takes``, or None; ``links``, ``outside``, ``hard_links``,
+        ``owners``: as in :class:`pycomnet.RSync`.
     :ivar clean: whether everything could be read so far.
     """
 
-    def __init__(self, root: str | bytes | os.PathLike[str], options: SyncOptions) -> None:
-        self.root = os.path.abspath(os.fsencode(root))
+    def __init__(self, root, options, flavour=None):
+        self._flavour = flavour or names.of_this_system()
+        self.root = os.path.abspath(os.path.expanduser(self._flavour.root(root)))
         self.clean = True
         self._real_root = os.path.realpath(self.root)
         self._options = options
-        self._filter = options.filter()
+        self._filter = options.filter
         #: (device, inode) of files with several names -> number
-        self._leaders: dict[tuple[int, int], int] = {}
+        self._leaders = {}
         self._batch = Batch(0)
         self._size = FIRST_BATCH
-        self._within = b""
 
-    def batches(self) -> Iterator[Batch]:
+    def path(self, path):
+        """The path of an entry for this system's functions."""
+        return os.path.join(self.root, self._flavour.native(path)) if path else self.root
+
+    def batches(self):
         """All batches; an empty tree has one."""
-        found: list[bytes] = [b""]
+        found = [b""]
         while found:
             path = found.pop()
-            below: list[bytes] = []
-            yield from self._directory(path, below)
+            below = []
+            for batch in self._directory(path, below):
+                yield batch
             found.extend(reversed(below))
         yield self._batch
 
-    def _full(self) -> Batch:
+    def _full(self):
         made = self._batch
         self._batch = Batch(made.end)
         self._size = min(self._size * 2, BATCH)
         return made
 
-    def _directory(self, path: bytes, below: list[bytes]) -> Iterator[Batch]:
+    def _read(self, path):
+        """What is in a directory: name, as on the wire, and a function that returns its status."""
+        whole = self.path(path)
+        if hasattr(os, "scandir") and self._flavour.name == "posix":
+            with os.scandir(whole) as iterator:
+                return sorted((entry.name, entry) for entry in iterator)
+        wire = self._flavour.wire
+        return sorted((wire(name), None) for name in os.listdir(whole))
+
+    def _directory(self, path, below):
         """Read one directory; ``below`` gets the directories in it."""
-        whole = os.path.join(self.root, path) if path else self.root
-        record: list[Any] = [path, 0, 0]
+        record = [entries.binary(path), 0, 0]
         self._batch.directories.append(record)
         incomplete = 0
         try:
-            with os.scandir(whole) as iterator:
-                found = sorted(iterator, key=lambda entry: entry.name)
-        except OSError as problem:
-            self._failed(path or b".", problem)
+            found = self._read(path)
+        except (OSError, IOError) as error:
+            self._failed(path or b".", error)
             incomplete = INCOMPLETE
             found = []
         prefix = path + b"/" if path else b""
         count = 0
-        for entry in found:
-            if self._entry(entry, prefix, below):
+        for name, entry in found:
+            if self._entry(name, entry, prefix + name, below):
                 count += 1
                 if len(self._batch) >= self._size:
                     record[1] = count
                     yield self._full()
-                    record = [path, 0, 0]
+                    record = [entries.binary(path), 0, 0]
                     self._batch.directories.append(record)
                     count = 0
         record[1] = count
@@ -161,38 +171,41 @@ class Scan:
         if len(self._batch) >= self._size or len(self._batch.directories) >= self._size:
             yield self._full()
 
-    def _failed(self, path: bytes, problem: OSError) -> None:
+    def _failed(self, path, error):
         self.clean = False
-        self._batch.failed.append((path, problem.strerror or str(problem)))
+        self._batch.failed.append((path, reason_of(error)))
 
-    def _entry(self, entry: os.DirEntry[bytes], prefix: bytes, below: list[bytes]) -> bool:
+    def _entry(self, name, entry, path, below):
         """Add an entry to the batch; False if it takes no part."""
-        name = entry.name
-        path = prefix + name
         try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return False  # it has gone since the directory was read
-        except OSError as problem:
-            self._failed(path, problem)
+            if entry is not None:
+                status = entry.stat(follow_symlinks=False)
+            else:
+                status = os.lstat(self.path(path))
+        except names.NameRefused as error:
+            self._failed(path, error)
+            return False
+        except (OSError, IOError) as error:
+            if error.errno == errno.ENOENT:
+                return False  # it has gone since the directory was read
+            self._failed(path, error)
             self._add(name, SKIPPED)
             return True
-        mode = status.st_mode
-        kind = stat.S_IFMT(mode)
+        kind = stat.S_IFMT(status.st_mode)
         if name.startswith(TEMPORARY):
             return False
         if self._filter is not None and not self._filter.takes(
             path + b"/" if kind == stat.S_IFDIR else path
         ):
             return False
-        if self._options.takes is not None and not self._options.takes(os.fsdecode(path)):
+        if self._options.takes is not None and not self._options.takes(path):
             self._add(name, SKIPPED)
             return True
-        if kind == stat.S_IFLNK:
+        if self._flavour.is_link(status):
             return self._link(name, path, status, below)
         return self._other(name, path, status, below)
 
-    def _other(self, name: bytes, path: bytes, status: os.stat_result, below: list[bytes]) -> bool:
+    def _other(self, name, path, status, below):
         """Add what is no link."""
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
@@ -204,10 +217,10 @@ class Scan:
             self._add(name, DIRECTORY, status)
             below.append(path)
         else:
-            self._skip(name, f"it is {_KINDS.get(kind, 'of a kind that is not sent')}")
+            self._skip(name, "it is %s" % _KINDS.get(kind, "of a kind that is not sent"))
         return True
 
-    def _several_names(self, name: bytes, status: os.stat_result) -> None:
+    def _several_names(self, name, status):
         key = status.st_dev, status.st_ino
         first = self._leaders.get(key)
         if first is None:
@@ -217,9 +230,7 @@ class Scan:
             self._batch.firsts.append(first)
             self._add(name, HARD_LINK, status)
 
-    def _add(
-        self, name: bytes, kind: int, status: os.stat_result | None = None, size: int = 0
-    ) -> None:
+    def _add(self, name, kind, status=None, size=0):
         batch = self._batch
         batch.names.append(name)
         batch.kinds.append(kind)
@@ -229,81 +240,84 @@ class Scan:
             batch.times.append(0)
         else:
             batch.modes.append(status.st_mode & 0o7777)
-            batch.times.append(status.st_mtime_ns)
+            batch.times.append(time_of(status))
         if self._options.owners:
             batch.owners += (0, 0) if status is None else (status.st_uid, status.st_gid)
 
-    def _skip(self, name: bytes, reason: str) -> None:
+    def _skip(self, name, reason):
         self._batch.skipped.append((self._batch.end, reason))
         self._add(name, SKIPPED)
 
     # -- links -----------------------------------------------------------------------------------
 
-    def _link(self, name: bytes, path: bytes, status: os.stat_result, below: list[bytes]) -> bool:
-        whole = os.path.join(self.root, path)
+    def _link(self, name, path, status, below):
+        whole = self.path(path)
         try:
-            text = os.readlink(whole)
-        except OSError as problem:
-            self._failed(path, problem)
+            text = self._flavour.text_of(os.readlink(whole))
+        except (OSError, IOError) as error:
+            self._failed(path, error)
             self._add(name, SKIPPED)
             return True
         outside = self._leads_outside(whole)
         policy = self._options.links if outside is None else self._options.outside
-        shown = os.fsdecode(text)
+        shown = text.decode("utf-8", "replace")
         if policy == "keep":
             if outside is not None:
-                self._batch.noted.append((self._batch.end, f"it points to {shown}, {outside}"))
+                reason = "it points to %s, %s" % (shown, outside)
+                self._batch.noted.append((self._batch.end, reason))
             inside = self._into_tree(text)
             self._batch.texts.append(text if inside is None else inside)
             self._add(name, LINK if inside is None else LINK_INTO_TREE, status)
         elif policy == "skip":
-            self._skip(name, f"it is a link to {shown}")
+            self._skip(name, "it is a link to %s" % shown)
         elif policy == "error":
-            where = f", {outside}" if outside is not None else ""
-            self._batch.failed.append((path, f"it is a link to {shown}{where}"))
+            where = ", %s" % outside if outside is not None else ""
+            self._batch.failed.append((path, "it is a link to %s%s" % (shown, where)))
             self._add(name, SKIPPED)
         else:
             self._copy(name, path, whole, shown, below)
         return True
 
-    def _copy(self, name: bytes, path: bytes, whole: bytes, shown: str, below: list[bytes]) -> None:
+    def _copy(self, name, path, whole, shown, below):
         """Add what a link points to, in the link's place."""
+        problem = None
         try:
             status = os.stat(whole)
-        except OSError as problem:
-            reason = f"it is a link to {shown}, which can't be copied: {problem.strerror}"
-            self._batch.failed.append((path, reason))
+        except (OSError, IOError) as error:
+            problem = "which can't be copied: %s" % reason_of(error)
+        else:
+            if stat.S_ISDIR(status.st_mode) and self._is_above(whole, path):
+                problem = "a directory that it is in itself"
+        if problem is None:
+            self._other(name, path, status, below)
+        else:
+            self._batch.failed.append((path, "it is a link to %s, %s" % (shown, problem)))
             self._add(name, SKIPPED)
-            return
-        if stat.S_ISDIR(status.st_mode) and self._is_above(whole, path):
-            reason = f"it is a link to {shown}, a directory that it is in itself"
-            self._batch.failed.append((path, reason))
-            self._add(name, SKIPPED)
-            return
-        self._other(name, path, status, below)
 
-    def _is_above(self, whole: bytes, path: bytes) -> bool:
+    def _is_above(self, whole, path):
         """Whether a link leads to one of the directories through which it was reached."""
         real = os.path.realpath(whole)
         parts = path.split(b"/")[:-1]
-        above = [self.root, *(os.path.join(self.root, *parts[: n + 1]) for n in range(len(parts)))]
-        return any(os.path.realpath(each) == real for each in above)
+        above = [self.path(b"/".join(parts[:count])) for count in range(len(parts) + 1)]
+        return any([os.path.realpath(each) == real for each in above])
 
-    def _into_tree(self, text: bytes) -> bytes | None:
+    def _into_tree(self, text):
         """Where an absolute link leads to, relative to the root; None for all other links."""
         if not os.path.isabs(text):
             return None
         plain = os.path.normpath(text)
         for root in (self.root, self._real_root):
+            root = self._flavour.text_of(root).rstrip(b"/")
             if plain == root:
                 return b""
-            if plain.startswith(root.rstrip(b"/") + b"/"):
-                return plain[len(root.rstrip(b"/")) + 1 :]
+            if plain.startswith(root + b"/"):
+                return plain[len(root) + 1 :]
         return None
 
-    def _leads_outside(self, whole: bytes) -> str | None:
+    def _leads_outside(self, whole):
         """Whether a link leads out of the tree, or nowhere, in words; None if it doesn't."""
         real = os.path.realpath(whole)
-        if real != self._real_root and not real.startswith(self._real_root.rstrip(b"/") + b"/"):
+        root = self._real_root
+        if real != root and not real.startswith(os.path.join(root, root[:0])):
             return "which is outside the tree" if os.path.lexists(real) else "which is not there"
         return None if os.path.exists(whole) else "which is not there"
