@@ -227,6 +227,28 @@ async def goes_on(gateway: pycomnet.Gateway, base: Path, nanoseconds: bool = Tru
     assert third.sent == ["long"]
     assert "middle" in third.changed
     assert third.literal < 50000
+    await comes_back(gateway, base, nanoseconds)
+
+
+async def comes_back(gateway: pycomnet.Gateway, base: Path, nanoseconds: bool) -> None:
+    """The tree can be fetched from there, and only what has changed comes again."""
+    there, back = base / "target", base / "back"
+
+    async def once() -> pycomnet.TargetResult:
+        result = await pycomnet.fetch(gateway, there, back, hard_links=True, delete=True)
+        result.raise_for_failures()
+        assert seen(back, nanoseconds) == seen(there, nanoseconds)
+        return result
+
+    assert len((await once()).sent) == 53
+    again = await once()
+    assert (again.sent, again.made, again.changed, again.deleted) == ([], [], [], [])
+    content = (there / "long").read_bytes()
+    write(str(there / "long"), b"front" + content, NOON + 1000000)
+    os.remove(there / "short5" / "5")
+    changed = await once()
+    assert (changed.sent, changed.deleted) == (["long"], ["short5/5"])
+    assert changed.bytes_received < 100000
 
 
 @pytest.mark.parametrize(
