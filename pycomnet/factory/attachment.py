@@ -14,10 +14,10 @@ from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.factory.framing import frame
 from pycomnet.factory.programs import ProgramConnection
+from pycomnet.far.lingering.framing import frame
 from pycomnet.net.descriptors import identity, send_descriptors
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import ProtocolError
@@ -87,6 +87,11 @@ class Attachment(Protocol):
         self._far.detach(self)
 
     @property
+    def control(self) -> ChannelCore:
+        """The channel on which everything else is said."""
+        return self._control
+
+    @property
     def connection(self) -> Connection:
         """The program's."""
         return self._control.connection
@@ -120,7 +125,9 @@ class Attachment(Protocol):
     def finish(self) -> None:
         """Close the connection once all is written; :meth:`KeptFarSide.detach` is called then."""
         transport: Any = self.transport
-        if transport is not None:
+        if transport is None:
+            self._far.detach(self)
+        else:
             transport.unregisterProducer()
             transport.loseConnection()
 
@@ -164,4 +171,38 @@ class DirectAttachment(Attachment):
         self._far.detach(self)
 
 
-__all__ = ["Attachment", "DirectAttachment", "Ended", "Flow"]
+class HandedAttachment(Attachment):
+    """A program that has a far side which lingers, by pipes of its own; it may have to wait for it.
+
+    :param channel: what carries its connection if that can't be.
+    """
+
+    def __init__(self, far: KeptFarSide, control: ChannelCore, channel: Channel) -> None:
+        super().__init__(far, control)
+        self.channel = channel
+        #: whether the pipes did not come to it
+        self.lacks_pipes = False
+        control.wait_close().addBoth(lambda _: far.detach(self))
+
+    def hand_over(self, fds: tuple[int, ...], state: dict[str, Any], first: bytes) -> None:
+        """Give it the pipes and the journal, which are closed here.
+
+        :param state: what it has to know before its connection begins.
+        :param first: what it reads before it reads the pipe.
+        """
+        connection = self.connection
+        pipes = [list(identity(fd)) for fd in fds]
+        value = {"pipes": pipes, "state": state, "first": first}
+
+        def write() -> None:
+            self.tell(value)
+            connection.flush()
+
+        send_descriptors(connection.transport, fds, write)
+
+    def finish(self) -> None:
+        """Ask it how much has come to it; the rest it gets from here."""
+        self.tell({"ask": "got"})
+
+
+__all__ = ["Attachment", "DirectAttachment", "Ended", "Flow", "HandedAttachment"]

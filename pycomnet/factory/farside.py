@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import weakref
 from collections.abc import Callable
@@ -18,9 +19,24 @@ from pycomnet.channels.core import NO_ENDMARKER
 from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
-from pycomnet.factory.attachment import Attachment, DirectAttachment, Ended, Flow
-from pycomnet.factory.framing import frame
-from pycomnet.factory.relay import MAX_KEPT, Relay
+from pycomnet.factory.attachment import (
+    Attachment,
+    DirectAttachment,
+    Ended,
+    Flow,
+    HandedAttachment,
+)
+from pycomnet.factory.handover import (
+    BACK,
+    BEGIN,
+    LEAVE,
+    READ,
+    Handover,
+    ProgramBroke,
+    says_yes,
+)
+from pycomnet.far.lingering.framing import frame
+from pycomnet.far.lingering.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
 from pycomnet.gateways.spec import Spec
@@ -40,6 +56,9 @@ log = Logger("pycomnet.factory")
 IDLE_TIMEOUT = 3600.0
 #: How often in that time a program that has the far side's pipes is asked whether it used them.
 IDLE_LOOKS = 4
+#: Seconds that a far side has to answer that it can have pipes for a program. If it stands still,
+#: or runs what lets no other thread run, that program goes through here.
+PREPARE_TIMEOUT = 1.0
 #: Characters of a far side's standard error that wait for a program.
 MAX_SAID = 1 << 16
 #: Seconds that a far side has to end by itself.
@@ -124,6 +143,17 @@ class KeptFarSide(Protocol):
         #: whether they are; how often its program was asked in vain whether it used them
         self._given = False
         self._unused = 0
+        #: while a program has it by pipes of their own: what is found out of that, and whether the
+        #: far side was told to come back; fires when it is back
+        self._handover: Handover | None = None
+        self._called_back = False
+        self._away: OneShot[None] | None = None
+        #: whether it was asked to use the pipes: nothing is written until it has answered
+        self._turning = False
+        #: what the far side was asked: the channel's id, and what waits for the answer
+        self._asking: dict[int, defer.Deferred[bytes | None]] = {}
+        #: fires when it has said hello, or is gone
+        self._heard: OneShot[None] = OneShot()
         #: fires when it has said hello, or will not, or nobody has to wait for that
         self._begun: OneShot[None] = OneShot()
 
@@ -184,12 +214,18 @@ class KeptFarSide(Protocol):
         self._begun.fire(None)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._handover is not None:
+            self._read_signals(self._handover, data)
+            return
         self._used = self._reactor.seconds()
         try:
             self.relay.from_far(data)
         except ProtocolError as problem:
-            self._reason = f"it broke the wire protocol ({problem.code}): {problem.message}"
-            self._abort()
+            self._broke(problem)
+        if self.relay.far is not None and not self._heard.fired:
+            self._heard.fire(None)
+        if self._asking:
+            self._find_answers()
         if not self._direct:
             self._pump()
             return
@@ -199,8 +235,18 @@ class KeptFarSide(Protocol):
             transport.pauseProducing()  # the rest is for whoever gets the pipes
             self._begun.fire(None)
 
+    def _broke(self, problem: ProtocolError) -> None:
+        self._reason = f"it broke the wire protocol ({problem.code}): {problem.message}"
+        self._abort()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.transport = None
+        if self._handover is not None:
+            self._catch_up(self._handover)
+        asking, self._asking = self._asking, {}
+        for waiting in asking.values():
+            waiting.callback(None)
+        self._heard.fire(None)
         self._write_now = eager.nowhere
         self._direct = False
         self._begun.fire(None)
@@ -247,10 +293,13 @@ class KeptFarSide(Protocol):
         self._stop_waiting()
         attachment = self.attachment
         if attachment is None:
+            if self._handover is not None:
+                self._finish_handover(self._handover)
+            if self.relay.goodbye and self._linger_call is not None:
+                self._linger_call.cancel()
+                self._linger_call = None
             if self._linger_call is None:
                 self._vanish()
-        elif attachment.transport is None:
-            self.detach(attachment)
         else:
             attachment.finish()
 
@@ -261,31 +310,40 @@ class KeptFarSide(Protocol):
 
     # -- programs --------------------------------------------------------------------------------
 
-    def attach(self, channel: Channel, control: ChannelCore) -> None:
+    def attach(self, channel: Channel, control: ChannelCore, takes_pipes: bool = False) -> None:
         """A program comes.
 
         :param channel: the raw channel that carries its connection.
         :param control: the one on which everything else is said.
+        :param takes_pipes: whether it can have pipes instead.
         """
         if self._linger_call is not None:
             self._linger_call.cancel()
             self._linger_call = None
         self._used = self._reactor.seconds()
+        control.set_callback(lambda value: self._told(control, value), lambda _: None, NO_ENDMARKER)
         pipes = self._release(control.connection)
-        self.attachment = attachment = (Attachment if pipes is None else DirectAttachment)(
-            self, control
-        )
-        control.set_callback(
-            lambda value: self._told(attachment, value), lambda _: None, NO_ENDMARKER
-        )
-        if pipes is None:
-            attachment.tell({"state": self.relay.attach()})
-            ChannelTransport(channel, attachment).start()
-        else:
-            assert isinstance(attachment, DirectAttachment)
+        if pipes is not None:
+            self.attachment = attachment = DirectAttachment(self, control)
             first, self._first = self._first, b""
             attachment.hand_over(pipes, first)
             channel.close()
+            self._attached(attachment)
+        elif takes_pipes and self._may_have_pipes(control.connection):
+            self._away = OneShot()
+            self.attachment = handed = HandedAttachment(self, control, channel)
+            self._hand_over(handed)
+        else:
+            self._pass_through(channel, control)
+
+    def _pass_through(self, channel: Channel, control: ChannelCore) -> None:
+        """Have all that a program says, and is told, come through here."""
+        self.attachment = attachment = Attachment(self, control)
+        attachment.tell({"state": self.relay.attach()})
+        ChannelTransport(channel, attachment).start()
+        self._attached(attachment)
+
+    def _attached(self, attachment: Attachment) -> None:
         if self._text:
             text, self._text = self._text, ""
             attachment.tell({"stderr": text})
@@ -329,10 +387,20 @@ class KeptFarSide(Protocol):
         if self.relay.goodbye and not self._ending:
             self.end()
 
-    def _told(self, attachment: Attachment, value: Any) -> None:
+    def _told(self, control: ChannelCore, value: Any) -> None:
         """What the program says beside its connection."""
-        if attachment is not self.attachment or not isinstance(value, dict):
+        attachment = self.attachment
+        if attachment is None or attachment.control is not control or not isinstance(value, dict):
             return
+        if isinstance(attachment, HandedAttachment) and self._handover is not None:
+            if value.get("pipes") is False:
+                attachment.lacks_pipes = True
+                self._call_back()
+            if "got" in value and self.ended is not None:
+                attachment.tell({"rest": self._handover.not_come(int(value["got"]))})
+                self.detach(attachment)
+                return
+            self._catch_up(self._handover)  # what was taken may not have been known here yet
         if "taken" in value or "done" in value:
             self.relay.confirm(value.get("taken", {}), value.get("done", ()))
         if "idle" in value:
@@ -348,7 +416,13 @@ class KeptFarSide(Protocol):
         if self._ending and self.ended is None:
             return  # it is told when that is done
         self.attachment = None
-        self.relay.detach()
+        if self._handover is None:
+            self.relay.detach()
+        else:
+            self._catch_up(self._handover)
+            if self.ended is not None:
+                self._finish_handover(self._handover)
+            self._call_back()
         attachment.close(self.ended)
         self._pump()
         stays = self.linger and self.relay.far is not None and not self._ending
@@ -386,6 +460,8 @@ class KeptFarSide(Protocol):
             if self.attachment is not None:
                 self.attachment.tell({"ask": "idle"})
             return
+        if self._handover is not None:
+            self._catch_up(self._handover)
         now = self._reactor.seconds()
         due = self._used + self.settings.idle_timeout
         busy = any(
@@ -414,9 +490,162 @@ class KeptFarSide(Protocol):
         self._reason = f"nothing was done there for {self.settings.idle_timeout:g} seconds"
         self.end()
 
+    # -- pipes of a program's own ----------------------------------------------------------------
+
+    def _may_have_pipes(self, connection: Connection) -> bool:
+        """Whether a program may have one that lingers without its being in between."""
+        spec = self.spec
+        return (
+            self.relay.keeps
+            and self.ended is None
+            and hasattr(os, "memfd_create")
+            and (spec.transport, spec.via) == ("popen", None)
+            and isinstance(self.transport, ProcessTransport)
+            and passes_descriptors(connection.transport)
+        )
+
+    @deferred
+    async def _hand_over(self, attachment: HandedAttachment) -> None:
+        try:
+            given = await self._try_to_hand_over(attachment)
+        except Exception:
+            log.failure("gateway {name}: its program can't have pipes of its own", name=self.id)
+            given = False
+        if given:
+            self._attached(attachment)
+            return
+        self._now_back()
+        if self.attachment is attachment:
+            self._pass_through(attachment.channel, attachment.control)
+
+    async def _try_to_hand_over(self, attachment: HandedAttachment) -> bool:
+        await self._heard.when_fired()
+        if self.transport is None or attachment is not self.attachment:
+            return False
+        try:
+            handover = Handover(self.relay)
+        except OSError:
+            return False
+        try:
+            waiting = self._ask("pipes", handover.asked())
+            waiting.addTimeout(PREPARE_TIMEOUT, self._reactor)
+            prepared = says_yes(await waiting)
+        except defer.TimeoutError:
+            prepared = False
+        if not prepared or self.attachment is not attachment or self._ending:
+            handover.close()
+            return False
+        waiting = self._ask("take", None)
+        self._turning = True
+        turned = says_yes(await waiting)
+        self._turning = False
+        if not turned or self.transport is None:
+            handover.close()
+            return False
+        # From here on in the same turn: the far side waits for what is said now.
+        if self.attachment is not attachment or self._ending:
+            self._write_now((LEAVE,))
+            handover.close()
+            return False
+        state, first = handover.begin()
+        self._handover, self._called_back = handover, False
+        self._write_now((BEGIN,))
+        attachment.hand_over(handover.give(), state, first)
+        return True
+
+    def _ask(self, purpose: str, value: Any) -> defer.Deferred[bytes | None]:
+        """Ask the far side something."""
+        id = self.relay.ask(purpose, value)
+
+        def forget(_: object) -> None:
+            del self._asking[id]
+
+        asked: defer.Deferred[bytes | None] = defer.Deferred(forget)
+        self._asking[id] = asked
+        self._pump()
+        return asked
+
+    def _find_answers(self) -> None:
+        answers = self.relay.answers
+        for id in [id for id, answer in answers.items() if answer is not None]:
+            answer = answers.pop(id)
+            asked = self._asking.pop(id, None)
+            if asked is not None:
+                asked.callback(answer)
+
+    def _now_back(self) -> None:
+        if self._away is not None:
+            back, self._away = self._away, None
+            back.fire(None)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last program had pipes of its own, and it has not come back yet."""
+        return self._away is not None
+
+    def when_back(self) -> defer.Deferred[None]:
+        """Fires when another program can have it: at once, unless the last one had pipes."""
+        return defer.succeed(None) if self._away is None else self._away.when_fired()
+
+    def _read_signals(self, handover: Handover, data: bytes) -> None:
+        """What the far side says here while a program has it."""
+        while data.startswith(READ):
+            self._catch_up(handover)
+            data = data[1:]
+        if data.startswith(BACK):
+            self._catch_up(handover)
+            self._come_back(handover)
+            data = data[1:]
+            if data:
+                self.dataReceived(data)
+        elif data:
+            try:
+                handover.last_words(data)
+            except (ProtocolError, ProgramBroke) as problem:
+                log.warn("gateway {name}: what it said last: {why}", name=self.id, why=str(problem))
+
+    def _catch_up(self, handover: Handover) -> None:
+        """Find out what was said between it and its program."""
+        try:
+            if handover.read():
+                self._used = self._reactor.seconds()
+        except ProgramBroke as problem:
+            log.warn("gateway {name}: its program: {why}", name=self.id, why=str(problem))
+            self._call_back()
+        except ProtocolError as problem:
+            self._broke(problem)
+        if self.relay.goodbye and not self._ending and self.ended is None:
+            self.end()
+
+    def _call_back(self) -> None:
+        """Have the far side come back."""
+        if self._handover is not None and not self._called_back:
+            self._called_back = True
+            self._write_now((LEAVE,))
+
+    def _come_back(self, handover: Handover) -> None:
+        """The far side is back."""
+        self._call_back()  # it waits for that
+        self._finish_handover(handover)
+        attachment = self.attachment
+        if isinstance(attachment, HandedAttachment):
+            if attachment.lacks_pipes:
+                self._pass_through(attachment.channel, attachment.control)
+            else:
+                self.detach(attachment)
+        self._pump()
+
+    def _finish_handover(self, handover: Handover) -> None:
+        self._handover = None
+        handover.close()
+        self.relay.detach()
+        self._now_back()
+
     # -- between the two -------------------------------------------------------------------------
 
     def _pump(self) -> None:
+        if self._handover is not None or self._turning:
+            return
         relay = self.relay
         if relay.to_far and self.transport is not None:
             data, relay.to_far = b"".join(relay.to_far), []
@@ -456,10 +685,11 @@ class KeptFarSide(Protocol):
         if self._starting is not None:
             self._starting.cancel()
             return
-        if self._given and self.attachment is not None:
+        apart = self._given or self._handover is not None
+        if apart and self.attachment is not None:
             self.attachment.tell({"ask": "end"})
         if self.transport is not None:
-            if not self.relay.goodbye and not self._direct:
+            if not self.relay.goodbye and not self._direct and not apart:
                 self.transport.write(frame(GOAWAY, 0, _GOODBYE))
             transport: Any = self.transport
             transport.unregisterProducer()
@@ -480,6 +710,8 @@ class KeptFarSide(Protocol):
         if self.ended is None:
             self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
         self._stop_waiting()
+        if self._handover is not None:
+            self._finish_handover(self._handover)
         self._vanished.fire(None)
         self._gone(self)
 

@@ -211,10 +211,14 @@ class FactoryProgram:
             self._check_room(id)
             if spec.resume:
                 far = service.find(id, spec)
+                if far.is_away:
+                    await self._when_back(core, far)
+                    if service.find(id, spec) is not far:
+                        raise PycomnetError(f"the gateway {id!r} is another one by now")
                 if spec.linger is not None:
                     far.set_linger(spec.linger)
                 self.scope.far_sides[id] = far
-                far.attach(channel, core)
+                far.attach(channel, core, direct)
                 return
             far = service.new(spec, id, shown, self.scope, direct)
             self.scope.far_sides[id] = far
@@ -225,7 +229,7 @@ class FactoryProgram:
             if core.over is not None:
                 await far.end(0)
                 return
-            far.attach(channel, core)
+            far.attach(channel, core, direct)
         except GatewayNotStarted as problem:
             self._not_started(core, channel, problem)
         except PycomnetError as problem:
@@ -236,6 +240,14 @@ class FactoryProgram:
             log.failure("gateway {name} could not be made", name=id)
             words = f"an error in the factory: {type(problem).__name__}: {problem}"
             self._not_started(core, channel, GatewayNotStarted(words))
+
+    async def _when_back(self, core: ChannelCore, far: KeptFarSide) -> None:
+        """Wait until the last program's far side is back; its next one may give up meanwhile."""
+        waiting = far.when_back()
+        core.wait_close().addBoth(lambda _: waiting.cancel())
+        await waiting
+        if core.over is not None:
+            raise defer.CancelledError
 
     def _check_room(self, id: str) -> None:
         """See that the program may have another gateway, or have its own again.

@@ -222,6 +222,8 @@ class FarConnection(Live):
         self.is_taken = False
         #: True in a child that the user's code forked
         self.forked = False
+        #: what the reader calls once it has dealt with what has come
+        self.turning = None
         #: why it is over, as a sentence
         self.reason = "the connection is closed"
         self._channel_class = channel_class
@@ -559,6 +561,8 @@ class FarConnection(Live):
         """Read once and deal with what came. Only whoever has the role calls this."""
         data = self.io.read(spin)
         if not data:
+            if data is None:
+                return  # one that lingers: it was not for the multiplexer
             self._over("the near side closed the connection")
             return
         mux = self.mux
@@ -585,6 +589,9 @@ class FarConnection(Live):
         if calls:
             for call, argument in calls:
                 call(argument)
+        if self.turning is not None:
+            turn, self.turning = self.turning, None
+            turn()
 
     def _event(self, kind, event, calls):
         if kind == EV_OPENED:

@@ -82,6 +82,8 @@ class FarSide(Live):
         self._idle = []
         self._waiters = []
         self._ended = False
+        #: a program's pipes that are there and not used yet
+        self._prepared = None
         #: what imports modules that the near side offers, once it has offered some
         self._finder = None
 
@@ -159,6 +161,12 @@ class FarSide(Live):
         elif purpose == "offer":
             channel._request = self._offered
             self.link.mux.want(channel._stream)
+        elif purpose == "pipes":
+            channel._request = self._prepare
+            self.link.mux.want(channel._stream)
+        elif purpose == "take":
+            channel._request = self._take
+            self.link.mux.want(channel._stream)
         elif purpose == "idle":
             self._idle.append(channel)
             if not self._requests:
@@ -203,6 +211,33 @@ class FarSide(Live):
             self._finder = modules.Finder(link)
         self._finder.offer(PureCodec().decode(payload))
         link.mux.close(channel._stream, 2, link.encode(True))
+
+    def _prepare(self, channel, payload):
+        """A factory has pipes for a program: have them here, too."""
+        link = self.link
+        if self._prepared is not None:
+            self._prepared.close()
+        try:
+            from .lingering.io import prepare
+
+            self._prepared = prepare(link, payload)
+        except ImportError:
+            pass  # another machine's: it was not sent so much
+        good = self._prepared is not None
+        link.mux.close(channel._stream, RESULT, link.encode(good))
+
+    def _take(self, channel, payload):
+        """The factory has them used from now on."""
+        self.link.turning = lambda: self._turn(channel)
+
+    def _turn(self, channel):
+        link = self.link
+        prepared, self._prepared = self._prepared, None
+        from .lingering.io import LingeringIO
+
+        if not isinstance(link.io, LingeringIO):
+            link.io = LingeringIO(link)
+        link.io.turn(channel._stream, prepared)
 
     def _run_in_thread(self, request):
         self._run(request, self._thread_finished)

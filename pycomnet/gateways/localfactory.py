@@ -30,6 +30,7 @@ from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.far.live import Live
+from pycomnet.gateways.handed import HandedPipes
 from pycomnet.gateways.limits import supervisor_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
@@ -288,6 +289,8 @@ class FactoryGatewayTransport:
         self._answer: defer.Deferred[dict[str, Any]] | None = None
         #: the gateway's connection, when that has the far side's own pipes
         self._direct: Connection | None = None
+        #: those, of one that lingers
+        self._handed: HandedPipes | None = None
         self._reason = ""
         self._over: OneShot[int | None] = OneShot()
         self._kill_call: Any = None
@@ -299,17 +302,18 @@ class FactoryGatewayTransport:
         try:
             near = await self._factory.connected()
             self._check_over()
-            # What another program may go on with has to pass through the service.
-            direct = near.takes_pipes and not isinstance(connection, ResumableConnection)
-            found: dict[str, Any] = await self._ask(near, direct)
+            found: dict[str, Any] = await self._ask(near, near.takes_pipes)
             pipes: tuple[int, ...] | None = ()
             if "pipes" in found:
                 pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
             if pipes is None:
                 # A proxy lies between that carries none, or this program has no number left.
                 near.takes_pipes = False
-                self._close()
-                found = await self._ask(near, False)
+                if isinstance(connection, ResumableConnection):
+                    found = await self._answer_to({"pipes": False})
+                else:
+                    self._close()
+                    found = await self._ask(near, False)
         except PycomnetError as problem:
             self._close()
             self._end(None)
@@ -324,6 +328,13 @@ class FactoryGatewayTransport:
             raise request.not_started(failed["words"], failed["status"], failed["stderr"])
         channel = self._channel
         assert channel is not None
+        if pipes and isinstance(connection, ResumableConnection):
+            channel.close()
+            connection.restore(found["state"])
+            self._direct = connection
+            self._handed = HandedPipes(connection, pipes, self._say, request.reactor)
+            connection.dataReceived(found["first"])
+            return
         if pipes:
             channel.close()
             self._direct = connection
@@ -346,8 +357,6 @@ class FactoryGatewayTransport:
         self._channel = channel = Channel(near.open("channel", raw=True), self._factory.owner)
         asked = asked_for(self._request.spec, self._request.id, pipes)
         asked["io"] = channel
-        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
-        self._answer = answer
         self._control = control = near.open("gateway", near.encode(asked))
 
         def told(value: Any) -> Any:
@@ -358,6 +367,15 @@ class FactoryGatewayTransport:
                 self._failed(failure)
 
         control.set_callback(told, failed, NO_ENDMARKER)
+        return await self._answer_to(None)
+
+    @deferred
+    async def _answer_to(self, value: dict[str, Any] | None) -> dict[str, Any]:
+        """Say something to the service, or wait only; what it says then."""
+        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
+        self._answer = answer
+        if value is not None:
+            self._say(value)
         found: dict[str, Any] = await answer
         self._check_over()
         return found
@@ -385,6 +403,8 @@ class FactoryGatewayTransport:
             return self._text.feed(value["stderr"].encode())
         elif "ask" in value:
             self._asked(value["ask"])
+        elif "rest" in value and self._handed is not None:
+            self._handed.rest(value["rest"])
         elif "ended" in value:
             ended = value["ended"]
             self.what, self._reason = ended["what"], ended["how"]
@@ -398,6 +418,8 @@ class FactoryGatewayTransport:
             return
         if what == "end":
             connection.goodbye()
+        elif what == "got" and self._handed is not None:
+            self._say({"got": self._handed.got()})
         elif what == "idle":
             runs = any(stream.purpose in _CODE for stream in connection.mux.streams.values())
             self._say({"idle": not (connection.heard or runs)})
@@ -416,6 +438,8 @@ class FactoryGatewayTransport:
         self._end(None)
         if lost and self._direct is not None:
             self._direct.abort(ConnectionLost(self._reason))
+        if self._handed is not None:
+            self._handed.release()
 
     def _end(self, status: int | None) -> None:
         if self._kill_call is not None:

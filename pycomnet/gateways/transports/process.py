@@ -207,6 +207,12 @@ class ProcessTransport(FileDescriptor):
         if self._reader.connected and not self.disconnected and self._spinner.spin():
             self._read()
 
+    def read_rest(self) -> None:
+        """Take what is in the pipe, now: nobody writes to it any more."""
+        poll = poll_of(self._pipe)
+        while self._reader.connected and not self.disconnected and poll is not None and poll(0):
+            self._read()
+
     def _grow(self) -> None:
         """There is much to read: take more at a time, and have the pipe hold it."""
         if self._read_size < READ_LARGE:

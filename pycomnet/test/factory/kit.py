@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import ConnectionLost
-from pycomnet.factory.relay import Relay
+from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.test.kit import ROUNDS, MemoryTransport, TurnClock
 

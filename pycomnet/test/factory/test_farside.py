@@ -17,8 +17,8 @@ from pycomnet.channels.connection import Connection
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import KeptFarSide, Settings
-from pycomnet.factory.relay import Relay
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
+from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.gateway import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.process import ProcessTransport

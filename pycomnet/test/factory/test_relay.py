@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
-from pycomnet.factory.framing import FrameReader, frame
+from pycomnet.far.lingering.framing import FrameReader, frame
 from pycomnet.test.factory.kit import Joined, Program
 from pycomnet.test.properties import given, settings
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW

@@ -1,10 +1,6 @@
 """Frames as wholes: cut out of a stream, without a look at what they carry; no I/O."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from pycomnet.wire.frames import (
+from ...wire.frames import (
     GOAWAY,
     HEADER,
     HEADER_SIZE,
@@ -13,26 +9,34 @@ from pycomnet.wire.frames import (
     U32,
     name,
 )
-from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Mux, ProtocolError
+from ...wire.mux import EV_FAILED, EV_HELLO, Mux, ProtocolError
 
 
-def frame(kind: int, id: int, payload: bytes = b"") -> bytes:
+def frame(kind, id, payload=b""):
     """A frame."""
     return HEADER.pack(len(payload), kind, id) + payload
 
 
-class FrameReader:
+class FrameReader(object):
     """Cuts a stream into frames.
 
     :param limit: bytes of the longest payload, but for the first frame's, which is a hello.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit):
         self._limit = limit
         self._rest = b""
         self._begun = False
 
-    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+    def begin(self):
+        """The hello has been read elsewhere."""
+        self._begun = True
+
+    def drop_part(self):
+        """Drop the beginning of a frame that is not complete."""
+        self._rest = b""
+
+    def feed(self, data):
         """The frames that are complete: type, channel, and the whole frame.
 
         :raises ProtocolError: one is too long, or of an unknown type.
@@ -46,7 +50,7 @@ class FrameReader:
             if not self._begun and (kind != HELLO or length > MAX_HELLO):
                 raise ProtocolError("hello", "expected a hello, got something else")
             if self._begun and (kind > GOAWAY or kind == HELLO or length > self._limit):
-                raise ProtocolError("frame", f"{name(kind)} of {length} bytes")
+                raise ProtocolError("frame", "%s of %d bytes" % (name(kind), length))
             stop = position + HEADER_SIZE + length
             if stop > end:
                 break
@@ -57,7 +61,7 @@ class FrameReader:
         return frames
 
 
-def read_hello(whole: bytes) -> dict[str, Any]:
+def read_hello(whole):
     """What a hello says, checked as a multiplexer does.
 
     :param whole: the frame.
@@ -72,8 +76,8 @@ def read_hello(whole: bytes) -> dict[str, Any]:
     raise ProtocolError("hello", "expected a hello")
 
 
-def read_credit(whole: bytes) -> int:
+def read_credit(whole):
     if len(whole) != HEADER_SIZE + U32.size:
-        raise ProtocolError("frame", f"CREDIT of {len(whole) - HEADER_SIZE} bytes, not 4")
-    credit: int = U32.unpack_from(whole, HEADER_SIZE)[0]
+        raise ProtocolError("frame", "CREDIT of %d bytes, not 4" % (len(whole) - HEADER_SIZE))
+    credit = U32.unpack_from(whole, HEADER_SIZE)[0]
     return credit

@@ -6,16 +6,9 @@ where one has stopped: of each channel its state, and every frame of the far sid
 program has taken. docs/architecture.rst, "The factory", says why that is enough.
 """
 
-from __future__ import annotations
-
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any
 
-import attrs
-
-from pycomnet.factory.framing import FrameReader, frame, read_credit, read_hello
-from pycomnet.wire.frames import (
+from ...wire.frames import (
     CLOSE,
     CREDIT,
     DATA,
@@ -34,11 +27,13 @@ from pycomnet.wire.frames import (
     PING,
     PONG,
     RAW,
+    RESULT,
     U32,
     name,
 )
-from pycomnet.wire.mux import Limits, Mux, ProtocolError
-from pycomnet.wire.values import PureCodec
+from ...wire.mux import Limits, Mux, ProtocolError
+from ...wire.values import PureCodec
+from .framing import FrameReader, frame, read_credit, read_hello
 
 #: Bytes of values longer than a window that are kept until they are taken, of all channels of a far
 #: side together. A shorter one is always kept: credit bounds those.
@@ -48,10 +43,11 @@ MAX_KEPT = 64 << 20
 HELD_MARGIN = 4096
 
 _plain = PureCodec()
+#: How a CLOSE begins that has a result.
+_GOOD = bytes(bytearray((RESULT,)))
 
 
-@attrs.frozen
-class Kept:
+class Kept(object):
     """A frame of the far side's that is kept.
 
     :ivar order: its place among all that came.
@@ -60,19 +56,21 @@ class Kept:
     :ivar long: whether the value is longer than a window.
     """
 
-    order: int
-    number: int
-    data: bytes
-    long: bool
+    __slots__ = ("order", "number", "data", "long")
+
+    def __init__(self, order, number, data, long):
+        self.order = order
+        self.number = number
+        self.data = data
+        self.long = long
 
     @property
-    def cost(self) -> int:
+    def cost(self):
         """What it costs of the channel's credit."""
         return len(self.data) - HEADER_SIZE + FRAME_COST if self.number else 0
 
 
-@attrs.define(eq=False)
-class ChannelRecord:
+class ChannelRecord(object):
     """What is kept of a channel.
 
     :ivar near: whether the program opened it.
@@ -96,37 +94,57 @@ class ChannelRecord:
     :ivar known: whether the program that is there knows it.
     """
 
-    id: int
-    purpose: str
-    raw: bool
-    near: bool
-    credit: int
-    far_credit: int
-    kept: deque[Kept] = attrs.field(factory=deque)
-    count: int = 0
-    taken: int = 0
-    size: int = 0
-    unkept: int = 0
-    swallow: int = 0
-    held: list[bytes] = attrs.field(factory=list)
-    held_size: int = 0
-    begun: bool = False
-    ended: bool = False
-    closed: bool = False
-    far_ended: bool = False
-    far_closed: bool = False
-    pending: bool = False
-    over: bool = False
-    done: bool = False
-    known: bool = True
+    #: what a copy of the relay has to know of it (:meth:`Relay.snapshot`)
+    COPIED = (
+        "id",
+        "purpose",
+        "raw",
+        "near",
+        "credit",
+        "far_credit",
+        "swallow",
+        "ended",
+        "closed",
+        "far_ended",
+        "far_closed",
+        "pending",
+        "over",
+        "known",
+    )
+
+    __slots__ = COPIED + (
+        "kept",
+        "count",
+        "taken",
+        "size",
+        "unkept",
+        "held",
+        "held_size",
+        "begun",
+        "done",
+    )
+
+    def __init__(self, id, purpose, raw, near, credit, far_credit):
+        self.id = id
+        self.purpose = purpose
+        self.raw = raw
+        self.near = near
+        self.credit = credit
+        self.far_credit = far_credit
+        self.kept = deque()
+        self.count = self.taken = self.size = self.unkept = self.swallow = self.held_size = 0
+        self.held = []
+        self.begun = self.ended = self.closed = self.far_ended = self.far_closed = False
+        self.pending = self.over = self.done = False
+        self.known = True
 
     @property
-    def cost(self) -> int:
+    def cost(self):
         """What all that is kept costs."""
-        return sum(kept.cost for kept in self.kept)
+        return sum([kept.cost for kept in self.kept])
 
 
-class Relay:
+class Relay(object):
     """Between a far side and the program that uses it.
 
     Whoever does the I/O writes what is in :attr:`to_far` and :attr:`to_program` and empties them.
@@ -138,18 +156,21 @@ class Relay:
     :ivar attached: whether a program is there.
     :ivar goodbye: whether the program has said that this is the end.
     :ivar long_kept: bytes that are kept of values longer than a window.
+    :ivar answers: to what was asked by :meth:`ask`: None until it has come; then the value's
+        encoding, or no bytes when it was refused.
     """
 
-    def __init__(self, max_kept: int = MAX_KEPT, keeps: bool = True) -> None:
+    def __init__(self, max_kept=MAX_KEPT, keeps=True):
         self.keeps = keeps
         self.limits = Limits()
-        self.far: dict[str, Any] | None = None
-        self.to_far: list[bytes] = [Mux(True, self.limits).data_to_send()]
-        self.to_program: list[bytes] = []
-        self.records: dict[int, ChannelRecord] = {}
+        self.far = None
+        self.to_far = [Mux(True, self.limits).data_to_send()]
+        self.to_program = []
+        self.records = {}
         self.attached = not keeps
         self.goodbye = False
         self.long_kept = 0
+        self.answers = {}
         self._max_kept = max_kept
         self._max_held = 0
         self._far_hello = b""
@@ -162,7 +183,7 @@ class Relay:
 
     # -- programs come and go --------------------------------------------------------------------
 
-    def attach(self) -> dict[str, Any]:
+    def attach(self):
         """A program comes; what it is to be sent is in :attr:`to_program`.
 
         :returns: what it has to know before its connection begins (docs/protocol.rst, "The
@@ -173,7 +194,7 @@ class Relay:
         self.attached = True
         self._reader = FrameReader(self.limits.frame)
         channels = []
-        again: list[Kept] = []
+        again = []
         for record in self.records.values():
             record.known = not record.closed
             if record.closed:
@@ -194,10 +215,10 @@ class Relay:
                 ]
             )
         again.sort(key=lambda kept: kept.order)
-        self.to_program = [self._far_hello, *(kept.data for kept in again), self._parting]
+        self.to_program = [self._far_hello] + [kept.data for kept in again] + [self._parting]
         return {"channels": channels, "next": self._next_id, "last": self._last_far_id}
 
-    def detach(self) -> None:
+    def detach(self):
         """The program is gone: what it had begun to say and not finished is dropped."""
         self.attached = False
         self.to_program = []
@@ -214,10 +235,10 @@ class Relay:
                 record.far_credit += credit
                 self.to_far.append(frame(CREDIT, record.id, U32.pack(credit)))
 
-    def _cut(self, record: ChannelRecord, message: str) -> None:
+    def _cut(self, record, message):
         """End a channel that nobody can go on with, at both ends."""
         error = _plain.encode({"code": "interrupted", "message": message})
-        closing = frame(CLOSE, record.id, bytes([ERROR]) + error)
+        closing = frame(CLOSE, record.id, bytearray((ERROR,)) + error)
         if not record.far_closed and not record.closed:
             self.to_far.append(closing)
             record.pending = not record.far_ended
@@ -231,7 +252,51 @@ class Relay:
         if not record.closed:
             self._keep(record, 0, closing)
 
-    def confirm(self, taken: Mapping[int, int], done: Iterable[int] = ()) -> None:
+    def drop_part(self):
+        """The far side is gone: what it had begun to say and not finished is dropped."""
+        self._far_reader.drop_part()
+
+    # -- a copy, at the far side -----------------------------------------------------------------
+
+    def snapshot(self):
+        """What a copy has to know that does the same from now on with the same bytes.
+
+        :returns: an encoding, for :func:`copy_of`. It keeps nothing, and confirms nothing.
+        """
+        records = [
+            [getattr(record, key) for key in ChannelRecord.COPIED]
+            for record in self.records.values()
+        ]
+        value = [self.far["window"], self._max_held, self._next_id, self._last_far_id, records]
+        return _plain.encode(value)
+
+    def restore(self, snapshot):
+        """Be a copy."""
+        window, self._max_held, self._next_id, self._last_far_id, records = _plain.decode(snapshot)
+        self.far = {"window": window}
+        self.to_far = []
+        self._far_reader.begin()
+        for values in records:
+            record = ChannelRecord(*values[:6])
+            for key, value in zip(ChannelRecord.COPIED, values):
+                setattr(record, key, value)
+            self.records[record.id] = record
+
+    def ask(self, purpose, value=None):
+        """Ask the far side something for the one who has this: by a channel that no program sees.
+
+        :returns: the channel's id, under which the answer will be in :attr:`answers`.
+        """
+        id = self._next_id
+        self._next_id += 2
+        head = bytearray((FIRST | OPEN_END, len(purpose))) + purpose.encode("ascii")
+        self.to_far.append(frame(OPEN, id, bytes(head) + _plain.encode(value)))
+        self.answers[id] = None
+        return id
+
+    # -- what was taken --------------------------------------------------------------------------
+
+    def confirm(self, taken, done=()):
         """The program has taken values.
 
         :param taken: how many of each channel's, from its first.
@@ -253,13 +318,13 @@ class Relay:
                 record.done = True
                 self._settle(record)
 
-    def _settle(self, record: ChannelRecord) -> None:
+    def _settle(self, record):
         if record.over and (record.done or not self.keeps):
             self._forget(record)
 
     # -- what the program says -------------------------------------------------------------------
 
-    def from_program(self, data: bytes) -> None:
+    def from_program(self, data):
         """Bytes from the program.
 
         :raises ProtocolError: it broke the protocol.
@@ -280,17 +345,19 @@ class Relay:
                 self.goodbye = self.goodbye or kind == GOAWAY
                 self.to_far.append(whole)
 
-    def _check_hello(self, whole: bytes) -> None:
+    def _check_hello(self, whole):
         hello = read_hello(whole)
         for key in ("window", "frame", "channels"):
             expected = getattr(self.limits, key)
             if hello[key] != expected:
-                raise ProtocolError("hello", f"{key}: a factory needs {expected}, not {hello[key]}")
+                raise ProtocolError(
+                    "hello", "%s: a factory needs %d, not %d" % (key, expected, hello[key])
+                )
 
-    def _program_data(self, kind: int, id: int, whole: bytes) -> None:
+    def _program_data(self, kind, id, whole):
         record = self.records.get(id)
         if record is None:
-            raise ProtocolError("channel", f"{name(kind)} for channel {id}, which is not there")
+            self._not_there(kind, id)
         if record.closed or record.ended or record.over:
             return
         if kind == DATA and not record.held:
@@ -305,11 +372,11 @@ class Relay:
                 self._forward(record, one)
             record.begun = kind == MORE
 
-    def _forward(self, record: ChannelRecord, whole: bytes) -> None:
+    def _forward(self, record, whole):
         record.credit -= len(whole) - HEADER_SIZE + FRAME_COST
         self.to_far.append(whole)
 
-    def _program_credit(self, id: int, whole: bytes) -> None:
+    def _program_credit(self, id, whole):
         credit = read_credit(whole)
         record = self.records.get(id)
         if record is None or record.far_ended or record.closed:
@@ -320,10 +387,10 @@ class Relay:
         if credit:
             record.far_credit += credit
             if record.far_credit > MAX_CREDIT:
-                raise ProtocolError("window", f"channel {id}: credit over {MAX_CREDIT}")
+                raise ProtocolError("window", "channel %d: credit over %d" % (id, MAX_CREDIT))
             self.to_far.append(frame(CREDIT, id, U32.pack(credit)))
 
-    def _program_end(self, kind: int, id: int, whole: bytes) -> None:
+    def _program_end(self, kind, id, whole):
         record = self.records.get(id)
         if record is None or record.closed or record.over:
             return
@@ -347,7 +414,7 @@ class Relay:
 
     # -- what the far side says ------------------------------------------------------------------
 
-    def from_far(self, data: bytes) -> None:
+    def from_far(self, data):
         """Bytes from the far side.
 
         :raises ProtocolError: it broke the protocol.
@@ -379,21 +446,24 @@ class Relay:
                 if self.attached:
                     self.to_program.append(whole)
 
-    def _tell(self, record: ChannelRecord, whole: bytes) -> None:
+    def _tell(self, record, whole):
         if self.attached and record.known:
             self.to_program.append(whole)
 
-    def _far_data(self, kind: int, id: int, whole: bytes) -> None:
+    def _far_data(self, kind, id, whole):
         record = self.records.get(id)
         if record is not None and record.pending:
             return  # the CLOSE has not got there yet
         if record is None or record.far_ended:
-            raise ProtocolError("channel", f"{name(kind)} for channel {id}, which is not there")
+            self._not_there(kind, id)
         record.far_credit -= len(whole) - HEADER_SIZE + FRAME_COST
         self._came(record, whole, kind == DATA)
         self._tell(record, whole)
 
-    def _came(self, record: ChannelRecord, whole: bytes, last: bool) -> None:
+    def _not_there(self, kind, id):
+        raise ProtocolError("channel", "%s for channel %d, which is not there" % (name(kind), id))
+
+    def _came(self, record, whole, last):
         """Keep a piece of a value."""
         if not self.keeps:
             return
@@ -409,9 +479,7 @@ class Relay:
         if last:
             record.count, record.size = number, 0
 
-    def _keep(
-        self, record: ChannelRecord, number: int, whole: bytes, is_long: bool = False
-    ) -> None:
+    def _keep(self, record, number, whole, is_long=False):
         if not self.keeps:
             return
         self._order += 1
@@ -419,13 +487,16 @@ class Relay:
         if is_long:
             self.long_kept += len(whole)
 
-    def _drop(self, kept: Kept) -> None:
+    def _drop(self, kept):
         if kept.long:
             self.long_kept -= len(kept.data)
 
-    def _far_end(self, kind: int, id: int, whole: bytes) -> None:
+    def _far_end(self, kind, id, whole):
         record = self.records.get(id)
         if record is None:
+            if id in self.answers and kind == CLOSE:
+                good = whole[HEADER_SIZE : HEADER_SIZE + 1] == _GOOD
+                self.answers[id] = whole[HEADER_SIZE + 1 :] if good else b""
             return
         if record.pending:
             record.pending = False
@@ -434,7 +505,9 @@ class Relay:
                 self._forget(record)
             return
         if record.far_closed:
-            raise ProtocolError("channel", f"{name(kind)} for channel {id}, which it has closed")
+            raise ProtocolError(
+                "channel", "%s for channel %d, which it has closed" % (name(kind), id)
+            )
         record.far_ended = True
         record.far_closed = kind == CLOSE
         record.over = record.ended
@@ -444,14 +517,15 @@ class Relay:
 
     # -- both ------------------------------------------------------------------------------------
 
-    def _open(self, id: int, whole: bytes, near: bool) -> ChannelRecord:
+    def _open(self, id, whole, near):
         start = HEADER_SIZE + 2
-        if self.far is None or len(whole) < start or len(whole) < start + whole[start - 1]:
-            raise ProtocolError("frame", f"OPEN of {len(whole) - HEADER_SIZE} bytes")
+        head = bytearray(whole[HEADER_SIZE:start])
+        if self.far is None or len(head) < 2 or len(whole) < start + head[1]:
+            raise ProtocolError("frame", "OPEN of %d bytes" % (len(whole) - HEADER_SIZE))
         last = self._next_id - 2 if near else self._last_far_id
         if id % 2 != near or id <= last:
-            raise ProtocolError("channel", f"OPEN of channel {id} after {last}")
-        flags, size = whole[HEADER_SIZE], whole[start - 1]
+            raise ProtocolError("channel", "OPEN of channel %d after %d" % (id, last))
+        flags, size = head
         purpose = whole[start : start + size].decode("ascii", "replace")
         record = self.records[id] = ChannelRecord(
             id, purpose, bool(flags & RAW), near, self.far["window"], self.limits.window
@@ -475,7 +549,7 @@ class Relay:
             self._keep(record, 0, frame(END, id))
         return record
 
-    def _forget(self, record: ChannelRecord) -> None:
+    def _forget(self, record):
         """Let it go, unless the far side still has to answer."""
         record.closed = True
         while record.kept:

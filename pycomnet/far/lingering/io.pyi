@@ -1,0 +1,4 @@
+BEGIN: bytes
+LEAVE: bytes
+READ: bytes
+BACK: bytes

@@ -1,0 +1,29 @@
+import mmap
+from collections.abc import Mapping, Sequence
+
+HEAD: int
+TAIL: int
+WRITTEN: int
+TAKEN_HEAD: int
+TAKEN_TAIL: int
+START: int
+SIZE: int
+PIECE: int
+PORTION: int
+TAKEN_ENTRIES: int
+WHOLE: int
+FROM: int
+TO: int
+
+class BrokenJournal(Exception): ...
+
+class Journal:
+    numbers: memoryview[int]
+    def __init__(self, memory: mmap.mmap) -> None: ...
+    def close(self) -> None: ...
+    def room(self) -> int: ...
+    def put(self, direction: int, data: bytes) -> None: ...
+    def put_taken(self, taken: Mapping[int, int], done: Sequence[int]) -> bool: ...
+    def read(self) -> list[tuple[int, bytes]]: ...
+    def taken_head(self) -> int: ...
+    def read_taken(self, head: int) -> tuple[dict[int, int], list[int]]: ...

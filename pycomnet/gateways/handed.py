@@ -1,0 +1,105 @@
+"""The pipes of a far side that lingers, which a program has for a while, and the journal of it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from pycomnet.far.lingering.journal import WHOLE, Journal
+from pycomnet.gateways.resumable import ResumableConnection
+from pycomnet.gateways.transports.process import ProcessTransport
+
+
+class HandedPipes(Protocol):
+    """Has a connection on the pipes.
+
+    When those are at their end the far side is gone, or the factory had it leave: that says which,
+    and what was written last and has not come through them. So the connection is told then.
+
+    :param fds: the descriptors that are written to and read from, and the journal's.
+    :param say: says to the factory what was taken when there is no room for it in the journal.
+    """
+
+    def __init__(
+        self,
+        connection: ResumableConnection,
+        fds: tuple[int, ...],
+        say: Callable[[dict[str, Any]], object],
+        reactor: Any,
+    ) -> None:
+        write_pipe, read_pipe, memory = fds
+        self._connection = connection
+        self._say = say
+        self._came = 0
+        self._lost: Failure | None = None
+        #: whether the factory has nothing more to say of it
+        self._over = False
+        try:
+            self._journal: Journal | None = Journal(mmap.mmap(memory, WHOLE))
+        finally:
+            os.close(memory)
+        connection.report = self._report
+        self._pipes: Any = None
+        ProcessTransport(write_pipe, read_pipe, self, reactor)
+
+    def _report(self, taken: dict[int, int], done: list[int]) -> None:
+        journal = self._journal
+        if journal is None or not journal.put_taken(taken, done):
+            self._say({"taken": taken, "done": done})
+
+    # -- the pipes -------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        self._pipes = transport
+        connection: Any = self._connection
+        connection.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._came += len(data)
+        self._connection.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._over or self._pipes.disconnecting:
+            self._finish(reason)
+        else:
+            self._lost = reason
+
+    # -- the factory -----------------------------------------------------------------------------
+
+    def got(self) -> int:
+        """The far side has ended: read what it has left in its pipe.
+
+        :returns: how many bytes have come through that.
+        """
+        self._pipes.read_rest()
+        return self._came
+
+    def rest(self, data: bytes) -> None:
+        """What has not come through the pipe; it is the end."""
+        if data and self._journal is not None:
+            self._connection.dataReceived(data)
+        self.release()
+
+    def release(self) -> None:
+        """The factory has nothing more to say."""
+        self._over = True
+        if self._lost is not None:
+            self._finish(self._lost)
+        else:
+            self._pipes.loseConnection()
+
+    def _finish(self, reason: Failure) -> None:
+        if self._journal is None:
+            return
+        self._connection.connectionLost(reason)
+        self._journal.close()
+        self._journal = None
+
+
+__all__ = ["HandedPipes"]
