@@ -182,7 +182,14 @@ class HandedAttachment(Attachment):
         self.channel = channel
         #: whether the pipes did not come to it
         self.lacks_pipes = False
+        #: whether it has left the far side to whoever comes
+        self.left = False
         control.wait_close().addBoth(lambda _: far.detach(self))
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is told nothing any more."""
+        return self.left or super().lost
 
     def hand_over(self, fds: tuple[int, ...], state: dict[str, Any], first: bytes) -> None:
         """Give it the pipes and the journal, which are closed here.

@@ -148,6 +148,7 @@ class KeptFarSide(Protocol):
         self._handover: Handover | None = None
         self._called_back = False
         self._away: OneShot[None] | None = None
+        self._trying = False
         #: whether it was asked to use the pipes: nothing is written until it has answered
         self._turning = False
         #: what the far side was asked: the channel's id, and what waits for the answer
@@ -300,6 +301,7 @@ class KeptFarSide(Protocol):
                 self._linger_call = None
             if self._linger_call is None:
                 self._vanish()
+            self._now_back()
         else:
             attachment.finish()
 
@@ -396,6 +398,10 @@ class KeptFarSide(Protocol):
             if value.get("pipes") is False:
                 attachment.lacks_pipes = True
                 self._call_back()
+            if value.get("left") is True:
+                attachment.left = True
+                self.detach(attachment)
+                return
             if "got" in value and self.ended is not None:
                 attachment.tell({"rest": self._handover.not_come(int(value["got"]))})
                 self.detach(attachment)
@@ -433,6 +439,8 @@ class KeptFarSide(Protocol):
             self._vanish()
         else:
             self.end()
+        if self._handover is None and not self._trying:
+            self._now_back()
 
     def _linger_over(self) -> None:
         self._linger_call = None
@@ -506,17 +514,20 @@ class KeptFarSide(Protocol):
 
     @deferred
     async def _hand_over(self, attachment: HandedAttachment) -> None:
+        self._trying = True
         try:
             given = await self._try_to_hand_over(attachment)
         except Exception:
             log.failure("gateway {name}: its program can't have pipes of its own", name=self.id)
             given = False
+        self._trying = False
         if given:
             self._attached(attachment)
             return
-        self._now_back()
         if self.attachment is attachment:
             self._pass_through(attachment.channel, attachment.control)
+        self._pump()
+        self._now_back()
 
     async def _try_to_hand_over(self, attachment: HandedAttachment) -> bool:
         await self._heard.when_fired()
@@ -626,20 +637,20 @@ class KeptFarSide(Protocol):
     def _come_back(self, handover: Handover) -> None:
         """The far side is back."""
         self._call_back()  # it waits for that
-        self._finish_handover(handover)
         attachment = self.attachment
+        self._finish_handover(handover)
         if isinstance(attachment, HandedAttachment):
             if attachment.lacks_pipes:
                 self._pass_through(attachment.channel, attachment.control)
             else:
                 self.detach(attachment)
         self._pump()
+        self._now_back()
 
     def _finish_handover(self, handover: Handover) -> None:
         self._handover = None
         handover.close()
         self.relay.detach()
-        self._now_back()
 
     # -- between the two -------------------------------------------------------------------------
 
@@ -714,6 +725,7 @@ class KeptFarSide(Protocol):
             self._finish_handover(self._handover)
         self._vanished.fire(None)
         self._gone(self)
+        self._now_back()
 
 
 __all__ = ["KeptFarSide", "Settings"]

@@ -72,13 +72,11 @@ class HandedPipes(Protocol):
 
     # -- the factory -----------------------------------------------------------------------------
 
-    def got(self) -> int:
-        """The far side has ended: read what it has left in its pipe.
-
-        :returns: how many bytes have come through that.
-        """
-        self._pipes.read_rest()
-        return self._came
+    def ended(self) -> None:
+        """The far side has ended: read what it has left in its pipe, and say how much came."""
+        if self._journal is not None:
+            self._pipes.read_rest()
+        self._say({"left": True} if self._connection.is_left else {"got": self._came})
 
     def rest(self, data: bytes) -> None:
         """What has not come through the pipe; it is the end."""
@@ -100,6 +98,8 @@ class HandedPipes(Protocol):
         self._connection.connectionLost(reason)
         self._journal.close()
         self._journal = None
+        if self._connection.is_left and not self._over:
+            self._say({"left": True})
 
 
 __all__ = ["HandedPipes"]

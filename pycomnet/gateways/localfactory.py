@@ -419,7 +419,7 @@ class FactoryGatewayTransport:
         if what == "end":
             connection.goodbye()
         elif what == "got" and self._handed is not None:
-            self._say({"got": self._handed.got()})
+            self._handed.ended()
         elif what == "idle":
             runs = any(stream.purpose in _CODE for stream in connection.mux.streams.values())
             self._say({"idle": not (connection.heard or runs)})

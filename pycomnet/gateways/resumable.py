@@ -77,6 +77,8 @@ class ResumableConnection(Connection):
         self.report: Callable[[dict[int, int], list[int]], object] = lambda taken, done: None
         #: the channels that were there before this program was, until somebody takes them
         self.restored: list[ChannelCore] = []
+        #: whether it was left to whoever comes
+        self.is_left = False
         self._reported: dict[int, int] = {}
         self._look: Any = None
         self._delay = LOOK_AGAIN
@@ -114,6 +116,7 @@ class ResumableConnection(Connection):
         if self._receiving:
             self.reactor.callLater(0, self.leave)  # what came is still being dealt with
             return
+        self.is_left = True
         self._tell_taken()
         if self._reason is None:
             self._reason = ConnectionLost("the gateway was left to the factory")

@@ -31,6 +31,8 @@ except ImportError:  # Python 2
 BEGIN, LEAVE, READ, BACK = b"S", b"L", b"J", b"B"
 #: Seconds between looks whether there is room in the journal again.
 LOOK_AGAIN = 0.001
+#: Bytes that are still read of a program that is to be left: a pipe holds no more.
+REST = 1 << 20
 _WAITS = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
@@ -90,6 +92,9 @@ class Program(object):
         self._known = self._identities()
         #: whether it takes no more
         self.gone = False
+        #: whether it is to be left, and how much of what it says is still read then
+        self._leaving = False
+        self._rest = REST
         self._lock = allocate_lock()
         self._size = READ_SMALL
         self._spinner = Spinner(poll_of(self.read_fd), SPINS)
@@ -126,11 +131,17 @@ class Program(object):
             except OSError as error:
                 if error.errno not in _WAITS:
                     return b""
+                if self._leaving:
+                    return b""
                 for fd, _ in self._readable.poll():
-                    if fd != self.read_fd:
-                        return b""
+                    # What is in the pipe was sent: it is read before the program is left.
+                    self._leaving = self._leaving or fd != self.read_fd
         if not data:
             return b""
+        if self._leaving:
+            self._rest -= len(data)
+            if self._rest < 0:
+                return b""
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         relay = self._relay
         with self._lock:
