@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import weakref
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import Channel, ChannelCore
@@ -26,15 +25,7 @@ from pycomnet.factory.attachment import (
     Flow,
     HandedAttachment,
 )
-from pycomnet.factory.handover import (
-    BACK,
-    BEGIN,
-    LEAVE,
-    READ,
-    Handover,
-    ProgramBroke,
-    says_yes,
-)
+from pycomnet.factory.handing import Handing
 from pycomnet.far.lingering.framing import frame
 from pycomnet.far.lingering.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
@@ -56,9 +47,6 @@ log = Logger("pycomnet.factory")
 IDLE_TIMEOUT = 3600.0
 #: How often in that time a program that has the far side's pipes is asked whether it used them.
 IDLE_LOOKS = 4
-#: Seconds that a far side has to answer that it can have pipes for a program. If it stands still,
-#: or runs what lets no other thread run, that program goes through here.
-PREPARE_TIMEOUT = 1.0
 #: Characters of a far side's standard error that wait for a program.
 MAX_SAID = 1 << 16
 #: Seconds that a far side has to end by itself.
@@ -84,7 +72,7 @@ class Settings:
         check_fields(self)
 
 
-class KeptFarSide(Protocol):
+class KeptFarSide(Handing):
     """A far side, which outlives the programs that use it. It is what its carrier connects.
 
     :param spec: how it is started.
@@ -112,6 +100,7 @@ class KeptFarSide(Protocol):
         carrier: Callable[[GatewayRequest], GatewayTransport] = transports.carrier,
         direct: bool = False,
     ) -> None:
+        super().__init__()
         self.spec = spec
         self.shown = shown
         self.name = name
@@ -143,18 +132,6 @@ class KeptFarSide(Protocol):
         #: whether they are; how often its program was asked in vain whether it used them
         self._given = False
         self._unused = 0
-        #: while a program has it by pipes of their own: what is found out of that, and whether the
-        #: far side was told to come back; fires when it is back
-        self._handover: Handover | None = None
-        self._called_back = False
-        self._away: OneShot[None] | None = None
-        self._trying = False
-        #: whether it was asked to use the pipes: nothing is written until it has answered
-        self._turning = False
-        #: what the far side was asked: the channel's id, and what waits for the answer
-        self._asking: dict[int, defer.Deferred[bytes | None]] = {}
-        #: fires when it has said hello, or is gone
-        self._heard: OneShot[None] = OneShot()
         #: fires when it has said hello, or will not, or nobody has to wait for that
         self._begun: OneShot[None] = OneShot()
 
@@ -394,19 +371,8 @@ class KeptFarSide(Protocol):
         attachment = self.attachment
         if attachment is None or attachment.control is not control or not isinstance(value, dict):
             return
-        if isinstance(attachment, HandedAttachment) and self._handover is not None:
-            if value.get("pipes") is False:
-                attachment.lacks_pipes = True
-                self._call_back()
-            if value.get("left") is True:
-                attachment.left = True
-                self.detach(attachment)
-                return
-            if "got" in value and self.ended is not None:
-                attachment.tell({"rest": self._handover.not_come(int(value["got"]))})
-                self.detach(attachment)
-                return
-            self._catch_up(self._handover)  # what was taken may not have been known here yet
+        if isinstance(attachment, HandedAttachment) and self._told_of_pipes(attachment, value):
+            return
         if "taken" in value or "done" in value:
             self.relay.confirm(value.get("taken", {}), value.get("done", ()))
         if "idle" in value:
@@ -422,13 +388,8 @@ class KeptFarSide(Protocol):
         if self._ending and self.ended is None:
             return  # it is told when that is done
         self.attachment = None
-        if self._handover is None:
+        if not self._let_go():
             self.relay.detach()
-        else:
-            self._catch_up(self._handover)
-            if self.ended is not None:
-                self._finish_handover(self._handover)
-            self._call_back()
         attachment.close(self.ended)
         self._pump()
         stays = self.linger and self.relay.far is not None and not self._ending
@@ -497,160 +458,6 @@ class KeptFarSide(Protocol):
     def _idle_out(self) -> None:
         self._reason = f"nothing was done there for {self.settings.idle_timeout:g} seconds"
         self.end()
-
-    # -- pipes of a program's own ----------------------------------------------------------------
-
-    def _may_have_pipes(self, connection: Connection) -> bool:
-        """Whether a program may have one that lingers without its being in between."""
-        spec = self.spec
-        return (
-            self.relay.keeps
-            and self.ended is None
-            and hasattr(os, "memfd_create")
-            and (spec.transport, spec.via) == ("popen", None)
-            and isinstance(self.transport, ProcessTransport)
-            and passes_descriptors(connection.transport)
-        )
-
-    @deferred
-    async def _hand_over(self, attachment: HandedAttachment) -> None:
-        self._trying = True
-        try:
-            given = await self._try_to_hand_over(attachment)
-        except Exception:
-            log.failure("gateway {name}: its program can't have pipes of its own", name=self.id)
-            given = False
-        self._trying = False
-        if given:
-            self._attached(attachment)
-            return
-        if self.attachment is attachment:
-            self._pass_through(attachment.channel, attachment.control)
-        self._pump()
-        self._now_back()
-
-    async def _try_to_hand_over(self, attachment: HandedAttachment) -> bool:
-        await self._heard.when_fired()
-        if self.transport is None or attachment is not self.attachment:
-            return False
-        try:
-            handover = Handover(self.relay)
-        except OSError:
-            return False
-        try:
-            waiting = self._ask("pipes", handover.asked())
-            waiting.addTimeout(PREPARE_TIMEOUT, self._reactor)
-            prepared = says_yes(await waiting)
-        except defer.TimeoutError:
-            prepared = False
-        if not prepared or self.attachment is not attachment or self._ending:
-            handover.close()
-            return False
-        waiting = self._ask("take", None)
-        self._turning = True
-        turned = says_yes(await waiting)
-        self._turning = False
-        if not turned or self.transport is None:
-            handover.close()
-            return False
-        # From here on in the same turn: the far side waits for what is said now.
-        if self.attachment is not attachment or self._ending:
-            self._write_now((LEAVE,))
-            handover.close()
-            return False
-        state, first = handover.begin()
-        self._handover, self._called_back = handover, False
-        self._write_now((BEGIN,))
-        attachment.hand_over(handover.give(), state, first)
-        return True
-
-    def _ask(self, purpose: str, value: Any) -> defer.Deferred[bytes | None]:
-        """Ask the far side something."""
-        id = self.relay.ask(purpose, value)
-
-        def forget(_: object) -> None:
-            del self._asking[id]
-
-        asked: defer.Deferred[bytes | None] = defer.Deferred(forget)
-        self._asking[id] = asked
-        self._pump()
-        return asked
-
-    def _find_answers(self) -> None:
-        answers = self.relay.answers
-        for id in [id for id, answer in answers.items() if answer is not None]:
-            answer = answers.pop(id)
-            asked = self._asking.pop(id, None)
-            if asked is not None:
-                asked.callback(answer)
-
-    def _now_back(self) -> None:
-        if self._away is not None:
-            back, self._away = self._away, None
-            back.fire(None)
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the last program had pipes of its own, and it has not come back yet."""
-        return self._away is not None
-
-    def when_back(self) -> defer.Deferred[None]:
-        """Fires when another program can have it: at once, unless the last one had pipes."""
-        return defer.succeed(None) if self._away is None else self._away.when_fired()
-
-    def _read_signals(self, handover: Handover, data: bytes) -> None:
-        """What the far side says here while a program has it."""
-        while data.startswith(READ):
-            self._catch_up(handover)
-            data = data[1:]
-        if data.startswith(BACK):
-            self._catch_up(handover)
-            self._come_back(handover)
-            data = data[1:]
-            if data:
-                self.dataReceived(data)
-        elif data:
-            try:
-                handover.last_words(data)
-            except (ProtocolError, ProgramBroke) as problem:
-                log.warn("gateway {name}: what it said last: {why}", name=self.id, why=str(problem))
-
-    def _catch_up(self, handover: Handover) -> None:
-        """Find out what was said between it and its program."""
-        try:
-            if handover.read():
-                self._used = self._reactor.seconds()
-        except ProgramBroke as problem:
-            log.warn("gateway {name}: its program: {why}", name=self.id, why=str(problem))
-            self._call_back()
-        except ProtocolError as problem:
-            self._broke(problem)
-        if self.relay.goodbye and not self._ending and self.ended is None:
-            self.end()
-
-    def _call_back(self) -> None:
-        """Have the far side come back."""
-        if self._handover is not None and not self._called_back:
-            self._called_back = True
-            self._write_now((LEAVE,))
-
-    def _come_back(self, handover: Handover) -> None:
-        """The far side is back."""
-        self._call_back()  # it waits for that
-        attachment = self.attachment
-        self._finish_handover(handover)
-        if isinstance(attachment, HandedAttachment):
-            if attachment.lacks_pipes:
-                self._pass_through(attachment.channel, attachment.control)
-            else:
-                self.detach(attachment)
-        self._pump()
-        self._now_back()
-
-    def _finish_handover(self, handover: Handover) -> None:
-        self._handover = None
-        handover.close()
-        self.relay.detach()
 
     # -- between the two -------------------------------------------------------------------------
 

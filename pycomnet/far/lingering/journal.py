@@ -5,6 +5,7 @@ it does anything else with that; the program, how many values it has taken. The 
 when it gets round to that. What is there stays there, whichever process is killed.
 """
 
+import os
 import struct
 
 try:
@@ -32,6 +33,9 @@ WHOLE = START + SIZE + TAKEN_ENTRIES * TAKEN.size
 #: From the program, or to it.
 FROM, TO = 0, 1
 
+#: Whether the processor itself has others see what is written in the order in which it was.
+_ORDERED = os.uname()[4] in ("x86_64", "i386", "i486", "i586", "i686")
+
 _entry = struct.Struct("=I")
 
 
@@ -49,14 +53,21 @@ class Journal(object):
         self._memory = memory
         self.numbers = memoryview(memory)[:START].cast("Q")
         self._lock = allocate_lock()
+        #: how far it was read here: what is in the memory others can change
+        self._tail = self._taken_tail = 0
 
     def close(self):
         """Let go of the memory."""
         self.numbers.release()
-        self._memory.close()
+        try:
+            self._memory.close()
+        except BufferError:
+            pass  # PyPy: some view of it is not freed yet
 
     def _in_order(self):
         """Have another processor see what was done before this before what is done after it."""
+        if _ORDERED:
+            return
         lock = self._lock
         for _ in (1, 2):
             lock.acquire()
@@ -120,7 +131,7 @@ class Journal(object):
         :raises BrokenJournal: it makes no sense.
         """
         numbers = self.numbers
-        head, tail = numbers[HEAD], numbers[TAIL]
+        head, tail = numbers[HEAD], self._tail
         if not 0 <= head - tail <= SIZE:
             raise BrokenJournal("%d bytes of %d" % (head - tail, SIZE))
         self._in_order()
@@ -147,7 +158,7 @@ class Journal(object):
                 said.append((last, pieces))
             pieces.append(data[position:end])
             position = end
-        numbers[TAIL] = head
+        self._tail = numbers[TAIL] = head
         return [(direction, b"".join(pieces)) for direction, pieces in said]
 
     def taken_head(self):
@@ -157,7 +168,7 @@ class Journal(object):
         """
         numbers = self.numbers
         head = numbers[TAKEN_HEAD]
-        if not 0 <= head - numbers[TAKEN_TAIL] <= TAKEN_ENTRIES:
+        if not 0 <= head - self._taken_tail <= TAKEN_ENTRIES:
             raise BrokenJournal("%d values taken" % head)
         self._in_order()
         return head
@@ -166,14 +177,13 @@ class Journal(object):
         """What was taken up to an entry, as :meth:`put_taken` has it."""
         taken = {}
         done = []
-        numbers = self.numbers
-        for number in range(numbers[TAKEN_TAIL], head):
+        for number in range(self._taken_tail, head):
             id, over, count = TAKEN.unpack_from(self._memory, self._taken(number))
             if over:
                 done.append(id)
             else:
                 taken[id] = max(count, taken.get(id, 0))
-        numbers[TAKEN_TAIL] = head
+        self._taken_tail = self.numbers[TAKEN_TAIL] = head
         return taken, done
 
 

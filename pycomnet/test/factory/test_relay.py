@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
 from pycomnet.far.lingering.framing import FrameReader, frame
-from pycomnet.test.factory.kit import Joined, Program
+from pycomnet.test.factory.kit import HandedJoined, Joined, Program
 from pycomnet.test.properties import given, settings
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
 from pycomnet.wire.mux import Limits, Mux, ProtocolError
@@ -484,8 +484,9 @@ class Refused(RelayCase):
 class Anything(SynchronousTestCase):
     """Whatever is done and whenever a program is killed: every value comes once, in order."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(
+        st.booleans(),
         st.lists(
             st.tuples(
                 st.sampled_from(["far", "near", "take", "far_take", "step", "step", "kill", "end"]),
@@ -493,10 +494,10 @@ class Anything(SynchronousTestCase):
                 st.sampled_from([1, 50, 1000, 70_000, 300_000, 1_500_000]),
             ),
             max_size=60,
-        )
+        ),
     )
-    def test_any(self, actions: list[tuple[str, int, int]]) -> None:
-        joined = Joined()
+    def test_any(self, handed: bool, actions: list[tuple[str, int, int]]) -> None:
+        joined = HandedJoined() if handed else Joined()
         joined.pump()
         program = joined.start()
         nears = [program.open() for _ in range(3)]
@@ -548,4 +549,6 @@ class Anything(SynchronousTestCase):
             record = joined.relay.records.get(ids[index])
             if record is not None and not record.far_ended:
                 self.assertLessEqual(record.far_credit, WINDOW)
+        if isinstance(joined, HandedJoined):
+            joined.kill()  # what was taken is known then
         self.assertEqual(joined.relay.long_kept, 0)

@@ -44,7 +44,7 @@ async def take(reactor: Any, channel: pycomnet.Channel, answer: bool) -> None:
         if first == "came":
             say(second)
             return
-        assert second == b"x" * (first % 3000)
+        assert not second.strip(b"x")
         say(first)
         if answer:
             await channel.send(first)
@@ -70,6 +70,14 @@ async def main(reactor: Any, address: str, what: str, spec: str) -> None:
         channel.send_end()
         await take(reactor, channel, False)
         await gateway.exit()
+    elif what == "take":
+        say(gateway.info["pid"])
+        [channel] = gateway.resumed.values()
+        await take(reactor, channel, False)
+    elif what == "idle":
+        gateway.remote_exec("for n in range(10000): channel.send([n, b'x' * 100])")
+        say(gateway.info["pid"])
+        await Deferred()
     elif what == "end":
         channel = gateway.remote_exec("channel.send(1); channel.send(channel.receive())")
         say([gateway.info["pid"], channel.id, await channel.receive()])
