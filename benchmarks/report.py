@@ -58,7 +58,7 @@ class Line:
         target = self.row.target
         if target is not None and target.kind == "share":
             return f"{ours / other:.2f} of it"
-        return f"{_number(self.row.factor(ours, other))} times"
+        return f"{number(self.row.factor(ours, other))} times"
 
     @property
     def reached(self) -> bool | None:
@@ -93,14 +93,14 @@ class Line:
         return [
             row.title,
             row.unit,
-            *("-" if figure is None else _number(figure) for figure in figures),
+            *("-" if figure is None else number(figure) for figure in figures),
             self.ratio,
             "" if row.target is None else row.target.text(row.unit) + against,
             {True: "yes", False: "NO", None: ""}[self.reached],
         ]
 
 
-def _number(figure: float) -> str:
+def number(figure: float) -> str:
     """Three digits, or all before the point."""
     if figure == 0 or not math.isfinite(figure):
         return f"{figure:g}"
@@ -210,7 +210,7 @@ class Table:
         axes.barh([line.row.title for line, _ in shown], factors, color=colours, height=0.62)
         beside = axes.get_yaxis_transform()
         for at, factor in enumerate(factors):
-            axes.text(1.01, at, _number(factor), transform=beside, va="center", fontsize=8)
+            axes.text(1.01, at, number(factor), transform=beside, va="center", fontsize=8)
         for at, target in enumerate(wanted):
             if target is not None:
                 axes.plot([target, target], [at - 0.42, at + 0.42], color="black", linewidth=1.6)

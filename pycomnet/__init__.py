@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pycomnet.errors import UnknownInterface as UnknownInterface
     from pycomnet.errors import UnknownMethod as UnknownMethod
     from pycomnet.errors import UsedAfterFork as UsedAfterFork
+    from pycomnet.gateways.channelgateway import ChannelGateway as ChannelGateway
     from pycomnet.gateways.gateway import Gateway as Gateway
     from pycomnet.gateways.group import Group as Group
     from pycomnet.gateways.localfactory import Resumable as Resumable
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from pycomnet.gateways.pool.pool import GatewayPool as GatewayPool
     from pycomnet.gateways.pool.scheduler import NoGatewayLeft as NoGatewayLeft
     from pycomnet.gateways.spec import Spec as Spec
-    from pycomnet.gateways.transports.channel import ChannelGateway as ChannelGateway
     from pycomnet.nameserver.follow import follow as follow
     from pycomnet.services.binary import Binary as Binary
     from pycomnet.services.binary import BlockLimits as BlockLimits
@@ -90,7 +90,7 @@ _WHERE = {
     "CertificateRefused": "pycomnet.errors",
     "Channel": "pycomnet.channels.channel",
     "ChannelClosed": "pycomnet.errors",
-    "ChannelGateway": "pycomnet.gateways.transports.channel",
+    "ChannelGateway": "pycomnet.gateways.channelgateway",
     "CodeNotSendable": "pycomnet.errors",
     "ConnectionLost": "pycomnet.errors",
     "Context": "pycomnet.services.context",

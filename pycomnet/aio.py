@@ -33,6 +33,7 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.python import threadable
 
 from pycomnet.errors import ChannelClosed
+from pycomnet.net import _twisted
 from pycomnet.services import client as _client
 from pycomnet.services import context as _context
 from pycomnet.services import remotestream as _remotestream
@@ -86,7 +87,7 @@ def _acquire() -> Any:
             "pycomnet.aio is used in a coroutine that asyncio runs: begin with asyncio.run(main())"
         ) from None
     installed: Any = sys.modules.get("twisted.internet.reactor")
-    if isinstance(installed, AsyncioSelectorReactor) and installed._asyncioEventloop is loop:
+    if isinstance(installed, AsyncioSelectorReactor) and _twisted.runs_on(installed, loop):
         return installed
     for closed in [one for one in _reactors if one.is_closed()]:
         del _reactors[closed]

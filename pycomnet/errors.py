@@ -1,4 +1,4 @@
-"""The errors: one root, and a class for each thing that a caller would catch."""
+"""The errors: one root, and a class for each kind that a caller would catch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 from pycomnet.text.printable import visible
 from pycomnet.wire.values import type_name
 
-#: Code -> the class of errors that it stands for; what travels between processes.
+#: Code -> its class of errors. Codes are what is sent between processes.
 _by_code: dict[str, type[PycomnetError]] = {}
 
 
 class PycomnetError(Exception):
     """The root of all errors that pycomnet raises.
 
-    A subclass with a ``code`` of its own may be raised by a service, and is raised at the caller
-    as the same class, if that is imported there: the code is what travels.
+    A service may raise a subclass with a ``code`` of its own. The code is sent, and the caller
+    raises the same class, if it is imported there.
 
-    :cvar fields: the names of attributes that travel with it, beside its message.
-    :ivar code: its stable name, or an empty one.
-    :ivar formatted: the traceback where it was raised, if that was another process and it says so.
+    :cvar fields: the names of attributes that are sent with it, beside its message.
+    :ivar code: its stable name, or an empty text.
+    :ivar formatted: the traceback in the other process, if that process sent it.
     """
 
     code: str = ""
@@ -28,7 +28,7 @@ class PycomnetError(Exception):
     formatted: str = ""
 
     def __str__(self) -> str:
-        # It may hold what a peer said, and is shown: on a terminal, in a log.
+        # It may contain a peer's text, and is shown on a terminal or in a log.
         return visible(super().__str__())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -59,7 +59,7 @@ class LaunchFailed(PycomnetError):
 
 
 class LaunchConfigError(LaunchFailed, ValueError):
-    """A launcher's options or its file say what can't be; the message names it."""
+    """A launcher's options or its file are not valid; the message says what."""
 
 
 class ServiceNotLoaded(LaunchFailed):
@@ -67,7 +67,7 @@ class ServiceNotLoaded(LaunchFailed):
 
 
 class NameserverUnreachable(LaunchFailed):
-    """There was no answer from the nameserver in the time that it was given."""
+    """The nameserver did not answer in time."""
 
 
 class CodeNotSendable(PycomnetError, ValueError):
@@ -75,7 +75,7 @@ class CodeNotSendable(PycomnetError, ValueError):
 
 
 class ChannelClosed(PycomnetError, EOFError):
-    """The channel is closed: by its other end, which has sent all it had, or by this one."""
+    """The channel is closed: by its other end, which sends no more, or by this one."""
 
 
 class ConnectionLost(PycomnetError, EOFError):
@@ -105,11 +105,11 @@ class CertificateRefused(ConnectionLost):
 
 
 class UsedAfterFork(ConnectionLost):
-    """The object was made before this process was forked: it is the parent process's."""
+    """The object was made before this process was forked: it belongs to the parent process."""
 
 
 class PeerSilent(ConnectionLost):
-    """The other end gave no sign of life for too long."""
+    """The other end was silent for too long."""
 
 
 class GatewayDied(ConnectionLost):
@@ -218,21 +218,21 @@ class RemoteError(PycomnetError):
 
 
 class TimeoutExpired(PycomnetError, TimeoutError):
-    """What a timeout was given for did not happen in that time."""
+    """What was waited for did not happen within the timeout."""
 
 
 class ServiceError(PycomnetError):
-    """The root of what can go wrong with a call of a service, beside what its method raises."""
+    """The root of the errors of calls, beside those that methods raise."""
 
 
 class UnknownInterface(ServiceError):
-    """There is no such interface at that address; the message has those that there are."""
+    """There is no such interface at that address; the message lists those that there are."""
 
     code = "interface"
 
 
 class UnknownMethod(ServiceError):
-    """The interface has no such method; the message has those that it has."""
+    """The interface has no such method; the message lists its methods."""
 
     code = "method"
 
@@ -244,7 +244,7 @@ class InvalidArguments(ServiceError, ValueError):
 
 
 class ResultNotSendable(ServiceError):
-    """A method returned what can't be sent; the message names the type and where it is."""
+    """A method returned a value that can't be sent; the message names the type and where it is."""
 
     code = "result"
 
@@ -256,7 +256,7 @@ class DeadlineExceeded(ServiceError, TimeoutExpired):
 
 
 class MemoryExceeded(PycomnetError):
-    """A peer has more held in memory than it may: its channels or its connection are closed."""
+    """Too much memory is held for a peer: its channels or its connection are closed."""
 
     code = "memory"
 
@@ -276,7 +276,7 @@ class ServerLeaving(ServiceError):
 class CallInterrupted(ServiceError):
     """The connection broke while the call was under way: it may have been run, or not.
 
-    A method that is declared idempotent is called again instead.
+    Calls of methods that are declared idempotent are repeated instead.
     """
 
     code = "interrupted"
@@ -313,11 +313,11 @@ class SessionTooLarge(ServiceError):
 
 
 class NameserverError(ServiceError):
-    """The root of what a nameserver answers instead of a result."""
+    """The root of a nameserver's errors."""
 
 
 class InvalidRegistration(NameserverError, ValueError):
-    """What a nameserver was given is not valid, or is over one of its limits."""
+    """An argument of a nameserver's method is not valid, or over a limit."""
 
     code = "registration"
 
@@ -326,8 +326,8 @@ class ServiceNameTaken(NameserverError):
     """Another owner has the service name, and its lease is not over.
 
     :ivar service: the name.
-    :ivar address: where the service is that has it.
-    :ivar interfaces: what that service offers.
+    :ivar address: the address of the service that has it.
+    :ivar interfaces: that service's interfaces.
     :ivar ttl: seconds until its lease ends, unless it is renewed.
     """
 
@@ -350,13 +350,13 @@ class ServiceNameTaken(NameserverError):
 
 
 class LeaseLost(NameserverError):
-    """The lease is over: its time was up, or the nameserver has lost it. Register again."""
+    """The lease is over: it has ended, or the nameserver has lost it. Register again."""
 
     code = "lease-lost"
 
 
 class NotLeaseOwner(NameserverError):
-    """The secret is not the one that was given out with the lease."""
+    """The secret is not the one of the lease."""
 
     code = "not-owner"
 
@@ -365,7 +365,7 @@ class RevisionTooOld(NameserverError):
     """A watch can't go on from that revision: begin with a snapshot again.
 
     :ivar revision: the revision that was asked for.
-    :ivar oldest: the oldest one that can be gone on from.
+    :ivar oldest: the oldest revision from which a watch can go on.
     """
 
     code = "revision"
@@ -378,19 +378,19 @@ class RevisionTooOld(NameserverError):
 
 
 class NameserverFull(NameserverError):
-    """The nameserver has as many registrations or watches as it may have."""
+    """The nameserver's limit on registrations or watches is reached."""
 
     code = "full"
 
 
 class TooManyRegistrations(NameserverFull):
-    """This client has as many registrations as one may have; others may have room."""
+    """The limit on registrations of one client is reached; other clients may have room."""
 
     code = "client-full"
 
 
 class StoreFailed(NameserverError):
-    """A nameserver's store can't read or write: a full disk, say. Nothing was changed."""
+    """A nameserver's store can't read or write, for example on a full disk. Nothing was changed."""
 
     code = "store"
 
@@ -402,7 +402,7 @@ class StoreConflict(StoreFailed):
 
 
 def message_of(problem: BaseException) -> str:
-    """What an error says, whatever its ``__str__`` does: that is its author's code."""
+    """An error's message, also if its ``__str__``, which is its author's code, raises."""
     try:
         return str(problem)
     except BaseException:
@@ -436,7 +436,7 @@ def error_map(problem: BaseException, formatted: str = "") -> dict[str, Any]:
 
 
 def from_map(error: object) -> PycomnetError:
-    """The error that a map stands for: of the class that has its code, else a RemoteError."""
+    """The error of a map: of the class that has its code, else a RemoteError."""
     if not isinstance(error, dict):
         return RemoteError.from_map({})
     kind = _by_code.get(str(error.get("code")))

@@ -1,4 +1,4 @@
-"""The seams: what a plug-in provides, and what it is given."""
+"""The plug-in seams: the interfaces that a plug-in provides, and those that it is given."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
 
 
 class INameFollower(Interface):
-    """Who is told what a nameserver's store has. It is the nameserver; a store calls it.
+    """What a nameserver's store calls to report its contents. The nameserver provides it.
 
     Records and changes are those of :mod:`pycomnet.nameserver.records`. All of it is called in the
     reactor's thread.
     """
 
     def load(records: Iterable[tuple[Record, float]]) -> None:
-        """Take some of what the store had when it was opened.
+        """Take some of the store's records, while it is being opened.
 
         :param records: an iterable of ``(Record, seconds left)``, of names that were not loaded
             before. The fence is set.
         """
 
     def loaded(revision: int) -> None:
-        """Take note that everything is loaded.
+        """Everything is loaded.
 
-        :param revision: the latest, an int: of the changes that are loaded, and of those that were
-            there and are not any more.
+        :param revision: the latest revision, an int, also of records that are not there any more.
         """
 
     def changed(changes: Sequence[Change]) -> None:
-        """Take what has been committed.
+        """Take changes that have been committed.
 
-        :param changes: a sequence of ``Change``, with revisions that are above all before.
+        :param changes: a sequence of ``Change``, with revisions above all before.
         """
 
     def fence_of(service: str) -> int | None:
         """The fence of what is registered under a name, also after its lease, or None.
 
-        For a store without an index of its own; it does not know of what is not yet ``changed``.
+        For a store without an index of its own. Changes that were not passed to ``changed`` yet are
+        not in it.
         """
 
     def times_left() -> Iterator[tuple[str, float]]:
@@ -54,12 +54,13 @@ class INameFollower(Interface):
 class INameStore(Interface):
     """Where a nameserver's registrations are kept.
 
-    There may be several nameservers to one store, if it can have several; each is told of what the
-    others commit. :class:`pycomnet.test.nameserver.conformance.StoreConformance` has the tests
-    that every store passes.
+    A store may serve several nameservers, if it can; it tells each of them what the others commit.
+    docs/architecture/stores.rst says how to write one.
+    :class:`pycomnet.test.nameserver.conformance.StoreConformance` has the tests that every store
+        passes.
     """
 
-    name = Attribute("""What ``stat`` says it is, such as ``sqlite:/srv/names.sqlite``.""")
+    name = Attribute("""What ``stat`` shows, such as ``sqlite:/srv/names.sqlite``.""")
 
     ends_leases = Attribute(
         """False: the nameserver's clock ends leases, and it commits the removals. True: the store
@@ -79,21 +80,22 @@ class INameStore(Interface):
     def commit(change: Put | Delete) -> Deferred[int]:
         """Keep or remove a registration, so that it survives whatever the store survives.
 
-        What is asked for in one turn of the reactor may be committed together. The order in which
-        it was asked for is the order of the revisions.
+        The changes of one turn of the reactor may be committed together. The order of the calls is
+        the order of the revisions.
 
-        :param change: what it ``replaces`` has to be what is there, after all that was asked for
-            before.
-        :returns: a Deferred that fires with the revision, a new fence, an int above all before
-            (over restarts, too), once it is committed and the follower was told. It fails with
-            :class:`~pycomnet.errors.StoreConflict` if it was to replace something else than is
-            there, once the follower was told of what is there; and with
-            :class:`~pycomnet.errors.StoreFailed` if it could not be kept, and then nothing has
-            changed. It can't be cancelled.
+        :param change: its ``replaces`` has to be the fence of what is there, after all changes that
+            were requested before.
+        :returns: a Deferred that fires with the revision (the new fence: an int above all before,
+            also over restarts) once the change is committed and the follower was told. It fails
+            with
+            :class:`~pycomnet.errors.StoreConflict` if something else than ``replaces`` is there,
+                once the follower was told of that. It fails with
+                :class:`~pycomnet.errors.StoreFailed` if the change could not be kept, and then
+                nothing has changed. It can't be cancelled.
         """
 
     def renew(record: Record) -> Deferred[None] | None:
-        """Take note that a lease was renewed. Nothing is written for it.
+        """A lease was renewed. Nothing has to be written for it.
 
         :param record: the live ``Record``.
         :returns: None, or a Deferred that fails with :class:`~pycomnet.errors.LeaseLost` when the
@@ -104,7 +106,7 @@ class INameStore(Interface):
         """The nameserver is about to close it: another may be waiting to open it."""
 
     def close() -> Deferred[None]:
-        """Commit what was asked for, keep the times that leases have left, and end.
+        """Commit all requested changes, keep the times that leases have left, and end.
 
         :returns: a Deferred that fires when nothing is open any more. A store that was not opened
             can be closed, and so can a closed one.

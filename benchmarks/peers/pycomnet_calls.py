@@ -14,8 +14,8 @@ from twisted.internet.task import react
 from pycomnet.services.context import TIMEOUT, Context
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServiceServer
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Mux
-from pycomnet.wire.values import make_codec
 
 NAME = "bench.echo"
 #: job -> the method that it calls, and with what
@@ -70,7 +70,7 @@ def check_size(job: str) -> None:
     near, far = Mux(True), Mux(False)
     far.receive_data(near.data_to_send())
     near.receive_data(far.data_to_send())
-    near.ask("invoke", make_codec().encode([NAME, name, args, TIMEOUT]))
+    near.call("invoke", make_codec().encode([NAME, name, args, TIMEOUT]))
     calls.check(len(near.data_to_send(2 * calls.WIRE_SIZES[job])), calls.WIRE_SIZES[job])
 
 

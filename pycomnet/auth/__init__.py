@@ -1,1 +1,1 @@
-"""Who may come in: tokens, certificates, and the peers of unix sockets."""
+"""Admission: tokens, certificates, and peer credentials of unix sockets."""

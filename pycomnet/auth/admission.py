@@ -1,4 +1,4 @@
-"""Who may come in: by a unix socket's peer credentials, by a certificate, or by a token."""
+"""Admission by a unix socket's peer credentials, by a certificate, or by a token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: Seconds that somebody who has connected has to say who they are.
+#: Seconds within which a peer that has connected has to identify itself.
 HELLO_TIMEOUT = 10.0
 #: How often it is tried to be the only one that begins to listen, and the seconds in between.
 ATTEMPTS = 20
@@ -36,12 +36,12 @@ ATTEMPT = 0.01
 
 
 class NotAdmitted(PycomnetError):
-    """Somebody may not come in; the message says what is needed."""
+    """The peer is not authorised; the message says what is needed."""
 
 
 @attrs.frozen
 class PeerCredentials:
-    """What the system says of the process at the other end of a unix socket."""
+    """The credentials of the process at the other end of a unix socket, from the system."""
 
     pid: int
     uid: int
@@ -49,7 +49,7 @@ class PeerCredentials:
 
 
 def peer_credentials(transport: Any) -> PeerCredentials | None:
-    """Who is at the other end of a unix socket; None where the system does not say."""
+    """The credentials of a unix socket's peer; None if the system does not give them."""
     connection = getattr(transport, "socket", None)
     if connection is None or connection.family != socket.AF_UNIX:
         return None
@@ -61,10 +61,10 @@ def peer_credentials(transport: Any) -> PeerCredentials | None:
 
 
 def check_exposure(listen: str, insecure: bool = False) -> None:
-    """See that nobody can listen to what is said there.
+    """Check that nobody can read the traffic of a listener.
 
-    :param listen: a listener's endpoint string.
-    :raises EndpointError: it would be without TLS, and nobody said that it may.
+    :param listen: its endpoint string.
+    :raises EndpointError: other machines could reach it without TLS, and ``insecure`` is not set.
     """
     if insecure or endpoints.is_tls(listen) or endpoints.is_local(listen):
         return
@@ -77,12 +77,12 @@ def check_exposure(listen: str, insecure: bool = False) -> None:
 
 @attrs.frozen
 class Admission:
-    """Lets peers in.
+    """Decides whether a peer is authorised.
 
     :ivar checker: knows the tokens.
-    :ivar uids: the users who need none where the system says who they are: on a unix socket.
-    :ivar certificates: whether a client's certificate will do; TLS has checked it by then.
-    :ivar token_path: the file with the token, if there is a single one.
+    :ivar uids: users that need no token on a unix socket, where the system tells the peer's user.
+    :ivar certificates: whether a client certificate, which TLS has checked, is enough.
+    :ivar token_path: the file with the token, if there is only one.
     """
 
     checker: TokenChecker | None = None
@@ -98,14 +98,14 @@ class Admission:
         tokens: str | None = None,
         token_file: str | None = None,
     ) -> Admission:
-        """That of a service, by what it was told.
+        """The admission of a service, from its options.
 
-        :param service: its name, by which it has a token of its own.
-        :param listen: where it listens. On a unix socket the system says who is there, and where
-            certificates are asked for, they do: a token is needed at other places alone.
-        :param tokens: a file of several tokens.
-        :param token_file: otherwise, one with a single token; it is made if it isn't there.
-        :raises TokenError: such a file is wrong, or can't be made.
+        :param service: its name, by which it finds its own token.
+        :param listen: its endpoint string. A token is needed unless this is a unix socket, whose
+            peers the system knows, or asks for client certificates.
+        :param tokens: a file with several tokens.
+        :param token_file: otherwise, a file with one token; it is created if it does not exist.
+        :raises TokenError: such a file is wrong, or can't be created.
         """
         certificates = any(wants_certificates(each) for each in listen)
         if tokens is not None:
@@ -118,11 +118,11 @@ class Admission:
         return cls(checker, certificates=certificates, token_path=path)
 
     def admit(self, transport: Any, credential: bytes | None) -> str:
-        """Who it is.
+        """Authenticate a peer; returns its name.
 
         :param transport: the connection's.
-        :param credential: what its hello has.
-        :raises NotAdmitted: nobody that may come in.
+        :param credential: the credential of its hello.
+        :raises NotAdmitted: the peer is not authorised.
         """
         if credential is not None and self.checker is not None:
             known = self.checker.find(credential)
@@ -144,9 +144,9 @@ class Admission:
 
 
 def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker, Path]:
-    """What knows a service's single token, and where that is; it is made if it isn't there.
+    """A checker of a service's only token, and the token's file, which is created if necessary.
 
-    :raises TokenError: the file is wrong, or can't be made.
+    :raises TokenError: the file is wrong, or can't be created.
     """
     path = Path(os.path.expanduser(token_file)) if token_file else default_token_path(service)
     token, made = load_or_make_token(path)
@@ -192,7 +192,7 @@ def wants_certificates(listen: str) -> bool:
 
 @deferred
 async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
-    """Listen; a unix socket is its user's alone, and one that nobody listens on is replaced.
+    """Listen. Only this user can use a unix socket, and a stale socket is replaced.
 
     :param listen: an endpoint string.
     :returns: fires with the port. Fails with :class:`PycomnetError` when others could put a socket
@@ -212,9 +212,9 @@ async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
 
 @contextlib.contextmanager
 def _one_at_a_time(path: str) -> Iterator[None]:
-    """Have nobody else of us begin to listen in this directory meanwhile.
+    """Keep other daemons from beginning to listen in this directory meanwhile.
 
-    Of two that find what a killed one has left, the second would take the first's lock for that.
+    If two daemons found a stale socket, the second would remove the first one's new lock.
     """
     try:
         fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -232,9 +232,9 @@ def _one_at_a_time(path: str) -> Iterator[None]:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the lock of a socket on which nobody listens, and that.
+    """Remove a stale socket and its lock.
 
-    It has the process id of who made it, which another process may have by now.
+    The lock has the process id of its maker, which another process may have by now.
     """
     lock = f"{path}.lock"
     if not os.path.islink(lock) or (os.path.lexists(path) and not _is_socket(path)):
@@ -256,9 +256,9 @@ def _is_socket(path: str) -> bool:
 
 
 def prepare_directory(path: str) -> None:
-    """Make the directory of a socket, for this user alone.
+    """Create the directory of a socket, for this user alone.
 
-    :raises PycomnetError: another has made it, or others can write there.
+    :raises PycomnetError: another user has made it, or others can write there.
     """
     directory = Path(path).parent
     try:

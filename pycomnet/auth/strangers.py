@@ -1,9 +1,9 @@
-"""Strangers: who has connected and has not said yet who they are.
+"""Strangers: peers that have connected and have not identified themselves yet.
 
-A daemon can't know which of them will. So it keeps a number of them, and when there are more, the
-oldest goes, of the address (or, on a unix socket, the user) that has most: who says at once who
-they are gets in however many others there are that never do. When descriptors run out, strangers
-go first, too.
+A daemon can't know which of them will. So it keeps a number of them. When there are more, it drops
+the oldest one of the address (or, on a unix socket, the user) that has most. So a peer that
+identifies itself at once gets in, however many others never do. When descriptors run out, strangers
+are dropped first.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def descriptor_limit() -> int:
 
 
 def origin(transport: Any) -> str:
-    """Whose share of the strangers a connection counts to: an address's, a network's, a user's."""
+    """The origin that a stranger counts to: an address, a network or a user."""
     peer = transport.getPeer()
     if isinstance(peer, IPv6Address):
         host = peer.host.partition("%")[0]
@@ -64,7 +64,7 @@ def origin(transport: Any) -> str:
 
 @attrs.define
 class _Dropped:
-    """What there is to be said of those that were dropped."""
+    """What to log about dropped strangers."""
 
     count: int = 0
     said: float | None = None
@@ -93,7 +93,7 @@ class Strangers:
         return len(self._origins)
 
     def arrived(self, transport: Any) -> None:
-        """Somebody has connected. Another may be dropped for them."""
+        """A peer has connected. Another one may be dropped for it."""
         where = origin(transport)
         self._origins[transport] = where
         self._by_origin.setdefault(where, {})[transport] = None
@@ -106,7 +106,7 @@ class Strangers:
             self._drop_one(where, False)
 
     def known(self, transport: Any) -> None:
-        """They have said who they are, or are gone: no stranger any more."""
+        """The peer has identified itself, or is gone: it is no stranger any more."""
         where = self._origins.pop(transport, None)
         if where is not None:
             others = self._by_origin[where]
@@ -124,7 +124,7 @@ class Strangers:
         return scarce
 
     def _drop_one(self, newcomer: str, at_once: bool) -> None:
-        """Drop the oldest stranger of whoever has most of them.
+        """Drop the oldest stranger of the origin that has most of them.
 
         :param at_once: close its descriptor now: a hundred may come in one turn of the reactor.
         """

@@ -1,8 +1,8 @@
-"""Bearer tokens: files that hold them, the check of one that was given, and its limits.
+"""Bearer tokens: their files, the check of a given token, and its limits.
 
-A token is what RFC 6750 calls a ``b64token``. What checks one keeps only its SHA-256, and compares
-that with each of its own in a time that says nothing of any: the digests are of one length,
-:func:`hmac.compare_digest` looks at all of it, and no comparison is left out after one that fits.
+A token is what RFC 6750 calls a ``b64token``. A checker keeps only SHA-256 digests, and compares
+them in constant time: all digests have one length, :func:`hmac.compare_digest` looks at all of it,
+and no comparison is left out after a match.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from pycomnet.net import private
 #: Environment variables that a client's token may come from: itself, and a file that has it.
 TOKEN_VARIABLE = "PYCOMNET_TOKEN"
 TOKEN_FILE_VARIABLE = "PYCOMNET_TOKEN_FILE"
-#: The environment variables that carry what somebody is let in by: not for children, whose code is
-#: somebody else's.
+#: Environment variables with credentials: not for children, whose code is somebody else's.
 CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
 #: Characters of a token below which it is refused: what can be guessed protects nothing.
 MIN_LENGTH = 16
@@ -51,12 +50,12 @@ def new_token() -> str:
 
 
 def digest(token: str | bytes) -> bytes:
-    """What is kept of a token, and compared: its SHA-256."""
+    """A token's SHA-256, which is kept and compared."""
     return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
 
 
 def default_token_path(name: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a service keeps the token that it made: the user's state directory.
+    """The file where a service keeps the token that it made: in the user's state directory.
 
     :param name: the service's, as in ``http-exec``.
     """
@@ -65,9 +64,9 @@ def default_token_path(name: str, environ: Mapping[str, str] = os.environ) -> Pa
 
 
 def check_token(token: str, where: str) -> str:
-    """The token itself, if it is one.
+    """Check a token's form, and return it.
 
-    :param where: what it was found in, for the error; the token is never part of that.
+    :param where: where it was found, for the error, which never has the token.
     :raises TokenError: it is too short, or has characters that an HTTP header would not carry.
     """
     if not _TOKEN.fullmatch(token):
@@ -80,7 +79,7 @@ def check_token(token: str, where: str) -> str:
 
 
 def load_token(path: str | os.PathLike[str]) -> str:
-    """Read the token of a file that nobody but its owner can read.
+    """Read a token from a file that only its owner can read.
 
     :raises TokenError: there is no such file, others may read it, or what it has is no token.
     """
@@ -88,7 +87,7 @@ def load_token(path: str | os.PathLike[str]) -> str:
 
 
 def make_token_file(path: str | os.PathLike[str]) -> str:
-    """Make a token and write it to a new file of mode 0600; a directory that it needs, of 0700.
+    """Make a token and write it to a new file of mode 0600, creating directories of mode 0700.
 
     :returns: the token.
     :raises TokenError: there is such a file, or it can't be written.
@@ -119,7 +118,7 @@ def make_token_file(path: str | os.PathLike[str]) -> str:
 
 
 def load_or_make_token(path: str | os.PathLike[str]) -> tuple[str, bool]:
-    """The token of a file, which is made if it isn't there.
+    """Read the token of a file, which is created if it does not exist.
 
     :returns: the token, and whether it was made.
     :raises TokenError: as :func:`load_token` and :func:`make_token_file` do.
@@ -140,10 +139,10 @@ def find_token(
     token_file: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> str | None:
-    """A client's token: as given, of the file that was given, or of the environment.
+    """A client's token: an argument, the contents of a file, or from the environment.
 
-    :returns: None when none of them says one.
-    :raises TokenError: the one that counts isn't one, or can't be read.
+    :returns: None if there is none.
+    :raises TokenError: it is malformed, or can't be read.
     """
     if token is not None:
         return check_token(token, "token")
@@ -193,9 +192,9 @@ def _read_private(path: str | os.PathLike[str]) -> str:
 
 @attrs.frozen
 class KnownToken:
-    """A token that a server takes.
+    """A token that a server accepts.
 
-    :ivar name: who has it: the avatar's id, and what a log calls them.
+    :ivar name: its user: the avatar's id, and the name in logs.
     :ivar digest: the token's SHA-256.
     :ivar options: what else its section of the tokens file says, its limits, as text.
     """

@@ -1,11 +1,11 @@
 """The same API without Deferreds: for scripts, the REPL and threads.
 
-Every class here is made from the one in :mod:`pycomnet` by :func:`_blocking`: the same names, the
-same arguments, and in place of a Deferred its result. The reactor runs in a thread of its own
-(:mod:`pycomnet.blocking.reactorthread`), which is started when the first object is made, and lives
-until all threads but daemons have ended and the atexit functions have run that were registered
-after this module was imported. Whatever waits takes a further keyword, ``timeout``, in seconds,
-unless it has one already; when it is over, the operation is cancelled and
+Every class here is made from the one in :mod:`pycomnet`: the same names, the same arguments, and in
+place of a Deferred its result (:mod:`pycomnet.blocking.wrapper`). The reactor runs in a thread of
+its own (:mod:`pycomnet.blocking.reactorthread`), which is started when the first object is made,
+and lives until all threads but daemons have ended and the atexit functions have run that were
+registered after this module was imported. Whatever waits takes a further keyword, ``timeout``, in
+seconds, unless it has one already; when it is over, the operation is cancelled and
 :class:`~pycomnet.errors.TimeoutExpired` raised. Ctrl-C in the main thread interrupts a wait and
 cancels what was waited for. Callbacks run in threads of the reactor's pool, one value at a time for
 each channel, so that they may block and call this API themselves.
@@ -16,352 +16,27 @@ and ``close``, ``exit`` and ``terminate`` do nothing; new ones can be made there
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import inspect
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.threads import deferToThread
-from twisted.python.failure import Failure
-
-from pycomnet import forks
-from pycomnet.blocking.reactorthread import thread as _thread
+from pycomnet.blocking.wrapper import Blocking as _Blocking
+from pycomnet.blocking.wrapper import in_pool_thread as _in_pool_thread
+from pycomnet.blocking.wrapper import running_reactor as _running_reactor
+from pycomnet.blocking.wrapper import to_blocking_api as _to_blocking_api
+from pycomnet.blocking.wrapper import to_deferred_api as _to_deferred_api
+from pycomnet.blocking.wrapper import wait_for as _wait_for
+from pycomnet.blocking.wrapper import wraps_class as _wraps_class
 from pycomnet.channels import channel as _channel
 from pycomnet.channels import files as _files
 from pycomnet.channels import multichannel as _multichannel
-from pycomnet.channels.callbacks import caller
-from pycomnet.errors import ChannelClosed, ConnectionLost, TimeoutExpired
-from pycomnet.far.live import Live
+from pycomnet.errors import ChannelClosed
+from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
-from pycomnet.gateways.transports import channel as _channelgateway
-from pycomnet.ranges import optional_real
 
-#: The Deferred API's class -> the blocking one.
-_classes: dict[type, type] = {}
-#: Arguments that are called back, in a thread rather than in the reactor's.
-_CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
-
-#: What is waited for; all of it ends when the reactor does.
-_running: set[_Operation] = set()
-#: What need not be done any more when the reactor has stopped: it ended all gateways before. And
-#: not in a forked child, by which the parent's must not be ended.
-_ENDINGS = frozenset(("close", "exit", "shutdown", "terminate"))
-
-
-class _Operation:
-    """A call in the reactor's thread, whose outcome another thread waits for."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._deferred: Deferred[Any] | None = None
-        self._given_up = False
-        self.outcome: Any = None
-        #: set when there is an outcome, and when it was given up
-        self.done = threading.Event()
-
-    def begin(self) -> None:
-        """Call the function. In the reactor's thread, as the others."""
-        if not self._given_up:
-            self._deferred = maybeDeferred(self._function)
-            self._deferred.addBoth(self.finish)
-
-    def finish(self, outcome: Any) -> None:
-        if not self.done.is_set():
-            self.outcome = outcome
-            _running.discard(self)
-            self.done.set()
-
-    def give_up(self) -> None:
-        """Cancel it, if there is no outcome yet."""
-        self._given_up = True
-        if self._deferred is not None:
-            self._deferred.cancel()
-        self.finish(Failure(CancelledError()))
-
-
-def _reactor() -> Any:
-    return _thread.start()
-
-
-def _end_operations() -> None:
-    for operation in list(_running):
-        operation.finish(Failure(_stopped()))
-
-
-_thread.when_stopped.append(_end_operations)
-
-
-def _forked() -> None:
-    """In a forked child: what other threads waited for is the parent's."""
-    forks.keep(list(_running))
-    _running.clear()
-
-
-forks.call_in_child(_forked)
-
-
-def _stopped() -> ConnectionLost:
-    return ConnectionLost(
-        "the program is ending: the reactor has stopped, and all gateways with it"
-    )
-
-
-def _wait(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
-    """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
-    # crochet.run_in_reactor is not used, as it complains of each result that nobody waits for any
-    # more, and as what comes between a timeout and its cancellation would be lost.
-    timeout = optional_real("timeout", timeout)
-    reactor = _thread.start()
-    if _thread.in_it():
-        raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")
-    if caller.get() is not None:
-        # A callback's: a channel that it waits for need not wait for it.
-        function = functools.partial(contextvars.copy_context().run, function)
-    operation = _Operation(function)
-    _running.add(operation)
-    if _thread.stopped:
-        operation.finish(None if what in _ENDINGS else Failure(_stopped()))
-    try:
-        reactor.callFromThread(operation.begin)
-        done = operation.done.wait(timeout)
-    except (KeyboardInterrupt, SystemExit):
-        reactor.callFromThread(operation.give_up)
-        raise
-    if not done:
-        reactor.callFromThread(operation.give_up)
-        operation.done.wait()
-    outcome = operation.outcome
-    if isinstance(outcome, Failure):
-        if what in _ENDINGS and _thread.stopped:
-            return None
-        if not done and outcome.check(CancelledError):
-            raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds")
-        outcome.raiseException()
-    return outcome
-
-
-def _out(value: Any) -> Any:
-    """What the user gets: objects of the Deferred API in their blocking form."""
-    return _replaced(value, _blocking_form)
-
-
-def _in(value: Any) -> Any:
-    """What the Deferred API gets."""
-    return _replaced(value, _deferred_form)
-
-
-def _blocking_form(value: Any) -> Any:
-    kind = _classes.get(type(value))
-    if kind is None:
-        return value
-    wrapper: Any = object.__new__(kind)
-    wrapper._wrapped = value
-    wrapper._era = forks.era
-    return wrapper
-
-
-def _deferred_form(value: Any) -> Any:
-    if not isinstance(value, _Blocking):
-        return value
-    value._check()
-    return value._wrapped
-
-
-#: What a value may be made of that can hold objects of either form.
-_HOLDERS = frozenset((list, tuple, dict, set, frozenset))
-
-
-def _replaced(value: Any, form: Callable[[Any], Any]) -> Any:
-    """A value, with the objects in it replaced; itself where there are none.
-
-    It does not recurse: a value may nest deeper than the interpreter's stack, or hold itself.
-    """
-    if type(value) not in _HOLDERS:
-        return form(value)
-    seen = {id(value)}
-    left = [value]
-    while left:
-        holder = left.pop()
-        for item in _items(holder):
-            if type(item) not in _HOLDERS:
-                if form(item) is not item:
-                    return _rebuilt(value, form)
-            elif id(item) not in seen:
-                seen.add(id(item))
-                left.append(item)
-    return value
-
-
-def _items(holder: Any) -> Iterator[Any]:
-    if type(holder) is dict:
-        yield from holder.keys()
-        yield from holder.values()
-    else:
-        yield from holder
-
-
-def _rebuilt(value: Any, form: Callable[[Any], Any]) -> Any:
-    #: what lists and dicts become: there before what they hold, which may be themselves
-    made: dict[int, Any] = {}
-
-    def build(holder: Any) -> Generator[Any, Any, Any]:
-        kind = type(holder)
-        new: Any = {} if kind is dict else []
-        if kind in (dict, list):
-            made[id(holder)] = new
-        if kind is dict:
-            for key, item in holder.items():
-                key = yield key
-                new[key] = yield item
-            return new
-        for item in holder:
-            new.append((yield item))
-        return new if kind is list else kind(new)
-
-    stack = [build(value)]
-    result: Any = None
-    while stack:
-        try:
-            item = stack[-1].send(result)
-        except StopIteration as done:
-            stack.pop()
-            result = done.value
-            continue
-        result = None
-        if type(item) not in _HOLDERS:
-            result = form(item)
-        elif id(item) in made:
-            result = made[id(item)]
-        else:
-            stack.append(build(item))
-    return result
-
-
-def _threaded(
-    callback: Callable[[Any], Any], core: object = None
-) -> Callable[[Any], Deferred[Any]]:
-    """Have a callback run in a thread of the pool; what it raises is passed on.
-
-    :param core: the channel's, if it is one's.
-    """
-
-    def called(value: Any) -> Any:
-        caller.set(core)
-        try:
-            return callback(value)
-        finally:
-            caller.set(None)
-
-    @functools.wraps(callback)
-    def call(value: Any) -> Deferred[Any]:
-        value = value if isinstance(value, Failure) else _out(value)
-        return deferToThread(called, value)
-
-    return call
-
-
-class _Blocking(Live):
-    """An object of the Deferred API, for other threads than the reactor's."""
-
-    __slots__ = ("__weakref__", "_era", "_wrapped")
-
-    _wrapped: Any
-    #: in which process it was made: :data:`pycomnet.forks.era`
-    _era: int
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        made = object.__new__(cls)
-        made._era = forks.era
-        return made
-
-    def _check(self) -> None:
-        """Raise if the parent process made it."""
-        if self._era != forks.era:
-            raise forks.used(repr(self))
-
-    def __repr__(self) -> str:
-        return repr(self._wrapped)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Blocking) and other._wrapped is self._wrapped
-
-    def __hash__(self) -> int:
-        return hash(self._wrapped)
-
-    if TYPE_CHECKING:
-        # A type checker can't see what the classes are filled with.
-        def __getattr__(self, name: str) -> Any: ...
-        def __getitem__(self, key: Any) -> Any: ...
-        def __len__(self) -> int: ...
-        def __contains__(self, item: object) -> bool: ...
-
-
-def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    parameters = inspect.signature(function).parameters
-    own_timeout = "timeout" in parameters
-    callbacks = [p for p in parameters if p in _CALLBACKS]
-
-    @functools.wraps(function)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._era != forks.era:
-            if name in _ENDINGS:
-                return None
-            self._check()
-        timeout = None if own_timeout else kwargs.pop("timeout", None)
-        args, kwargs = _in(args), _in(kwargs)
-        if callbacks:
-            bound = inspect.signature(function).bind(self._wrapped, *args, **kwargs)
-            for key in callbacks:
-                if bound.arguments.get(key) is not None:
-                    core = getattr(self._wrapped, "core", None)
-                    bound.arguments[key] = _threaded(bound.arguments[key], core)
-            args, kwargs = bound.args[1:], bound.kwargs
-        return _out(_wait(lambda: function(self._wrapped, *args, **kwargs), timeout, name))
-
-    return call
-
-
-def _property(name: str, source: Any) -> property:
-    def get(self: Any) -> Any:
-        return _out(getattr(self._wrapped, name))
-
-    return property(get, doc=getattr(source, "__doc__", None))
-
-
-def _blocking(
-    cls: type, attributes: tuple[str, ...] = (), leave_out: frozenset[str] = frozenset()
-) -> Callable[[type], type]:
-    """Give a class the public methods of one of the Deferred API, without Deferreds.
-
-    :param attributes: the names of its instances' attributes.
-    :param leave_out: the names of methods that are for what is built on the class.
-    """
-
-    def fill(target: type) -> type:
-        for name, value in inspect.getmembers(cls):
-            special = name in ("__len__", "__getitem__", "__contains__")
-            hidden = (name.startswith("_") and not special) or name in leave_out
-            if hidden or name in target.__dict__:
-                continue
-            if inspect.isfunction(value):
-                setattr(target, name, _method(name, value))
-            elif isinstance(value, property):
-                setattr(target, name, _property(name, value))
-        for name in attributes:
-            setattr(target, name, _property(name, None))
-        target.__doc__ = cls.__doc__
-        _classes[cls] = target
-        return target
-
-    return fill
-
-
-@_blocking(_channel.Channel, ("gateway",))
+@_wraps_class(_channel.Channel, ("gateway",))
 class Channel(_Blocking):
     """Filled from :class:`pycomnet.Channel`."""
 
@@ -381,7 +56,7 @@ class Channel(_Blocking):
             raise StopIteration from None
 
 
-@_blocking(_files.ChannelFile, ("channel", "mode", "closed"))
+@_wraps_class(_files.ChannelFile, ("channel", "mode", "closed"))
 class ChannelFile(_Blocking):
     """Filled from :class:`pycomnet.channels.files.ChannelFile`."""
 
@@ -403,14 +78,14 @@ class ChannelFile(_Blocking):
         self.close()
 
 
-@_blocking(_multichannel.MultiChannel)
+@_wraps_class(_multichannel.MultiChannel)
 class MultiChannel(_Blocking):
     """Filled from :class:`pycomnet.MultiChannel`."""
 
     __slots__ = ()
 
     def __iter__(self) -> Iterator[Channel]:
-        return iter([_out(channel) for channel in self._wrapped])
+        return iter([_to_blocking_api(channel) for channel in self._wrapped])
 
     def make_receive_queue(self, endmarker: object = _channel.NO_ENDMARKER) -> Any:
         """A ``queue.Queue`` of (channel, value), as they come from any of them."""
@@ -425,22 +100,22 @@ class MultiChannel(_Blocking):
                 put = functools.partial(_put, filled, channel)
                 channel.setcallback(put, lambda failure: None, endmarker)
 
-        _wait(fill, None, "make_receive_queue")
+        _wait_for(fill, None, "make_receive_queue")
         return filled
 
 
 def _put(filled: Any, channel: Any, value: Any) -> None:
-    filled.put((_out(channel), _out(value)))
+    filled.put((_to_blocking_api(channel), _to_blocking_api(value)))
 
 
-@_blocking(_gateway.Gateway, ("id", "spec", "group", "info", "resumed"))
+@_wraps_class(_gateway.Gateway, ("id", "spec", "group", "info", "resumed"))
 class Gateway(_Blocking):
     """Filled from :class:`pycomnet.Gateway`."""
 
     __slots__ = ()
 
 
-@_blocking(_group.Group)
+@_wraps_class(_group.Group)
 class Group(_Blocking):
     """Filled from :class:`pycomnet.Group`."""
 
@@ -449,13 +124,20 @@ class Group(_Blocking):
     def __init__(self, **options: Any) -> None:
         output = options.pop("output", None)
         if output is not None:
-            options["output"] = _threaded(output)
+            options["output"] = _in_pool_thread(output)
 
-        self._wrapped = _wait(lambda: _group.Group(_reactor(), **options), None, "Group")
+        self._wrapped = _wait_for(
+            lambda: _group.Group(_running_reactor(), **options), None, "Group"
+        )
 
     def __iter__(self) -> Iterator[Gateway]:
         self._check()
-        return iter([_out(gateway) for gateway in _wait(lambda: list(self._wrapped), None, "iter")])
+        return iter(
+            [
+                _to_blocking_api(gateway)
+                for gateway in _wait_for(lambda: list(self._wrapped), None, "iter")
+            ]
+        )
 
     def __enter__(self) -> Group:
         return self
@@ -468,9 +150,11 @@ def ChannelGateway(channel: Channel, *, timeout: float | None = None, **options:
     """As :func:`pycomnet.ChannelGateway`."""
 
     def make() -> Any:
-        return _channelgateway.ChannelGateway(_in(channel), timeout=timeout, **_in(options))
+        return _channelgateway.ChannelGateway(
+            _to_deferred_api(channel), timeout=timeout, **_to_deferred_api(options)
+        )
 
-    gateway: Gateway = _out(_wait(make, None, "ChannelGateway"))
+    gateway: Gateway = _to_blocking_api(_wait_for(make, None, "ChannelGateway"))
     return gateway
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet import forks
-from pycomnet.blocking import _in, _reactor, _wait
+from pycomnet.blocking.wrapper import running_reactor, to_deferred_api, wait_for
 from pycomnet.gateways.pool.pool import Encoder, GatewayPool, PoolCall
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 
@@ -40,17 +40,17 @@ class GatewayExecutor(Executor):
 
     def __init__(self, gateways: Iterable[Any], **options: Any) -> None:
         self._era = forks.era
-        chosen = [_in(gateway) for gateway in gateways]
+        chosen = [to_deferred_api(gateway) for gateway in gateways]
         self._outcomes: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
         outcomes = self._outcomes
 
         def make() -> GatewayPool:
-            pool = GatewayPool(_reactor(), chosen, **options)
+            pool = GatewayPool(running_reactor(), chosen, **options)
             # Also when the executor is dropped: what was submitted is done before.
             pool.when_over().addBoth(lambda _: outcomes.put(None))
             return pool
 
-        self._pool: GatewayPool = _wait(make, None, "GatewayExecutor")
+        self._pool: GatewayPool = wait_for(make, None, "GatewayExecutor")
         self._encoder: Encoder = self._pool.encoder
         self._lock = threading.Lock()
         #: calls on their way to the reactor's thread
@@ -95,7 +95,7 @@ class GatewayExecutor(Executor):
             self._submitted.extend(made)
             told, self._told = self._told, True
         if not told:
-            _reactor().callFromThread(self._hand_over)
+            running_reactor().callFromThread(self._hand_over)
 
     def _hand_over(self) -> None:
         """In the reactor's thread: queue what was submitted."""
@@ -175,11 +175,11 @@ class GatewayExecutor(Executor):
             return self._pool.shutdown(cancel=cancel_futures)
 
         if wait:
-            _wait(end, None, "shutdown")
+            wait_for(end, None, "shutdown")
             if threading.current_thread() is not self._thread:
                 self._thread.join()
         else:
-            _reactor().callFromThread(end)
+            running_reactor().callFromThread(end)
 
 
 def _deliver(outcomes: queue.SimpleQueue[_Outcome | None], encoder: Encoder) -> None:

@@ -31,6 +31,7 @@ from twisted.python import threadable
 from zope.interface import implementer
 
 from pycomnet import forks
+from pycomnet.net import _twisted
 from pycomnet.net.clock import use_monotonic_clock
 
 #: Seconds between looks for processes that ``spawnProcess`` started and that have ended: SIGCHLD
@@ -211,7 +212,7 @@ def _close_copies(reactor: Any) -> None:
     Else clients could connect when the parent is gone, and wait for ever. Connections are closed by
     themselves. The reactor is not told: what it takes off its epoll is off the parent's, too.
     """
-    reactor.waker = None  # a call from a thread would wake the parent
+    _twisted.silence_waker(reactor)
     for reader in reactor.getReaders():
         with contextlib.suppress(Exception):
             reader.socket.close()

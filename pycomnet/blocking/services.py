@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pycomnet.blocking import (
-    _Blocking,
-    _blocking,
-    _in,
-    _out,
-    _reactor,
-    _wait,
+from pycomnet.blocking.wrapper import (
+    Blocking,
+    running_reactor,
+    to_blocking_api,
+    to_deferred_api,
+    wait_for,
+    wraps_class,
 )
 from pycomnet.errors import ChannelClosed
 from pycomnet.services import client as _client
@@ -38,8 +38,8 @@ _INNER |= {"context", "forget", "functions", "hello", "session", "shows_tracebac
 _INNER |= {"settle", "start"}
 
 
-@_blocking(_remotestream.RemoteStream, (), _INNER)
-class RemoteStream(_Blocking):
+@wraps_class(_remotestream.RemoteStream, (), _INNER)
+class RemoteStream(Blocking):
     """Filled from :class:`pycomnet.RemoteStream`."""
 
     __slots__ = ()
@@ -61,21 +61,23 @@ class RemoteStream(_Blocking):
         self.close()
 
 
-@_blocking(_client.RemoteService, ("interface",), _INNER)
-class RemoteService(_Blocking):
+@wraps_class(_client.RemoteService, ("interface",), _INNER)
+class RemoteService(Blocking):
     """Filled from :class:`pycomnet.RemoteService`."""
 
     __slots__ = ()
 
 
-@_blocking(_context.Context, (), _INNER)
-class Context(_Blocking):
+@wraps_class(_context.Context, (), _INNER)
+class Context(Blocking):
     """Filled from :class:`pycomnet.Context`."""
 
     __slots__ = ()
 
     def __init__(self, **options: Any) -> None:
-        self._wrapped = _wait(lambda: _context.Context(_reactor(), **options), None, "Context")
+        self._wrapped = wait_for(
+            lambda: _context.Context(running_reactor(), **options), None, "Context"
+        )
 
     def __enter__(self) -> Context:
         return self
@@ -84,8 +86,8 @@ class Context(_Blocking):
         self.close()
 
 
-@_blocking(_server.ServiceServer, ("services",), _INNER)
-class ServiceServer(_Blocking):
+@wraps_class(_server.ServiceServer, ("services",), _INNER)
+class ServiceServer(Blocking):
     """Filled from :class:`pycomnet.ServiceServer`.
 
     Methods of its services run in the reactor's thread, unless they have ``thread=True``: those may
@@ -95,9 +97,9 @@ class ServiceServer(_Blocking):
     __slots__ = ()
 
     def __init__(self, **options: Any) -> None:
-        made = _in(options)
-        self._wrapped = _wait(
-            lambda: _server.ServiceServer(_reactor(), **made), None, "ServiceServer"
+        made = to_deferred_api(options)
+        self._wrapped = wait_for(
+            lambda: _server.ServiceServer(running_reactor(), **made), None, "ServiceServer"
         )
 
     def __enter__(self) -> ServiceServer:
@@ -113,7 +115,7 @@ def _function(name: str) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-        return _out(_wait(lambda: function(*args, **kwargs), timeout, name))
+        return to_blocking_api(wait_for(lambda: function(*args, **kwargs), timeout, name))
 
     return call
 

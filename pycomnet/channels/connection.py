@@ -16,6 +16,7 @@ from zope.interface import implementer
 from pycomnet import forks
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.memory import COUNT_EVERY, MemoryAccount
+from pycomnet.deferred import OneShot
 from pycomnet.errors import (
     CertificateRefused,
     ChannelClosed,
@@ -31,8 +32,8 @@ from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
 from pycomnet.ranges import optional_real
 from pycomnet.text.logs import Logger
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
-from pycomnet.wire.values import make_codec
 
 #: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
 #: :func:`keep_memory`.
@@ -142,7 +143,7 @@ class Connection(Live, Protocol):
         self._keepalive_call: Any = None
         self._heard = False
         self._asked = False
-        self._ready: dict[defer.Deferred[dict[str, Any]], None] = {}
+        self._ready: OneShot[dict[str, Any]] = OneShot()
         self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
         self._ping_number = 0
         #: whether what is to be written is written a little later, by whoever set this
@@ -175,13 +176,7 @@ class Connection(Live, Protocol):
             return defer.fail(self.lost)
         if self.mux.peer is not None:
             return defer.succeed(self.mux.peer)
-
-        def cancel(deferred: defer.Deferred[Any]) -> None:
-            self._ready.pop(deferred, None)
-
-        deferred: defer.Deferred[dict[str, Any]] = defer.Deferred(cancel)
-        self._ready[deferred] = None
-        return deferred
+        return self._ready.when_fired()
 
     def open(
         self, purpose: str, first: bytes | None = None, raw: bool = False, end: bool = False
@@ -205,10 +200,10 @@ class Connection(Live, Protocol):
         self.flush_soon()
         return core
 
-    def ask(self, purpose: str, first: bytes, app: Any) -> int:
-        """Open a channel that this end sends nothing more on, without a core.
+    def call(self, purpose: str, first: bytes, app: Any) -> int:
+        """Make a unary call: open a channel that this end sends nothing more on, without a core.
 
-        :param app: is told what comes on it: ``answered`` with a result that is all, or else
+        :param app: is told what comes on it: ``replied`` with a result that is all, or else
             ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as a
             :class:`~pycomnet.channels.core.ChannelCore` is.
         :returns: the channel's id.
@@ -217,7 +212,7 @@ class Connection(Live, Protocol):
         if self.lost is not None:
             raise self.lost.with_traceback(None)
         try:
-            id: int = self.mux.ask(purpose, first, app)
+            id: int = self.mux.call(purpose, first, app)
         except wire.LocalError as problem:
             if self._reason is not None:
                 raise self._reason.with_traceback(None) from None
@@ -266,7 +261,7 @@ class Connection(Live, Protocol):
         parts = self.mux.parts_to_send(BULK_SIZE)
         if parts:
             self._write(parts)
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
         transport.unregisterProducer()  # some wait for this
         transport.loseConnection()
 
@@ -314,15 +309,15 @@ class Connection(Live, Protocol):
         if self._flushing:
             return
         self._flushing = True
-        mux = self.mux
+        scheduler = self.mux.scheduler
         try:
-            while not mux.congested:
-                parts = mux.parts_to_send(BULK_SIZE)
+            while not scheduler.congested:
+                parts = scheduler.parts_to_send(BULK_SIZE)
                 if not parts:
                     break
                 self._write(parts)
-                if mux.sent:
-                    sent, mux.sent = mux.sent, []
+                if scheduler.sent:
+                    sent, scheduler.sent = scheduler.sent, []
                     for deferred in sent:
                         if not deferred.called:
                             deferred.callback(None)
@@ -335,15 +330,15 @@ class Connection(Live, Protocol):
         self._write_now(parts)
 
     def pauseProducing(self) -> None:
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
 
     def resumeProducing(self) -> None:
         if self._disconnecting is None:
-            self.mux.congested = False
+            self.mux.scheduler.congested = False
             self.flush()
 
     def stopProducing(self) -> None:
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
 
     # -- what Twisted calls ----------------------------------------------------------------------
 
@@ -370,27 +365,28 @@ class Connection(Live, Protocol):
             if size != descriptor.bufferSize:
                 descriptor.bufferSize = size
         mux = self.mux
+        scheduler = mux.scheduler
         corked = self.corked
         self.corked = True
         try:
             for event in mux.receive_data(data):
                 if event[0] == 0:  # EV_DATA
                     event[1].app.arrived(event[2], event[3])
-                elif event[0] == 10:  # EV_ANSWERED
-                    event[1].answered(event[2])
-                    if len(mux._out) >= EAGER:
+                elif event[0] == 10:  # EV_REPLY
+                    event[1].replied(event[2])
+                    if len(scheduler.out) >= EAGER:
                         self.flush()
-                elif event[0] == 9:  # EV_ASKED
-                    self.asked(event[1], event[2])
-                    if len(mux._out) >= EAGER:
+                elif event[0] == 9:  # EV_CALL
+                    self.call_received(event[1], event[2])
+                    if len(scheduler.out) >= EAGER:
                         self.flush()
                 elif event[0] == 3:  # EV_CLOSED
                     self._peer_closed(event[1], event[2], event[3])
-                    if len(mux._out) >= EAGER:
+                    if len(scheduler.out) >= EAGER:
                         self.flush()
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
-                    if mux._out:
+                    if scheduler.out:
                         self.flush()  # credit: the peer may wait for it
                 else:
                     self._event(event)
@@ -399,7 +395,7 @@ class Connection(Live, Protocol):
                 self.corked = corked
         if self._uncounted < 0:
             self.keeps(0)
-        if mux._out or mux._ready:
+        if scheduler.out or scheduler.ready:
             self.flush()
         if len(data) >= self.small_size < SMALL_SIZE and self._busy_poll is not None:
             self._busy_poll.wrote = False  # there is more, but others have their turn first
@@ -414,7 +410,7 @@ class Connection(Live, Protocol):
             else:
                 lost = ConnectionLost(f"the connection was lost: {reason.getErrorMessage()}")
         self.corked = True
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
         for core in self._unclaimed.values():
             core.queue.clear()
         if self.account is not None:
@@ -439,17 +435,16 @@ class Connection(Live, Protocol):
 
     def _is_lost(self, lost: ConnectionLost) -> None:
         self.lost = lost
-        for app in list(self.mux.questions.values()):
+        for app in list(self.mux.calls.pending.values()):
             app.connection_lost(lost)
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
                 stream.app.connection_lost(lost)
-        ready, self._ready = self._ready, {}
+        self._ready.fail(lost)
         pongs, self._pongs = self._pongs, {}
-        waiters: list[defer.Deferred[Any]] = [*ready, *(pong for _, pong in pongs.values())]
-        for waiting in waiters:
-            if not waiting.called:
-                waiting.errback(Failure(lost))
+        for _, pong in pongs.values():
+            if not pong.called:  # cancelled by one that was told before it
+                pong.errback(Failure(lost))
         self._unclaimed.clear()
         self._unclaimed_costs.clear()
 
@@ -464,28 +459,28 @@ class Connection(Live, Protocol):
             return
         self.transport = None
         self._write_now = eager.nowhere
-        self.corked = self.mux.congested = True
+        self.corked = self.mux.scheduler.congested = True
         self._reason = self.lost = lost = forks.used("the connection")
         for stream in self.mux.streams.values():
             stream.sending = False
             if isinstance(stream.app, ChannelCore):
                 stream.app.forked(lost)
-        forks.keep((self._ready, self._pongs, dict(self.mux.questions)))
-        self._ready, self._pongs = {}, {}
+        forks.keep((self._ready, self._pongs, dict(self.mux.calls.pending)))
+        self._ready, self._pongs = OneShot(), {}
         self._unclaimed.clear()
         eager.close_copies(transport)
 
     # -- what the peer says ----------------------------------------------------------------------
 
-    def asked(self, id: int, payload: bytes) -> None:
-        """A whole question has come, on a channel that has no stream yet."""
+    def call_received(self, id: int, payload: bytes) -> None:
+        """A unary call has come whole, on a channel that has no stream yet."""
         stream: Any = self.mux.stream_of(id)
         self.acceptors[stream.purpose](stream).arrived(payload, 0)
 
     def _peer_closed(self, stream: wire.Stream, kind: int, payload: bytes) -> None:
         core = stream.app
         if core is None:
-            return  # a question that was answered before the peer gave it up
+            return  # a call that got its reply before the peer gave it up
         core.closed(kind, payload)
         if stream.id in self._unclaimed:
             self._keep_unclaimed(core)
@@ -499,10 +494,7 @@ class Connection(Live, Protocol):
         elif kind == wire.EV_OPENED:
             self._opened(event[1])
         elif kind == wire.EV_HELLO:
-            ready, self._ready = self._ready, {}
-            for deferred in ready:
-                if not deferred.called:
-                    deferred.callback(event[1])
+            self._ready.fire(event[1])
         elif kind == wire.EV_PONG:
             self._pong(event[1])
         elif kind == wire.EV_GOAWAY:
@@ -619,7 +611,7 @@ class Connection(Live, Protocol):
             stream = self.mux.streams.get(id)
             if stream is not None:
                 core = stream.app
-            elif self.mux._is_past(id):
+            elif self.mux.is_past(id):
                 core = self._closed_core(id)
         if core is None:
             raise ValueError(f"channel {id} was never opened")

@@ -25,7 +25,7 @@ from pycomnet.errors import (
 from pycomnet.far.live import Live
 from pycomnet.text.logs import Logger
 from pycomnet.wire import mux as wire
-from pycomnet.wire.frames import ERROR, FRAME_COST, NORMAL, RESULT
+from pycomnet.wire.frames import ERROR, NORMAL, RESULT, frame_costs
 from pycomnet.wire.values import InvalidValue, ValueNotReceivable, ValueNotSendable, type_name
 
 if TYPE_CHECKING:
@@ -123,20 +123,16 @@ class ChannelCore(Live):
         stream = self.stream
         if connection.lost is not None or not stream.sending:
             return defer.fail(self.send_error())
-        size = len(payload)
-        if size <= 65536 and not stream.queue and stream.credit >= size + 64:
-            if connection.mux.send(stream, payload):
-                if not connection.corked:
-                    connection.flush_soon()
-                return done()
-            # The transport takes no more just now: wait behind what was just queued.
-            stream.queue[-1][2] = deferred = defer.Deferred(self._cancel_send)
-        else:
-            deferred = defer.Deferred(self._cancel_send)
-            try:
-                connection.mux.send(stream, payload, deferred, prefix)
-            except wire.LocalError as problem:
-                return defer.fail(ValueNotSendable(f"value: {problem}"))
+        try:
+            on_its_way = connection.mux.send(stream, payload, None, prefix)
+        except wire.LocalError as problem:
+            return defer.fail(ValueNotSendable(f"value: {problem}"))
+        if on_its_way:
+            if not connection.corked:
+                connection.flush_soon()
+            return done()
+        deferred = defer.Deferred(self._cancel_send)
+        stream.token_for_last(deferred)
         self.sends[deferred] = None
         deferred.addBoth(self._sent, deferred)
         connection.flush_soon()
@@ -144,6 +140,8 @@ class ChannelCore(Live):
 
     def _sent(self, result: Any, deferred: defer.Deferred[None]) -> Any:
         self.sends.pop(deferred, None)
+        if not self.sends and self.half:
+            self._tell_closed()  # an END that waited behind it may have gone
         return result
 
     def _cancel_send(self, deferred: defer.Deferred[None]) -> None:
@@ -167,6 +165,7 @@ class ChannelCore(Live):
     def end(self) -> None:
         self.connection.mux.end(self.stream)
         self.connection.flush_soon()
+        self._tell_closed()
 
     def close(self, error: Exception | None = None) -> None:
         connection = self.connection
@@ -249,16 +248,16 @@ class ChannelCore(Live):
         deferred = defer.Deferred(cancel or self.cancel_receive)
         self.waiters.append(deferred)
         stream = self.stream
-        stream.wanted = True
+        stream.read_demand = True
         if stream.partial_cost:
-            self.connection.mux.want(stream)
+            self.connection.mux.demand_read(stream)
             self.connection.flush_soon()
         return deferred
 
     def cancel_receive(self, deferred: defer.Deferred[Any]) -> None:
         with contextlib.suppress(ValueError):
             self.waiters.remove(deferred)
-        self.stream.wanted = bool(self.waiters)
+        self.stream.read_demand = bool(self.waiters)
 
     def _give(self, deferred: defer.Deferred[Any], payload: bytes | memoryview, cost: int) -> None:
         connection = self.connection
@@ -288,9 +287,9 @@ class ChannelCore(Live):
         elif self.waiters:
             deferred = self.waiters.popleft()
             if not self.waiters:
-                self.stream.wanted = False
-            elif not self.stream.wanted:
-                self.connection.mux.want(self.stream)
+                self.stream.read_demand = False
+            elif not self.stream.read_demand:
+                self.connection.mux.demand_read(self.stream)
             self._give(deferred, payload, cost)
         elif self.taker is not None and not self.busy:
             self.connection.mux.consumed(self.stream, cost)
@@ -304,10 +303,10 @@ class ChannelCore(Live):
         if self.callback is not None and not self.busy and not self.stream.raw:
             values = self.connection.decode_run(payloads)
         if values is None:
-            for payload in payloads:
+            for payload, cost in zip(payloads, frame_costs(payloads), strict=True):
                 if self.connection.broken:
                     break  # one of them was not a value
-                self.arrived(payload, len(payload) + FRAME_COST)
+                self.arrived(payload, cost)
             return
         callback = self.callback
         pending = None
@@ -327,9 +326,9 @@ class ChannelCore(Live):
             return
         taken = len(payloads) - len(list(left))
         if taken < len(payloads) and self.over is None:
-            rest = [(payload, len(payload) + FRAME_COST) for payload in payloads[taken:]]
-            cost -= sum(cost for _, cost in rest)
-            self.queue.extend(rest)
+            costs = frame_costs(payloads[taken:])
+            cost -= sum(costs)
+            self.queue.extend(zip(payloads[taken:], costs, strict=True))
         self.connection.mux.consumed(self.stream, cost)
         self._called_back(pending)
         if self.over is not None or self.queue:
@@ -363,14 +362,14 @@ class ChannelCore(Live):
     def _called_back(self, pending: defer.Deferred[Any] | None) -> None:
         """The callback has returned: for the next value it is ready, or will be."""
         if pending is not None:
-            self.stream.wanted = False
+            self.stream.read_demand = False
             if pending in self.close_waiters:
                 self._waits_itself(pending)
             pending.addCallbacks(self._callback_done, self._callback_failed)
             return
         self.busy = False
-        if not self.stream.wanted and self.over is None and self.connection.lost is None:
-            self.connection.mux.want(self.stream)
+        if not self.stream.read_demand and self.over is None and self.connection.lost is None:
+            self.connection.mux.demand_read(self.stream)
 
     def _callback_done(self, _: object) -> None:
         self.busy = False
@@ -414,7 +413,7 @@ class ChannelCore(Live):
         if self.over is not None:
             self._call_end()
         else:
-            self.connection.mux.want(self.stream)
+            self.connection.mux.demand_read(self.stream)
 
     def _call_end(self) -> None:
         """Tell the callback's owner of the end, once: of the error first."""
@@ -617,7 +616,7 @@ class ChannelCore(Live):
         """Tell those who wait for the end, if it has come, and the callback's owner knows."""
         if self.over is None or not self.close_waiters:
             return
-        if self.half and self.stream.purpose == "exec":
+        if self.half and self.stream.purpose == "exec" and self._is_open():
             return  # the code still runs, and may raise
         firing, self.close_waiters = self.close_waiters, []
         if self.patient and self.callback is not None and (self.telling or not self.told):
@@ -628,6 +627,10 @@ class ChannelCore(Live):
         for closing in firing:
             if not closing.called:
                 self._fire_close(closing)
+
+    def _is_open(self) -> bool:
+        """Whether a CLOSE may come: once both ends have ended the channel none does."""
+        return self.stream.id in self.connection.mux.streams
 
     def cancel_close(self, deferred: defer.Deferred[None]) -> None:
         with contextlib.suppress(ValueError):

@@ -38,7 +38,7 @@ SIGNALS = {
 
 
 class CommandProgram:
-    """What a command's coroutine has in hands.
+    """What a command's coroutine works with.
 
     :param stdout: the descriptor of standard output, and ``stderr`` that of standard error.
     :ivar reactor: the reactor that runs.

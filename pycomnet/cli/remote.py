@@ -26,11 +26,11 @@ TIMEOUT = 30.0
 
 @attrs.frozen
 class Target:
-    """Which service the command line means.
+    """The service that the command line names.
 
-    :ivar nameserver: where to ask for it.
-    :ivar address: where it is, so that nobody has to be asked.
-    :ivar service: its name, if it has to be that one.
+    :ivar nameserver: the nameserver's address.
+    :ivar address: the service's address, if no nameserver has to be asked.
+    :ivar service: the service's name, to choose one of several.
     :ivar timeout: seconds for all of it.
     """
 
@@ -130,10 +130,9 @@ async def explained(
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has them: what it lacks is what comes nearest.
+    """A value as JSON, with the nearest equivalent of what JSON lacks.
 
-    Bytes are text if they are UTF-8, else base64; sets and tuples are lists; what is no string is
-    one where it is a key.
+    Bytes are text if they are UTF-8, else base64; sets and tuples are lists; keys become strings.
     """
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(key): plain(one) for key, one in value.items()}

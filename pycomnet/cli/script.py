@@ -80,9 +80,9 @@ def _write(path, data, mode):
 
 
 class _NoNewProcesses(object):  # noqa: UP004
-    """Keeps multiprocessing from starting interpreters: they would look for the program's file.
+    """Prevents multiprocessing from starting interpreters: they would look for the program's file.
 
-    They would end at once, and a pool starts others in their place, for ever.
+    They would end at once, and a pool would start others in their place, for ever.
     """
 
     def __init__(self, filename):

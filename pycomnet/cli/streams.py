@@ -20,6 +20,9 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import Condition
+from pycomnet.net import _twisted
+
 #: What a pipe that can be written to surely takes without blocking (PIPE_BUF, POSIX and Linux).
 SURE = getattr(select, "PIPE_BUF", 512)
 #: Bytes that one turn of the reactor writes at most.
@@ -53,7 +56,7 @@ class OutputStream(FileDescriptor):
         self._direct = never_blocks(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._waiters: list[defer.Deferred[None]] = []
+        self._empty = Condition()
         self.problem: OSError | None = None
         self.connected = 1
 
@@ -84,12 +87,10 @@ class OutputStream(FileDescriptor):
         """Fires once there is nothing left to write, or nobody reads any more."""
         if not self._pending() or self.problem is not None:
             return defer.succeed(None)
-        deferred: defer.Deferred[None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(deferred)
-        return deferred
+        return self._empty.wait()
 
     def _pending(self) -> bool:
-        return bool(self.dataBuffer or self._tempDataBuffer)
+        return _twisted.has_unwritten(self)
 
     def writeSomeData(self, data: Any) -> int | Exception:
         done = 0
@@ -111,22 +112,16 @@ class OutputStream(FileDescriptor):
     def doWrite(self) -> Any:
         result = super().doWrite()  # type: ignore[no-untyped-call]
         if not self._pending():
-            self._fire()
+            self._empty.notify_all()
         return result
 
     def _end(self, problem: OSError) -> None:
         if self.problem is None:
             self.problem = problem
-            self.dataBuffer, self.offset = b"", 0
-            self._tempDataBuffer, self._tempDataLen = [], 0
+            _twisted.drop_unwritten(self)
             self.stopWriting()  # type: ignore[no-untyped-call]
             self._failed(problem)
-            self._fire()
-
-    def _fire(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+            self._empty.notify_all()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor found it broken, or has taken it out: nothing of it is closed."""

@@ -29,7 +29,7 @@ from pycomnet.factory.handing import Handing
 from pycomnet.far.lingering.framing import frame
 from pycomnet.far.lingering.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
-from pycomnet.gateways.gateway import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
+from pycomnet.gateways.connection import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import ProcessTransport
@@ -73,7 +73,7 @@ class Settings:
 
 
 class KeptFarSide(Handing):
-    """A far side, which outlives the programs that use it. It is what its carrier connects.
+    """A far side, which outlives the programs that use it. It is what its transport connects.
 
     :param spec: how it is started.
     :param shown: the spec as its first program wrote it.
@@ -97,7 +97,7 @@ class KeptFarSide(Handing):
         gone: Callable[[KeptFarSide], object],
         reactor: Any,
         settings: Settings | None = None,
-        carrier: Callable[[GatewayRequest], GatewayTransport] = transports.carrier,
+        make_transport: Callable[[GatewayRequest], GatewayTransport] = transports.gateway_transport,
         direct: bool = False,
     ) -> None:
         super().__init__()
@@ -112,7 +112,9 @@ class KeptFarSide(Handing):
         self.since = reactor.seconds()
         self.attachment: Attachment | None = None
         self.ended: Ended | None = None
-        self.carrier = carrier(GatewayRequest(spec, id, self._said, weakref.ref(scope), reactor))
+        self.gateway_transport = make_transport(
+            GatewayRequest(spec, id, self._said, weakref.ref(scope), reactor)
+        )
         self._reactor = reactor
         self._gone = gone
         self._starting: defer.Deferred[None] | None = None
@@ -144,10 +146,10 @@ class KeptFarSide(Handing):
     @deferred
     async def start(self) -> None:
         """Start it; fails with :class:`GatewayNotStarted`. Cancelling it gives up."""
-        self._starting = self.carrier.connect(self)  # type: ignore[arg-type]
+        self._starting = self.gateway_transport.connect(self)  # type: ignore[arg-type]
         try:
             await self._starting
-            self.carrier.when_ended().addCallback(self._process_ended)
+            self.gateway_transport.when_ended().addCallback(self._process_ended)
             if self._direct:
                 self._starting = self._begun.when_fired()
                 await self._starting
@@ -155,7 +157,7 @@ class KeptFarSide(Handing):
             self._vanish()
             raise
         except BaseException as problem:
-            self.carrier.kill(signal.SIGTERM)
+            self.gateway_transport.kill(signal.SIGTERM)
             self._vanish()
             self._abort()
             if not isinstance(problem, Exception) or isinstance(problem, defer.CancelledError):
@@ -232,7 +234,7 @@ class KeptFarSide(Handing):
             self._find_out(reason)
 
     def abort(self, reason: ConnectionLost) -> None:
-        """Drop the connection; as a carrier may do with any."""
+        """Drop the connection; as a gateway transport may do with any."""
         self._reason = self._reason or reason.reason
         self._abort()
 
@@ -245,24 +247,24 @@ class KeptFarSide(Handing):
     @deferred
     async def _find_out(self, reason: Failure) -> None:
         """Why the connection is over: how the process ended."""
-        carrier = self.carrier
+        gateway_transport = self.gateway_transport
         status = None
         how = self._reason
-        waiting = carrier.when_ended()
+        waiting = gateway_transport.when_ended()
         waiting.addTimeout(STATUS_TIMEOUT, self._reactor)
         try:
             status = await waiting
-            how = how or carrier.describe_end(status)
+            how = how or gateway_transport.describe_end(status)
         except defer.TimeoutError:
-            carrier.kill(signal.SIGTERM)
+            gateway_transport.kill(signal.SIGTERM)
             how = how or "its connection is over, and it goes on"
         self._reason = how or reason.getErrorMessage()
         self._over(self._how_it_ended(status))
 
     def _how_it_ended(self, status: int | None) -> Ended:
-        carrier = self.carrier
-        how = self._reason or carrier.describe_end(status) or "it was ended"
-        return Ended(status, carrier.what, how, carrier.stderr_tail())
+        gateway_transport = self.gateway_transport
+        how = self._reason or gateway_transport.describe_end(status) or "it was ended"
+        return Ended(status, gateway_transport.what, how, gateway_transport.stderr_tail())
 
     def _over(self, ended: Ended) -> None:
         if self.ended is not None:
@@ -379,7 +381,7 @@ class KeptFarSide(Handing):
             self._told_idle(value["idle"] is True)
         if "kill" in value:
             self.end()
-            self.carrier.kill(value["kill"])
+            self.gateway_transport.kill(value["kill"])
 
     def detach(self, attachment: Attachment) -> None:
         """The program is gone, or has been told all there was to tell."""
@@ -499,7 +501,7 @@ class KeptFarSide(Handing):
         if self._linger_call is not None:
             self._linger_call.cancel()
             self._linger_call = None
-        carrier = self.carrier
+        gateway_transport = self.gateway_transport
         if self._starting is not None:
             self._starting.cancel()
             return
@@ -513,20 +515,22 @@ class KeptFarSide(Handing):
             transport.unregisterProducer()
             transport.loseConnection()
         for wait, number in ((timeout, signal.SIGTERM), (EXIT_TIMEOUT, signal.SIGKILL)):
-            waiting = carrier.when_ended()
+            waiting = gateway_transport.when_ended()
             waiting.addTimeout(wait, self._reactor)
             try:
                 await waiting
                 break
             except defer.TimeoutError:
                 self._abort()
-                carrier.kill(number)
-        self._over(self._how_it_ended(await carrier.when_ended()))
+                gateway_transport.kill(number)
+        self._over(self._how_it_ended(await gateway_transport.when_ended()))
 
     def _vanish(self) -> None:
         self._ending = True
         if self.ended is None:
-            self.ended = Ended(None, self.carrier.what, self._reason or "it was not started", "")
+            self.ended = Ended(
+                None, self.gateway_transport.what, self._reason or "it was not started", ""
+            )
         self._stop_waiting()
         if self._handover is not None:
             self._finish_handover(self._handover)

@@ -26,11 +26,12 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.programs import ProgramConnection
-from pycomnet.gateways.forkserver.server import ForkServerClients
-from pycomnet.gateways.limits import supervisor_limits
-from pycomnet.gateways.localfactory import CARRIER_WINDOW, NAME, default_path
+from pycomnet.gateways.forkserver.client import ForkServerClients
+from pycomnet.gateways.limits import fork_server_limits
+from pycomnet.gateways.localfactory import FACTORY_WINDOW, NAME, default_path
 from pycomnet.gateways.spec import Spec
-from pycomnet.net import endpoints
+from pycomnet.net import _twisted, endpoints
+from pycomnet.net.eager import is_plain
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import RESULT
@@ -85,11 +86,11 @@ class FactoryConfiguration:
 class Scope:
     """What stands at the service for a program's group.
 
-    :param places: of all programs: so their gateways on one host share a connection.
+    :param fork_servers: of all programs: so their gateways on one host share a connection.
     """
 
-    def __init__(self, places: ForkServerClients) -> None:
-        self._places = places
+    def __init__(self, fork_servers: ForkServerClients) -> None:
+        self._fork_servers = fork_servers
         self.far_sides: dict[str, KeptFarSide] = {}
 
     def __contains__(self, id: str) -> bool:
@@ -104,14 +105,14 @@ class _Master:
 
     def __init__(self, far: KeptFarSide) -> None:
         self._link = self
-        self.carrier = far.carrier
+        self.transport = far.gateway_transport
         self.id = far.id
         self.info = (far.relay.far or {"info": {"executable": None}})["info"]
 
     @property
     def connection(self) -> Connection:
         """What would be spoken over to its worker: the relay only takes note of what is."""
-        raise PycomnetError(f"gateway {self.id} has no supervisor that could start another one")
+        raise PycomnetError(f"gateway {self.id} has no fork server that could start another one")
 
 
 class FactoryProgram:
@@ -122,12 +123,12 @@ class FactoryProgram:
 
     def __init__(self, service: FactoryService) -> None:
         self.name: str | None = None
-        self.scope = Scope(service.places)
+        self.scope = Scope(service.fork_servers)
         self._service = service
         self.connection = ProgramConnection(
             service.reactor,
             initiator=False,
-            limits=supervisor_limits(CARRIER_WINDOW),
+            limits=fork_server_limits(FACTORY_WINDOW),
             keepalive=service.configuration.keepalive,
         )
         self.connection.strangers = service.strangers
@@ -300,7 +301,7 @@ class FactoryService(ListeningService):
         super().__init__(failed)
         self.configuration = configuration
         self.reactor = reactor
-        self.places = ForkServerClients(reactor)
+        self.fork_servers = ForkServerClients(reactor)
         self.programs: set[FactoryProgram] = set()
         self.strangers = Strangers(reactor)
         self.memory = MemoryAccount(reactor)
@@ -418,7 +419,7 @@ class FactoryService(ListeningService):
             log.info("stopping: {count} gateways are ended", count=len(self._far_sides))
         ending = [far.end() for far in list(self._far_sides)]
         await defer.gatherResults(ending, consumeErrors=True)
-        await self.places.end()
+        await self.fork_servers.end()
         for program in list(self.programs):
             program.connection.goodbye("exit", "the factory is ending")
         self.memory.stop()
@@ -431,10 +432,10 @@ def keep_reading(connection: Connection) -> None:
     yet would be lost.
     """
     transport: Any = connection.transport
-    write = getattr(transport, "writeSomeData", None)
     sock = getattr(transport, "socket", None)
-    if write is None or sock is None or getattr(transport, "TLS", False):
+    if sock is None or not is_plain(transport):
         return
+    write = transport.writeSomeData
     reading = False
 
     def write_some(data: bytes) -> Any:
@@ -447,4 +448,4 @@ def keep_reading(connection: Connection) -> None:
                     connection.dataReceived(piece)
         return result
 
-    transport.writeSomeData = write_some
+    _twisted.replace_write(transport, write_some)

@@ -3,7 +3,7 @@
 import time
 from struct import Struct
 
-from ..wire.frames import DATA, FRAME_COST, HEADER, HEADER_SIZE
+from ..wire.frames import DATA, HEADER, HEADER_SIZE, frame_cost, run_cost
 from .writebuffer import SIZE
 
 try:
@@ -11,10 +11,8 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-#: What a frame costs in credit beyond its length.
-EXTRA = FRAME_COST - HEADER_SIZE
-#: What a byte of memory costs at most: where there is a frame of nothing, in FRAME_COST of credit.
-MOST = FRAME_COST // HEADER_SIZE + 1
+#: What a byte of memory costs at most: where there are frames of nothing.
+MOST = frame_cost(0) // HEADER_SIZE + 1
 #: Sizes of payloads that are remembered.
 MAX_PUTS = 1024
 #: size -> what puts a header and a payload of that size somewhere, in one call
@@ -131,7 +129,7 @@ class Batcher(object):
         while self.busy:
             time.sleep(0)
         self._write_buffer.end = self.end
-        used = self.end - self.begin + self.count() * EXTRA
+        used = run_cost(self.end - self.begin, self.count())
         self.channel._stream.credit += self.credit - used
 
     def abandon(self):

@@ -8,10 +8,10 @@ except ImportError:
 from ..wire.frames import (
     ERROR,
     FRAGMENT,
-    FRAME_COST,
     NORMAL,
     RESULT,
     bin32,
+    frame_cost,
 )
 from ..wire.mux import LocalError
 from ..wire.values import MAX_VALUE, InvalidValue, ValueNotReceivable, ValueNotSendable
@@ -171,7 +171,7 @@ class FarChannel(Live):
 
     def _send(self, payload, prefix=b""):
         link = self._link
-        mux = link.mux
+        scheduler = link.mux.scheduler
         token = None
         with link.write_lock:
             with link.lock:
@@ -181,14 +181,13 @@ class FarChannel(Live):
                 if not stream.sending:
                     raise self._send_error()
                 link.settle()
-                # The token is for a value that has to wait; most do not.
-                if stream.queue or stream.credit < len(payload) + 64 or len(payload) > 65536:
+                if not scheduler.send(stream, payload, None, prefix):
                     token = _Token(self)
-                mux.send(stream, payload, token, prefix)
-                parts = mux.parts_to_send()
-                sent = mux.sent
+                    stream.token_for_last(token)
+                parts = scheduler.parts_to_send()
+                sent = scheduler.sent
                 if sent:
-                    mux.sent = []
+                    scheduler.sent = []
             if parts:
                 link._write(parts)
             for other in sent:
@@ -250,7 +249,7 @@ class FarChannel(Live):
             mux = link.mux
             with link.lock:
                 found = self._take(mux)
-                write = mux._out
+                write = mux.scheduler.out
             if write:
                 link.flush()
             if found is not None:
@@ -292,7 +291,7 @@ class FarChannel(Live):
     def _ready(self):
         if self._items or self._values or self._over is not None:
             return True
-        if not self._stream.wanted:
+        if not self._stream.read_demand:
             # Another thread got the value that both waited for.
             self._want()
         return False
@@ -300,7 +299,7 @@ class FarChannel(Live):
     def _want(self):
         link = self._link
         with link.lock:
-            link.mux.want(self._stream)
+            link.mux.demand_read(self._stream)
             write = link.mux.has_data()
         if write:
             link.flush()
@@ -317,7 +316,7 @@ class FarChannel(Live):
             with link.lock:
                 self._waiting -= 1
                 if not self._waiting:
-                    self._stream.wanted = False
+                    self._stream.read_demand = False
 
     class TimeoutError(IOError):
         """Nothing came in the time that ``receive`` was given."""
@@ -451,7 +450,7 @@ class FarChannel(Live):
     def _run_arrived(self, payloads, cost):
         if self._request is not None or self._stream.raw:
             for payload in payloads:
-                self._arrived(payload, len(payload) + FRAME_COST)
+                self._arrived(payload, frame_cost(len(payload)))
             return
         self._items.append((payloads, cost))
         if self._waiters:
@@ -460,7 +459,7 @@ class FarChannel(Live):
     def _arrived(self, payload, cost):
         if self._request is not None:
             request, self._request = self._request, None
-            self._stream.wanted = False
+            self._stream.read_demand = False
             self._link.mux.consumed(self._stream, cost)
             request(self, payload)
             return

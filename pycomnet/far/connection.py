@@ -24,7 +24,7 @@ from ..wire.mux import (
     Mux,
     Stream,
 )
-from ..wire.values import InvalidValue, PureCodec, make_codec
+from ..wire.values import InvalidValue, PureCodec
 from .batcher import Batcher
 from .busypoll import Spinner, poll_of
 from .held import HeldChannel
@@ -283,6 +283,8 @@ class FarConnection(Live):
         self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
         if self._work_done > FAST_CODEC_AFTER:
             with own_imports:
+                from ..wire.codec import make_codec
+
                 codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
                 codec.decode(codec.encode({}))  # it imports more when it is first used
             self._codec = codec
@@ -324,7 +326,7 @@ class FarConnection(Live):
             if channel._stream.id == id:
                 self._unclaimed.remove(channel)
                 return channel
-        if not self.mux._is_past(id):
+        if not self.mux.is_past(id):
             raise ValueError("channel %d was never opened" % id)
         stream = Stream(id, "channel", False, False, 0, 0)
         stream.sending = stream.receiving = False
@@ -373,14 +375,14 @@ class FarConnection(Live):
             self._flush()
 
     def _flush(self):
-        mux = self.mux
+        scheduler = self.mux.scheduler
         while True:
             with self.lock:
                 self.settle()
-                parts = mux.parts_to_send()
-                sent = mux.sent
+                parts = scheduler.parts_to_send()
+                sent = scheduler.sent
                 if sent:
-                    mux.sent = []
+                    scheduler.sent = []
             if not parts:
                 return
             self._write(parts)
@@ -403,7 +405,7 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if self.mux._fragment < SIZE:
+            if self.mux.scheduler.fragment < SIZE:
                 return  # not each of them would fit in a frame
             with self.lock:
                 stream = channel._stream

@@ -20,7 +20,7 @@ with own_imports:
     import subprocess
     import threading
 
-    from .package import code, letter
+    from .package import bootstrap_message, code
     from .preamble import TOO_LONG, Preamble, died_early
 
 #: Bytes that are read at a time.
@@ -130,7 +130,7 @@ def _carry(channel, argv, config):
     except OSError as error:
         channel.close("can't start %r: %s" % (str(argv[0]), error))
         return
-    thread = threading.Thread(target=_feed, args=(channel, process, letter(config)))
+    thread = threading.Thread(target=_feed, args=(channel, process, bootstrap_message(config)))
     thread.daemon = True
     try:
         thread.start()

@@ -1,334 +1,12 @@
-"""The worker: takes requests from the near side and runs the user's code."""
+"""The far side's entry point: called by what a transport starts, with what it shall be."""
 
 import os
 import sys
-import time
 
-from ..wire.frames import ERROR, MARKER, RESULT, WINDOW
-from ..wire.mux import Limits
-from ..wire.values import PureCodec
-from .bytecode import bytecode
-from .channel import FarChannel, error_payload
-from .connection import SPINS, FarConnection, FileIO, start_new_thread
-from .execute import Execution, flush_output, warm_up
-from .live import Live
-from .output import OutputChannel
-from .path import give_back, own_imports
+from .connection import SPINS, FileIO
+from .path import give_back
+from .worker import FarSide
 from .writebuffer import WriteBuffer, new_memory
-
-if str is bytes:
-    # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
-    # thread that has it may wait for a module to come.
-    import threading as _threading
-
-    from . import modules as _modules
-else:
-    _threading = _modules = None
-
-#: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
-#: KeyboardInterrupt at the beginning of that time.
-GRACE = 2.0
-#: What a far side ends with when its own code has closed the connection's descriptor.
-LOST_DESCRIPTOR = 79
-_halt = os._exit
-
-
-class FarGateway(Live):
-    """What ``channel.gateway`` is at the far side."""
-
-    def __init__(self, worker, id):
-        self._worker = worker
-        self.id = id
-
-    def newchannel(self, raw=False):
-        """A new channel, to be sent to the near side in a value.
-
-        :param raw: it carries bytes as they are.
-        """
-        channel = self._worker.link.open("channel", raw=raw)
-        self._worker.link.hold(channel)
-        return channel
-
-    def register_type(self, cls, name, to_value, from_value):
-        """Have values of a class sent, as ``pycomnet.register_type`` does at the near side."""
-        from ..wire.kinds import register_type
-
-        register_type(cls, name, to_value, from_value)
-
-
-class FarSide(Live):
-    """One far side.
-
-    :param io: as :class:`~.link.FileIO`.
-    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (bytes of
-        credit that each channel begins with).
-    :param write_buffer: as for :class:`~.connection.FarConnection`.
-    """
-
-    def __init__(self, io, config, write_buffer=None):
-        self.execmodel = config.get("execmodel") or "thread"
-        limits = Limits(config.get("window") or WINDOW)
-        self.link = FarConnection(
-            io, FarChannel, self._opened, self._lost, self._info(), limits, write_buffer
-        )
-        self.link.gateway = FarGateway(self, config.get("id"))
-        self._work = []
-        self._main_free = True
-        self._running = 0
-        self._threads = 0
-        #: requests that have come and whose channels are not closed yet
-        self._requests = 0
-        #: channels to be closed when there are none
-        self._idle = []
-        self._waiters = []
-        self._ended = False
-        #: a program's pipes that are there and not used yet
-        self._prepared = None
-        #: what imports modules that the near side offers, once it has offered some
-        self._finder = None
-
-    def _info(self):
-        return {
-            "pid": os.getpid() if hasattr(os, "getpid") else 0,
-            "python": "%d.%d.%d" % sys.version_info[:3],
-            "implementation": _implementation(),
-            "platform": "%s" % sys.platform,  # Jython's is no plain str
-            "executable": sys.executable or "",
-            "execmodel": self.execmodel,
-            "bytecode": bytecode(),
-        }
-
-    def serve(self):
-        """Take requests until the connection is over. Called in the main thread."""
-        OutputChannel(self.link).install()
-        try:
-            self.link.start()
-        except Exception:  # a limit of threads: the near side finds why on standard error
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-            raise
-        warm_up()  # while the near side deals with the hello
-        link = self.link
-        try:
-            while True:
-                link.wait(lambda: self._work or link.closed, self._waiters)
-                if link.closed:
-                    break
-                self._run(self._work.pop(0), self._main_finished)
-        except KeyboardInterrupt:
-            if not link.closed:
-                raise
-        self._exit()
-
-    def _run(self, request, finished):
-        with self.link.lock:
-            self._running += 1
-        request.run(finished)
-        link = self.link
-        with link.lock:
-            self._requests -= 1
-            if self._requests or not self._idle:
-                return
-            self._tell_idle()
-        link.flush()
-
-    def _tell_idle(self):
-        """No request runs or waits: tell those who asked for that."""
-        idle, self._idle = self._idle, []
-        for channel in idle:
-            self.link.mux.close(channel._stream, RESULT, self.link.encode(None))
-
-    def _main_finished(self):
-        with self.link.lock:
-            self._running -= 1
-            self._main_free = not self._work
-
-    def _thread_finished(self):
-        with self.link.lock:
-            self._running -= 1
-            self._threads -= 1
-
-    # -- what the link says; it holds the lock ---------------------------------------------------
-
-    def _opened(self, channel):
-        purpose = channel._stream.purpose
-        if purpose in ("exec", "call"):
-            channel._request = self._requested
-            self.link.mux.want(channel._stream)
-        elif purpose == "channel":
-            channel._claimed = False
-        elif purpose == "status":
-            self._status(channel)
-        elif purpose == "offer":
-            channel._request = self._offered
-            self.link.mux.want(channel._stream)
-        elif purpose == "pipes":
-            channel._request = self._prepare
-            self.link.mux.want(channel._stream)
-        elif purpose == "take":
-            channel._request = self._take
-            self.link.mux.want(channel._stream)
-        elif purpose == "idle":
-            self._idle.append(channel)
-            if not self._requests:
-                self._tell_idle()
-        else:
-            error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
-            self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
-
-    def _requested(self, channel, payload):
-        request = Execution(channel, payload)
-        self._requests += 1
-        if self._main_free or self.execmodel == "main_thread_only":
-            self._main_free = False
-            self._work.append(request)
-            for waiter in list(self._waiters):
-                self.link.wake_waiter(waiter)
-        else:
-            threading = _threading
-            if threading is None:
-                with own_imports:
-                    import threading
-            self._threads += 1
-            name = "pycomnet-%d" % channel.id
-            thread = threading.Thread(target=self._run_in_thread, args=(request,), name=name)
-            thread.daemon = True
-            try:
-                thread.start()
-            except Exception as error:  # a limit of threads or of memory
-                self._threads -= 1
-                self._requests -= 1
-                words = "the far side can't start a thread to run this: %s" % error
-                problem = {"code": "remote", "type": "RuntimeError", "message": words}
-                problem["formatted"] = "RuntimeError: %s\n" % words
-                self.link.mux.close(channel._stream, ERROR, error_payload(self.link, problem))
-
-    def _offered(self, channel, payload):
-        link = self.link
-        if self._finder is None:
-            modules = _modules
-            if modules is None:
-                from . import modules
-            self._finder = modules.Finder(link)
-        self._finder.offer(PureCodec().decode(payload))
-        link.mux.close(channel._stream, 2, link.encode(True))
-
-    def _prepare(self, channel, payload):
-        """A factory has pipes for a program: have them here, too."""
-        link = self.link
-        if self._prepared is not None:
-            self._prepared.close()
-        try:
-            from .lingering.io import prepare
-
-            self._prepared = prepare(link, payload)
-        except ImportError:
-            pass  # another machine's: it was not sent so much
-        good = self._prepared is not None
-        link.mux.close(channel._stream, RESULT, link.encode(good))
-
-    def _take(self, channel, payload):
-        """The factory has them used from now on."""
-        self.link.turning = lambda: self._turn(channel)
-
-    def _turn(self, channel):
-        link = self.link
-        prepared, self._prepared = self._prepared, None
-        from .lingering.io import LingeringIO
-
-        if not isinstance(link.io, LingeringIO):
-            link.io = LingeringIO(link)
-        link.io.turn(channel._stream, prepared)
-
-    def _run_in_thread(self, request):
-        self._run(request, self._thread_finished)
-
-    def _status(self, channel):
-        link = self.link
-        status = {
-            "running": self._running,
-            "queued": len(self._work),
-            "channels": len(link.mux.streams) - 1,
-            "threads": self._threads,
-            "execmodel": self.execmodel,
-        }
-        link.mux.close(channel._stream, RESULT, link.encode(status))
-
-    # -- the end ---------------------------------------------------------------------------------
-
-    def _lost(self):
-        """The connection is over: interrupt the main thread, and be gone after a while."""
-        if self._main_free:
-            return  # it sees so itself, at once
-        start_new_thread(self._reap, ())
-
-    def _reap(self):
-        if not self._main_free:
-            interrupt_main()
-        time.sleep(GRACE)
-        _halt(self._end_status(1))
-
-    def _end_status(self, status):
-        """What this process ends with; it is what this was, or tells why the connection is over."""
-        return LOST_DESCRIPTOR if self.link.is_taken else status
-
-    def _exit(self):
-        """Run the exit functions and end, without waiting for any thread."""
-        if self._ended:
-            return
-        self._ended = True
-        start_new_thread(self._end_anyway, ())
-        flush_output()
-        if "atexit" in sys.modules:
-            try:
-                sys.modules["atexit"]._run_exitfuncs()
-            except BaseException:
-                pass
-        _halt(self._end_status(0))
-
-    def _end_anyway(self):
-        time.sleep(GRACE)
-        _halt(self._end_status(1))
-
-
-def interrupt_main():
-    """Raise KeyboardInterrupt in the main thread."""
-    try:
-        import _signal as signal
-    except ImportError:
-        import signal
-    # A real signal: it also ends a sleep or a read that the thread is in.
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def _implementation():
-    if sys.platform.startswith("java"):
-        return "jython"
-    implementation = getattr(sys, "implementation", None)
-    return implementation.name if implementation is not None else "cpython"
-
-
-def take_stdio():
-    """Make standard input and output the connection; let nothing else touch them.
-
-    :returns: the descriptors to read from and to write to.
-    """
-    from .supervisor import set_blocking
-
-    # What was printed before now, in whatever buffer, comes before the marker.
-    flush_output()
-    for fd in (0, 1, 2):
-        try:
-            set_blocking(fd, True)
-        except (OSError, IOError):
-            pass  # there is no standard error
-    read_fd, write_fd = os.dup(0), os.dup(1)
-    os.write(write_fd, MARKER)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    # What C code and child processes print as standard output goes where errors go.
-    os.dup2(2, 1)
-    return read_fd, write_fd
 
 
 def main(config):
@@ -336,7 +14,7 @@ def main(config):
 
     :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
         ``update`` (of the environment), ``spins`` (as of :class:`FileIO`); or ``fork_server``,
-        to be the supervisor of this place, and a worker in each child of that.
+        to be a fork server, and a worker in each child of that.
     """
     io = write_buffer = None
     try:
@@ -362,16 +40,22 @@ def main(config):
     except (OSError, AttributeError) as error:
         sys.stderr.write("pycomnet: %s\n" % error)
         sys.exit(2)
-    if io is None:
+    ending = {}
+    if io is None and sys.platform.startswith("java"):
+        from . import javaio
+
+        io = javaio.JavaIO()
+        ending = {"halt": javaio.halt, "interrupt": javaio.interrupt_main}
+    elif io is None:
         io, write_buffer = _begin(config)
     give_back(config.get("safe_path"))
-    FarSide(io, config, write_buffer).serve()
+    FarSide(io, config, write_buffer, **ending).serve()
 
 
 def _begin(config):
     """Be a process of its own: take the connection, and fork the worker where that is possible."""
-    if sys.platform.startswith("java"):
-        return _take_java(), None
+    from .stdio import take_stdio
+
     read_fd, write_fd = take_stdio()
     io = FileIO(read_fd, write_fd, config.get("spins", SPINS))
     write_buffer = None
@@ -383,11 +67,3 @@ def _begin(config):
             write_buffer = WriteBuffer(io.write_fd, memory)
         supervised(io.read_fd, config.get("near"), write_buffer)
     return io, write_buffer
-
-
-def _take_java():
-    global _halt, interrupt_main
-    from . import javaio
-
-    _halt, interrupt_main = javaio.halt, javaio.interrupt_main
-    return javaio.JavaIO()

@@ -65,7 +65,7 @@ def _first_lines():
     )
 
 
-def letter(config):
+def bootstrap_message(config):
     """What follows on standard input.
 
     :param config: a map, for ``far/main.py``.

@@ -2,7 +2,7 @@
 
 A shell's profile, a login banner, ``sitecustomize``, a ``.pth`` file or a wrapper script may print
 something before our code runs. So a far side that is started as a program says a marker first, and
-whoever started it skips what comes before that: the near side, the supervisor of a place, and code
+whoever started it skips what comes before that: the near side, a fork server, and code
 that makes gateways. This is the one parser of it, for all of them. It does no I/O.
 """
 

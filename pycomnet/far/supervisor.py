@@ -19,7 +19,7 @@ except ImportError:
     import signal
 
 #: Seconds that the worker has to end by itself once the near side is gone. A little more than it
-#: gives the user's code (far/main.py).
+#: gives the user's code (far/worker.py).
 WORKER_GRACE = 2.5
 #: Seconds that processes which the worker started have between SIGTERM and SIGKILL.
 REST_GRACE = 1.0

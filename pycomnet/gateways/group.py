@@ -20,9 +20,9 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
-from pycomnet.gateways.forkserver.routes import has_supervisor
-from pycomnet.gateways.forkserver.server import ForkServerClients
-from pycomnet.gateways.gateway import START_TIMEOUT, Gateway, GatewayConnection, end_times
+from pycomnet.gateways.connection import START_TIMEOUT, GatewayConnection
+from pycomnet.gateways.forkserver.client import ForkServerClients
+from pycomnet.gateways.gateway import Gateway, end_times
 from pycomnet.gateways.limits import far_limits
 from pycomnet.gateways.localfactory import (
     FactoryGatewayTransport,
@@ -36,6 +36,7 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import PARALLEL, Progress, start_all
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.routes import has_fork_server
 from pycomnet.ranges import real, whole
 
 
@@ -89,9 +90,9 @@ class Group(Live):
         self._factory: LocalFactory | None = None
         self._factory_finalizer: weakref.finalize[Any, Any] | None = None
         #: where its gateways are forked
-        self._places = ForkServerClients(reactor)
+        self._fork_servers = ForkServerClients(reactor)
         self._finalizer = weakref.finalize(
-            self, _remove_trigger, self._reactor, self._shutdown, self._places
+            self, _remove_trigger, self._reactor, self._shutdown, self._fork_servers
         )
         self._finalizer.atexit = False
         #: whether this is a copy in a process that was forked: all of it is the parent's
@@ -151,17 +152,17 @@ class Group(Live):
                 kept = ResumableConnection(self._reactor, lingers, limits)
             else:
                 kept = Connection(self._reactor, limits=limits)
-            return await self._make(parsed, timeout, self._factory.carrier, kept)
+            return await self._make(parsed, timeout, self._factory.gateway_transport, kept)
         # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
         if lingers or parsed.resume:
             why = "setlocalfactory() first"
             if self._factory is not None:
-                why = f"it has no supervisor where {parsed.via} is"
+                why = f"it has no fork server where {parsed.via} is"
             raise SpecError(f"{parsed}: only a factory keeps gateways: {why}")
         wide = parsed.via is not None or parsed.transport in transports.DISTANT
         connection = Connection(self._reactor, limits=far_limits(parsed, wide))
-        return await self._make(parsed, timeout, transports.carrier, connection)
+        return await self._make(parsed, timeout, transports.gateway_transport, connection)
 
     def _limited(self, spec: Spec) -> Spec:
         """A spec, with what the group says where it says nothing."""
@@ -171,13 +172,13 @@ class Group(Live):
     def _only_from_here(self, spec: Spec) -> bool:
         """Whether a gateway is reached by what code in its master's worker starts.
 
-        Only this program can have that run: the factory speaks to supervisors, not to workers.
+        Only this program can have that run: the factory speaks to fork servers, not to workers.
         """
         if spec.via is None or spec.via not in self:
             return False
         master = self[spec.via]
-        by_factory = isinstance(master._link.carrier, FactoryGatewayTransport)
-        return not (by_factory and has_supervisor(master.spec))
+        by_factory = isinstance(master._link.transport, FactoryGatewayTransport)
+        return not (by_factory and has_fork_server(master.spec))
 
     def setlocalfactory(
         self,
@@ -231,14 +232,16 @@ class Group(Live):
         self,
         spec: Spec,
         timeout: float,
-        carrier: Callable[[GatewayRequest], GatewayTransport],
+        make_transport: Callable[[GatewayRequest], GatewayTransport],
         connection: Connection | None = None,
     ) -> Gateway:
-        """Start a far side that this carrier reaches."""
+        """Start a far side that this transport reaches."""
         if self._closed:
             raise PycomnetError("the group is terminated")
         id = self._allocate(spec)
-        link = GatewayConnection(spec, id, self._output, self, self._reactor, carrier, connection)
+        link = GatewayConnection(
+            spec, id, self._output, self, self._reactor, make_transport, connection
+        )
         self._starting[id] = link
         try:
             hello = await link.start(timeout)
@@ -283,7 +286,7 @@ class Group(Live):
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
         parallel, timeout = whole("parallel", parallel, 1), real("timeout", timeout)
-        with self._places.expecting(len(parsed)):
+        with self._fork_servers.expecting(len(parsed)):
             return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
     def _allocate(self, spec: Spec) -> str:
@@ -329,7 +332,7 @@ class Group(Live):
             ending = [gateway.exit(timeout, grace=grace) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
-        await self._places.end()
+        await self._fork_servers.end()
         if self._factory is not None and not self._gateways:
             await self._factory.close()
 
@@ -371,8 +374,8 @@ def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | N
     return None if group is None else group._shut_down()
 
 
-def _remove_trigger(reactor: Any, trigger: Any, places: ForkServerClients) -> None:
-    places.abandon()
+def _remove_trigger(reactor: Any, trigger: Any, fork_servers: ForkServerClients) -> None:
+    fork_servers.abandon()
 
     def remove() -> None:
         # It may have been fired.

@@ -17,10 +17,10 @@ STRICT_VALUE = 16 << 20
 STRICT_ITEMS = 1 << 18
 #: ... and channels that it may open. Each holds up to a window, a megabyte, of what nobody takes.
 STRICT_CHANNELS = 64
-#: Bytes of a value from a supervisor: all that it sends is short.
-SUPERVISOR_VALUE = 4 << 20
+#: Bytes of a value from a fork server: all that it sends is short.
+FORK_SERVER_VALUE = 4 << 20
 #: Elements, keys and values of one.
-SUPERVISOR_ITEMS = 1 << 16
+FORK_SERVER_ITEMS = 1 << 16
 
 
 def far_limits(spec: Spec, wide: bool = False, kept: bool = False) -> Limits:
@@ -38,12 +38,12 @@ def far_limits(spec: Spec, wide: bool = False, kept: bool = False) -> Limits:
     )
 
 
-def supervisor_limits(window: int, frame: int | None = None) -> Limits:
-    """What a supervisor or factory is allowed."""
-    limits = Limits(window, value=SUPERVISOR_VALUE, items=SUPERVISOR_ITEMS)
+def fork_server_limits(window: int, frame: int | None = None) -> Limits:
+    """What a fork server or a factory is allowed."""
+    limits = Limits(window, value=FORK_SERVER_VALUE, items=FORK_SERVER_ITEMS)
     if frame is not None:
         limits.frame = frame
     return limits
 
 
-__all__ = ["far_limits", "supervisor_limits"]
+__all__ = ["far_limits", "fork_server_limits"]

@@ -30,13 +30,13 @@ from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.far.live import Live
+from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.handed import HandedPipes
-from pycomnet.gateways.limits import supervisor_limits
+from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.environment import working_directory
+from pycomnet.gateways.transports.boot import own_interpreter
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.popen import own_interpreter
 from pycomnet.gateways.transports.process import ErrorText, ProcessTransport
 from pycomnet.net import endpoints
 from pycomnet.net.descriptors import ReceivedDescriptors, passes_descriptors
@@ -47,7 +47,7 @@ NAME = "factory"
 KEEPALIVE = 30.0
 #: The window of the channels that carry gateways' connections. They have windows of their own, and
 #: many; so that this one is rarely what they wait for, it is larger.
-CARRIER_WINDOW = 2 << 20
+FACTORY_WINDOW = 2 << 20
 #: Seconds that the service has to say hello.
 CONNECT_TIMEOUT = 20.0
 #: Seconds between SIGKILL for a gateway and giving up on the service's answer.
@@ -102,14 +102,14 @@ class _Owner:
     id = "factory"
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more; the carrier closes its own."""
+        """A channel that nobody holds any more; the gateway transport closes its own."""
 
 
 @implementer(IFileDescriptorReceiver)
 class _OwnConnection(Connection):
     """A connection that says nothing to another user's process: its hello may have a token.
 
-    :ivar descriptors: what the service has given, until a carrier takes it.
+    :ivar descriptors: what the service has given, until a gateway transport takes it.
     :ivar takes_pipes: whether it can give any.
     """
 
@@ -158,7 +158,7 @@ class LocalFactory(Live):
         self._token = token
         self._token_file = token_file
         self._connection: _OwnConnection | None = None
-        self._waiting: list[defer.Deferred[_OwnConnection]] | None = None
+        self._connecting: OneShot[_OwnConnection] | None = None
         #: fires when the connection that was made last is closed
         self._over: OneShot[None] = OneShot()
         self.owner = _Owner()
@@ -171,21 +171,19 @@ class LocalFactory(Live):
         known = self._connection
         if known is not None and known.lost is None and known.mux.failed is None:
             return defer.succeed(known)
-        waiter: defer.Deferred[_OwnConnection] = defer.Deferred()
-        if self._waiting is None:
-            self._waiting = [waiter]
-            self._connect().addBoth(self._tried)
-        else:
-            self._waiting.append(waiter)
+        if self._connecting is not None:
+            return self._connecting.when_fired()
+        connecting: OneShot[_OwnConnection] = OneShot()
+        self._connecting = connecting
+        waiter = connecting.when_fired()
+        connecting.follow(self._connect().addBoth(self._tried))
         return waiter
 
-    def _tried(self, result: Any) -> None:
-        waiting, self._waiting = self._waiting or [], None
+    def _tried(self, result: Any) -> Any:
+        self._connecting = None
         if not isinstance(result, Failure):
             self._connection = result
-        for waiter in waiting:
-            if not waiter.called:
-                waiter.callback(result)
+        return result
 
     @deferred
     async def _connect(self) -> _OwnConnection:
@@ -195,7 +193,7 @@ class LocalFactory(Live):
             endpoint = endpoints.client_endpoint(self._reactor, self.address)
             connection = _OwnConnection(
                 self._reactor,
-                limits=supervisor_limits(CARRIER_WINDOW),
+                limits=fork_server_limits(FACTORY_WINDOW),
                 credential=None if token is None else token.encode(),
                 keepalive=KEEPALIVE,
             )
@@ -234,7 +232,7 @@ class LocalFactory(Live):
                 token = tokens.load_token(path)
         return token
 
-    def carrier(self, request: GatewayRequest) -> FactoryGatewayTransport:
+    def gateway_transport(self, request: GatewayRequest) -> FactoryGatewayTransport:
         """What carries a gateway's connection."""
         return FactoryGatewayTransport(self, request)
 
@@ -453,7 +451,7 @@ class FactoryGatewayTransport:
             if core is not None:
                 core.close()
 
-    # -- as every carrier has it -----------------------------------------------------------------
+    # -- as every gateway transport has it -------------------------------------------------------
 
     @property
     def status(self) -> int | None:

@@ -90,24 +90,15 @@ class ResumableConnection(Connection):
         :param state: what the factory says of its channels.
         """
         mux = self._counting
-        mux._next_id, mux._last_peer_id = state["next"], state["last"]
+        mux.resume(state["next"], state["last"])
         for id, purpose, raw, ended, credit, window, taken in state["channels"]:
-            local = id % 2 == 1
-            stream = wire.Stream(id, purpose, raw, local, credit, mux.limits.window)
-            stream.window = window
-            if ended:
-                stream.sending, stream.end_sent = False, True
-            mux.streams[id] = stream
-            if local:
-                mux._local_open += 1
-            else:
-                mux._peer_open += 1
+            stream = mux.restore(id, purpose, raw, ended, credit, window)
             mux.counts[id] = self._reported[id] = taken
             core = ChannelCore(self, stream)
-            if not local and purpose in self.purposes:
+            if not stream.local and purpose in self.purposes:
                 self.purposes[purpose](core)
                 continue
-            if not local:
+            if not stream.local:
                 self._unclaimed[id] = core  # it may be in a value that comes again
             self.restored.append(core)
 

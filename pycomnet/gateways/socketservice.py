@@ -1,7 +1,7 @@
 """The service that gives workers to programs that connect: ``twistd pycomnet-gateway``.
 
 It reads a program's hello and nothing more. When that says who the program is, the service starts
-a supervisor for it (far/forkserver/server.py), and from then on it carries bytes between the two.
+a fork server for it (far/forkserver/server.py), and from then on it carries bytes between the two.
 Whoever is not let in gets an answer that says so; nothing is started for them, and nothing is kept.
 """
 
@@ -29,9 +29,9 @@ from pycomnet.auth.strangers import Strangers
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.gateway import EXIT_TIMEOUT
+from pycomnet.gateways.connection import EXIT_TIMEOUT
+from pycomnet.gateways.transports.boot import boot_code, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.popen import boot_code, own_interpreter
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.transports.socket import KEEPALIVE
 from pycomnet.net import endpoints
@@ -88,7 +88,7 @@ class SocketServiceConfiguration:
 
 
 class _Inner(Protocol):
-    """The supervisor's end."""
+    """The fork server's end."""
 
     def __init__(self, client: SocketClient) -> None:
         self._client = client
@@ -173,7 +173,7 @@ class SocketClient(Protocol):
         transport.loseConnection()
 
     def _begin(self, name: str, hello: dict[str, Any]) -> None:
-        """Start a supervisor, and carry bytes between it and the program."""
+        """Start a fork server, and carry bytes between it and the program."""
         service = self._service
         config = {
             "fork_server": {
@@ -198,7 +198,7 @@ class SocketClient(Protocol):
         ProcessTransport(process.stdin, process.stdout, before, service.reactor)
         inner: Any = self._inner.transport
         transport: Any = self.transport
-        # What it may hold the supervisor to is what its hello says, but not who it is.
+        # What it may hold the fork server to is what its hello says, but not who it is.
         limits = Limits(hello["window"], hello["frame"], hello["channels"])
         inner.write(Mux(True, limits, hello["info"]).data_to_send())
         inner.registerProducer(transport, True)
@@ -208,7 +208,7 @@ class SocketClient(Protocol):
         log.info("{name}: {text}", name=self.name, text=text.rstrip())
 
     def inner_lost(self) -> None:
-        """The supervisor's end of the connection is closed."""
+        """The fork server's end of the connection is closed."""
         transport: Any = self.transport
         if transport is not None:
             transport.unregisterProducer()
@@ -231,7 +231,7 @@ class SocketClient(Protocol):
 
     @deferred
     async def end(self) -> None:
-        """End the supervisor and all that it has; fires when that is so."""
+        """End the fork server and all that it has; fires when that is so."""
         process = self.process
         if process is None:
             self._too_late()
@@ -254,7 +254,7 @@ class SocketClient(Protocol):
 
 
 class GatewayService(ListeningService):
-    """Gives each program that connects and is let in a supervisor of its own, and its workers.
+    """Gives each program that connects and is let in a fork server of its own, and its workers.
 
     :param configuration: what it is told; it has been checked.
     :param failed: called with what keeps it from listening.

@@ -26,7 +26,7 @@ KEYS = {
     "chdir": "the directory that the far side works in",
     "nice": "added to the far side's niceness",
     "execmodel": "thread or main_thread_only",
-    "fork": "no: an interpreter of its own; yes: forked from the one of its place, the first too",
+    "fork": "no: an interpreter of its own; yes: forked by the fork server, the first too",
     "via": "the id of the gateway to start it from",
     "ssh_config": "a file of ssh's options, instead of the user's own",
     "keepalive": "seconds of silence after which the other end is asked for a sign of life",

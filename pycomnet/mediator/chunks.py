@@ -1,4 +1,4 @@
-"""Bodies of HTTP in chunks, given on as they come: Twisted's decoder, without its copies."""
+"""Chunked HTTP bodies, passed on as they arrive: Twisted's decoder, without its copies."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.web.http import _ChunkedTransferDecoder
+from pycomnet.net import _twisted, eager
 
-from pycomnet.net import eager
-
-#: Bytes that Twisted gets at a time, at most, of what is between two chunks.
+#: The most bytes between two chunks that Twisted's decoder gets at a time.
 BETWEEN = 32
 #: What begins a short chunk, as most do: nothing of it is left to look at for Twisted's.
 _SHORT = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
 
 
 def chunk(data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
-    """A chunk, in pieces: some bytes of a body, not none, as that is its end."""
+    """The pieces of a chunk. ``data`` is not empty: an empty chunk is the body's end."""
     return b"%x\r\n" % len(data), data, b"\r\n"
 
 
@@ -28,13 +26,15 @@ def chunk_writer(transport: Any) -> Callable[[bytes | memoryview], None]:
     return lambda data: write(chunk(data))
 
 
-class Chunks(_ChunkedTransferDecoder):
+class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
     """Takes a body in chunks apart.
 
-    Twisted's own puts all that comes behind what it has, copies each piece out of that and moves
-    the rest to the front. Here it does so with what is between chunks alone, which it checks as
-    ever: inside of a chunk there is nothing to look at.
+    Twisted's decoder appends all that arrives to its buffer, copies each piece out of it and moves
+    the rest to the front. Here it gets only what is between chunks, and checks that as usual:
+    inside a chunk there is nothing to check.
     """
+
+    state: str
 
     def __init__(
         self, dataCallback: Callable[[bytes], None], finishCallback: Callable[[bytes], None]

@@ -1,9 +1,9 @@
-"""The frames of a WebSocket that bytes of a stream are in, taken apart as they come; no I/O.
+"""WebSocket frames that carry bytes of a stream, parsed as they arrive; no I/O.
 
-wsproto, below Twisted's WebSocket, is made for messages: each is put together before it is looked
-at, which copies it six times. Here the frame of a binary message is the head of some bytes of a
-stream (docs/protocol.rst, "The WebSocket"), and those are given on as they arrive. All else (text,
-fragmented messages, pings, closing, and whatever breaks :rfc:`6455`) is left to wsproto, in order.
+wsproto, below Twisted's WebSocket, is made for messages: it joins each message before it looks at
+it, which copies it six times. Here a binary message is a header in front of some bytes of a stream
+(docs/protocol.rst, "The WebSocket"), and the bytes are passed on as they arrive. wsproto gets all
+else, in order: text, fragmented messages, pings, closing, and whatever breaks :rfc:`6455`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from struct import Struct
 
-#: What a binary message begins with: which stream it is of, and the offset of its first byte.
+#: The header of a binary message: the stream's number, and the offset of its first byte.
 HEADER = Struct(">BQ")
 #: The first byte of a frame that is a whole binary message.
 WHOLE_BINARY = 0x82
@@ -24,8 +24,8 @@ LENGTH_16, LENGTH_64 = 126, 127
 CONTROL = 8
 #: Bytes up to which masking is quicker as one large number.
 NUMBER_UP_TO = 512
-#: Bytes of random keys that are asked for at a time: a call of the system for each message costs
-#: more than masking a small one.
+#: Bytes of random keys that are taken from the system at a time: a system call for each message
+#: costs more than masking a small one.
 KEYS_SIZE = 4096
 
 _U16, _U64 = Struct(">H"), Struct(">Q")
@@ -33,7 +33,7 @@ _XOR = [bytes(a ^ b for a in range(256)) for b in range(256)]
 
 
 def mask(data: bytes | bytearray | memoryview, key: bytes, at: int = 0) -> bytes | bytearray:
-    """Mask bytes, or unmask them: it is the same (section 5.3).
+    """Mask or unmask bytes: both are the same operation (section 5.3).
 
     :param key: the frame's four bytes.
     :param at: how many bytes of the payload are before these.
@@ -51,7 +51,7 @@ def mask(data: bytes | bytearray | memoryview, key: bytes, at: int = 0) -> bytes
 
 
 class _Keys:
-    """Masking keys: each is used once, and nobody can foresee it (section 5.3)."""
+    """Masking keys: each is used once, and can't be predicted (section 5.3)."""
 
     def __init__(self) -> None:
         self._keys = b""
@@ -76,7 +76,7 @@ def frame(
 
     :param number: the stream that the bytes are of.
     :param offset: that of the first.
-    :param masked: with a key that nobody can foresee, as a client has to.
+    :param masked: whether it is masked, as a client's frames have to be.
     """
     size = HEADER.size + len(data)
     bit = MASKED if masked else 0
@@ -98,10 +98,10 @@ class TooLong(Exception):
 
 
 class Frames:
-    """Takes a stream of frames apart.
+    """Parses a stream of frames.
 
-    :param masked: whether the other end has to mask them: a client has.
-    :param most: bytes of the payload of a binary message.
+    :param masked: whether the other end has to mask them, as a client has to.
+    :param most: the most bytes of a binary message's payload.
     """
 
     def __init__(self, masked: bool, most: int) -> None:
@@ -123,9 +123,9 @@ class Frames:
         self._within = False
 
     def whole(self, data: bytes) -> tuple[int, int, bytes] | None:
-        """The one short binary message that is all that has come, as it mostly is; else None.
+        """The short binary message that is everything that has arrived, the usual case; else None.
 
-        What it does not take is for :meth:`feed`, as if this had not been asked.
+        If it is None, pass the data to :meth:`feed`.
         """
         body = 6 if self._masked else 2
         size = len(data) - body
@@ -148,11 +148,11 @@ class Frames:
         return number, offset, message[HEADER.size :]
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes | bytearray | memoryview]]:
-        """Take what has come.
+        """Take bytes that have arrived.
 
-        :returns: bytes of streams: the stream's number, the offset of the first, and they; and with
-            -1 as the number bytes that are wsproto's.
-        :raises TooLong: a message is.
+        :returns: tuples of the stream's number, the offset of the first byte, and the bytes. With
+            the number -1 they are bytes for wsproto.
+        :raises TooLong: a message is too long.
         """
         if self._held:
             data = self._held + data
@@ -192,15 +192,15 @@ class Frames:
             at += begun
 
     def _is_other(self, head: bytes | memoryview) -> bool:
-        """Whether a frame is wsproto's by its first two bytes, however long it is."""
+        """Whether a frame with these first two bytes is for wsproto, however long it is."""
         return len(head) >= 2 and (
             head[0] != WHOLE_BINARY or self._within or (head[1] & MASKED != 0) != self._masked
         )
 
     def _begin(self, data: memoryview) -> int | None:
-        """Look at the beginning of a frame.
+        """Parse the beginning of a frame.
 
-        :returns: how many bytes of it are done with; None when there have to be more of it.
+        :returns: how many bytes were used; None if more bytes are needed.
         """
         have = len(data)
         if have < 2:

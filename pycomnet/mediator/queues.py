@@ -1,10 +1,9 @@
-"""Both ends of a stream of bytes that outlives the connections it goes over; no I/O.
+"""Both ends of a byte stream that outlives its connections; no I/O.
 
-Each byte has a number, its offset. The end that has produced bytes keeps them, in an
-:class:`OutgoingQueue`, until the other says that it has received them. The end that receives, with
-an :class:`IncomingQueue`, takes what comes at the offset that it waits for, and drops what it had
-before. So a connection may end at any byte: the next one begins where the receiver is, and nothing
-is missing, doubled or out of order.
+Each byte has a number, its offset. The sender keeps its bytes in an :class:`OutgoingQueue` until
+the receiver confirms them. The receiver has an :class:`IncomingQueue`: it takes bytes at the offset
+that it waits for, and drops what it has received before. So a connection may end at any byte: the
+next one begins where the receiver is, and nothing is missing, doubled or out of order.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from bisect import bisect_right
 
 from pycomnet.errors import PycomnetError
 
-#: What is appended is put together with the piece before it up to this size, so that a stream of
-#: single bytes isn't kept as so many objects. More than this is not copied.
+#: Bytes that are appended are joined with the piece before them up to this size, so that a stream
+#: of single bytes is not kept as that many objects. Longer pieces are not copied.
 JOIN = 1 << 14
 
 
@@ -32,11 +31,11 @@ class OffsetError(PycomnetError):
 
 
 class OutgoingQueue:
-    """What was produced here and the other end has not confirmed.
+    """Bytes that were produced here and that the other end has not confirmed.
 
-    It holds what it is given: who produces looks at :attr:`full`, and stops.
+    It takes everything that it is given: the producer checks :attr:`full`, and stops.
 
-    :param limit: bytes from which on it is full.
+    :param limit: the number of bytes at which it is full.
     :ivar base: the offset of the first byte that it has.
     :ivar end: the offset after the last.
     :ivar ended: nothing more will come.
@@ -57,11 +56,11 @@ class OutgoingQueue:
 
     @property
     def full(self) -> bool:
-        """Whether who produces should wait."""
+        """Whether the producer should wait."""
         return self.end - self.base >= self.limit
 
     def append(self, data: bytes) -> None:
-        """Take what was produced."""
+        """Append bytes that were produced."""
         if not data:
             return
         if self.ended:
@@ -79,9 +78,9 @@ class OutgoingQueue:
         self.ended = True
 
     def confirm(self, offset: int) -> None:
-        """The other end has all before this offset; what it had confirmed before changes nothing.
+        """The other end confirms all bytes before this offset. A repeated offset changes nothing.
 
-        :raises OffsetError: it can't have: so much was not produced.
+        :raises OffsetError: fewer bytes were produced.
         """
         if offset > self.end or offset < 0:
             raise OffsetError(
@@ -99,10 +98,10 @@ class OutgoingQueue:
             del self._starts[:whole], self._pieces[:whole]
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Some bytes from this offset on, as they lie; empty at the end.
+        """Some bytes from this offset on, without copying; empty at the end.
 
-        :param size: at most so many.
-        :raises OffsetError: they are confirmed already, or not produced yet.
+        :param size: the most bytes.
+        :raises OffsetError: the offset is confirmed already, or not produced yet.
         """
         if not self.base <= offset <= self.end:
             raise OffsetError(
@@ -121,9 +120,9 @@ class OutgoingQueue:
 
 
 class IncomingQueue:
-    """What of the other end's stream has come.
+    """How far the other end's stream has been received.
 
-    :ivar received: all before this offset.
+    :ivar received: all bytes before this offset were received.
     """
 
     __slots__ = ("received",)
@@ -132,10 +131,10 @@ class IncomingQueue:
         self.received = 0
 
     def accept(self, offset: int, data: bytes) -> bytes | memoryview:
-        """Take bytes that the other end says begin at this offset.
+        """Take bytes that begin at this offset, as the other end says.
 
-        :returns: those of them that are new.
-        :raises OffsetError: there are some missing before them.
+        :returns: the new ones among them.
+        :raises OffsetError: bytes before them are missing.
         """
         known = self.received - offset
         if known < 0 or offset < 0:

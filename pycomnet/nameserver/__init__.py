@@ -1,7 +1,8 @@
 """The nameserver: who offers which interface, where, and for how long.
 
-``pycomnet.nameserver()`` is a function of the package, and ``pycomnet.nameserver`` this package:
-whichever was imported last has the name. So this package can be called, too, and is that function.
+The name ``pycomnet.nameserver`` belongs to this package and to a function of ``pycomnet``:
+whichever was imported last has it. So this package can be called, and then does what the function
+does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The last changes, by revision: what a watcher that lost its connection goes on from."""
+"""The last changes, by revision, so that a watcher can go on after a lost connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 from pycomnet.nameserver.records import Record
 
-#: Changes that are kept, unless said otherwise.
+#: Changes that are kept by default.
 LENGTH = 65_536
 
 
@@ -36,7 +36,7 @@ class ChangeLog:
     :param start: the revision before the first change.
     :param length: how many changes are kept.
     :ivar length: how many changes are kept.
-    :ivar first: the oldest revision that one can go on from.
+    :ivar first: the oldest revision that a watcher can go on from.
     :ivar last: the latest revision.
     """
 
@@ -51,7 +51,7 @@ class ChangeLog:
         return len(self._steps) - self._begin
 
     def restart(self, revision: int) -> None:
-        """Begin anew: nobody can go on from an earlier revision."""
+        """Begin anew: no watcher can go on from an earlier revision."""
         self.first = self.last = revision
         self._steps, self._begin = [], 0
 
@@ -67,7 +67,7 @@ class ChangeLog:
                 self._begin = 0
 
     def knows(self, revision: int) -> bool:
-        """Whether all that changed after a revision is here."""
+        """Whether it has all changes after a revision."""
         return self.first <= revision <= self.last
 
     def after(self, revision: int, limit: int) -> Sequence[Step]:

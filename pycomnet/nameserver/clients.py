@@ -1,4 +1,4 @@
-"""Who registers: what a client's registrations are counted by."""
+"""Who registers: the clients whose registrations are counted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pycomnet.net import endpoints
 
 @attrs.define(eq=False)  # held by its records alone, so it goes with the last of them
 class Registrant:
-    """Somebody who registers.
+    """A client that registers services.
 
-    :ivar registered: its registrations that are there.
-    :ivar asked: those that the store is asked for, and that may come to be there.
+    :ivar registered: its registrations.
+    :ivar asked: those that the store is about to commit or refuse.
     """
 
     registered: int = 0
@@ -23,10 +23,11 @@ class Registrant:
 
 
 class Clients:
-    """Finds the client that a connection is of.
+    """Finds the client of a connection.
 
-    It is who the certificate names. Without one it is the machine that the connection comes from;
-    on this machine, where all come from the same one, it is the connection.
+    A client is the name in its certificate. Without a certificate it is the machine that the
+    connection comes from. On this machine, where all connections come from the same address, it is
+    the connection.
     """
 
     def __init__(self) -> None:

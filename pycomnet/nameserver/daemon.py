@@ -26,11 +26,10 @@ CLOSE_TIMEOUT = 5.0
 
 @contextmanager
 def loading_many() -> Iterator[None]:
-    """Have the garbage collector keep away from what is loaded: a million records that live on.
+    """Keep the garbage collector away from what is loaded: a million records that live on.
 
-    It looks for cycles that are garbage, and while millions of objects are made, of which none is,
-    it would look through all of them again and again; and later, too. For a process that does
-    nothing else.
+    While millions of objects are made, of which none is garbage, the collector would go through all
+    of them again and again, and later, too. Only for a process that does nothing else.
     """
     gc.disable()
     try:
@@ -44,16 +43,16 @@ def loading_many() -> Iterator[None]:
 class NameserverService(service.Service):
     """A nameserver from start to stop.
 
-    It listens once its store is loaded, so whoever reaches it gets complete answers.
+    It listens once its store is loaded, so clients always get complete answers.
 
     :param store: not opened yet.
     :param listen: endpoint strings to listen on.
-    :param failed: called, once at most, with what keeps it from running.
+    :param failed: called at most once, with the error that keeps it from running.
     :param limits: what clients may ask for.
-    :param loading: what the loading of the store is done within.
+    :param loading: makes the context manager that the store is loaded in.
     :param options: those of :class:`NameService`.
     :ivar names: the service.
-    :ivar addresses: what is listened on, as clients of this machine would connect to it.
+    :ivar addresses: the addresses that it listens on, as clients on this machine connect to them.
     """
 
     log = Logger()
@@ -100,8 +99,8 @@ class NameserverService(service.Service):
 
     @deferred
     async def stopService(self) -> None:
-        """End watches, let calls finish, and close the store, which then knows how much time each
-        lease has left.
+        """End watches, let calls finish, and close the store, which keeps how much time each lease
+        has left.
 
         :returns: fires when all is closed. It does not fail.
         """

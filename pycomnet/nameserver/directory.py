@@ -1,4 +1,4 @@
-"""The nameserver without a network, a disk and a clock: what is registered, and whose it is."""
+"""The nameserver without network, disk and clock: what is registered, and who owns it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from pycomnet.nameserver.leases import GRAIN, Leases
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import NEVER, Change, Delete, Put, Record
 
-#: Names that one look for a page goes through. At about a quarter of a microsecond each, others
+#: Names that one call for a page goes through. At about a quarter of a microsecond each, others
 #: wait for less than a millisecond.
 STRIDE = 2_000
-#: An interface with no more instances than this is listed from these, not from all names.
+#: If an interface has no more instances than this, a list is made of these, not of all names.
 FEW = 2_000
-#: Bytes of a secret's digest. Whoever finds it in the store can't make the secret of it.
+#: Bytes of a secret's digest. The secret can't be computed from what is in the store.
 DIGEST = 16
 
 
 def digest(secret: str) -> bytes:
-    """What is kept of a secret. It is long and random, so that a quick hash is enough."""
+    """The digest of a secret. A secret is long and random, so a quick hash is enough."""
     data = secret.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=DIGEST).digest()
 
 
 @attrs.frozen
 class DirectoryPage:
-    """Some of what was asked for.
+    """Some of the records that match a query.
 
     :ivar records: in the order of their names.
-    :ivar after: where to go on, or None when that is all.
+    :ivar after: the name to go on after, or None if there are no more.
     """
 
     records: list[Record]
@@ -49,11 +49,11 @@ class DirectoryPage:
 class Directory:
     """What is registered.
 
-    It follows a store: nothing is registered here before the store has committed it, and what
-    others have the same store commit comes the same way. It proposes what the store is to commit
-    (:meth:`proposal`, :meth:`removal`, :meth:`due`), and answers what is asked.
+    It follows a store: nothing is registered here before the store has committed it. What other
+    nameservers commit to the same store comes the same way. The directory proposes changes to the
+    store (:meth:`proposal`, :meth:`removal`, :meth:`due`), and answers queries.
 
-    :param seconds: the clock that leases end by, the same that callers give ``now`` by.
+    :param seconds: the clock that leases end by; callers take ``now`` from the same one.
     :param ends_leases: whether leases end by this clock; False when the store ends them.
     :param log_length: changes kept for watchers.
     :ivar log: the last changes.
@@ -82,13 +82,13 @@ class Directory:
 
     @property
     def size(self) -> int:
-        """Bytes of what is registered, more or less."""
+        """About how many bytes all registrations have."""
         return self._index.size
 
     # -- following the store ---------------------------------------------------------------------
 
     def load(self, records: Iterable[tuple[Record, float]]) -> None:
-        """Take what the store has, each with the seconds that its lease has left."""
+        """Add records of the store, each with the seconds that its lease has left."""
         now = self._seconds()
 
         def filled() -> Iterator[Record]:
@@ -103,12 +103,12 @@ class Directory:
         self._index.fill(filled())
 
     def loaded(self, revision: int) -> None:
-        """That was all, as of a revision."""
+        """All records of the store are loaded, as of a revision."""
         self._index.sort()
         self.log.restart(revision)
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Take what the store has committed, in the order of the revisions."""
+        """Apply what the store has committed, in the order of the revisions."""
         now = self._seconds()
         for change in changes:
             record = change.record
@@ -158,11 +158,11 @@ class Directory:
     # -- owners ----------------------------------------------------------------------------------
 
     def proposal(self, record: Record, now: float) -> Put:
-        """What the store is to commit so that a record is registered.
+        """The change that registers a record, for the store.
 
-        :param record: with its owner's digest. If the owner has that name already, it keeps its
-            lease's number.
-        :raises ServiceNameTaken: another has it.
+        :param record: with its owner's digest. If the owner already has that name, the lease keeps
+            its number.
+        :raises ServiceNameTaken: another owner has the name.
         """
         held = self._index.names.get(record.service)
         if held is None:
@@ -175,7 +175,7 @@ class Directory:
         return Put(record, held.fence)
 
     def taken(self, held: Record, now: float) -> ServiceNameTaken:
-        """The error for whoever wants a name that another has."""
+        """The error for a client that wants a name which another owner has."""
         left = held.time_left(now)
         return ServiceNameTaken(
             f"{held.service!r} is registered for {held.address} until its lease ends in "
@@ -195,7 +195,7 @@ class Directory:
         """The live record of a lease, for its owner.
 
         :raises LeaseLost: the lease is over, or never was.
-        :raises NotLeaseOwner: the secret is another.
+        :raises NotLeaseOwner: it is not the lease's secret.
         """
         record = self._index.leases.get(lease)
         if record is None or record.ends <= now:
@@ -212,12 +212,12 @@ class Directory:
         return record
 
     def removal(self, lease: int, secret: str, now: float) -> Delete:
-        """What the store is to commit so that a record is gone; errors as :meth:`owned`."""
+        """The change that removes a record, for the store; errors as :meth:`owned`."""
         record = self.owned(lease, secret, now)
         return Delete(record.service, record.fence)
 
     def removal_of(self, service: str, now: float) -> Delete:
-        """The same for a name, whoever has its lease.
+        """The change that removes a name, whoever owns it.
 
         :raises ServiceNotFound: it isn't registered.
         """
@@ -233,13 +233,13 @@ class Directory:
         return self._leases.next_time()
 
     def due(self, now: float, limit: int = STRIDE) -> list[Record]:
-        """Take out records whose lease has ended: nobody sees these any more, and the store is to
-        remove them. What it can't remove goes back with :meth:`put_off`.
+        """Take out records whose lease has ended, for the store to remove. Queries no longer see
+        them. What the store can't remove goes back with :meth:`put_off`.
         """
         return self._leases.due(now, limit)
 
     def put_off(self, record: Record, now: float, delay: float) -> None:
-        """Have a record be due again later; its lease stays over."""
+        """Make a record due again later; its lease stays over."""
         if self._index.names.get(record.service) is record:
             ends, record.ends = record.ends, now + delay - GRAIN
             self._leases.add(record)
@@ -250,7 +250,7 @@ class Directory:
     def locate(
         self, interface: str | None, service: str | None, tags: frozenset[str], now: float
     ) -> Record | None:
-        """One live record, each of those that match in turn."""
+        """One live record; if several match, each in turn."""
         if service is None:
             return None if interface is None else self._index.next(interface, tags, now)
         record = self._index.names.get(service)

@@ -1,4 +1,4 @@
-"""Has what was not renewed removed, when its time has come."""
+"""Removes registrations whose lease has ended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Seconds after which the removal of ended leases is tried again, when the store fails.
+#: Seconds after which a removal is tried again when the store has failed.
 RETRY = 5.0
 
 
 class Expiry:
-    """One timer for all leases: it goes off when the first may end.
+    """One timer for all leases: it fires when the first may end.
 
-    :param directory: knows which end, and when.
-    :param store: is asked to remove them.
+    :param directory: knows which leases end, and when.
+    :param store: removes them.
     :param reactor: for the delayed call.
     :param seconds: the clock that leases end by.
     :ivar count: registrations that were removed.
@@ -50,7 +50,7 @@ class Expiry:
         self._stopped = False
 
     def schedule(self) -> None:
-        """Take note of leases that may end before all others."""
+        """Set the timer to the lease that may end first."""
         first = self._directory.next_time()
         if first is None or self._stopped or (self.timer is not None and first >= self._time):
             return
@@ -86,7 +86,7 @@ class Expiry:
 
     def _not_expired(self, failure: Failure, record: Record) -> None:
         if failure.check(StoreConflict):
-            return  # somebody has taken its place
+            return  # another registration has replaced it
         if not self._failing and not self._stopped:
             self._failing = True
             log.failure("can't remove registrations whose leases are over", failure)

@@ -1,4 +1,4 @@
-"""A watch that goes on: over lost connections, and restarts of the nameserver."""
+"""A watch that survives lost connections and restarts of the nameserver."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pycomnet.nameserver.watch import DELETE, END_OF_SNAPSHOT, PUT
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
 
-#: Why a service is gone that went while nobody was told.
+#: The reason of a delete that happened while the watch was interrupted.
 MISSED = "missed"
 #: Seconds before the nameserver is tried again: the first time, and the longest.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
-#: What passes.
+#: Errors after which the watch is tried again.
 _PASSING = (
     CallInterrupted,
     ConnectionLost,
@@ -45,18 +45,19 @@ async def follow(
     tags: Sequence[str] = (),
     interrupted: Callable[[Exception], object] = lambda problem: None,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """What is registered, and then what changes, for as long as one wants to know.
+    """What is registered, and then what changes, until the iteration is closed.
 
-    The events are those of ``watch``. When the connection was lost it goes on from the last
-    revision. When that is too old, or the nameserver another than before, it compares with a new
-    snapshot: what is gone by then gets a delete as any other, with ``missed`` as the reason, and
-    another end-of-snapshot tells when that is done. So whoever applies each put and each delete
-    always has what the nameserver had last.
+    The events are those of ``watch``. After a lost connection it goes on from the last revision. If
+    that is too old, or the nameserver has another store than before, it compares with a new
+    snapshot: what is gone by then gets a delete with the reason ``missed``, and another
+    end-of-snapshot follows. So a program that applies each put and each delete always has what the
+    nameserver had last.
 
     :param nameserver: from :meth:`Context.nameserver`.
-    :param service: a pattern of names; ``interface`` one of interfaces.
-    :param tags: all of which are wanted.
-    :param interrupted: called with the error, each time the nameserver is lost or not there.
+    :param service: a pattern for names.
+    :param interface: a pattern for interfaces.
+    :param tags: a record must have all of them.
+    :param interrupted: called with the error each time the nameserver is lost or out of reach.
     """
     wanted = {"service": service, "interface": interface, "tags": list(tags)}
     revision: int | None = None

@@ -12,12 +12,12 @@ from pycomnet.nameserver.rings import Ring
 
 #: Most interfaces have one instance: then the record itself is in the index, without a ring.
 Entry = Record | Ring
-#: Tags, metadata and ttls that are remembered, so that records can share them.
+#: Tags, metadata and ttls that are remembered so that records share equal ones.
 POOL = 10_000
 
 
 class Index:
-    """Records found by what they are looked for by, each in constant time.
+    """Finds records by name, lease, interface and tag, each in constant time.
 
     :ivar names: service name -> record.
     :ivar leases: lease -> record.
@@ -56,12 +56,12 @@ class Index:
             names.append(record.service)
 
     def sort(self) -> None:
-        """Have an order of what was filled in."""
+        """Put the names of what was filled in in order."""
         self._order.update(self._unsorted)
         self._unsorted.clear()
 
     def put(self, record: Record) -> Record | None:
-        """Add a record; returns the one of the same name that it replaces."""
+        """Add a record; returns the record of the same name that it replaces, or None."""
         old = self.names.get(record.service)
         if old is None:
             self._insert(record)
@@ -100,8 +100,8 @@ class Index:
             _add(self._tags, name, record)
 
     def share(self, record: Record) -> None:
-        """Let it have in common with others what is equal: the instances of an interface have the
-        same interfaces, and many services the same tags, metadata and ttl."""
+        """Let a record share equal parts with others: the instances of an interface have the same
+        interfaces, and many services have the same tags, metadata and ttl."""
         entry = self._interfaces.get(record.interfaces[0])
         if entry is not None:
             other = entry.items[-1] if isinstance(entry, Ring) else entry
@@ -109,7 +109,7 @@ class Index:
                 record.interfaces = other.interfaces
         pool = self._pool
         if len(pool) > POOL:
-            pool.clear()  # what is frequent is back soon
+            pool.clear()  # frequent values come back soon
         record.tags = pool.setdefault(record.tags, record.tags)
         record.metadata = pool.setdefault(record.metadata, record.metadata)
         record.ttl = pool.setdefault(record.ttl, record.ttl)
@@ -117,10 +117,10 @@ class Index:
     # -- looking ---------------------------------------------------------------------------------
 
     def next(self, interface: str, tags: frozenset[str], now: float) -> Record | None:
-        """Whose turn it is among the live records with this interface and all these tags."""
+        """The next live record in turn with this interface and all these tags."""
         fewest = _many(self._interfaces.get(interface))
         for tag in tags:
-            # The rarest of what is asked for is looked through.
+            # Search the rarest of what is asked for.
             some = _many(self._tags.get(tag))
             if len(some) < len(fewest):
                 fewest = some
@@ -136,7 +136,8 @@ class Index:
         return _many(self._interfaces.get(interface))
 
     def after(self, name: str, inclusive: bool = False) -> Iterator[str]:
-        """The names that sort after one, in order. Nothing may change while it is used."""
+        """The names that sort after one, in order. The index may not change during the
+        iteration."""
         found: Iterator[str] = self._order.irange(minimum=name, inclusive=(inclusive, False))
         return found
 

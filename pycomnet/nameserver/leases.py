@@ -6,11 +6,11 @@ import heapq
 
 from pycomnet.nameserver.records import Record
 
-#: Seconds that leases which end at about the same time are looked at together. Nobody sees a lease
-#: that is over, whether or not it was looked at yet: this is how late a watcher learns of it.
+#: Seconds: leases that end within the same quarter of a second are looked at together. Nobody sees
+#: a lease that is over, looked at or not; a watcher learns of its end this late.
 GRAIN = 0.25
-#: Records that are gone may stay until their time comes, but for more than these, and more than
-#: there are others.
+#: Records that are gone stay until their slot's time comes. They are swept out when they are more
+#: than this, and more than half of all.
 MAX_GONE = 10_000
 #: ``Record.ends`` of one that is gone.
 GONE = -1.0
@@ -19,10 +19,10 @@ GONE = -1.0
 class Leases:
     """Records by the time at which their lease ends.
 
-    A renewal only changes ``Record.ends``. The record is looked at when its lease would have ended
-    as it was when it was looked at last, and is put off if it was renewed: each record once in a
-    lease's length, however often it is renewed. Those of the same quarter of a second are in one
-    list; the heap has only the lists' times.
+    A renewal only changes ``Record.ends``. A record stays in its slot until the slot's time comes;
+    if it was renewed meanwhile, it moves to a later slot. So each record is looked at once in a
+    lease's length, however often it is renewed. A slot is a list of the records of a quarter of a
+    second; the heap has only the slots' times.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Leases:
         self._gone = 0
 
     def add(self, record: Record) -> None:
-        """Watch over a lease, which ends at ``record.ends``."""
+        """Add a record whose lease ends at ``record.ends``."""
         slot = int(record.ends / GRAIN) + 1
         records = self._slots.get(slot)
         if records is None:
@@ -43,7 +43,7 @@ class Leases:
         self._count += 1
 
     def drop(self, record: Record) -> None:
-        """Watch no longer; its lease is over."""
+        """Remove a record; its lease is over."""
         record.ends = GONE
         self._gone += 1
         if self._gone > MAX_GONE and self._gone * 2 > self._count:
@@ -62,13 +62,13 @@ class Leases:
         self._gone = 0
 
     def next_time(self) -> float | None:
-        """When to look again, or None when there is nothing to watch over."""
+        """When to look again, or None if there are no leases."""
         return self._times[0] * GRAIN if self._times else None
 
     def due(self, now: float, limit: int) -> list[Record]:
         """Take out records whose lease has ended.
 
-        :param limit: how many to look at; there may be more that are due.
+        :param limit: the most records to look at; more may be due.
         """
         ended: list[Record] = []
         while self._times and self._times[0] * GRAIN <= now and limit > 0:

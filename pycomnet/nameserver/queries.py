@@ -1,4 +1,4 @@
-"""What is looked for: by patterns of name and interface, and by tags."""
+"""Queries: patterns of name and interface, and tags."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _matcher(pattern: str) -> re.Pattern[str]:
 
 @attrs.frozen(eq=False)
 class Query:
-    """Which records are asked for.
+    """Selects records.
 
-    :param service: a pattern of the shell's kind (``*``, ``?``, ``[...]``) that the name matches;
-        a prefix is ``org.example.*``. None for any.
+    :param service: a pattern as in a shell (``*``, ``?``, ``[...]``) that the name matches;
+        ``org.example.*`` matches a prefix. None for any.
     :param interface: the same for one of the interfaces.
     :param tags: all of these are among the record's.
     """
@@ -29,11 +29,11 @@ class Query:
     service: str | None = None
     interface: str | None = None
     tags: frozenset[str] = frozenset()
-    #: what each name begins with that matches
+    #: the beginning that all matching names share
     prefix: str = attrs.field(init=False)
-    #: the name, when there is only one that matches
+    #: the name, if only one can match
     name: str | None = attrs.field(init=False)
-    #: the interface, when there is only one that matches
+    #: the interface, if only one can match
     only_interface: str | None = attrs.field(init=False)
     _service: re.Pattern[str] | None = attrs.field(init=False)
     _interface: re.Pattern[str] | None = attrs.field(init=False)
@@ -63,7 +63,7 @@ class Query:
                 put("_interface", _matcher(self.interface))
 
     def matches(self, record: Record) -> bool:
-        """Whether a record is asked for; whether it lives is another question."""
+        """Whether a record matches. Its lease is not checked."""
         name = record.service
         if self.name is not None and name != self.name:
             return False

@@ -1,4 +1,4 @@
-"""Each client's registrations wait in a line of their own."""
+"""A queue of registrations for each client."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import deque
 
 from twisted.internet import defer
 
-#: Registrations of one connection that wait for the store at a time. What it sends beyond these
-#: waits for its turn, so that a flood is not in front of what others send.
+#: Registrations of one connection that wait for the store at a time. Further ones wait for their
+#: turn, so that a flood of one client does not delay the others.
 TURNS = 64
 
 
 class Turns:
-    """How many of one client's registrations are before the store, and those that wait."""
+    """How many of one client's registrations wait for the store, and those that wait for a turn."""
 
     __slots__ = ("_taken", "_waiting")
 
@@ -21,7 +21,7 @@ class Turns:
         self._waiting: deque[defer.Deferred[None]] = deque()
 
     def take(self) -> defer.Deferred[None] | None:
-        """Take a turn: at once, or when what is returned fires. Cancelling that gives it up."""
+        """Take a turn: None means at once, else when the Deferred fires. Cancelling it gives up."""
         if self._taken < TURNS:
             self._taken += 1
             return None
@@ -30,7 +30,7 @@ class Turns:
         return waiting
 
     def give(self) -> int:
-        """Give a turn back; how many are taken still."""
+        """Give a turn back; returns how many are still taken."""
         if self._waiting:
             self._waiting.popleft().callback(None)
         else:

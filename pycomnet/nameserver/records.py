@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pycomnet.wire.values import make_codec
+from pycomnet.wire.codec import make_codec
 
 if TYPE_CHECKING:
     from pycomnet.nameserver.clients import Registrant
@@ -15,15 +15,15 @@ _codec = make_codec()
 encode = _codec.encode
 decode = _codec.decode
 
-#: Why a registration ended: its owner said so, or its lease was over.
+#: Why a registration ended: its owner unregistered it, or its lease ended.
 UNREGISTERED = "unregistered"
 EXPIRED = "expired"
-#: For a watcher: it is there, but no longer what the watcher asked for.
+#: For a watcher: it is still registered, but no longer matches the watcher's query.
 CHANGED = "changed"
 
-#: Bytes that each name of an interface and each tag of a record is taken for, beside its letters.
+#: Bytes that each interface and each tag of a record is counted for, beside its letters.
 NAME_COST = 64
-#: ``Record.ends`` where the store ends leases.
+#: ``Record.ends`` if the store ends leases.
 NEVER = float("inf")
 
 
@@ -31,21 +31,20 @@ NEVER = float("inf")
 class Record:
     """One service's registration.
 
-    There may be a million of these, so it holds no more than it must; what is equal in several is
-    shared (:meth:`Index.share`). Nothing of it changes but the end of its lease: what its owner
-    registers anew is a new record.
+    There may be a million of these, so it holds no more than it must, and equal parts are shared
+    (:meth:`Index.share`). Only the end of its lease changes: registering again makes a new record.
 
     :ivar service: its name; no two live records have the same.
     :ivar interfaces: what it offers.
     :ivar address: the endpoint string to connect to.
     :ivar metadata: the encoding of a map, or nothing for an empty one.
     :ivar tags: words to find it by.
-    :ivar ttl: seconds that its lease lasts from when it is renewed.
+    :ivar ttl: seconds that its lease lasts from each renewal.
     :ivar lease: the lease's number.
     :ivar secret: the digest of its owner's secret.
     :ivar fence: the revision in which it was registered; 0 until it is.
-    :ivar ends: when the lease ends, by the clock of who holds the record.
-    :ivar client: who registered or renewed it here, since the nameserver was started.
+    :ivar ends: when the lease ends, by the clock of the directory that holds the record.
+    :ivar client: the client that registered or renewed it since the nameserver was started.
     """
 
     service: str
@@ -64,7 +63,7 @@ class Record:
         return f"<Record {self.service!r} at {self.address!r}, fence {self.fence}>"
 
     def as_map(self, now: float) -> dict[str, Any]:
-        """What others are told of it."""
+        """The record as clients get it."""
         return {
             "service": self.service,
             "interfaces": list(self.interfaces),
@@ -77,13 +76,13 @@ class Record:
 
     @property
     def size(self) -> int:
-        """What its texts count in bytes, more or less, and what finding it by them takes."""
+        """About how many bytes its texts, and its entries in the index, take."""
         names = self.interfaces + self.tags
         size = len(self.service) + len(self.address) + len(self.metadata) + NAME_COST * len(names)
         return size + sum(map(len, names))
 
     def time_left(self, now: float) -> float:
-        """Seconds until its lease ends; where the store ends it, that may be as late as this."""
+        """Seconds until its lease ends; if the store ends it, the most that it may have left."""
         if self.ends == NEVER:
             return self.ttl
         return max(0.0, round(self.ends - now, 3))
@@ -91,11 +90,11 @@ class Record:
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Put:
-    """A registration that a store is asked to keep.
+    """A registration for a store to keep.
 
-    :ivar record: without its fence, which the store gives it.
-    :ivar replaces: the fence of the record that it takes the place of, or None when there must be
-        none of that name.
+    :ivar record: without its fence, which the store sets.
+    :ivar replaces: the fence of the record that it replaces, or None if there must be none of that
+        name.
     """
 
     record: Record
@@ -108,9 +107,9 @@ class Put:
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Delete:
-    """A registration that a store is asked to remove.
+    """A registration for a store to remove.
 
-    :ivar replaces: the fence of the record that is meant: another of that name stays.
+    :ivar replaces: the fence of the record to remove; another record of that name stays.
     :ivar why: :data:`UNREGISTERED` or :data:`EXPIRED`.
     """
 
@@ -121,12 +120,12 @@ class Delete:
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class Change:
-    """What a store has committed.
+    """A change that a store has committed.
 
-    :ivar revision: its number: each change has a higher one than all before it.
-    :ivar service: whose registration changed.
+    :ivar revision: its number, higher than those of all changes before.
+    :ivar service: the name whose registration changed.
     :ivar record: what is registered now, or None.
-    :ivar why: why nothing is.
+    :ivar why: the reason, if nothing is.
     """
 
     revision: int

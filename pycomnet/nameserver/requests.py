@@ -26,14 +26,14 @@ class NameserverLimits:
     :ivar tags: of one service.
     :ivar address: characters of an address.
     :ivar metadata: bytes of a service's metadata, encoded.
-    :ivar min_ttl: seconds of a lease, at least: below it renewals would be a flood.
-    :ivar max_ttl: seconds of a lease, at most: so long may a dead service be in the way.
-    :ivar ttl: seconds of a lease, where none are asked for.
+    :ivar min_ttl: seconds of the shortest lease; renewals of a shorter one would be a flood.
+    :ivar max_ttl: seconds of the longest lease: so long may a dead service block its name.
+    :ivar ttl: seconds of a lease, if the request has none.
     :ivar services: registrations.
-    :ivar client_services: registrations of one client: of the name in its certificate, else of the
-        machine it comes from; from this machine, of its connection.
-    :ivar bytes: of all registrations' texts and metadata, more or less: a million usual ones have a
-        fifth of it, but a few hundred thousand as long as they may be would fill a machine.
+    :ivar client_services: registrations of one client. A client is the name in its certificate,
+        else the machine it comes from; on this machine, its connection.
+    :ivar bytes: of all registrations' texts and metadata, roughly. A million usual ones have a
+        fifth of it; a few hundred thousand of the longest would fill a machine's memory.
     :ivar watches: watches at a time, of all clients.
     :ivar connection_watches: watches at a time on one connection.
     :ivar page: records in one answer of ``list_services``.
@@ -58,12 +58,12 @@ class NameserverLimits:
         check_fields(self)
 
 
-#: Names and addresses of the usual kind, in which nothing has to be looked for.
+#: Names and addresses of the usual kind, which need no further check.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]+")
 _TCP = re.compile(r"tcp:[A-Za-z0-9_.-]+:[0-9]{1,5}")
-#: Characters of a secret that an owner makes itself: no fewer, or it could be guessed.
+#: Characters of a secret that an owner chooses; fewer could be guessed.
 MIN_SECRET, MAX_SECRET = 16, 128
-#: Not in names: they have a meaning in patterns, or can't be seen at an end.
+#: Not allowed in names: they have a meaning in patterns, or can't be seen at an end.
 WILD = frozenset("*?[] ")
 MAX_LEASE = (1 << 63) - 1
 
@@ -88,7 +88,7 @@ class Arguments:
         return InvalidRegistration(f"{self._what}: {name}: expected {expected}")
 
     def done(self) -> None:
-        """Nothing is left that is not known."""
+        """Check that no unknown argument is left."""
         if self._args:
             names = ", ".join(sorted(ascii(name)[:40] for name in self._args)[:5])
             raise InvalidRegistration(f"{self._what}: unknown arguments: {names}")
@@ -107,7 +107,7 @@ class Arguments:
         return value
 
     def begin(self, name: str) -> str:
-        """A name to go on after; the empty one, or none, is the beginning."""
+        """A name to go on after. The empty name, or none, means the beginning."""
         value = self._args.get(name)
         if value == "" and isinstance(value, str):
             del self._args[name]
@@ -128,7 +128,7 @@ class Arguments:
         return self.text(name, "", wild=wild) or None
 
     def texts(self, name: str, limit: int, wild: bool, least: int = 0) -> tuple[str, ...]:
-        """A list of names, each of which is once in the result."""
+        """A list of names, without duplicates."""
         values = self._args.pop(name, None)
         if not least and (values is None or values == []):
             return ()
@@ -200,7 +200,7 @@ class Arguments:
         return value
 
     def lease(self) -> tuple[int, str]:
-        """A lease and its secret, of any form that could have been given out."""
+        """A lease and its secret, of any form that ``register`` can have returned."""
         lease = self._args.pop("lease", None)
         secret = self._args.pop("secret", None)
         if not isinstance(lease, int) or isinstance(lease, bool):
@@ -213,10 +213,10 @@ class Arguments:
 def registration(
     args: object, limits: NameserverLimits, new_lease: int, new_secret: str
 ) -> tuple[Record, str]:
-    """What ``register`` asks for: a record without its fence, and its owner's secret.
+    """The registration that ``register`` asks for: a record without fence, and the owner's secret.
 
-    :param new_lease: the lease's number, should it be a new one.
-    :param new_secret: a secret, for an owner that brings none.
+    :param new_lease: the number of a new lease.
+    :param new_secret: the secret, if the owner chose none.
     :raises InvalidRegistration: a part is not valid or over a limit.
     """
     taken = Arguments("register", args, limits)

@@ -1,4 +1,4 @@
-"""Records that take turns: adding, removing and the next one each in constant time."""
+"""Records in round-robin order: add, remove and next take constant time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pycomnet.nameserver.records import Record
 
-#: As long as a ring is no longer than this, looking for a record is quicker than a place for each.
+#: Up to this length, searching a ring is quicker than keeping each record's position.
 SMALL = 16
 
 
@@ -45,7 +45,7 @@ class Ring:
                 self._places[last] = place
 
     def replace(self, old: Record, new: Record) -> None:
-        """Put one in another's place, so that the turn goes on as it was."""
+        """Put one record in another's place; the order stays."""
         place = self.items.index(old) if self._places is None else self._places.pop(old)
         self.items[place] = new
         if self._places is not None:
@@ -54,7 +54,7 @@ class Ring:
     def next(
         self, now: float, tags: frozenset[str] = frozenset(), interface: str | None = None
     ) -> Record | None:
-        """Whose turn it is among those that live, have these tags and this interface."""
+        """The next record in turn that lives and has these tags and this interface."""
         items = self.items
         size = len(items)
         first = self._next if self._next < size else 0

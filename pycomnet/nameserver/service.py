@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from pycomnet.auth.admission import peer_credentials
+from pycomnet.deferred import Condition
 from pycomnet.errors import (
     NameserverFull,
     NotLeaseOwner,
@@ -48,11 +49,11 @@ log = Logger()
 
 #: How often a registration is tried when others for the same name come in between.
 ATTEMPTS = 10
-#: Events that a watcher is told before others have their turn.
+#: Events that a watcher gets before others have their turn.
 EVENTS = 100
-#: Lists that are looked for among all names at a time; the others wait.
+#: Lists that go through all names at a time; further ones wait.
 SCANS = 2
-#: Bytes of addresses and metadata in one answer of ``list_services``, about.
+#: About how many bytes of addresses and metadata one page of ``list_services`` has.
 PAGE_BYTES = 1 << 20
 NO_TAGS: frozenset[str] = frozenset()
 #: Bits of a lease's number: it and JSON's numbers fit.
@@ -63,17 +64,17 @@ LEASE_BITS = 53
 class NameService(Service):
     """Who offers which interface, and where.
 
-    A service registers, and keeps its registration by renewing its lease with the secret that only
-    it has. When it no longer does, the registration is gone once the lease is over.
+    A service registers, and keeps its registration by renewing its lease with a secret that only it
+    has. If it stops renewing, the registration goes when the lease ends.
 
     :param store: where registrations are kept; it is opened when the service is added to a server.
     :param reactor: for delayed calls.
     :param limits: what clients may ask for.
-    :param seconds: the clock that leases end by. Not the reactor's: that may be set.
-    :param random_lease: gives a lease's number.
-    :param random_secret: gives a secret.
-    :param version: what ``stat`` says is running.
-    :param operators: the names in certificates of those who may remove what others registered.
+    :param seconds: the clock that leases end by. Not the reactor's, as a wall clock may be set.
+    :param random_lease: makes a lease's number.
+    :param random_secret: makes a secret.
+    :param version: the version that ``stat`` shows.
+    :param operators: names in certificates whose holders may remove what others registered.
     :param log_length: changes kept for watchers; by default that of :class:`ChangeLog`.
     """
 
@@ -103,8 +104,8 @@ class NameService(Service):
         self._counts: Counter[str] = Counter()
         self._expiry = Expiry(self.directory, store, reactor, seconds)
         self._leaving = False
-        #: fire at the next change
-        self._waiting: dict[defer.Deferred[None], None] = {}
+        #: fires at the next change
+        self._next_change = Condition()
         self._watching = 0
         #: watches by their connection
         self._watches: Counter[Any] = Counter()
@@ -124,18 +125,18 @@ class NameService(Service):
         )
 
     def started(self, server: Any) -> defer.Deferred[None]:
-        """Open the store; nothing is served before all that it has is loaded."""
+        """Open the store and load all of it; nothing is served before."""
         self._server = server
         return defer.Deferred.fromCoroutine(self._open())
 
     def leave(self) -> None:
-        """End all watches, which would not end by themselves: the server is about to."""
+        """End all watches, as the server is about to end; they would not end by themselves."""
         self._leaving = True
         self._store.leave()
-        self._wake()
+        self._next_change.notify_all()
 
     def stopped(self) -> defer.Deferred[None]:
-        """Close the store, once all that was asked for is committed."""
+        """Close the store, once all pending changes are committed."""
         self.leave()
         self.directory.unlisten(self._changed)
         self._expiry.stop()
@@ -156,14 +157,14 @@ class NameService(Service):
         results={"lease": "int", "secret": "str", "fence": "int", "ttl": "float"},
     )
     def register(self, request: Request) -> Any:
-        """Register a service under a name that nobody else has.
+        """Register a service under a name that no other service has.
 
-        It is there until its lease, of so many seconds, is over: renew it before, with the lease
-        and the secret. The fence is higher than that of any registration before.
+        The registration ends with its lease, after ttl seconds: renew it before that, with the
+        lease and the secret. The fence is higher than that of any registration before.
 
-        The secret may be one that the service makes itself, of 16 characters or more. Registering
-        again with the same secret replaces the registration and keeps the lease, so that it can be
-        repeated when the answer got lost.
+        A service may choose the secret itself, of 16 characters or more. Registering again with
+        the same secret replaces the registration and keeps the lease. So a service can repeat it
+        when the reply was lost.
         """
         record, secret = registration(
             request.args, self.limits, self._random_lease(), self._random_secret()
@@ -196,7 +197,7 @@ class NameService(Service):
             try:
                 return await self._store.commit(put)
             except StoreConflict:
-                continue  # another was quicker: perhaps the name is taken now
+                continue  # another client was quicker: perhaps the name is taken now
             finally:
                 client.asked -= 1
         raise StoreFailed(f"{record.service!r} is registered by too many at the same time")
@@ -227,13 +228,13 @@ class NameService(Service):
     def renew(self, request: Request) -> Any:
         """Let a lease last for its whole time from now on.
 
-        When it is over already the error says so: register again.
+        If it is over already, the error says so: register again.
         """
         taken = Arguments("renew", request.args, self.limits)
         record = self.directory.renew(*taken.lease(), self._seconds())
         if record.client is None:
-            # It was registered before the nameserver was started, or at another: now it is known
-            # by whom. It stays, however many that client has.
+            # It was registered before this nameserver was started, or at another one. Now its
+            # client is known. It stays, however many registrations that client has.
             record.client = client = self._clients.of(_connection(request))
             client.registered += 1
         self._counts["renewed"] += 1
@@ -243,7 +244,7 @@ class NameService(Service):
 
     @method(args={"lease": "int", "secret": "str"}, results={"service": "str"})
     async def unregister(self, request: Request) -> dict[str, Any]:
-        """End a lease at once: the name is free."""
+        """End a lease at once, which frees the name."""
         lease, secret = Arguments("unregister", request.args, self.limits).lease()
         for _ in range(ATTEMPTS):
             removal = self.directory.removal(lease, secret, self._seconds())
@@ -257,11 +258,11 @@ class NameService(Service):
 
     @method(args={"service": "str"}, results={"service": "str"})
     async def remove(self, request: Request) -> dict[str, Any]:
-        """End the lease of a name, for an operator: that of a service that is dead, or lost.
+        """End the lease of a service that is dead or lost; for an operator.
 
-        An operator is whoever connects over a unix socket as the nameserver's own user or root, or
-        with a certificate of a name that the nameserver was given as an operator's. A service that
-        lives registers again.
+        A client is an operator if it connects over a unix socket as the nameserver's own user or
+        root, or with a certificate whose name the nameserver was given as an operator's. A service
+        that lives registers again.
         """
         taken = Arguments("remove", request.args, self.limits)
         service = taken.text("service", wild=False)
@@ -299,13 +300,13 @@ class NameService(Service):
     def locate(self, request: Request) -> dict[str, Any]:
         """One registration with this interface, or of this service, and with all these tags.
 
-        Where there are several, each is given in turn. The ttl is what its lease has left.
+        If several match, each is returned in turn. The ttl is what its lease has left.
         """
         now = self._seconds()
         args = request.args
         self._counts["located"] += 1
         if args and len(args) == 1 and "interface" in args:
-            # What nearly all ask, and nearly always there: found, it must have been a valid name.
+            # The usual request. If the name is found, it was a valid one, and needs no check.
             record = self.directory.locate(args["interface"], None, NO_TAGS, now)
             if record is not None:
                 return record.as_map(now)
@@ -377,10 +378,10 @@ class NameService(Service):
     async def watch(self, request: Request) -> AsyncIterator[dict[str, Any]]:
         """What is registered, and then what changes.
 
-        First a put for each registration that matches, as for list_services, and the
-        end-of-snapshot; from then on each change. To go on later without a snapshot, give the
-        revision of the last event. When that is too old the error says so, and also to a watcher
-        that is too slow: begin anew then.
+        First there is a put for each registration that matches, as for list_services, and the
+        end-of-snapshot. Then there is an event for each change. To go on later without a snapshot,
+        pass the revision of the last event. If that is too old, or if the watcher is too slow, the
+        error says so: then begin anew.
         """
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
@@ -407,7 +408,7 @@ class NameService(Service):
         watch = Watch(self.directory, wanted, revision)
         while not self._leaving:
             if watch.caught_up:
-                await self._next_change()
+                await self._next_change.wait()
                 continue
             for event in watch.take(EVENTS, self._seconds()):
                 yield event
@@ -420,7 +421,7 @@ class NameService(Service):
         idempotent=True,
     )
     def stat(self, request: Request) -> dict[str, Any]:
-        """How the nameserver is: what it has, and what it has done since it started."""
+        """What the nameserver has, and what it has done since it started."""
         directory = self.directory
         self._counts["expired"] = self._expiry.count
         return {
@@ -446,27 +447,14 @@ class NameService(Service):
         call = self._reactor.callLater(0, waiting.callback, None)
         return waiting
 
-    def _next_change(self) -> defer.Deferred[None]:
-        def forget(deferred: defer.Deferred[None]) -> None:
-            self._waiting.pop(deferred, None)
-
-        waiting: defer.Deferred[None] = defer.Deferred(forget)
-        self._waiting[waiting] = None
-        return waiting
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for one in waiting:
-            one.callback(None)
-
     def _changed(self) -> None:
-        self._wake()
+        self._next_change.notify_all()
         self._expiry.schedule()
 
 
-#: What the server of a nameserver allows its clients. Nothing that is long is sent; many watch, and
-#: watching is a call that runs; a call that runs waits for the disk and keeps nobody from running.
-#: Some 200 questions are answered in a turn, within milliseconds.
+#: What the server of a nameserver allows its clients. Requests are short. A watch is a call that
+#: runs, and there are many; a registration is one that waits for the disk, and delays no other.
+#: Some 200 requests are answered in a turn, within milliseconds.
 SERVER_LIMITS = ServerLimits(
     running=100_000, queued=1_000, request=256 << 10, channels=4_096, read=16 << 10
 )

@@ -1,4 +1,4 @@
-"""What one watcher is told: first what there is, then what changes."""
+"""A watch: first a snapshot of what is registered, then the changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pycomnet.nameserver.directory import Directory
 from pycomnet.nameserver.queries import Query
 from pycomnet.nameserver.records import CHANGED
 
-#: ``event`` of what a watcher is told.
+#: The kinds of a watcher's events.
 PUT = "put"
 DELETE = "delete"
 END_OF_SNAPSHOT = "end-of-snapshot"
@@ -18,12 +18,12 @@ PROGRESS = "progress"
 
 
 class Watch:
-    """A watcher's place in the changes. It holds nothing but that place: what it was not told yet
-    is in the directory and its log, however slow it is.
+    """A watcher's position in the changes. It holds nothing else: the directory and its log have
+    what the watcher was not told yet, however slow it is.
 
-    The snapshot is taken bit by bit, while changes go on. It has the records that were there in the
-    revision in which it began; those that came later follow as changes, before its end mark. So at
-    the mark the watcher knows what is registered in the mark's revision, no more and no less.
+    The snapshot is taken bit by bit, while changes go on. It has the records of the revision in
+    which it began. Later ones follow as changes, before the end mark. So at the mark the watcher
+    knows exactly what is registered in the mark's revision.
 
     :param query: which records it is told of.
     :param revision: go on after that one; None begins with a snapshot.
@@ -36,9 +36,9 @@ class Watch:
         self._revision = directory.log.last if revision is None else revision
         #: the name that the snapshot goes on after, or None when there is none to take
         self._after: str | None = "" if revision is None else None
-        #: the revision that it has to reach to be told of the snapshot's end, or None
+        #: the revision at which the snapshot ends, or None
         self._mark: int | None = None
-        #: changes in a row that it was not told of, as they are none of its
+        #: changes in a row that did not match its query
         self._silent = 0
         self._check()
 
@@ -54,7 +54,7 @@ class Watch:
 
     @property
     def caught_up(self) -> bool:
-        """Whether it has been told of everything there is."""
+        """Whether it was told of everything."""
         return (
             self._after is None
             and self._mark is None
@@ -62,10 +62,10 @@ class Watch:
         )
 
     def take(self, limit: int, now: float) -> list[dict[str, Any]]:
-        """What it is told next.
+        """The next events.
 
-        :param limit: how many events, at most and but for a mark.
-        :returns: the events; there may be none although it has not caught up.
+        :param limit: the most events, not counting marks.
+        :returns: the events; maybe none, although it has not caught up.
         :raises RevisionTooOld: it was so slow that it has missed changes.
         """
         self._check()
@@ -93,7 +93,7 @@ class Watch:
             events.append({"event": END_OF_SNAPSHOT, "revision": self._revision})
         self._silent = 0 if events else self._silent + len(steps)
         if self._silent * 4 > log.length:
-            # Else what it was told last would get too old to go on from.
+            # Otherwise its last revision would become too old to go on from.
             self._silent = 0
             events.append({"event": PROGRESS, "revision": self._revision})
         return events

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pycomnet.net import _twisted
 from pycomnet.net.eager import is_plain
 
 #: Seconds for which an answer is looked for. A small call takes its server some 50 us, and as long
@@ -74,12 +75,12 @@ class BusyPoll:
         self._yield: Callable[[], object] = getattr(os, "sched_yield", int)
         self._timeout: Callable[[], float | None] = _no_timeout
         self.wrote = False
-        transport.doRead = self
+        _twisted.replace_read(transport, self)
 
     @classmethod
     def of(cls, transport: Any) -> BusyPoll | None:
         """That of a transport; None for one that isn't on a plain socket."""
-        there = transport.__dict__.get("doRead")
+        there = _twisted.replaced_read(transport)
         if isinstance(there, BusyPoll):
             return there
         return cls(transport) if is_plain(transport) and hasattr(transport, "socket") else None
@@ -93,12 +94,13 @@ class BusyPoll:
             else:
                 self._quick = 0
         transport = self._transport
+        is_congested = _twisted.is_congested
         for _ in range(READS_PER_TURN):
             self.wrote = False
             problem = self._read()
             if problem is not None or not self.wrote:
                 return problem
-            if not transport.connected or transport.disconnecting or transport.dataBuffer:
+            if not transport.connected or transport.disconnecting or is_congested(transport):
                 return None
             if self._quick < self._needed:
                 self._asked = _clock()
@@ -135,8 +137,8 @@ class BusyPoll:
         """What looks: it returns None when there is something else to do first."""
         fd = self._transport.fileno()
         reactor = getattr(self._transport, "reactor", None)
-        poller = getattr(reactor, "_poller", None)
-        if hasattr(select, "epoll") and isinstance(poller, select.epoll):
+        poller = _twisted.epoll_of(reactor)
+        if poller is not None:
             poll = poller.poll
             only = [(fd, select.EPOLLIN)]
             self._timeout = reactor.timeout  # type: ignore[union-attr]
@@ -161,7 +163,7 @@ class BusyPoll:
 
     def stop(self) -> None:
         """The transport is closed: let go of it."""
-        self._transport.__dict__.pop("doRead", None)
+        _twisted.restore_read(self._transport)
         self._look = self._asked = None
         self._timeout = _no_timeout
         self._quick, self._needed = 0, MOST_QUICK

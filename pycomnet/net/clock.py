@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pycomnet.net import _twisted
+
 
 def use_monotonic_clock(reactor: Any) -> bool:
     """Have a reactor that does not run yet count seconds by the monotonic clock.
@@ -15,12 +17,12 @@ def use_monotonic_clock(reactor: Any) -> bool:
     a timer that is there already has its time by the other clock.
 
     :param reactor: the reactor; from then on its ``seconds()`` is no time of day.
-    :returns: whether that is so; False when it runs already, or has timers, and was left alone.
+    :returns: whether that is so; False when it runs already, or has timers, or has its time from
+        somewhere else, and was left alone.
     """
     if reactor.running or reactor.getDelayedCalls():
         return reactor.seconds is time.monotonic
-    reactor.seconds = time.monotonic
-    return True
+    return _twisted.set_clock(reactor, time.monotonic)
 
 
 __all__ = ["use_monotonic_clock"]

@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IUNIXTransport
 
-from pycomnet.net.eager import flush_now, is_plain, queued_descriptors
+from pycomnet.net import _twisted
+from pycomnet.net.eager import flush_now, is_plain
 
 #: Seconds between looks whether descriptors have been sent that a full socket did not take.
 LOOK_AGAIN = 0.05
@@ -46,7 +47,13 @@ def send_descriptors(transport: Any, fds: Sequence[int], write: Callable[[], obj
 
 
 def _close_sent(transport: Any, fds: set[int]) -> None:
-    waiting = fds.intersection(queued_descriptors(transport)) if transport.connected else set()
+    waiting: set[int] = set()
+    if transport.connected:
+        queued = _twisted.queued_descriptors(transport)
+        if queued is not None:
+            waiting = fds.intersection(queued)
+        elif _twisted.has_unwritten(transport):
+            waiting = fds  # they are sent before the bytes behind them
     for fd in fds - waiting:
         os.close(fd)
     if waiting:

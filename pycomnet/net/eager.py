@@ -14,6 +14,8 @@ from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 
+from pycomnet.net import _twisted
+
 #: How much is read and written at a time while there is that much. Twisted's own 64 KiB makes a
 #: bulk transfer several times as slow.
 BULK_SIZE = 1 << 20
@@ -49,16 +51,16 @@ def writer(transport: Any) -> Callable[[Pieces], None]:
 
     :param transport: is connected, and goes on without TLS if it is without now.
     """
-    if not is_plain(transport):
+    waiting = _twisted.queued_descriptors(transport)
+    if not is_plain(transport) or waiting is None:
         return lambda pieces: transport.write(b"".join(pieces))
     give = _giver(transport)
-    waiting = queued_descriptors(transport)
+    has_unwritten = _twisted.has_unwritten
 
     def write(pieces: Pieces) -> None:
         if (
-            not transport.dataBuffer
-            and not waiting
-            and not transport._tempDataBuffer
+            not waiting
+            and not has_unwritten(transport)
             and transport.connected
             and not transport.disconnecting
             and not transport.disconnected
@@ -87,28 +89,20 @@ def flush_now(transport: Any) -> None:
     """
     if not is_plain(transport) or not transport.connected or transport.disconnecting:
         return
-    pieces = transport._tempDataBuffer
-    if not pieces and not transport.dataBuffer:
+    if not _twisted.has_unwritten(transport):
         return
     transport.SEND_LIMIT = BULK_SIZE
+    pieces = _twisted.unwritten_pieces(transport)
     if (
         len(pieces) > 1
-        and transport._tempDataLen >= APART_FROM
-        and not transport.dataBuffer
-        and not queued_descriptors(transport)
+        and sum(map(len, pieces)) >= APART_FROM
+        and _twisted.queued_descriptors(transport) in ([], ())
     ):
         # Its own writing would put them together first.
         some = pieces[:MAX_PIECES]
         rest = [*_rest(some, _giver(transport)(some)), *pieces[MAX_PIECES:]]
-        transport._tempDataBuffer = rest
-        transport._tempDataLen = sum(map(len, rest))
+        _twisted.replace_unwritten(transport, rest)
     transport.doWrite()
-
-
-def queued_descriptors(transport: Any) -> Sequence[int]:
-    """The descriptors that go with the next bytes which a transport itself writes."""
-    found: Sequence[int] = getattr(transport, "_sendmsgQueue", ())
-    return found
 
 
 def tune_reading(transport: Any, size: int) -> None:

@@ -1,1 +1,1 @@
-"""Services: interfaces with methods, the server that they run in, and what calls them."""
+"""Services: interfaces with methods, the server that runs them, and the client that calls them."""

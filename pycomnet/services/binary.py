@@ -1,4 +1,4 @@
-"""Blocks of binary data at their two ends: what is sent, and the file that arrives."""
+"""Blocks of binary data at both ends: what is sent, and the file that arrives."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ IN_MEMORY = 1 << 18
 
 @attrs.frozen(kw_only=True)
 class BlockLimits:
-    """What a receiver allows of a call's blocks.
+    """A receiver's limits on a call's blocks.
 
-    :ivar block: bytes of one.
-    :ivar total: bytes of all of a call together.
-    :ivar count: how many of them.
-    :ivar directory: where those are kept that are too long for memory; by default the system's
+    :ivar block: bytes of one block.
+    :ivar total: bytes of all blocks of a call together.
+    :ivar count: the number of blocks.
+    :ivar directory: where blocks are kept that are too long for memory; by default the system's
         directory for temporary files.
     """
 
@@ -38,10 +38,10 @@ class BlockLimits:
 
 
 class SupportsRead(Protocol):
-    """The least that a file has."""
+    """The least that a file must have."""
 
     def read(self, size: int, /) -> Any:
-        """Up to so many bytes; none at the end."""
+        """Up to ``size`` bytes; none at the end."""
 
 
 class Binary:
@@ -49,10 +49,10 @@ class Binary:
 
     It is read while it is sent, as fast as the receiver takes it, whatever its length.
 
-    :param source: a path; bytes; or a file that is open for reading bytes. That is sent from where
-        it stands; when it stands at its end, as after it was written, from its beginning. Its reads
+    :param source: a path; bytes; or a file that is open for reading bytes. A file is sent from its
+        current position, or from its beginning if that is its end, as after writing it. Its reads
         run in the reactor's thread pool, one at a time. It is not closed.
-    :param name: what the receiver shall know it by; by default a path's last part.
+    :param name: the name that the receiver gets; by default a path's last part.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class Binary:
 class ReceivedFile:
     """A block of binary data that arrived: a file that is open for reading (and writing).
 
-    It is in memory while it is small. It is gone when it is closed, or nobody holds it any more:
-    even a crash leaves nothing behind, as long as its ``name`` was not asked for, because until
-    then a longer one has none.
+    It is in memory if it is small. It is gone when it is closed, or when nobody holds it any more.
+    A longer one is in a file without a name until ``name`` is read. Until then, even a crash leaves
+    nothing behind.
 
     :ivar filename: the name that the sender gave it, or None. Don't use it as a path.
     :ivar size: its length in bytes.
@@ -197,7 +197,7 @@ class ReceivedFile:
             self._file.seek(position)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         self._file.close()
         if self._finalizer is not None:
             self._finalizer()
@@ -211,7 +211,7 @@ def _remove(path: str) -> None:
 
 
 def _unnamed_file(directory: str | None) -> Any:
-    """A file without a name where the system has that: nothing can be left of it."""
+    """A file without a name, if the system has such files: nothing can be left of it."""
     flags = getattr(os, "O_TMPFILE", None)
     if flags is not None and os.path.isdir("/proc/self/fd"):
         try:

@@ -1,4 +1,4 @@
-"""Says what blocks the reactor: for a service that disappears because its lease was not renewed."""
+"""Logs what blocks the reactor: why a service disappears because its lease was not renewed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _OURS = ("twisted", "pycomnet")
 
 
 class BlockWatch:
-    """Looks from a thread of its own whether the reactor still turns.
+    """Checks, in a thread of its own, whether the reactor still turns.
 
-    :param methods: gives the name of each method's code.
-    :param urgent: seconds after which it is said while it lasts.
-    :param clock: the time, and ``frames`` what each thread does; for tests.
+    :param methods: returns the name of each method's code.
+    :param urgent: seconds after which a block is logged while it lasts.
+    :param clock: the time; for tests.
+    :param frames: what each thread does; for tests.
     """
 
     log = Logger()
@@ -87,7 +88,7 @@ class BlockWatch:
             self.look()
 
     def look(self) -> None:
-        """See whether the reactor turns and, if not, what it does."""
+        """Check whether the reactor turns and, if not, what it does."""
         late = self._clock() - self._last - BEAT
         frame = self._frames().get(self._thread)
         if late < LATE or frame is None:
@@ -104,7 +105,7 @@ class BlockWatch:
 
 
 def blame(frame: FrameType, methods: Mapping[CodeType, str]) -> str:
-    """What a thread does: the method, and where that stands.
+    """What a thread does: the method, and its current line.
 
     :param frame: its innermost one.
     """

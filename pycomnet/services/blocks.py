@@ -21,8 +21,8 @@ from pycomnet.errors import (
 from pycomnet.services.binary import IN_MEMORY, Binary, BlockLimits, ReceivedFile
 from pycomnet.services.threads import in_thread
 
-#: Bytes that are read of a file at a time, and collected before they are written to one. With what
-#: a channel's window holds, it is what a block may take of either process's memory.
+#: Bytes that are read from a file at a time, and collected before they are written to one. With a
+#: channel's window, this is the memory that a block may take in each process.
 CHUNK = 1 << 19
 
 
@@ -44,9 +44,9 @@ class Owner:
 
 
 class OutgoingBlocks:
-    """Blocks that are sent with one request or answer.
+    """Blocks that are sent with one request or reply.
 
-    :ivar described: what the message says of them.
+    :ivar described: their descriptions in the message.
     """
 
     def __init__(self, connection: Connection, blocks: Sequence[Binary]) -> None:
@@ -72,7 +72,7 @@ class OutgoingBlocks:
             raise
 
     def send(self) -> defer.Deferred[Any]:
-        """Send all of them; fires when they are sent, or not wanted. Cancelling it ends that."""
+        """Send all blocks; fires when they are sent, or refused. Cancelling it stops that."""
         sending = [
             defer.Deferred.fromCoroutine(self._send(block, channel, file))
             for block, channel, file in self._opened
@@ -128,12 +128,12 @@ class OutgoingBlocks:
 
 
 class IncomingBlocks:
-    """Blocks that a request or an answer has named, until they have arrived.
+    """Blocks that a request or a reply names, until they have arrived.
 
-    :param described: what the message says of them.
-    :param hold: called with how many bytes more, or less, are kept of them in memory; what it
-        raises is why they can't be.
-    :raises PycomnetError: that is not what it should be.
+    :param described: their descriptions in the message.
+    :param hold: called with how many bytes more, or less, of them are in memory; it raises if that
+        is too much.
+    :raises PycomnetError: the descriptions are malformed.
     :raises AttachmentTooLarge: they are longer, or more, than the limits allow.
     """
 
@@ -185,7 +185,7 @@ class IncomingBlocks:
             )
 
     def close(self) -> None:
-        """Want none of them."""
+        """Refuse all of them."""
         channels, self._channels = self._channels, []
         for channel, _, _ in channels:
             channel.close()

@@ -1,4 +1,4 @@
-"""The calls that a server runs: which method, when, and what becomes of its result."""
+"""The calls that a server runs: finding the method, running it, and returning its result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import attrs
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import Condition
 from pycomnet.errors import (
     DeadlineExceeded,
     InvalidArguments,
@@ -77,10 +78,10 @@ class ServerCalls:
         self._queue: deque[tuple[ServerCall, Bound, list[Any] | bytes]] = deque()
         self._dequeuing = False
         #: fires when no call is left
-        self._idle: defer.Deferred[None] | None = None
+        self._idle = Condition()
 
     def begin(self, call: ServerCall, payload: bytes) -> None:
-        """A call has come: run it, have it wait, or refuse it."""
+        """A call has come: run it, queue it, or refuse it."""
         connection = call.connection
         size = len(payload)
         held = self.held
@@ -97,7 +98,7 @@ class ServerCalls:
         self.start(call, payload, asked)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
-        """Whether a long request may be decoded; if not it is refused, by what it begins with."""
+        """Whether a long request may be decoded. If not, it is refused, by its beginning alone."""
         connection = call.connection
         try:
             interface, name = read_texts(payload, 2)
@@ -130,7 +131,7 @@ class ServerCalls:
         return Overloaded(f"{self.running} calls run here and {len(self._queue)} wait")
 
     def start(self, call: ServerCall, payload: bytes, asked: Any) -> None:
-        """Run a call whose request has been decoded, have it wait, or refuse it."""
+        """Run a call whose request has been decoded, queue it, or refuse it."""
         connection = call.connection
         size = len(payload)
         try:
@@ -160,14 +161,14 @@ class ServerCalls:
             call.held = call.blocks = 0
 
     def _hold(self, call: ServerCall, size: int) -> None:
-        """So many bytes more, or less, are held of a call's request."""
+        """``size`` bytes more (or less, if negative) of a call's request are held."""
         self.held.size += size
         call.connection.requests += size
 
     def _hold_block(self, call: ServerCall, size: int) -> None:
-        """Likewise of its blocks that are in memory.
+        """Likewise for its blocks that are in memory.
 
-        :raises Overloaded: that is more than may be held of all calls.
+        :raises Overloaded: that is more than all calls together may hold.
         """
         if call.over:
             return
@@ -304,7 +305,7 @@ class ServerCalls:
         self._tell_idle()
 
     def _run_waiting(self, call: ServerCall, bound: Bound, asked: list[Any] | bytes) -> None:
-        """It is the turn of a call that has waited."""
+        """Start a call that has waited."""
         self._let_go(call)
         if call.over:
             return
@@ -336,8 +337,8 @@ class ServerCalls:
         self._tell_idle()
 
     def _tell_idle(self) -> None:
-        if self._idle is not None and not self._active and not self._idle.called:
-            self._idle.callback(None)
+        if self.leaving and not self._active:
+            self._idle.notify_all()
 
     def too_late(self, call: ServerCall) -> None:
         """A call's deadline has passed."""
@@ -349,7 +350,8 @@ class ServerCalls:
             call.cancel(problem)
 
     def _in_thread(self, call: ServerCall, bound: Bound, request: Request) -> defer.Deferred[Any]:
-        """Run a method in a thread. It can't be interrupted there, and counts on."""
+        """Run a method in a thread. It can't be interrupted there, and counts until it has
+        ended."""
         name = f"{request.interface}.{request.method}"
         return self._threads.run(name, lambda: None if call.over else bound.function(request))
 

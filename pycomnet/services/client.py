@@ -1,4 +1,4 @@
-"""What calls services: a service elsewhere, its calls and its streams."""
+"""The client of services: a remote service, its calls and its streams."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ DEFAULT: Any = _Default()
 
 
 def _no_time(method: str, timeout: float) -> Exception:
-    """Why a call can't have so many seconds."""
+    """The error for a timeout that is not valid."""
     if timeout <= 0:
         return DeadlineExceeded(f"{method}: the deadline had passed before it was called")
     return NumberRefused("timeout", f"a number of seconds, at most {MAX_SECONDS:g}", timeout)
 
 
 class RemoteService(Live):
-    """A service elsewhere, to call its methods.
+    """A remote service, whose methods can be called.
 
-    It has no connection of its own: all that is called at one address shares one, which is made
-    when it is needed and made again when it broke.
+    It has no connection of its own. All calls to one address share a connection, which is made when
+    it is needed, and made again when it has broken.
 
-    :ivar interface: the interface it is called by.
+    :ivar interface: the interface whose methods are called.
     """
 
     def __init__(self, context: Context, route: Instances, interface: str | None) -> None:
@@ -129,7 +129,7 @@ class RemoteService(Live):
                     f"arguments of {len(payload)} bytes, and {peer.longest} are the most that"
                     f" {peer.address} takes: send what is long as Binary"
                 )
-            call.id = connection.ask("invoke", payload, call)
+            call.id = connection.call("invoke", payload, call)
         except ValueNotSendable as problem:
             return defer.fail(not_sendable(connection, problem, method, args))
         except Exception as problem:
@@ -165,7 +165,7 @@ class RemoteService(Live):
         return await self._send(peer, connection, method, args, left, expires, None, False, repeats)
 
     async def _pause(self, expires: float | None, repeats: int) -> None:
-        """Wait a little, and longer each time, before a call is repeated not for the first time."""
+        """Wait, longer each time, before the second and each further repetition of a call."""
         if repeats > 1:
             left = self.context.left(expires)
             delay = min(FIRST_RETRY * 2.0**repeats, LONGEST_RETRY)
@@ -237,7 +237,7 @@ class RemoteService(Live):
             sending.cancel()
 
     def may_repeat(self, peer: PooledServer, method: str) -> bool:
-        """Whether a method is idempotent, as its server has said."""
+        """Whether its server declares a method idempotent."""
         try:
             return peer.may_repeat(self.interface or self.called_by(peer), method)
         except UnknownInterface:
@@ -294,8 +294,8 @@ class RemoteService(Live):
     def stream(self, method: str, args: Any = None, timeout: float | None = None) -> RemoteStream:
         """Call a method that gives one value after the other.
 
-        :param timeout: seconds until it is given up, values and all; by default never.
-        :returns: what to iterate over, at once; what goes wrong is raised there.
+        :param timeout: seconds for the whole stream; by default no limit.
+        :returns: the stream, at once. Errors are raised by its iteration.
         """
         expires = None
         if timeout is not None:

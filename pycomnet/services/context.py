@@ -37,7 +37,7 @@ NAMESERVER = "org.pycom.nameserver"
 
 
 class Context(Live):
-    """What calls services: it has one connection for each address, and knows the nameserver.
+    """Calls services: it has one connection for each address, and knows the nameserver.
 
     :param reactor: what it connects with.
     :param nameserver: a nameserver's address, an endpoint string.
@@ -49,11 +49,11 @@ class Context(Live):
         its connection is given up. Other instances get the calls after two seconds of
         that. None never asks.
     :param random: decides with which of several instances this context begins.
-    :param blocks: what is taken of the binary data that comes with results.
-    :param max_value: bytes of one value that a server may send, 65536 at least. What is longer ends
+    :param blocks: limits on the binary data that comes with results.
+    :param max_value: bytes of one value that a server may send, 65536 at least. A longer value ends
         the connection.
-    :param max_items: elements, keys and values of one, with those of what it holds, 1024 at least.
-        What has more ends the connection.
+    :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A value
+        with more ends the connection.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Context(Live):
 
     @deferred
     async def locate(self, interface: str, service: str | None = None) -> RemoteService:
-        """A service that the nameserver knows, whichever of its instances.
+        """Any instance of a service that the nameserver knows.
 
         :param interface: the interface's name.
         :param service: the service's name, if it has to be that one.
@@ -170,16 +170,16 @@ class Context(Live):
         return other
 
     def limit(self, timeout: float | None) -> float | None:
-        """The seconds that a call may take that would take so many."""
+        """Cap a timeout at this context's deadline."""
         if self.expires is None:
             return timeout
         left: float = max(0.0, self.expires - self.reactor.seconds())
         return left if timeout is None else min(left, timeout)
 
     def left(self, expires: float | None) -> float | None:
-        """The seconds until a time of the reactor's.
+        """The seconds until a time of the reactor's clock.
 
-        :raises DeadlineExceeded: there are none.
+        :raises DeadlineExceeded: it has passed.
         """
         if expires is None and self.expires is None:
             return None
@@ -190,7 +190,7 @@ class Context(Live):
         return left
 
     def sleep(self, seconds: float) -> defer.Deferred[None]:
-        """Fires after so many seconds. Cancelling it cancels that."""
+        """Fires after ``seconds``. Cancelling it cancels the delayed call."""
         waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
         call = self.reactor.callLater(seconds, waiting.callback, None)
         return waiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-#: What is further away than so many seconds is not told apart from it.
+#: Longer deadlines share one bucket.
 FAR = 1e8
 
 
@@ -17,10 +17,10 @@ class Expiring(Protocol):
 
 
 class Deadlines:
-    """What expires at about the same time shares a delayed call of the reactor.
+    """Deadlines that expire at about the same time share a delayed call of the reactor.
 
-    A deadline is never early, and late by at most an eighth of its length. To take one away is to
-    delete it from the bucket that :meth:`add` returned.
+    A deadline is never early, and late by at most an eighth of its length. To remove one, delete it
+    from the bucket that :meth:`add` returned.
 
     :param reactor: for the time and delayed calls.
     """
@@ -36,9 +36,9 @@ class Deadlines:
         self._last_bucket: dict[Expiring, None] = {}
 
     def add(self, item: Expiring, seconds: float, expires: float) -> dict[Expiring, None]:
-        """Have ``item.expired()`` called.
+        """Call ``item.expired()`` when a deadline has passed.
 
-        :param seconds: how long its deadline is; how late it may be follows from that.
+        :param seconds: how long the deadline is; how late it may fire follows from that.
         :param expires: the reactor's time at which it has passed.
         :returns: the bucket that it is in.
         """

@@ -1,7 +1,7 @@
 """The default context: ``pycomnet.configure``, ``locate`` and ``nameserver``, on the reactor.
 
-For programs with one reactor and one nameserver, which is where most begin. ``configure`` may be
-left out: then the nameserver's address is that of the environment's ``PYCOMNET_NAMESERVER``, else
+For programs with one reactor and one nameserver, as most are. Without ``configure``, the
+nameserver's address is that of the environment's ``PYCOMNET_NAMESERVER``, else
 ``tcp:127.0.0.1:2012``.
 """
 
@@ -21,7 +21,7 @@ _options: dict[str, Any] = {}
 
 
 def configure(nameserver: str | None = None, **options: Any) -> None:
-    """Say what the default context shall be, before its first use.
+    """Configure the default context, before its first use.
 
     :param nameserver: the nameserver's address.
     :param options: those of :class:`~pycomnet.Context`.
@@ -56,7 +56,7 @@ def default_context() -> Context:
 
 
 def _forked() -> None:
-    """In a child that the program forked: it has a context of its own."""
+    """In a forked child: forget the parent's context."""
     global _context
     if _context is not None and forks.runs(_context.reactor):
         forks.keep(_context)
@@ -67,10 +67,9 @@ forks.call_in_child(_forked)
 
 
 class _Awaited(defer.Deferred[RemoteService]):
-    """A service that is on its way, for programs that take it for the service itself.
+    """A Deferred of a service, with a helpful error for programs that take it for the service.
 
-    These functions are what a script finds first; it then gets a Deferred that never fires, as no
-    reactor runs.
+    A script that calls these functions gets a Deferred that never fires, as no reactor runs.
     """
 
     def __init__(self, name: str, waiting: defer.Deferred[RemoteService]) -> None:

@@ -1,4 +1,4 @@
-"""How calls find their way: to one address, or to the instances that a nameserver knows."""
+"""Routing of calls: to one address, or to the instances that a nameserver knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import DeadlineExceeded, EndpointError, ServiceNotFound, ServiceUnreachable
 from pycomnet.net import endpoints
 from pycomnet.services.race import Race
@@ -94,7 +94,7 @@ class NamedRoute(Instances):
         #: random, so that not all clients begin with the same one
         self._turn = context.random.randrange(1 << 30)
         self._looked = float("-inf")
-        self._looking: defer.Deferred[None] | None = None
+        self._looking: OneShot[None] | None = None
 
     def __str__(self) -> str:
         named = f" {self._service}" if self._service else ""
@@ -123,7 +123,8 @@ class NamedRoute(Instances):
         return able[self._turn % len(able)]
 
     def _find_able(self, now: float) -> None:
-        """Look who is not set aside: not for each call, as there may be thousands."""
+        """Find the instances that are not set aside: not for each call, as there may be
+        thousands."""
         peers = self._peers
         self._able = [peer for peer in peers if peer.aside_until <= now] or peers
         again = (peer.aside_until for peer in peers if peer.aside_until > now)
@@ -178,15 +179,12 @@ class NamedRoute(Instances):
             raise ServiceUnreachable(text) from late
 
     def look(self) -> defer.Deferred[None]:
-        """Ask the nameserver; who asks meanwhile shares the answer."""
-        waiting: defer.Deferred[None] = defer.Deferred()
-        if self._looking is None:
-            looking = self._looking = self._look()
-            # It may have failed at once: then there is nobody to share it with.
-            looking.addBoth(self._looked_up)
-        else:
-            looking = self._looking
-        looking.addBoth(_pass_on, waiting)
+        """Query the nameserver. Calls that need it meanwhile share the query."""
+        if self._looking is not None:
+            return self._looking.when_fired()
+        looking = self._looking = OneShot()
+        waiting = looking.when_fired()
+        looking.follow(self._look().addBoth(self._looked_up))
         return waiting
 
     def _looked_up(self, result: Any) -> Any:
@@ -248,12 +246,6 @@ def addresses_of(record: Any) -> list[str]:
             if address not in found:
                 found.append(address)
     return found
-
-
-def _pass_on(result: Any, waiting: defer.Deferred[None]) -> Any:
-    if not waiting.called:
-        waiting.callback(result)
-    return None
 
 
 __all__ = ["AddressRoute", "NamedRoute", "Instances"]

@@ -1,4 +1,4 @@
-"""What a service is written with: ``interface``, ``method`` and ``Service``."""
+"""To write services: ``interface``, ``method`` and ``Service``."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Method:
         }
 
     def check(self, args: object) -> None:
-        """Compare arguments with the declaration.
+        """Check arguments against the declaration.
 
         :raises InvalidArguments: one is missing, unknown, or of another type.
         """
@@ -182,18 +182,18 @@ def method(
     results: Any = None,
     attachments: int | None = None,
 ) -> Callable[[F], F]:
-    """Let a function be called from elsewhere. It gets a request, and returns or raises.
+    """Make a method callable from other processes. It gets a request, and returns or raises.
 
-    :param name: what callers know it by; by default the function's own name.
-    :param idempotent: calling it twice is as good as once. Callers then call it again, by
-        themselves, when the connection breaks before they have its result.
-    :param thread: it blocks, so it is run in the reactor's thread pool.
-    :param stream: it is an async generator (or returns what can be iterated over, also
-        asynchronously), and each value is sent to the caller as it comes.
+    :param name: the name that callers use; by default the function's own name.
+    :param idempotent: running it twice has the same effect as once. A call is then repeated
+        automatically if the connection breaks before its result has come.
+    :param thread: it blocks, so it runs in a thread of the server's own.
+    :param stream: it is a generator, an async generator, or returns an iterable, and each value is
+        sent to the caller as it comes.
     :param args: the arguments, by name: a type, a tuple of types, or a word for people; ``"int?"``
-        is an int that may be left out. They are checked before the method is called. Without it,
-        anything is taken.
-    :param results: what it returns, for ``introspect``.
+        is an int that may be left out. They are checked before the method is called. By default,
+        any value is accepted.
+    :param results: a description of what it returns, for ``introspect``.
     :param attachments: how many blocks of binary data may come with a call; by default, as many as
         the server allows.
     """
@@ -221,10 +221,10 @@ def method(
 
 
 def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
-    """Make a subclass of :class:`Service` offer an interface.
+    """Declare the interface of a subclass of :class:`Service`.
 
-    It has the methods that the class and its bases mark with :func:`method`. A subclass may have
-    an interface of another name, with more methods; it then offers both.
+    The interface has the methods that the class and its bases mark with :func:`method`. A subclass
+    may declare an interface of another name, with more methods; it then offers both.
 
     :param name: as a reversed domain name, ``org.example.calc``.
     :param stateful: each client has a session here: ``request.session``.
@@ -254,11 +254,11 @@ def interface(name: str, *, stateful: bool = False) -> Callable[[C], C]:
 
 
 class Service:
-    """The base of services.
+    """The base class of services.
 
-    A subclass is given an interface by :func:`interface`; each method that :func:`method` marks
-    gets a :class:`~pycomnet.services.request.Request`, and returns a value, a Deferred or a
-    coroutine's, or raises. Every interface has the method ``introspect`` as well.
+    Decorate a subclass with :func:`interface`, and its methods with :func:`method`. A method gets a
+    :class:`~pycomnet.services.request.Request`, and returns a value or a Deferred, or raises; it
+        may be an ``async def``. Every interface also has the method ``introspect``.
 
     :cvar interfaces: its interfaces by their names.
     """
@@ -266,10 +266,11 @@ class Service:
     interfaces: Mapping[str, Interface] = {}
 
     def started(self, server: Any) -> Any:
-        """Called when it is added to a server. A Deferred is waited for before it is served."""
+        """Called when the service is added to a server, which waits for a Deferred before it
+        serves."""
 
     def stopped(self) -> Any:
-        """Called when its server ends. A Deferred is waited for."""
+        """Called when the server ends, which waits for a Deferred."""
 
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a launcher is to run: from module names, or from a TOML or JSON file."""
+"""A launcher's configuration: from module names, or from a TOML or JSON file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import attrs
 
 from pycomnet.errors import LaunchConfigError
 from pycomnet.ranges import NumberRefused, real
-from pycomnet.wire.values import ValueNotSendable, make_codec
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import ValueNotSendable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,7 +56,7 @@ class Entry:
 
 @attrs.frozen
 class LaunchConfig:
-    """All that a launcher is told.
+    """A launcher's configuration.
 
     :ivar services: what to run.
     :ivar listen: endpoint strings; the addresses of all are registered.

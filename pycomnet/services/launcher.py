@@ -1,4 +1,4 @@
-"""Runs services in this process: listens, registers them, and takes them out again."""
+"""Runs services in this process: listens, registers and unregisters them."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def launch(
     reactor: Any,
     failed: Callable[[PycomnetError], object],
 ) -> Launcher:
-    """A launcher that says what blocks the reactor, for as long as a third of a lease or less."""
+    """A launcher that logs what blocks the reactor, after a third of a lease at most."""
 
     def methods() -> Any:
         return codes(made.server.functions())
@@ -149,15 +149,14 @@ def launch(
 
 
 class Launcher(service.Service):
-    """The services of one process, from start to stop, as a service of Twisted's application.
+    """The services of one process, from start to stop, as a service of a Twisted application.
 
-    They are at work before they are registered, and not registered any more before they end. Which
-    of them are registered as what: each name is one registration, with all the interfaces of the
-    services of that name.
+    They run before they are registered, and are unregistered before they end. Each name is one
+    registration, with all the interfaces of the services of that name.
 
     :param loaded: the services, as :func:`load_all` makes them.
-    :param failed: called, once at most, with what keeps them from running; also later, when
-        another has taken the name in the meantime.
+    :param failed: called at most once, with the error that keeps them from running; also later, if
+        another service has taken the name in the meantime.
     :param policy: seconds between tries; for tests.
     :param nameserver: the nameserver's proxy; for tests.
     :param watch: says what blocks the reactor; started and stopped with this.
@@ -272,7 +271,7 @@ class Launcher(service.Service):
             raise problem from None
 
     def _warn_if_unreachable(self, addresses: list[str]) -> None:
-        """Say so in the log when clients elsewhere can't use what is registered."""
+        """Log a warning if clients on other machines can't use what is registered."""
         assert self._config.nameserver is not None
         reach = [one for one in addresses if not endpoints.is_local_client(one)]
         if not reach:

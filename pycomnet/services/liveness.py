@@ -1,4 +1,4 @@
-"""Servers that are connected and silent while calls wait for them."""
+"""Finds servers that are connected and silent while calls wait for them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SUSPECT = 2.0
 class Liveness:
     """Asks servers for a sign of life while calls wait for them.
 
-    One that does not answer may be frozen, or its reactor blocked, or the network gone: nobody can
-    tell. Calls go to other instances until something is heard of it; idempotent calls that wait for
-    it are made there again, in time for their deadlines; and after ``silence`` seconds its
+    A server that does not answer may be frozen, its reactor may be blocked, or the network may be
+    gone: nobody can tell. Calls go to other instances until it is heard of again. Idempotent calls
+    that wait for it are repeated there, in time for their deadlines. After ``silence`` seconds its
     connection is given up.
 
     :param silence: None never asks.
@@ -77,7 +77,7 @@ class Liveness:
             self._schedule()
 
     def _look(self, peer: PooledServer, now: float) -> bool:
-        """Look for a sign of life; whether to go on."""
+        """Check for a sign of life; returns whether to go on."""
         connection = peer.connection
         if connection is None:
             return False
@@ -103,7 +103,7 @@ class Liveness:
             return False
         if waited >= SUSPECT:
             peer.is_silent()
-        for call in list(connection.mux.questions.values()):
+        for call in list(connection.mux.calls.pending.values()):
             # With half of what is left of its time, if that is short.
             if isinstance(call, PendingCall) and (
                 waited >= SUSPECT or (call.expires is not None and call.expires - now <= 2 * waited)

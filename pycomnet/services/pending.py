@@ -92,7 +92,7 @@ class PendingCall:
         self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
 
     def _finish(self) -> defer.Deferred[Any] | None:
-        """It is over; who waits for it, if somebody still does."""
+        """End the call; returns its Deferred if that has not fired."""
         deferred = self.deferred
         if deferred is not None:
             self.deferred = None
@@ -109,14 +109,14 @@ class PendingCall:
         mux = self.connection.mux
         if cost and self.id in mux.streams:
             mux.consumed(mux.streams[self.id], cost)
-        self.answered(payload)
+        self.replied(payload)
 
-    def answered(self, payload: bytes | memoryview) -> None:
+    def replied(self, payload: bytes | memoryview) -> None:
         """The result, as a rule in the frame that closes the channel."""
         deferred = self.deferred
         if deferred is None:
             return
-        # As _finish does, in line: this is where every call comes by.
+        # As _finish does, inlined: every call comes through here.
         self.deferred = None
         self.peer.pending -= 1
         bucket = self.bucket
@@ -150,7 +150,7 @@ class PendingCall:
     def closed(self, kind: int, payload: bytes) -> None:
         self.id = None
         if kind == RESULT:
-            self.answered(payload)
+            self.replied(payload)
         elif kind == ERROR:
             self._refused(payload)
         else:
@@ -251,7 +251,7 @@ class PendingCall:
     def _close(self) -> None:
         connection = self.connection
         if self.id is not None and connection.lost is None:
-            connection.mux.withdraw(self.id)
+            connection.mux.cancel_call(self.id)
             connection.flush_soon()
 
 

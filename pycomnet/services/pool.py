@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from pycomnet import forks
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import (
     CertificateRefused,
     ConnectionLost,
@@ -131,7 +131,7 @@ class PooledServer:
     """An address that calls go to.
 
     :ivar connection: to it, once it is ready; None when there is none.
-    :ivar pending: how many calls wait for an answer.
+    :ivar pending: how many calls wait for a reply.
     :ivar aside_until: the reactor's time until which it is not tried, if there are others.
     """
 
@@ -154,10 +154,10 @@ class PooledServer:
         self.known = False
         self._context = context
         self._attempt: defer.Deferred[ClientConnection] | None = None
-        self._waiting: list[defer.Deferred[ClientConnection]] = []
+        self._connected: OneShot[ClientConnection] = OneShot()
         #: connections that are ending
         self._ending: set[ClientConnection] = set()
-        self._gone: defer.Deferred[None] | None = None
+        self._all_ended = Condition()
 
     def connect(self) -> defer.Deferred[ClientConnection]:
         """The connection; all who ask while it is being made share one attempt.
@@ -171,24 +171,22 @@ class PooledServer:
             self._context.pool.check()
         except PycomnetError as problem:
             return defer.fail(problem)
-        waiting: defer.Deferred[ClientConnection] = defer.Deferred(self._given_up)
-        self._waiting.append(waiting)
-        if self._attempt is None:
-            self._attempt = self._connect()
-            self._attempt.addBoth(self._attempted)
+        if self._attempt is not None:
+            return self._connected.when_fired()
+        connected = self._connected = OneShot(self._give_up)
+        waiting = connected.when_fired()
+        self._attempt = self._connect()
+        self._attempt.addBoth(self._attempted)
+        connected.follow(self._attempt)
         return waiting
 
-    def _given_up(self, waiting: defer.Deferred[ClientConnection]) -> None:
-        self._waiting.remove(waiting)
-        if not self._waiting and self._attempt is not None:
+    def _give_up(self) -> None:
+        if self._attempt is not None:
             self._attempt.cancel()
 
-    def _attempted(self, result: ClientConnection | Failure) -> None:
+    def _attempted(self, result: ClientConnection | Failure) -> ClientConnection | Failure:
         self._attempt = None
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.called:
-                one.callback(result)
+        return result
 
     @deferred
     async def _connect(self) -> ClientConnection:
@@ -234,17 +232,17 @@ class PooledServer:
         self._context.pool.changes += 1
 
     def is_silent(self) -> None:
-        """It does not say anything: others get the calls until it does."""
+        """The server is silent: others get the calls until it is heard of."""
         self._set_aside(SILENT_ASIDE)
 
     def is_back(self) -> None:
-        """It is there."""
+        """The server is heard of again."""
         if self.aside_until:
             self.aside_until = 0.0
             self._context.pool.changes += 1
 
     def may_repeat(self, interface: str, method: str) -> bool:
-        """Whether calling a method twice is as good as once."""
+        """Whether a method is idempotent."""
         declared = self.services.get(interface)
         again = declared.get("idempotent") if isinstance(declared, dict) else None
         return method == "introspect" or (isinstance(again, list) and method in again)
@@ -258,9 +256,8 @@ class PooledServer:
     def left(self, connection: ClientConnection) -> None:
         """A connection is over."""
         self._ending.discard(connection)
-        if self._gone is not None and not self._ending:
-            self._gone.callback(None)
-            self._gone = None
+        if not self._ending:
+            self._all_ended.notify_all()
 
     def close(self) -> defer.Deferred[None]:
         """End its connections; fires when they are over."""
@@ -271,11 +268,10 @@ class PooledServer:
             self.connection = None
         if not self._ending:
             return defer.succeed(None)
-        gone: defer.Deferred[None] = defer.Deferred()
-        self._gone = gone
+        ended = self._all_ended.wait()
         for connection in list(self._ending):
             connection.goodbye()
-        return gone
+        return ended
 
 
 __all__ = ["SET_ASIDE", "ClientConnection", "PooledServer", "Pool"]

@@ -1,4 +1,4 @@
-"""Reaching one of several instances, when some may accept connections and say nothing."""
+"""Connects to one of several instances, of which some may accept connections and be silent."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Reached = tuple["PooledServer", "ClientConnection"]
 class Race:
     """Attempts to connect, each begun when the one before has failed or taken too long.
 
-    One that takes long goes on, and its instance is left out until it is ready: so that only the
-    first call waits for an instance that is frozen.
+    An attempt that takes long goes on, and its instance is left out until it is ready. So only the
+    first call waits for a frozen instance.
 
     :param peers: the instances, in the order in which they are tried.
-    :param left: seconds that there are for all.
+    :param left: seconds for all attempts.
     """
 
     def __init__(self, reactor: Any, peers: Iterator[PooledServer], left: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Keeping a service in the nameserver: its lease is renewed, and taken anew when it was lost."""
+"""Keeps a service registered: renews its lease, and registers again when the lease was lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pycomnet.wire.values import ValueNotSendable
 
 #: Renewals in the time that a lease lasts: two may get lost.
 RENEWALS = 3
-#: Seconds that one question to the nameserver may take.
+#: Seconds that one request to the nameserver may take.
 CALL_TIMEOUT = 5.0
 #: Seconds between tries while the nameserver does not answer: at first, and at most. All services
 #: of a nameserver that comes back try again within the latter, so they are spread over it.
@@ -42,7 +42,7 @@ FIRST_DELAY, MOST_DELAY, FACTOR = 0.25, 5.0, 1.6
 AFTER_LEASE = 0.5
 #: Seconds that unregistering may take: the lease's end does the same.
 UNREGISTER_TIMEOUT = 2.0
-#: What no second try makes better.
+#: Errors that a repetition does not cure.
 HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError, ValueNotSendable)
 
 Policy = Callable[[int], float]
@@ -80,7 +80,7 @@ class ServiceOffer:
 
 @attrs.frozen
 class Lease:
-    """What the nameserver gave for it.
+    """The lease of a registration.
 
     :ivar fence: the fencing token.
     :ivar ttl: seconds that it lasts unless it is renewed.
@@ -95,16 +95,16 @@ class Lease:
 class Registration(Live):
     """One service's registration, from :meth:`start` to :meth:`stop`.
 
-    The nameserver may go and come back, with or without what it knew: the lease is renewed, or the
-    service registered again, as soon as that is possible. A registration whose answer got lost is
-    recognised, by its secret.
+    If the nameserver goes and comes back, with or without its records, the lease is renewed, or the
+    service registered again, as soon as possible. A registration whose reply was lost is recognised
+    by its secret.
 
     :param nameserver: a proxy that connects by itself, again and again.
-    :param wait: wait for ever for the nameserver, and for a name that another has.
+    :param wait: wait without limit for the nameserver, and for a name that another service has.
     :param patience: otherwise, seconds to wait for the nameserver.
-    :param ttl: seconds that the lease is to last; the nameserver may give it less.
-    :ivar lease: what it has now; None before, after, and while the nameserver has lost it.
-    :ivar failed: fires when it is registered no longer and can't be again: with the error.
+    :param ttl: seconds of the lease; the nameserver may grant fewer.
+    :ivar lease: the current lease; None before, after, and while the nameserver has lost it.
+    :ivar failed: fires with the error when it is not registered any more and can't be again.
     """
 
     log = Logger()

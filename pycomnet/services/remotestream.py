@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from pycomnet.deferred import OneShot
 from pycomnet.errors import (
     CallInterrupted,
     ChannelClosed,
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 
 class RemoteStream(Live):
-    """The values that a method gives, one after the other. Iterate over it with ``async for``.
+    """The values of a streaming method. Iterate over it with ``async for``.
 
-    The method waits when they are not taken. :meth:`close` it when no more are wanted: that also
+    The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
     happens when nobody holds it any more, as after a ``break``.
     """
 
@@ -42,7 +43,7 @@ class RemoteStream(Live):
         self._bucket: dict[Any, None] | None = None
         #: in that bucket for this stream, and does not hold it
         self._deadline = _Deadline(self)
-        self._ready: list[defer.Deferred[Any]] = []
+        self._ready: OneShot[None] = OneShot()
         self._opening: defer.Deferred[None] | None = None
         opening = defer.Deferred.fromCoroutine(self._open(method, args, expires))
         if not opening.called:
@@ -68,10 +69,7 @@ class RemoteStream(Live):
         self._opening = None
         if isinstance(result, Failure):
             self._problem = result.value  # type: ignore[assignment]
-        ready, self._ready = self._ready, []
-        for one in ready:
-            if not one.called:
-                one.callback(None)
+        self._ready.fire(None)
 
     def receive(self) -> defer.Deferred[Any]:
         """The next value.
@@ -84,9 +82,7 @@ class RemoteStream(Live):
         if self._problem is not None:
             return defer.fail(self._problem)
         if self._core is None:
-            waiting: defer.Deferred[Any] = defer.Deferred()
-            self._ready.append(waiting)
-            return waiting.addCallback(lambda _: self.receive())
+            return self._ready.when_fired().addCallback(lambda _: self.receive())
         received: defer.Deferred[Any] = self._core.receive()
         return received.addErrback(self._failed)
 

@@ -1,4 +1,4 @@
-"""What a method gets of a call, and what the server keeps of it."""
+"""A call as its method sees it, and as the server keeps it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Request(Live):
     """A call, as its method sees it.
 
-    :ivar args: the structured arguments: what the caller gave to ``invoke``.
+    :ivar args: the structured arguments that the caller passed to ``invoke``.
     :ivar files: the blocks of binary data that came with it, as files that are open for reading.
     :ivar interface: the interface it is called by.
     :ivar method: the method's name.
@@ -47,16 +47,16 @@ class Request(Live):
         return f"<Request {self.interface} {self.method} from {self.peer}>"
 
     def close_files(self) -> None:
-        """Let go of the blocks that came with the call; done by itself when it is over."""
+        """Close the blocks that came with the call; this also happens when the call is over."""
         for file in self.files:
             file.close()
 
     @property
     def session(self) -> Any:
-        """What is kept for this client, as a dict; of stateful interfaces only.
+        """The session of this client, a dict; of stateful interfaces only.
 
-        Its values are what could be sent, up to a size. It is the client's on every connection,
-        and forgotten when it is not used for some minutes: :class:`~pycomnet.SessionLimits`.
+        Its values must be sendable, and its size is limited. The client has it on every connection.
+        It is dropped when it is not used for some minutes: :class:`~pycomnet.SessionLimits`.
 
         :raises SessionTooLarge: it holds too much.
         """
@@ -64,7 +64,7 @@ class Request(Live):
 
     @property
     def user(self) -> str | None:
-        """Who calls: the name in the client's TLS certificate; None when there is none."""
+        """The caller's name in its TLS certificate; None if there is none."""
         return self._connection.user
 
     @property
@@ -74,14 +74,14 @@ class Request(Live):
 
     @property
     def deadline(self) -> float | None:
-        """Seconds that are left for it; None when its caller waits for ever."""
+        """Seconds that are left until the deadline; None if there is none."""
         expires = self._expires
         if expires is None:
             return None
         return max(0.0, expires - self._connection.reactor.seconds())
 
     def context(self) -> Context:
-        """What to call other services with: their deadline is this call's."""
+        """A context for calls to other services, which have this call's deadline at most."""
         return self._connection.server.context.until(self._expires)
 
 
@@ -112,7 +112,7 @@ class ServerCall:
         stream.app = self
         # A request that is longer than a window comes as a whole; its length has a limit.
         if stream.receiving:
-            connection.mux.want(stream)
+            connection.mux.demand_read(stream)
             connection.long[self] = None
         #: bytes of the request; and those for which room is taken, while it waits or runs
         self.size = 0
@@ -154,7 +154,7 @@ class ServerCall:
         """The caller sends no more, as is right."""
 
     def closed(self, kind: int, payload: bytes) -> None:
-        """The caller does not want it any more."""
+        """The caller has cancelled the call."""
         self.cancel(None)
 
     def connection_lost(self, lost: ConnectionLost) -> None:
@@ -167,7 +167,7 @@ class ServerCall:
     # -- its end ---------------------------------------------------------------------------------
 
     def cancel(self, why: Exception | None) -> None:
-        """Stop what runs; ``why`` is what the caller gets, None when it wants nothing."""
+        """Stop what runs; ``why`` is the error for the caller, or None if it gets nothing."""
         if not self.asked:
             self.connection.is_whole(self)
         if why is None:
@@ -180,7 +180,7 @@ class ServerCall:
             self.connection.server.forget(self)
 
     def put_away(self) -> None:
-        """It is over: let go of what it holds."""
+        """The call is over: release what it holds."""
         self.over = True
         bucket = self.bucket
         if bucket is not None:

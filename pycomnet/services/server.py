@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from twisted.internet.protocol import Factory
 
 from pycomnet.auth.strangers import Strangers
 from pycomnet.channels.memory import MemoryAccount
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, deferred
 from pycomnet.errors import (
     CallInterrupted,
     PycomnetError,
@@ -50,12 +51,12 @@ class _Introspection(Service):
 
 
 class ServiceServer(ServerCalls, Live):
-    """Services, and what listens for calls of their methods.
+    """Serves services to callers.
 
     :param reactor: what it listens with.
-    :param context: what its services call others with; by default one without a nameserver.
-    :param limits: what clients are allowed.
-    :param tracebacks: whether callers get the traceback of what a method raises; by default those
+    :param context: the context for calls of its services; by default one without a nameserver.
+    :param limits: limits on its clients.
+    :param tracebacks: whether callers get the tracebacks of errors in methods; by default, callers
         on this machine do.
     :param threads: a thread pool for methods with ``thread=True``; by default one of its own, whose
         threads don't keep the process from ending.
@@ -83,7 +84,7 @@ class ServiceServer(ServerCalls, Live):
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
         #: fires when no connection is left
-        self._emptied: defer.Deferred[None] | None = None
+        self._all_gone = Condition()
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
         )
@@ -188,9 +189,8 @@ class ServiceServer(ServerCalls, Live):
     def disconnected(self, connection: ServerConnection) -> None:
         """A client's connection is over."""
         self.connections.discard(connection)
-        if self._emptied is not None and not self.connections:
-            self._emptied.callback(None)
-            self._emptied = None
+        if not self.connections:
+            self._all_gone.notify_all()
 
     @deferred
     async def close(self, timeout: float = 5.0) -> None:
@@ -204,21 +204,15 @@ class ServiceServer(ServerCalls, Live):
         for port in ports:
             await port.stopListening()
         if self._active:
-            self._idle = defer.Deferred()
-            self._idle.addTimeout(timeout, self.reactor)
-            try:
-                await self._idle
-            except (defer.TimeoutError, defer.CancelledError):
-                pass
-            finally:
-                self._idle = None
+            with contextlib.suppress(defer.TimeoutError, defer.CancelledError):
+                await self._idle.wait().addTimeout(timeout, self.reactor)
         for call in list(self._active):
             call.cancel(CallInterrupted("the server ended while the call was under way"))
         if self.connections:
-            self._emptied = defer.Deferred()
+            gone = self._all_gone.wait()
             for connection in list(self.connections):
                 connection.goodbye()
-            await self._emptied
+            await gone
         for service in reversed(self.services):
             try:
                 stopped = service.stopped()

@@ -1,4 +1,4 @@
-"""What a server allows its clients, and the account of what it holds for them."""
+"""A server's limits on its clients, and the account of what it holds for them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from pycomnet.ranges import check_fields
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.sessions import SessionLimits
 
-#: Bytes of a request from which it is looked what method it is for before its arguments are
-#: decoded: shorter ones can't become much.
+#: Requests longer than this are checked for their method before their arguments are decoded;
+#: shorter ones can't become large.
 PEEK = 4096
 
 
 @attrs.frozen(kw_only=True)
 class ServerLimits:
-    """What a server allows, all clients together and each of them.
+    """A server's limits, on all clients together and on each of them.
 
     :ivar running: calls that run at a time, of methods that do not return at once.
     :ivar threads: calls of methods with ``thread=True`` that run at a time; others wait.
-    :ivar queued: calls that wait for their turn; what comes beyond these is refused.
+    :ivar queued: calls that wait for their turn; further ones are refused.
     :ivar held: bytes of the requests of all calls that wait, run or have come in part, and of their
-        blocks that are in memory: what comes beyond these is refused. They are part of ``memory``.
+        blocks that are in memory; further calls are refused. They are part of ``memory``.
     :ivar request: bytes of a call's structured arguments.
-    :ivar items: elements, keys and values of a call's structured arguments, and of what they hold:
-        a byte can be an empty dict, which takes a hundred. A million are 100 MB of those.
+    :ivar items: elements, keys and values of a call's structured arguments, at all depths: a byte
+        can be an empty dict, which takes a hundred bytes of memory, so a million of those take 100
+        MB.
     :ivar channels: calls, streams and blocks that one client may have open at a time.
     :ivar connections: clients at a time.
     :ivar read: bytes that are read from one client before others have their turn: where many small
         calls could come at once, a flood of them would keep the others waiting for that long.
     :ivar channel_memory: bytes that are held for one client on channels that nobody has taken.
     :ivar memory: bytes that are held for all clients together: on channels, of requests, and of
-        results that they do not read. Beyond these the client for which most is held loses them.
+        results that they do not read. Above that, the client for which most is held loses them.
     :ivar keepalive: seconds of silence after which a client is asked whether it is still there.
-    :ivar blocks: what is taken of the binary data that comes with a call.
-    :ivar sessions: what is kept of the clients of stateful interfaces.
+    :ivar blocks: limits on the binary data that comes with a call.
+    :ivar sessions: limits on the sessions of stateful interfaces.
     """
 
     running: int = 1000
@@ -74,7 +75,7 @@ class HeldBytes:
         return self.size > self.most
 
     def no_room(self, size: int = 0) -> Overloaded:
-        """What tells a caller that its arguments can't be held."""
+        """The error for a caller whose arguments can't be held."""
         text = f"the requests that are held here have {self.size} bytes, {self.most} are the most"
         return Overloaded(f"{text}, and this one has {size}" if size else text)
 

@@ -58,7 +58,7 @@ class ServerConnection(Connection):
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
         self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
-        self.mux.expect(("invoke",))
+        self.mux.expect_calls(("invoke",))
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
         self.requests = 0
@@ -161,12 +161,12 @@ class ServerConnection(Connection):
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def asked(self, id: int, payload: bytes) -> None:
-        """A call has come whole, as most do.
+    def call_received(self, id: int, payload: bytes) -> None:
+        """A whole unary call has come, the usual case.
 
-        One that is answered at once never becomes a :class:`ServerCall`: this is where every short
-        call of a plain function comes by. Whatever else it may be goes the long way from where that
-        is found out.
+        If the method replies at once, the call never becomes a :class:`ServerCall`: every short
+        call of a plain function takes this way. Any other call goes the long way from where that is
+        noticed.
         """
         server = self.server
         held = server.held
@@ -211,7 +211,7 @@ class ServerConnection(Connection):
                 self.answer(self._call_of(id), [result])  # which says what is wrong
             else:
                 self.mux.reply(id, answer)
-                if self.mux.congested:
+                if self.mux.scheduler.congested:
                     self.keeps(len(answer))
             return
         call = self._call_of(id)
@@ -221,7 +221,7 @@ class ServerConnection(Connection):
         server.settle(call, result)
 
     def _call_of(self, id: int, asked: bool = True) -> ServerCall:
-        """The call that a question is, whose request has been seen or will be."""
+        """The call of a unary call, whose request has been seen or will be."""
         stream: Any = self.mux.stream_of(id)
         call = ServerCall(self, stream, False)
         call.asked = asked
@@ -251,10 +251,10 @@ class ServerConnection(Connection):
             return
         call.over = True
         stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
-        self.mux.answer(stream, payload)
+        self.mux.reply_on(stream, payload)
         if not self.corked:
             self.flush_soon()
-        if self.mux.congested:
+        if self.mux.scheduler.congested:
             self.keeps(len(payload))
 
     def answer_with_blocks(
@@ -278,7 +278,7 @@ class ServerConnection(Connection):
         self.mux.close(call.stream, ERROR, payload)
         if not self.corked:
             self.flush_soon()
-        if self.mux.congested:
+        if self.mux.scheduler.congested:
             self.keeps(len(payload))
 
     def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:

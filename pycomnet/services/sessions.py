@@ -1,4 +1,5 @@
-"""Sessions: what stateful services keep of each client, for a while and within bounds."""
+"""Sessions: the state that stateful services keep for each client, for a while and within
+limits."""
 
 from __future__ import annotations
 
@@ -10,19 +11,19 @@ import attrs
 
 from pycomnet.errors import SessionTooLarge
 from pycomnet.ranges import check_fields
-from pycomnet.wire.values import ValueNotSendable, make_codec, show_key
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import ValueNotSendable, show_key
 
 _measure = make_codec().encode
 
 
 @attrs.frozen(kw_only=True)
 class SessionLimits:
-    """What a server keeps of its clients.
+    """Limits on the sessions of a server.
 
-    :ivar idle: seconds after its last use at which a session is forgotten.
-    :ivar size: bytes that one may hold, as its values would be sent.
-    :ivar count: how many there may be; when there are more, the one that was not used for the
-        longest is forgotten.
+    :ivar idle: seconds after its last use at which a session is dropped.
+    :ivar size: bytes of one session, as its values would be encoded.
+    :ivar count: the number of sessions; above it, the least recently used one is dropped.
     """
 
     idle: float = 600.0

@@ -1,8 +1,9 @@
-"""How the coroutines of methods are run: by Twisted alone, or as tasks of asyncio.
+"""Runs the coroutines of methods: by Twisted alone, or as asyncio tasks.
 
-On Twisted's asyncio reactor a method may await what asyncio offers as well as Deferreds, so its
-coroutine runs in a task: ``asyncio.timeout``, ``TaskGroup`` and ``current_task`` need one. On
-another reactor there is no event loop; who awaits something of asyncio's there is told so.
+On Twisted's asyncio reactor a method may await asyncio's awaitables as well as Deferreds. Its
+coroutine runs in a task, which ``asyncio.timeout``, ``TaskGroup`` and ``current_task`` need. On
+another reactor there is no event loop, and a method that awaits something of asyncio's gets an
+error that says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The threads that blocking methods run in."""
+"""Threads for blocking methods."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _daemon_thread(*args: Any, **options: Any) -> threading.Thread:
 class DaemonThreads(ThreadPool):
     """A pool whose threads do not keep the process from ending.
 
-    What runs in a thread can't be interrupted. The reactor's own pool is waited for when the
-    reactor stops, and then Python waits for its threads: for as long as a method takes.
+    A thread can't be interrupted. The reactor waits for its own pool when it stops, and Python
+    waits for that pool's threads: for as long as a method takes.
     """
 
     threadFactory = staticmethod(_daemon_thread)  # type: ignore[assignment]

@@ -11,10 +11,10 @@ except ImportError:  # not POSIX: there is no such limit
 
 
 def allow_connections() -> None:
-    """Let this process have as many connections as the system allows it.
+    """Raise the soft limit on descriptors to the hard limit.
 
-    What it is allowed without asking is often 1,024, for the sake of programs that use select(2):
-    so many idle clients, and nobody else gets in.
+    The soft limit is often 1,024, for programs that use select(2). With that many idle clients, no
+    other would get in.
     """
     if resource is None:
         return

@@ -1,4 +1,4 @@
-"""How a daemon that can't go on ends: a line that says why, and an exit status that isn't 0."""
+"""The end of a daemon that can't go on: a line that says why, and an exit status that isn't 0."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = Logger()
 class ExitStatus:
     """The exit status of a process that twistd runs.
 
-    twistd ends with 0 however its reactor came to stop. So this is made when the service is, and
-    leaves at the very end, when the pid file is gone and all is written, with another status if
-    something asked for that. What is raised before the reactor runs ends twistd by itself; of our
-    own errors the message is then shown, and not where they were raised.
+    twistd ends with 0 however its reactor was stopped. So this object is made with the service. At
+    the very end, when the pid file is gone and everything is written, it exits with another status
+    if one was set. An error before the reactor runs ends twistd by itself; of our own errors only
+    the message is shown then, without a traceback.
 
     :param name: the daemon's name, which begins the line.
     """

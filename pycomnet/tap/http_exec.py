@@ -1,4 +1,4 @@
-"""``twistd pycomnet-http-exec``: run code for those who reach this machine through HTTP."""
+"""``twistd pycomnet-http-exec``: run code for clients that reach this machine through HTTP."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet import error
+from twisted.internet import defer, error
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs
@@ -203,6 +203,31 @@ class Pair:
         far = self.accepted.pop()
         self.kept += near, far
         return near, far
+
+
+def first_cancels_rest(
+    case: SynchronousTestCase, wait: Callable[[], defer.Deferred[Any]], happen: Callable[[], object]
+) -> Any:
+    """Have three wait for one thing. The first that is told cancels the others, as in a race.
+
+    :param wait: waits for it.
+    :param happen: has it happen.
+    :returns: what the first one was told: a result, or a Failure.
+    """
+    told: list[Any] = []
+    first, *rest = [wait() for _ in range(3)]
+
+    def cancel_rest(result: Any) -> None:
+        told.append(result)
+        for one in rest:
+            one.cancel()
+
+    first.addBoth(cancel_rest)
+    happen()
+    case.assertEqual(len(told), 1)
+    for one in rest:
+        case.failureResultOf(one, defer.CancelledError)
+    return told[0]
 
 
 def frames(data: bytes) -> list[tuple[str, int, bytes]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.deferred import OneShot, done
+from pycomnet.deferred import Condition, OneShot, done
+from pycomnet.test.kit import first_cancels_rest
 
 
 class DoneTests(SynchronousTestCase):
@@ -122,3 +125,100 @@ class OneShotTests(SynchronousTestCase):
         self.ending.fire(3)
         self.failureResultOf(first, ZeroDivisionError)
         self.assertEqual(self.successResultOf(second), 3)
+
+    def test_failed(self) -> None:
+        """Each who waits gets the error in a Failure of its own, and so does who asks later."""
+        error = ValueError("why")
+        first, second = self.ending.when_fired(), self.ending.when_fired()
+        self.assertTrue(self.ending.fail(error))
+        self.assertEqual((self.ending.fired, self.ending.error), (True, error))
+        failures = [
+            self.failureResultOf(waiter, ValueError)
+            for waiter in (first, second, self.ending.when_fired())
+        ]
+        self.assertEqual([failure.value for failure in failures], [error] * 3)
+        self.assertEqual(len(set(map(id, failures))), 3)
+        self.assertFalse(self.ending.fire(3))
+        self.assertFalse(self.ending.fail(KeyError()))
+        self.failureResultOf(self.ending.when_fired(), ValueError)
+
+    def test_failure_that_nobody_waits_for(self) -> None:
+        """It is no unhandled error: that is for those who wait."""
+        self.ending.fail(ValueError())
+        del self.ending
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_traceback_does_not_grow(self) -> None:
+        """However often a failure is awaited, the error does not keep who did."""
+
+        async def ask() -> None:
+            await self.ending.when_fired()
+
+        def depth(error: BaseException) -> int:
+            return len(traceback.extract_tb(error.__traceback__))
+
+        self.ending.fail(ValueError())
+        depths = {
+            depth(self.failureResultOf(defer.Deferred.fromCoroutine(ask())).value) for _ in range(5)
+        }
+        self.assertEqual(len(depths), 1)
+
+    def test_first_cancels_rest(self) -> None:
+        """Whoever is told first may cancel the others, whether it happens or fails."""
+        told = first_cancels_rest(self, self.ending.when_fired, lambda: self.ending.fire(3))
+        self.assertEqual(told, 3)
+        failing: OneShot[int] = OneShot()
+        told = first_cancels_rest(self, failing.when_fired, lambda: failing.fail(KeyError()))
+        told.trap(KeyError)
+
+    def test_abandoned(self) -> None:
+        """The last that is cancelled before it happens says so; none that is cancelled after."""
+        abandoned: list[bool] = []
+        ending: OneShot[int] = OneShot(lambda: abandoned.append(ending.fired))
+        first, second = ending.when_fired(), ending.when_fired()
+        first.cancel()
+        self.assertEqual(abandoned, [])
+        second.cancel()
+        self.assertEqual(abandoned, [False])
+        first_cancels_rest(self, ending.when_fired, lambda: ending.fire(3))
+        self.assertEqual(abandoned, [False])
+        for waiter in (first, second):
+            self.failureResultOf(waiter, defer.CancelledError)
+
+    def test_follow(self) -> None:
+        """It has what a Deferred fires with, or what that fails with: which is handled thereby."""
+        source: defer.Deferred[int] = defer.Deferred()
+        self.ending.follow(source)
+        source.callback(3)
+        self.assertEqual(self.successResultOf(self.ending.when_fired()), 3)
+        failing: OneShot[int] = OneShot()
+        failing.follow(defer.fail(KeyError()))
+        self.failureResultOf(failing.when_fired(), KeyError)
+
+
+class ConditionTests(SynchronousTestCase):
+    """What ``Condition`` tells of what happens again and again."""
+
+    def setUp(self) -> None:
+        self.changed = Condition()
+
+    def test_next(self) -> None:
+        """Whoever waits is told of the next time, once; who waits while it is told, of a later."""
+        told: list[str] = []
+        first = self.changed.wait().addCallback(lambda _: told.append("first"))
+        first.addCallback(lambda _: self.changed.wait().addCallback(lambda _: told.append("again")))
+        self.changed.notify_all()
+        self.assertEqual((told, self.changed.waiting), (["first"], 1))
+        self.changed.notify_all()
+        self.assertEqual((told, self.changed.waiting), (["first", "again"], 0))
+
+    def test_not_remembered(self) -> None:
+        """That it happened while nobody waited is not told later."""
+        self.changed.notify_all()
+        self.assertNoResult(self.changed.wait())
+
+    def test_first_cancels_rest(self) -> None:
+        """Whoever is told first may cancel the others."""
+        first_cancels_rest(self, self.changed.wait, self.changed.notify_all)
+        self.assertEqual(self.changed.waiting, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -35,3 +37,19 @@ class PageTests(SynchronousTestCase):
         text = (DOCS / "api.rst").read_text(encoding="utf-8")
         described = set(re.findall(r"^\.\. auto\w+:: pycomnet\.(\w+)", text, re.M))
         self.assertEqual(set(pycomnet.__all__) - {"__version__"} - described, set())
+
+    def test_where_names_exist(self) -> None:
+        """Each module, class and function that "Where is what" names is there."""
+        text = (DOCS / "architecture" / "where.rst").read_text(encoding="utf-8")
+        named = re.findall(r"``(pycomnet(?:\.\w+)*)(?::([\w.]+))?``", text)
+        self.assertGreater(len(named), 40)
+        for module, name in named:
+            found = import_module(module)
+            if name:
+                attrgetter(name)(found)
+
+    def test_architecture_pages_are_listed(self) -> None:
+        """The index of the architecture has each of its pages, and nothing else."""
+        text = (DOCS / "architecture.rst").read_text(encoding="utf-8")
+        listed = set(re.findall(r"^   architecture/([\w-]+)$", text, re.M))
+        self.assertEqual(listed, {path.stem for path in DOCS.glob("architecture/*.rst")})

@@ -1,174 +1,32 @@
 """Imports point down, and nobody installs a reactor by importing.
 
-The layers are those of the design's picture. The checker reads source text, so that an import in a
-function counts as any other; only ``if TYPE_CHECKING:`` is exempt. As a checker that finds nothing
-looks like code without a fault, it is itself tested, on small sources that break each rule.
+The layers are those of the design's picture. Packages don't import each other in a cycle, and
+inside a package no more than two modules do. As a checker that finds nothing looks like code
+without a fault, it is itself tested, on small sources that break each rule.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import pycomnet
-
-PACKAGE = Path(pycomnet.__file__).parent
-PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
-
-#: From the bottom up: the names right under ``pycomnet``. A module may import its own layer and
-#: those below. A new name has to be put somewhere before the tests pass.
-LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"wire"}),
-    frozenset({"far"}),
-    frozenset({"text"}),
-    frozenset({"errors", "deferred"}),
-    frozenset({"interfaces", "forks", "ranges"}),
-    frozenset({"net"}),
-    frozenset({"auth"}),
-    frozenset({"channels"}),
-    frozenset({"gateways"}),
-    frozenset({"mediator", "factory"}),
-    frozenset({"services", "nameserver"}),
-    frozenset({""}),  # pycomnet itself: the public names of all below
-    frozenset({"aio", "blocking"}),
-    frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
+from pycomnet.test.importrules import (
+    LAYERS,
+    PACKAGE,
+    PLUGINS,
+    REACTOR,
+    Module,
+    check,
+    cycles,
+    empty_layers,
+    read,
+    room,
+    tree,
 )
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-
-#: Who may import the global reactor, in a function: the places where a program begins.
-#: ``services`` has the default context.
-REACTOR_USERS = frozenset({"aio", "blocking", "cli", "services", "__main__", "tap"})
-REACTOR = "twisted.internet.reactor"
-
-#: What the far side may import: the standard library of Python 3 and of 2.7, there under a name of
-#: its own, and Jython's Java. The wire also looks whether the fast codec happens to be there.
-PYTHON_2 = {"__builtin__", "cStringIO", "Queue", "StringIO", "thread"} | {
-    "jarray",
-    "java",
-    "jnr",
-}
-STDLIB = frozenset(sys.stdlib_module_names) | PYTHON_2
-FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "far": STDLIB}
-
-#: No I/O, no clock, no randomness, no logging: these are passed in to the wire.
-IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}) | frozenset(
-    {"select", "selectors", "signal", "socket", "ssl", "thread", "threading"}
-    | {"datetime", "time", "random", "secrets"}
-)
-
-#: What is imported for its types alone, and not for the clock that it has as well.
-TYPES_ONLY = frozenset({("pycomnet.wire.kinds", "datetime")})
-
-
-def is_type_checking(test: ast.expr) -> bool:
-    """Whether an ``if``'s condition is ``TYPE_CHECKING`` or ``typing.TYPE_CHECKING``."""
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
-
-
-def runtime_nodes(node: ast.AST, at_import: bool = True) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node that can run, and whether it does when the module is imported."""
-    for child in ast.iter_child_nodes(node):
-        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        yield child, at_import
-        if isinstance(child, ast.If) and is_type_checking(child.test):
-            for other in child.orelse:
-                yield other, at_import
-                yield from runtime_nodes(other, at_import)
-        else:
-            yield from runtime_nodes(child, at_import and not inside)
-
-
-def imports(module: str, is_package: bool, source: str) -> Iterator[tuple[int, str, bool]]:
-    """Each import as line, absolute dotted name, and whether it runs when the module is imported.
-
-    For ``from a import b`` the name is ``a.b``, whatever ``b`` is. The reactor's name in a string
-    that is an argument (``import_module("...")``) counts as an import too.
-    """
-    for node, at_import in runtime_nodes(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name, at_import
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = module.split(".")
-                package = package[: len(package) - node.level + is_package]
-                base = ".".join([*package, base]) if base else ".".join(package)
-            for alias in node.names:
-                yield node.lineno, f"{base}.{alias.name}", at_import
-        elif isinstance(node, ast.Call):
-            for argument in node.args:
-                if isinstance(argument, ast.Constant) and argument.value == REACTOR:
-                    yield node.lineno, REACTOR, at_import
-
-
-def room(name: str) -> str | None:
-    """The part of ``LAYERS`` that a dotted name belongs to; None for what is not ours."""
-    if name.startswith("twisted.plugins.pycomnet"):
-        return "twisted.plugins"
-    head, _, rest = name.partition(".")
-    if head != "pycomnet":
-        return None
-    first = rest.partition(".")[0]
-    # `from pycomnet import Group` is an import of the package, `... import errors` of the module.
-    return first if first in RANK or first == "test" or is_ours(first) else ""
-
-
-def is_ours(name: str) -> bool:
-    """Whether there is a module or package of that name in the tree, placed or not."""
-    return bool(name) and ((PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file())
-
-
-def check(modules: Mapping[str, tuple[bool, str]]) -> list[str]:
-    """What is wrong with the imports of these modules (name: is it a package, its source)."""
-    found = []
-    for module, (is_package, source) in sorted(modules.items()):
-        here = module.split(".")[1] if module.startswith("pycomnet.") else ""
-        if module.startswith("twisted.plugins."):
-            here = "twisted.plugins"
-        if here != "test" and here not in RANK:
-            found.append(f"{module}: put {here!r} in a layer, in LAYERS of {__name__}")
-            continue
-        for line, name, at_import in imports(module, is_package, source):
-            where = f"{module}:{line}: imports {name}"
-            there = room(name)
-            is_reactor = name == REACTOR or name.startswith(REACTOR + ".")
-            if is_reactor and (at_import or here not in REACTOR_USERS | {"test"}):
-                found.append(f"{where}{' when it is imported itself' if at_import else ''}")
-            if here == "test":
-                continue
-            if there == "test":
-                found.append(f"{where}, which is for tests only")
-            elif there is not None and RANK.get(there, len(LAYERS)) > RANK[here]:
-                found.append(f"{where}, which is above it")
-            top = name.partition(".")[0]
-            if there is None and here in FAR_SIDE and top not in FAR_SIDE[here] | {"__future__"}:
-                found.append(f"{where}, which a bare far side does not have")
-            if here == "wire" and top in IMPURE and (module, top) not in TYPES_ONLY:
-                found.append(f"{where}, but the wire has no I/O, clock or logging")
-    return found
-
-
-def tree() -> dict[str, tuple[bool, str]]:
-    """All modules of the package and the plugin module, as :func:`check` takes them."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = ["pycomnet", *path.relative_to(PACKAGE).with_suffix("").parts]
-        is_package = parts[-1] == "__init__"
-        name = ".".join(parts[:-1] if is_package else parts)
-        found[name] = is_package, path.read_text(encoding="utf-8")
-    if PLUGINS.is_file():  # not beside an installed package
-        found["twisted.plugins.pycomnet_plugins"] = False, PLUGINS.read_text(encoding="utf-8")
-    return found
 
 
 class LayerTests(SynchronousTestCase):
@@ -179,6 +37,15 @@ class LayerTests(SynchronousTestCase):
         modules = tree()
         self.assertIn("pycomnet.wire.frames", modules)
         self.assertEqual(check(modules), [])
+
+    def test_layers_are_there(self) -> None:
+        """Each name in a layer is that of a module or package."""
+        layers = LAYERS if PLUGINS.is_file() else [names - {"twisted.plugins"} for names in LAYERS]
+        self.assertEqual(empty_layers(tree(), layers), [])
+
+    def test_no_cycles(self) -> None:
+        """No package imports one that imports it, and of modules no more than two do."""
+        self.assertEqual(cycles(tree()), [])
 
     def test_importing_loads_no_reactor(self) -> None:
         """``import pycomnet``, then every module that is not a program's, leaves it to choose."""
@@ -221,7 +88,14 @@ class CheckerTests(SynchronousTestCase):
     """The checker finds what breaks each rule, and nothing else."""
 
     def found(self, module: str, source: str, is_package: bool = False) -> str:
-        return "\n".join(check({module: (is_package, source)}))
+        return "\n".join(check({module: read(module, is_package, source)}))
+
+    def cycles(self, **sources: str) -> list[str]:
+        """What is found in modules whose names have underscores for dots."""
+        names = {name.replace("_", "."): source for name, source in sources.items()}
+        packages = {name.rpartition(".")[0] for name in names}
+        modules = {name: read(name, False, source) for name, source in names.items()}
+        return cycles({**{name: Module(True, ()) for name in packages if name}, **modules})
 
     def test_up(self) -> None:
         """An import from above is found in every form and place."""
@@ -271,6 +145,16 @@ class CheckerTests(SynchronousTestCase):
             ":4:", self.found("pycomnet.channels.channel", source.format("import pycomnet.cli"))
         )
 
+    def test_twisted_privates(self) -> None:
+        """What is private in Twisted is imported by one module."""
+        for source in (
+            "from twisted.web._newclient import X",
+            "from twisted.web.http import _X",
+            "def f():\n    import twisted.internet._signals",
+        ):
+            self.assertIn("does not promise", self.found("pycomnet.channels.x", source))
+            self.assertEqual(self.found("pycomnet.net._twisted", source), "")
+
     def test_root(self) -> None:
         """The package's public names are above all that they are made of."""
         for source in ("import pycomnet", "from pycomnet import Group", "from .. import Group"):
@@ -284,6 +168,56 @@ class CheckerTests(SynchronousTestCase):
             "tests only", self.found("pycomnet.channels.channel", "from pycomnet.test import x")
         )
 
+    def test_empty_layer(self) -> None:
+        """A layer for what isn't there is found, whether a package or the plugins."""
+        there = ["pycomnet", "pycomnet.wire.mux", "pycomnet.errors"]
+        layers = [frozenset({"wire", "errors"}), frozenset({""})]
+        self.assertEqual(empty_layers(there, layers), [])
+        for name in ("mux", "twisted.plugins"):
+            [found] = empty_layers(there, [*layers, frozenset({name})])
+            self.assertIn(repr(name), found)
+
+    def test_cycle_of_modules(self) -> None:
+        """Three modules are one too many; an import in a function counts, one for types doesn't."""
+        ring = {
+            "pycomnet_far_a": "from .b import x",
+            "pycomnet_far_b": "def f():\n    from . import c",
+            "pycomnet_far_c": "import pycomnet.far.a",
+        }
+        [found] = self.cycles(**ring)
+        self.assertEqual(
+            found, "modules in a cycle: pycomnet.far.a, pycomnet.far.b, pycomnet.far.c"
+        )
+        typed = "if TYPE_CHECKING:\n    from .a import X"
+        self.assertEqual(self.cycles(**{**ring, "pycomnet_far_c": typed}), [])
+        self.assertEqual(self.cycles(**{**ring, "pycomnet_far_b": "from . import a"}), [])
+
+    def test_cycle_of_packages(self) -> None:
+        """Two packages are found that import each other, though no module does; at any depth."""
+        for one, other in (
+            ("mediator", "gateways"),
+            ("gateways_forkserver", "gateways_transports"),
+        ):
+            [found] = self.cycles(
+                **{
+                    f"pycomnet_{one}_a": f"import pycomnet.{other.replace('_', '.')}.a",
+                    f"pycomnet_{other}_a": "",
+                    f"pycomnet_{other}_b": f"from pycomnet.{one.replace('_', '.')}.b import x",
+                    f"pycomnet_{one}_b": "",
+                }
+            )
+            self.assertIn("packages in a cycle: ", found)
+            self.assertIn(f"pycomnet.{one.replace('_', '.')}, ", found + ", ")
+
+    def test_package_and_its_part(self) -> None:
+        """A package's modules and those of a package in it may use each other."""
+        found = self.cycles(
+            pycomnet_far_a="from .forkserver import a\n",
+            pycomnet_far_forkserver_a="from .. import b",
+            pycomnet_far_b="",
+        )
+        self.assertEqual(found, [])
+
     def test_far_side(self) -> None:
         """What a bare interpreter lacks is found, and I/O in the wire."""
         self.assertIn("bare", self.found("pycomnet.far.main", "import ormsgpack"))
@@ -296,6 +230,7 @@ class CheckerTests(SynchronousTestCase):
             "from twisted.internet import reactor",
             "import twisted.internet.reactor",
             "from twisted.internet.reactor import callLater",
+            "from twisted.internet import (\n    defer,\n    reactor,\n)",
             "class C:\n    from twisted.internet import reactor",
             "import_module('twisted.internet.reactor')",
         ):

@@ -14,9 +14,10 @@ from pycomnet.channels.connection import Connection
 from pycomnet.channels.files import ChannelFile
 from pycomnet.channels.multichannel import MultiChannel, ReceiveQueue
 from pycomnet.channels.transport import ChannelTransport
-from pycomnet.far import channel, connection, files, main
-from pycomnet.gateways.forkserver.server import ForkServerClient, ForkServerClients
-from pycomnet.gateways.gateway import Gateway, GatewayConnection
+from pycomnet.far import channel, connection, files, worker
+from pycomnet.gateways.connection import GatewayConnection
+from pycomnet.gateways.forkserver.client import ForkServerClient, ForkServerClients
+from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.services.client import RemoteService
 from pycomnet.services.context import Context
@@ -40,7 +41,7 @@ LIVE: tuple[Any, ...] = (
     *(RemoteService, Context, Pool, Registration, RemoteStream, Request, ServiceServer),
     *(blocking.Group, blocking.Gateway, blocking.Channel, blocking.ChannelFile),
     *(blocking.MultiChannel, blocking.RemoteService, blocking.Context, blocking.RemoteStream),
-    *(channel.FarChannel, main.FarGateway, main.FarSide, connection.FarConnection),
+    *(channel.FarChannel, worker.FarGateway, worker.FarSide, connection.FarConnection),
     *(files.ChannelFileRead, files.ChannelFileWrite),
 )
 

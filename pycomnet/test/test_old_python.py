@@ -15,7 +15,7 @@ from textwrap import dedent
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.test.test_imports import FAR_SIDE, room, runtime_nodes, tree
+from pycomnet.test.importrules import FAR_SIDE, PACKAGE
 
 
 class NewerThanTwo(ast.NodeVisitor):
@@ -56,7 +56,7 @@ class NewerThanTwo(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         if node.returns:
             self.add("annotation")
-        own = [n for n, inside in runtime_nodes(node) if inside]
+        own = list(own_nodes(node))
         returns = any(isinstance(n, ast.Return) and n.value for n in own)
         if returns and any(isinstance(n, ast.Yield) for n in own):
             self.add("return of a value in a generator")
@@ -107,6 +107,14 @@ class NewerThanTwo(ast.NodeVisitor):
             self.visit(child)
 
 
+def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """What is in a function, and in none within that."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from own_nodes(child)
+
+
 def newer_tokens(source: str) -> Iterator[tuple[int, str]]:
     """What Python 2.7 lacks and only the tokens show."""
     opened: list[str] = []  # for each bracket that is open: the token that its last item began with
@@ -142,7 +150,8 @@ def newer_syntax(source: str) -> list[str]:
 
 def far_side() -> dict[str, str]:
     """The sources that a far side is sent, by module."""
-    return {name: source for name, (_, source) in tree().items() if room(name) in FAR_SIDE}
+    paths = (path for room in FAR_SIDE for path in (PACKAGE / room).rglob("*.py"))
+    return {str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8") for path in paths}
 
 
 class OldPythonTests(SynchronousTestCase):

@@ -1,1 +1,1 @@
-"""Text that people read: logs, and what came from elsewhere made fit to be shown."""
+"""Text that people read: logs, and text of other processes made safe to show."""

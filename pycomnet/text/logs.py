@@ -1,4 +1,4 @@
-"""The logger of all modules: what an event says about others can't forge a line of the log."""
+"""The logger of all modules: text of peers in an event can't forge a line of the log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from twisted import logger
 class Logger(logger.Logger):
     """A :class:`twisted.logger.Logger` that makes control characters in an event's fields visible.
 
-    Ids, peers' names and users' names are chosen by others. In a log that is text a line's end in
-    one would begin a line that somebody else seems to have written.
+    Others choose ids and the names of peers and users. In a text log, a newline in one of these
+    would begin a line that looks like another event.
     """
 
     def emit(self, level: Any, format: str | None = None, **kwargs: object) -> None:

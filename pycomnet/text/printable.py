@@ -1,7 +1,7 @@
-"""Text from elsewhere, made fit to be shown: control characters are made visible.
+"""Makes text of other processes safe to show: control characters become visible.
 
-A terminal obeys escape sequences, a carriage return puts new text over a line, and the controls for
-bidirectional text reorder it. So what another process printed, or named itself, could pretend to be
+A terminal obeys escape sequences, a carriage return overwrites a line, and the controls for
+bidirectional text reorder it. So another process's output, or its name, could pretend to be
 something else.
 """
 
@@ -16,7 +16,7 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 _LINE_CONTROLS = re.compile(f"{_CONTROLS.pattern[:-1]}\n]")
-#: What some reader takes for a line's end, and ``\n`` is not: where something follows it.
+#: What some programs take for the end of a line, beside ``\n``, if something follows it.
 _BREAKS = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+(?=.)", re.DOTALL)
 
 
@@ -38,8 +38,8 @@ def prefixed(prefix: str, line: str, terminal: bool) -> str:
     """A line under a prefix that the line can't forge.
 
     :param line: without its end.
-    :param terminal: it is for a terminal: control characters are made visible. Else they stay, and
-        what some reader would take for the end of a line has the prefix after it.
+    :param terminal: whether it is for a terminal: then control characters are made visible. Else
+        they stay, and the prefix follows whatever a program could take for the end of a line.
     """
     if terminal:
         return prefix + visible(line.removesuffix("\r"))
@@ -49,10 +49,10 @@ def prefixed(prefix: str, line: str, terminal: bool) -> str:
 
 
 def message(text: str) -> str:
-    """A message of several lines, none of which can be taken for the beginning of another one.
+    """A message of several lines, none of which looks like the beginning of another message.
 
-    That is for text that holds what another process said, such as its traceback: lines that look as
-    if they were under a prefix are indented.
+    For text with another process's output, such as its traceback: lines that look as if they had a
+    prefix are indented.
     """
     return re.sub(r"(?m)(?<=\n)(?=\[|pycomnet:)", "  ", visible(text))
 

@@ -39,6 +39,8 @@ RESULT = 2
 #: length u32, type u8, channel u32
 HEADER = struct.Struct(">IBI")
 HEADER_SIZE = HEADER.size
+pack = HEADER.pack
+unpack_from = HEADER.unpack_from
 U32 = struct.Struct(">I")
 #: The first byte of a value that is bytes, more than 65535 of them.
 BIN32 = b"\xc6"
@@ -80,6 +82,59 @@ RUN_VALUE = 1024
 RUN = 32768
 #: The highest channel id.
 MAX_CHANNEL = 0xFFFFFFFF
+
+
+#: Bytes of the longest frame whose likes right behind it are taken apart together.
+LIKE = 256
+#: whether this Python takes records of one layout apart by one call
+ITERATES = hasattr(HEADER, "iter_unpack")
+#: what frames are taken apart with that have one size and begin alike
+_layouts = {}
+
+
+def frame_cost(size):
+    """What a frame with so many bytes of payload costs in credit."""
+    return size + FRAME_COST
+
+
+def frame_room(credit):
+    """Bytes of the longest payload for so much credit; negative when there is not enough."""
+    return credit - FRAME_COST
+
+
+def frame_costs(payloads):
+    """The same for each of some payloads: one call for all."""
+    return [len(payload) + FRAME_COST for payload in payloads]
+
+
+def run_cost(size, count):
+    """What so many frames cost that take ``size`` bytes in all, their headers included."""
+    return size + count * (FRAME_COST - HEADER_SIZE)
+
+
+def _layout(kind, size):
+    layout = _layouts.get((kind, size))
+    if layout is None:
+        rest = size - HEADER_SIZE - struct.calcsize(kind)
+        layout = struct.Struct("%s%s%ds" % (">IBI", kind, rest))
+        if size <= LIKE and len(_layouts) < 4 * LIKE:
+            _layouts[kind, size] = layout
+    return layout
+
+
+def frames_alike(kind, data, position, stop):
+    """The frame between two positions and as many of its size as follow, as tuples.
+
+    :param kind: the format of what their payloads begin with.
+    :returns: for each length, type, id, what the payload begins with, and the rest of that; those
+        of another length or type have to be told by that.
+    """
+    size = stop - position
+    count = (len(data) - position) // size if size <= LIKE and ITERATES else 1
+    layout = _layout(kind, size)
+    if count > 1:
+        return layout.iter_unpack(memoryview(data)[position : position + count * size])
+    return (layout.unpack_from(data, position),)
 
 
 def bin32(size):

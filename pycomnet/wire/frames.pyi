@@ -1,5 +1,6 @@
+from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 MAGIC: Final = b"PYCOMNET"
 MARKER: Final = b"\nPYCOMNET-FAR-SIDE-1\n"
@@ -50,5 +51,15 @@ RUN_VALUE: Final[int]
 RUN: Final[int]
 BIN32: Final[bytes]
 
+LIKE: Final = 256
+ITERATES: Final[bool]
+pack: Callable[[int, int, int], bytes]
+unpack_from: Callable[..., tuple[int, int, int]]
+
+def frame_cost(size: int) -> int: ...
+def frame_room(credit: int) -> int: ...
+def frame_costs(payloads: list[bytes]) -> list[int]: ...
+def run_cost(size: int, count: int) -> int: ...
+def frames_alike(kind: str, data: bytes, position: int, stop: int) -> Iterable[tuple[Any, ...]]: ...
 def bin32(size: int) -> bytes: ...
 def name(ftype: int) -> str: ...

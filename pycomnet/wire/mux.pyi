@@ -1,81 +1,97 @@
-from collections import deque
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, type_check_only
 
-from .stream import (
-    EV_ANSWERED as EV_ANSWERED,
-)
-from .stream import (
-    EV_ASKED as EV_ASKED,
-)
-from .stream import (
-    EV_CLOSED as EV_CLOSED,
-)
-from .stream import (
-    EV_DATA as EV_DATA,
-)
-from .stream import (
-    EV_END as EV_END,
-)
-from .stream import (
-    EV_FAILED as EV_FAILED,
-)
-from .stream import (
-    EV_GOAWAY as EV_GOAWAY,
-)
-from .stream import (
-    EV_HELLO as EV_HELLO,
-)
-from .stream import (
-    EV_OPENED as EV_OPENED,
-)
-from .stream import (
-    EV_PONG as EV_PONG,
-)
-from .stream import (
-    EV_RUN as EV_RUN,
-)
-from .stream import (
-    Event as Event,
-)
-from .stream import (
-    Limits as Limits,
-)
-from .stream import (
-    LocalError as LocalError,
-)
-from .stream import (
-    ProtocolError as ProtocolError,
-)
-from .stream import (
-    Stream as Stream,
-)
+from .calls import UnaryCalls
+from .flow import FlowControl
+from .lifecycle import Lifecycle
+from .reader import FrameReader
+from .scheduler import Scheduler
+from .stream import EV_CALL as EV_CALL
+from .stream import EV_CLOSED as EV_CLOSED
+from .stream import EV_DATA as EV_DATA
+from .stream import EV_END as EV_END
+from .stream import EV_FAILED as EV_FAILED
+from .stream import EV_GOAWAY as EV_GOAWAY
+from .stream import EV_HELLO as EV_HELLO
+from .stream import EV_OPENED as EV_OPENED
+from .stream import EV_PONG as EV_PONG
+from .stream import EV_REPLY as EV_REPLY
+from .stream import EV_RUN as EV_RUN
+from .stream import Event as Event
+from .stream import Limits as Limits
+from .stream import LocalError as LocalError
+from .stream import ProtocolError as ProtocolError
+from .stream import Stream as Stream
+from .table import ChannelTable
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
-LONG: int
-LONG_RUN: int
+# The bound methods of the parts: as they stand there.
+@type_check_only
+class _Send(Protocol):
+    def __call__(
+        self, stream: Stream, payload: _Buffer, token: object = None, prefix: bytes = b""
+    ) -> bool: ...
+
+@type_check_only
+class _DataToSend(Protocol):
+    def __call__(self, limit: int = ...) -> bytes: ...
+
+@type_check_only
+class _PartsToSend(Protocol):
+    def __call__(self, limit: int = ...) -> list[bytes | memoryview]: ...
+
+@type_check_only
+class _DemandRead(Protocol):
+    def __call__(self, stream: Stream, demand: bool = True) -> None: ...
+
+@type_check_only
+class _Open(Protocol):
+    def __call__(
+        self, purpose: str, first: _Buffer | None = None, raw: bool = False, end: bool = False
+    ) -> Stream: ...
+
+@type_check_only
+class _Close(Protocol):
+    def __call__(self, stream: Stream, kind: int = 0, payload: bytes = b"") -> None: ...
+
+@type_check_only
+class _Call(Protocol):
+    def __call__(self, purpose: str, first: bytes, app: Any = None) -> int: ...
 
 class Mux:
     limits: Limits
-    streams: dict[int, Stream]
-    questions: dict[int, Any]
-    unanswered: dict[int, str]
     peer: dict[str, Any] | None
-    failed: ProtocolError | None
     last_taken: int | None
-    congested: bool
-    sent: list[Any]
-    _out: list[bytes | memoryview]
-    _ready: deque[Stream]
-    _waiting: deque[Stream]
-    _runs: dict[int, int]
-    _tail: bytearray
-    _pieces: list[Any] | None
-    _control: int
-    _local_open: int
-    _peer_open: int
-    _next_id: int
-    _last_peer_id: int
+    streams: dict[int, Stream]
+    table: ChannelTable
+    is_past: Callable[[int], bool]
+    scheduler: Scheduler
+    send: _Send
+    send_now: Callable[[Stream, bytes], int]
+    immediate: Callable[[Stream, bytes], bytes | None]
+    unsend: Callable[[Stream, object], bool]
+    has_data: Callable[[], bool]
+    data_to_send: _DataToSend
+    parts_to_send: _PartsToSend
+    flow: FlowControl
+    consumed: Callable[[Stream, int], None]
+    demand_read: _DemandRead
+    lifecycle: Lifecycle
+    open: _Open
+    end: Callable[[Stream], None]
+    close: _Close
+    resume: Callable[[int, int], None]
+    restore: Callable[[int, str, bool, bool, int, int], Stream]
+    calls: UnaryCalls
+    expect_calls: Callable[[tuple[str, ...]], None]
+    call: _Call
+    cancel_call: Callable[[int], None]
+    reply: Callable[[int, bytes], None]
+    reply_on: Callable[[Stream, bytes], None]
+    stream_of: Callable[[int], Stream | None]
+    reader: FrameReader
+    lacking: Callable[[], int]
     def __init__(
         self,
         initiator: bool,
@@ -83,30 +99,27 @@ class Mux:
         info: dict[str, Any] | None = None,
         credential: bytes | None = None,
     ) -> None: ...
-    def open(
-        self, purpose: str, first: _Buffer | None = None, raw: bool = False, end: bool = False
-    ) -> Stream: ...
-    def expect(self, purposes: tuple[str, ...]) -> None: ...
-    def ask(self, purpose: str, first: bytes, app: Any = None) -> int: ...
-    def stream_of(self, id: int) -> Stream | None: ...
-    def withdraw(self, id: int) -> None: ...
-    def reply(self, id: int, payload: bytes) -> None: ...
-    def answer(self, stream: Stream, payload: bytes) -> None: ...
-    def send(
-        self, stream: Stream, payload: _Buffer, token: object = None, prefix: bytes = b""
-    ) -> bool: ...
-    def send_now(self, stream: Stream, payload: bytes) -> int: ...
-    def immediate(self, stream: Stream, payload: bytes) -> bytes | None: ...
-    def unsend(self, stream: Stream, token: object) -> bool: ...
-    def end(self, stream: Stream) -> None: ...
-    def close(self, stream: Stream, kind: int = 0, payload: bytes = b"") -> None: ...
-    def consumed(self, stream: Stream, cost: int) -> None: ...
-    def want(self, stream: Stream, wanted: bool = True) -> None: ...
+    @property
+    def failed(self) -> ProtocolError | None: ...
     def ping(self, data: bytes) -> None: ...
     def goaway(self, code: str, message: str) -> None: ...
-    def _is_past(self, id: int) -> bool: ...
-    def has_data(self) -> bool: ...
-    def data_to_send(self, limit: int = ...) -> bytes: ...
-    def parts_to_send(self, limit: int = ...) -> list[bytes | memoryview]: ...
-    def lacking(self) -> int: ...
     def receive_data(self, data: bytes) -> list[Event]: ...
+
+__all__ = [
+    "EV_CALL",
+    "EV_CLOSED",
+    "EV_DATA",
+    "EV_END",
+    "EV_FAILED",
+    "EV_GOAWAY",
+    "EV_HELLO",
+    "EV_OPENED",
+    "EV_PONG",
+    "EV_REPLY",
+    "EV_RUN",
+    "Limits",
+    "LocalError",
+    "Mux",
+    "ProtocolError",
+    "Stream",
+]

@@ -5,6 +5,7 @@ OPTIONS: Final[int]
 DUMP_NESTING: Final = 8
 LOAD_NESTING: Final = 4
 LOAD_NESTED: Final = 256
+LAST: Final[str]
 
 class RustCodec:
     name: str

@@ -1,14 +1,11 @@
 """What the multiplexer keeps of a channel; its limits, its events and its errors."""
 
-from io import BytesIO
-
 try:
     from _collections import deque  # the package itself imports much more
 except ImportError:
     from collections import deque
 
 from .frames import (
-    BIN32,
     CHANNELS,
     CONTROL,
     FRAGMENT,
@@ -16,7 +13,6 @@ from .frames import (
     MAX_VALUE,
     MIN_FRAME,
     MIN_WINDOW,
-    U32,
     WINDOW,
 )
 from .values import MAX_ITEMS
@@ -32,23 +28,11 @@ EV_PONG = 5  # (EV_PONG, data)
 EV_GOAWAY = 6  # (EV_GOAWAY, code, message)
 EV_FAILED = 7  # (EV_FAILED, error): the last one
 EV_RUN = 8  # (EV_RUN, stream, payloads, cost): several short values of a channel, cost in all
-EV_ASKED = 9  # (EV_ASKED, id, payload): the peer opened a channel with a whole first value and no
-# more to come, for one of the purposes that the mux was told of; instead of OPENED, DATA and END
-EV_ANSWERED = 10  # (EV_ANSWERED, app, payload): the result of what this end asked, when nothing
-# else came on that channel; instead of CLOSED
-
-#: Bytes of a value from which its fragments are copied together as they come, so that the last of a
-#: gigabyte takes no longer than any other. Up to that they are joined at the end, which is several
-#: times as fast, as nothing has to grow, and takes a tenth of a millisecond.
-LARGE = 4194304
-
-view = memoryview
-try:
-    b"".join([view(b"")])
-except TypeError:  # Python 2's join takes no memoryview
-
-    def view(data):
-        return data
+EV_CALL = 9  # (EV_CALL, id, payload): a unary call: the peer opened a channel with a whole first
+# value and no more to come, for one of the purposes that the mux was told of; instead of OPENED,
+# DATA and END
+EV_REPLY = 10  # (EV_REPLY, app, payload): the result of a unary call of this end, when nothing else
+# came on that channel; instead of CLOSED
 
 
 class LocalError(Exception):
@@ -75,7 +59,7 @@ class Limits(object):
     :ivar frame: bytes of the longest payload that is accepted.
     :ivar channels: channels that the peer may have open at a time.
     :ivar value: bytes of the longest value that is put together from fragments.
-    :ivar control: bytes of answers that wait for a peer that does not read them.
+    :ivar control: bytes of responses that wait for a peer that does not read them.
     :ivar items: elements, keys and values of a value, with those of what it holds. Whoever decodes
         counts them.
     """
@@ -118,7 +102,7 @@ class Stream(object):
         "window",
         "unacked",
         "half",
-        "wanted",
+        "read_demand",
         "partial",
         "partial_cost",
         "sending",
@@ -140,7 +124,7 @@ class Stream(object):
         self.local = local
         #: what this end may still send
         self.credit = credit
-        #: values that wait for credit or their turn: [payload, offset, token]
+        #: values that wait for credit or their turn: [payload, offset, token, prefix]
         self.queue = deque()
         #: True while it is in the mux's round of senders
         self.ready = False
@@ -150,7 +134,7 @@ class Stream(object):
         self.unacked = 0
         self.half = window // 2
         #: True while somebody waits for the value that comes next
-        self.wanted = False
+        self.read_demand = False
         #: the fragments of a value that is not complete yet
         self.partial = None
         self.partial_cost = 0
@@ -168,6 +152,16 @@ class Stream(object):
         self.head_size = -1
         self.head = b""
 
+    def token_for_last(self, token):
+        """Have this put into the scheduler's ``sent`` when the last queued value has gone."""
+        self.queue[-1][2] = token
+
+    def stop_receiving(self):
+        """Take nothing more: what comes is dropped."""
+        self.receiving = False
+        self.partial = None
+        self.partial_cost = 0
+
     def held(self, window):
         """Bytes that have come on it, each frame with its cost, and were not consumed yet.
 
@@ -184,54 +178,3 @@ class Stream(object):
         for item in self.queue:
             size += len(item[0]) - item[1]
         return size
-
-
-class Assembly(object):
-    """The fragments of a value that is not complete yet."""
-
-    __slots__ = ("_buffer", "_declared", "_pieces", "size")
-
-    def __init__(self):
-        self.size = 0
-        self._pieces = []
-        self._buffer = None
-        #: the length that a value of bytes begins with, once it is known to be one
-        self._declared = None
-
-    def append(self, piece):
-        """The next fragment: bytes, or a memoryview."""
-        self.size += len(piece)
-        if self._buffer is not None:
-            self._buffer.write(piece)
-            return
-        self._pieces.append(piece)
-        if self.size > LARGE:
-            self._buffer = buffer = BytesIO()
-            buffer.write(self._strip())
-            for piece in self._pieces[1:]:
-                buffer.write(piece)
-            self._pieces = None
-
-    def _strip(self):
-        """The first fragment, without what says that the value is bytes and how many."""
-        first = self._pieces[0]
-        if view is memoryview and len(first) >= 5 and first[:1] == BIN32:
-            self._declared = U32.unpack(bytes(first[1:5]))[0]
-            return first[5:]
-        return first
-
-    def finish(self):
-        """The value's encoding; or, when it is bytes, a memoryview whose ``obj`` is the value.
-
-        That saves copying it: what bytes are encoded as is they themselves, behind five bytes.
-        """
-        if self._buffer is not None:
-            data = self._buffer.getvalue()
-        else:
-            self._pieces[0] = self._strip()
-            data = b"".join(self._pieces)
-        if self._declared is None:
-            return data
-        if self._declared == len(data):
-            return memoryview(data)
-        return BIN32 + U32.pack(self._declared) + data

@@ -1,6 +1,8 @@
 from collections import deque
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
+from .assembly import Assembly
+
 EV_DATA: Final = 0
 EV_OPENED: Final = 1
 EV_END: Final = 2
@@ -10,8 +12,8 @@ EV_PONG: Final = 5
 EV_GOAWAY: Final = 6
 EV_FAILED: Final = 7
 EV_RUN: Final = 8
-EV_ASKED: Final = 9
-EV_ANSWERED: Final = 10
+EV_CALL: Final = 9
+EV_REPLY: Final = 10
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -54,12 +56,6 @@ class Limits:
         items: int = ...,
     ) -> None: ...
 
-class Assembly:
-    size: int
-    def __init__(self) -> None: ...
-    def append(self, piece: bytes | memoryview) -> None: ...
-    def finish(self) -> bytes | memoryview: ...
-
 class Stream:
     __slots__: ClassVar[tuple[str, ...]]
     id: int
@@ -73,7 +69,7 @@ class Stream:
     window: int
     unacked: int
     half: int
-    wanted: bool
+    read_demand: bool
     partial: Assembly | None
     partial_cost: int
     sending: bool
@@ -87,7 +83,7 @@ class Stream:
     def __init__(
         self, id: int, purpose: str, raw: bool, local: bool, credit: int, window: int
     ) -> None: ...
+    def token_for_last(self, token: object) -> None: ...
+    def stop_receiving(self) -> None: ...
     def held(self, window: int) -> int: ...
     def queued(self) -> int: ...
-
-LARGE: Final[int]

@@ -849,20 +849,3 @@ def check_items(payload, most):
             raise TooManyItems(words % most)
         if at >= ends[-1]:
             at = ends.pop()
-
-
-def make_codec(
-    channel_type=None, dump_channel=None, load_channel=None, pure=False, max_items=MAX_ITEMS
-):
-    """The fastest codec that there is here; for the parameters see :class:`PureCodec`.
-
-    :param pure: only the one in pure Python.
-    """
-    if not pure:
-        try:
-            from .rust import RustCodec
-        except ImportError:
-            pass
-        else:
-            return RustCodec(channel_type, dump_channel, load_channel, max_items)
-    return PureCodec(channel_type, dump_channel, load_channel, max_items)

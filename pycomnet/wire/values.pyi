@@ -104,11 +104,3 @@ class PureCodec:
     def decode(
         self, payload: _Buffer, nesting: int = 0, loaded: dict[bytes, object] | None = None
     ) -> Any: ...
-
-def make_codec(
-    channel_type: _ChannelType | None = None,
-    dump_channel: Callable[[Any], int] | None = None,
-    load_channel: Callable[[int], object] | None = None,
-    pure: bool = False,
-    max_items: int = ...,
-) -> Codec: ...

@@ -1,4 +1,4 @@
-"""A connection of a place's supervisor: the multiplexer over two descriptors, without waiting.
+"""A connection of a fork server: the multiplexer over two descriptors, without waiting.
 
 What is on its channels are objects with ``data(payload, cost)``, ``ended()`` and
 ``closed(kind, payload)``.
@@ -8,14 +8,15 @@ import errno
 import os
 import select
 
+from ...wire.assembly import view
 from ...wire.frames import (
     DATA,
     ERROR,
-    FRAME_COST,
     HEADER,
     HEADER_SIZE,
     RAW_FRAGMENT,
     WIDE_WINDOW,
+    frame_cost,
 )
 from ...wire.mux import (
     EV_CLOSED,
@@ -30,7 +31,6 @@ from ...wire.mux import (
     Mux,
     Stream,
 )
-from ...wire.stream import view
 from ...wire.values import PureCodec
 from .splice import available, move
 
@@ -150,11 +150,11 @@ class ForkServerConnection(object):
             there -= HEADER_SIZE
             length, ftype, id = _unpack(head)
             stream = mux.streams.get(id)
-            cost = length + FRAME_COST
+            cost = frame_cost(length)
             if (
                 ftype != DATA
                 or not SHORT <= length <= there
-                or length > mux._max_frame
+                or length > mux.reader.max_frame
                 or stream is None
                 or not stream.raw
                 or not stream.receiving
@@ -173,27 +173,21 @@ class ForkServerConnection(object):
 
         :returns: whether that was so; else nothing was read.
         """
-        mux = self.mux
-        cost = length + FRAME_COST
-        if (mux._out or mux._ready) and not self._out:
+        scheduler = self.mux.scheduler
+        if not scheduler.is_idle() and not self._out:
             self.flush()  # credit, mostly
         if (
             self._out
             or self.closed
-            or mux._out
-            or mux._ready
-            or mux.congested
-            or not stream.sending
-            or stream.queue
-            or stream.credit < cost
-            or length > mux._raw_fragment
+            or not scheduler.is_idle()
+            or not scheduler.may_send(stream, length)
         ):
             return False
         head = _pack(length, DATA, stream.id)
         self._out = self._write([head])
         if self.closed:
             return False
-        stream.credit -= cost
+        stream.credit -= frame_cost(length)
         rest = move(fd, self.write_fd, length) if not self._out else os.read(fd, length)
         if rest:
             self._out.append(rest)
@@ -209,7 +203,7 @@ class ForkServerConnection(object):
         stream = mux.streams.get(id)
         if stream is None or not stream.raw or not stream.receiving:
             return False
-        cost = length + FRAME_COST
+        cost = frame_cost(length)
         if stream.window < cost:
             return False
         stream.window -= cost
@@ -229,7 +223,7 @@ class ForkServerConnection(object):
                     stream.app.data(b"".join(event[2]), event[3])
                 else:
                     for payload in event[2]:
-                        stream.app.data(payload, len(payload) + FRAME_COST)
+                        stream.app.data(payload, frame_cost(len(payload)))
             elif kind == EV_OPENED:
                 self._opened(self, event[1])
             elif kind == EV_END:
@@ -308,8 +302,8 @@ class ForkServerConnection(object):
             parts = self._out
             if not parts:
                 parts = mux.parts_to_send(READ_LARGE)
-                if mux.sent:
-                    sent, mux.sent = mux.sent, []
+                if mux.scheduler.sent:
+                    sent, mux.scheduler.sent = mux.scheduler.sent, []
                     for call in sent:
                         call()
                 if not parts:
@@ -321,7 +315,7 @@ class ForkServerConnection(object):
 
     def _wait(self):
         """The descriptor takes no more just now."""
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
         self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
         if not self._grown:
             self._grown = True
@@ -355,7 +349,7 @@ class ForkServerConnection(object):
         self._out = self._write(self._out)
         if not self._out and not self.closed:
             self.loop.watch(self.write_fd, 0, None)
-            self.mux.congested = False
+            self.mux.scheduler.congested = False
             self.flush()
 
     def over(self, reason):

@@ -1,4 +1,4 @@
-"""Where the supervisor of a place has its workers forked.
+"""Where the fork server has its workers forked.
 
 Workers that one turn of the loop asks for are forked one right after the other: a page of memory
 that this process writes to between two forks it has to copy each time, as the child has it as well.
@@ -8,7 +8,7 @@ import os
 
 from .forking import Before, import_more
 from .forwarding import Waiting
-from .preforked import IDLE, PreforkedWorker, letter
+from .preforked import IDLE, PreforkedWorker, job_message
 from .processes import Pipes, Taken, WorkerProcess
 
 #: Seconds without anything to do after which what takes a while is done, for workers to come.
@@ -50,14 +50,14 @@ class Wanted(object):
 
 
 class Forker(object):
-    """Forks workers for the supervisor of a place.
+    """Forks workers for a fork server.
 
-    :param fork_server: the supervisor.
+    :param fork_server: the fork server.
     :param most: how many processes it may have at a time, or None.
-    :param door: a descriptor that others come through, or None.
+    :param descriptor_socket: the socket that the near side passes descriptors over, or None.
     """
 
-    def __init__(self, fork_server, most, door):
+    def __init__(self, fork_server, most, descriptor_socket):
         self._fork_server = fork_server
         self._most = most
         self.before = Before()
@@ -66,15 +66,15 @@ class Forker(object):
         self._forked = 0
         self.preforked = None
         self._imported = False
-        self._door = None
+        self._descriptor_socket = None
         self._passed = {}
-        if door is not None:
+        if descriptor_socket is not None:
             if takes_descriptors():
                 import _socket  # the whole of socket takes time to import
 
-                self._door = _socket.socket(fileno=door)
+                self._descriptor_socket = _socket.socket(fileno=descriptor_socket)
             else:
-                os.close(door)
+                os.close(descriptor_socket)
 
     def is_full(self):
         """Whether there are as many processes as there may be."""
@@ -92,7 +92,7 @@ class Forker(object):
         self._wanted.append(Wanted(peer, stream, io, request))
 
     def _want_again(self, one, held, closing):
-        """One in reserve has died that was taken: have the next, or one that is forked."""
+        """A pre-forked worker has died that was taken: have the next, or one that is forked."""
         one.start = Waiting(one.peer, one.stream)
         io = Waiting(one.peer, one.io)
         for payload, cost in held:
@@ -119,16 +119,16 @@ class Forker(object):
                 self._fork_server.start_failed(one.peer, one.stream, one.error)
 
     def _equip(self, one):
-        number = one.request.get("door")
+        number = one.request.get("descriptors")
         if number is not None:
             one.ours = ()
-            one.fds = self._come_in(number)
+            one.fds = self._take_descriptors(number)
         elif not getattr(one.io, "raw", False):
             raise ValueError("its connection needs a raw channel")
         elif self.preforked is not None:
             preforked, self.preforked = self.preforked, None
             one.pid, one.ours = preforked.pid, preforked.fds
-            one.first = letter(one.request)
+            one.first = job_message(one.request)
         else:
             one.fds, one.ours = self.before.standard_pipes()
 
@@ -182,7 +182,7 @@ class Forker(object):
         import_more()
 
     def _prefork(self):
-        """Have a worker in reserve: who asked for gateways here twice will ask again."""
+        """Fork a worker in advance: who asked for gateways here twice will ask again."""
         if self.preforked is not None or self.is_full():
             return
         try:
@@ -200,7 +200,7 @@ class Forker(object):
         self.preforked = None
 
     def check_time(self):
-        """End one in reserve that nobody asks for; the seconds until that is due, or None."""
+        """End a pre-forked worker that nobody asks for; the seconds until then, or None."""
         preforked = self.preforked
         if preforked is None:
             return None
@@ -211,16 +211,16 @@ class Forker(object):
         preforked.end()
         return None
 
-    def _come_in(self, number):
-        """The descriptors that came through the door under this number."""
+    def _take_descriptors(self, number):
+        """The descriptors that the near side has passed under this number."""
         import _socket
         import array
 
         while number not in self._passed:
             size = _socket.CMSG_LEN(12)
-            data, ancillary, _, _ = self._door.recvmsg(4, size)
+            data, ancillary, _, _ = self._descriptor_socket.recvmsg(4, size)
             if not data:
-                raise EOFError("the door is closed")
+                raise EOFError("the descriptor socket is closed")
             found = array.array("i")
             for _, _, payload in ancillary:
                 found.frombytes(payload)

@@ -1,4 +1,4 @@
-"""Forking a worker from the supervisor of its place: what the child keeps of it, and what not.
+"""Forking a worker from the fork server: what the child keeps of it, and what not.
 
 What is the same for all workers is done before the fork, and what a worker needs is imported there:
 a page of memory that is written to afterwards is copied, in each child, and that is most of what a
@@ -11,7 +11,7 @@ import sys
 from ..execute import warm_up
 from ..supervisor import die_with, open_process, prepare_subreaper, watch
 from ..writebuffer import WriteBuffer, new_memory
-from .preforked import rehearse, wait_for_letter
+from .preforked import rehearse, wait_for_job
 
 try:
     import _signal as signal
@@ -27,7 +27,7 @@ KEPT_MEMORY = 8388608
 class Before(object):
     """What is known before the first fork.
 
-    It is made when a place's supervisor has its own signal handlers, and it is told of each further
+    It is made when the fork server has its own signal handlers, and it is told of each further
     descriptor.
     """
 
@@ -55,7 +55,7 @@ class Before(object):
         return theirs, ours
 
     def opened(self, fds):
-        """The supervisor has these descriptors."""
+        """The fork server has these descriptors."""
         self._highest = max(self._highest, max(fds))
 
     def fork(self, fds, job=None):
@@ -63,7 +63,7 @@ class Before(object):
 
         :param fds: the descriptors that are its standard input, output and error: the first two
             become its connection. They are closed here.
-        :param job: what was asked for; None: the worker waits until something is (spare.py).
+        :param job: what was asked for; None: the worker waits until something is (preforked.py).
         :returns: the supervisor's process id and None; in the worker None and what was asked for,
             whose ``update`` and ``unset`` are done and which has its write buffer's ``memory``:
             then it has those descriptors and no others.
@@ -90,7 +90,7 @@ class Before(object):
             self._settle()
             if job is None:
                 rehearse(READ_FD, WRITE_FD)
-                job = wait_for_letter(READ_FD)
+                job = wait_for_job(READ_FD)
             _change_environment(job)
             job["memory"] = memory
             return None, job

@@ -1,4 +1,4 @@
-"""What a place's supervisor has on its channels, and how one is carried on to another."""
+"""What a fork server has on its channels, and how one is forwarded to another."""
 
 from ...wire.frames import ERROR, bin32
 
@@ -72,7 +72,7 @@ class Splice(object):
         self._onto = onto
         self._raw = stream.raw
         if not self._raw:
-            peer.mux.want(stream)
+            peer.mux.demand_read(stream)
 
     def data(self, payload, cost):
         """Send it on; give its credit back when that has happened."""
@@ -94,7 +94,7 @@ class Splice(object):
             else:
                 mux.consumed(stream, cost)
         if not self._raw:
-            mux.want(stream)
+            mux.demand_read(stream)
 
     def move(self, fd, length, cost):
         """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""

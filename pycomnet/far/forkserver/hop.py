@@ -1,9 +1,9 @@
-"""The next place on the way: its supervisor, which one place's starts to reach it."""
+"""The next fork server on the route: this one starts it, and forwards to it."""
 
 import os
 import select
 
-from ..package import letter
+from ..package import bootstrap_message
 from ..preamble import SHOWN, TOO_LONG, Preamble
 from ..supervisor import set_nonblocking
 from .connection import (
@@ -22,7 +22,7 @@ except ImportError:
 
 
 class InnerForkServer(object):
-    """The supervisor of a place that is reached from here.
+    """A fork server that is reached from here.
 
     :param argv: what is started to reach it.
     :param config: what it is told.
@@ -45,7 +45,7 @@ class InnerForkServer(object):
         set_nonblocking(self._write_fd)
         set_nonblocking(self._read_fd)
         set_nonblocking(self._stderr)
-        self._letter = letter(config)
+        self._bootstrap_message = bootstrap_message(config)
         self._silence = config.get("fork_server", {}).get("silence")
         fork_server.loop.watch(self._write_fd, select.POLLOUT, self._writable)
         fork_server.loop.watch(self._read_fd, select.POLLIN, self._readable)
@@ -72,12 +72,14 @@ class InnerForkServer(object):
 
     def _writable(self, events):
         try:
-            self._letter = self._letter[os.write(self._write_fd, self._letter) :]
+            self._bootstrap_message = self._bootstrap_message[
+                os.write(self._write_fd, self._bootstrap_message) :
+            ]
         except OSError as error:
             if would_block(error):
                 return
-            self._letter = b""  # its end says more
-        if not self._letter:
+            self._bootstrap_message = b""  # its end says more
+        if not self._bootstrap_message:
             self._fork_server.loop.watch(self._write_fd, 0, None)
 
     def _readable(self, events):
@@ -100,9 +102,9 @@ class InnerForkServer(object):
             loop, self._read_fd, self._write_fd, True, {}, opened, self._lost
         )
         self.peer.silence = self._silence
-        if self._letter:
+        if self._bootstrap_message:
             # More than a pipe holds: it says the marker before it has read all.
-            self.peer.begin_with(self._letter)
+            self.peer.begin_with(self._bootstrap_message)
         self.peer.when_ready(lambda: self._tell(None))
         if after:
             self.peer.receive(after)

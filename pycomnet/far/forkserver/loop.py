@@ -1,4 +1,4 @@
-"""The loop of a place's supervisor: waits for all its descriptors at once, in one thread."""
+"""The loop of a fork server: waits for all its descriptors at once, in one thread."""
 
 import select
 import time
@@ -6,7 +6,7 @@ import time
 from ..busypoll import Spinner
 
 #: How often the loop looks whether something has come before it sleeps, as in spin.py: some 150 us,
-#: in which what went past it is answered through a few more places.
+#: in which what went past it is answered through a few more fork servers.
 SPINS = 150
 #: Descriptors that are looked at in one turn, before the others get theirs.
 MAX_EVENTS = 256
@@ -84,5 +84,5 @@ class Loop(object):
                 call()
         for peer in list(self.peers):
             mux = peer.mux
-            if mux._out or mux._ready or mux.sent:
+            if mux.has_data() or mux.scheduler.sent:
                 peer.flush()

@@ -1,9 +1,9 @@
-"""A worker that a place's supervisor has forked before it is asked for.
+"""A worker that the fork server has forked before it is asked for.
 
 Most of what a fork takes is the memory that the child copies as it begins, and that can be done
-while nobody waits for it. A place that was asked for gateways twice will be asked again, so from
-then on one is kept in reserve. It is as every other worker, but that what it shall be comes on its
-own standard input, before its connection does.
+while nobody waits for it. A fork server that was asked for gateways twice will be asked again, so
+from then on it keeps one pre-forked worker. That is as every other worker, but that what it shall
+be comes on its own standard input, before its connection does.
 """
 
 import os
@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("!I")
 
 
 class PreforkedWorker(object):
-    """One in reserve, as its place's supervisor has it.
+    """A pre-forked worker, as the fork server has it.
 
     :param fds: where its standard input is written to, where its output and its standard error are
         read from.
@@ -46,13 +46,13 @@ class PreforkedWorker(object):
             self._ended()
 
 
-def letter(request):
-    """What one in reserve is sent to become what was asked for."""
+def job_message(request):
+    """What a pre-forked worker is sent to become what was asked for."""
     payload = PureCodec().encode(dict((k, request[k]) for k in FOR_WORKER if k in request))
     return _LENGTH.pack(len(payload)) + payload
 
 
-def wait_for_letter(fd):
+def wait_for_job(fd):
     """In the worker: what it is asked to be. It ends when nobody asks."""
     size = _LENGTH.unpack(_read(fd, _LENGTH.size))[0]
     return PureCodec().decode(_read(fd, size))
@@ -85,7 +85,7 @@ def rehearse(read_fd, write_fd):
     """
     from ...wire.mux import Mux
     from ..connection import FileIO
-    from ..main import FarSide
+    from ..worker import FarSide
 
     worker = FarSide(FileIO(read_fd, write_fd), {"id": ""})
     link = worker.link

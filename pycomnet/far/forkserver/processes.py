@@ -1,4 +1,4 @@
-"""Processes that a place's supervisor has started for gateways, and what they read and write."""
+"""Processes that a fork server has started for gateways, and what they read and write."""
 
 import os
 import select
@@ -115,7 +115,7 @@ class Pipes(object):
         left = min(available(fd), READ_LARGE)
         moved = False
         while left >= SHORT:
-            size = min(left, peer.mux._raw_fragment)
+            size = min(left, peer.mux.scheduler.raw_fragment)
             if not peer.send_from(stream, fd, size):
                 break
             left -= size
@@ -220,7 +220,7 @@ class WorkerProcess(object):
         #: whether it has said something on its standard error, or was told to end
         self.touched = False
         stream.app = self
-        peer.mux.want(stream)
+        peer.mux.demand_read(stream)
         fork_server.children[pid] = self
         if stderr is not None:
             set_nonblocking(stderr)
@@ -259,7 +259,7 @@ class WorkerProcess(object):
     def data(self, payload, cost):
         """A signal for it."""
         self._peer.mux.consumed(self._stream, cost)
-        self._peer.mux.want(self._stream)
+        self._peer.mux.demand_read(self._stream)
         number = self._peer.codec.decode(payload)
         self.touched = True
         if isinstance(number, int) and self.ended_with is None:
@@ -291,7 +291,7 @@ class WorkerProcess(object):
 
 
 class Taken(WorkerProcess):
-    """One that was in reserve.
+    """One that was pre-forked.
 
     It may have died before it was taken, or before it got to know for what: then another is forked.
 
@@ -336,7 +336,7 @@ class Booted(WorkerProcess):
         """Say so, and what it printed instead of beginning."""
         preamble = self.pipes.preamble
         if not preamble.begun and preamble.shown():
-            self._send({"noise": bytearray(preamble.shown())})
+            self._send({"preamble": bytearray(preamble.shown())})
         WorkerProcess.tell_end(self, number)
 
 

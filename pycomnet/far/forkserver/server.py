@@ -1,9 +1,9 @@
-"""The supervisor of a place: forks its workers, starts what is further on, and carries their bytes.
+"""The fork server: forks workers, starts further fork servers, and forwards bytes.
 
-One process for all gateways of a place (this machine, an ssh host) and an interpreter. It has one
-thread, runs none of the user's code, and waits for everything at once: for its near side, for the
-workers' pipes and ends, and for the supervisors of places that are reached from here. What it is
-asked for comes on the channels of its connection (docs/protocol.rst, "Places").
+There is one process for all gateways of a machine (this one, an ssh host) and an interpreter. It
+has one thread, runs none of the user's code, and waits for everything at once: for its near side,
+for the workers' pipes and ends, and for the fork servers that are reached from here. Requests come
+on the channels of its connection (docs/protocol.rst, "Fork servers").
 """
 
 import os
@@ -13,6 +13,7 @@ import time
 
 from ..connection import FileIO
 from ..preamble import Preamble
+from ..stdio import take_stdio
 from ..supervisor import become_subreaper, children, open_process, set_nonblocking
 from ..writebuffer import WriteBuffer
 from .connection import ForkServerConnection
@@ -44,13 +45,14 @@ NO_FORK = 78
 
 
 class ForkServer(object):
-    """The supervisor of one place.
+    """A fork server.
 
     :param read_fd: where its near side is heard.
     :param write_fd: where that hears it.
-    :param config: ``near`` (the near side's process id, when it is on this machine), ``door`` (a
-        descriptor that others come through), ``silence`` (seconds after which a near side that says
-        nothing is given up), ``most`` (how many processes it may have at a time).
+    :param config: ``near`` (the near side's process id, when it is on this machine),
+        ``descriptor_socket`` (the socket that the near side passes descriptors over), ``silence``
+        (seconds after which a near side that says nothing is given up), ``most`` (how many
+        processes it may have at a time).
     """
 
     def __init__(self, read_fd, write_fd, config):
@@ -78,7 +80,8 @@ class ForkServer(object):
             "pid": os.getpid(),
             "python": "%d.%d.%d" % sys.version_info[:3],
             "executable": sys.executable or "",
-            "door": config.get("door") is not None and takes_descriptors(),
+            "descriptor_socket": config.get("descriptor_socket") is not None
+            and takes_descriptors(),
         }
         self.upstream = ForkServerConnection(
             self.loop, read_fd, write_fd, False, info, self._opened, self._over
@@ -86,7 +89,7 @@ class ForkServer(object):
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
         # While the near side deals with the hello.
-        self.forker = Forker(self, self._most, config.get("door"))
+        self.forker = Forker(self, self._most, config.get("descriptor_socket"))
         become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
 
     def run(self):
@@ -193,7 +196,7 @@ class ForkServer(object):
     # -- what the near side asks for -------------------------------------------------------------
 
     def refuse(self, peer, stream):
-        """A supervisor further on asks for nothing."""
+        """A fork server further on asks for nothing."""
         Nobody(peer, stream)
         peer.fail(stream, "purpose", "there is nothing to open here")
 
@@ -202,7 +205,7 @@ class ForkServer(object):
             Waiting(peer, stream)
         elif stream.purpose == "start" and not stream.raw:
             StartRequest(self, peer, stream)
-            peer.mux.want(stream)
+            peer.mux.demand_read(stream)
         else:
             Nobody(peer, stream)
             peer.fail(stream, "purpose", "unknown purpose %r" % str(stream.purpose))
@@ -263,10 +266,12 @@ class ForkServer(object):
         hop.when_ready(ready)
 
     def _boot(self, peer, stream, io, request):
-        from ..package import letter
+        from ..package import bootstrap_message
 
         pid, write_fd, read_fd, stderr = self.spawn(request["argv"], request.get("env"))
-        pipes = Pipes(self.loop, peer, io, write_fd, read_fd, letter(request["config"]), Preamble())
+        pipes = Pipes(
+            self.loop, peer, io, write_fd, read_fd, bootstrap_message(request["config"]), Preamble()
+        )
         Booted(self, peer, stream, pid, stderr, pipes)
         io.app.give(pipes)
 
@@ -351,7 +356,7 @@ def become_child(fds):
 
 
 def serve(config):
-    """Be the supervisor of this place.
+    """Be a fork server.
 
     :param config: as for :class:`ForkServer`, under ``fork_server``.
     :returns: in each worker that is forked, the config that it shall go on with, its connection
@@ -360,8 +365,6 @@ def serve(config):
     if not hasattr(os, "fork"):
         sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")
         os._exit(NO_FORK)
-    from ..main import take_stdio
-
     fork_server = ForkServer(*(take_stdio() + (config["fork_server"],)))
     _kept.append(fork_server)
     job = fork_server.run()

@@ -16,7 +16,6 @@ from ...wire.frames import (
     ERROR,
     FIRST,
     FIRST_MORE,
-    FRAME_COST,
     GOAWAY,
     HEADER_SIZE,
     HELLO,
@@ -29,7 +28,9 @@ from ...wire.frames import (
     RAW,
     RESULT,
     U32,
+    frame_cost,
     name,
+    run_cost,
 )
 from ...wire.mux import Limits, Mux, ProtocolError
 from ...wire.values import PureCodec
@@ -67,7 +68,7 @@ class Kept(object):
     @property
     def cost(self):
         """What it costs of the channel's credit."""
-        return len(self.data) - HEADER_SIZE + FRAME_COST if self.number else 0
+        return run_cost(len(self.data), 1) if self.number else 0
 
 
 class ChannelRecord(object):
@@ -373,7 +374,7 @@ class Relay(object):
             record.begun = kind == MORE
 
     def _forward(self, record, whole):
-        record.credit -= len(whole) - HEADER_SIZE + FRAME_COST
+        record.credit -= run_cost(len(whole), 1)
         self.to_far.append(whole)
 
     def _program_credit(self, id, whole):
@@ -456,7 +457,7 @@ class Relay(object):
             return  # the CLOSE has not got there yet
         if record is None or record.far_ended:
             self._not_there(kind, id)
-        record.far_credit -= len(whole) - HEADER_SIZE + FRAME_COST
+        record.far_credit -= run_cost(len(whole), 1)
         self._came(record, whole, kind == DATA)
         self._tell(record, whole)
 
@@ -531,7 +532,7 @@ class Relay(object):
             id, purpose, bool(flags & RAW), near, self.far["window"], self.limits.window
         )
         first = whole[start + size :]
-        cost = len(first) + FRAME_COST if flags & FIRST else 0
+        cost = frame_cost(len(first)) if flags & FIRST else 0
         more = bool(flags & FIRST_MORE)
         if near:
             self._next_id = id + 2

@@ -82,8 +82,8 @@ class CallItems(object):  # noqa: UP004
     def __init__(self, channel):
         package = type(channel).__module__.rpartition(".")[0]
         self.worker = sys.modules[package + ".execute"]
-        self.wire = sys.modules[package.rpartition(".")[0] + ".wire.values"]
-        self.codec = self.wire.PureCodec()
+        self.wire = package.rpartition(".")[0] + ".wire"
+        self.codec = sys.modules[self.wire + ".values"].PureCodec()
         self.functions = {}
         self.done = 0
 
@@ -95,7 +95,8 @@ class CallItems(object):  # noqa: UP004
         self.done += len(items)
         if self.done > FAST_CODEC_AFTER:
             self.done = -1 << 60
-            self.codec = self.wire.make_codec()
+            __import__(self.wire + ".codec")
+            self.codec = sys.modules[self.wire + ".codec"].make_codec()
         return self.call
 
     def call(self, item):

@@ -21,7 +21,7 @@ from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Schedu
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
 from pycomnet.gateways.source import without_partial
 from pycomnet.text.logs import Logger
-from pycomnet.wire.values import make_codec
+from pycomnet.wire.codec import make_codec
 
 log = Logger()
 #: Functions that a far side's loop keeps.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic
@@ -11,6 +10,7 @@ import attrs
 from twisted.internet import defer
 
 from pycomnet.channels.channel import Channel
+from pycomnet.deferred import Condition
 from pycomnet.errors import (
     ConnectionLost,
     GatewayDied,
@@ -45,18 +45,12 @@ class Bell:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._waiters: list[defer.Deferred[None]] = []
+        self._changed = Condition()
         self._rung = False
 
     def wait(self) -> defer.Deferred[None]:
         """Fires when it rings next. Cancelling it changes nothing for others."""
-        waiter: defer.Deferred[None] = defer.Deferred(self._forget)
-        self._waiters.append(waiter)
-        return waiter
-
-    def _forget(self, waiter: defer.Deferred[None]) -> None:
-        with contextlib.suppress(ValueError):
-            self._waiters.remove(waiter)
+        return self._changed.wait()
 
     def ring(self) -> None:
         """Something changed."""
@@ -66,10 +60,7 @@ class Bell:
 
     def _wake(self) -> None:
         self._rung = False
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.called:  # cancelled by what one before it did
-                waiter.callback(None)
+        self._changed.notify_all()
 
 
 @attrs.define(eq=False)

@@ -25,8 +25,9 @@ _SERVED = ("python", "token", "token_file", "ca", "cert", "key")
 class Transport:
     """A way to reach a far side.
 
-    :ivar module: where it is; loaded when it is first used. Its function ``carrier(request)`` makes
-        a :class:`~.interface.GatewayTransport`, without doing anything yet.
+    :ivar module: where it is; loaded when it is first used. Its function
+        ``gateway_transport(request)`` makes a :class:`~.interface.GatewayTransport`, without doing
+        anything yet.
     :ivar target: what follows ``transport=``, in words; None when nothing does.
     :ivar keys: what a spec of it may have beside that.
     """
@@ -62,9 +63,8 @@ KEEPING = frozenset({"http", "https"})
 DISTANT = frozenset({"ssh", "socket", "http", "https"})
 
 
-def carrier(request: GatewayRequest) -> GatewayTransport:
-    """What carries the connection that is asked for; nothing is started yet."""
-    made: GatewayTransport = import_module(TRANSPORTS[request.spec.transport].module).carrier(
-        request
-    )
+def gateway_transport(request: GatewayRequest) -> GatewayTransport:
+    """The transport of the connection that is asked for; nothing is started yet."""
+    module = import_module(TRANSPORTS[request.spec.transport].module)
+    made: GatewayTransport = module.gateway_transport(request)
     return made

@@ -19,19 +19,19 @@ class AfterMarker(Protocol):
 
     :param connection: what the transport is for.
     :param output: called with what came before the marker, str, when that has come.
-    :param letter: what the far side is sent first. The connection then begins with the marker, as
-        reaching the far side may take long; without a letter it may write at once.
+    :param bootstrap_message: what the far side is sent first. The connection then begins with the
+        marker, as reaching the far side may take long; without such a message it may write at once.
     """
 
     def __init__(
         self,
         connection: Any,
         output: Callable[[str], Any] = lambda text: None,
-        letter: bytes = b"",
+        bootstrap_message: bytes = b"",
     ) -> None:
         self._connection = connection
         self._output = output
-        self._letter = letter
+        self._bootstrap_message = bootstrap_message
         self._preamble = Preamble()
 
     @property
@@ -41,8 +41,8 @@ class AfterMarker(Protocol):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        if self._letter:
-            transport.write(self._letter)
+        if self._bootstrap_message:
+            transport.write(self._bootstrap_message)
         else:
             self._connection.makeConnection(transport)
 
@@ -57,7 +57,7 @@ class AfterMarker(Protocol):
         if text:
             self._output(text + "\n")
         transport.hand_over(self._connection)
-        if self._letter:
+        if self._bootstrap_message:
             self._connection.makeConnection(transport)
         if after:
             self._connection.dataReceived(after)

@@ -59,7 +59,7 @@ class GatewayRequest:
 class GatewayTransport(Protocol):
     """What carries one gateway's connection, and what is known of the far side beside it.
 
-    A transport's module has a function ``carrier(request)`` that makes one of a
+    A transport's module has a function ``gateway_transport(request)`` that makes one of a
     :class:`GatewayRequest`; it does nothing before :meth:`connect` is called. Everything is called
     in the reactor's thread.
 

@@ -27,8 +27,9 @@ from zope.interface import implementer
 from pycomnet.deferred import OneShot
 from pycomnet.far.busypoll import Spinner, poll_of
 from pycomnet.far.live import Live
+from pycomnet.net import _twisted
 
-#: The exit status of a far side whose code has closed its connection's descriptor (far/main.py).
+#: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
 LOST_DESCRIPTOR = 79
 
 #: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
@@ -112,6 +113,7 @@ class _Readable(FileDescriptor):
                 self._closed(reason)
 
 
+@_twisted.closes_write_end
 @implementer(ITransport)
 class ProcessTransport(FileDescriptor):
     """A Twisted transport over two pipes.
@@ -233,7 +235,7 @@ class ProcessTransport(FileDescriptor):
     def stopReading(self) -> None:
         self._reader.stopReading()
 
-    def _closeWriteConnection(self) -> None:
+    def close_write_end(self) -> None:
         """All is written, after ``loseWriteConnection``: standard input ends, output goes on."""
         _close_after_turn(self._write_pipe, self.reactor)
         self._write_pipe = -1
@@ -248,7 +250,7 @@ class ProcessTransport(FileDescriptor):
         :returns: the descriptors that are written to and read from; None, with nothing changed,
             where something is still to be written or one of the pipes is closed.
         """
-        if self.dataBuffer or self._tempDataBuffer or not self._reader.connected:
+        if _twisted.has_unwritten(self) or not self._reader.connected:
             return None
         if self.disconnected or self._write_pipe < 0:
             return None
@@ -277,8 +279,7 @@ class ProcessTransport(FileDescriptor):
         if reason.check(error.ConnectionLost) and self._reader.connected and not self.disconnecting:
             # Nobody takes what is written any more; what was said before may still be in the pipe,
             # and behind it is its end.
-            self._writeDisconnected = True
-            self.stopWriting()
+            _twisted.stop_taking(self)
             return
         super().connectionLost(reason)
         self._reader.connectionLost(reason)

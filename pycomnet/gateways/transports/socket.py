@@ -1,8 +1,8 @@
 """The socket transport: far sides of a service that listens: ``twistd pycomnet-gateway``.
 
-The service lets this program in by its hello and gives it a supervisor of its own, as there is one
-at every place (:mod:`pycomnet.gateways.forkserver.server`): so all of a group's gateways at a
-service share one connection.
+The service lets this program in by its hello and starts a fork server for it
+(:mod:`pycomnet.gateways.forkserver.client`), so all of a group's gateways at a service share one
+connection.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pycomnet.auth import tokens
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.forkserver.routes import HopCommand, Route, Way, boot_argv
-from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
+from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.boot import boot_argv
+from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.net import endpoints
 
@@ -102,21 +103,21 @@ def address(spec: Spec) -> str:
 
 
 def route(request: GatewayRequest) -> Route:
-    """The supervisor that the service has for this program."""
+    """The fork server that the service starts for this program."""
     spec = request.spec
     where = address(spec)
     token = tokens.find_token(spec.token, spec.token_file)
     credential = None if token is None else token.encode()
 
-    def opened(asked: GatewayRequest, door: int | None) -> GatewayTransport:
+    def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
         return SocketGatewayTransport(asked, where)
 
     key = ("socket", where, token and tokens.digest(token))
-    way = Way(key, opened, keepalive=spec.keepalive or KEEPALIVE, credential=credential)
+    first_hop = FirstHop(key, opened, keepalive=spec.keepalive or KEEPALIVE, credential=credential)
     path = (HopCommand(boot_argv(spec.python), {"fork_server": {}}),) if spec.python else ()
-    return Route(way, path)
+    return Route(first_hop, path)
 
 
-def carrier(request: GatewayRequest) -> GatewayTransport:
-    """What carries a socket gateway's connection."""
+def gateway_transport(request: GatewayRequest) -> GatewayTransport:
+    """The transport of a socket gateway\'s connection."""
     return ForkedGatewayTransport(request, route)

@@ -15,7 +15,7 @@ from pycomnet.gateways.transports.process import describe_status
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, Server
 from pycomnet.mediator.client.stream import HTTPTransport
 
-#: Seconds that a server has to say that a far side has ended which it was told to kill.
+#: Seconds within which a server has to report the end of a far side that it was told to kill.
 KILL_TIMEOUT = 10.0
 
 
@@ -95,7 +95,8 @@ class HTTPGatewayTransport:
             reached.errback(self._request.not_started(f"{where}: {words}"))
 
     def _give_up(self) -> None:
-        # What was asked for can't be taken back: once the server says what it started, it is ended.
+        # The request can't be taken back: the far side is ended once the server says what it
+        # started.
         self._given_up = True
 
     def _stream_over(self, end: tuple[int | None, str]) -> None:
@@ -149,9 +150,9 @@ class HTTPGatewayTransport:
         return "" if self._stream is None else self._stream.tail.text()
 
 
-def carrier(request: GatewayRequest) -> GatewayTransport:
+def gateway_transport(request: GatewayRequest) -> GatewayTransport:
     """What carries an http gateway's connection."""
     return HTTPGatewayTransport(request)
 
 
-__all__ = ["HTTPGatewayTransport", "RequestRefused", "carrier"]
+__all__ = ["HTTPGatewayTransport", "RequestRefused", "gateway_transport"]

@@ -8,20 +8,20 @@ from typing import Any
 
 from twisted.internet import defer, task
 
-#: Seconds before a request that failed is made again, at first and at most; each is shortened by
-#: chance, so that the clients of a server that was restarted don't come all at once.
+#: Seconds before a failed request is repeated, at first and at most. Each delay is shortened at
+#: random, so that the clients of a restarted server don't come all at once.
 FIRST_DELAY = 0.05
 MAX_DELAY = 5.0
-#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+#: Seconds after which an open connection counts as working, though nothing moves on it.
 STEADY = 5.0
-#: Connections in a row that are lost before they were of any use, until another way is tried.
+#: Useless connections in a row after which requests are used instead.
 MAX_DROPS = 5
 
 
 class Backoff:
-    """Delays that double, until something has come of trying.
+    """Delays that double until a try makes progress.
 
-    :param progress: a number that changes when something has.
+    :param progress: returns a number that changes with progress.
     """
 
     def __init__(self, reactor: Any, progress: Callable[[], int] = lambda: 0) -> None:

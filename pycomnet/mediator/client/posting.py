@@ -1,4 +1,4 @@
-"""A far side's streams over requests alone: POST for what goes there, GET for what comes."""
+"""A far side's streams over requests alone: POST to send, GET to receive."""
 
 from __future__ import annotations
 
@@ -25,36 +25,38 @@ from pycomnet.mediator.client.requests import (
     refused,
     timed_out,
 )
+from pycomnet.mediator.client.states import StreamState
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
     from pycomnet.mediator.client.stream import HTTPTransport
 
-#: Seconds for the first byte of a streaming answer, which is sent at once. Whoever doesn't get it
-#: has a proxy in between that holds answers back until they are complete.
+#: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a
+#: proxy holds responses back until they are complete.
 PROBE_TIMEOUT = 2.0
-#: Seconds that the server may be silent on an answer; it ends that then.
+#: Seconds that the server may be silent on a response; it ends the response then.
 WAIT = 25.0
-#: Seconds more before the connection is taken for dead.
+#: Seconds more before the connection counts as dead.
 SLACK = 15.0
-#: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
-#: not, a proxy in between holds requests back.
+#: Seconds after which the client checks whether the first bytes of a streaming request have
+#: arrived: if not, a proxy holds requests back.
 TRIAL = 0.1
-#: Bytes up to which what is sent may be a question that is answered at once.
+#: Bytes up to which a write may be a request that is answered at once, and polled for.
 SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
 
+CLOSED = StreamState.CLOSED
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
 class _Answer(Protocol):
-    """The body of a streaming answer, given on as it comes.
+    """The body of a streaming response, passed on as it arrives.
 
-    :ivar worked: bytes have come on it, it was there for a while, or it ended in order.
-    :ivar begun: fires when its first byte is there.
+    :ivar worked: bytes have come on it, it was open for a while, or it ended in order.
+    :ivar begun: fires when its first byte has come.
     :ivar done: fires when there will be no more.
-    :ivar problem: why it is not complete, then.
+    :ivar problem: why it is not complete, if it is not.
     """
 
     def __init__(self, posting: Posting, stream: str, offset: int) -> None:
@@ -74,7 +76,7 @@ class _Answer(Protocol):
         self._steady = stream.reactor.callLater(stream.steady, self._works)
 
     def _works(self) -> None:
-        """That it has begun says little: something in between may cut it at once, for ever."""
+        """It was open for a while. That it began says little: a proxy may cut each one at once."""
         self.worked = True
         self._posting.stream.alive(self._stream)
 
@@ -259,7 +261,7 @@ class Posting:
     def must_end(self) -> bool:
         """Whether the server is to be told that no more will come."""
         stream = self.stream
-        return stream.input_ended and not self._said_end and self.position == stream.out.end
+        return stream.state is CLOSED and not self._said_end and self.position == stream.out.end
 
     async def _write(self) -> None:
         stream = self.stream
@@ -355,9 +357,9 @@ class Posting:
         return about
 
     def _try(self, last: int | None = None) -> None:
-        """Ask whether what was sent of a request that isn't complete has arrived.
+        """Ask whether the bytes of a request that is not complete have arrived.
 
-        :param last: what had when this was asked before: while that grows the server is only slow.
+        :param last: what had arrived at the last check: while that grows, the server is only slow.
         """
         self._trial = None
         upload, position = self._upload, self.position

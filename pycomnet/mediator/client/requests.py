@@ -15,8 +15,6 @@ from treq.client import HTTPClient
 from twisted.internet import defer, error, task
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
@@ -25,7 +23,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.chunks import Chunks
-from pycomnet.net import endpoints
+from pycomnet.net import _twisted, endpoints
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import tune_reading
 from pycomnet.ranges import NumberRefused, real, whole
@@ -36,18 +34,18 @@ MOST_SAID = 60
 ANSWER_TIMEOUT = 30.0
 #: Seconds to make a connection.
 CONNECT_TIMEOUT = 15.0
-#: How often the request that starts a far side is made again when its answer was lost.
+#: How often the request that starts a far side is repeated if its response was lost.
 START_TRIES = 3
 #: Connections that are kept.
 KEPT = 4
-#: Answers that a proxy gives when the server does not: they say nothing of the far side.
+#: Statuses that a proxy returns by itself: they say nothing about the far side.
 PROXY_STATUSES = frozenset({408, 425, 502, 504})
 
 _TARGET = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/?#\[\]@\s]+)(?::([0-9]{1,5}))?(/[^?#\s]*)?")
 
 
 class RequestRefused(PycomnetError):
-    """The server does not do what it was asked.
+    """The server refused a request.
 
     :ivar status: the HTTP status.
     :ivar about: what the answer's JSON says.
@@ -60,7 +58,7 @@ class RequestRefused(PycomnetError):
 
     @property
     def passing(self) -> bool:
-        """Whether asking again may help: it is a proxy's answer, or the server's is too busy."""
+        """Whether a repetition may help: a proxy returned the status, or the server is too busy."""
         return self.status in PROXY_STATUSES or (
             self.status in (429, 500, 503) and "error" not in self.about
         )
@@ -153,33 +151,16 @@ class Body:
         """It is written."""
 
 
-class _Protocol(HTTP11ClientProtocol):
-    """Makes requests on a connection; what comes in chunks is not copied so often."""
+def _read_quickly(protocol: Any) -> None:
+    """Have a connection of the pool's read much at a time; chunks are not copied so often."""
+    _twisted.decode_answers(protocol, Chunks)
+    received = protocol.dataReceived
 
-    def request(self, request: Any) -> defer.Deferred[Any]:
-        asking: defer.Deferred[Any] = super().request(request)
-        if self._parser is not None:
-            self._parser._transferDecoders = {b"chunked": Chunks}
-        return asking
+    def data_received(data: bytes) -> None:
+        tune_reading(protocol.transport, len(data))
+        received(data)
 
-    def dataReceived(self, bytes: bytes) -> None:
-        tune_reading(self.transport, len(bytes))
-        super().dataReceived(bytes)
-
-
-class _Protocols(Factory):
-    """Makes them for the pool.
-
-    :param quiescent: the pool's: called with one that can be used again.
-    """
-
-    noisy = False
-
-    def __init__(self, quiescent: Any, metadata: object) -> None:
-        self._quiescent = quiescent
-
-    def buildProtocol(self, addr: object) -> _Protocol:
-        return _Protocol(self._quiescent)
+    protocol.dataReceived = data_received
 
 
 class MediatorClient:
@@ -202,7 +183,6 @@ class MediatorClient:
         self._pool.maxPersistentPerHost = KEPT
         self._pool.cachedConnectionTimeout = 30
         self._pool.retryAutomatically = False
-        self._pool._factory = _Protocols  # type: ignore[assignment]
         agent = Agent.usingEndpointFactory(reactor, self.endpoints, self._pool)
         self._http = HTTPClient(agent)
 
@@ -212,6 +192,8 @@ class MediatorClient:
         for one in [*self._busy_polls]:
             if not one.connected:
                 self._busy_polls.pop(one).stop()
+        if hasattr(protocol, "request"):  # else it is a WebSocket
+            _read_quickly(protocol)
         transport = protocol.transport
         if self._closed:
             transport.abortConnection()
@@ -225,7 +207,8 @@ class MediatorClient:
         return protocol
 
     def asked(self) -> None:
-        """Something was sent that may be answered at once, on whichever connection."""
+        """Something was sent that may be answered at once, on any connection: poll for the
+        answer."""
         for busy_poll in self._busy_polls.values():
             busy_poll.wrote = True
 
@@ -376,7 +359,8 @@ COUNTS = ("received", "queue", "request", "low", "high")
 
 
 def timed_out(value: object, timeout: float) -> NoReturn:
-    """What becomes of a request that took too long: Twisted has an error of its own for those."""
+    """Convert the failure of a request that took too long: Twisted has an error of its own for
+    it."""
     raise defer.TimeoutError(f"no answer in {timeout:g} seconds")
 
 
@@ -389,7 +373,7 @@ def refused(status: int, about: dict[str, Any]) -> RequestRefused:
 
 
 def can_pass(problem: BaseException) -> bool:
-    """Whether what made a request fail may be over soon."""
+    """Whether the cause of a failed request may be temporary."""
     if isinstance(problem, (error.ConnectError, error.DNSLookupError, CertificateRefused)):
         return False
     return not _is_tls(problem)
@@ -410,7 +394,7 @@ def explain(problem: BaseException) -> str:
         return "it does not answer"
     if isinstance(problem, error.ConnectionDone):
         return "the connection was closed before the answer"
-    if type(problem).__module__ == "twisted.web._newclient" and problem.args:
+    if type(problem).__module__.startswith("twisted.web.") and problem.args:
         # Its errors have the bytes that could not be read, and no public class.
         said = next((arg for arg in problem.args if isinstance(arg, bytes)), b"")[:MOST_SAID]
         what = f" (it said {said.decode('utf-8', 'replace')!r})" if said else ""

@@ -6,7 +6,7 @@ import codecs
 import secrets
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.internet import defer, error
@@ -14,13 +14,15 @@ from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
 from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
 from pycomnet.mediator.client.posting import Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
+from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
+from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
 from pycomnet.text.logs import Logger
 
@@ -28,14 +30,18 @@ log = Logger()
 
 #: Bytes of standard error that are received before they are confirmed; the server keeps less of it.
 STDERR_CONFIRM = 1 << 16
-#: Bytes that were written and the server has not confirmed, before who writes has to wait.
+#: Unconfirmed bytes at which the writer is paused.
 OUT_LIMIT = 8 << 20
-#: Bytes of a request, at first; a proxy that wants less says so with a status 413. It ends sooner
-#: when nobody says how much of it was received, and there is no room for more until then.
+#: Bytes of a request, at first; a proxy that takes less returns status 413. A request ends sooner
+#: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
-#: Seconds between two looks whether there has been no connection for too long.
+#: Seconds between two checks whether there has been no connection for too long.
 LOOK = 1.0
+
+
+#: In these states what is written is taken.
+_OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
 
 
 class Tail:
@@ -71,7 +77,7 @@ class Outage:
 
 
 class _Nobody:
-    """What takes a stream that nobody wants any more."""
+    """Takes the bytes of a stream that nobody reads any more."""
 
     def makeConnection(self, transport: object) -> None:
         """It is there."""
@@ -90,6 +96,7 @@ class HTTPTransport:
     :param about: what the server said when it started it.
     :param websocket: ``yes``, ``no`` or ``auto``.
     :param output: called with what it writes to standard error; a Deferred is waited for.
+    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
     :ivar out: what goes there.
     :ivar inputs: what has come from there, by stream.
     :ivar tail: the last of its standard error.
@@ -115,37 +122,34 @@ class HTTPTransport:
         self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
         self._said = {"stdout": 0, "stderr": 0}
         self.tail = Tail()
-        self.disconnecting = False
-        self.disconnected = False
-        #: nothing more will be written, and the far side is to know
-        self.input_ended = False
+        self.state = StreamState.OPEN
         #: whether anything has carried it yet
         self.used = False
         self._linger = float(about.get("linger", 60.0))
-        #: seconds after which a connection that stays is taken to work: less than it is borne that
-        #: none does
+        #: seconds after which an open connection counts as working: less than ``linger``, after
+        #: which the far side is given up
         self.steady = min(STEADY, self._linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
-        #: WebSockets that were closed, one after the other, before they were of any use
+        #: WebSockets in a row that were closed before they were of any use
         self._drops = 0
         self._output = output
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: list[bytes] | None = None
-        self._taken: list[defer.Deferred[None]] = []
+        self._taken = Condition()
         self._protocol: Any = _Nobody()
         self._producer: Any = None
         self._paused = False
         #: what carries it now
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
-        #: the requests that it be ended
+        #: the requests to end the far side
         self._asking: list[defer.Deferred[None]] = []
-        #: by what it is that fails; "" is any connection at all
+        #: what fails -> since when; "" means every connection
         self._outages = {"": Outage(reactor.seconds())}
         self._looking: Any = None
         self._end: tuple[int | None, str] | None = None
-        self._waiting: list[defer.Deferred[tuple[int | None, str]]] = []
+        self._over: OneShot[tuple[int | None, str]] = OneShot()
         self._terminating: Any = None
 
     # -- its life --------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ class HTTPTransport:
         protocol.makeConnection(self)
 
     def hand_over(self, protocol: Any) -> None:
-        """Give what comes from now on to another protocol."""
+        """Pass all further bytes to another protocol."""
         self._protocol = protocol
 
     def start(self) -> None:
@@ -167,11 +171,7 @@ class HTTPTransport:
 
     def when_over(self) -> defer.Deferred[tuple[int | None, str]]:
         """Fires when the far side has ended or is out of reach: with its status, and why."""
-        if self._end is not None:
-            return defer.succeed(self._end)
-        waiting: defer.Deferred[tuple[int | None, str]] = defer.Deferred()
-        self._waiting.append(waiting)
-        return waiting
+        return self._over.when_fired()
 
     @deferred
     async def _run(self) -> None:
@@ -191,11 +191,11 @@ class HTTPTransport:
             await backoff.wait()
 
     def progress(self) -> int:
-        """A number that grows with what has gone to and fro."""
+        """A number that grows with the bytes moved, in both directions."""
         return self.out.base + sum(incoming.received for incoming in self.inputs.values())
 
     async def _carry(self) -> None:
-        """Carry bytes over one connection, or one way of having them, until that fails."""
+        """Carry bytes over a WebSocket, or over requests, until that fails."""
         if self._websocket:
             try:
                 await self._over_websocket()
@@ -233,19 +233,19 @@ class HTTPTransport:
             raise NoWebSocket(f"{self._drops} in a row were of no use: {problem}") from None
 
     def _crashed(self, failure: Failure) -> None:
-        if self._end is None:
+        if self.state is not StreamState.OVER:
             log.failure("a connection through HTTP failed", failure)
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
     def carried_by(self, link: Any) -> None:
-        """This carries what is written from now on; None: nothing does."""
+        """From now on this link carries what is written; None if nothing does."""
         self._link = link
         self.used = self.used or link is not None
 
     def alive(self, way: str = "") -> None:
         """The server has answered.
 
-        :param way: what it did; that other things fail may go on.
+        :param way: which kind of request it was; others may still fail.
         """
         if self._outages:
             self._outages.pop("", None)
@@ -254,7 +254,7 @@ class HTTPTransport:
     def failed(self, problem: BaseException, way: str = "") -> None:
         """A request has failed, and will be made again.
 
-        :param way: what it was for. A proxy may answer one kind of request for ever by itself.
+        :param way: which kind of request it was. A proxy may refuse one kind of request for ever.
         """
         words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
         outage = self._outages.setdefault(way, Outage(self.reactor.seconds()))
@@ -269,8 +269,8 @@ class HTTPTransport:
         return True
 
     def not_taken(self) -> None:
-        """A request was lost, and nothing of it arrived: it may have been too long for a proxy that
-        then does not wait to say so."""
+        """A request was lost, and nothing of it arrived. It may have been too long for a proxy,
+        which then closed the connection without a response."""
         self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
 
     def _look(self) -> None:
@@ -297,10 +297,13 @@ class HTTPTransport:
         self.over(-number if isinstance(number, int) else status, str(about.get("reason", "")))
 
     def over(self, status: int | None, reason: str) -> None:
-        """There will be no more."""
-        if self._end is not None:
-            return
-        self._end = status, reason
+        """There will be no more. Of several that say so the first counts."""
+        self._end = self._end or (status, reason)
+        self._happens(StreamEvent.END)
+
+    def _finish(self) -> None:
+        assert self._end is not None
+        status, reason = self._end
         for call in (self._looking, self._terminating):
             if call is not None and call.active():
                 call.cancel()
@@ -308,9 +311,7 @@ class HTTPTransport:
         if text:
             self.tail.add(text)
             self._output(text)
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            one.callback(self._end)
+        self._over.fire(self._end)
         link, self._link = self._link, None
         if link is not None:
             link.stop()
@@ -330,9 +331,9 @@ class HTTPTransport:
         """Have the server end the far side.
 
         :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
-        :param timeout: seconds after ``KILL`` from which on the server is not waited for.
+        :param timeout: seconds after ``KILL`` to wait for the server.
         """
-        if self._end is not None:
+        if self.state is StreamState.OVER:
             return
         asking = self._ask_to_end(signal)
         self._asking.append(asking)
@@ -350,7 +351,7 @@ class HTTPTransport:
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
         backoff = Backoff(self.reactor)
-        while self._end is None:
+        while self.state is not StreamState.OVER:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
                 return
@@ -384,9 +385,9 @@ class HTTPTransport:
             self._protocol.dataReceived(bytes(new))
 
     def unconfirmed(self, limit: int) -> bool:
-        """Whether more has been received than should be left unconfirmed.
+        """Whether so much was received that it should be confirmed now.
 
-        :param limit: bytes of standard output that may be.
+        :param limit: bytes of standard output that may be unconfirmed.
         """
         done = self._said
         inputs = self.inputs
@@ -400,7 +401,7 @@ class HTTPTransport:
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
     def _hold(self, offset: int, data: bytes) -> None:
-        """Keep what comes of standard error while whoever shows it is busy: it isn't confirmed."""
+        """Keep standard error, unconfirmed, while the output callback is busy."""
         assert self._held is not None
         have = self.inputs["stderr"].received + sum(map(len, self._held))
         if offset + len(data) > have:
@@ -420,19 +421,15 @@ class HTTPTransport:
         """Fires when what has come of standard error is shown."""
         if self._held is None:
             return defer.succeed(None)
-        waiting: defer.Deferred[None] = defer.Deferred(self._taken.remove)
-        self._taken.append(waiting)
-        return waiting
+        return self._taken.wait()
 
     def _release(self, _: object) -> None:
         held, self._held = self._held, None
         data = b"".join(held or ())
-        if data and self._end is None:
+        if data and self.state is not StreamState.OVER:
             self.received("stderr", self.inputs["stderr"].received, data)
         if self._held is None:
-            taken, self._taken = self._taken, []
-            for waiting in taken:
-                waiting.callback(None)
+            self._taken.notify_all()
             if self._link is not None:
                 self._link.confirm()
 
@@ -450,13 +447,13 @@ class HTTPTransport:
         if self._paused and not out.full and self._producer is not None:
             self._paused = False
             self._producer.resumeProducing()
-        if self.disconnecting and not out:
-            self._written()
+        if not out and self.state is StreamState.CLOSING:
+            self._happens(StreamEvent.WRITTEN)
 
     # -- ITransport, and a consumer --------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if not data or self.disconnected or self.input_ended:
+        if not data or not (self.state is _OPEN or self.state is _CLOSING):
             return
         self.out.append(data)
         if self._link is not None:
@@ -477,35 +474,58 @@ class HTTPTransport:
 
     def loseConnection(self) -> None:
         """Close it once all is written, which the server says."""
-        if self.disconnecting or self.disconnected:
-            return
-        self.disconnecting = True
-        if self.out:
-            if self._link is not None:
-                self._link.confirm(ask=True)
-        else:
-            self.reactor.callLater(0, self._written)
-
-    def _written(self) -> None:
-        if not self.input_ended:
-            self.input_ended = True
-            if self._link is not None:
-                self._link.wake()
-        self._disconnect(error.ConnectionDone())
+        self._happens(StreamEvent.LOSE)
 
     def abortConnection(self) -> None:
         """Close it now, and have the far side ended."""
-        if not self.disconnected:
-            self.terminate(None)
-            self._disconnect(error.ConnectionAborted())
+        self._happens(StreamEvent.ABORT)
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether its protocol has closed it, and not been told yet that it is closed."""
+        return self.state is StreamState.CLOSING
+
+    def _happens(self, event: StreamEvent) -> None:
+        self.state, effect = step(STREAM, self.state, event)
+        if effect is not None:
+            self._effects[effect](self)
+
+    def _ask(self) -> None:
+        if not self.out:
+            self.reactor.callLater(0, self._asked_nothing)
+        elif self._link is not None:
+            self._link.confirm(ask=True)
+
+    def _asked_nothing(self) -> None:
+        if self.state is not StreamState.CLOSING:
+            return
+        if self.out:  # written meanwhile
+            self._ask()
+        else:
+            self._happens(StreamEvent.WRITTEN)
+
+    def _close(self) -> None:
+        if self._link is not None:
+            self._link.wake()
+        self._disconnect(error.ConnectionDone())
+
+    def _abort(self) -> None:
+        self.terminate(None)
+        self._disconnect(error.ConnectionAborted())
 
     def _disconnect(self, reason: Exception) -> None:
-        if self.disconnected:
-            return
-        self.disconnected = True
+        """Tell the protocol; who was told before is not there any more."""
         self._producer = None
         protocol, self._protocol = self._protocol, _Nobody()
         protocol.connectionLost(Failure(reason))
+
+    #: what does what the table of states says
+    _effects: ClassVar[dict[StreamEffect, Callable[[HTTPTransport], None]]] = {
+        StreamEffect.ASK: _ask,
+        StreamEffect.CLOSE: _close,
+        StreamEffect.ABORT: _abort,
+        StreamEffect.FINISH: _finish,
+    }
 
     def getPeer(self) -> Any:
         return self.client.server.url

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet import defer
 from twisted.python.failure import Failure
@@ -12,18 +14,26 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.client.posting import OCTETS, StreamingBody
 from pycomnet.mediator.client.requests import Body, RequestRefused, read_json, refused
+from pycomnet.mediator.client.states import (
+    LINK,
+    LinkEffect,
+    LinkEvent,
+    LinkState,
+    StreamState,
+)
+from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket
 
 if TYPE_CHECKING:
     from pycomnet.mediator.client.stream import HTTPTransport
 
-#: Seconds from asking for a WebSocket to the server's first message on it.
+#: Seconds from the request for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0
 #: Seconds for the server to close it once the far side has ended.
 CLOSE_TIMEOUT = 1.0
-#: Bytes that wait from which on they go in a POST: what a client sends over a WebSocket is masked,
-#: byte by byte, which costs both ends more than all the rest.
+#: The number of waiting bytes at which they go in a POST: a client masks what it sends over a
+#: WebSocket, byte by byte, which costs both ends more than all the rest.
 POST_FROM = 3 << 16
 #: Seconds without anything to send after which such a POST is ended.
 POST_IDLE = 0.02
@@ -32,11 +42,14 @@ CONFIRM_EVERY = 1 << 20
 #: Bytes of the answer to the handshake, without a body.
 MAX_ANSWER = 1 << 16
 
+_SENDING, _POSTING, _CLOSED = LinkState.SENDING, LinkState.POSTING, StreamState.CLOSED
 STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
+#: The first line of an answer that another one follows.
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[0-9] 1[0-9][0-9]")
 
 
 class NoWebSocket(PycomnetError):
-    """There is no WebSocket to be had: a proxy in between does not let it through."""
+    """No WebSocket can be opened: a proxy does not let it through."""
 
 
 class Lost(PycomnetError):
@@ -90,7 +103,7 @@ async def over_websocket(stream: HTTPTransport) -> None:
         link.drop()
         status = rejected.response.code
         if status in (401, 404, 410):
-            # Why, it says as JSON to who asks without a WebSocket.
+            # A plain GET returns the reason as JSON.
             await client.ask("GET", f"{stream.path}/status")
         raise NoWebSocket(f"it is answered with HTTP status {status}") from None
     except defer.TimeoutError:
@@ -111,6 +124,7 @@ async def over_websocket(stream: HTTPTransport) -> None:
 class WebSocketLink(Socket):
     """The client's end of the WebSocket.
 
+    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
     :ivar worked: bytes have moved on it, or it has been open for a while.
     :ivar answered: fires with the server's first message, or when it is closed before.
     :ivar closed: fires when it is over.
@@ -120,6 +134,7 @@ class WebSocketLink(Socket):
 
     def __init__(self, stream: HTTPTransport) -> None:
         super().__init__(stream.reactor)
+        self.state = LinkState.OPENING
         #: the answer to the handshake, as far as it has come and Twisted has not seen it
         self._answer = b""
         self.answered: defer.Deferred[None] = defer.Deferred()
@@ -131,24 +146,24 @@ class WebSocketLink(Socket):
         self._posting: defer.Deferred[Any] | None = None
         self._upload: StreamingBody | None = None
         self._said_end = False
-        #: the server was asked for what it has, before more goes another way
-        self._asked = False
+        #: what the server has received, as it said the last time
+        self._received = 0
         self._end: dict[str, Any] | None = None
         self._closing: Any = None
         self._refused: RequestRefused | None = None
         self._problem: PycomnetError | None = None
 
     def check(self) -> None:
-        """See that it is not over.
+        """Check that the WebSocket is open.
 
-        :raises Refused: it is, as the server said why.
-        :raises Lost: it is.
+        :raises Refused: it is closed, and the server said why.
+        :raises Lost: it is closed.
         """
         if self._problem is not None:
             raise self._problem
 
     def drop(self) -> None:
-        """Have it be gone."""
+        """Abort the connection."""
         if self._wire is not None and not self.over:
             self.abort()
 
@@ -159,7 +174,7 @@ class WebSocketLink(Socket):
         transport.dataReceived = self._handshake
 
     def _handshake(self, data: bytes) -> None:
-        """Have Twisted see the answer to the handshake, and not what is behind it."""
+        """Give Twisted the response to the handshake, and nothing behind it."""
         wire = self._wire
         self._answer += data
         while True:
@@ -170,7 +185,7 @@ class WebSocketLink(Socket):
                 return
             answer, self._answer = self._answer[:end], self._answer[end:]
             type(wire).dataReceived(wire, answer)
-            if self.negotiated or wire._rejectResponse is not None:
+            if self.negotiated or not _INFORMATIONAL.match(answer):
                 break  # else it was about an answer that is still to come
         rest, self._answer = self._answer, b""
         if self.negotiated:
@@ -182,31 +197,28 @@ class WebSocketLink(Socket):
 
     def wake(self) -> None:
         """There is more to send."""
-        if self._posting is not None:
-            if self._upload is not None:
+        if self.state is not _SENDING:
+            if self.state is _POSTING and self._upload is not None:
                 self._upload.wake()
             return
         if self.congested or self.over:
             return
         out = self.stream.out
         if out.end - self.position >= POST_FROM:
-            if out.base == self.position:
-                self._post()
-            elif not self._asked:
-                # What was sent here may be overtaken by a request on another connection.
-                self._asked = True
-                self.confirm(ask=True)
+            # What was sent here may be overtaken by a request on another connection.
+            alone = out.base == self.position
+            self._happens(LinkEvent.MUCH_ALONE if alone else LinkEvent.MUCH)
             return
         while self.position < out.end and not self.congested:
             piece = out.read(self.position, POST_FROM)
             self.send("stdin", self.position, piece)
             self.position += len(piece)
-        if self.stream.input_ended and self.position == out.end and not self._said_end:
+        if self.stream.state is _CLOSED and self.position == out.end and not self._said_end:
             self._said_end = True
             self.tell({"end": True})
 
     def _post(self) -> None:
-        """Send much in a POST, which takes what is written meanwhile, too: all stays in order."""
+        """Send bulk in a POST. It also takes what is written meanwhile, so the order is kept."""
         self._upload = StreamingBody(self, POST_IDLE)
         self._posting = self._request(self._upload)
         self._posting.addCallbacks(self._posted, self._not_posted)
@@ -224,7 +236,7 @@ class WebSocketLink(Socket):
 
     def must_end(self) -> bool:
         """Whether what is sent in a POST is to be ended at once."""
-        return self.stream.input_ended
+        return self.stream.state is _CLOSED
 
     def _posted(self, about: dict[str, Any]) -> None:
         self._posting = self._upload = None
@@ -233,7 +245,7 @@ class WebSocketLink(Socket):
         received = int(about["received"])
         self.position = max(self.position, received)
         self.stream.confirmed(received)
-        self.wake()
+        self._happens(LinkEvent.POSTED)
 
     def _not_posted(self, failure: Failure) -> None:
         """How much of it has arrived isn't known here: on a new connection the server says."""
@@ -246,7 +258,7 @@ class WebSocketLink(Socket):
                 self._refused = problem
             elif not isinstance(problem, RequestRefused):
                 self.stream.not_taken()
-            self.drop()
+            self._happens(LinkEvent.NOT_POSTED)
 
     # -- what comes ------------------------------------------------------------------------------
 
@@ -254,7 +266,7 @@ class WebSocketLink(Socket):
         """Wait for what the server says first."""
 
     def _works(self) -> None:
-        """That it was opened says little: something in between may cut it at once, for ever."""
+        """It was open for a while. That it opened says little: a proxy may cut each one at once."""
         self.worked = True
         self.stream.alive("websocket")
 
@@ -291,13 +303,9 @@ class WebSocketLink(Socket):
             self._refused = RequestRefused(message, status if isinstance(status, int) else 0, value)
             self.drop()
         elif isinstance(value.get("ended"), dict):
-            # The server closes it when it knows that all has arrived, and then forgets all.
-            self._end = value["ended"]
-            self.confirm()
-            self._closing = stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
+            self._end = self._end or value["ended"]
+            self._happens(LinkEvent.ENDED)
         elif isinstance(value.get("received"), int):
-            first = not self.answered.called
-            self._asked = False
             base = stream.out.base
             try:
                 stream.confirmed(value["received"])
@@ -306,31 +314,61 @@ class WebSocketLink(Socket):
                 return
             if stream.out.base > base and not self.worked:
                 self._works()
-            if not first:
-                self.wake()
-            else:
-                self.position = value["received"]
-                self._steady = stream.reactor.callLater(stream.steady, self._works)
-                stream.carried_by(self)
-                self.answered.callback(None)
-                self.wake()
-                if stream.disconnecting and stream.out:
-                    self.confirm(ask=True)
+            self._received = value["received"]
+            self._happens(LinkEvent.RECEIVED)
 
     def lost(self, reason: Failure) -> None:
         self._problem = self._refused or Lost(
             f"it was closed: {reason.getErrorMessage()}", self.worked
         )
-        if self._steady is not None and self._steady.active():
-            self._steady.cancel()
+        self._happens(LinkEvent.LOSE)
+
+    # -- its life --------------------------------------------------------------------------------
+
+    def _happens(self, event: LinkEvent) -> None:
+        self.state, effect = step(LINK, self.state, event)
+        if effect is not None:
+            self._effects[effect](self)
+
+    def _begin(self) -> None:
+        stream = self.stream
+        self.position = self._received
+        self._steady = stream.reactor.callLater(stream.steady, self._works)
+        stream.carried_by(self)
+        self.answered.callback(None)
+        self.wake()
+        if stream.state is StreamState.CLOSING and stream.out:
+            self.confirm(ask=True)
+
+    def _ask(self) -> None:
+        self.confirm(ask=True)
+
+    def _confirm_all(self) -> None:
+        # The server closes it when it knows that all has arrived, and then forgets all.
+        self.confirm()
+        self._closing = self.stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
+
+    def _finish(self) -> None:
+        for call in (self._steady, self._closing):
+            if call is not None and call.active():
+                call.cancel()
         if self._upload is not None:
             self._upload.finish()
         if self._posting is not None:
             self._posting.cancel()
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
         if self._end is not None:
             self.stream.ended(self._end)
         for waiting in (self.answered, self.closed):
             if not waiting.called:
                 waiting.callback(None)
+
+    #: what does what the table of states says
+    _effects: ClassVar[dict[LinkEffect, Callable[[WebSocketLink], None]]] = {
+        LinkEffect.BEGIN: _begin,
+        LinkEffect.SEND: wake,
+        LinkEffect.ASK: _ask,
+        LinkEffect.POST: _post,
+        LinkEffect.DROP: drop,
+        LinkEffect.CONFIRM: _confirm_all,
+        LinkEffect.FINISH: _finish,
+    }

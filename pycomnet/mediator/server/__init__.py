@@ -1,1 +1,1 @@
-"""The http mediator: a server that runs far sides for those who reach it through HTTP."""
+"""The mediator's server: it runs far sides for clients that reach it through HTTP."""

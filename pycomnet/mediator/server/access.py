@@ -1,10 +1,10 @@
-"""Who may ask: the Host, the Origin, the bearer token, and tickets for what can't carry one.
+"""Admission of requests: the Host, the Origin, the bearer token, and tickets for WebSockets.
 
-A server that runs code for whoever reaches it must not be reachable by a page in its user's
-browser. So there are no cookies and no CORS headers: a browser adds nothing by itself that lets a
-request in. A request that says where it comes from (``Origin``, ``Sec-Fetch-Site``) must come from
-this server's own page, and its ``Host`` must be a name of this server, which a page that had its
-own name point here does not know.
+A server that runs code must not be reachable by a page in its user's browser. So there are no
+cookies and no CORS headers: a browser adds nothing by itself that authorises a request. A request
+that says where it comes from (``Origin``, ``Sec-Fetch-Site``) must come from this server's own
+page. Its ``Host`` must be a name of this server; a page that had its own name point here (DNS
+rebinding) sends its own.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def split_host(text: str) -> str | None:
 
 @attrs.frozen
 class Names:
-    """What a server may be called.
+    """The names that a server accepts in ``Host``.
 
-    :ivar names: names, in lower case; ``*.example.com`` is any one below it.
-    :ivar numbers: whether any IP address will do, as whoever gives one has no name that could be
-        made to point here.
+    :ivar names: names, in lower case; ``*.example.com`` is any name below it.
+    :ivar numbers: whether any IP address is accepted: a request with an address does not come from
+        a name that was made to point here.
     """
 
     names: Collection[str] = LOCAL_NAMES
@@ -71,10 +71,10 @@ class Names:
 
 @implementer(IRealm)
 class Realm:
-    """Gives a user the limits of their token.
+    """Gives each user the limits of their token.
 
-    :param limits: those of whoever has none.
-    :param users: what sections of a tokens file say, by name.
+    :param limits: for users without limits of their own.
+    :param users: limits by name, from the sections of a tokens file.
     """
 
     def __init__(self, limits: UserLimits, users: Mapping[str, UserLimits] | None = None) -> None:
@@ -92,10 +92,10 @@ class Realm:
 
 @attrs.define
 class Ticket:
-    """What lets somebody open one WebSocket.
+    """Authorises its bearer to open one WebSocket.
 
-    :ivar path: which; relative to the server's root.
-    :ivar expires: when it is no longer good.
+    :ivar path: the WebSocket's path, relative to the server's root.
+    :ivar expires: when the ticket expires.
     """
 
     user: User
@@ -110,12 +110,13 @@ def _texts(request: Any, name: bytes) -> list[str]:
 
 
 class Access:
-    """Lets requests in, or says why not.
+    """Admits requests, or refuses them with a reason.
 
-    :param portal: checks a :class:`~pycomnet.auth.tokens.BearerToken` and gives an :class:`IUser`.
-    :param names: what the server may be called.
-    :param origins: further origins whose pages may ask, as ``https://host``.
-    :param denied: called for each that is refused.
+    :param portal: checks a :class:`~pycomnet.auth.tokens.BearerToken` and returns an
+        :class:`IUser`.
+    :param names: the server's names.
+    :param origins: further origins whose pages may send requests, as ``https://host``.
+    :param denied: called for each refused request.
     """
 
     def __init__(
@@ -134,9 +135,10 @@ class Access:
         self._tickets: dict[str, Ticket] = {}
 
     def check_source(self, request: Any) -> None:
-        """See that a request is meant for this server, and doesn't come from another's page.
+        """Check that a request is meant for this server, and does not come from another server's
+        page.
 
-        :raises HttpError: 400 when it does not say whom it is meant for, else 403.
+        :raises HttpError: 400 if it has no valid ``Host``, else 403.
         """
         hosts = _texts(request, b"host")
         host = split_host(hosts[0]) if len(hosts) == 1 else None
@@ -159,7 +161,7 @@ class Access:
                 raise HttpError(403, "origin", "a page of another server may not ask this one")
 
     async def login(self, request: Any, ticket_for: str | None = None) -> IUser:
-        """Whose request it is.
+        """The user who sent a request.
 
         :param ticket_for: the path that a ticket may be for.
         :raises HttpError: 401 or 403.
@@ -182,7 +184,7 @@ class Access:
         return user  # type: ignore[no-any-return]
 
     def ticket(self, user: User, path: str) -> str:
-        """Make a ticket: a WebSocket of a browser can't carry a token, and an address is logged.
+        """Make a ticket: a browser's WebSocket can't carry a token, and a URL may be logged.
 
         :raises HttpError: 429 when the user has too many.
         """

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class AuditLog:
-    """Says who started what, and how it ended; in Twisted's log, and in a file if there is one.
+    """Records who started what, and how it ended; in Twisted's log, and in a file if there is one.
 
-    :param path: a file to which each is appended as a line of JSON; it is made with mode 0600.
+    :param path: a file to which each record is appended as a line of JSON; it is created with mode
+        0600.
     :raises NotPrivate: others can change it, or it is a link.
     """
 
@@ -107,7 +108,7 @@ class AuditLog:
             self._file.write(json.dumps(fields) + "\n")
             self._file.flush()
         except OSError:
-            # The disk is full, for instance: subprocesses go on, and it is said where that is seen.
+            # For example, the disk is full: subprocesses go on, and Twisted's log has the error.
             self.log.failure("the audit log {path} can't be written", path=self.path)
 
     def close(self) -> None:

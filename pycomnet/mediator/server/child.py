@@ -13,7 +13,7 @@ from twisted.internet import defer
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
-from pycomnet.gateways.transports.popen import boot_code, interpreter, prepare, worker_config
+from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
 from pycomnet.mediator.server.model import HttpError, UserLimits
 from pycomnet.wire.frames import WIDE_WINDOW
@@ -38,9 +38,9 @@ class Subprocess(Protocol):
         """The last lines of its standard error."""
 
 
-#: Processors from which on client, server and subprocess can have one each. With fewer a subprocess
-#: does not look for its next request before it sleeps for it: it would look on the processor of
-#: whoever has that request still.
+#: The number of processors at which client, server and subprocess can have one each. With fewer, a
+#: subprocess does not poll for its next request before it sleeps: it would poll on the processor of
+#: the process that still has the request.
 ENOUGH_PROCESSORS = 3
 
 #: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
@@ -95,7 +95,7 @@ def launcher(reactor: Any) -> Launch:
         }
         if processors() < ENOUGH_PROCESSORS:
             config["spins"] = 0
-        env, letter = prepare({**clean_environment(), **spec.env}, config)
+        env, bootstrap_message = prepare({**clean_environment(), **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:
             process = LocalProcess(argv, env, stderr, reactor)
@@ -104,7 +104,7 @@ def launcher(reactor: Any) -> Launch:
                 422, "not_started", f"can't start {python[0]!r}: {problem}"
             ) from problem
         try:
-            ProcessTransport(process.stdin, process.stdout, protocol, reactor, letter)
+            ProcessTransport(process.stdin, process.stdout, protocol, reactor, bootstrap_message)
         except BaseException:
             process.kill(signal.SIGKILL)
             raise
@@ -122,9 +122,9 @@ def processors() -> int:
 
 
 def processor_time(pid: int) -> float | None:
-    """Seconds of processor time that a process and all that came of it have used.
+    """Seconds of processor time that a process and its descendants have used.
 
-    :returns: None where the system does not say (there is no ``/proc``).
+    :returns: None if there is no ``/proc``.
     """
     if not os.path.isdir("/proc/self/task"):
         return None

@@ -1,4 +1,4 @@
-"""All the subprocesses of a server: who has which, how many there may be, and their end."""
+"""All the subprocesses of a server: their owners, their number, and their ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet.auth.strangers import Strangers
-from pycomnet.deferred import deferred
+from pycomnet.deferred import Condition, deferred
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.server.audit import AuditLog
 from pycomnet.mediator.server.child import Launch, processor_time, read_spec
@@ -22,7 +22,7 @@ from pycomnet.ranges import NumberRefused, optional_real
 
 #: Subprocesses in all, unless the configuration says otherwise.
 MAX_PROCESSES = 256
-#: Ends that are remembered, so that who asks late learns how it was.
+#: Ended sessions that are remembered, for clients that ask late.
 MAX_ENDED = 1000
 #: Random bytes of a PID: nobody guesses 192 bits.
 PID_BYTES = 24
@@ -69,7 +69,7 @@ class Mediator:
         self._past: OrderedDict[str, MediatorSession] = OrderedDict()
         #: (user, key) of a request to start one, and which one it started
         self._keys: dict[tuple[str, str], str] = {}
-        self._empty: list[defer.Deferred[None]] = []
+        self._empty = Condition()
 
     def start(
         self, user: User, options: Any, key: str | None = None, peer: str = ""
@@ -136,7 +136,7 @@ class Mediator:
             raise HttpError(429, "processes", "the server has as many subprocesses as it may")
 
     def find(self, user: User, pid: str) -> MediatorSession:
-        """A subprocess of a user's; another's isn't there for them.
+        """A subprocess of a user; other users' subprocesses count as missing.
 
         :raises HttpError: 404; 410 when it has ended and nothing of it is left.
         """
@@ -175,23 +175,19 @@ class Mediator:
         self._look()
 
     def _look(self) -> None:
-        """Tell who waits that nothing runs any more."""
+        """Fire what waits until nothing runs any more."""
         if not self.running():
-            waiting, self._empty = self._empty, []
-            for one in waiting:
-                one.callback(None)
+            self._empty.notify_all()
 
     def running(self) -> list[MediatorSession]:
-        """Those that have not ended."""
+        """The sessions that have not ended."""
         return [session for session in self.sessions.values() if session.end is None]
 
     def when_empty(self) -> defer.Deferred[None]:
         """Fires when none runs."""
         if not self.running():
             return defer.succeed(None)
-        waiting: defer.Deferred[None] = defer.Deferred(self._empty.remove)
-        self._empty.append(waiting)
-        return waiting
+        return self._empty.wait()
 
     @deferred
     async def drain(self, timeout: float) -> None:

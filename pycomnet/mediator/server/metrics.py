@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pycomnet.mediator.server.model import End
     from pycomnet.mediator.server.session import MediatorSession
 
-#: The reasons that are told apart; any other is ``other``.
+#: The reasons that have a label of their own; any other is ``other``.
 REASONS = {
     "exited": "exited",
     "nobody was connected to it": "linger",
@@ -56,12 +56,12 @@ class Metrics:
         self.ends.labels(REASONS.get(end.reason, "other")).inc()
 
     def forget(self, session: MediatorSession) -> None:
-        """A session that is not looked at any more: what it carried still counts."""
+        """A session is forgotten; its bytes still count."""
         self._gone["in"] += session.stdin.received
         self._gone["out"] += sum(queue.end for queue in session.streams.values())
 
     def collect(self) -> Iterator[Any]:
-        """What is so now; called by the registry."""
+        """The current values; called by the registry."""
         sessions = list(self._mediator.sessions.values())
         queues = [queue for session in sessions for queue in session.streams.values()]
         yield GaugeMetricFamily(

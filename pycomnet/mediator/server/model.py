@@ -24,7 +24,7 @@ OPTIONS = ("chdir", "env", "execmodel", "id", "nice", "python")
 
 
 class HttpError(PycomnetError):
-    """What a request is answered with when it can't be done.
+    """An error response to a request.
 
     :ivar status: the HTTP status.
     :ivar code: the error's stable name.
@@ -67,7 +67,7 @@ class UserLimits:
         check_fields(self)
 
     def changed(self, options: Mapping[str, str], where: str) -> UserLimits:
-        """These, but for what a section of the tokens file says.
+        """These limits, with those changed that a section of the tokens file sets.
 
         :raises TokenError: a value can't be read.
         """
@@ -134,7 +134,7 @@ READERS: dict[str, Any] = {
 
 
 class IUser(Interface):
-    """Somebody who has been let in: what a realm gives for the name of a token."""
+    """An admitted user: what the realm returns for the name of a token."""
 
     name = Attribute("What logs and limits know them by.")
     limits = Attribute("Their Limits.")
@@ -143,7 +143,7 @@ class IUser(Interface):
 @implementer(IUser)
 @attrs.frozen
 class User:
-    """Somebody who has been let in."""
+    """An admitted user."""
 
     name: str
     limits: UserLimits

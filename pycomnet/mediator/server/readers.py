@@ -1,4 +1,4 @@
-"""Answers that a stream is read from: one that goes on, and one that does not."""
+"""Responses that a stream is read from: a streaming one, and a complete one."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class StreamReader:
     async def run(self, request: HTTPRequest, probe: bool = False) -> None:
         """Answer a request.
 
-        :param probe: begin with a newline, at once: whoever doesn't get it has a proxy in between
-            that holds answers back until they are complete.
-        :raises HttpError: 409, somebody reads already, or there is nothing at that offset.
+        :param probe: begin with a newline, at once. If the client does not get it, a proxy holds
+            responses back until they are complete.
+        :raises HttpError: 409, another client reads already, or there is nothing at that offset.
         """
         session = self._session
         session.read(self._stream, self._offset, 1)
@@ -98,7 +98,7 @@ class StreamReader:
 
     @staticmethod
     def _nowhere(data: bytes | memoryview) -> None:
-        """What writes while there is no answer to write to."""
+        """Reads for a response that is not streamed, and so has nothing to write to yet."""
 
     def replace(self) -> None:
         if not self._done.called:
@@ -151,8 +151,8 @@ async def wait_for_output(
 ) -> None:
     """Wait until there is something at an offset, or the stream has ended.
 
-    :param wait: at most so many seconds.
-    :raises HttpError: 409, somebody reads already, or the offset does not fit.
+    :param wait: the most seconds to wait.
+    :raises HttpError: 409, another client reads already, or the offset does not fit.
     """
     queue = session.streams[stream]
     session.read(stream, offset, 1)

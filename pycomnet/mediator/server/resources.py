@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Seconds after which a streaming answer that has nothing to say ends, unless its request says
-#: otherwise: proxies drop a connection that is silent for a minute.
+#: Seconds after which a silent streaming response ends, unless its request sets another time:
+#: proxies drop a connection that is silent for a minute.
 WAIT = 25.0
 MAX_WAIT = 3600.0
-#: Bytes of an answer that does not stream, unless its request says less.
+#: Bytes of a response that does not stream, unless its request asks for less.
 MAX_ANSWER = 1 << 20
 #: Signals that DELETE may send.
 SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
-#: Headers of every answer. Nothing is kept by anybody, and nothing is guessed.
+#: Headers of every response: no caching, and no guessing of content types.
 HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -118,7 +118,7 @@ class RunningResource(Guarded):
 
 
 class StatusPageFile(Resource):
-    """A file of the status page: it has nothing in it that anybody may not know."""
+    """A file of the status page. It has no secrets, and needs no token."""
 
     isLeaf = True
 
@@ -165,7 +165,7 @@ class Popen(Guarded):
 
 
 class Exec(Guarded):
-    """``/exec``: what has the subprocesses below it."""
+    """``/exec``: the parent of the subprocesses' paths."""
 
     def getChild(self, path: bytes, request: Any) -> Resource:
         return Subprocess(self.mediator, self.access, path.decode("ascii", "replace"))
@@ -258,7 +258,7 @@ class Status(Guarded):
 
 
 def check_websockets(mediator: Mediator) -> None:
-    """See that there are any.
+    """Check that WebSockets are available.
 
     :raises HttpError: 404.
     """
@@ -296,7 +296,7 @@ class StatusWebSocket(Guarded):
 
 
 class Tickets(Guarded):
-    """``/tickets``: lets its bearer open one WebSocket, once and soon."""
+    """``/tickets``: makes a ticket, which opens one WebSocket, once and soon."""
 
     async def respond_POST(self, request: HTTPRequest, user: User) -> None:
         body = request.body()
@@ -332,7 +332,7 @@ def root(mediator: Mediator, access: Access) -> Resource:
 
 
 def destination(mediator: Mediator, access: Access) -> Any:
-    """Finds the subprocess that a request's body is for."""
+    """Makes the function that finds the subprocess that a request's body is for."""
 
     def find(request: HTTPRequest) -> defer.Deferred[tuple[User, MediatorSession]] | None:
         parts = request.path.split(b"/")

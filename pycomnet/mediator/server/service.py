@@ -40,15 +40,15 @@ DRAIN = 10.0
 
 @attrs.frozen
 class MediatorConfiguration:
-    """What a server is told.
+    """A server's configuration.
 
     :ivar listen: an endpoint string.
-    :ivar checkers: who is let in; without one a token is taken from ``token_file``.
-    :ivar token_file: a file with the one token there is; it is made if it isn't there.
-    :ivar users: what a tokens file says of each.
-    :ivar insecure: to listen without TLS where other machines can reach it.
-    :ivar hosts: further names that the server is called by.
-    :ivar origins: pages of other servers that may ask it.
+    :ivar checkers: check credentials; without one, the token of ``token_file`` is checked.
+    :ivar token_file: a file with the only token; it is created if it does not exist.
+    :ivar users: the limits of each user, from a tokens file.
+    :ivar insecure: listen without TLS where other machines can reach it.
+    :ivar hosts: further names of the server.
+    :ivar origins: further origins whose pages may send requests.
     :ivar processes: subprocesses in all.
     :ivar drain: seconds that clients have when it stops.
     """
@@ -70,9 +70,9 @@ class MediatorConfiguration:
         check_fields(self)
 
     def check(self) -> None:
-        """See that nobody can listen to what is said.
+        """Check that nobody can read the traffic.
 
-        :raises EndpointError: it would be without TLS, and nobody said that it may.
+        :raises EndpointError: there would be no TLS, and ``insecure`` is not set.
         """
         check_exposure(self.listen, self.insecure)
 

@@ -6,7 +6,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
@@ -16,33 +16,35 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.gateways.spec import Spec
+from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OffsetError, OutgoingQueue
 from pycomnet.mediator.server.child import Launch, Subprocess
 from pycomnet.mediator.server.model import End, HttpError, User
+from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
 from pycomnet.net import eager
 
 #: Bytes of standard error that are kept for their reader.
 STDERR_QUEUE = 1 << 18
-#: Seconds in which the end of its output has to be seen once a subprocess has ended: what it left
-#: behind may hold that open.
+#: Seconds within which a subprocess's output has to end once the subprocess has ended: processes
+#: that it left behind may hold the output open.
 DRAIN_TIMEOUT = 2.0
-#: Seconds that a subprocess has to end once its output has, before it is told to.
+#: Seconds that a subprocess has to end once its output has, before it gets a signal.
 STATUS_TIMEOUT = 5.0
 #: Seconds that a subprocess has to end by itself once its input is closed: its supervisor needs at
-#: most four.
+#: most four. Then its output, if it was told to end, is not kept for a reader who takes none of it.
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
-#: Bytes up to which what is written may be a question that is answered at once.
+#: Bytes up to which a write may be a request that is answered at once, and polled for.
 SMALL = 1 << 12
-#: How often in its time a subprocess is looked at that may be idle.
+#: How often in the idle timeout a subprocess is checked.
 IDLE_LOOKS = 4
 
 
 class OutputConnection(Protocol):
     """A connection that a stream is read over.
 
-    :ivar key: what its client calls itself: a new connection of the same client takes over.
+    :ivar key: identifies its client: a new connection with the same key takes over.
     """
 
     key: str
@@ -58,10 +60,10 @@ class InputConnection(Protocol):
     """A connection that standard input is written over."""
 
     def pause(self) -> None:
-        """The subprocess does not take it: read no more from the client."""
+        """The subprocess does not take its input: read no more from the client."""
 
     def resume(self) -> None:
-        """It does again."""
+        """The subprocess takes its input again: read on."""
 
 
 @implementer(IPushProducer)
@@ -74,6 +76,7 @@ class MediatorSession(TwistedProtocol):
     :param ended: called with the session when the subprocess has ended.
     :param gone: called when nobody needs what is left of it any more.
     :param busy: says how much processor time it has used, or None.
+    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.server.states`.
     :ivar end: how it ended, once it has.
     :ivar child: the subprocess, once it was launched.
     """
@@ -100,13 +103,14 @@ class MediatorSession(TwistedProtocol):
             "stdout": OutgoingQueue(limits.queue),
             "stderr": OutgoingQueue(min(STDERR_QUEUE, limits.queue)),
         }
+        self.state = SessionState.NEW
         self.end: End | None = None
         self.reason = "exited"
         self.started = time.time()
         self._begun = reactor.seconds()
-        #: called when more was received, however it came; what is in it is not changed then
+        #: called when more input was received, on any connection; none may change this set then
         self.took: set[Callable[[], object]] = set()
-        #: called when there is something that a connection should say: drain
+        #: called with each message that connections should send to the client
         self.listeners: set[Callable[[dict[str, Any]], object]] = set()
         self._reactor = reactor
         self._ended = ended
@@ -122,12 +126,12 @@ class MediatorSession(TwistedProtocol):
         self._look_for_answer: Callable[[], object] = lambda: None
         #: whether something came of what was written, when it was
         self.answered = False
-        self._output_over = False
         self._status: int | None = None
         self._stderr_taken: Any = None
         self._lingering: Any = None
-        self._ending: Any = None
-        self._draining: Any = None
+        #: the timer of the state, and the signal that was asked for
+        self._timer: Any = None
+        self._signal: int = signal.SIGTERM
         self._moved = False
         self._last_busy = self._begun
         self._processor: float | None = 0.0
@@ -136,11 +140,17 @@ class MediatorSession(TwistedProtocol):
         self.child: Subprocess | None = None
 
     def launch(self) -> None:
-        """Start the subprocess. What fails from then on ends it: nobody else knows of it.
+        """Start the subprocess. If anything fails afterwards, it is ended, as nobody else knows of
+        it.
 
         :raises HttpError: it can't be started.
         """
-        self.child = self._launch(self.spec, self.spec.id or self.pid[:8], self, self._stderr)
+        self._happens(SessionEvent.LAUNCH)
+        try:
+            self.child = self._launch(self.spec, self.spec.id or self.pid[:8], self, self._stderr)
+        except BaseException:
+            self._happens(SessionEvent.NOT_LAUNCHED)
+            raise
         self.child.when_ended().addCallback(self._process_ended)
         try:
             self._idle = self._look_later()
@@ -155,7 +165,7 @@ class MediatorSession(TwistedProtocol):
     # -- what goes to the subprocess -------------------------------------------------------------
 
     def write(self, offset: int, data: bytes) -> None:
-        """Give it bytes that begin at this offset; what it had before is dropped.
+        """Pass bytes that begin at this offset to it. Bytes that it got before are dropped.
 
         :raises HttpError: 409 when bytes before them are missing.
         """
@@ -179,19 +189,19 @@ class MediatorSession(TwistedProtocol):
         """There will be no more: close its standard input."""
         if not self._input_ended:
             self._input_ended = True
-            # The far side takes that for its near side's end; its output may still be read.
+            # To the far side, this is the end of its near side. Its output may still be read.
             close: Any = getattr(self.transport, "loseWriteConnection", None)
             if close is not None:
                 close()
 
     def add_writer(self, writer: InputConnection) -> None:
-        """A connection that writes; it is told to wait when it has to."""
+        """Add a connection that writes; it is paused and resumed for back pressure."""
         self._writers[writer] = None
         if self._congested:
             writer.pause()
 
     def remove_writer(self, writer: InputConnection) -> None:
-        """It writes no more."""
+        """Remove a connection that wrote."""
         self._writers.pop(writer, None)
 
     def pauseProducing(self) -> None:
@@ -223,12 +233,12 @@ class MediatorSession(TwistedProtocol):
         self._readers[stream] = reader
 
     def remove_reader(self, stream: str, reader: OutputConnection) -> None:
-        """It reads no more."""
+        """Remove a connection that read."""
         if self._readers.get(stream) is reader:
             del self._readers[stream]
 
     def confirm(self, stream: str, offset: int) -> None:
-        """The client has received all before this offset.
+        """The client confirms all bytes before this offset.
 
         :raises HttpError: 409 when it can't have.
         """
@@ -273,22 +283,22 @@ class MediatorSession(TwistedProtocol):
                 taken.callback(None)
         elif not self._reading:
             self._reading = True
-            if self._draining is not None:
-                self._draining.reset(DRAIN_TIMEOUT)
             if self.transport is not None:
                 producer: Any = self.transport
                 producer.startReading()
+                if self._status is not None:
+                    self._drain()
 
     def dataReceived(self, data: bytes) -> None:
         queue = self.streams["stdout"]
         queue.append(data)
         self._moved = self.answered = True
-        if self._draining is not None:
-            self._draining.reset(DRAIN_TIMEOUT)
         if queue.full and self._reading:
             self._reading = False
             producer: Any = self.transport
             producer.stopReading()
+        if self._status is not None:
+            self._drain()
         self._wake("stdout")
 
     def _stderr(self, text: str) -> Any:
@@ -336,7 +346,7 @@ class MediatorSession(TwistedProtocol):
         return self._reactor.callLater(timeout / IDLE_LOOKS, self._look) if timeout else None
 
     def _look(self) -> None:
-        """See whether it has done anything since the last look."""
+        """Check whether it has done anything since the last check."""
         now = self._reactor.seconds()
         assert self.child is not None
         processor = self._busy(self.child.pid)
@@ -354,41 +364,83 @@ class MediatorSession(TwistedProtocol):
     # -- its end ---------------------------------------------------------------------------------
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Have connections that can say it to the client do so."""
+        """Send a message to the client over the connections that can."""
         for listener in list(self.listeners):
             listener(message)
 
     def terminate(self, reason: str, number: int | None = None) -> None:
         """End the subprocess.
 
-        :param reason: why, for whoever asks.
+        :param reason: why, for the 410 response.
         :param number: a signal; None closes its input first, and gives it some seconds.
         """
-        if self.end is not None:
-            return
-        if self.reason == "exited":
+        if self.end is None and self.reason == "exited":
             self.reason = reason
         if number is None:
-            if self._ending is None:
-                self.end_input()
-                self._ending = self._reactor.callLater(GRACE, self._hurry)
-            return
-        if self._ending is not None and self._ending.active():
-            self._ending.cancel()
-        self._kill(number)
-        if number != signal.SIGKILL:
-            self._ending = self._reactor.callLater(KILL_TIMEOUT, self._kill, signal.SIGKILL)
+            self._happens(SessionEvent.CLOSE)
+        elif number == signal.SIGKILL:
+            self._happens(SessionEvent.KILL)
+        else:
+            self._signal = number
+            self._happens(SessionEvent.TERM)
 
-    def _hurry(self) -> None:
-        self._kill(signal.SIGTERM)
-        self._ending = self._reactor.callLater(KILL_TIMEOUT, self._kill, signal.SIGKILL)
+    def _happens(self, event: SessionEvent) -> None:
+        self.state, effect = step(SESSION, self.state, event)
+        if effect is not None:
+            self._effects[effect](self)
 
-    def _kill(self, number: int) -> None:
-        if self.transport is not None and not self._reading:
-            # What it still has to say can't be waited for.
-            self._reading = True
+    def _wait(self, seconds: float) -> None:
+        """Have this state end after some time."""
+        self._stop_timer()
+        self._timer = self._reactor.callLater(seconds, self._timed_out)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._happens(SessionEvent.TIMEOUT)
+
+    def _close_input(self) -> None:
+        self.end_input()
+        self._wait(GRACE)
+
+    def _send_signal(self) -> None:
+        self._repeat_signal()
+        self._wait(KILL_TIMEOUT)
+
+    def _repeat_signal(self) -> None:
         if self.child is not None:
-            self.child.kill(number)
+            self.child.kill(self._signal)
+
+    def _send_sigkill(self) -> None:
+        self._stop_timer()
+        if self.child is not None:
+            self.child.kill(signal.SIGKILL)
+
+    def _await_status(self) -> None:
+        self._wait(STATUS_TIMEOUT)
+
+    def _expire(self) -> None:
+        if self.reason == "exited":
+            self.reason = "it closed its standard output"
+        self._send_signal()
+
+    def _drain(self) -> None:
+        """Wait for the end of its output: for its reader only as long as it was not told to end."""
+        if self._reading:
+            self._wait(DRAIN_TIMEOUT)
+        elif self.state is SessionState.CUTTING:
+            self._wait(GRACE)
+        else:
+            self._stop_timer()
+
+    def _cut(self) -> None:
+        if self.transport is not None:
+            transport: Any = self.transport
+            transport.abortConnection()
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -399,39 +451,18 @@ class MediatorSession(TwistedProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.transport = None
         self._write_now, self._look_for_answer = eager.nowhere, lambda: None
-        self._output_over = True
-        if self._status is None and self._ending is None:
-            self._ending = self._reactor.callLater(STATUS_TIMEOUT, self._closed_output)
-        self._may_be_over()
-
-    def _closed_output(self) -> None:
-        self._ending = None
-        self.terminate("it closed its standard output", signal.SIGTERM)
+        self._happens(SessionEvent.OUTPUT_ENDED)
 
     def _process_ended(self, status: int) -> None:
         self._status = status
-        if not self._output_over:
-            self._draining = self._reactor.callLater(DRAIN_TIMEOUT, self._drained)
-        self._may_be_over()
+        self._happens(SessionEvent.PROCESS_ENDED)
 
-    def _drained(self) -> None:
-        self._draining = None
-        if self.transport is None:
-            return
-        if not self._reading:
-            # It waits for its reader, who has all the time that he is given.
-            self._draining = self._reactor.callLater(DRAIN_TIMEOUT, self._drained)
-            return
-        transport: Any = self.transport
-        transport.abortConnection()
-
-    def _may_be_over(self) -> None:
-        if self.end is not None or self._status is None or not self._output_over:
-            return
+    def _finish(self) -> None:
         assert self.child is not None
-        for call in (self._idle, self._ending, self._draining):
-            if call is not None and call.active():
-                call.cancel()
+        self._stop_timer()
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         self.end = End(self._status, self.reason, self.child.stderr_tail())
         self._congested = False
         for queue in self.streams.values():
@@ -441,9 +472,10 @@ class MediatorSession(TwistedProtocol):
             writer.resume()
         self._wake("stderr")
         self._wake("stdout")
+        self._linger()  # who comes late may ask how it ended
 
     def gone_error(self) -> HttpError:
-        """The answer to who asks for something of a subprocess that has ended."""
+        """The 410 response for a subprocess that has ended."""
         assert self.end is not None
         how = self.end.as_map()
         if how["signal"] is not None:
@@ -455,10 +487,13 @@ class MediatorSession(TwistedProtocol):
         return HttpError(410, "ended", words, **how)
 
     def forget(self) -> None:
-        """Nobody needs its output any more."""
-        if self._lingering is not None and self._lingering.active():
+        """Drop its output, which nobody needs any more."""
+        self._happens(SessionEvent.FORGET)
+
+    def _forget(self) -> None:
+        if self._lingering is not None:
             self._lingering.cancel()
-        self._lingering = None
+            self._lingering = None
         for queue in self.streams.values():
             queue.confirm(queue.end)
         self._gone(self)
@@ -484,6 +519,21 @@ class MediatorSession(TwistedProtocol):
             "linger": self.linger,
             **({} if end is None else {"end": end.as_map()}),
         }
+
+    #: what does what the table of states says
+    _effects: ClassVar[dict[SessionEffect, Callable[[MediatorSession], None]]] = {
+        SessionEffect.CLOSE_INPUT: _close_input,
+        SessionEffect.SIGNAL: _send_signal,
+        SessionEffect.REPEAT: _repeat_signal,
+        SessionEffect.SIGKILL: _send_sigkill,
+        SessionEffect.AWAIT_STATUS: _await_status,
+        SessionEffect.EXPIRE: _expire,
+        SessionEffect.DRAIN: _drain,
+        SessionEffect.CUT: _cut,
+        SessionEffect.FINISH: _finish,
+        SessionEffect.STOP: _stop_timer,
+        SessionEffect.FORGET: _forget,
+    }
 
 
 def _stream_map(queue: OutgoingQueue) -> dict[str, int]:

@@ -16,6 +16,7 @@ from pycomnet.auth.strangers import Strangers
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
+from pycomnet.net import _twisted
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import flush_now, tune_reading
 from pycomnet.ranges import NumberRefused, real, whole
@@ -28,17 +29,17 @@ log = Logger()
 
 #: Bytes of a request that is JSON.
 MAX_JSON = 1 << 16
-#: Bytes of a body that are read and dropped, so that its sender gets to read the answer.
+#: Bytes of a body that are read and dropped, so that its sender can read the response.
 MAX_DROPPED = 1 << 20
-#: The most bytes that a stream may have had.
+#: The greatest offset.
 MAX_OFFSET = (1 << 59) - 1
 
-#: Finds out whose request it is, and which subprocess it is for; None for any other request.
+#: Finds the user and the subprocess of a request; None if its body is not for a subprocess.
 Destination = Callable[["HTTPRequest"], "defer.Deferred[tuple[User, MediatorSession]] | None"]
 
 
 class ForwardedBody:
-    """The body of a request, given to a subprocess as it arrives.
+    """The body of a request, passed to a subprocess as it arrives.
 
     :param destination: fires with the user and the session.
     :param length: of the body, if its sender says.
@@ -181,7 +182,7 @@ class ForwardedBody:
             session.detach()
 
     def pause(self) -> None:
-        """Read no more of it now. However long that is, the connection isn't idle."""
+        """Stop reading. The connection does not count as idle meanwhile."""
         if not self._paused:
             self._paused = True
             channel = self._request.channel
@@ -199,7 +200,7 @@ class ForwardedBody:
 
 
 class HTTPRequest(server.Request):
-    """A request; one that carries bytes for a subprocess hands them on as they come."""
+    """A request. If it carries bytes for a subprocess, it passes them on as they arrive."""
 
     channel: Any
     upload: ForwardedBody | None = None
@@ -207,7 +208,7 @@ class HTTPRequest(server.Request):
     too_large = False
 
     def parseCookies(self) -> None:
-        """Nobody is known by a cookie here."""
+        """Ignore cookies: they authorise nothing."""
 
     def process(self) -> None:
         if self.path == b"*":
@@ -219,8 +220,7 @@ class HTTPRequest(server.Request):
         self.content: Any = BytesIO()
         # The request line is parsed again when the body is complete; this is the only way to know
         # before that what the body is for.
-        uri = self.channel._path
-        self.method = self.channel._command
+        self.method, uri = self.channel.request_line[:2]
         self.uri = uri
         path, _, query = uri.partition(b"?")
         self.path = path
@@ -229,9 +229,7 @@ class HTTPRequest(server.Request):
         if destination is not None:
             self.upload = ForwardedBody(self, destination, length, self.channel.site.reactor)
             if length is None:
-                self.channel._transferDecoder = Chunks(
-                    self.handleContentChunk, self.channel._finishRequestBody
-                )
+                _twisted.decode_body(self.channel, Chunks, self.handleContentChunk)
         elif length is not None and length > MAX_JSON:
             self.too_large = True
 
@@ -260,7 +258,7 @@ class HTTPRequest(server.Request):
         log.failure("a request failed", failure)
 
     def body(self) -> Any:
-        """What a request that is JSON says; an empty one is an empty object.
+        """The JSON body of a request; an empty body is an empty object.
 
         :raises HttpError: it is too long, or not JSON.
         """
@@ -285,7 +283,7 @@ class HTTPRequest(server.Request):
         self.respond_bytes(data)
 
     def respond_bytes(self, data: bytes | memoryview) -> None:
-        """Answer with these bytes, and that's it."""
+        """Answer with these bytes, complete."""
         self.channel.site.answered(self.code)
         self.setHeader("content-length", str(len(data)))
         if self.method != b"HEAD":
@@ -325,20 +323,22 @@ def _no_number(text: str) -> Any:
 LENGTH_DIGITS = 18
 
 
+@_twisted.answers_bad_requests
 class HTTPConnection(http.HTTPChannel):
     """A connection of a client.
 
-    Twisted's timer begins anew with each piece that comes, however small. Here a request, up to the
-    end of its head or of a body that is JSON, has the time in all that an idle connection has. The
-    body of an upload may take as long as it likes, while something comes.
+    Twisted's timer begins anew with each piece that arrives, however small. Here a request, up to
+    the end of its head or of a JSON body, has as long in all as a connection may be idle. The body
+    of an upload may take any time, as long as some of it arrives.
 
-    A request that is not right ends it: it is answered with 400, once, and nothing that comes
-    behind that is read.
+    A malformed request ends the connection: it gets a 400, once, and nothing behind it is read.
 
-    :ivar busy_poll: looks for what comes next, when the last was answered at once.
+    :ivar busy_poll: polls for the next request, if the last was answered at once.
+    :ivar request_line: the words of the first line of the request that is arriving.
     """
 
     busy_poll: BusyPoll | None = None
+    request_line: list[bytes] | None = None
     #: whether what comes next begins a request
     _fresh = True
     transport: Any
@@ -348,6 +348,8 @@ class HTTPConnection(http.HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         if not self._refused:
+            if self.request_line is None and line:
+                self.request_line = line.split()
             super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -355,14 +357,14 @@ class HTTPConnection(http.HTTPChannel):
             super().rawDataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self._respondToBadRequestAndDisconnect()
+        self.bad_request()
 
     def headerReceived(self, line: bytes) -> bool:
         if self._refused:
             return False
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
-            self._respondToBadRequestAndDisconnect()
+            self.bad_request()
             return False
         right: bool = super().headerReceived(line)
         return right
@@ -370,18 +372,20 @@ class HTTPConnection(http.HTTPChannel):
     def allHeadersReceived(self) -> None:
         if self._refused:
             return
-        target = self._path
-        if not target.startswith(b"/") and (target, self._command) != (b"*", b"OPTIONS"):
-            self._respondToBadRequestAndDisconnect()
+        assert self.request_line is not None
+        method, target = self.request_line[:2]
+        if not target.startswith(b"/") and (target, method) != (b"*", b"OPTIONS"):
+            self.bad_request()
             return
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
+        self.request_line = None
         if not self._refused:
             super().allContentReceived()
 
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        """What Twisted calls for a request that can't be read."""
+    def bad_request(self) -> None:
+        """Answer a request that can't be read."""
         if self._refused:
             return
         self._refused = True
@@ -406,7 +410,8 @@ class HTTPConnection(http.HTTPChannel):
         self._arrived_by = self.transport
 
     def known(self) -> None:
-        """Somebody has made a request over it who may, or it is gone: it is no stranger's."""
+        """An authorised request came over it, or it is gone: it no longer counts as a
+        stranger's."""
         if self._arrived_by is not None:
             self.site.strangers.known(self._arrived_by)
             self._arrived_by = None
@@ -435,7 +440,7 @@ class Site(server.Site):
     """The server's site.
 
     :param resource: the root.
-    :param access: lets requests in.
+    :param access: admits requests.
     :param destination: which subprocess a request's body is for.
     """
 
@@ -467,7 +472,7 @@ class Site(server.Site):
         return [b"http/1.1"]
 
     def log(self, request: Any) -> None:
-        """No access log: what matters is in the audit log, and addresses may have tickets."""
+        """No access log: the audit log has what matters, and URLs may have tickets."""
 
 
 def number_argument(request: Any, name: bytes, default: int = 0) -> int:
@@ -486,7 +491,7 @@ def number_argument(request: Any, name: bytes, default: int = 0) -> int:
 
 
 def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
-    """A number of seconds of the query, at most so many.
+    """A number of seconds in the query, within a limit.
 
     :raises HttpError: 400.
     """
@@ -512,9 +517,9 @@ def text_argument(request: Any, name: bytes) -> str:
 
 
 def confirm_arguments(request: Any, session: MediatorSession) -> None:
-    """What a request says that its client has received.
+    """Confirm what the query says that the client has received.
 
-    :raises HttpError: it can't have.
+    :raises HttpError: that much was not sent.
     """
     for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
         if name in request.args:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
-from pycomnet.net import eager
+from pycomnet.net import _twisted, eager
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.text.logs import Logger
 
@@ -32,10 +32,10 @@ MESSAGE_SIZE = 1 << 18
 MAX_MESSAGE = 1 << 20
 #: Bytes that are received before they are confirmed.
 CONFIRM_EVERY = 1 << 18
-#: Bytes of messages that have to be answered, pings and JSON, which are taken from another end that
-#: does not read what it was sent.
+#: Bytes of messages that need an answer (pings and JSON) which are taken from a peer that does not
+#: read what it was sent.
 MAX_UNREAD = 1 << 20
-#: Seconds between two looks whether the other end still answers.
+#: Seconds between two checks whether the peer still answers.
 PING_INTERVAL = 20.0
 #: Close codes of RFC 6455, section 7.4.1.
 NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG = 1000, 1001, 1003, 1008, 1009
@@ -46,9 +46,9 @@ NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
 
 
 class _Bounded:
-    """What collects the pieces of a message; it does not grow for ever.
+    """Collects the pieces of a message, up to a bound.
 
-    Twisted's own has no bound. It is put in its place in ``negotiationStarted``.
+    Twisted's own collector has no bound. ``negotiationStarted`` replaces it by this one.
     """
 
     def __init__(self, empty: Any, refuse: Any) -> None:
@@ -72,15 +72,15 @@ class _Bounded:
 
 @implementer(IPushProducer)
 class Socket:
-    """One end of a WebSocket, which the other end must answer on: for both ends.
+    """One end of a WebSocket, which checks that its peer answers; client and server use it.
 
-    The bytes of streams are taken from and put into frames here, see
-    :mod:`pycomnet.mediator.frames`; all else is Twisted's.
+    It puts bytes of streams into frames and takes them out, see :mod:`pycomnet.mediator.frames`.
+    All else is Twisted's.
 
-    :ivar client: which end it is.
+    :ivar client: whether it is the client's end.
     :ivar over: it is closed, or being closed.
-    :ivar congested: the other end does not take what was sent: nothing more is to be sent until
-        :meth:`wake` is called.
+    :ivar congested: the peer does not take what was sent: send nothing more until :meth:`wake` is
+        called.
     """
 
     client = False
@@ -98,14 +98,20 @@ class Socket:
         self.congested = False
         #: bytes to be answered that have come since
         self._unread = 0
+        #: whether messages are bounded by what comes between two of them
+        self._counts = False
+        #: bytes that Twisted was given since the last message
+        self._uncounted = 0
         #: the handshake is done
         self.negotiated = False
         self.over = False
 
     def negotiationStarted(self, transport: Any) -> None:
         self._wire = transport
-        transport._bytesBuffer = _Bounded(b"", self._too_big)
-        transport._textBuffer = _Bounded("", self._too_big)
+        refuse = self._too_big
+        self._counts = not _twisted.bound_messages(
+            transport, _Bounded(b"", refuse), _Bounded("", refuse)
+        )
 
     def negotiationFinished(self) -> None:
         self.negotiated = True
@@ -156,14 +162,18 @@ class Socket:
             if self._unread > MAX_UNREAD:
                 self.abort()
                 return
-        if wire._wsconn.state in READABLE:
+        self._uncounted += len(data)
+        if self._counts and self._uncounted > MAX_MESSAGE:
+            self._too_big()
+        elif _twisted.websocket_state(wire) in READABLE:
             type(wire).dataReceived(wire, bytes(data))
-            if wire._wsconn.state is not ConnectionState.OPEN:
+            if _twisted.websocket_state(wire) is not ConnectionState.OPEN:
                 # It was closed by the other end, or that has sent what it may not.
                 self.over = True
 
     def bytesMessageReceived(self, data: bytes | bytearray) -> None:
         self._heard = True
+        self._uncounted = 0
         if self.over:
             return
         if len(data) < HEADER.size:
@@ -174,6 +184,7 @@ class Socket:
 
     def textMessageReceived(self, message: str) -> None:
         self._heard = True
+        self._uncounted = 0
         if self.over:
             return
         try:
@@ -308,7 +319,7 @@ class ExecSocket(Socket):
             self.refuse(problem)
 
     def took(self) -> None:
-        """More was received, here or in a POST: its sender keeps that no longer once it knows."""
+        """More was received, here or in a POST: tell the client, which then drops it."""
         received = self._session.stdin.received
         if received - self._confirmed >= CONFIRM_EVERY:
             self._confirmed = received
@@ -419,7 +430,7 @@ def overview(mediator: Mediator, user: User) -> dict[str, Any]:
 
 
 class _Made:
-    """A factory for the one protocol that is there already."""
+    """A factory that returns an existing protocol."""
 
     def __init__(self, protocol: Socket) -> None:
         self._protocol = protocol
@@ -429,9 +440,9 @@ class _Made:
 
 
 def upgrade(request: Any, protocol: Socket) -> None:
-    """Make a request a WebSocket.
+    """Upgrade a request to a WebSocket.
 
-    :raises HttpError: 426, it doesn't ask for one: or a proxy in between took that away.
+    :raises HttpError: 426, it asks for no upgrade, or a proxy took that away.
     """
     headers = request.requestHeaders
     if b"websocket" not in headers.getRawHeaders(b"upgrade", [b""])[0].lower():

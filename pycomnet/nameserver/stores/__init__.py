@@ -11,7 +11,7 @@ from pycomnet.errors import StoreFailed
 if TYPE_CHECKING:
     from pycomnet.interfaces import INameStore
 
-#: scheme -> the module, and its function that takes what follows the colon and the reactor
+#: scheme -> the module and a function in it, which takes what follows the colon, and the reactor
 SCHEMES = {
     "memory": "pycomnet.nameserver.stores.memory:make",
     "sqlite": "pycomnet.nameserver.stores.sqlite:make",
@@ -19,10 +19,10 @@ SCHEMES = {
 
 
 def make_store(description: str, reactor: Any) -> INameStore:
-    """The store that a description names; it is not opened yet.
+    """Make the store that a description names; it is not opened yet.
 
     :param description: ``memory:`` or ``sqlite:PATH``.
-    :raises StoreFailed: it names none.
+    :raises StoreFailed: the description names no store.
     """
     scheme, colon, rest = description.partition(":")
     if not colon or scheme not in SCHEMES:

@@ -1,4 +1,4 @@
-"""What the stores of a single nameserver share: what is accepted, and its revision."""
+"""What stores for a single nameserver share: accepting changes, and revisions."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 def first_revision() -> int:
-    """A revision for a store that knows of none before it.
+    """The first revision of a new store.
 
-    The microseconds since 1970: unless there were more than a million changes a second, or the
-    clock was set back, it is above every revision of a store that was lost. It stays below 2**53
-    until the year 2255.
+    It is the microseconds since 1970. So it is above every revision of a store that was lost,
+    unless that had more than a million changes a second, or the clock was set back. It stays below
+    2**53 until the year 2255.
     """
     return time.time_ns() // 1000
 
 
 @attrs.define(eq=False)  # not frozen: that takes three times as long to make
 class QueuedChange:
-    """A change that was asked for.
+    """A change that was requested.
 
-    :ivar change: what it makes of the record, or None when it was refused.
-    :ivar deferred: the answer.
+    :ivar change: the accepted change, or None if it was refused.
+    :ivar deferred: fires with the result.
     """
 
     change: Change | None
@@ -39,19 +39,20 @@ class QueuedChange:
 
 
 class Decisions:
-    """What is accepted, in the order in which it is asked for.
+    """Accepts or refuses changes, in the order in which they are requested.
 
-    A change is accepted on top of all those before it, committed or not. So when what was accepted
+    A change is accepted on top of all those before it, committed or not. So if an accepted change
     can't be kept, everything that waits fails with it.
 
     :param follower: knows what is committed.
-    :ivar revision: the latest that was given out.
+    :ivar revision: the latest revision of an accepted change.
     """
 
     def __init__(self, follower: INameFollower, revision: int) -> None:
         self.revision = revision
         self._follower = follower
-        #: service -> its fence after what was accepted and is not committed; None: it is gone
+        #: service -> its fence after all accepted changes that are not committed; None if it is
+        #: gone
         self._fences: dict[str, int | None] = {}
 
     def ask(self, change: Put | Delete) -> QueuedChange:
@@ -74,7 +75,7 @@ class Decisions:
         return fence
 
     def committed(self, batch: list[QueuedChange]) -> None:
-        """Tell the follower, then all who asked."""
+        """A batch is committed: tell the follower, then fire the Deferreds."""
         changes = [asked.change for asked in batch if asked.change is not None]
         if changes:
             self._follower.changed(changes)
@@ -89,7 +90,7 @@ class Decisions:
                 asked.deferred.errback(StoreConflict("another registration is there"))
 
     def failed(self, batch: list[QueuedChange], problem: StoreFailed) -> None:
-        """Nothing of what waits was kept."""
+        """Nothing of what waits was kept: fail the Deferreds."""
         self._fences.clear()
         for asked in batch:
             asked.deferred.errback(problem)

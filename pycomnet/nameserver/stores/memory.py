@@ -17,7 +17,7 @@ from pycomnet.nameserver.stores.local import Decisions, Revisions, first_revisio
 class MemoryStore:
     """The nameserver's own memory.
 
-    :param revisions: gives the first revision.
+    :param revisions: makes the first revision.
     """
 
     name = "memory:"

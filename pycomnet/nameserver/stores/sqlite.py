@@ -1,10 +1,10 @@
 """A store in an SQLite file of this nameserver's own.
 
-Every change is committed, with an fsync, before it is acknowledged. All that was asked for while
-one transaction was being committed is the next one, so that a disk which takes some milliseconds
-for an fsync does not allow only some hundred registrations a second. It is done in a thread of its
-own, in few and long statements: for each statement that thread has to win the interpreter's lock
-back from the reactor's.
+Every change is committed, with an fsync, before it is acknowledged. Changes that are requested
+while a transaction is being committed go into the next one. So a disk that takes some milliseconds
+for an fsync does not limit the rate to some hundred registrations a second. The writing is done in
+a thread of its own, in few and long statements: after each statement that thread has to win the
+interpreter's lock back from the reactor's thread.
 """
 
 from __future__ import annotations
@@ -39,20 +39,21 @@ T = TypeVar("T")
 #: SQLite's application_id of our files ("pcns"), and the version of the tables.
 APPLICATION = 0x70636E73
 VERSION = 1
-#: Changes in one transaction: more would make those who asked first wait for those who came last.
+#: Changes in one transaction; with more, the first would wait too long for the last.
 MAX_BATCH = 2_000
 #: Rows in one statement. For each number of rows there is a prepared statement.
 ROWS = 64
-#: Rows that are read before the reactor is given them.
+#: Rows that are read before they are passed to the reactor.
 CHUNK = 10_000
-#: Of the strings of interfaces and tags, so many are remembered while loading, to be shared.
+#: Strings of interfaces and tags that are remembered while loading, to be shared.
 SHARED = 10_000
-#: Seconds to wait for whoever has the file open: the nameserver before this one may be closing it.
+#: Seconds to wait for another process that has the file open: the nameserver before this one may be
+#: closing it.
 BUSY = 10.0
 #: KiB of SQLite's own cache. The system has the file in its cache, too.
 CACHE = 16_384
 
-#: What SQLite may have beside the file.
+#: Ends of the names of the files that SQLite may have beside the file.
 BESIDE = ("-wal", "-shm", "-journal")
 
 SCHEMA = """
@@ -91,13 +92,13 @@ def _row(record: Record, fence: int) -> tuple[Any, ...]:
 
 @implementer(INameStore)
 class SQLiteStore:
-    """A file.
+    """A store in a file.
 
-    Renewals are not written. So after a clean stop each lease has the time left that it had then
-    (the time in between does not count: nobody could renew it), and after a crash its full length.
+    Renewals are not written. After a clean stop each lease has the time left that it had then (the
+    time in between does not count, as nobody could renew). After a crash it has its full length.
 
-    :param path: of the file; it is made if it isn't there.
-    :param revisions: gives a new file's first revision.
+    :param path: of the file, which is created if it does not exist.
+    :param revisions: makes a new file's first revision.
     """
 
     ends_leases = False
@@ -115,7 +116,7 @@ class SQLiteStore:
         self._writing: defer.Deferred[None] | None = None
         self._opening: defer.Deferred[int] | None = None
         self._closing = False
-        #: a descriptor of the file, which is locked: it says that this nameserver means to stay
+        #: a descriptor of the locked file, by which this nameserver keeps others away
         self._file = -1
 
     # -- beginning -------------------------------------------------------------------------------
@@ -152,11 +153,11 @@ class SQLiteStore:
         follower.loaded(revision)
 
     def _hold(self) -> None:
-        """Make the file, if it isn't there, and see that it is this nameserver's alone.
+        """Create the file if it does not exist, and lock it for this nameserver alone.
 
-        SQLite makes what it needs beside it with the mode of the file itself.
+        SQLite creates the files beside it with the mode of the file itself.
 
-        :raises StoreFailed: it is not.
+        :raises StoreFailed: another nameserver, or another user, has it.
         """
         try:
             private.check_directory(os.path.dirname(os.path.abspath(self._path)))
@@ -182,7 +183,7 @@ class SQLiteStore:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _let_go(self) -> None:
-        # Not before SQLite has closed the file: that would take away the locks that it has on it.
+        # Not before SQLite has closed the file: closing it here would release SQLite's locks.
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -204,7 +205,7 @@ class SQLiteStore:
         state = dict(transaction.execute("SELECT key, value FROM state").fetchall())
         revision: int = state["revision"]
         clean = bool(state.get("clean"))
-        # From now on, until it is closed, what the leases have left is not known.
+        # From now on, until the store is closed, the file does not know what leases have left.
         transaction.execute("INSERT OR REPLACE INTO state VALUES ('clean', 0)")
         cursor = transaction.execute(f"SELECT {COLUMNS} FROM registrations ORDER BY service")
         shared: dict[str, tuple[str, ...]] = {}
@@ -230,7 +231,7 @@ class SQLiteStore:
             raise
 
     def _check(self, transaction: Any) -> None:
-        """Make the tables in a new file; refuse those of another version."""
+        """Create the tables in a new file; refuse tables of another version."""
         if not _tables(transaction):
             for statement in SCHEMA.split(";\n"):
                 transaction.execute(statement)
@@ -252,7 +253,7 @@ class SQLiteStore:
         asked = self._decisions.ask(change)
         self._queue.append(asked)
         if self._turn is None and self._writing is None:
-            # The rest of this turn's changes go with it.
+            # The rest of this turn's changes go into the same transaction.
             self._turn = self._reactor.callLater(0, self._flush)
         return asked.deferred
 
@@ -282,7 +283,7 @@ class SQLiteStore:
             decisions.committed(batch)
         self._writing = None
         if self._queue and self._turn is None:
-            # With what this turn brings.
+            # Together with this turn's changes.
             self._turn = self._reactor.callLater(0, self._flush)
 
     def _not_written(self, batch: list[Any], problem: Exception) -> None:
@@ -327,7 +328,7 @@ class SQLiteStore:
         try:
             await pool.runInteraction(_tidily, _save_times, self._follower)
         except Exception as problem:
-            # Nothing is lost: the next start takes it for one after a crash.
+            # Nothing is lost: the next start counts as one after a crash.
             log.error(
                 "can't write how much time leases have left: {problem}",
                 problem=self._explained(problem),
@@ -346,8 +347,8 @@ def _tables(connection: Any) -> int:
 
 
 def _tidily(transaction: Any, function: Callable[..., T], *args: Any) -> T:
-    """Call a function; if it raises, close the cursor, which the traceback would keep, and that the
-    connection, and that its lock of the file."""
+    """Call a function; if it raises, close the cursor. Otherwise the traceback would keep the
+    cursor, and so the connection with its lock on the file."""
     try:
         return function(transaction, *args)
     except BaseException:
@@ -384,7 +385,7 @@ def _records(
 
 
 def _statements(changes: Any) -> tuple[list[tuple[Any, ...]], list[str], int]:
-    """What is to be written, removed, and the revision after it."""
+    """The rows to write, the names to remove, and the revision after both."""
     puts, deletes, revision = [], [], 0
     for change in changes:
         revision = max(revision, change.revision)

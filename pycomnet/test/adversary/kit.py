@@ -29,8 +29,8 @@ from pycomnet.services.context import NAMESERVER
 from pycomnet.test.processes import resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, environment
 from pycomnet.wire.frames import GOAWAY, HEADER, HEADER_SIZE, HELLO
+from pycomnet.wire.hello import PLAIN
 from pycomnet.wire.mux import Limits, Mux
-from pycomnet.wire.receive import PLAIN
 
 #: All of them, as ``twistd`` has them.
 ALL = ("nameserver", "service", "gateway", "http-exec", "factory")

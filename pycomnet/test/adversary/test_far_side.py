@@ -30,7 +30,7 @@ from pycomnet.wire.frames import (
     RESULT,
     WINDOW,
 )
-from pycomnet.wire.receive import PLAIN
+from pycomnet.wire.hello import PLAIN
 
 #: What stands in for an interpreter: it says that it is a far side, says hello, reads until the
 #: first request is there, and then sends what it was told to.

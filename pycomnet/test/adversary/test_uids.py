@@ -19,8 +19,8 @@ from pycomnet.test.adversary.kit import (
 from pycomnet.test.processes import children
 from pycomnet.test.system.daemons import Daemons
 from pycomnet.wire.frames import GOAWAY
+from pycomnet.wire.hello import PLAIN
 from pycomnet.wire.mux import Mux
-from pycomnet.wire.receive import PLAIN
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(

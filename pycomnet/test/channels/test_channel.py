@@ -16,8 +16,9 @@ from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, ConnectionLost, PycomnetError, RemoteError
 from pycomnet.test.kit import HUGE, Pair, PairCase, frames
 from pycomnet.test.properties import given, settings
-from pycomnet.wire import mux, rust
-from pycomnet.wire import values as codecs
+from pycomnet.wire import rust, scheduler
+from pycomnet.wire import values as wire_values
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import FRAME_COST, WINDOW
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import ValueNotSendable
@@ -181,10 +182,10 @@ class Sending(ChannelCase):
 
     def test_too_long(self) -> None:
         """Neither can one be sent that is longer than any may be."""
-        self.patch(mux, "MAX_VALUE", 100_000)
+        self.patch(scheduler, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
         self.assertIn("the limit is 100000", str(problem))
-        for module in (codecs, rust, channel_module):
+        for module in (wire_values, rust, channel_module):
             self.patch(module, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(["x" * 100_000]), ValueNotSendable).value
         self.assertIn("100000 are the limit", str(problem))
@@ -197,7 +198,7 @@ class Sending(ChannelCase):
             self.successResultOf(self.near.send(value))
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), sent)
-        self.patch(connection, "make_codec", partial(codecs.make_codec, pure=True))
+        self.patch(connection, "make_codec", partial(make_codec, pure=True))
         self.setUp()
         for value in sent:
             self.successResultOf(self.near.send(value))
@@ -481,6 +482,30 @@ class Closing(ChannelCase):
         self.far.close()
         self.pair.pump()
         self.failureResultOf(sending, ChannelClosed)
+
+    def test_waitclose_of_code_that_both_ends_have_ended(self) -> None:
+        """It fires though the code may still run: no CLOSE comes after both have ended."""
+        for first, second in ((True, False), (False, True)):
+            near, far = self.pair.channel("exec")
+            for ends in (first, second):
+                (near if ends else far).send_end()
+                self.pair.pump()
+            self.assertIsNone(self.successResultOf(near.waitclose()))
+
+    def test_waitclose_while_the_end_waits_for_credit(self) -> None:
+        """It fires once the END has gone that waited behind a long value."""
+        near, far = self.pair.channel("exec")
+        closing = near.waitclose()
+        near.send(HUGE)
+        near.send_end()
+        far.send_end()
+        self.pair.pump()
+        self.assertNoResult(closing)
+        received = far.receive()
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(received), HUGE)
+        self.pair.pump()
+        self.assertIsNone(self.successResultOf(closing))
 
     def test_half_close(self) -> None:
         """After ``send_end`` nothing more is sent, and the other end goes on."""

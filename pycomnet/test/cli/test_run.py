@@ -13,6 +13,7 @@ import click
 from twisted.internet import defer
 from twisted.trial.unittest import SkipTest
 
+from pycomnet.cli import program
 from pycomnet.cli.lines import GatewayFiles, shown_by
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.run import read_script, run_script
@@ -380,6 +381,7 @@ class Status(RunCase):
 
     async def test_timeout(self) -> None:
         """124, also when the script swallows what should end it."""
+        self.patch(program, "END_TIMEOUT", 1.0)
         code = (
             "import time\n"
             "print('begun', flush=True)\n"

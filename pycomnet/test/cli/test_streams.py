@@ -74,6 +74,16 @@ class Output(StreamCase):
         self.assertEqual(bytes(came), data)
         self.assertEqual(self.problems, [])
 
+    async def test_first_cancels_rest(self) -> None:
+        """Many wait until all is written: the first that is told cancels the others."""
+        self.stream.put(bytes(1 << 20))
+        waiting = [self.stream.when_empty() for _ in range(2)]
+        waiting[0].addCallback(lambda _: waiting[1].cancel())
+        self._open.discard(self.read)
+        os.close(self.read)
+        await waiting[0]
+        await self.assertFailure(waiting[1], defer.CancelledError)
+
     async def test_reader_leaves(self) -> None:
         """What waits gets free, the owner is told once, and later writes go nowhere."""
         waited = self.stream.put(bytes(1 << 20))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import attrs
 from twisted.internet import defer, main
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -14,20 +15,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
+from pycomnet.deferred import OneShot
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
 from pycomnet.far.lingering.relay import Relay
-from pycomnet.gateways.gateway import DRAIN_TIMEOUT
+from pycomnet.gateways.connection import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.routes import here, through
 from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY
 
 
-class MemoryCarrier:
+class MemoryGatewayTransport:
     """Carries the connection to a far side in memory.
 
     :ivar far: the far side's end.
@@ -42,7 +46,7 @@ class MemoryCarrier:
         self.far_transport = MemoryTransport()
         self.near_transport = MemoryTransport()
         self.signals: list[int] = []
-        self._waiters: list[defer.Deferred[int | None]] = []
+        self._ended: OneShot[int | None] = OneShot()
         self.starting: defer.Deferred[None] = defer.Deferred()
         self.near: Any = None
 
@@ -59,16 +63,10 @@ class MemoryCarrier:
     def end(self, status: int) -> None:
         """The process ends."""
         self.status = status
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self._ended.fire(status)
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        if self.status is not None:
-            return defer.succeed(self.status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self._waiters.remove)
-        self._waiters.append(waiter)
-        return waiter
+        return self._ended.when_fired()
 
     def kill(self, number: int) -> None:
         self.signals.append(number)
@@ -98,11 +96,11 @@ class FarSideCase(SynchronousTestCase):
         :param direct: whether its program takes its pipes.
         """
         parsed = Spec.parse(spec)
-        self.carriers: list[MemoryCarrier] = []
+        self.gateway_transports: list[MemoryGatewayTransport] = []
 
-        def carrier(request: Any) -> Any:
-            self.carriers.append(MemoryCarrier(request))
-            return self.carriers[-1]
+        def make_transport(request: Any) -> Any:
+            self.gateway_transports.append(MemoryGatewayTransport(request))
+            return self.gateway_transports[-1]
 
         far = KeptFarSide(
             parsed,
@@ -113,17 +111,17 @@ class FarSideCase(SynchronousTestCase):
             self.gone.append,
             self.clock,
             Settings(**settings),
-            carrier,
+            make_transport,
             direct,
         )
-        self.carrier = self.carriers[0]
+        self.gateway_transport = self.gateway_transports[0]
         return far
 
     def started(self, spec: str, **settings: Any) -> KeptFarSide:
         """One that has said hello."""
         far = self.make(spec, **settings)
         started = far.start()
-        self.carrier.begin()
+        self.gateway_transport.begin()
         self.successResultOf(started)
         self.move()
         return far
@@ -132,12 +130,12 @@ class FarSideCase(SynchronousTestCase):
         """Deliver what there is between the factory and the far side."""
         for _ in range(10):
             self.clock.advance(0)
-            data = self.carrier.near_transport.take()
-            if data and not self.carrier.far_transport.closed:
-                self.carrier.far.dataReceived(data)
-            data = self.carrier.far_transport.take()
-            if data and self.carrier.near.transport is not None:
-                self.carrier.near.dataReceived(data)
+            data = self.gateway_transport.near_transport.take()
+            if data and not self.gateway_transport.far_transport.closed:
+                self.gateway_transport.far.dataReceived(data)
+            data = self.gateway_transport.far_transport.take()
+            if data and self.gateway_transport.near.transport is not None:
+                self.gateway_transport.near.dataReceived(data)
             self.pair.pump()
 
     def attach(self, far: KeptFarSide) -> tuple[Channel, Channel, list[Any]]:
@@ -168,9 +166,9 @@ class Lives(FarSideCase):
         self.move()
         self.assertEqual(far.left, 10)
         self.clock.advance(10.5)
-        self.assertIn(bytes([GOAWAY]), self.carrier.near_transport.value())
+        self.assertIn(bytes([GOAWAY]), self.gateway_transport.near_transport.value())
         self.assertEqual(self.gone, [])
-        self.carrier.end(0)
+        self.gateway_transport.end(0)
         self.assertEqual(self.gone, [far])
 
     def test_most(self) -> None:
@@ -187,9 +185,9 @@ class Lives(FarSideCase):
         self.move()
         self.assertIsNone(far.left)
         self.clock.advance(5)
-        self.assertEqual(self.carrier.signals, [15])
+        self.assertEqual(self.gateway_transport.signals, [15])
         self.clock.advance(6)
-        self.assertEqual(self.carrier.signals, [15, 9])
+        self.assertEqual(self.gateway_transport.signals, [15, 9])
         self.assertEqual(self.gone, [far])
 
     def test_idle(self) -> None:
@@ -197,12 +195,12 @@ class Lives(FarSideCase):
         far = self.started("popen", idle_timeout=100)
         self.attach(far)
         self.clock.advance(99)
-        self.carrier.far.ping()
+        self.gateway_transport.far.ping()
         self.move()
         self.clock.advance(99)
-        self.assertEqual(self.carrier.near_transport.value(), b"")
+        self.assertEqual(self.gateway_transport.near_transport.value(), b"")
         self.clock.advance(2)
-        self.carrier.end(0)
+        self.gateway_transport.end(0)
         assert far.ended is not None
         self.assertEqual(far.ended.how, "nothing was done there for 100 seconds")
 
@@ -212,9 +210,9 @@ class Lives(FarSideCase):
         raw, _, told = self.attach(far)
         received: list[bytes] = []
         raw.setcallback(received.append)
-        self.carrier.near.dataReceived(self.carrier.far_transport.take() or b"")
-        self.carrier.near.connectionLost()
-        self.carrier.end(3)
+        self.gateway_transport.near.dataReceived(self.gateway_transport.far_transport.take() or b"")
+        self.gateway_transport.near.connectionLost()
+        self.gateway_transport.end(3)
         self.move()
         self.assertEqual(
             told[-1]["ended"],
@@ -228,8 +226,8 @@ class Lives(FarSideCase):
         far = self.started("popen//id=x//linger=10")
         self.attach(far)[0].close()
         self.move()
-        self.carrier.near.connectionLost()
-        self.carrier.end(3)
+        self.gateway_transport.near.connectionLost()
+        self.gateway_transport.end(3)
         self.assertEqual(self.gone, [])
         _, _, told = self.attach(far)
         self.assertEqual(told[-1]["ended"]["status"], 3)
@@ -240,7 +238,7 @@ class Lives(FarSideCase):
         far = self.started("popen//id=x//linger=10")
         self.attach(far)[0].close()
         self.move()
-        say = self.carrier.request.output
+        say = self.gateway_transport.request.output
         self.assertIsNone(say("some words"))
         waiting = say("x" * 100_000)
         self.assertNoResult(waiting)
@@ -252,23 +250,23 @@ class Lives(FarSideCase):
         """What makes it impossible is told; giving up ends what was begun."""
         far = self.make("popen")
         starting = far.start()
-        self.carrier.starting.errback(GatewayNotStarted("no python there"))
+        self.gateway_transport.starting.errback(GatewayNotStarted("no python there"))
         self.failureResultOf(starting, GatewayNotStarted)
         self.assertEqual(self.gone, [far])
         far = self.make("popen")
         starting = far.start()
         starting.cancel()
         self.failureResultOf(starting, defer.CancelledError)
-        self.assertEqual(self.carrier.signals, [15])
+        self.assertEqual(self.gateway_transport.signals, [15])
         self.assertEqual(self.gone[-1], far)
 
     def test_broken(self) -> None:
         """A far side that breaks the protocol is dropped, with the reason."""
         far = self.started("popen")
         _, _, told = self.attach(far)
-        self.carrier.near.dataReceived(b"\0\0\0\0\1\0\0\0\x63")
-        self.carrier.near.connectionLost()
-        self.carrier.end(1)
+        self.gateway_transport.near.dataReceived(b"\0\0\0\0\1\0\0\0\x63")
+        self.gateway_transport.near.connectionLost()
+        self.gateway_transport.end(1)
         self.move()
         self.assertIn("broke the wire protocol (channel)", told[-1]["ended"]["how"])
 
@@ -302,7 +300,7 @@ class Handed(FarSideCase):
         far = self.make("popen", True, **settings)
         self.starting = far.start()
         self.transport = self.make_transport(far)
-        self.carrier.starting.callback(None)
+        self.gateway_transport.starting.callback(None)
         return far
 
     def say(self, data: bytes) -> None:
@@ -313,7 +311,7 @@ class Handed(FarSideCase):
     def handed(self, **settings: Any) -> tuple[KeptFarSide, Channel, list[Any]]:
         """One whose program has its pipes."""
         far = self.begun(**settings)
-        hello = self.carrier.far.mux.data_to_send()
+        hello = self.gateway_transport.far.mux.data_to_send()
         self.say(hello[:20])
         self.assertNoResult(self.starting)
         self.say(hello[20:] + b"more")
@@ -343,14 +341,14 @@ class Handed(FarSideCase):
         self.move()
         self.assertIsNone(far.attachment)
         self.clock.advance(5)
-        self.assertEqual(self.carrier.signals, [15])
-        self.carrier.end(-15)
+        self.assertEqual(self.gateway_transport.signals, [15])
+        self.gateway_transport.end(-15)
         self.assertEqual(self.gone, [far])
 
     def test_ended(self) -> None:
         """How it ended is told, once the process has."""
         far, control, told = self.handed()
-        self.carrier.end(3)
+        self.gateway_transport.end(3)
         self.move()
         self.assertEqual(told[0]["ended"]["how"], "status 3")
         self.assertTrue(control.isclosed())
@@ -363,7 +361,7 @@ class Handed(FarSideCase):
         ending = far.end()
         self.move()
         self.assertEqual(told, [{"ask": "end"}])
-        self.carrier.end(0)
+        self.gateway_transport.end(0)
         self.move()
         self.successResultOf(ending)
         self.assertEqual(told[1]["ended"]["status"], 0)
@@ -384,7 +382,7 @@ class Handed(FarSideCase):
         control.send({"idle": True})
         self.move()
         self.assertEqual(told, [{"ask": "idle"}, {"ask": "end"}])
-        self.carrier.end(0)
+        self.gateway_transport.end(0)
         assert far.ended is not None
         self.assertEqual(far.ended.how, "nothing was done there for 100 seconds")
 
@@ -394,7 +392,7 @@ class Handed(FarSideCase):
         self.transport.connectionLost(Failure(main.CONNECTION_DONE))
         self.successResultOf(self.starting)
         _, _, told = self.attach(far)
-        self.carrier.end(1)
+        self.gateway_transport.end(1)
         self.move()
         self.assertEqual(told[-1]["ended"]["status"], 1)
         self.assertEqual(self.gone, [far])
@@ -402,7 +400,7 @@ class Handed(FarSideCase):
     def test_held_open(self) -> None:
         """Its process has ended before its hello, and what that left holds the pipes open."""
         self.begun()
-        self.carrier.end(1)
+        self.gateway_transport.end(1)
         self.assertNoResult(self.starting)
         self.clock.advance(DRAIN_TIMEOUT)
         self.successResultOf(self.starting)
@@ -412,14 +410,14 @@ class Handed(FarSideCase):
         self.begun()
         self.starting.cancel()
         self.failureResultOf(self.starting, defer.CancelledError)
-        self.assertEqual(self.carrier.signals, [15])
+        self.assertEqual(self.gateway_transport.signals, [15])
         self.assertTrue(self.transport.disconnected)
 
     def test_no_way(self) -> None:
         """To a program that can't be given them all goes on through here."""
         self.patch(farside, "passes_descriptors", lambda transport: False)
         far = self.begun()
-        hello = self.carrier.far.mux.data_to_send()
+        hello = self.gateway_transport.far.mux.data_to_send()
         self.say(hello)
         self.successResultOf(self.starting)
         raw, _, told = self.attach(far)
@@ -437,7 +435,7 @@ class Names(SynchronousTestCase):
     def setUp(self) -> None:
         configuration = FactoryConfiguration(listen=("unix:x",), max_gateways=2)
         self.service = FactoryService(configuration, MemoryReactorClock(), lambda problem: None)
-        self.scope = Scope(self.service.places)
+        self.scope = Scope(self.service.fork_servers)
 
     def test_new(self) -> None:
         """Names are unique, lingering needs one, and there is a bound."""
@@ -458,3 +456,18 @@ class Names(SynchronousTestCase):
             self.service.find("a", far.spec)
         with self.assertRaisesRegex(PycomnetError, "no gateway 'b' to resume; there are: none"):
             self.service.find("b", far.spec)
+
+    def test_through(self) -> None:
+        """One can be started from another, where that one's fork server is; not from its worker."""
+        master = self.service.new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
+        self.scope.far_sides["a"] = master
+        spec = Spec.parse("popen//via=a//python=other")
+        request = GatewayRequest(spec, "b", print, lambda: cast(Any, self.scope), None)
+        forked: Any = master.gateway_transport
+        forked.route = here(attrs.evolve(request, spec=Spec()))
+        route = through(request)
+        self.assertEqual((route.master, route.first_hop), ("a", forked.route.first_hop))
+        self.assertEqual(route.path[0].argv[0], "other")
+        forked.route = None
+        with self.assertRaisesRegex(PycomnetError, "has no fork server that could start"):
+            through(request).first_hop.open(request, None)

@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far import batcher
 from pycomnet.far import channel as channel_module
-from pycomnet.far.batcher import EXTRA
 from pycomnet.far.channel import FarChannel
 from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
@@ -23,7 +22,7 @@ from pycomnet.far.writebuffer import (
     new_memory,
 )
 from pycomnet.wire import rust, values
-from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE
+from pycomnet.wire.frames import FRAME_COST, HEADER_SIZE, run_cost
 from pycomnet.wire.mux import (
     EV_DATA,
     EV_OPENED,
@@ -63,7 +62,7 @@ class Near:
             with self.changed:
                 for event in self.mux.receive_data(data):
                     if event[0] == EV_OPENED:
-                        event[1].wanted = True
+                        event[1].read_demand = True
                     elif event[0] in (EV_DATA, EV_RUN):
                         payloads = [event[2]] if event[0] == EV_DATA else event[2]
                         self.values[event[1].id] += map(decode, payloads)
@@ -365,7 +364,7 @@ class Owners(CollectingCase):
         batcher = self.link.batcher
         if batcher is None:
             return 0
-        used: int = batcher.end - batcher.begin + batcher.count() * EXTRA
+        used: int = run_cost(batcher.end - batcher.begin, batcher.count())
         return int(batcher.credit) - used
 
     def test_interrupted(self) -> None:

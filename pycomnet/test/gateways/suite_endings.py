@@ -154,7 +154,7 @@ class Deaths(GatewayCase):
         channel = gw.remote_exec(pids)
         ids = await channel.receive()
         os.kill(ids[0], signal.SIGSTOP)
-        await gw.exit()
+        await gw.exit(timeout=1)
         await self.assert_gone(*ids)
 
     async def test_others_live(self) -> None:
@@ -422,7 +422,7 @@ class Groups(GatewayCase):
             channel.send(None)
             await channel.waitclose()
             gw.remote_exec(source)
-        await self.group.terminate(timeout=5)
+        await self.group.terminate(timeout=2)
         self.assertEqual(list(self.group), [])
         await self.assert_gone(*ids)
         gw = await self.gateway()

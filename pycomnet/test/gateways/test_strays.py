@@ -12,11 +12,11 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.far import supervisor
 from pycomnet.far.forkserver.server import STRAY_GRACE
-from pycomnet.test.gateways.forkserver.test_server import PlaceCase
+from pycomnet.test.gateways.forkserver.test_client import ForkServerCase
 from pycomnet.test.processes import children, still_there
 
-#: Times that two places are killed at once.
-ROUNDS = 20
+#: Times that two fork servers are killed at once.
+ROUNDS = 6
 
 
 def start_strays(channel, path):
@@ -56,7 +56,7 @@ def start_sleeper(channel):
     channel.send(subprocess.Popen(["sleep", "60"], start_new_session=True).pid)
 
 
-class Left(PlaceCase):
+class Left(ForkServerCase):
     """What is left by a supervisor that is killed."""
 
     async def strays(self, gw: pycomnet.Gateway) -> tuple[Path, list[int], int]:
@@ -85,17 +85,17 @@ class Left(PlaceCase):
         self.assertGreater(killed[0] - told, grace * 0.9)
 
     async def test_at_a_place(self) -> None:
-        """The supervisor of the place ends it."""
+        """The fork server ends it."""
         await self.check(await self.gateway(), STRAY_GRACE)
 
     async def test_alone(self) -> None:
-        """So does the process above a supervisor that is no place's."""
+        """So does the process above a supervisor that no fork server has forked."""
         gw = await self.gateway(fork=False)
         await self.check(gw, supervisor.REST_GRACE)
 
 
-class TwoPlaces(PlaceCase):
-    """Two places, one behind the other, that are killed within microseconds."""
+class TwoForkServers(ForkServerCase):
+    """Two fork servers, one behind the other, that are killed within microseconds."""
 
     timeout = 120
 
@@ -114,10 +114,10 @@ class TwoPlaces(PlaceCase):
                     os.kill(pid, signal.SIGKILL)
                 await self.assert_gone(*pids)
 
-    def behind(self, place: int) -> int:
-        """The supervisor of the place that is behind one."""
+    def behind(self, server: int) -> int:
+        """The fork server that is behind one."""
         [found] = [
-            pid for pid in children(place) if b"hop=2" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pid for pid in children(server) if b"hop=2" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
         return found
 

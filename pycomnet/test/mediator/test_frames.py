@@ -132,7 +132,7 @@ class FramesTests(SynchronousTestCase):
         self.assertEqual(got, wanted)
         self.assertEqual(passed, other)
 
-    @settings(deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(
         messages,
         st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=4),

@@ -79,7 +79,7 @@ class WatchTests(NameserverCase):
         stream.take()
         stream.stream.close()
         self.network.deliver()
-        self.assertEqual((self.names._watching, self.names._waiting), (0, {}))
+        self.assertEqual((self.names._watching, self.names._next_change.waiting), (0, 0))
         Stream(self).take()
         self.assertEqual(self.names._watching, 1)
         self.network.cut()

@@ -270,7 +270,7 @@ class BurstTests(ServiceCase):
         for side in self.network.wires[0]:
             mux = side.protocol.mux
             self.assertEqual(mux.streams, {})
-            self.assertEqual((mux._local_open, mux._peer_open), (0, 0))
+            self.assertEqual((mux.table.local_open, mux.table.peer_open), (0, 0))
         self.assertEqual(self.server._active, set())
         self.assertEqual((self.server.running, self.server.held.size), (0, 0))
         self.assertEqual(self.context.peer(self.address).pending, 0)

@@ -19,11 +19,13 @@ from pycomnet.errors import (
     PycomnetError,
     RemoteError,
     ResultNotSendable,
+    ServiceUnreachable,
     UnknownInterface,
     UnknownMethod,
 )
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service, interface, method
+from pycomnet.test.kit import first_cancels_rest
 from pycomnet.test.services.network import ServiceCase
 from pycomnet.test.wire.vectors import nested
 from pycomnet.wire.values import ValueNotReceivable, ValueNotSendable
@@ -386,6 +388,58 @@ class AllowedTests(ServiceCase):
             options: dict[str, Any] = {name: wrong}
             error = self.assertRaises(ValueError, Context, self.network, **options)
             self.assertIn(name, str(error))
+
+
+class RaceTests(ServiceCase):
+    """Many wait for one thing: the first that is told cancels the others."""
+
+    services = (Calc,)
+
+    def test_connect(self) -> None:
+        """They wait for one connection, and each has a Deferred of its own."""
+        calc = first_cancels_rest(
+            self, lambda: self.context.connect(self.address), self.network.deliver
+        )
+        self.assertEqual(self.result(calc.invoke("add", {"a": 1, "b": 2})), 3)
+        self.assertEqual(len(self.network.wires), 1)
+
+    def test_nothing_listens(self) -> None:
+        """They wait for a connection that fails."""
+        nowhere = "tcp:127.0.0.1:1"
+        told = first_cancels_rest(self, lambda: self.context.connect(nowhere), self.network.deliver)
+        told.trap(ServiceUnreachable)
+
+    def test_all_give_up(self) -> None:
+        """When the last one has given up, the attempt to connect is given up, too."""
+        waiting = [self.context.connect(self.address) for _ in range(2)]
+        self.network.advance(0)
+        self.assertEqual(len(self.network.wires), 1)
+        for one in waiting:
+            one.cancel()
+            self.failureResultOf(one, defer.CancelledError)
+        self.network.deliver()
+        self.assertEqual(self.network.wires, [])
+        self.connect()
+
+    def test_stream_opens(self) -> None:
+        """They wait for values of a stream whose connection is being made."""
+        stream = self.context.at(self.address).stream("count", 3)
+        self.assertEqual(first_cancels_rest(self, stream.receive, self.network.deliver), 0)
+        self.assertEqual(self.result(stream.receive()), 1)
+
+    def test_server_closes(self) -> None:
+        """They wait for the server to be closed."""
+        self.connect()
+        first_cancels_rest(self, self.server.close, self.network.deliver)
+        self.assertEqual(self.server.connections, set())
+
+    def test_context_closes(self) -> None:
+        """They wait for the connections of a context to end."""
+        self.connect()
+        first, second = self.context.close(), self.context.close()
+        first.addCallback(lambda _: second.cancel())
+        self.result(first)
+        self.failureResultOf(second, defer.FirstError)
 
 
 class StreamTests(ServiceCase):

@@ -16,6 +16,7 @@ from pycomnet.services.context import Context
 from pycomnet.services.instances import NamedRoute, addresses_of
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServiceServer
+from pycomnet.test.kit import first_cancels_rest
 from pycomnet.test.services.network import Network, ServiceCase
 
 
@@ -258,6 +259,13 @@ class LocateTests(ServiceCase):
         for connection in list(server.connections):
             connection.abort(ServiceUnreachable("gone"))  # type: ignore[arg-type]
         self.network.deliver()
+
+    def test_first_cancels_rest(self) -> None:
+        """Many wait for one answer of the nameserver: the first that is told cancels the others."""
+        found = first_cancels_rest(
+            self, lambda: self.context.locate("org.example.worker"), self.network.deliver
+        )
+        self.assertIn(self.result(found.invoke("who")), ["0", "1", "2"])
 
     def test_not_there(self) -> None:
         """Nothing by that name is an error at once."""

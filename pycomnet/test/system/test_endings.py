@@ -41,7 +41,7 @@ def test_killed_with_a_child() -> None:
     """The near side is killed, and a process that it forked goes on and holds its descriptors."""
     with near(SCRIPT, "fork_wait", *ALL) as program:
         pids = program.line()
-        # Its other child is the supervisor of the place.
+        # Its other child is the fork server.
         while not (forked := {pid for pid in children(program.pid) if is_near_side(pid)}):
             pass
         try:

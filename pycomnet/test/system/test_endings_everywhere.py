@@ -70,7 +70,7 @@ class Program:
         return [family[1] for family in self.families]
 
     @property
-    def place(self) -> int:
+    def fork_server(self) -> int:
         """The supervisor that has forked the last gateway's."""
         return parent(self.supervisors[-1])
 
@@ -236,9 +236,9 @@ def supervisors_killed(program: Program) -> None:
     kill(*program.supervisors)
 
 
-def place_killed(program: Program) -> None:
+def fork_server_killed(program: Program) -> None:
     """So is the one that has forked those."""
-    kill(program.place)
+    kill(program.fork_server)
 
 
 SUPERVISORS = "GatewayDied: .*its process is gone: it was killed by SIGKILL"
@@ -252,7 +252,7 @@ def test_popen() -> None:
             Cell("near side", near_killed, None, spec),
             Cell("supervisors", supervisors_killed, SUPERVISORS, spec),
             Cell("alone", supervisors_killed, SUPERVISORS, "popen//fork=no", INSIDE),
-            Cell("place", place_killed, "supervisor of its place is gone: .*SIGKILL", spec),
+            Cell("fork server", fork_server_killed, "its fork server is gone: .*SIGKILL", spec),
         ]
     )
 
@@ -262,7 +262,7 @@ def test_ssh(tmp_path: Path) -> None:
     with sshd(tmp_path) as server:
         spec = server.spec()
         quick = f"{spec}//keepalive={KEEPALIVE}"
-        gone = "the way to it is gone: ssh is gone: "
+        gone = "the route to it is gone: ssh is gone: "
         check(
             [
                 Cell("near side", near_killed, None, spec),
@@ -273,9 +273,9 @@ def test_ssh(tmp_path: Path) -> None:
                     f"{gone}.*was silent for",
                     quick,
                 ),
-                Cell("sshd", lambda p: kill(parent(p.place)), f"{gone}it exited", spec),
+                Cell("sshd", lambda p: kill(parent(p.fork_server)), f"{gone}it exited", spec),
                 Cell("supervisors", supervisors_killed, SUPERVISORS, spec),
-                Cell("place", place_killed, f"{gone}it exited", spec),
+                Cell("fork server", fork_server_killed, f"{gone}it exited", spec),
             ]
         )
 
@@ -298,7 +298,7 @@ def test_socket(started: Daemons, cable: Callable[[int], Cable]) -> None:
     ended, _, ended_port = service()
     spec = f"socket=127.0.0.1:{port}{token}"
     cut, silent = cable(port), cable(port)
-    gone = "the way to it is gone: the connection to the service is gone"
+    gone = "the route to it is gone: the connection to the service is gone"
     check(
         [
             Cell("near side", near_killed, None, spec),
@@ -322,7 +322,7 @@ def test_socket(started: Daemons, cable: Callable[[int], Cable]) -> None:
                 spec.replace(str(port), str(ended_port)),
             ),
             Cell("supervisors", supervisors_killed, SUPERVISORS, spec),
-            Cell("place", place_killed, gone, spec),
+            Cell("fork server", fork_server_killed, gone, spec),
         ]
     )
     assert stays.process.poll() is None
@@ -360,24 +360,24 @@ def test_via() -> None:
     """Through another gateway of an interpreter of its own, also when that one breaks."""
     outer = f"popen//fork=yes//python={sys.executable} -X hop=1"
     inner = f"popen//via=master//python={sys.executable} -X hop=2"
-    gone = "(the way to it|the supervisor of its place|its process) is gone"
+    gone = "(the route to it|its fork server|its process) is gone"
 
     def kill_master(program: Program) -> None:
         kill(program.families[0][0])
 
-    def kill_first_place(program: Program) -> None:
+    def kill_first_fork_server(program: Program) -> None:
         kill(parent(program.families[0][1]))
 
     check(
         [
             Cell("near side", near_killed, None, inner, master=outer),
             Cell("intermediate", kill_master, gone, inner, master=outer),
-            Cell("its place", kill_first_place, gone, inner, master=outer),
+            Cell("its fork server", kill_first_fork_server, gone, inner, master=outer),
             Cell("supervisors", supervisors_killed, gone, inner, master=outer),
             Cell(
-                "place",
+                "fork server",
                 # The outer one first: else it may just have begun to end what the other has left.
-                lambda p: kill(parent(p.families[0][1]), p.place),
+                lambda p: kill(parent(p.families[0][1]), p.fork_server),
                 gone,
                 inner,
                 master=outer,
@@ -447,9 +447,9 @@ def test_factory(started: Daemons, cable: Callable[[int], Cable]) -> None:
                 Cell("supervisors", supervisors_killed, SUPERVISORS, "popen", factory=address),
             ]
         )
-        # The place is shared by all programs.
-        gone = "supervisor of its place is gone: .*SIGKILL"
-        check([Cell("place", place_killed, gone, "popen", factory=address)])
+        # The fork server is shared by all programs.
+        gone = "its fork server is gone: .*SIGKILL"
+        check([Cell("fork server", fork_server_killed, gone, "popen", factory=address)])
     finally:
         del os.environ["PYCOMNET_TOKEN_FILE"]
     assert stays.process.poll() is None
@@ -460,7 +460,7 @@ def test_factory_elsewhere(started: Daemons, tmp_path: Path) -> None:
     make = factories(started)
     with sshd(tmp_path) as server:
         spec = server.spec()
-        gone = "the way to it is gone: ssh is gone: "
+        gone = "the route to it is gone: ssh is gone: "
         kept = [make() for _ in range(6)]
         cells = [
             Cell("near side", near_killed, None, spec),
@@ -478,7 +478,7 @@ def test_factory_elsewhere(started: Daemons, tmp_path: Path) -> None:
                 f"{spec}//keepalive={KEEPALIVE}",
             ),
             Cell("supervisors", supervisors_killed, SUPERVISORS, spec),
-            Cell("place", place_killed, f"{gone}it exited", spec),
+            Cell("fork server", fork_server_killed, f"{gone}it exited", spec),
         ]
         check(
             [

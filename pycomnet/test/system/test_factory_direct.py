@@ -181,7 +181,7 @@ async def test_descriptors(started: Daemons) -> None:
     for _ in range(MANY // 10):
         gateways = await group.makegateways(["popen"] * 10)
         assert await gateways[0].call("operator:add", 1, 2) == 3
-        # Of each the standard error, and what tells of its place's end: not its two pipes.
+        # Of each the standard error, and what tells of its fork server's end: not its two pipes.
         assert len(descriptors(daemon.pid)) - theirs <= 10 * 2
         await group.terminate()
     await settled(group, daemon.pid, theirs)

@@ -167,33 +167,6 @@ async def test_both_killed(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopped_program(started: Daemons) -> None:
-    """A program that stands still is given up; when it goes on it disturbs nobody."""
-    _, address = start(started, "--keepalive", "0.5")
-    group = group_of(address)
-    gateway = await group.makegateway("popen//id=build//linger=60")
-    channel = gateway.remote_exec(numbers, size=3000)
-    id = channel.id
-    assert (await channel.receive())[0] == 0
-    await gateway.leave()
-    with near(PROGRAM, address, "take", "popen//id=build//resume=yes") as program:
-        pid = program.line()
-        assert program.line() == 1
-        program.signal(signal.SIGSTOP)
-        await resumable(group, "build")
-        gateway = await group.makegateway("popen//id=build//resume=yes")
-        assert gateway.info["pid"] == pid
-        channel = gateway.resumed[id]
-        seen = [(await channel.receive())[0] for _ in range(50)]
-        program.signal(signal.SIGCONT)
-        assert program.ended()[0] != 0
-        seen += [(await channel.receive())[0] for _ in range(500)]
-        assert seen == list(range(seen[0], seen[0] + 550))
-        await gateway.exit(0)
-        await group.close()
-
-
-@pytest_twisted.ensureDeferred
 async def test_busy_far_side(started: Daemons) -> None:
     """While a far side stands still the next program waits for it; it is ended when its time is
     over all the same."""

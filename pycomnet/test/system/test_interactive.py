@@ -131,11 +131,11 @@ def test_refused_there() -> None:
         "gw = Group().makegateway('popen')\n"
         "far = gw._wrapped\n"
         "request = {'code': b'x', 'bytecode': 'cpython-9.9-00', 'name': 'f'}\n"
-        "from pycomnet.blocking import _wait\n"
+        "from pycomnet.blocking.wrapper import wait_for\n"
         "def call():\n"
         "    c = far._connection\n"
         "    return c.open('call', c.encode(request), end=True).receive()\n"
-        "_wait(call, 20, 'call')\n"
+        "wait_for(call, 20, 'call')\n"
     )
     printed = run(sys.executable, "-c", program)
     assert "ValueError: the code of a function for cpython-9.9-00 can't run on" in printed

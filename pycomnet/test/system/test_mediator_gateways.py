@@ -44,7 +44,7 @@ def mediator(running: Daemons) -> Mediator:
 
 async def link_of(gateway: pycomnet.Gateway) -> Any:
     """What carries a gateway now."""
-    return gateway._link.carrier._stream._link  # type: ignore[attr-defined]
+    return gateway._link.transport._stream._link  # type: ignore[attr-defined]
 
 
 def echo(channel):

@@ -52,7 +52,7 @@ for line in json.load(sys.stdin):
             if event[0] in (EV_DATA, EV_RUN):
                 mux.consumed(event[1], event[3])
             elif event[0] == EV_OPENED and event[1].sending:
-                mux.want(event[1])
+                mux.demand_read(event[1])
                 mux.send(event[1], b"answer" * 3000)
                 mux.close(event[1], event[1].id % 3, b"\\xc0" * (event[1].id % 3 > 0))
     data = mux.data_to_send()
@@ -120,7 +120,7 @@ def test_the_tree_compiles() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_forked() -> None:
-    """A Python 2 forks its gateways; as it can't be given descriptors, its place carries bytes."""
+    """Python 2 forks gateways; it can't be given descriptors, so its fork server forwards bytes."""
     forking = [python for python in pythons() if "jython" not in python]
     if not forking:
         pytest.skip("no Python 2.7 here that can fork: no Debian has one any more")

@@ -252,7 +252,7 @@ async def test_through(server: Sshd, group: Any) -> None:
     [hop] = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_hop(pid)]
     os.kill(hop, signal.SIGKILL)
     for reason in await reasons(waiting):
-        assert "the way to it is gone: " in reason
+        assert "the route to it is gone: " in reason
         assert "ssh was killed by signal 9" in reason
     assert still_there(pids, 6) == []
     assert await group["bastion"].call("operator:add", 1, 2) == 3

@@ -1,4 +1,4 @@
-"""Gateways through gateways, by ``via`` and by hand, and places on this machine."""
+"""Gateways through gateways, by ``via`` and by hand, and fork servers on this machine."""
 
 from __future__ import annotations
 
@@ -109,14 +109,14 @@ async def test_worker_killed(group: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_supervisor_killed(group: Any) -> None:
-    """An intermediate place's supervisor dies: so does all that is there and behind it."""
+    """An intermediate fork server dies: so does all that is there and behind it."""
     made = await chain(group, *DEEP)
     pids, waiting = await waits(made)
-    # The worker's parent watches it alone; that one's parent is the supervisor of the place.
+    # The worker's parent watches it alone; that one's parent is the fork server.
     os.kill(parent(parent(pids[1])), signal.SIGKILL)
     told = await reasons(waiting[1:])
     for reason in told:
-        assert "the way to it is gone" in reason
+        assert "the route to it is gone" in reason
     assert "was killed by signal 9" in told[0]
     assert still_there(pids[1:], 8) == []
     assert await made[0].call("operator:add", 1, 2) == 3
@@ -129,7 +129,7 @@ async def test_first_supervisor_killed(group: Any) -> None:
     pids, waiting = await waits(made)
     os.kill(parent(parent(pids[0])), signal.SIGKILL)
     for reason in await reasons(waiting):
-        assert "the supervisor of its place is gone: it was killed by SIGKILL" in reason
+        assert "its fork server is gone: it was killed by SIGKILL" in reason
     assert still_there(pids, 6) == []
     again = await group.makegateway("popen")
     assert await again.call("operator:add", 1, 2) == 3
@@ -138,8 +138,8 @@ async def test_first_supervisor_killed(group: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that does not answer is not waited for at the end."""
-    monkeypatch.setattr("pycomnet.gateways.gateway.EXIT_TIMEOUT", 0.5)
-    monkeypatch.setattr("pycomnet.gateways.forkserver.transport.KILL_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.connection.EXIT_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.transports.forked.KILL_TIMEOUT", 0.5)
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
     supervisor = parent(parent(pids[0]))

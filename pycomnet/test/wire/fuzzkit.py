@@ -27,8 +27,9 @@ from pycomnet.test.wire.muxkit import flat
 from pycomnet.test.wire.muxmodel import REST, TRAFFIC, Link
 from pycomnet.test.wire.vectors import CHANNELS, Channel
 from pycomnet.wire import mux as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.mux import Limits, LocalError, Mux, Stream
-from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable, make_codec
+from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable
 
 #: Cases that share their recorded streams; recording takes longer than running one.
 GROUP = 40
@@ -44,7 +45,7 @@ MEMORY_FIXED = 8 << 20
 LIMITS = {"window": 8192, "channels": 20, "value": 1 << 18, "control": 4096}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finding:
     """A case that did what no input may make it do."""
 
@@ -203,7 +204,7 @@ def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
         if rng.random() < 0.5:
             link.settle()
         for end in link.ends:
-            end.mux.congested = False
+            end.mux.scheduler.congested = False
             link.write(end, 1 << 20)
             end.mux.goaway("exit", "bye")
             link.write(end, 1)
@@ -212,7 +213,7 @@ def recorded(seed: int, group: int) -> list[tuple[bytes, bytes]]:
 
 
 def ask(link: Link, rng: random.Random) -> None:
-    """Questions, many of one size in a row, of which some are answered in some order."""
+    """Unary calls, many of one size in a row, of which some get their reply in some order."""
     who, count, size = rng.randrange(2), rng.choice((1, 3, 12)), rng.randrange(300)
     for _ in range(count):
         link.operate("open-end", who, 0, size + rng.choice((0, 0, 0, 1)))
@@ -254,12 +255,12 @@ class User:
         self.mine = 0
         self.codecs = (PureCodec(*CHANNELS).decode, make_codec(*CHANNELS).decode)
         #: what it has asked, by what comes with the answer, and what the peer has
-        self.questions: dict[object, int] = {}
+        self.calls: dict[object, int] = {}
         self.asked: list[int] = []
         #: whether it asks more than it opens
         self.asks = rng.random() < 0.3
         if self.asks:
-            mux.expect(("channel", "ask"))
+            mux.expect_calls(("channel", "ask"))
 
     def see(self, events: list[Any]) -> None:
         """Take note of events, and check what can be of each."""
@@ -267,13 +268,13 @@ class User:
         for number, event in enumerate(events):
             if event[0] == wire.EV_HELLO:
                 # An acceptor's stream is about channels that its peer has opened.
-                for _ in range(20 if self.mux._next_id & 1 else self.rng.randrange(4)):
+                for _ in range(20 if self.mux.table.next_id & 1 else self.rng.randrange(4)):
                     self.open()
-            elif event[0] == wire.EV_ASKED:
+            elif event[0] == wire.EV_CALL:
                 self.asked.append(event[1])
                 self.decode(event[2])
-            elif event[0] == wire.EV_ANSWERED:
-                self.questions.pop(event[1])  # it was asked, and not yet answered
+            elif event[0] == wire.EV_REPLY:
+                self.calls.pop(event[1])  # it was made, and has no reply yet
                 self.decode(event[2])
             elif event[0] == wire.EV_OPENED:
                 self.streams.append(event[1])
@@ -307,9 +308,9 @@ class User:
         rng = self.rng
         first = bytes(rng.choice((0, 10, 10, 20000)))
         self.mine += 300 + len(first)
-        question = object()
+        call = object()
         with contextlib.suppress(LocalError):
-            self.questions[question] = self.mux.ask("channel", first, question)
+            self.calls[call] = self.mux.call("channel", first, call)
 
     def deal_with_questions(self) -> None:
         """Answer, ask, or have no more of it."""
@@ -322,15 +323,15 @@ class User:
                 mux.reply(id, bytes(size))
             else:
                 self.take(id)
-        if self.questions and rng.random() < 0.2:
-            id = self.questions.pop(rng.choice(list(self.questions)))
+        if self.calls and rng.random() < 0.2:
+            id = self.calls.pop(rng.choice(list(self.calls)))
             if rng.random() < 0.5:
-                mux.withdraw(id)
+                mux.cancel_call(id)
             else:
                 self.take(id)
 
     def take(self, id: int) -> None:
-        """Go on with a question as with any channel."""
+        """Go on with a call as with any channel."""
         stream = self.mux.stream_of(id)
         if stream is not None:
             self.streams.append(stream)
@@ -340,13 +341,13 @@ class User:
         rng, mux = self.rng, self.mux
         with contextlib.suppress(LocalError):
             self.deal_with_questions()
-        mux.congested = rng.random() < 0.2
+        mux.scheduler.congested = rng.random() < 0.2
         if self.streams:
             stream = rng.choice(self.streams[-8:])
             choice = rng.randrange(16)
             with contextlib.suppress(LocalError):
                 if choice == 0:
-                    mux.want(stream, False)
+                    mux.demand_read(stream, False)
                 elif choice < 3:
                     size = rng.choice((0, 10, 20000))
                     self.mine += size + 9
@@ -370,12 +371,12 @@ class User:
             costs = self.costs.pop(stream.id, ())
             for cost in costs:
                 self.mux.consumed(stream, cost)
-            self.mux.want(stream)
+            self.mux.demand_read(stream)
 
     def read(self) -> None:
         """Take what there is to send; it is well formed."""
         muxkit.frames(self.mux.data_to_send(self.rng.choice((1, 1 << 20))))
-        self.mux.sent.clear()
+        self.mux.scheduler.sent.clear()
         self.mine = sum(
             len(item[0]) + 9 for stream in self.mux.streams.values() for item in stream.queue
         )
@@ -384,14 +385,14 @@ class User:
         """What the mux holds is in bounds, and its accounts are right."""
         mux = self.mux
         limits = mux.limits
-        kept = mux._pieces or [mux._tail]
+        kept = mux.reader.kept()
         assert sum(map(len, kept)) <= max(limits.frame, 65536) + 9 and len(kept) <= 65
-        assert mux._peer_open <= limits.channels
-        alone = len(mux.questions) + len(mux.unanswered)
-        assert mux._peer_open + mux._local_open == len(mux.streams) + alone
-        assert len(mux._ready) <= 2 * len(mux.streams) + 65
-        waiting = sum(map(len, mux._out))
-        endings = 10 * (len(self.streams) + len(self.questions) + 1)
+        assert mux.table.peer_open <= limits.channels
+        alone = len(mux.calls.pending) + len(mux.calls.received)
+        assert mux.table.peer_open + mux.table.local_open == len(mux.streams) + alone
+        assert len(mux.scheduler.ready) <= 2 * len(mux.streams) + 65
+        waiting = sum(map(len, mux.scheduler.out))
+        endings = 10 * (len(self.streams) + len(self.calls) + 1)
         assert waiting <= limits.control + self.mine + endings + 20000, f"{waiting} bytes queued"
         for stream in mux.streams.values():
             assert stream.partial is None or 0 < stream.partial.size <= limits.value

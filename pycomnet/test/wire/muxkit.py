@@ -174,16 +174,16 @@ def exchange(near: Mux, far: Mux) -> tuple[list[Event], list[Event]]:
 
 def left_over(mux: Mux) -> list[object]:
     """Everything that a mux keeps although no channel is open; empty when all is well."""
-    alive = [stream for stream in mux._ready if stream.queue or stream.finish]
+    alive = [stream for stream in mux.scheduler.ready if stream.queue or stream.finish]
     kept = [
         mux.streams,
-        mux.questions,
-        mux.unanswered,
-        mux._out,
+        mux.calls.pending,
+        mux.calls.received,
+        mux.scheduler.out,
         alive,
         mux.lacking(),
-        mux._peer_open,
-        mux._local_open,
+        mux.table.peer_open,
+        mux.table.local_open,
     ]
     return [item for item in kept if item]
 

@@ -145,11 +145,11 @@ class Link:
         elif name == "ping":
             self.ping(end)
         elif name == "congested":
-            end.mux.congested = True
+            end.mux.scheduler.congested = True
         elif name == "free":
-            end.mux.congested = False
+            end.mux.scheduler.congested = False
         elif name == "write":
-            if not end.mux.congested:
+            if not end.mux.scheduler.congested:
                 self.write(end, size)
         elif name == "deliver":
             self.deliver(end, size)
@@ -242,7 +242,7 @@ class Link:
             end.mux.consumed(side.stream, side.unconsumed.popleft())
 
     def want(self, end: End, side: Side, wanted: bool) -> None:
-        end.mux.want(side.stream, wanted)
+        end.mux.demand_read(side.stream, wanted)
 
     def ping(self, end: End) -> None:
         end.mux.ping(PING)
@@ -253,7 +253,7 @@ class Link:
     def write(self, end: End, limit: int) -> None:
         """Take what the mux has to send and put it on the wire."""
         self.on_the_wire(end, end.mux.data_to_send(limit))
-        sent, end.mux.sent = end.mux.sent, []
+        sent, end.mux.scheduler.sent = end.mux.scheduler.sent, []
         for token in sent:
             [side] = [side for side in end.sides.values() if token in side.waiting]
             del side.waiting[token]
@@ -350,7 +350,7 @@ class Link:
         for _ in range(1000):
             moved = False
             for end in self.ends:
-                end.mux.congested = False
+                end.mux.scheduler.congested = False
                 for side in end.sides.values():
                     self.want(end, side, True)
                     while side.unconsumed:

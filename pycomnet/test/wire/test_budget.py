@@ -15,13 +15,13 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.test.properties import given, settings
 from pycomnet.test.wire.test_values import values
 from pycomnet.test.wire.vectors import CHANNELS, nested
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.rust import RustCodec
 from pycomnet.wire.values import (
     InvalidValue,
     PureCodec,
     TooManyItems,
     check_items,
-    make_codec,
     read_texts,
 )
 
@@ -62,7 +62,8 @@ SHAPES = {
 #: Decodes a payload in a process, and says what it took.
 MEASURED = """
 import resource, sys
-from pycomnet.wire.values import InvalidValue, make_codec
+from pycomnet.wire.codec import make_codec
+from pycomnet.wire.values import InvalidValue
 count = int(sys.argv[2])
 codec = make_codec(pure=sys.argv[1] == "pure", max_items=int(sys.argv[3]))
 payload = b"\\xdd" + count.to_bytes(4, "big") + b"\\x80" * count

@@ -34,9 +34,12 @@ class OpenTests(SynchronousTestCase):
     """What can't be opened raises, and leaves the mux as it was."""
 
     def refused(self, mux: Mux, purpose: str = "", first: bytes | None = None) -> str:
-        before = (mux._next_id, mux._local_open, dict(mux.streams), mux.has_data())
+        table = mux.table
+        before = (table.next_id, table.local_open, dict(mux.streams), mux.has_data())
         error = self.assertRaises(LocalError, mux.open, purpose, first)
-        self.assertEqual((mux._next_id, mux._local_open, mux.streams, mux.has_data()), before)
+        self.assertEqual(
+            (mux.table.next_id, mux.table.local_open, mux.streams, mux.has_data()), before
+        )
         return str(error)
 
     def test_before_the_hello(self) -> None:
@@ -82,7 +85,7 @@ class OpenTests(SynchronousTestCase):
     def test_ids_run_out(self) -> None:
         """The last id is 2**32 - 1; ids are not used again."""
         mux = greeted(True)
-        mux._next_id = 0xFFFFFFFD
+        mux.table.next_id = 0xFFFFFFFD
         for id in (0xFFFFFFFD, 0xFFFFFFFF):
             stream = mux.open("")
             self.assertEqual(stream.id, id)
@@ -119,13 +122,13 @@ class SendTests(SynchronousTestCase):
         self.assertFalse(self.mux.send(self.stream, b"a" * 1500, "first"))
         self.assertFalse(self.mux.send(self.stream, b"b", "second"))
         self.mux.data_to_send()
-        self.assertEqual(self.mux.sent, [])
+        self.assertEqual(self.mux.scheduler.sent, [])
         self.mux.receive_data(credit(1, 1024))
         self.assertEqual(
             [(ftype, payload[:1]) for ftype, _, payload in frames(self.mux.data_to_send())],
             [(DATA, b"a"), (DATA, b"b")],
         )
-        self.assertEqual(self.mux.sent, ["first", "second"])
+        self.assertEqual(self.mux.scheduler.sent, ["first", "second"])
 
     def test_no_token(self) -> None:
         """A value that goes at once needs none, one without leaves none."""
@@ -133,7 +136,7 @@ class SendTests(SynchronousTestCase):
         self.assertFalse(self.mux.send(self.stream, b"a" * 1024))
         self.mux.receive_data(credit(1, 1024))
         self.mux.data_to_send()
-        self.assertEqual(self.mux.sent, [])
+        self.assertEqual(self.mux.scheduler.sent, [])
 
     def test_closed_for_sending(self) -> None:
         """Not after end, close, or the peer's close."""
@@ -170,7 +173,7 @@ class SendTests(SynchronousTestCase):
         self.assertFalse(self.mux.unsend(self.stream, "third"))
         self.mux.receive_data(credit(1, 9999))
         self.mux.data_to_send()
-        self.assertEqual(self.mux.sent, ["first", "second"])
+        self.assertEqual(self.mux.scheduler.sent, ["first", "second"])
         self.assertFalse(self.mux.unsend(self.stream, "second"))
 
     def test_unsend_of_the_same_bytes(self) -> None:
@@ -182,7 +185,7 @@ class SendTests(SynchronousTestCase):
         self.assertTrue(self.mux.unsend(self.stream, tokens[1]))
         self.mux.receive_data(credit(1, 9999))
         self.mux.data_to_send()
-        self.assertEqual(self.mux.sent, [tokens[0], tokens[2]])
+        self.assertEqual(self.mux.scheduler.sent, [tokens[0], tokens[2]])
 
     def test_unsend_lets_the_next_go(self) -> None:
         """What was behind it is sent if the credit is enough for that, and the END after it."""
@@ -218,7 +221,7 @@ class SendTests(SynchronousTestCase):
                     if event[0] == wire.EV_DATA:
                         got += event[2]
                         far.consumed(event[1], event[3])
-                far.want(far.streams[1])
+                far.demand_read(far.streams[1])
                 near.receive_data(far.data_to_send())
             self.assertEqual(got, b"prefix" + b"v" * 3000 + b"prew")
         self.mux.send(self.stream, b"x" * 1024, "first")
@@ -233,9 +236,9 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(mux.immediate(stream, b"x"), None)
         mux.data_to_send()
         self.assertEqual(mux.immediate(stream, b"x" * 1024), None)
-        mux.congested = True
+        mux.scheduler.congested = True
         self.assertEqual(mux.immediate(stream, b"x"), None)
-        mux.congested = False
+        mux.scheduler.congested = False
         # Another value waits for more credit than there is, while this one would fit.
         mux.send(stream, b"y" * 800)
         mux.send(stream, b"z" * 1000)
@@ -285,10 +288,10 @@ class CloseTests(SynchronousTestCase):
         ):
             mux = greeted(True)
             stream = mux.open("")
-            mux.congested = True
+            mux.scheduler.congested = True
             mux.send(stream, b"x")
             mux.close(stream, kind, b"\xc0" if kind else b"")
-            mux.congested = False
+            mux.scheduler.congested = False
             self.assertEqual(sent_types(mux), sent)
 
     def test_first_close_counts(self) -> None:
@@ -329,7 +332,7 @@ class CloseTests(SynchronousTestCase):
         mux.data_to_send()
         mux.end(stream)
         mux.close(stream, ERROR, b"\x80")
-        mux.want(stream)
+        mux.demand_read(stream)
         mux.consumed(stream, 1 << 20)
         self.assertFalse(mux.unsend(stream, None))
         self.assertEqual(mux.data_to_send(), b"")
@@ -344,7 +347,7 @@ class CloseTests(SynchronousTestCase):
         far.close(far.streams[1], ERROR, b"\x80")
         at_near, _ = exchange(near, far)
         self.assertEqual(plain(at_near), [(wire.EV_CLOSED, 1, ERROR, b"\x80")])
-        self.assertEqual(near.sent, [])
+        self.assertEqual(near.scheduler.sent, [])
         self.assertEqual([left_over(near), left_over(far)], [[], []])
 
     def test_both_wait(self) -> None:
@@ -364,7 +367,7 @@ class CloseTests(SynchronousTestCase):
         _, at_far = exchange(near, far)
         self.assertEqual(len(other.queue), 0, "the far user can't send, so it never receives")
         for _ in range(10):
-            far.want(other)
+            far.demand_read(other)
             _, more = exchange(near, far)
             at_far += more
         self.assertEqual(

@@ -56,11 +56,11 @@ class FairnessTests(SynchronousTestCase):
 
     def test_queued_small_beside_long(self) -> None:
         """Also when it had to wait for room: it is behind one fragment of each channel at most."""
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
         for stream in self.streams[:3]:
             self.mux.send(stream, bytes(4 << 20))
         self.mux.send(self.streams[3], b"x")
-        self.mux.congested = False
+        self.mux.scheduler.congested = False
         self.assertEqual(self.order(4 * FRAGMENT)[:4], [1, 3, 5, 7])
 
     def test_two_long_alternate(self) -> None:
@@ -83,7 +83,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertLess(ends[0], 8 + 4 * 7)
         self.assertEqual(len(order), 64)
         self.assertFalse(self.mux.has_data())
-        self.assertEqual((self.mux._runs, len(self.mux._waiting)), ({}, 0))
+        self.assertEqual((self.mux.scheduler.turns, len(self.mux.scheduler.waiting)), ({}, 0))
 
     def test_many_endless(self) -> None:
         """Values without end make room for each other after a megabyte."""
@@ -102,9 +102,9 @@ class FairnessTests(SynchronousTestCase):
         for stream in streams[1:]:
             self.mux.send(stream, bytes(1000 * FRAGMENT))
         self.order(100 * FRAGMENT)
-        self.mux.congested = True
+        self.mux.scheduler.congested = True
         self.mux.send(streams[0], b"x")
-        self.mux.congested = False
+        self.mux.scheduler.congested = False
         self.assertIn(1, self.order(5 * FRAGMENT)[:5])
 
     def test_long_ones_are_closed(self) -> None:
@@ -120,7 +120,7 @@ class FairnessTests(SynchronousTestCase):
         for stream in (streams[3], streams[4], streams[6], streams[7]):
             self.assertGreater(order.count(stream.id), 10)
         self.assertFalse(self.mux.has_data())
-        self.assertEqual((self.mux._runs, len(self.mux._waiting)), ({}, 0))
+        self.assertEqual((self.mux.scheduler.turns, len(self.mux.scheduler.waiting)), ({}, 0))
 
     def test_long_beside_endless_small(self) -> None:
         """Small values without end do not keep a long one from its turn."""
@@ -160,15 +160,15 @@ class FairnessTests(SynchronousTestCase):
     def test_congested(self) -> None:
         """Nothing is moved past the channels' queues while the transport takes no more."""
         mux, stream = self.mux, self.streams[0]
-        mux.congested = True
+        mux.scheduler.congested = True
         self.assertFalse(mux.send(stream, b"x", "token"))
         mux.end(stream)
         mux.close(self.streams[1])
-        self.assertEqual(mux._out, [])
+        self.assertEqual(mux.scheduler.out, [])
         self.assertTrue(mux.has_data())
-        mux.congested = False
+        mux.scheduler.congested = False
         self.assertEqual(sorted(sent_types(mux)), ["CLOSE", "DATA", "END"])
-        self.assertEqual(mux.sent, ["token"])
+        self.assertEqual(mux.scheduler.sent, ["token"])
 
 
 class FlowControlTests(SynchronousTestCase):
@@ -213,7 +213,7 @@ class FlowControlTests(SynchronousTestCase):
         """The fragments of a value that somebody waits for are given back as they come."""
         mux = greeted(limits=Limits(1024))
         stream = opened(mux, open_frame(1))
-        mux.want(stream)
+        mux.demand_read(stream)
         for _ in range(100):
             self.assertEqual(mux.receive_data(frame(MORE, 1, bytes(448))), [])
             self.assertEqual(frames(mux.data_to_send()), [(CREDIT, 1, (512).to_bytes(4, "big"))])
@@ -227,12 +227,12 @@ class FlowControlTests(SynchronousTestCase):
         stream = opened(mux, open_frame(1, FIRST | FIRST_MORE, bytes(300)))
         mux.receive_data(frame(MORE, 1, bytes(1000)))
         self.assertEqual(mux.data_to_send(), b"")
-        mux.want(stream)
+        mux.demand_read(stream)
         cost = 300 + 1000 + 2 * COST
         self.assertEqual(frames(mux.data_to_send()), [(CREDIT, 1, cost.to_bytes(4, "big"))])
-        mux.want(stream)
+        mux.demand_read(stream)
         self.assertEqual(mux.data_to_send(), b"")
-        mux.want(stream, False)
+        mux.demand_read(stream, False)
         mux.receive_data(frame(MORE, 1, bytes(1000)))
         self.assertEqual(mux.data_to_send(), b"")
         [event] = mux.receive_data(frame(DATA, 1, bytes(200)))
@@ -243,7 +243,7 @@ class FlowControlTests(SynchronousTestCase):
         """Who only sets ``wanted`` still gets what came before with the next fragment."""
         mux = greeted(limits=Limits(2048))
         stream = opened(mux, open_frame(1) + frame(MORE, 1, PIECE) * 4)
-        stream.wanted = True
+        stream.read_demand = True
         mux.receive_data(frame(MORE, 1, PIECE))
         cost = 5 * (256 + COST)
         self.assertEqual(frames(mux.data_to_send()), [(CREDIT, 1, cost.to_bytes(4, "big"))])
@@ -257,7 +257,7 @@ class FlowControlTests(SynchronousTestCase):
                 for _ in range(30):
                     for event in far.receive_data(near.data_to_send()):
                         if event[0] == wire.EV_OPENED:
-                            far.want(event[1])
+                            far.demand_read(event[1])
                         elif event[0] == wire.EV_DATA:
                             far.consumed(event[1], event[3])
                     near.receive_data(far.data_to_send())
@@ -342,17 +342,17 @@ class MemoryTests(SynchronousTestCase):
                 exchange(near, far)
         exchange(near, far)
         self.assertEqual([left_over(near), left_over(far)], [[], []])
-        self.assertEqual([len(near._ready), len(far._ready)], [0, 0])
+        self.assertEqual([len(near.scheduler.ready), len(far.scheduler.ready)], [0, 0])
 
     def test_while_congested(self) -> None:
         """Channels that are over while nothing can be written don't pile up in the queue."""
         mux = greeted()
-        mux.congested = True
+        mux.scheduler.congested = True
         for id in range(1, 20001, 2):
             stream = opened(mux, open_frame(id))
             mux.send(stream, b"x")
             mux.receive_data(close(id))
-        self.assertLess(len(mux._ready), 200)
+        self.assertLess(len(mux.scheduler.ready), 200)
         self.assertEqual(mux.streams, {})
 
     def test_results_while_congested(self) -> None:
@@ -361,11 +361,11 @@ class MemoryTests(SynchronousTestCase):
         A result keeps its channel open until it has been handed over.
         """
         mux = greeted(limits=Limits(channels=50))
-        mux.congested = True
+        mux.scheduler.congested = True
         for id in range(1, 100, 2):
             stream = opened(mux, open_frame(id, OPEN_END))
             mux.close(stream, RESULT, b"r" * 10000)
-        self.assertEqual(mux._out, [])
+        self.assertEqual(mux.scheduler.out, [])
         event = mux.receive_data(open_frame(101))[0]
         assert event[0] == wire.EV_FAILED
         self.assertEqual(event[1].code, "channels")
@@ -373,11 +373,11 @@ class MemoryTests(SynchronousTestCase):
     def test_results_after_congestion(self) -> None:
         """They are handed over in portions, once the transport takes more."""
         mux = greeted()
-        mux.congested = True
+        mux.scheduler.congested = True
         for id in range(1, 100, 2):
             stream = opened(mux, open_frame(id, OPEN_END))
             mux.close(stream, RESULT, b"r" * 10000)
-        mux.congested = False
+        mux.scheduler.congested = False
         sizes = []
         while mux.has_data():
             data = mux.data_to_send(100000)

@@ -330,12 +330,12 @@ class ControlTests(HostileCase):
             self.assertIsNone(mux.failed)
             mux.data_to_send()
         mux.receive_data(ping * 100)
-        self.breaks("control", "over 1700 bytes of answers", ping, mux)
+        self.breaks("control", "over 1700 bytes of responses", ping, mux)
 
     def test_closes(self) -> None:
         """So do the answers to CLOSE."""
         data = b"".join(open_frame(id) + close(id) for id in range(1, 2001, 2))
-        self.breaks("control", "answers", data, greeted(limits=Limits(control=5000)))
+        self.breaks("control", "responses", data, greeted(limits=Limits(control=5000)))
 
     def test_credits(self) -> None:
         """And CREDIT: this end's user, who gives it, sees nothing; the next bytes fail."""
@@ -369,4 +369,4 @@ class ControlTests(HostileCase):
             mux.receive_data(lump)
             lumps += 1
         self.assertEqual(lumps, 7)
-        self.assertLess(sum(map(len, mux._out)), 200)
+        self.assertLess(sum(map(len, mux.scheduler.out)), 200)

@@ -171,7 +171,7 @@ def snapshot(mux: Mux) -> object:
         + [getattr(stream, slot) for slot in type(stream).__slots__ if slot not in ignored]
         for stream in mux.streams.values()
     ]
-    return streams, mux._peer_open, mux._local_open
+    return streams, mux.table.peer_open, mux.table.local_open
 
 
 def effect(mux: Mux, data: bytes) -> str:

@@ -35,10 +35,11 @@ from pycomnet.test.wire.vectors import (
     nested,
     unhex,
 )
-from pycomnet.wire import kinds
+from pycomnet.wire import codec, kinds
 from pycomnet.wire import values as wire
+from pycomnet.wire.codec import make_codec
 from pycomnet.wire.rust import LOAD_NESTED, RustCodec
-from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable, make_codec
+from pycomnet.wire.values import InvalidValue, PureCodec, ValueNotSendable
 
 if TYPE_CHECKING:
     _Case = SynchronousTestCase
@@ -614,9 +615,9 @@ class BothTests(SynchronousTestCase):
 
     def test_make_codec(self) -> None:
         """The fast one where it can be had, and the pure one elsewhere or when asked for."""
-        for codec, name in ((make_codec(*CHANNELS), "rust"), (make_codec(*CHANNELS, True), "pure")):
-            self.assertEqual(codec.name, name)
-            self.assertEqual(codec.decode(codec.encode((Channel(1),))), (Channel(1),))
+        for made, name in ((make_codec(*CHANNELS), "rust"), (make_codec(*CHANNELS, True), "pure")):
+            self.assertEqual(made.name, name)
+            self.assertEqual(made.decode(made.encode((Channel(1),))), (Channel(1),))
         with mock.patch.dict(sys.modules, {"pycomnet.wire.rust": None}):
             self.assertEqual(make_codec().name, "pure")
 
@@ -632,7 +633,7 @@ for name, source in json.load(sys.stdin):
     if name == "far.values":
         print(*sorted(set(sys.modules) - before))
 vectors = sys.modules["far.vectors"]
-codec = sys.modules["far.values"].make_codec(*vectors.CHANNELS)
+codec = sys.modules["far.codec"].make_codec(*vectors.CHANNELS)
 for name, value, written in vectors.VECTORS:
     data = vectors.unhex(written)
     assert codec.encode(value) == data, (name, codec.encode(value))
@@ -699,6 +700,7 @@ class ProcessTests(SynchronousTestCase):
         """The vectors hold in an interpreter without packages, that is sent the source alone."""
         sources = [("far", ""), ("far.values", Path(wire.__file__).read_text())]
         sources.append(("far.kinds", Path(kinds.__file__).read_text()))
+        sources.append(("far.codec", Path(codec.__file__).read_text()))
         sources.append(("far.vectors", Path(vectors.__file__).read_text()))
         output = self.output("-S", "-E", "-c", BARE, input=json.dumps(sources))
         modules, said, *rest = output.splitlines()

@@ -1,4 +1,4 @@
-"""The relay of a place's supervisor: bytes through it, back pressure, and how its ends end."""
+"""What a fork server forwards: bytes through it, back pressure, and how its ends end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the supervisor of a place has in reserve, and how many processes it may have."""
+"""The fork server's pre-forked worker, and how many processes it may have."""
 
 from __future__ import annotations
 

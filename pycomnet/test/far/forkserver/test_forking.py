@@ -1,4 +1,4 @@
-"""What the supervisor of a place makes for what it starts."""
+"""What the fork server makes for what it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that a place keeps in reserve: it is as others are, and it leaves when nobody asks."""
+"""A pre-forked worker: it is as others are, and it leaves when nobody asks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 import pycomnet
-from pycomnet.test.gateways.forkserver.test_server import PlaceCase, fingerprint
+from pycomnet.test.gateways.forkserver.test_client import ForkServerCase, fingerprint
 from pycomnet.test.processes import children
 
-#: A program with a place that has one in reserve.
+#: A program whose fork server has a pre-forked worker.
 PROGRAM = """
 import time
 from pycomnet import blocking
@@ -28,13 +28,13 @@ with blocking.Group() as group:
 """
 
 
-class SpareCase(PlaceCase):
-    """Gateways that come out of the reserve of the place that they are at."""
+class PreforkedCase(ForkServerCase):
+    """Gateways that were pre-forked workers."""
 
     spec = "popen//via=first"
 
     async def reserve(self) -> int:
-        """Have the place keep one; its process id."""
+        """Have the fork server keep one; its process id."""
         await self.group.makegateway("popen//fork=yes//id=first")
         await self.gateway()
         return await self.in_reserve()
@@ -47,10 +47,10 @@ class SpareCase(PlaceCase):
         return preforked
 
     def preforked_workers(self) -> set[int]:
-        """The workers of the place that are no gateway's."""
-        [place] = self.supervisors()
+        """The workers of the fork server that are no gateway's."""
+        [server] = self.supervisors()
         known = {gateway.info["pid"] for gateway in self.group}
-        workers = {pid for supervisor in children(place) for pid in children(supervisor)}
+        workers = {pid for supervisor in children(server) for pid in children(supervisor)}
         return workers - known
 
     def descendants(self, pid: int) -> set[int]:
@@ -65,7 +65,7 @@ class SpareCase(PlaceCase):
         return gateway
 
 
-class NotShared(SpareCase):
+class NotShared(PreforkedCase):
     """What a fork would share, and these don't."""
 
     async def test_as_started(self) -> None:
@@ -118,11 +118,11 @@ class NotShared(SpareCase):
         self.assertIn("<remote_exec 2>", str(error))
 
 
-class Ending(SpareCase):
+class Ending(PreforkedCase):
     """How it leaves."""
 
     async def test_not_at_first(self) -> None:
-        """A place with one gateway has none, nor one whose gateways are of this machine."""
+        """A fork server with one gateway has none, nor one whose gateways are of this machine."""
         await self.group.makegateway("popen//fork=yes//id=first")
         await self.group.makegateway("popen")
         gateway = await self.group.makegateway("popen")
@@ -134,7 +134,7 @@ class Ending(SpareCase):
         preforked = await self.reserve()
         os.kill(preforked, signal.SIGSTOP)  # it reads nothing any more
         making = defer.ensureDeferred(self.gateway(env={"PYCOMNET_OWN": "x"}))
-        while self.preforked_workers() == {preforked}:  # until the place has the next
+        while self.preforked_workers() == {preforked}:  # until the fork server has the next
             await deferLater(self.reactor, 0.01)
         self.assertFalse(making.called)
         os.kill(preforked, signal.SIGKILL)
@@ -145,40 +145,40 @@ class Ending(SpareCase):
     async def test_killed(self) -> None:
         """One that somebody kills is forgotten, and the next gateway is forked."""
         preforked = await self.reserve()
-        [place] = self.supervisors()
+        [server] = self.supervisors()
         os.kill(preforked, signal.SIGKILL)
-        while len(children(place)) > len(self.group):  # until the place knows
+        while len(children(server)) > len(self.group):  # until the fork server knows
             await deferLater(self.reactor, 0.01)
         gateway = await self.gateway()
         self.assertNotEqual(gateway.info["pid"], preforked)
         self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
 
     async def test_group_ends(self) -> None:
-        """It goes with its place."""
+        """It goes with its fork server."""
         await self.reserve()
-        [place] = self.supervisors()
-        pids = self.descendants(place)
+        [server] = self.supervisors()
+        pids = self.descendants(server)
         await self.group.terminate()
         await self.assert_gone(*pids)
 
     async def test_near_side_killed(self) -> None:
-        """It goes when the program that the place is for is killed."""
+        """It goes when the program that the fork server is for is killed."""
         near = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
         self.addCleanup(near.communicate)
         self.addCleanup(near.kill)
         assert near.stdout is not None
         self.assertEqual(near.stdout.readline(), b"ready\n")
-        # The place, and of each worker and the one in reserve the supervisor and itself.
+        # The fork server, and of each worker and the pre-forked one the supervisor and itself.
         while len(pids := self.descendants(near.pid)) < 1 + 1 + 2 * (2 + 1):
             await deferLater(self.reactor, 0.01)
         near.kill()
         await self.assert_gone(*pids - {near.pid})
 
     async def test_place_killed(self) -> None:
-        """It goes when the supervisor of its place is killed."""
+        """It goes when its fork server is killed."""
         preforked = await self.reserve()
-        [place] = self.supervisors()
-        pids = self.descendants(place)
+        [server] = self.supervisors()
+        pids = self.descendants(server)
         self.assertIn(preforked, pids)
-        os.kill(place, signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         await self.assert_gone(*pids)

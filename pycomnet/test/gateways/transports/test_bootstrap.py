@@ -22,7 +22,7 @@ from pycomnet.far.importer import Importer, cache_directory
 from pycomnet.far.preamble import MAX_PREAMBLE
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.ssh import command, quote
+from pycomnet.gateways.transports.sshcommand import command, quote
 from pycomnet.wire.frames import MARKER
 
 
@@ -60,10 +60,10 @@ class Transport(StringTransport):
 class Beginning(SynchronousTestCase):
     """Noise, the marker, and then the connection."""
 
-    def start(self, letter: bytes = b"") -> tuple[AfterMarker, Keeps, Transport]:
+    def start(self, bootstrap_message: bytes = b"") -> tuple[AfterMarker, Keeps, Transport]:
         connection, transport = Keeps(), Transport()
         self.shown: list[str] = []
-        before = AfterMarker(connection, self.shown.append, letter)
+        before = AfterMarker(connection, self.shown.append, bootstrap_message)
         before.makeConnection(transport)
         transport.protocol = before
         return before, connection, transport
@@ -104,10 +104,10 @@ class Beginning(SynchronousTestCase):
         self.assertLess(len(before.describe_end("")), 2000)
 
     def test_letter(self) -> None:
-        """With a letter the connection begins with the marker, without one at once."""
-        for letter, made in ((b"letter", 0), (b"", 1)):
-            before, connection, transport = self.start(letter)
-            self.assertEqual((transport.value(), connection.made), (letter, made))
+        """With a bootstrap message the connection begins with the marker, without one at once."""
+        for bootstrap_message, made in ((b"message", 0), (b"", 1)):
+            before, connection, transport = self.start(bootstrap_message)
+            self.assertEqual((transport.value(), connection.made), (bootstrap_message, made))
             before.dataReceived(MARKER)
             self.assertEqual((connection.made, transport.protocol), (1, connection))
 
@@ -132,6 +132,7 @@ class Sent(SynchronousTestCase):
             "wire.mux",
             "far",
             "far.main",
+            "far.worker",
             "far.forkserver.server",
             "far.importer",
         ):
@@ -223,10 +224,12 @@ class Importing(SynchronousTestCase):
         # In place of a full disk: no file may be longer than this.
         limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
         argv = [sys.executable, "-S", "-E", "-c", f"{limit}{package.code()}"]
-        letter = package.letter({"id": "x", "fork": False})
+        bootstrap_message = package.bootstrap_message({"id": "x", "fork": False})
         env = {**os.environ, "XDG_CACHE_HOME": str(home)}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
-        ran = subprocess.run(argv, input=letter, capture_output=True, timeout=60, env=env)
+        ran = subprocess.run(
+            argv, input=bootstrap_message, capture_output=True, timeout=60, env=env
+        )
         self.assertIn(b"PYCOMNET", ran.stdout[len(MARKER) :], ran)
         self.assertEqual(ran.stderr, b"")
         [cache] = (home / "pycomnet").iterdir()
@@ -250,9 +253,9 @@ class Importing(SynchronousTestCase):
 
     def test_starts(self) -> None:
         """The line and what follows it start a far side, which says its marker first."""
-        letter = package.letter({"id": "x", "fork": False})
+        bootstrap_message = package.bootstrap_message({"id": "x", "fork": False})
         argv = [sys.executable, "-S", "-E", "-c", package.code()]
-        noise = io.BytesIO(letter)
+        noise = io.BytesIO(bootstrap_message)
         ran = subprocess.run(argv, input=noise.read(), capture_output=True, timeout=60)
         self.assertTrue(ran.stdout.startswith(MARKER), ran)
         self.assertIn(b"PYCOMNET", ran.stdout[len(MARKER) :])

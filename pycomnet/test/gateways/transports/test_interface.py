@@ -11,8 +11,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
-from pycomnet.gateways.gateway import EXIT_TIMEOUT, GatewayConnection
+from pycomnet.gateways.connection import EXIT_TIMEOUT, GatewayConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.wire.mux import Mux
@@ -41,7 +42,7 @@ class ThreadlessClock(Clock):
         function(*args)
 
 
-class FakeCarrier:
+class FakeGatewayTransport:
     """Does what the test says, and keeps what it is asked."""
 
     what = "the connection to nowhere"
@@ -52,8 +53,7 @@ class FakeCarrier:
         self.connecting: defer.Deferred[None] = defer.Deferred(
             lambda d: self.asked.append("cancel")
         )
-        self.waiters: list[defer.Deferred[int | None]] = []
-        self.over = False
+        self.ended: OneShot[int | None] = OneShot()
         self.asked: list[Any] = []
         self.ends_at_kill = True
 
@@ -70,17 +70,11 @@ class FakeCarrier:
         self.connection.dataReceived(Mux(False, None, {"python": "3"}).data_to_send())
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        if self.over:
-            return defer.succeed(self.status)
-        waiter: defer.Deferred[int | None] = defer.Deferred(self.waiters.remove)
-        self.waiters.append(waiter)
-        return waiter
+        return self.ended.when_fired()
 
     def end(self, status: int | None = None) -> None:
-        self.status, self.over = status, True
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            waiter.callback(status)
+        self.status = status
+        self.ended.fire(status)
 
     def kill(self, number: int) -> None:
         self.asked.append(number)
@@ -98,30 +92,30 @@ class FakeCarrier:
 
 
 class Seam(SynchronousTestCase):
-    """The link, with such a carrier."""
+    """The link, with such a transport."""
 
     def setUp(self) -> None:
         self.clock = ThreadlessClock()
         self.link = GatewayConnection(
-            Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeCarrier
+            Spec(), "gw0", lambda o: None, cast(Any, Seam), self.clock, FakeGatewayTransport
         )
-        assert isinstance(self.link.carrier, FakeCarrier)
-        self.carrier = self.link.carrier
+        assert isinstance(self.link.transport, FakeGatewayTransport)
+        self.gateway_transport = self.link.transport
 
     def started(self) -> None:
         starting = self.link.start(10)
         self.assertNoResult(starting)
-        self.carrier.connected()
+        self.gateway_transport.connected()
         self.assertNoResult(starting)
-        self.carrier.hello()
+        self.gateway_transport.hello()
         self.assertEqual(self.successResultOf(starting)["info"]["python"], "3")
 
     def test_end_unknown(self) -> None:
         """Where the end can't be seen, the error has what is known of the connection."""
         self.started()
         waiting = self.link.connection.ping()
-        self.carrier.transport.loseConnection()
-        self.carrier.end(None)
+        self.gateway_transport.transport.loseConnection()
+        self.gateway_transport.end(None)
         error = self.failureResultOf(waiting, GatewayDied).value
         self.assertEqual(
             str(error),
@@ -133,9 +127,9 @@ class Seam(SynchronousTestCase):
         """Where it can be seen, the error has that."""
         self.started()
         waiting = self.link.connection.ping()
-        self.carrier.transport.loseConnection()
+        self.gateway_transport.transport.loseConnection()
         self.assertNoResult(waiting)
-        self.carrier.end(4)
+        self.gateway_transport.end(4)
         error = self.failureResultOf(waiting, GatewayDied).value
         self.assertIn("is gone: status 4", str(error))
         self.assertEqual(error.exit_status, 4)
@@ -144,21 +138,23 @@ class Seam(SynchronousTestCase):
         """A connection that is cut while the far side goes on ends that."""
         self.started()
         waiting = self.link.connection.ping()
-        self.carrier.transport.loseConnection()
+        self.gateway_transport.transport.loseConnection()
         self.clock.advance(60)
         error = self.failureResultOf(waiting, GatewayDied).value
         self.assertIn("cut here, and the connection to nowhere goes on", str(error))
-        self.assertEqual(self.carrier.asked, [signal.SIGTERM])
+        self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
 
     def test_refused(self) -> None:
         """What the transport says of why it can't connect is passed on; all is ended."""
         starting = self.link.start(10)
-        self.carrier.connecting.errback(self.carrier.request.not_started("no way", 3, "no\nno"))
+        self.gateway_transport.connecting.errback(
+            self.gateway_transport.request.not_started("no way", 3, "no\nno")
+        )
         self.clock.advance(0)
         error = self.failureResultOf(starting, GatewayNotStarted).value
         self.assertEqual(str(error), "gateway gw0 (popen): no way; its standard error:\nno\nno")
         self.assertEqual((error.exit_status, error.stderr), (3, "no\nno"))
-        self.assertEqual(self.carrier.asked, [signal.SIGTERM])
+        self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
 
     def test_timeout_connecting(self) -> None:
         """The time to start in is for connecting, too; that is cancelled then."""
@@ -166,7 +162,7 @@ class Seam(SynchronousTestCase):
         self.clock.advance(10)
         error = self.failureResultOf(starting, GatewayNotStarted).value
         self.assertIn("no hello in 10 seconds", str(error))
-        self.assertEqual(self.carrier.asked, ["cancel", signal.SIGTERM])
+        self.assertEqual(self.gateway_transport.asked, ["cancel", signal.SIGTERM])
 
     def test_cancelled(self) -> None:
         """Cancelling gives up connecting."""
@@ -174,25 +170,25 @@ class Seam(SynchronousTestCase):
         starting.cancel()
         self.clock.advance(0)
         self.failureResultOf(starting, defer.CancelledError)
-        self.assertEqual(self.carrier.asked, ["cancel", signal.SIGTERM])
+        self.assertEqual(self.gateway_transport.asked, ["cancel", signal.SIGTERM])
 
     def test_end(self) -> None:
         """Ending waits, then asks in two ways, then waits for what must come."""
         self.started()
-        self.carrier.ends_at_kill = False
+        self.gateway_transport.ends_at_kill = False
         ending = self.link.end(1)
         self.clock.advance(1)
-        self.assertEqual(self.carrier.asked, [signal.SIGTERM])
+        self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
         self.assertNoResult(ending)
         self.clock.advance(EXIT_TIMEOUT)
-        self.assertEqual(self.carrier.asked, [signal.SIGTERM, signal.SIGKILL])
+        self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM, signal.SIGKILL])
         self.assertIsNone(self.successResultOf(ending))
 
     def test_abandon(self) -> None:
         """What nobody holds any more is cut; what is over already is left alone."""
         self.started()
         self.link.abandon()
-        self.assertIsNone(self.carrier.transport.protocol)
+        self.assertIsNone(self.gateway_transport.transport.protocol)
         self.assertIsNotNone(self.link.connection.lost)
         self.link.abandon()
-        self.assertEqual(self.carrier.asked, [])
+        self.assertEqual(self.gateway_transport.asked, [])

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports import ssh
 from pycomnet.gateways.transports.interface import GatewayRequest
+from pycomnet.gateways.transports.sshcommand import command, destination
 
 
 class Destinations(SynchronousTestCase):
@@ -29,11 +30,11 @@ class Destinations(SynchronousTestCase):
             ("-vp 22 -J jump:22 -o Port=3 me@[::1] -v", "-vp 22 -J jump:22 -o Port=3 me@::1 -v"),
             ("-J[::2]:22 -4 [::1]", "-J[::2]:22 -4 ::1"),
         ):
-            self.assertEqual(" ".join(ssh.destination(text.split())), expected)
+            self.assertEqual(" ".join(destination(text.split())), expected)
 
     def test_command(self) -> None:
         """It is what ssh is run with."""
-        words = ssh.command(Spec.parse("ssh=root@[::1]:22"))
+        words = command(Spec.parse("ssh=root@[::1]:22"))
         self.assertEqual(words[:5], ("ssh", "-T", "-p", "22", "root@::1"))
 
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pycomnet.mediator.server import session as sessions
 from pycomnet.mediator.server.mediator import Mediator
 from pycomnet.mediator.server.model import HttpError, User, UserLimits
+from pycomnet.test.kit import first_cancels_rest
 
 ALICE = User("alice", UserLimits(processes=2, queue=100, linger=60, idle_timeout=0))
 BOB = User("bob", UserLimits(processes=1, queue=100, idle_timeout=40))
@@ -245,6 +246,17 @@ class Endings(MediatorCase):
         self.assertEqual(session.end.reason, "nobody was connected to it")
         self.assertEqual(session.gone_error().extra["signal_name"], "SIGKILL")
 
+    def test_what_was_ended_makes_room_though_nobody_comes_back(self) -> None:
+        """Ended as nobody was there, it is kept for as long again, and then it is forgotten."""
+        session, child = self.start()
+        self.clock.advance(60)
+        child.exit()
+        self.clock.advance(59)
+        self.assertIs(self.mediator.find(ALICE, session.pid), session)
+        self.clock.advance(1)
+        self.assertEqual(self.mediator.sessions, {})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_asked_linger(self) -> None:
         """A client may ask for less than the limit, not for more."""
         self.assertEqual(self.start(linger=5)[0].linger, 5)
@@ -315,6 +327,11 @@ class Endings(MediatorCase):
         stubborn.exit(-9)
         self.successResultOf(drained)
         self.assertEqual(other.end.reason, "the server was stopped")
+
+    def test_first_cancels_rest(self) -> None:
+        """Many wait until none runs: the first that is told cancels the others."""
+        _, child = self.start()
+        first_cancels_rest(self, self.mediator.when_empty, lambda: child.exit())
 
 
 class Users(MediatorCase):

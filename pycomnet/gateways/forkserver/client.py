@@ -1,8 +1,8 @@
-"""Places: an interpreter on a machine, with a supervisor that forks its gateways.
+"""The near side's connections to fork servers: processes that fork gateways.
 
-The first gateway at a place starts the supervisor (far/forkserver/server.py) and connects to it;
-further ones are asked of it over the same connection (gateways/forkserver/transport.py). How it is
-reached is a route (gateways/forkserver/routes.py).
+The first gateway on a route starts the fork server (far/forkserver/server.py) and connects to it.
+Further gateways are requested over the same connection (gateways/transports/forked.py).
+gateways/transports/routes.py finds the routes.
 """
 
 from __future__ import annotations
@@ -20,61 +20,59 @@ from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import deferred
+from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import GatewayNotStarted
 from pycomnet.far.live import Live
-from pycomnet.gateways.forkserver.routes import Way
-from pycomnet.gateways.limits import supervisor_limits
-from pycomnet.gateways.transports.environment import working_directory
-from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.connection import GatewayConnection
+from pycomnet.gateways.environment import working_directory
+from pycomnet.gateways.forkserver.route import FirstHop
+from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 
 if TYPE_CHECKING:
-    from pycomnet.gateways.forkserver.transport import ForkedGatewayTransport
+    from pycomnet.gateways.transports.forked import ForkedGatewayTransport
+    from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
-#: Gateways that are asked of one supervisor at a time: each has descriptors on their way to it.
+#: Gateways that one fork server starts at a time: each has descriptors under way to it.
 AT_A_TIME = 32
-#: Seconds that a supervisor stays after its last gateway.
+#: Seconds that a fork server stays after its last gateway.
 IDLE_TIMEOUT = 30.0
-#: Seconds that a supervisor has to end.
+#: Seconds that a fork server has to end.
 END_TIMEOUT = 5.0
 
 
 class ForkServerClient(Live):
-    """A supervisor that the near side is connected to.
+    """A fork server that the near side is connected to.
 
     :ivar link: the connection and its process.
     """
 
-    id = "place"
+    id = "fork server"
 
-    def __init__(self, way: Way, request: GatewayRequest) -> None:
-        from pycomnet.gateways.gateway import GatewayConnection
-
-        self.way = way
+    def __init__(self, first_hop: FirstHop, request: GatewayRequest) -> None:
+        self.first_hop = first_hop
         self.users: set[ForkedGatewayTransport] = set()
         self.ready = False
         #: where a gateway's descriptors are sent, if its Python can be given them
-        self.door: socket.socket | None = None
+        self.descriptor_socket: socket.socket | None = None
         self.turns = defer.DeferredSemaphore(AT_A_TIME)
         self._number = 0
         self._reactor = request.reactor
-        self._waiting: list[defer.Deferred[None]] = []
-        self._failed: GatewayNotStarted | None = None
+        self._begun: OneShot[None] = OneShot()
         self._idle: IDelayedCall | None = None
         self._theirs: socket.socket | None = None
         number = None
         self._directory: tuple[int, int] | None = None
         self._umask: int | None = None
-        if way.door:
+        if first_hop.passes_descriptors:
             self._directory = _directory()
             self._umask = _umask()
-            self.door, self._theirs = socket.socketpair()
-            self.door.setblocking(False)
+            self.descriptor_socket, self._theirs = socket.socketpair()
+            self.descriptor_socket.setblocking(False)
             number = self._theirs.fileno()
 
         def opened(asked: GatewayRequest) -> GatewayTransport:
-            return way.open(asked, number)
+            return first_hop.open(asked, number)
 
         self.link = GatewayConnection(
             attrs.evolve(request.spec, id=None),
@@ -85,17 +83,22 @@ class ForkServerClient(Live):
             opened,
             Connection(
                 request.reactor,
-                limits=supervisor_limits(WIDE_WINDOW, RAW_FRAGMENT),
-                credential=way.credential,
-                keepalive=way.keepalive,
+                limits=fork_server_limits(WIDE_WINDOW, RAW_FRAGMENT),
+                credential=first_hop.credential,
+                keepalive=first_hop.keepalive,
             ),
         )
         self.link.prefix = ""
 
     @property
+    def failed(self) -> bool:
+        """Whether it could not be started."""
+        return self._begun.error is not None
+
+    @property
     def over(self) -> bool:
         """Whether no gateway can be asked of it any more."""
-        return self._failed is not None or self.link.ending or self.link.connection.lost is not None
+        return self.failed or self.link.ending or self.link.connection.lost is not None
 
     def start(self) -> None:
         """Start it; :meth:`when_ready` tells how that went."""
@@ -107,38 +110,27 @@ class ForkServerClient(Live):
 
     def _started(self, hello: dict[str, Any]) -> None:
         self.ready = True
-        if not hello.get("info", {}).get("door"):
-            self._close_door()  # its Python can't be given descriptors
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(None)
+        if not hello.get("info", {}).get("descriptor_socket"):
+            self._close_descriptor_socket()  # its Python can't be given descriptors
+        self._begun.fire(None)
 
     def _not_started(self, failure: Failure) -> None:
         error = failure.value
         if not isinstance(error, GatewayNotStarted):
             error = GatewayNotStarted(str(error) or type(error).__name__)
-        self._failed = error
-        self._close_door()
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(Failure(error))
+        self._close_descriptor_socket()
+        self._begun.fail(error)
 
     def when_ready(self) -> defer.Deferred[None]:
         """Fires once gateways can be asked of it; fails with :class:`GatewayNotStarted`."""
-        if self._failed is not None:
-            return defer.fail(self._failed)
-        if self.ready:
-            return defer.succeed(None)
-        waiter: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
-        return waiter
+        return self._begun.when_fired()
 
     def surroundings(self, now: dict[str, str]) -> dict[str, Any]:
-        """What is different here and now from what the supervisor was started in.
+        """What is different here and now from what the fork server was started in.
 
         :param now: the environment that a gateway shall have.
         """
-        then = self.way.env
+        then = self.first_hop.env
         found: dict[str, Any] = {}
         if now != then:
             found["update"] = {name: now[name] for name in now if then.get(name) != now[name]}
@@ -152,13 +144,13 @@ class ForkServerClient(Live):
 
     def send(self, fds: list[int]) -> int:
         """Give it descriptors; the number that it knows them under."""
-        assert self.door is not None
+        assert self.descriptor_socket is not None
         self._number += 1
-        socket.send_fds(self.door, [self._number.to_bytes(4, "big")], fds)
+        socket.send_fds(self.descriptor_socket, [self._number.to_bytes(4, "big")], fds)
         return self._number
 
     def enter(self, user: ForkedGatewayTransport) -> None:
-        """This gateway is at this place."""
+        """This gateway is started by this fork server."""
         self.users.add(user)
         if self._idle is not None:
             self._idle.cancel()
@@ -183,33 +175,33 @@ class ForkServerClient(Live):
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        self._close_door()
+        self._close_descriptor_socket()
         return self.link.end(timeout)
 
-    def _close_door(self) -> None:
-        if self.door is not None:
-            self.door.close()
-            self.door = None
+    def _close_descriptor_socket(self) -> None:
+        if self.descriptor_socket is not None:
+            self.descriptor_socket.close()
+            self.descriptor_socket = None
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more: as gateways have it."""
 
 
 class ForkServerClients(Live):
-    """The places of one group. The group holds it; it does not hold the group."""
+    """The fork servers of one group. The group holds it; it does not hold the group."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._places: dict[tuple[Any, ...], ForkServerClient] = {}
-        #: ways that gateways have been started on
+        self._fork_servers: dict[tuple[Any, ...], ForkServerClient] = {}
+        #: first hops that gateways have been started on
         self._begun: set[tuple[Any, ...]] = set()
         #: calls that are starting several gateways
         self._several = 0
-        #: ways that can't be forked at
+        #: first hops that can't be forked at
         self.without_fork: set[tuple[Any, ...]] = set()
 
     def starts_alone(self, key: tuple[Any, ...], first_alone: bool) -> bool:
-        """Whether a gateway is started without a supervisor that forks it.
+        """Whether a gateway is started without a fork server.
 
         :param first_alone: so is the first: most programs leave it at one, and it is there sooner,
             and with a process less. Not of several that are started together.
@@ -230,20 +222,20 @@ class ForkServerClients(Live):
         finally:
             self._several -= several
 
-    def find(self, way: Way, request: GatewayRequest) -> ForkServerClient:
-        """The place at the end of a way; started if there is none."""
-        place = self._places.get(way.key)
-        if place is None or place.over:
-            if place is not None:
-                place.end()
-            place = self._places[way.key] = ForkServerClient(way, request)
-            place.start()
-        return place
+    def find(self, first_hop: FirstHop, request: GatewayRequest) -> ForkServerClient:
+        """The fork server that a first hop leads to; started if there is none."""
+        fork_server = self._fork_servers.get(first_hop.key)
+        if fork_server is None or fork_server.over:
+            if fork_server is not None:
+                fork_server.end()
+            fork_server = self._fork_servers[first_hop.key] = ForkServerClient(first_hop, request)
+            fork_server.start()
+        return fork_server
 
     @deferred
     async def end(self) -> None:
         """End all; fires when they are gone."""
-        ending = [place.end() for place in self._places.values()]
+        ending = [fork_server.end() for fork_server in self._fork_servers.values()]
         await defer.gatherResults(ending, consumeErrors=True)
 
     def abandon(self) -> None:

@@ -1,4 +1,4 @@
-"""Questions and answers of one frame each: the short way is the long way, but shorter."""
+"""Unary calls and replies of one frame each: the short way is the long way, but shorter."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from pycomnet.test.wire.muxkit import (
     open_frame,
 )
 from pycomnet.wire.mux import (
-    EV_ANSWERED,
-    EV_ASKED,
+    EV_CALL,
     EV_CLOSED,
     EV_DATA,
     EV_END,
     EV_OPENED,
+    EV_REPLY,
     Limits,
     LocalError,
     Mux,
 )
 
-QUESTION = open_frame(1, FIRST | OPEN_END, b"first", b"ask")
+CALL = open_frame(1, FIRST | OPEN_END, b"first", b"ask")
 
 
 def expecting(**options: Any) -> Mux:
-    """An acceptor that expects questions for the purpose ``ask``."""
+    """An acceptor that expects calls for the purpose ``ask``."""
     mux = greeted(**options)
-    mux.expect(("other", "ask"))
+    mux.expect_calls(("other", "ask"))
     return mux
 
 
@@ -54,12 +54,12 @@ def received(mux: Mux, data: bytes) -> list[Any]:
 
 
 def seen(mux: Mux, data: bytes) -> list[tuple[Any, ...]]:
-    """The events, questions as the three that they stand for, with ids for streams."""
+    """The events, calls as the three that they stand for, with ids for streams."""
     found: list[tuple[Any, ...]] = []
     for event in received(mux, data):
-        if event[0] == EV_ASKED:
+        if event[0] == EV_CALL:
             _, id, payload = event
-            purpose = mux.unanswered.get(id)
+            purpose = mux.calls.received.get(id)
             if purpose is None:
                 stream = mux.stream_of(id)
                 assert stream is not None
@@ -67,7 +67,7 @@ def seen(mux: Mux, data: bytes) -> list[tuple[Any, ...]]:
             found.append((EV_OPENED, id, purpose))
             found.append((EV_DATA, id, payload, len(payload) + 64))
             found.append((EV_END, id))
-        elif event[0] == EV_ANSWERED:
+        elif event[0] == EV_REPLY:
             found.append((EV_CLOSED, event[1], RESULT, event[2]))
         elif event[0] in (EV_OPENED, EV_DATA, EV_END, EV_CLOSED):
             stream = event[1]
@@ -79,25 +79,25 @@ def seen(mux: Mux, data: bytes) -> list[tuple[Any, ...]]:
 
 
 class AskTests(SynchronousTestCase):
-    """Both ends of a question."""
+    """Both ends of a unary call."""
 
-    def test_asked(self) -> None:
-        """A whole question is one event; its channel waits for the answer."""
+    def test_whole_call_is_one_event(self) -> None:
+        """A whole call is one event; its channel waits for the reply."""
         mux = expecting()
-        self.assertEqual(received(mux, QUESTION), [(EV_ASKED, 1, b"first")])
+        self.assertEqual(received(mux, CALL), [(EV_CALL, 1, b"first")])
         mux.reply(1, b"result")
         self.assertEqual(frames(mux.data_to_send()), [(CLOSE, 1, b"\x02result")])
         self.assertEqual(left_over(mux), [])
 
     def test_stream(self) -> None:
-        """It gets a stream when one is wanted, and can be answered by that, too."""
+        """It gets a stream when one is wanted, and can get its reply by that, too."""
         mux = expecting()
-        received(mux, QUESTION)
+        received(mux, CALL)
         stream: Any = mux.stream_of(1)
         self.assertIs(mux.stream_of(1), stream)
         self.assertEqual((stream.id, stream.purpose), (1, "ask"))
         self.assertTrue(stream.ended and stream.sending and not stream.receiving)
-        mux.answer(stream, b"result")
+        mux.reply_on(stream, b"result")
         self.assertEqual(frames(mux.data_to_send()), [(CLOSE, 1, b"\x02result")])
         self.assertEqual(left_over(mux), [])
         self.assertIsNone(mux.stream_of(1))
@@ -105,10 +105,10 @@ class AskTests(SynchronousTestCase):
         self.assertEqual(mux.data_to_send(), b"")
 
     def test_given_up_early(self) -> None:
-        """What is asked and given up in the same bytes has a stream that says so."""
+        """A call that is closed in the same bytes has a stream that says so."""
         mux = expecting()
-        asked, closed = received(mux, QUESTION + close(1, NORMAL, b""))
-        self.assertEqual((asked[:2], closed[0]), ((EV_ASKED, 1), EV_CLOSED))
+        came, closed = received(mux, CALL + close(1, NORMAL, b""))
+        self.assertEqual((came[:2], closed[0]), ((EV_CALL, 1), EV_CLOSED))
         self.assertIs(mux.stream_of(1), closed[1])
         sent = mux.data_to_send()
         mux.reply(1, b"result")
@@ -119,7 +119,7 @@ class AskTests(SynchronousTestCase):
         self.assertIsNone(mux.stream_of(1))
 
     def test_bursts(self) -> None:
-        """Questions of one size are taken apart together, up to the first that is something else;
+        """Calls of one size are taken apart together, up to the first that is something else;
         so are results.
         """
         same = [open_frame(id, FIRST | OPEN_END, b"%05d" % id, b"ask") for id in range(1, 41, 2)]
@@ -137,19 +137,19 @@ class AskTests(SynchronousTestCase):
         for cut in range(0, len(data), 7):
             mux = expecting()
             events = received(mux, data[:cut]) + received(mux, data[cut:])
-            asked = [event[1:] for event in events if event[0] == EV_ASKED]
+            came = [event[1:] for event in events if event[0] == EV_CALL]
             expected = [(id, b"%05d" % id) for id in range(1, 41, 2)]
             rest = [(47, b"asked"), (49, b"asked"), (51, b"asked")]
-            self.assertEqual(asked, [*expected, (41, b"longer"), *rest])
+            self.assertEqual(came, [*expected, (41, b"longer"), *rest])
             assert mux.failed is not None
             self.assertEqual(mux.failed.code, "channel")
 
     def test_bursts_of_results(self) -> None:
-        """Each result goes to who asked, wherever the bytes are cut."""
+        """Each result goes to its caller, wherever the bytes are cut."""
         results = [b"\x91\xc0"] * 12 + [b"longer"] + [b"\x91\xc0"] * 3
         for cut in range(0, 12 * 16, 5):
             mux = greeted(initiator=True)
-            ids = [mux.ask("ask", b"first", number) for number in range(len(results) + 1)]
+            ids = [mux.call("ask", b"first", number) for number in range(len(results) + 1)]
             stream: Any = mux.stream_of(ids[6])
             mux.data_to_send()
             data = b"".join(
@@ -157,34 +157,34 @@ class AskTests(SynchronousTestCase):
             )
             events = received(mux, data[:cut]) + received(mux, data[cut:])
             found = [
-                (event[1], event[2]) if event[0] == EV_ANSWERED else (event[1].app, event[3])
+                (event[1], event[2]) if event[0] == EV_REPLY else (event[1].app, event[3])
                 for event in events
             ]
             self.assertEqual(found, list(enumerate(results)))
             self.assertFalse(stream.sending or stream.receiving)
-            self.assertEqual((list(mux.questions), mux._local_open), ([ids[-1]], 1))
+            self.assertEqual((list(mux.calls.pending), mux.table.local_open), ([ids[-1]], 1))
             received(mux, close(ids[0], RESULT, b""))
             self.assertIsNone(mux.failed)
 
     def test_withdrawn(self) -> None:
-        """A question that is given up is closed; its result, on its way, is dropped."""
+        """A call that is cancelled is closed; its result, on its way, is dropped."""
         mux = greeted(initiator=True)
-        ids = [mux.ask("ask", b"first", number) for number in range(3)]
+        ids = [mux.call("ask", b"first", number) for number in range(3)]
         mux.data_to_send()
-        mux.withdraw(ids[1])
+        mux.cancel_call(ids[1])
         self.assertEqual(frames(mux.data_to_send()), [(CLOSE, ids[1], b"\x00")])
         events = received(mux, b"".join(close(id, RESULT, b"r") for id in ids))
-        answered = [event[1:] for event in events if event[0] == EV_ANSWERED]
-        self.assertIn((2, b"r"), answered)
-        self.assertNotIn(1, [app for app, _ in answered])
+        replied = [event[1:] for event in events if event[0] == EV_REPLY]
+        self.assertIn((2, b"r"), replied)
+        self.assertNotIn(1, [app for app, _ in replied])
         self.assertEqual(left_over(mux), [])
-        mux.withdraw(ids[1])
+        mux.cancel_call(ids[1])
         self.assertEqual(mux.data_to_send(), b"")
 
     def test_after_the_end(self) -> None:
-        """Nothing is sent for questions once the connection is over."""
+        """Nothing is sent for calls once the connection is over."""
         mux = expecting()
-        received(mux, QUESTION)
+        received(mux, CALL)
         mux.goaway("exit", "")
         mux.data_to_send()
         mux.reply(1, b"result")
@@ -201,24 +201,24 @@ class AskTests(SynchronousTestCase):
             open_frame(1, 0, b"", b"ask"),
         ):
             kinds = [event[0] for event in expecting().receive_data(data)]
-            self.assertNotIn(EV_ASKED, kinds)
+            self.assertNotIn(EV_CALL, kinds)
             self.assertEqual(kinds[0], EV_OPENED)
 
     def test_ask(self) -> None:
-        """What is asked the short way is on the wire what the long way has."""
+        """A call sent the short way is on the wire what the long way has."""
         for first in (b"", b"first", b"x" * 65_531, b"x" * 65_532, b"x" * 100_000):
             short, long = greeted(initiator=True), greeted(initiator=True)
             for _ in range(2):  # the first of a purpose goes the long way
-                short.ask("ask", first)
+                short.call("ask", first)
                 long.open("ask", first, end=True)
                 self.assertEqual(short.data_to_send(), long.data_to_send())
-            self.assertEqual(short._local_open, long._local_open)
+            self.assertEqual(short.table.local_open, long.table.local_open)
 
     def test_result(self) -> None:
-        """The result of a question ends its channel at the end that asked."""
+        """The reply to a call ends its channel at the caller."""
         mux = greeted(initiator=True)
         for id in (1, 3):
-            self.assertEqual(mux.ask("ask", b"first", "user"), id)
+            self.assertEqual(mux.call("ask", b"first", "user"), id)
             mux.data_to_send()
             (event,) = received(mux, close(id, RESULT, b"result"))
             if id == 1:  # the first of a purpose goes the long way
@@ -226,24 +226,24 @@ class AskTests(SynchronousTestCase):
                     (event[0], event[1].app, *event[2:]), (EV_CLOSED, "user", RESULT, b"result")
                 )
             else:
-                self.assertEqual(event, (EV_ANSWERED, "user", b"result"))
+                self.assertEqual(event, (EV_REPLY, "user", b"result"))
             self.assertEqual(mux.data_to_send(), b"")
             self.assertEqual(left_over(mux), [])
 
-    def test_long_answers(self) -> None:
-        """An answer that is too long for a frame, or comes while the transport is full, waits."""
+    def test_long_replies(self) -> None:
+        """A reply that is too long for a frame, or comes while the transport is full, waits."""
         mux = expecting()
-        received(mux, QUESTION)
+        received(mux, CALL)
         mux.reply(1, b"x" * FRAGMENT)
         kinds = [kind for kind, _, _ in frames(mux.data_to_send(1 << 30))]
         self.assertEqual(kinds[-1], CLOSE)
         self.assertEqual(len(kinds), 2)
         mux = expecting()
-        received(mux, QUESTION)
-        mux.congested = True
+        received(mux, CALL)
+        mux.scheduler.congested = True
         mux.reply(1, b"result")
-        self.assertEqual(mux._out, [])
-        mux.congested = False
+        self.assertEqual(mux.scheduler.out, [])
+        mux.scheduler.congested = False
         self.assertEqual([f[0] for f in frames(mux.data_to_send())][-1], CLOSE)
         self.assertEqual(left_over(mux), [])
 
@@ -251,12 +251,12 @@ class AskTests(SynchronousTestCase):
         """The limits are those of the long way."""
         for data, limits, code in (
             (
-                QUESTION + open_frame(3, FIRST | OPEN_END, b"", b"ask"),
+                CALL + open_frame(3, FIRST | OPEN_END, b"", b"ask"),
                 Limits(channels=1),
                 "channels",
             ),
             (open_frame(2, FIRST | OPEN_END, b"", b"ask"), None, "channel"),
-            (QUESTION + QUESTION, None, "channel"),
+            (CALL + CALL, None, "channel"),
             (open_frame(1, FIRST | OPEN_END, b"x" * 1000, b"ask"), Limits(window=1024), "window"),
             (open_frame(1, FIRST | OPEN_END, b"x" * 2000, b"ask"), Limits(frame=1024), "frame"),
             (frame(OPEN, 1, b"\x0a\x04ask"), None, "frame"),
@@ -269,8 +269,8 @@ class AskTests(SynchronousTestCase):
     def test_too_many(self) -> None:
         """Asking more than the peer allows is refused here."""
         mux = greeted(initiator=True, channels=1)
-        mux.ask("ask", b"")
-        problem = self.assertRaises(LocalError, mux.ask, "ask", b"")
+        mux.call("ask", b"")
+        problem = self.assertRaises(LocalError, mux.call, "ask", b"")
         self.assertIn("1 open channels", str(problem))
 
 
@@ -297,27 +297,30 @@ class AskTests(SynchronousTestCase):
     st.booleans(),
     st.booleans(),
 )
-def check_same(data: list[bytes], answers: bool, together: bool) -> None:
+def check_same(data: list[bytes], replies: bool, together: bool) -> None:
     """Whatever comes: with and without the short way the same happens."""
     short, long = expecting(), greeted()
     for _ in range(3):
-        id = short.ask("ask", b"first")
-        if id in short.questions:
-            short.questions[id] = id  # what :func:`seen` knows it by
+        id = short.call("ask", b"first")
+        if id in short.calls.pending:
+            short.calls.pending[id] = id  # what :func:`seen` knows it by
         long.open("ask", b"first", end=True)
     for mux in (short, long):
         mux.data_to_send()
     for piece in [b"".join(data)] if together else data:
         assert seen(short, piece) == seen(long, piece)
-        if answers:
+        if replies:
             for id in list(long.streams):
                 if long.streams[id].sending and not long.streams[id].local:
                     short.reply(id, b"r")
                     long.close(long.streams[id], RESULT, b"r")
         assert short.data_to_send() == long.data_to_send()
-        known = {*short.streams, *short.questions, *short.unanswered}
+        known = {*short.streams, *short.calls.pending, *short.calls.received}
         assert known == set(long.streams)
-        assert (short._local_open, short._peer_open) == (long._local_open, long._peer_open)
+        assert (short.table.local_open, short.table.peer_open) == (
+            long.table.local_open,
+            long.table.peer_open,
+        )
         if short.failed is not None:
             return
 

@@ -1,4 +1,4 @@
-"""Places: what gateways that are forked there don't share; how the supervisor comes and goes."""
+"""What gateways of one fork server don't share; how the fork server comes and goes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.channels.channel import Channel
-from pycomnet.gateways.forkserver import routes, server
+from pycomnet.gateways.forkserver import client
 from pycomnet.gateways.spec import STARTUP
+from pycomnet.gateways.transports import routes
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import children
 
@@ -58,14 +59,14 @@ def descriptors() -> dict[str, str]:
     return links
 
 
-class PlaceCase(GatewayCase):
-    """What the cases below have in common. Alone the first gateway would be no child of a place."""
+class ForkServerCase(GatewayCase):
+    """What the cases below have in common. Alone the first gateway would not be forked."""
 
     spec = "popen//fork=yes"
 
-    def place_of(self, gw: pycomnet.Gateway) -> Any:
-        """The place that a gateway was forked at."""
-        return cast(Any, gw._link.carrier).place
+    def fork_server_of(self, gw: pycomnet.Gateway) -> Any:
+        """The fork server that has forked a gateway."""
+        return cast(Any, gw._link.transport).fork_server
 
     def supervisors(self) -> set[int]:
         """The supervisors that this process has started."""
@@ -76,7 +77,7 @@ class PlaceCase(GatewayCase):
         }
 
 
-class NotShared(PlaceCase):
+class NotShared(ForkServerCase):
     """What a fork would share, and these don't."""
 
     async def test_as_started(self) -> None:
@@ -140,7 +141,7 @@ class NotShared(PlaceCase):
         self.patch(os, "environ", {**os.environ, "PYCOMNET_NEW": "\udcff new"})
         os.environ.pop("HOME", None)
         second = await self.gateway(env={"PYCOMNET_OWN": "x"})
-        self.assertEqual(self.place_of(first), self.place_of(second))
+        self.assertEqual(self.fork_server_of(first), self.fork_server_of(second))
         names = ("PYCOMNET_NEW", "HOME", "PYCOMNET_OWN")
         got = [await second.call("os:getenv", name) for name in names]
         self.assertEqual(got, ["\udcff new", None, "x"])
@@ -179,7 +180,7 @@ class NotShared(PlaceCase):
             self.assertEqual(output.text.replace("\n", "").replace(f"-{output.gateway}-", ""), "")
 
 
-class Supervisors(PlaceCase):
+class Supervisors(ForkServerCase):
     """How a supervisor comes and goes."""
 
     async def test_one(self) -> None:
@@ -199,7 +200,7 @@ class Supervisors(PlaceCase):
     async def test_several(self) -> None:
         """Of several that are started together none is started alone; one that is the first is."""
         together = await self.group.makegateways(["popen"] * 3)
-        self.assertEqual(len({self.place_of(gw) for gw in together}), 1)
+        self.assertEqual(len({self.fork_server_of(gw) for gw in together}), 1)
         self.assertEqual(children(os.getpid()), self.supervisors())
         await self.group.terminate()
         async with pycomnet.Group(self.reactor) as group:
@@ -210,10 +211,10 @@ class Supervisors(PlaceCase):
             self.assertEqual(self.supervisors(), set())
 
     async def test_senseless(self) -> None:
-        """A request that makes no sense fails; the place and its gateways go on."""
+        """A request that makes no sense fails; the fork server and its gateways go on."""
         gw = await self.gateway()
-        near = self.place_of(gw).link.connection
-        channel = Channel(near.open("start", near.encode({"config": {}})), self.place_of(gw))
+        near = self.fork_server_of(gw).link.connection
+        channel = Channel(near.open("start", near.encode({"config": {}})), self.fork_server_of(gw))
         error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
         self.assertIn("Error: ", str(error))
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
@@ -224,9 +225,9 @@ class Supervisors(PlaceCase):
         gw = await self.gateway()
         [server] = self.supervisors()
         [supervisor] = children(server)
-        near = self.place_of(gw).link.connection
+        near = self.fork_server_of(gw).link.connection
         for _ in range(20):
-            io = Channel(near.open("channel", raw=True), self.place_of(gw))
+            io = Channel(near.open("channel", raw=True), self.fork_server_of(gw))
             asked = {"config": {"id": "unwanted"}, "io": io}
             near.open("start", near.encode(asked)).close()
         other = await self.gateway()  # is asked for after those, and so is there after them
@@ -238,9 +239,9 @@ class Supervisors(PlaceCase):
 
     async def test_idle(self) -> None:
         """One without gateways stays for a while, and then ends."""
-        self.patch(server, "IDLE_TIMEOUT", 0.01)
+        self.patch(client, "IDLE_TIMEOUT", 0.01)
         gw = await self.gateway()
-        ended = self.place_of(gw).link.carrier.when_ended()
+        ended = self.fork_server_of(gw).link.transport.when_ended()
         other = await self.gateway()
         await gw.exit()
         self.assertEqual(await other.call("operator:add", 1, 2), 3)
@@ -256,7 +257,7 @@ class Supervisors(PlaceCase):
         await gw.exit()
         again = await self.gateway()
         self.assertEqual(self.supervisors(), {supervisor})
-        self.assertIsNone(self.place_of(again)._idle)
+        self.assertIsNone(self.fork_server_of(again)._idle)
 
     async def test_without_fork(self) -> None:
         """An interpreter that can't fork is started for each gateway, and not asked twice."""
@@ -268,17 +269,17 @@ class Supervisors(PlaceCase):
             gw = await self.gateway(env=env)
             self.assertEqual(await gw.call("operator:add", 1, 2), 3)
             self.assertEqual(self.supervisors(), set())
-        self.assertEqual(len(self.group._places.without_fork), 1)
+        self.assertEqual(len(self.group._fork_servers.without_fork), 1)
 
     async def test_without_descriptors(self) -> None:
-        """The place of one that can't be given descriptors forks, too, and carries the bytes."""
+        """A fork server that can't be given descriptors forks, too, and forwards the bytes."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         script = "import _socket\n_socket.socket = type('socket', (), {})\n"
         (directory / "sitecustomize.py").write_text(script)
         env = {"PYTHONPATH": str(directory), "PYCOMNET_OWN": "x"}
         gw = await self.gateway(env=env)
-        self.assertIsNone(self.place_of(gw).door)
+        self.assertIsNone(self.fork_server_of(gw).descriptor_socket)
         self.assertEqual(await gw.call("os:getenv", "PYCOMNET_OWN"), "x")
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(directory)

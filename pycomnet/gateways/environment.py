@@ -54,7 +54,7 @@ def working_directory() -> str:
         return f"/proc/{os.getpid()}/cwd"
 
 
-def letter(rest: Mapping[str, str]) -> bytes:
+def environment_message(rest: Mapping[str, str]) -> bytes:
     """What a far side reads first that is told of ``more`` (far/main.py)."""
     payload = PureCodec().encode({"update": dict(rest)})
     return struct.pack("!I", len(payload)) + payload

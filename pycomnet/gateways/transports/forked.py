@@ -1,8 +1,8 @@
-"""What carries a gateway that the supervisor of a place forks, or starts.
+"""The transport of a gateway that a fork server forks, or starts.
 
 What such a gateway says goes straight to its process where that is on this machine: it gets the
-ends of pipes. Elsewhere it goes through raw channels of the supervisor's connection, and of those
-of the supervisors further on (docs/architecture.rst).
+ends of pipes. Elsewhere it goes through raw channels of the fork server's connection, and of those
+of the fork servers further on (docs/architecture.rst).
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from pycomnet.channels.transport import ChannelTransport
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.far.preamble import died_early
-from pycomnet.gateways.forkserver.routes import Route
-from pycomnet.gateways.forkserver.server import ForkServerClient
-from pycomnet.gateways.transports.environment import divide
+from pycomnet.gateways.environment import divide
+from pycomnet.gateways.forkserver.client import ForkServerClient
+from pycomnet.gateways.forkserver.route import Route
+from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.popen import ProcessGatewayTransport, worker_config
 from pycomnet.gateways.transports.process import (
     ErrorPipe,
     ErrorText,
     ProcessTransport,
     describe_status,
 )
+from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 
-#: The exit status of a supervisor whose interpreter can't fork (far/forkserver/server.py).
+#: The exit status of a fork server whose interpreter can't fork (far/forkserver/server.py).
 NO_FORK = 78
-#: Seconds between SIGKILL for a gateway and that for its supervisor, when that does not answer.
+#: Seconds between SIGKILL for a gateway and for its fork server, when that does not answer.
 KILL_TIMEOUT = 4.0
 
 
 class ForkedGatewayTransport:
-    """Carries the connection of a gateway that a supervisor forks, or starts.
+    """Carries the connection of a gateway that a fork server forks, or starts.
 
     :param route: finds out how to get there.
     :param alone: makes what is used instead where nothing can be forked.
@@ -59,7 +60,7 @@ class ForkedGatewayTransport:
     ) -> None:
         self.id = request.id
         self.what = "its process"
-        self.place: ForkServerClient | None = None
+        self.fork_server: ForkServerClient | None = None
         self.route: Route | None = None
         self._request = request
         self._find = route
@@ -78,7 +79,7 @@ class ForkedGatewayTransport:
 
     @deferred
     async def connect(self, connection: Connection) -> None:
-        """Have the supervisor fork it."""
+        """Have the fork server fork it."""
         request = self._request
         self._connection = connection
         try:
@@ -86,22 +87,22 @@ class ForkedGatewayTransport:
         except PycomnetError as problem:
             self._end(None)
             raise request.not_started(str(problem)) from None
-        places = request.group._places
-        if self._alone is not None and places.starts_alone(
-            route.way.key, self._first_alone and request.spec.fork is None
+        fork_servers = request.group._fork_servers
+        if self._alone is not None and fork_servers.starts_alone(
+            route.first_hop.key, self._first_alone and request.spec.fork is None
         ):
             await self._connect_alone()
             return
-        self.place = place = places.find(route.way, request)
-        place.enter(self)
+        self.fork_server = fork_server = fork_servers.find(route.first_hop, request)
+        fork_server.enter(self)
         try:
-            await place.when_ready()
-            async with place.turns:
-                await self._ask(place, route, connection)
+            await fork_server.when_ready()
+            async with fork_server.turns:
+                await self._ask(fork_server, route, connection)
         except GatewayNotStarted as problem:
-            if problem.exit_status == NO_FORK and self._alone is not None and place._failed:
-                places.without_fork.add(route.way.key)
-                self.place = None
+            if problem.exit_status == NO_FORK and self._alone is not None and fork_server.failed:
+                fork_servers.without_fork.add(route.first_hop.key)
+                self.fork_server = None
                 await self._connect_alone()
                 return
             self._end(None)
@@ -119,8 +120,10 @@ class ForkedGatewayTransport:
         self.what = self._instead.what
         await self._instead.connect(self._connection)
 
-    async def _ask(self, place: ForkServerClient, route: Route, connection: Connection) -> None:
-        spec, near = self._request.spec, place.link.connection
+    async def _ask(
+        self, fork_server: ForkServerClient, route: Route, connection: Connection
+    ) -> None:
+        spec, near = self._request.spec, fork_server.link.connection
         config = worker_config(spec, self.id)
         if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
             config["window"] = connection.mux.limits.window
@@ -129,18 +132,18 @@ class ForkedGatewayTransport:
             asked["path"] = [hop.as_map() for hop in route.path]
         if route.argv:
             asked["argv"] = list(route.argv)
-        here = route.way.door and not (route.path or route.argv or route.master)
+        here = route.first_hop.passes_descriptors and not (route.path or route.argv or route.master)
         if here:  # this machine: its own environment and directory as they are now
-            asked.update(place.surroundings({**route.way.env, **spec.env}))
+            asked.update(fork_server.surroundings({**route.first_hop.env, **spec.env}))
         elif route.argv:
             asked["env"], more = divide(spec.env)
             if more:
                 config["update"] = more
         else:
             asked["update"] = spec.env
-        if not here or place.door is None:
+        if not here or fork_server.descriptor_socket is None:
             core = near.open("channel", raw=True)
-            channel = Channel(core, place)
+            channel = Channel(core, fork_server)
             asked["io"] = channel
             self._open(near, asked)
             ChannelTransport(channel, connection).start()
@@ -152,7 +155,7 @@ class ForkedGatewayTransport:
             stdin, write_fd, read_fd, stdout, err_fd, stderr = fds
             while True:
                 try:
-                    asked["door"] = place.send([stdin, stdout, stderr])
+                    asked["descriptors"] = fork_server.send([stdin, stdout, stderr])
                     break
                 except BlockingIOError:
                     await _pause(self._request.reactor)
@@ -172,7 +175,7 @@ class ForkedGatewayTransport:
 
     def _bind(self, master: str) -> None:
         """End when the gateway that it was started from does."""
-        outer = self._request.group[master]._link.carrier
+        outer = self._request.group[master]._link.transport
 
         def gone(status: int | None) -> None:
             if not self._over.fired and self._connection is not None:
@@ -184,14 +187,14 @@ class ForkedGatewayTransport:
 
         outer.when_ended().addCallback(gone)
 
-    # -- what the supervisor says ----------------------------------------------------------------
+    # -- what the fork server says ---------------------------------------------------------------
 
     def _told(self, value: Any) -> Any:
         if isinstance(value, bytes):
             return self._text.feed(value)
-        if "noise" in value:
-            noise = value["noise"].decode("utf-8", "replace").strip()
-            self._reason = died_early("", noise)
+        if "preamble" in value:
+            preamble = value["preamble"].decode("utf-8", "replace").strip()
+            self._reason = died_early("", preamble)
         if "status" in value:
             self._end(value["status"])
         return None
@@ -205,7 +208,7 @@ class ForkedGatewayTransport:
                 self._connection.abort(ConnectionLost(self._reason))
 
     def _lose(self, reason: str) -> None:
-        self.what = "the way to it"
+        self.what = "the route to it"
         self._reason = self._reason or reason
 
     def _end(self, status: int | None) -> None:
@@ -216,11 +219,11 @@ class ForkedGatewayTransport:
             self._kill = None
         if self._pipe is not None:
             self._pipe.finish()
-        if self.place is not None:
-            self.place.leave(self)
+        if self.fork_server is not None:
+            self.fork_server.leave(self)
         self._over.fire(status)
 
-    # -- as every carrier has it -----------------------------------------------------------------
+    # -- as every gateway transport has it -------------------------------------------------------
 
     @property
     def status(self) -> int | None:
@@ -228,23 +231,23 @@ class ForkedGatewayTransport:
         return self._over.result if self._instead is None else self._instead.status
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires with how the process ended once the supervisor says so."""
+        """Fires with how the process ended once the fork server says so."""
         if self._instead is not None:
             return self._instead.when_ended()
         return self._over.when_fired()
 
     def kill(self, number: int) -> None:
-        """Have the supervisor send its process a signal."""
+        """Have the fork server send its process a signal."""
         if self._instead is not None:
             self._instead.kill(number)
         elif self._over.fired:
             return
         elif self._control is None:
             # It was not asked for yet; what is being started for it alone is ended.
-            place = self.place
-            if place is not None and place.users == {self} and not place.ready:
-                place.users.clear()
-                place.end(0).addBoth(lambda _: self._end(None))
+            fork_server = self.fork_server
+            if fork_server is not None and fork_server.users == {self} and not fork_server.ready:
+                fork_server.users.clear()
+                fork_server.end(0).addBoth(lambda _: self._end(None))
             else:
                 self._end(None)
         else:
@@ -252,16 +255,16 @@ class ForkedGatewayTransport:
             with contextlib.suppress(Exception):
                 self._control.send(connection.encode(int(number))).addErrback(lambda _: None)
             if number == signal.SIGKILL and self._kill is None:
-                self._kill = self._request.reactor.callLater(KILL_TIMEOUT, self._kill_place)
+                self._kill = self._request.reactor.callLater(KILL_TIMEOUT, self._kill_fork_server)
 
-    def _kill_place(self) -> None:
-        """The supervisor does not do as it is told: it ends, and all that it has."""
+    def _kill_fork_server(self) -> None:
+        """The fork server does not do as it is told: it ends, and all that it has."""
         self._kill = None
-        if self.place is not None:
-            self.place.link.carrier.kill(signal.SIGKILL)
+        if self.fork_server is not None:
+            self.fork_server.link.transport.kill(signal.SIGKILL)
 
     def describe_end(self, status: int | None) -> str:
-        """Its process's status in words, or what became of the way to it."""
+        """Its process's status in words, or what became of the route to it."""
         if self._instead is not None:
             return self._instead.describe_end(status)
         if self._reason:
@@ -276,8 +279,8 @@ class ForkedGatewayTransport:
         """The last lines of its standard error, or of what was to start it."""
         if self._instead is not None:
             return self._instead.stderr_tail()
-        if self._control is None and self.place is not None:
-            return self.place.link.carrier.stderr_tail()
+        if self._control is None and self.fork_server is not None:
+            return self.fork_server.link.transport.stderr_tail()
         return self._text.tail()
 
 

@@ -1,0 +1,309 @@
+"""The worker: takes requests from the near side and runs the user's code."""
+
+import os
+import sys
+import time
+
+from ..wire.frames import ERROR, RESULT, WINDOW
+from ..wire.mux import Limits
+from ..wire.values import PureCodec
+from .bytecode import bytecode
+from .channel import FarChannel, error_payload
+from .connection import FarConnection, start_new_thread
+from .execute import Execution, flush_output, warm_up
+from .live import Live
+from .output import OutputChannel
+from .path import own_imports
+
+if str is bytes:
+    # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
+    # thread that has it may wait for a module to come.
+    import threading as _threading
+
+    from . import modules as _modules
+else:
+    _threading = _modules = None
+
+#: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
+#: KeyboardInterrupt at the beginning of that time.
+GRACE = 2.0
+#: What a far side ends with when its own code has closed the connection's descriptor.
+LOST_DESCRIPTOR = 79
+
+
+def interrupt_main():
+    """Raise KeyboardInterrupt in the main thread."""
+    try:
+        import _signal as signal
+    except ImportError:
+        import signal
+    # A real signal: it also ends a sleep or a read that the thread is in.
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+class FarGateway(Live):
+    """What ``channel.gateway`` is at the far side."""
+
+    def __init__(self, worker, id):
+        self._worker = worker
+        self.id = id
+
+    def newchannel(self, raw=False):
+        """A new channel, to be sent to the near side in a value.
+
+        :param raw: it carries bytes as they are.
+        """
+        channel = self._worker.link.open("channel", raw=raw)
+        self._worker.link.hold(channel)
+        return channel
+
+    def register_type(self, cls, name, to_value, from_value):
+        """Have values of a class sent, as ``pycomnet.register_type`` does at the near side."""
+        from ..wire.kinds import register_type
+
+        register_type(cls, name, to_value, from_value)
+
+
+class FarSide(Live):
+    """One far side.
+
+    :param io: as :class:`~.link.FileIO`.
+    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (bytes of
+        credit that each channel begins with).
+    :param write_buffer: as for :class:`~.connection.FarConnection`.
+    :param halt: ends the process at once, with a status.
+    :param interrupt: raises KeyboardInterrupt in the main thread.
+    """
+
+    def __init__(self, io, config, write_buffer=None, halt=os._exit, interrupt=interrupt_main):
+        self._halt = halt
+        self._interrupt = interrupt
+        self.execmodel = config.get("execmodel") or "thread"
+        limits = Limits(config.get("window") or WINDOW)
+        self.link = FarConnection(
+            io, FarChannel, self._opened, self._lost, self._info(), limits, write_buffer
+        )
+        self.link.gateway = FarGateway(self, config.get("id"))
+        self._work = []
+        self._main_free = True
+        self._running = 0
+        self._threads = 0
+        #: requests that have come and whose channels are not closed yet
+        self._requests = 0
+        #: channels to be closed when there are none
+        self._idle = []
+        self._waiters = []
+        self._ended = False
+        #: a program's pipes that are there and not used yet
+        self._prepared = None
+        #: what imports modules that the near side offers, once it has offered some
+        self._finder = None
+
+    def _info(self):
+        return {
+            "pid": os.getpid() if hasattr(os, "getpid") else 0,
+            "python": "%d.%d.%d" % sys.version_info[:3],
+            "implementation": _implementation(),
+            "platform": "%s" % sys.platform,  # Jython's is no plain str
+            "executable": sys.executable or "",
+            "execmodel": self.execmodel,
+            "bytecode": bytecode(),
+        }
+
+    def serve(self):
+        """Take requests until the connection is over. Called in the main thread."""
+        OutputChannel(self.link).install()
+        try:
+            self.link.start()
+        except Exception:  # a limit of threads: the near side finds why on standard error
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            raise
+        warm_up()  # while the near side deals with the hello
+        link = self.link
+        try:
+            while True:
+                link.wait(lambda: self._work or link.closed, self._waiters)
+                if link.closed:
+                    break
+                self._run(self._work.pop(0), self._main_finished)
+        except KeyboardInterrupt:
+            if not link.closed:
+                raise
+        self._exit()
+
+    def _run(self, request, finished):
+        with self.link.lock:
+            self._running += 1
+        request.run(finished)
+        link = self.link
+        with link.lock:
+            self._requests -= 1
+            if self._requests or not self._idle:
+                return
+            self._tell_idle()
+        link.flush()
+
+    def _tell_idle(self):
+        """No request runs or waits: tell those who asked for that."""
+        idle, self._idle = self._idle, []
+        for channel in idle:
+            self.link.mux.close(channel._stream, RESULT, self.link.encode(None))
+
+    def _main_finished(self):
+        with self.link.lock:
+            self._running -= 1
+            self._main_free = not self._work
+
+    def _thread_finished(self):
+        with self.link.lock:
+            self._running -= 1
+            self._threads -= 1
+
+    # -- what the link says; it holds the lock ---------------------------------------------------
+
+    def _opened(self, channel):
+        purpose = channel._stream.purpose
+        if purpose in ("exec", "call"):
+            channel._request = self._requested
+            self.link.mux.demand_read(channel._stream)
+        elif purpose == "channel":
+            channel._claimed = False
+        elif purpose == "status":
+            self._status(channel)
+        elif purpose == "offer":
+            channel._request = self._offered
+            self.link.mux.demand_read(channel._stream)
+        elif purpose == "pipes":
+            channel._request = self._prepare
+            self.link.mux.demand_read(channel._stream)
+        elif purpose == "take":
+            channel._request = self._take
+            self.link.mux.demand_read(channel._stream)
+        elif purpose == "idle":
+            self._idle.append(channel)
+            if not self._requests:
+                self._tell_idle()
+        else:
+            error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
+            self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
+
+    def _requested(self, channel, payload):
+        request = Execution(channel, payload)
+        self._requests += 1
+        if self._main_free or self.execmodel == "main_thread_only":
+            self._main_free = False
+            self._work.append(request)
+            for waiter in list(self._waiters):
+                self.link.wake_waiter(waiter)
+        else:
+            threading = _threading
+            if threading is None:
+                with own_imports:
+                    import threading
+            self._threads += 1
+            name = "pycomnet-%d" % channel.id
+            thread = threading.Thread(target=self._run_in_thread, args=(request,), name=name)
+            thread.daemon = True
+            try:
+                thread.start()
+            except Exception as error:  # a limit of threads or of memory
+                self._threads -= 1
+                self._requests -= 1
+                words = "the far side can't start a thread to run this: %s" % error
+                problem = {"code": "remote", "type": "RuntimeError", "message": words}
+                problem["formatted"] = "RuntimeError: %s\n" % words
+                self.link.mux.close(channel._stream, ERROR, error_payload(self.link, problem))
+
+    def _offered(self, channel, payload):
+        link = self.link
+        if self._finder is None:
+            modules = _modules
+            if modules is None:
+                from . import modules
+            self._finder = modules.Finder(link)
+        self._finder.offer(PureCodec().decode(payload))
+        link.mux.close(channel._stream, 2, link.encode(True))
+
+    def _prepare(self, channel, payload):
+        """A factory has pipes for a program: have them here, too."""
+        link = self.link
+        if self._prepared is not None:
+            self._prepared.close()
+        try:
+            from .lingering.io import prepare
+
+            self._prepared = prepare(link, payload)
+        except ImportError:
+            pass  # another machine's: it was not sent so much
+        good = self._prepared is not None
+        link.mux.close(channel._stream, RESULT, link.encode(good))
+
+    def _take(self, channel, payload):
+        """The factory has them used from now on."""
+        self.link.turning = lambda: self._turn(channel)
+
+    def _turn(self, channel):
+        link = self.link
+        prepared, self._prepared = self._prepared, None
+        from .lingering.io import LingeringIO
+
+        if not isinstance(link.io, LingeringIO):
+            link.io = LingeringIO(link)
+        link.io.turn(channel._stream, prepared)
+
+    def _run_in_thread(self, request):
+        self._run(request, self._thread_finished)
+
+    def _status(self, channel):
+        link = self.link
+        status = {
+            "running": self._running,
+            "queued": len(self._work),
+            "channels": len(link.mux.streams) - 1,
+            "threads": self._threads,
+            "execmodel": self.execmodel,
+        }
+        link.mux.close(channel._stream, RESULT, link.encode(status))
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _lost(self):
+        """The connection is over: interrupt the main thread, and be gone after a while."""
+        if self._main_free:
+            return  # it sees so itself, at once
+        start_new_thread(self._reap, ())
+
+    def _reap(self):
+        if not self._main_free:
+            self._interrupt()
+        time.sleep(GRACE)
+        self._halt(self._end_status(1))
+
+    def _end_status(self, status):
+        """What this process ends with; it is what this was, or tells why the connection is over."""
+        return LOST_DESCRIPTOR if self.link.is_taken else status
+
+    def _exit(self):
+        """Run the exit functions and end, without waiting for any thread."""
+        if self._ended:
+            return
+        self._ended = True
+        start_new_thread(self._end_anyway, ())
+        flush_output()
+        if "atexit" in sys.modules:
+            try:
+                sys.modules["atexit"]._run_exitfuncs()
+            except BaseException:
+                pass
+        self._halt(self._end_status(0))
+
+    def _end_anyway(self):
+        time.sleep(GRACE)
+        self._halt(self._end_status(1))
+
+
+def _implementation():
+    if sys.platform.startswith("java"):
+        return "jython"
+    implementation = getattr(sys, "implementation", None)
+    return implementation.name if implementation is not None else "cpython"

@@ -1,0 +1,264 @@
+"""The connection to one far side: how it begins, why it ended, and how it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.connection import Connection
+from pycomnet.deferred import deferred
+from pycomnet.errors import (
+    ConnectionLost,
+    GatewayDied,
+    GatewayNotStarted,
+    PeerSilent,
+    ProtocolViolation,
+    PycomnetError,
+)
+from pycomnet.far.live import Live
+from pycomnet.gateways.localfactory import FactoryGatewayTransport
+from pycomnet.gateways.output import OutputCallback, OutputSink
+from pycomnet.gateways.resumable import ResumableConnection
+from pycomnet.gateways.spec import Spec
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.text.printable import visible
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.group import Group
+
+#: Seconds that a far side has to say hello. A JVM on a busy machine takes ten.
+START_TIMEOUT = 60.0
+#: Seconds that a far side's process has to end, once the connection is over, before it is killed.
+#: Its supervisor needs at most four.
+EXIT_TIMEOUT = 6.0
+#: Seconds that all of it has by default.
+END_TIMEOUT = 5.0
+#: Seconds of a timeout that are for far code that does not complete by itself: it gets a
+#: KeyboardInterrupt, and is killed two seconds later (far/worker.py).
+INTERRUPT_TIME = 2.5
+#: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
+STATUS_TIMEOUT = 5.0
+#: Seconds in which the connection has to be over once the process has ended: what it said last is
+#: read, but what it left behind may hold the connection open.
+DRAIN_TIMEOUT = 2.0
+#: Seconds that what was started and isn't a far side has to end by itself, and say why.
+STRANGER_TIMEOUT = 0.5
+
+
+class GatewayConnection(Live):
+    """The connection to a far side and what carries it: what a gateway is made of.
+
+    The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
+    can be found out and ended.
+
+    :param make_transport: makes what carries the connection.
+    :param connection: the connection, if it is not to be as others are.
+    :ivar prefix: what the error begins with when the far side is gone.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        id: str,
+        output: OutputCallback,
+        group: Group,
+        reactor: Any,
+        make_transport: Callable[[GatewayRequest], GatewayTransport],
+        connection: Connection | None = None,
+    ) -> None:
+        self.spec = spec
+        self.id = id
+        self.reactor = reactor
+        self.sink = OutputSink(id, output)
+        self.prefix = f"gateway {id}: "
+        self.connection = connection or Connection(reactor)
+        self.connection.purposes["output"] = self.sink.accept
+        self.connection.explain = self._explain
+        self.ending = False
+        self._request = GatewayRequest(spec, id, self.sink.stderr, weakref.ref(group), reactor)
+        self.transport = make_transport(self._request)
+        self.sink.keep = self.transport.keep
+        self._over = False
+        self._drained: Any = None
+
+    @deferred
+    async def start(self, timeout: float) -> dict[str, Any]:
+        """Reach the far side; fires with its hello."""
+        ready = self.connection.when_ready()
+        reaching: defer.Deferred[Any] = self.transport.connect(self.connection)
+        reaching.addCallback(self._reached, ready)
+        reaching.addTimeout(timeout, self.reactor)
+        try:
+            hello: dict[str, Any] = await reaching
+            if "python" not in hello["info"]:
+                await self._refused()
+            return hello
+        except defer.TimeoutError:
+            await self.end(0)
+            words = f"no hello in {timeout:g} seconds"
+            how = self.transport.describe_end(None)  # what it printed instead
+            raise self._not_started(f"{words}: {how}" if how else words) from None
+        except ConnectionLost as lost:
+            await self.end(STRANGER_TIMEOUT)
+            if isinstance(lost, ProtocolViolation) and lost.code in (
+                "credential",
+                "limit",
+                "start",
+            ):
+                raise self._not_started(lost.reason) from None
+            if isinstance(lost, ProtocolViolation):
+                raise self._not_started("what it started is not a far side", lost) from None
+            what = self.transport.what
+            raise self._not_started(f"{what} ended before it said hello", lost) from None
+        except BaseException:
+            await self.end(0)
+            raise
+
+    async def _refused(self) -> None:
+        """It said hello, but is no far side: perhaps it says next why it lets nobody in."""
+        answer = self.connection.ping()
+        answer.addTimeout(STRANGER_TIMEOUT, self.reactor)
+        with contextlib.suppress(defer.TimeoutError):
+            await answer
+        raise ProtocolViolation("it says hello as no far side does", "hello")
+
+    def _reached(self, _: object, ready: defer.Deferred[Any]) -> defer.Deferred[Any]:
+        self.transport.when_ended().addCallback(self._process_ended)
+        return ready
+
+    def _not_started(self, what: str, lost: ConnectionLost | None = None) -> GatewayNotStarted:
+        status, stderr = self.transport.status, self.transport.stderr_tail()
+        if isinstance(lost, ProtocolViolation):
+            what += f": {lost.reason}"
+        elif isinstance(lost, GatewayDied):
+            how = self.transport.describe_end(status)
+            what += f": {how}" if how else ""
+        return self._request.not_started(what, status, stderr)
+
+    def _process_ended(self, _: object) -> None:
+        if not self._over and not self.ending:
+            lost = ConnectionLost(f"{self.transport.what} has ended")
+            self._drained = self.reactor.callLater(DRAIN_TIMEOUT, self.connection.abort, lost)
+
+    def _explain(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+        """Find out how the far side ended, which is why the connection did."""
+        self._over = True
+        if self._drained is not None and self._drained.active():
+            self._drained.cancel()
+        transport = self.transport
+        if isinstance(lost, ProtocolViolation) and lost.code == "value" and not self.ending:
+            words = f"{self.prefix}{lost.reason} (max_value and max_items are what may come)"
+            return defer.succeed(ProtocolViolation(words, lost.code))
+        if self.ending or isinstance(lost, ProtocolViolation):
+            return defer.succeed(lost)
+        if isinstance(lost, PeerSilent):
+            # How what carried it ends tells nothing.
+            transport.kill(signal.SIGKILL)
+            words = f"{self.prefix}{transport.what} is gone: {lost.reason}"
+            return defer.succeed(GatewayDied(words, None, None, transport.stderr_tail()))
+        ended = transport.when_ended()
+        ended.addTimeout(STATUS_TIMEOUT, self.reactor)
+
+        def died(status: int | None) -> ConnectionLost:
+            self.sink.flush()
+            stderr = transport.stderr_tail()
+            how = transport.describe_end(status) or lost.reason
+            words = f"{self.prefix}{transport.what} is gone: {how}"
+            if stderr:
+                words += f"; its standard error ended with:\n{visible(stderr)}"
+            if status is None:
+                return GatewayDied(words, None, None, stderr)
+            code = status if status >= 0 else None
+            return GatewayDied(words, code, -status if status < 0 else None, stderr)
+
+        def unknown(_: Failure) -> ConnectionLost:
+            transport.kill(signal.SIGTERM)
+            reason = f"{self.prefix}{lost.reason}, and {transport.what} goes on"
+            return GatewayDied(reason, None, None, transport.stderr_tail())
+
+        result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)
+        return result
+
+    async def complete(self, grace: float) -> None:
+        """Let the code that runs there complete, within so many seconds.
+
+        It gets no more from here: what waits for that sees the end at once.
+        """
+        connection = self.connection
+        for stream in list(connection.mux.streams.values()):
+            core = stream.app
+            if isinstance(core, ChannelCore) and core.is_held() and not stream.raw:
+                core.end()
+        # It may be lost meanwhile, or have all the channels that the far side allows.
+        with contextlib.suppress(defer.TimeoutError, PycomnetError):
+            idle = connection.open("idle", end=True).receive()
+            idle.addTimeout(grace, self.reactor)
+            await idle
+
+    @deferred
+    async def end(self, timeout: float, grace: float = 0.0) -> int | None:
+        """End the far side.
+
+        :param timeout: seconds it has before it is killed; the supervisor's own grace comes first.
+        :param grace: seconds that running code has before that, to complete.
+        :returns: fires with its status, where that can be known, once it is gone.
+        """
+        if grace > 0 and self.connection.lost is None:
+            await self.complete(grace)
+        self.ending = True
+        transport = self.transport
+        self.connection.goodbye()
+        # What is still in the transport's buffer can't be waited for: the peer may not read.
+        for wait, number in (
+            (timeout, signal.SIGTERM),
+            (EXIT_TIMEOUT, signal.SIGKILL),
+        ):
+            if await _in_time(transport.when_ended(), wait, self.reactor):
+                break
+            self.connection.abort(ConnectionLost("the gateway was ended"))
+            transport.kill(number)
+        status = await transport.when_ended()
+        self.sink.flush()
+        return status
+
+    @deferred
+    async def leave(self) -> None:
+        """Leave the far side to the factory; fires when the factory has seen that."""
+        connection, transport = self.connection, self.transport
+        assert isinstance(connection, ResumableConnection)
+        assert isinstance(transport, FactoryGatewayTransport)
+        self.ending = True
+        if connection.lost is None:
+            over: defer.Deferred[ConnectionLost] = defer.Deferred()
+
+            def explain(lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+                over.callback(lost)
+                return defer.succeed(lost)
+
+            connection.explain = explain
+            connection.leave()
+            await over
+        await transport.left()
+
+    def abandon(self) -> None:
+        """Nobody can reach the gateway any more. Called from any thread."""
+        if self.connection.lost is None:
+            self.ending = True
+            lost = ConnectionLost("nobody holds the gateway any more")
+            self.reactor.callFromThread(self.connection.abort, lost)
+
+
+async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) -> bool:
+    waited.addTimeout(timeout, reactor)
+    try:
+        await waited
+    except defer.TimeoutError:
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""Routes: how the fork server that starts a gateway is reached, and what it does there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+
+
+@attrs.frozen
+class HopCommand:
+    """What a fork server starts to reach another one: a program, and what that is told."""
+
+    argv: tuple[str, ...]
+    config: dict[str, Any] = attrs.field(factory=dict, eq=False)
+
+    def as_map(self) -> dict[str, Any]:
+        """As it is in the request to a fork server."""
+        return {"argv": list(self.argv), "config": self.config}
+
+
+@attrs.frozen
+class FirstHop:
+    """How the near side reaches a fork server directly.
+
+    :ivar key: what tells it from others in a group.
+    :ivar open: makes the transport of its connection; the number is the descriptor of the socket
+        that descriptors are passed over, or None.
+    :ivar passes_descriptors: whether descriptors can be passed to it.
+    :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
+    :ivar credential: what whoever lets this program in there asks for.
+    :ivar env: this process's environment when this was made, if the fork server is started in that.
+    """
+
+    key: tuple[Any, ...]
+    open: Callable[[GatewayRequest, int | None], GatewayTransport] = attrs.field(eq=False)
+    passes_descriptors: bool = attrs.field(default=False, eq=False)
+    keepalive: float | None = attrs.field(default=None, eq=False)
+    credential: bytes | None = attrs.field(default=None, eq=False, repr=False)
+    env: dict[str, str] = attrs.field(factory=dict, eq=False, repr=False)
+
+
+@attrs.frozen
+class Route:
+    """How a gateway is reached: the first fork server, those behind it, and what the last does.
+
+    :ivar argv: an interpreter that the last one starts for this gateway alone; empty: it forks.
+    :ivar master: the id of the gateway that it is started from, or None.
+    """
+
+    first_hop: FirstHop
+    path: tuple[HopCommand, ...] = ()
+    argv: tuple[str, ...] = ()
+    master: str | None = None
+
+
+__all__ = ["HopCommand", "Route", "FirstHop"]

@@ -1,0 +1,133 @@
+"""The routes to fork servers: on this machine, and further on through those that are there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.python.failure import Failure
+
+from pycomnet.channels.channel import Channel, ChannelCore
+from pycomnet.channels.core import NO_ENDMARKER
+from pycomnet.errors import ChannelClosed, PycomnetError
+from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
+from pycomnet.gateways.source import exec_request
+from pycomnet.gateways.spec import STARTUP, Spec
+from pycomnet.gateways.transports import KEEPING, sshcommand
+from pycomnet.gateways.transports.boot import boot_argv, boot_code, interpreter, prepare
+from pycomnet.gateways.transports.channel import ChannelGatewayTransport
+from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
+
+if TYPE_CHECKING:
+    from pycomnet.gateways.gateway import Gateway
+
+
+def can_fork(spec: Spec) -> bool:
+    """Whether it may be worth trying: a fork server that can't says so."""
+    return hasattr(socket, "send_fds") and not any(
+        "jython" in os.path.basename(word) for word in interpreter(spec)[:1]
+    )
+
+
+def has_fork_server(spec: Spec) -> bool:
+    """Whether a fork server starts such a gateway, and can start others beside it."""
+    return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
+
+
+def here(request: GatewayRequest) -> Route:
+    """A gateway on this machine."""
+    argv = tuple(interpreter(request.spec))
+    env = dict(os.environ)
+    variables = {
+        name: value
+        for given in (env, request.spec.env)
+        for name, value in given.items()
+        if name.startswith(STARTUP)
+    }
+    env.update(variables)
+    key = ("popen", argv, tuple(sorted(variables.items())), os.geteuid(), os.getegid())
+
+    def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
+        config: dict[str, Any] = {
+            "fork_server": {"near": os.getpid(), "descriptor_socket": descriptor_socket}
+        }
+        started_in, bootstrap_message = prepare(env, config)
+        command = [*argv, "-c", boot_code(config)]
+        fds = () if descriptor_socket is None else (descriptor_socket,)
+        return ProcessGatewayTransport(
+            asked, command, started_in, bootstrap_message, fds, "its fork server"
+        )
+
+    return Route(FirstHop(key, opened, passes_descriptors=True, env=env))
+
+
+def through(request: GatewayRequest) -> Route:
+    """A gateway that is started from another one (``via``)."""
+    spec = request.spec
+    assert spec.via is not None
+    if spec.via not in request.group:
+        raise PycomnetError(f"there is no gateway {spec.via!r} in this group to start it from")
+    master = request.group[spec.via]
+    transport: Any = master._link.transport
+    route = getattr(transport, "route", None)
+    # One that was started alone although it could have been forked: those after it are.
+    if route is None or route.first_hop.key in request.group._fork_servers.without_fork:
+        route = inside(master)
+    found = behind(route, spec, master.info["executable"])
+    return attrs.evolve(found, master=spec.via)
+
+
+class Inside:
+    """What a channel of a gateway's own connection belongs to, without keeping that alive."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def abandoned(self, core: ChannelCore) -> None:
+        """A channel that nobody holds any more."""
+
+
+def inside(master: Gateway) -> Route:
+    """A fork server that a gateway's worker starts, for one that no fork server has forked."""
+    link = master._link
+    argv = boot_argv([master.info["executable"] or "python3"])
+
+    def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
+        near = link.connection
+        channel = Channel(near.open("channel", raw=True), Inside(link.id))
+        kwargs = {"raw": channel, "argv": list(argv), "config": {"fork_server": {}}}
+        request = exec_request(
+            "from _pycomnet.far.gateways import start; start(None, argv, config, raw)", kwargs
+        )
+        started = near.open("exec", near.encode(request))
+
+        def failed(failure: Failure) -> None:
+            channel.close(ChannelClosed(failure.getErrorMessage()))
+
+        started.set_callback(lambda value: None, failed, NO_ENDMARKER)
+        return ChannelGatewayTransport(asked, channel, f"the fork server behind gateway {link.id}")
+
+    return Route(FirstHop(("inside", id(link)), opened))
+
+
+def behind(route: Route, spec: Spec, executable: str) -> Route:
+    """The route of a gateway that is reached from the end of another route.
+
+    :param executable: the interpreter at that end.
+    """
+    fork = spec.fork is not False and can_fork(spec)
+    if spec.transport == "ssh":
+        hop = sshcommand.hop(spec)
+    elif spec.python is None and fork:
+        return attrs.evolve(route, argv=())
+    else:
+        hop = HopCommand(boot_argv(spec.python or [executable]), {"fork_server": {}})
+    if fork:
+        return attrs.evolve(route, path=(*route.path, hop), argv=())
+    return attrs.evolve(route, argv=hop.argv)
+
+
+__all__ = ["behind", "can_fork", "has_fork_server", "here", "through"]

@@ -1,0 +1,290 @@
+"""The rules for imports, and what checks them: layers, cycles, libraries, the reactor.
+
+The checker reads source text, so that an import in a function counts as any other; only ``if
+TYPE_CHECKING:`` is exempt.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+import pycomnet
+
+PACKAGE = Path(pycomnet.__file__).parent
+PLUGINS = PACKAGE.parent / "twisted" / "plugins" / "pycomnet_plugins.py"
+
+#: From the bottom up: the names right under ``pycomnet``. A module may import its own layer and
+#: those below. A new name has to be put somewhere before the tests pass.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"wire"}),
+    frozenset({"far"}),
+    frozenset({"text"}),
+    frozenset({"errors", "deferred"}),
+    frozenset({"interfaces", "forks", "ranges"}),
+    frozenset({"net"}),
+    frozenset({"auth"}),
+    frozenset({"channels"}),
+    frozenset({"gateways"}),
+    frozenset({"mediator", "factory"}),
+    frozenset({"services", "nameserver"}),
+    frozenset({""}),  # pycomnet itself: the public names of all below
+    frozenset({"aio", "blocking"}),
+    frozenset({"cli", "__main__", "tap", "twisted.plugins"}),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+#: Who may import the global reactor, in a function: the places where a program begins.
+#: ``services`` has the default context.
+REACTOR_USERS = frozenset({"aio", "blocking", "cli", "services", "__main__", "tap"})
+REACTOR = "twisted.internet.reactor"
+#: What a source has that may import it.
+REACTOR_IMPORT = re.compile(r"internet\.reactor|internet\s+import\s+(\([^)]*|[^\n(]*)\breactor\b")
+
+#: What the far side may import: the standard library of Python 3 and of 2.7, there under a name of
+#: its own, and Jython's Java. The wire also looks whether the fast codec happens to be there.
+PYTHON_2 = {"__builtin__", "cStringIO", "Queue", "StringIO", "thread"} | {
+    "jarray",
+    "java",
+    "jnr",
+}
+STDLIB = frozenset(sys.stdlib_module_names) | PYTHON_2
+FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "far": STDLIB}
+
+#: No I/O, no clock, no randomness, no logging: these are passed in to the wire.
+IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}) | frozenset(
+    {"select", "selectors", "signal", "socket", "ssl", "thread", "threading"}
+    | {"datetime", "time", "random", "secrets"}
+)
+
+#: The one module that may use what Twisted does not promise to keep.
+TWISTED_PRIVATES = "pycomnet.net._twisted"
+
+#: What is imported for its types alone, and not for the clock that it has as well.
+TYPES_ONLY = frozenset({("pycomnet.wire.kinds", "datetime")})
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    """Whether an ``if``'s condition is ``TYPE_CHECKING`` or ``typing.TYPE_CHECKING``."""
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+@attrs.frozen
+class Module:
+    """What is known of a module.
+
+    :ivar imports: each as line, absolute dotted name, and whether it runs when the module is
+        imported. For ``from a import b`` the name is ``a.b``, whatever ``b`` is.
+    """
+
+    is_package: bool
+    imports: tuple[tuple[int, str, bool], ...]
+
+
+#: The fields of a statement that hold further statements.
+BODIES = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
+def statements(node: ast.AST, at_import: bool = True) -> Iterator[tuple[ast.AST, bool]]:
+    """Every statement in a node that can run, and whether it does when the module is imported."""
+    skipped = "body" if isinstance(node, ast.If) and is_type_checking(node.test) else None
+    for field in BODIES:
+        if field == skipped:
+            continue
+        for child in getattr(node, field, ()):
+            yield child, at_import
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+            yield from statements(child, at_import and not inside)
+
+
+def named_reactors(node: ast.AST, at_import: bool = True) -> Iterator[tuple[int, str, bool]]:
+    """The calls that have the reactor's name as an argument: ``import_module("...")``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call):
+            for argument in child.args:
+                if isinstance(argument, ast.Constant) and argument.value == REACTOR:
+                    yield child.lineno, REACTOR, at_import
+        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        yield from named_reactors(child, at_import and not inside)
+
+
+def imports(module: str, is_package: bool, source: str) -> Iterator[tuple[int, str, bool]]:
+    """The imports of a source, as :attr:`Module.imports`.
+
+    The reactor's name in a string that is an argument counts as an import too.
+    """
+    parsed = ast.parse(source)
+    for node, at_import in statements(parsed):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, at_import
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".")
+                package = package[: len(package) - node.level + is_package]
+                base = ".".join([*package, base]) if base else ".".join(package)
+            for alias in node.names:
+                yield node.lineno, f"{base}.{alias.name}", at_import
+    if REACTOR in source:
+        yield from named_reactors(parsed)
+
+
+def read(module: str, is_package: bool, source: str) -> Module:
+    """Read a source. Of a test only an import of the reactor matters, so others aren't parsed."""
+    if module.startswith("pycomnet.test.") and not REACTOR_IMPORT.search(source):
+        return Module(is_package, ())
+    return Module(is_package, tuple(imports(module, is_package, source)))
+
+
+def room(name: str) -> str | None:
+    """The part of ``LAYERS`` that a dotted name belongs to; None for what is not ours."""
+    if name.startswith("twisted.plugins.pycomnet"):
+        return "twisted.plugins"
+    head, _, rest = name.partition(".")
+    if head != "pycomnet":
+        return None
+    first = rest.partition(".")[0]
+    # `from pycomnet import Group` is an import of the package, `... import errors` of the module.
+    return first if first in RANK or first == "test" or is_ours(first) else ""
+
+
+def is_ours(name: str) -> bool:
+    """Whether there is a module or package of that name in the tree, placed or not."""
+    return bool(name) and ((PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file())
+
+
+def check(modules: Mapping[str, Module]) -> list[str]:
+    """What is wrong with the imports of these modules, each by itself."""
+    found = []
+    for module, seen in sorted(modules.items()):
+        here = module.split(".")[1] if module.startswith("pycomnet.") else ""
+        if module.startswith("twisted.plugins."):
+            here = "twisted.plugins"
+        if here != "test" and here not in RANK:
+            found.append(f"{module}: put {here!r} in a layer, in LAYERS of {__name__}")
+            continue
+        for line, name, at_import in seen.imports:
+            where = f"{module}:{line}: imports {name}"
+            there = room(name)
+            is_reactor = name == REACTOR or name.startswith(REACTOR + ".")
+            if is_reactor and (at_import or here not in REACTOR_USERS | {"test"}):
+                found.append(f"{where}{' when it is imported itself' if at_import else ''}")
+            if here == "test":
+                continue
+            if there == "test":
+                found.append(f"{where}, which is for tests only")
+            elif there is not None and RANK.get(there, len(LAYERS)) > RANK[here]:
+                found.append(f"{where}, which is above it")
+            top = name.partition(".")[0]
+            if top == "twisted" and "._" in name and module != TWISTED_PRIVATES:
+                found.append(
+                    f"{where}, which Twisted does not promise to keep: see net/_twisted.py"
+                )
+            if there is None and here in FAR_SIDE and top not in FAR_SIDE[here] | {"__future__"}:
+                found.append(f"{where}, which a bare far side does not have")
+            if here == "wire" and top in IMPURE and (module, top) not in TYPES_ONLY:
+                found.append(f"{where}, but the wire has no I/O, clock or logging")
+    return found
+
+
+def empty_layers(modules: Iterable[str], layers: Iterable[frozenset[str]] = LAYERS) -> list[str]:
+    """The names in layers that no module or package has."""
+    there = {"" if name == "pycomnet" else name.split(".")[1] for name in modules}
+    there |= {"twisted.plugins" for name in modules if name.startswith("twisted.plugins.")}
+    return [
+        f"LAYERS has {name!r}, which is not there"
+        for name in sorted(frozenset().union(*layers) - there)
+    ]
+
+
+def edges(modules: Mapping[str, Module]) -> dict[str, set[str]]:
+    """For each module but tests the modules that it imports, be it in a function."""
+    found: dict[str, set[str]] = {}
+    for module, seen in modules.items():
+        if module.startswith("pycomnet.test"):
+            continue
+        names = (name for _, name, _ in seen.imports)
+        # `from a import b`: `a.b` is a module, or `b` is a name in the module `a`.
+        targets = {name if name in modules else name.rpartition(".")[0] for name in names}
+        found[module] = {name for name in targets if name in modules and name != module}
+    return found
+
+
+def neighbours(one: str, other: str) -> tuple[str, str] | None:
+    """The two packages side by side that two modules are in; None where one is in the other's."""
+    mine, theirs = one.split("."), other.split(".")
+    for depth, (left, right) in enumerate(zip(mine, theirs, strict=False), 1):
+        if left != right:
+            return ".".join(mine[:depth]), ".".join(theirs[:depth])
+    return None
+
+
+def cycles(modules: Mapping[str, Module]) -> list[str]:
+    """The packages that import each other, and more than two modules that do."""
+    between = edges(modules)
+    packages: dict[str, set[str]] = {}
+    for module, imported in between.items():
+        for other in imported:
+            pair = neighbours(module, other)
+            if pair is not None and all(
+                modules[name].is_package for name in pair if name in modules
+            ):
+                packages.setdefault(pair[0], set()).add(pair[1])
+    found = [f"packages in a cycle: {', '.join(cycle)}" for cycle in components(packages)]
+    for cycle in components(between):
+        if len(cycle) > 2:
+            found.append(f"modules in a cycle: {', '.join(cycle)}")
+    return found
+
+
+def components(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one node (Tarjan, 1972)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        order[node] = lowest[node] = len(order)
+        stack.append(node)
+        for other in sorted(graph.get(node, ())):
+            if other not in order:
+                visit(other)
+                lowest[node] = min(lowest[node], lowest[other])
+            elif other in stack:
+                lowest[node] = min(lowest[node], order[other])
+        if lowest[node] == order[node]:
+            at = stack.index(node)
+            component = sorted(stack[at:])
+            del stack[at:]
+            if len(component) > 1:
+                found.append(component)
+
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
+    return found
+
+
+@functools.cache
+def tree() -> dict[str, Module]:
+    """All modules of the package and the plugin module; each file is read once."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ["pycomnet", *path.relative_to(PACKAGE).with_suffix("").parts]
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        found[name] = read(name, is_package, path.read_text(encoding="utf-8"))
+    if PLUGINS.is_file():  # not beside an installed package
+        source = PLUGINS.read_text(encoding="utf-8")
+        found["twisted.plugins.pycomnet_plugins"] = read(PLUGINS.stem, False, source)
+    return found

@@ -1,0 +1,20 @@
+"""The choice of a value codec: the one in Rust where it is installed, else the pure one."""
+
+from .values import MAX_ITEMS, PureCodec
+
+
+def make_codec(
+    channel_type=None, dump_channel=None, load_channel=None, pure=False, max_items=MAX_ITEMS
+):
+    """The fastest codec that there is here; for the parameters see :class:`~.values.PureCodec`.
+
+    :param pure: only the one in pure Python.
+    """
+    if not pure:
+        try:
+            from .rust import RustCodec
+        except ImportError:
+            pass
+        else:
+            return RustCodec(channel_type, dump_channel, load_channel, max_items)
+    return PureCodec(channel_type, dump_channel, load_channel, max_items)

@@ -1,0 +1,172 @@
+"""Flow control: what the peer may send, what it costs, and when the credit for it is given back."""
+
+from .assembly import Assembly
+from .frames import CREDIT, MAX_CREDIT, MIN_FRAGMENT, U32, frame_cost, pack
+from .stream import EV_DATA, ProtocolError
+
+
+class FlowControl(object):
+    """The windows of a connection's channels.
+
+    :param limits: this end's :class:`~.stream.Limits`.
+    :param scheduler: takes the CREDIT frames, and the channels that got credit.
+    :param fail: called with a :class:`~.stream.ProtocolError` that this end's user must not see
+        raised.
+    """
+
+    def __init__(self, limits, scheduler, fail):
+        self._limits = limits
+        self._scheduler = scheduler
+        self._fail = fail
+
+    # -- what the peer sends ---------------------------------------------------------------------
+
+    def charge(self, stream, size):
+        """Take what a frame costs off what the peer may send, and return it."""
+        cost = frame_cost(size)
+        stream.window -= cost
+        if stream.window < 0:
+            self.overrun(stream, stream.window)
+        return cost
+
+    def overrun(self, stream, window):
+        """Refuse what there was no credit for.
+
+        :param window: what is left of it, which is negative.
+        """
+        raise ProtocolError(
+            "window",
+            "channel %d: %d bytes over its credit (the window is %d)"
+            % (stream.id, -window, self._limits.window),
+        )
+
+    def data(self, stream, payload, events):
+        """A value, or the last fragment of one, that the reader has not dealt with itself."""
+        if not stream.receiving:
+            self.drop(stream, len(payload))
+            return
+        cost = self.charge(stream, len(payload))
+        if stream.partial is None:
+            events.append((EV_DATA, stream, payload, cost))
+        else:
+            self.complete(stream, payload, cost, events)
+
+    def complete(self, stream, payload, cost, events):
+        """The last fragment of a value, which has been charged."""
+        partial = stream.partial
+        partial.append(payload)
+        if partial.size > self._limits.value:
+            self._too_long(stream)
+        stream.partial = None
+        cost += stream.partial_cost
+        stream.partial_cost = 0
+        # The value that was waited for is here; whoever waits for the next one says so again.
+        stream.read_demand = False
+        events.append((EV_DATA, stream, partial.finish(), cost))
+
+    def more(self, stream, payload):
+        """A MORE frame: a fragment that is not the last."""
+        size = len(payload)
+        if stream.raw:
+            raise ProtocolError("frame", "MORE on the raw channel %d" % stream.id)
+        if size < MIN_FRAGMENT:
+            raise ProtocolError("frame", "MORE of %d bytes, at least %d" % (size, MIN_FRAGMENT))
+        if stream.receiving:
+            self.fragment(stream, payload)
+        else:
+            self.drop(stream, size)
+
+    def fragment(self, stream, payload):
+        """A fragment that is not the last.
+
+        What it costs is given back at once while somebody waits for this value: no other of this
+        channel could be taken before it.
+        """
+        cost = self.charge(stream, len(payload))
+        partial = stream.partial
+        if partial is None:
+            stream.partial = partial = Assembly()
+        partial.append(payload)
+        if partial.size > self._limits.value:
+            self._too_long(stream)
+        stream.partial_cost += cost
+        if stream.read_demand:
+            cost = stream.partial_cost + stream.unacked
+            stream.partial_cost = 0
+            if cost >= stream.half:
+                self._give(stream, cost)
+                cost = 0
+            stream.unacked = cost
+
+    def _too_long(self, stream):
+        raise ProtocolError(
+            "value", "channel %d: a value over %d bytes" % (stream.id, self._limits.value)
+        )
+
+    def drop(self, stream, size):
+        """Data that nobody takes: allowed only until the peer has our CLOSE."""
+        if stream.ended:
+            raise ProtocolError("channel", "data on channel %d after its end" % stream.id)
+        self.charge(stream, size)
+        if not stream.close_sent:
+            credit = self._dropped(stream)
+            if credit:
+                self._give(stream, credit)
+
+    # -- credit for the peer ---------------------------------------------------------------------
+
+    def consumed(self, stream, cost):
+        """The user took what cost this much: give the credit back, in large portions."""
+        unacked = stream.unacked + cost
+        if unacked >= stream.half and stream.receiving:
+            self._give_quietly(stream, unacked)
+            unacked = 0
+        stream.unacked = unacked
+
+    def demand_read(self, stream, demand=True):
+        """Somebody waits, or not any more, for the value that comes next on this channel."""
+        stream.read_demand = demand
+        if demand and stream.partial_cost:
+            cost = stream.partial_cost
+            stream.partial_cost = 0
+            self.consumed(stream, cost)
+
+    def release(self, stream):
+        """Give the credit of a channel back that is being closed: all that has come is dropped."""
+        credit = self._dropped(stream)
+        if credit:
+            self._give_quietly(stream, credit)
+
+    def _dropped(self, stream):
+        """What to give back of a channel whose CLOSE waits behind what is queued.
+
+        All that the peer has used, as it is dropped. Otherwise two ends could wait for each other:
+        this one's CLOSE for the credit for what is before it, the peer's user, who would give that,
+        for credit to send.
+        """
+        used = self._limits.window - stream.window
+        over = stream.ended or self._scheduler.failed is not None
+        return used if used >= stream.half and not over else 0
+
+    def _give(self, stream, credit):
+        self._scheduler.respond(pack(4, CREDIT, stream.id) + U32.pack(credit))
+        stream.window += credit
+
+    def _give_quietly(self, stream, credit):
+        # This end's user does this, who must not see it raise: receive_data tells.
+        try:
+            self._give(stream, credit)
+        except ProtocolError as error:
+            self._fail(error)
+
+    # -- credit from the peer --------------------------------------------------------------------
+
+    def credited(self, stream, payload):
+        """A CREDIT frame."""
+        if len(payload) != 4:
+            raise ProtocolError("frame", "CREDIT of %d bytes, not 4" % len(payload))
+        stream.credit += U32.unpack(payload)[0]
+        if stream.credit > MAX_CREDIT:
+            raise ProtocolError("window", "channel %d: credit over %d" % (stream.id, MAX_CREDIT))
+        if stream.queue:
+            self._scheduler.enqueue(stream)
