@@ -96,7 +96,7 @@ SHORTCUTS = (
         (
             Change(
                 "far/connection.py",
-                "            if self.mux.scheduler.fragment < SIZE:\n",
+                "            if not self._may_batch or self.mux.scheduler.fragment < SIZE:\n",
                 "            if True:\n",
             ),
         ),
@@ -104,17 +104,28 @@ SHORTCUTS = (
     Shortcut(
         "far_polling",
         "the far side polls for the next value",
-        (Change("far/connection.py", "\nSPINS = 40\n", "\nSPINS = 0\n"),),
+        (Change("far/connection.py", "        if busy:\n            self._wait.poll()\n", ""),),
     ),
     Shortcut(
         "pipe_polling",
         "the near side polls a far side's pipe",
-        (Change("gateways/transports/process.py", "\nSPINS = 16\n", "\nSPINS = 0\n"),),
+        (
+            Change(
+                "gateways/transports/process.py",
+                "            if not self._wait.poll():\n",
+                "            if True:\n",
+            ),
+            Change(
+                "gateways/transports/process.py",
+                "not self.disconnected and self._wait.poll():\n",
+                "False:\n",
+            ),
+        ),
     ),
     Shortcut(
         "fork_server_polling",
         "the fork server polls its connections",
-        (Change("far/forkserver/loop.py", "\nSPINS = 150\n", "\nSPINS = 0\n"),),
+        (Change("far/forkserver/loop.py", "        return self._wait.poll()\n", ""),),
     ),
     Shortcut(
         "socket_polling",
@@ -122,7 +133,7 @@ SHORTCUTS = (
         (
             Change(
                 "net/busypoll.py",
-                "            if self._quick < self._needed:\n",
+                "            if not wait.poll():\n",
                 "            if True:\n",
             ),
         ),
@@ -190,7 +201,16 @@ JOBS: tuple[tuple[str, tuple[Job, ...]], ...] = (
             job
             for job in rows.JOBS
             if job.name
-            in {"roundtrip", "dicts_in", "dicts_out", "bytes_in", "bytes_out", "list", "start"}
+            in {
+                "roundtrip",
+                "roundtrips_first",
+                "dicts_in",
+                "dicts_out",
+                "bytes_in",
+                "bytes_out",
+                "list",
+                "start",
+            }
         ),
     ),
     (

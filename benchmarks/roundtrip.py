@@ -94,27 +94,27 @@ def far_turns() -> tuple[Callable[[], None], Callable[[], None]]:
     package: Any = types.ModuleType("_pycomnet")
     package.__path__ = [str(ROOT / "pycomnet")]
     sys.modules["_pycomnet"] = package
-    from _pycomnet.far.channel import Channel  # type: ignore[import-not-found]
-    from _pycomnet.far.connection import FileIO, Link  # type: ignore[import-not-found]
+    from _pycomnet.far.channel import FarChannel  # type: ignore[import-not-found]
+    from _pycomnet.far.connection import FarConnection, FileIO  # type: ignore[import-not-found]
     from _pycomnet.wire.mux import Mux  # type: ignore[import-not-found]
 
     null = os.open(os.devnull, os.O_RDWR)
-    link = Link(FileIO(null, null), Channel, lambda channel: None, lambda: None, {})
+    link = FarConnection(FileIO(null, null), FarChannel, lambda channel: None, lambda: None, {})
     link.flush()
     link.mux.receive_data(Mux(True).data_to_send())
     channel = link.open("none")
     link.flush()
-    for _ in range(1500):  # until the fast codec is loaded
+    for _ in range(8000):  # until the fast codec is loaded
         channel.send(1)
     payload = link.encode(5)
 
     def receive() -> None:
-        channel._items.extend([(payload, len(payload) + 64)] * TURNS)
+        channel.items.extend([(payload, len(payload) + 64)] * TURNS)
         for _ in range(TURNS):
             channel.receive()
 
     def send() -> None:
-        channel._stream.credit = 1 << 30
+        channel.stream.credit = 1 << 30
         for number in range(TURNS):
             channel.send(number)
 

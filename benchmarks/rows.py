@@ -130,6 +130,19 @@ JOBS = (
         ),
         peers=PEERS,
     ),
+    Job(
+        "roundtrips_first",
+        (
+            Row(
+                "roundtrips_first",
+                "the same, the mean of a gateway's first 1,000",
+                "us",
+                "less",
+                _times(3),
+            ),
+        ),
+        times=3,
+    ),
     Job("dicts_in", (Row("dicts_in", "small dicts, far to near", "/s", "more", _times(8)),)),
     Job("dicts_out", (Row("dicts_out", "small dicts, near to far", "/s", "more", _times(8)),)),
     Job("bytes_in", (Row("bytes_in", "1 MB bytes, far to near", "MB/s", "more", _times(2.5)),)),

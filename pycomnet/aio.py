@@ -25,14 +25,13 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.python import threadable
 
-from pycomnet.errors import ChannelClosed
 from pycomnet.net import _twisted
 from pycomnet.services import client as _client
 from pycomnet.services import context as _context
@@ -115,7 +114,7 @@ def _out(value: Any) -> Any:
     kind = _classes.get(type(value))
     if kind is not None:
         wrapper: Any = object.__new__(kind)
-        wrapper._wrapped = value
+        wrapper._wrapped = value  # noqa: SLF001 - this is its own module
         return wrapper
     if isinstance(value, defer.Deferred):
         return as_future(value)
@@ -123,7 +122,7 @@ def _out(value: Any) -> Any:
 
 
 def _in(value: Any) -> Any:
-    return value._wrapped if isinstance(value, _Wrapper) else value
+    return value._wrapped if isinstance(value, _Wrapper) else value  # noqa: SLF001
 
 
 class _Wrapper:
@@ -168,18 +167,8 @@ def _filled_from(cls: type, *names: str) -> Callable[[type], type]:
 
 
 @_filled_from(_remotestream.RemoteStream, "receive", "close")
-class RemoteStream(_Wrapper):
+class RemoteStream(_remotestream.ValueIterator, _Wrapper):
     """Filled from :class:`pycomnet.RemoteStream`."""
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self.receive()
-        except ChannelClosed:
-            self.close()
-            raise StopAsyncIteration from None
 
 
 @_filled_from(_client.RemoteService, "invoke", "stream", "introspect", "interface")

@@ -45,6 +45,15 @@ def roundtrip(gateway: Any, amounts: Amounts) -> dict[str, float]:
     return {"roundtrip": statistics.median(times) * 1e6}
 
 
+def roundtrips_first(gateway: Any, amounts: Amounts) -> dict[str, float]:
+    channel = gateway.remote_exec(far.echo)
+    start = time.perf_counter()
+    for number in range(amounts.first):
+        channel.send(number)
+        channel.receive()
+    return {"roundtrips_first": (time.perf_counter() - start) / amounts.first * 1e6}
+
+
 def _stream_in(channel: Any, counts: list[int]) -> float:
     got = Count()
     channel.setcallback(got)
@@ -207,6 +216,7 @@ def start(amounts: Amounts) -> dict[str, float]:
 
 WITH_GATEWAY: dict[str, Callable[[Any, Amounts], dict[str, float]]] = {
     "roundtrip": roundtrip,
+    "roundtrips_first": roundtrips_first,
     "dicts_in": dicts_in,
     "dicts_out": dicts_out,
     "bytes_in": bytes_in,

@@ -27,6 +27,8 @@ class Amounts:
     """
 
     roundtrips: int = 5000
+    #: the first ones of a gateway, nothing before them
+    first: int = 1000
     dicts: int = 40000
     megabytes: int = 200
     lists: int = 30
@@ -48,6 +50,7 @@ class Amounts:
 
 SMOKE = Amounts(
     roundtrips=100,
+    first=100,
     dicts=1000,
     megabytes=5,
     lists=3,

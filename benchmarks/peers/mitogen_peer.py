@@ -44,6 +44,15 @@ def roundtrip(router: Any, context: Any, amounts: Amounts) -> dict[str, float]:
     return {"roundtrip": statistics.median(times) * 1e6}
 
 
+def roundtrips_first(router: Any, context: Any, amounts: Amounts) -> dict[str, float]:
+    link = Link(router, context, mitogen_far.echo)
+    start = time.perf_counter()
+    for number in range(amounts.first):
+        link.send(number)
+        link.receive()
+    return {"roundtrips_first": (time.perf_counter() - start) / amounts.first * 1e6}
+
+
 def _stream_in(link: Link, counts: list[int]) -> float:
     for count in counts:
         start = time.perf_counter()
@@ -124,6 +133,7 @@ def a_router() -> Iterator[Any]:
 def run(job: str, amounts: Amounts) -> dict[str, float]:
     jobs = {
         "roundtrip": roundtrip,
+        "roundtrips_first": roundtrips_first,
         "dicts_in": dicts_in,
         "dicts_out": dicts_out,
         "bytes_in": bytes_in,

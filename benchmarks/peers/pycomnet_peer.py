@@ -49,6 +49,15 @@ async def roundtrip(gateway: pycomnet.Gateway, amounts: Amounts, reactor: Any) -
     return {"roundtrip": statistics.median(times) * 1e6}
 
 
+async def roundtrips_first(gateway: pycomnet.Gateway, amounts: Amounts, reactor: Any) -> Figures:
+    channel = gateway.remote_exec(far.echo)
+    start = time.perf_counter()
+    for number in range(amounts.first):
+        await channel.send(number)
+        await channel.receive()
+    return {"roundtrips_first": (time.perf_counter() - start) / amounts.first * 1e6}
+
+
 async def _stream_in(channel: pycomnet.Channel, counts: list[int]) -> float:
     got = Count()
     channel.setcallback(got)
@@ -206,6 +215,7 @@ async def first_gateway(reactor: Any) -> Figures:
 
 WITH_GATEWAY: dict[str, Callable[[pycomnet.Gateway, Amounts, Any], Awaitable[Figures]]] = {
     "roundtrip": roundtrip,
+    "roundtrips_first": roundtrips_first,
     "dicts_in": dicts_in,
     "dicts_out": dicts_out,
     "bytes_in": bytes_in,

@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 from twisted.application.service import Service
@@ -159,13 +159,35 @@ def own_token(service: str, token_file: str | None = None) -> tuple[TokenChecker
     return TokenChecker.of_one(token), path
 
 
-class ListeningService(Service):
+class ServiceConfiguration(Protocol):
+    """What a service is told."""
+
+    def check(self) -> None:
+        """Refuse what can't be.
+
+        :raises PycomnetError: saying what is wrong.
+        """
+
+
+ConfigurationT = TypeVar("ConfigurationT", bound=ServiceConfiguration)
+
+
+class ListeningService(Service, Generic[ConfigurationT]):
     """A service that listens once it is started.
 
+    :param configuration: what it is told; it has been checked.
     :param failed: called with what keeps it from listening.
     """
 
-    def __init__(self, failed: Callable[[PycomnetError], object]) -> None:
+    def __init__(
+        self,
+        configuration: ConfigurationT,
+        reactor: Any,
+        failed: Callable[[PycomnetError], object] = lambda problem: None,
+    ) -> None:
+        configuration.check()
+        self.configuration = configuration
+        self.reactor = reactor
         self._failed = failed
 
     def startService(self) -> None:

@@ -144,16 +144,16 @@ def _blocking_form(value: Any) -> Any:
     if kind is None:
         return value
     wrapper: Any = object.__new__(kind)
-    wrapper._wrapped = value
-    wrapper._era = forks.era
+    wrapper._wrapped = value  # noqa: SLF001 - this is its own module
+    wrapper._era = forks.era  # noqa: SLF001
     return wrapper
 
 
 def _deferred_form(value: Any) -> Any:
     if not isinstance(value, Blocking):
         return value
-    value._check()
-    return value._wrapped
+    value._check()  # noqa: SLF001
+    return value._wrapped  # noqa: SLF001
 
 
 #: What a value may be made of that can hold objects of either form.

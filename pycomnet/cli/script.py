@@ -192,9 +192,9 @@ def _finish(status):
     """What an interpreter does at its end: wait for threads, run the exit functions."""
     try:
         if "threading" in sys.modules:
-            sys.modules["threading"]._shutdown()
+            sys.modules["threading"]._shutdown()  # noqa: SLF001 - as an interpreter does
         if "atexit" in sys.modules:
-            sys.modules["atexit"]._run_exitfuncs()
+            sys.modules["atexit"]._run_exitfuncs()  # noqa: SLF001
     except KeyboardInterrupt:
         return status or 130
     except BaseException:

@@ -29,7 +29,7 @@ from pycomnet.factory.handing import Handing
 from pycomnet.far.lingering.framing import frame
 from pycomnet.far.lingering.relay import MAX_KEPT, Relay
 from pycomnet.gateways import transports
-from pycomnet.gateways.connection import DRAIN_TIMEOUT, EXIT_TIMEOUT, STATUS_TIMEOUT
+from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import ProcessTransport
@@ -116,6 +116,7 @@ class KeptFarSide(Handing):
             GatewayRequest(spec, id, self._said, weakref.ref(scope), reactor)
         )
         self._reactor = reactor
+        self._transport_end = TransportEnd(self.gateway_transport, self._abort, reactor)
         self._gone = gone
         self._starting: defer.Deferred[None] | None = None
         self._ending = False
@@ -127,7 +128,6 @@ class KeptFarSide(Handing):
         self._linger_call: Any = None
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._idle_call: Any = None
-        self._drain_call: Any = None
         #: whether its pipes may yet be its program's; what has come from them until that is known
         self._direct = direct
         self._first = b""
@@ -173,7 +173,7 @@ class KeptFarSide(Handing):
         if self._given and not self._ending:
             self._over(self._how_it_ended(status))
         elif self.transport is not None:
-            self._drain_call = self._reactor.callLater(DRAIN_TIMEOUT, self._abort)
+            self._transport_end.process_ended()
 
     # -- its connection --------------------------------------------------------------------------
 
@@ -247,16 +247,12 @@ class KeptFarSide(Handing):
     @deferred
     async def _find_out(self, reason: Failure) -> None:
         """Why the connection is over: how the process ended."""
-        gateway_transport = self.gateway_transport
         status = None
         how = self._reason
-        waiting = gateway_transport.when_ended()
-        waiting.addTimeout(STATUS_TIMEOUT, self._reactor)
         try:
-            status = await waiting
-            how = how or gateway_transport.describe_end(status)
-        except defer.TimeoutError:
-            gateway_transport.kill(signal.SIGTERM)
+            status = await self._transport_end.find_status()
+            how = how or self.gateway_transport.describe_end(status)
+        except StillRuns:
             how = how or "its connection is over, and it goes on"
         self._reason = how or reason.getErrorMessage()
         self._over(self._how_it_ended(status))
@@ -285,9 +281,9 @@ class KeptFarSide(Handing):
             attachment.finish()
 
     def _stop_waiting(self) -> None:
-        for call in (self._idle_call, self._drain_call):
-            if call is not None and call.active():
-                call.cancel()
+        self._transport_end.stop()
+        if self._idle_call is not None and self._idle_call.active():
+            self._idle_call.cancel()
 
     # -- programs --------------------------------------------------------------------------------
 
@@ -501,7 +497,6 @@ class KeptFarSide(Handing):
         if self._linger_call is not None:
             self._linger_call.cancel()
             self._linger_call = None
-        gateway_transport = self.gateway_transport
         if self._starting is not None:
             self._starting.cancel()
             return
@@ -514,16 +509,7 @@ class KeptFarSide(Handing):
             transport: Any = self.transport
             transport.unregisterProducer()
             transport.loseConnection()
-        for wait, number in ((timeout, signal.SIGTERM), (EXIT_TIMEOUT, signal.SIGKILL)):
-            waiting = gateway_transport.when_ended()
-            waiting.addTimeout(wait, self._reactor)
-            try:
-                await waiting
-                break
-            except defer.TimeoutError:
-                self._abort()
-                gateway_transport.kill(number)
-        self._over(self._how_it_ended(await gateway_transport.when_ended()))
+        self._over(self._how_it_ended(await self._transport_end.end(timeout)))
 
     def _vanish(self) -> None:
         self._ending = True

@@ -90,7 +90,7 @@ class Scope:
     """
 
     def __init__(self, fork_servers: ForkServerClients) -> None:
-        self._fork_servers = fork_servers
+        self.fork_servers = fork_servers
         self.far_sides: dict[str, KeptFarSide] = {}
 
     def __contains__(self, id: str) -> bool:
@@ -104,7 +104,7 @@ class _Master:
     """A far side as one that is started from it needs it."""
 
     def __init__(self, far: KeptFarSide) -> None:
-        self._link = self
+        self.link = self
         self.transport = far.gateway_transport
         self.id = far.id
         self.info = (far.relay.far or {"info": {"executable": None}})["info"]
@@ -282,7 +282,7 @@ class _Listener(Factory):
         return self._service.connected()
 
 
-class FactoryService(ListeningService):
+class FactoryService(ListeningService[FactoryConfiguration]):
     """The local factory.
 
     :param configuration: what it is told; it has been checked.
@@ -297,10 +297,7 @@ class FactoryService(ListeningService):
         reactor: Any,
         failed: Callable[[PycomnetError], object],
     ) -> None:
-        configuration.check()
-        super().__init__(failed)
-        self.configuration = configuration
-        self.reactor = reactor
+        super().__init__(configuration, reactor, failed)
         self.fork_servers = ForkServerClients(reactor)
         self.programs: set[FactoryProgram] = set()
         self.strangers = Strangers(reactor)

@@ -1,5 +1,6 @@
 """What lets a short value that follows others of its channel be sent without a lock."""
 
+import sys
 import time
 from struct import Struct
 
@@ -11,12 +12,25 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
+#: What says whether threads take turns (the GIL); a Python that can't say has one.
+_is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
 #: What a byte of memory costs at most: where there are frames of nothing.
 MOST = frame_cost(0) // HEADER_SIZE + 1
 #: Sizes of payloads that are remembered.
 MAX_PUTS = 1024
 #: size -> what puts a header and a payload of that size somewhere, in one call
 _puts = {}
+
+
+def may_batch():
+    """Whether a :class:`Batcher` is safe in this process.
+
+    Whoever collects says that it is busy and then looks whether it still may; whoever stops it says
+    that it may not and then looks whether it is busy. One of them sees what the other says only if
+    all threads see these writes in the order in which they were made. The GIL makes that so.
+    Without it a processor may put off a write until after the read that follows.
+    """
+    return _is_gil_enabled is None or _is_gil_enabled()
 
 
 def _putting(size):
@@ -33,7 +47,8 @@ class Batcher(object):
 
     The channel's ``send`` puts short values there itself: what it needs is in slots here, and takes
     no call. So credit is taken at once for all that there may be room for, and what was not used is
-    given back. Whoever makes or stops it has both locks of the link.
+    given back. Whoever makes or stops it has both locks of the link. It is made only where
+    :func:`may_batch` says so.
 
     :param channel: it forgets this when nothing can be sent on it any more.
     :param write_buffer: where; something is in it.
@@ -92,13 +107,13 @@ class Batcher(object):
         self.busy = False
         #: False once nothing more may be collected
         self.on = True
-        stream = channel._stream
+        stream = channel.stream
         self.id = stream.id
         self.credit = min(stream.credit, (SIZE - self.begin) * MOST)
         #: where the room ends that there is credit for
         self.limit = self.begin + self.credit // MOST
         stream.credit -= self.credit
-        channel._batcher = self
+        channel.batcher = self
 
     def expect(self, size):
         """Payloads are of another size from now on."""
@@ -130,9 +145,9 @@ class Batcher(object):
             time.sleep(0)
         self._write_buffer.end = self.end
         used = run_cost(self.end - self.begin, self.count())
-        self.channel._stream.credit += self.credit - used
+        self.channel.stream.credit += self.credit - used
 
     def abandon(self):
         """Collect no more; the rest is for another process to do."""
         self.on = False
-        self.channel._batcher = None
+        self.channel.batcher = None

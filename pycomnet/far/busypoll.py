@@ -1,22 +1,38 @@
-"""Looking for an answer that is about to come, rather than sleeping for it.
+"""When a wait is polled for, for how long, and when not: one rule for all that poll.
 
-Waking a process that sleeps takes longer than answering a small request does. So whoever has just
-asked looks a few times first, and gives the processor away between the looks. Where the answer
-mostly comes later, it is seldom done.
+To wake a process that sleeps takes the system up to 50 us: longer than a small request takes to be
+answered. So whoever waits for an answer may poll for it first, and yield the processor between the
+polls. Where both ends of a conversation do so, neither sleeps.
+
+It is done where it has been seen to pay: while waits are short, as measured, and less and less
+often while polling is in vain. How often it was tried says nothing: two ends that poll for less
+than the other needs to wake up would both sleep on, for ever.
 """
 
 import os
 import time
 
-#: Waits that are not spun after many that were spun in vain.
-MAX_SKIPPED = 255
-#: Seconds after which a processor that was given away comes back late: whoever answers, through
-#: however many places, does not need it for so long, so somebody else does.
-BUSY = 500e-6
+#: Seconds for which one polls for a process that answers itself. It may have to be woken first (50
+#: us), and needs some 20 us. Not longer: what is answered through another process takes longer, and
+#: where more processes poll than there are processors they keep each other waiting.
+WINDOW = 100e-6
+#: Seconds for which one polls where that is worth it: a server of calls runs the user's code, and a
+#: fork server stands between two others.
+LONG_WINDOW = 200e-6
+#: Seconds within which what is waited for counts as quick, when it was slept for: more than the
+#: windows, as this end had to be woken as well.
+QUICK = 300e-6
+#: Quick waits in a row before one polls, at least and at most: twice as many each time that it was
+#: in vain. With the most, polling in vain costs one wait in a hundred a window.
+LEAST_QUICK = 1
+MOST_QUICK = 128
+
+_now = getattr(time, "perf_counter", time.time)
+_yield = getattr(os, "sched_yield", None)
 
 
 def poll_of(fd):
-    """What looks whether a descriptor can be read, for a :class:`Spinner`; None if nothing can."""
+    """What says whether a descriptor can be read, called with 0; None if nothing can."""
     try:
         import select
 
@@ -27,42 +43,58 @@ def poll_of(fd):
     return poll.poll
 
 
-class Spinner(object):
-    """Looks for a while for what may come.
+class BusyWait(object):
+    """One who waits again and again: :meth:`poll` before sleeping, :meth:`came` afterwards.
 
-    :param poll: what looks: called with 0 it gives what is there, or something false. With None,
-        or where the processor can't be given away, nothing is ever looked for.
-    :param spins: how often it looks before giving up.
+    :param look: called with 0; it returns what is there, or something false; None if there is
+        something else to do first. With None, or where the processor can't be yielded, one never
+        polls.
+    :param window: seconds for which one polls.
+    :param busy: called before that; true if there is something else to do first.
     """
 
-    def __init__(self, poll, spins):
-        self._spins = range(spins)
-        # Nobody has asked for anything yet.
-        self._misses = self._skipped = 1
-        self._now = getattr(time, "perf_counter", time.time)
-        self._yield = getattr(os, "sched_yield", None)
-        self._poll = None if self._yield is None else poll
+    __slots__ = ("_busy", "_look", "_needed", "_quick", "_since", "_window")
 
-    def spin(self):
-        """Look for a while; what is there, or something false."""
-        poll = self._poll
-        if poll is None:
+    def __init__(self, look, window=WINDOW, busy=None):
+        self._look = None if _yield is None else look
+        self._window = window
+        self._busy = busy
+        #: when the wait began that is slept for; None where it was polled for
+        self._since = None
+        self._quick = 0
+        self._needed = LEAST_QUICK
+
+    def poll(self):
+        """A wait begins: what is there, if one polls and it comes soon; else something false."""
+        look = self._look
+        if look is None:
             return False
-        if self._skipped:
-            self._skipped -= 1
+        now = _now
+        began = now()
+        if self._quick < self._needed:
+            self._since = began
             return False
-        now = self._now
-        then = now()
-        for _ in self._spins:
-            ready = poll(0)
-            if ready:
-                self._misses = 0
+        if self._busy is not None and self._busy():
+            return False
+        end = began + self._window
+        while True:
+            ready = look(0)
+            if ready is None:
+                return False
+            if now() > end:
+                # Or it did come, but the processor, once yielded, was long in coming back: others
+                # need it, and who sleeps is given it at once.
+                self._quick = 0
+                self._needed = min(2 * self._needed, MOST_QUICK)
                 return ready
-            self._yield()
-            begun, then = then, now()
-            if then - begun > BUSY:
-                break
-        # The more often in a row nothing came, the less often it is tried.
-        self._misses = min(2 * self._misses + 1, MAX_SKIPPED)
-        self._skipped = self._misses
-        return False
+            if ready:
+                self._needed = LEAST_QUICK
+                return ready
+            _yield()
+
+    def came(self):
+        """What was waited for has come."""
+        since = self._since
+        if since is not None:
+            self._since = None
+            self._quick = self._quick + 1 if _now() - since < QUICK else 0

@@ -50,7 +50,7 @@ class _Token(object):
 
     def done(self, state):
         self.state = state
-        self.channel._wake()
+        self.channel.wake()
 
 
 def error_payload(link, error):
@@ -76,42 +76,49 @@ class FarChannel(Live):
     the end of what the other end sent, ``receive`` raises EOFError, or :class:`RemoteError` when
     it was closed with an error. One that came in a value, or from ``newchannel``, is closed when
     nobody holds it any more.
+
+    What follows is for the connection, its batcher and the code that runs what is asked for here;
+    the code that has the channel as ``channel`` leaves it alone.
+
+    :ivar link: the connection.
+    :ivar stream: the mux's side of it.
+    :ivar batcher: a Batcher, while this channel has the write buffer for itself.
+    :ivar items: what has come: payload and cost; or a list of payloads, and what they cost
+        together.
+    :ivar over: None while values may come; then the exception that says why none will.
+    :ivar request: called with the first value instead of its being received.
+    :ivar claimed: whether the user's code has had it in hands.
+    :ivar runs: whether this is the channel of code that is running.
     """
 
     RemoteError = RemoteError
 
     def __init__(self, link, stream):
-        self._link = link
-        self._stream = stream
+        self.link = link
+        self.stream = stream
         self._immediate = link.mux.immediate
-        #: a Batcher, while this channel has the write buffer for itself
-        self._batcher = None
-        #: what has come: payload and cost; or a list of payloads, and what they cost together
-        self._items = deque()
+        self.batcher = None
+        self.items = deque()
         #: values that came before those, decoded already
         self._values = deque()
         self._waiters = []
         #: threads in ``receive``
         self._waiting = 0
-        #: None while values may come; then the exception that says why none will
-        self._over = None
-        #: called with the first value instead of its being received
-        self._request = None
-        #: whether the user's code has had it in hands
-        self._claimed = True
+        self.over = None
+        self.request = None
+        self.claimed = True
         self._callback = None
-        #: whether this is the channel of code that is running
-        self._runs = False
+        self.runs = False
 
     @property
     def id(self):
         """The channel's number on its connection."""
-        return self._stream.id
+        return self.stream.id
 
     @property
     def gateway(self):
         """The connection's own view: ``newchannel()`` and ``id``."""
-        return self._link.gateway
+        return self.link.gateway
 
     def __repr__(self):
         return "<Channel %d%s>" % (self.id, " closed" if self.isclosed() else "")
@@ -122,7 +129,7 @@ class FarChannel(Live):
         :raises TypeError: the value can't be sent; it says what in it and where.
         :raises EOFError: the channel or the connection is closed.
         """
-        batcher = self._batcher
+        batcher = self.batcher
         if batcher is not None and batcher.owner == get_ident():
             # The short way, which takes no lock: Collector.stop waits for who is busy. Once the
             # value is there nothing that happens to this process keeps it from arriving.
@@ -148,19 +155,19 @@ class FarChannel(Live):
                     batcher.busy = False
             if len(payload) > MAX_VALUE:
                 payload = batcher.encode(value)  # which says so
-        elif self._stream.raw:
+        elif self.stream.raw:
             payload = bytes(value)
         elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
             self._send(value, bin32(len(value)))
             return
         else:
-            payload = self._link.encode(value)
+            payload = self.link.encode(value)
         if len(payload) < SHORT:
-            link = self._link
+            link = self.link
             with link.write_lock:
                 with link.lock:
                     link.settle()
-                    frame = self._immediate(self._stream, payload)
+                    frame = self._immediate(self.stream, payload)
                 if frame is not None:
                     try:
                         link.write_value(self, frame)
@@ -170,14 +177,14 @@ class FarChannel(Live):
         self._send(payload)
 
     def _send(self, payload, prefix=b""):
-        link = self._link
+        link = self.link
         scheduler = link.mux.scheduler
         token = None
         with link.write_lock:
             with link.lock:
                 if link.closed:
                     raise EOFError(link.reason)
-                stream = self._stream
+                stream = self.stream
                 if not stream.sending:
                     raise self._send_error()
                 link.settle()
@@ -189,20 +196,20 @@ class FarChannel(Live):
                 if sent:
                     scheduler.sent = []
             if parts:
-                link._write(parts)
+                link.write_parts(parts)
             for other in sent:
                 other.done(True)
             if token is not None:
-                link._flush()
+                link.flush_locked()
         if token is not None:
             link.wait(lambda: token.state is not None or not stream.sending, self._waiters)
             if token.state is None:
                 raise self._send_error()
 
     def _send_error(self):
-        if self._over is not None and not isinstance(self._over, RemoteError):
-            return EOFError("channel %d is closed: %s" % (self.id, self._over))
-        if self._over is not None:
+        if self.over is not None and not isinstance(self.over, RemoteError):
+            return EOFError("channel %d is closed: %s" % (self.id, self.over))
+        if self.over is not None:
             return self._end()
         return EOFError("channel %d is closed for sending" % self.id)
 
@@ -221,18 +228,18 @@ class FarChannel(Live):
         except IndexError:
             pass
         decoded, payload = self._next(timeout)
-        if decoded or self._stream.raw:
+        if decoded or self.stream.raw:
             return payload
         if type(payload) is memoryview:
             return payload.obj
-        return self._decode(payload)
+        return self.decode(payload)
 
-    def _decode(self, payload):
+    def decode(self, payload):
         """A value that came; bytes that are none end the connection.
 
         :raises EOFError: that happened.
         """
-        link = self._link
+        link = self.link
         try:
             return link.decode(payload)
         except InvalidValue as error:
@@ -241,8 +248,8 @@ class FarChannel(Live):
 
     def _next(self, timeout):
         """What is next: True and a value, or False and a payload."""
-        link = self._link
-        items = self._items
+        link = self.link
+        items = self.items
         while True:
             if self._callback is not None:
                 raise IOError("channel %d has a callback" % self.id)
@@ -254,7 +261,7 @@ class FarChannel(Live):
                 link.flush()
             if found is not None:
                 return found
-            if self._over is not None and not items and not self._values:
+            if self.over is not None and not items and not self._values:
                 raise self._end()
             self._wait(timeout)
 
@@ -264,7 +271,7 @@ class FarChannel(Live):
         It is a new exception each time: one that was raised holds the frames that it went through.
         Those hold this channel, and others, which would not be freed.
         """
-        over = self._over
+        over = self.over
         if isinstance(over, RemoteError):
             return RemoteError(over.__dict__)
         return EOFError(*over.args)
@@ -274,14 +281,14 @@ class FarChannel(Live):
         values = self._values
         if values:
             return True, values.popleft()
-        items = self._items
+        items = self.items
         if not items:
             return None
         payload, cost = items.popleft()
-        mux.consumed(self._stream, cost)
+        mux.consumed(self.stream, cost)
         if type(payload) is not list:
             return False, payload
-        run = self._link.decode_run(payload)
+        run = self.link.decode_run(payload)
         if run is not None:
             values.extend(run)
             return True, values.popleft()
@@ -289,23 +296,23 @@ class FarChannel(Live):
         return False, items.popleft()[0]
 
     def _ready(self):
-        if self._items or self._values or self._over is not None:
+        if self.items or self._values or self.over is not None:
             return True
-        if not self._stream.read_demand:
+        if not self.stream.read_demand:
             # Another thread got the value that both waited for.
             self._want()
         return False
 
     def _want(self):
-        link = self._link
+        link = self.link
         with link.lock:
-            link.mux.demand_read(self._stream)
+            link.mux.demand_read(self.stream)
             write = link.mux.has_data()
         if write:
             link.flush()
 
     def _wait(self, timeout):
-        link = self._link
+        link = self.link
         with link.lock:
             self._waiting += 1
         try:
@@ -316,7 +323,7 @@ class FarChannel(Live):
             with link.lock:
                 self._waiting -= 1
                 if not self._waiting:
-                    self._stream.read_demand = False
+                    self.stream.read_demand = False
 
     class TimeoutError(IOError):
         """Nothing came in the time that ``receive`` was given."""
@@ -357,7 +364,7 @@ class FarChannel(Live):
         except EOFError:
             pass
         except Exception:
-            if self._over is None:
+            if self.over is None:
                 from .execute import error_map
 
                 self.close(error_map())
@@ -372,65 +379,66 @@ class FarChannel(Live):
 
         :param error: a string: the near side's ``receive`` raises RemoteError with it.
         """
-        link = self._link
-        if error is None and self._runs:
+        link = self.link
+        if error is None and self.runs:
             self.send_end()
             with link.lock:
-                if self._over is None:
-                    self._over = EOFError("channel %d was closed here" % self.id)
-                self._items.clear()
+                if self.over is None:
+                    self.over = EOFError("channel %d was closed here" % self.id)
+                self.items.clear()
                 self._values.clear()
-            self._wake()
+            self.wake()
         elif error is None:
-            self._close(NORMAL, b"")
+            self.close_as(NORMAL, b"")
         else:
             if not isinstance(error, dict):
                 error = {"code": "remote", "type": "", "message": str(error)}
-            self._close(ERROR, error_payload(link, error))
+            self.close_as(ERROR, error_payload(link, error))
 
-    def _close(self, kind, payload):
-        link = self._link
-        self._batcher = None
+    def close_as(self, kind, payload):
+        """Close it with a frame of this kind."""
+        link = self.link
+        self.batcher = None
         with link.lock:
-            link.mux.close(self._stream, kind, payload)
-            if self._over is None:
-                self._over = EOFError("channel %d was closed here" % self.id)
-        self._wake()
+            link.mux.close(self.stream, kind, payload)
+            if self.over is None:
+                self.over = EOFError("channel %d was closed here" % self.id)
+        self.wake()
         if not link.closed:
             link.flush()
 
     def close_with(self, value):
         """Send a last value and close, in one frame when it is short enough."""
         try:
-            payload = self._link.encode(value)
+            payload = self.link.encode(value)
         except ValueNotSendable as error:
             raise error.renamed("", "result", value)
         if len(payload) <= MAX_ERROR:
-            self._close(RESULT, payload)
+            self.close_as(RESULT, payload)
         else:
             self._send(payload)
-            self._close(NORMAL, b"")
+            self.close_as(NORMAL, b"")
 
     def send_end(self):
         """Say that no more is sent; the other end may go on."""
-        self._batcher = None
-        with self._link.lock:
-            self._link.mux.end(self._stream)
-        self._link.flush()
+        self.batcher = None
+        with self.link.lock:
+            self.link.mux.end(self.stream)
+        self.link.flush()
 
     def isclosed(self):
         """Whether nothing can be sent any more."""
-        return not self._stream.sending
+        return not self.stream.sending
 
     def waitclose(self, timeout=None):
         """Wait until the other end has closed it.
 
         :raises RemoteError: it was closed with an error.
         """
-        link = self._link
-        if not link.wait(lambda: self._over is not None, self._waiters, timeout):
+        link = self.link
+        if not link.wait(lambda: self.over is not None, self._waiters, timeout):
             raise self.TimeoutError("channel %d: not closed in %g seconds" % (self.id, timeout))
-        if isinstance(self._over, RemoteError):
+        if isinstance(self.over, RemoteError):
             raise self._end()
 
     def makefile(self, mode="w", proxyclose=False):
@@ -447,58 +455,64 @@ class FarChannel(Live):
 
     # -- what the link says; it holds the lock ---------------------------------------------------
 
-    def _run_arrived(self, payloads, cost):
-        if self._request is not None or self._stream.raw:
+    def run_arrived(self, payloads, cost):
+        """Values have come together; ``cost`` is that of all."""
+        if self.request is not None or self.stream.raw:
             for payload in payloads:
-                self._arrived(payload, frame_cost(len(payload)))
+                self.arrived(payload, frame_cost(len(payload)))
             return
-        self._items.append((payloads, cost))
+        self.items.append((payloads, cost))
         if self._waiters:
-            self._wake()
+            self.wake()
 
-    def _arrived(self, payload, cost):
-        if self._request is not None:
-            request, self._request = self._request, None
-            self._stream.read_demand = False
-            self._link.mux.consumed(self._stream, cost)
+    def arrived(self, payload, cost):
+        """A value has come."""
+        if self.request is not None:
+            request, self.request = self.request, None
+            self.stream.read_demand = False
+            self.link.mux.consumed(self.stream, cost)
             request(self, payload)
             return
-        self._items.append((payload, cost))
+        self.items.append((payload, cost))
         if self._waiters:
-            self._wake()
+            self.wake()
 
-    def _ended(self):
-        if self._over is None:
-            self._over = EOFError("channel %d: the other end sends no more" % self.id)
-        self._wake()
+    def peer_ended(self):
+        """The other end sends no more."""
+        if self.over is None:
+            self.over = EOFError("channel %d: the other end sends no more" % self.id)
+        self.wake()
 
-    def _closed(self, kind, payload):
-        self._batcher = None
-        if self._over is None:
-            self._over = EOFError("channel %d: the other end closed it" % self.id)
+    def peer_closed(self, kind, payload):
+        """The other end has closed it."""
+        self.batcher = None
+        if self.over is None:
+            self.over = EOFError("channel %d: the other end closed it" % self.id)
         if kind == RESULT:
-            self._items.append((payload, 0))
+            self.items.append((payload, 0))
         elif kind == ERROR:
             try:
-                error = self._link.decode(payload)
+                error = self.link.decode(payload)
             except InvalidValue:
-                self._wake()
+                self.wake()
                 raise
             except ValueNotReceivable as problem:
                 error = {"message": "an error that can't be shown: %s" % problem}
-            self._over = RemoteError(error if isinstance(error, dict) else {})
-        self._wake()
+            self.over = RemoteError(error if isinstance(error, dict) else {})
+        self.wake()
 
-    def _lost(self, reason):
-        self._stream.sending = False
-        self._batcher = None
-        if self._over is None:
-            self._over = EOFError(reason)
-        self._wake()
+    def connection_lost(self, reason):
+        """The connection is over."""
+        self.stream.sending = False
+        self.batcher = None
+        if self.over is None:
+            self.over = EOFError(reason)
+        self.wake()
 
-    def _wake(self):
+    def wake(self):
+        """Have the threads that wait for it look again."""
         for waiter in list(self._waiters):
-            self._link.wake_waiter(waiter)
+            self.link.wake_waiter(waiter)
 
 
 __all__ = ["FarChannel", "LocalError", "RemoteError", "error_payload"]

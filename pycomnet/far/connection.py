@@ -25,8 +25,8 @@ from ..wire.mux import (
     Stream,
 )
 from ..wire.values import InvalidValue, PureCodec
-from .batcher import Batcher
-from .busypoll import Spinner, poll_of
+from .batcher import Batcher, may_batch
+from .busypoll import BusyWait, poll_of
 from .held import HeldChannel
 from .live import Live
 from .path import own_imports
@@ -40,15 +40,14 @@ except ImportError:  # Python 2
 #: Seconds after which the reader thread looks again whether somebody reads. New requests wait at
 #: most this long when the code that reads has just turned to something else.
 READER_INTERVAL = 0.01
-#: How often a thread that waits for a value looks for it before it sleeps: about 40 us, which is
-#: what two processes on two processors need to answer each other, and less than a wake-up takes.
-SPINS = 40
 #: How much is read at a time; when there is much, no more than what a processor's cache holds.
 READ_SMALL = 65536
 READ_LARGE = 262144
-#: Importing ormsgpack takes longer than starting Python does, so the pure codec begins, and it is
-#: imported once so many values, or pieces of 64 bytes of values, have gone through.
-FAST_CODEC_AFTER = 1000
+#: Importing ormsgpack takes longer than starting Python does (20 to 40 ms: it imports dataclasses),
+#: so the pure codec begins. It is imported once so much has gone through: a value counts one, and
+#: one for each 8 bytes. So a thousand small dicts lead to it, each of which it makes 2 us quicker;
+#: or 7,000 numbers, of which it makes each only half a microsecond quicker.
+FAST_CODEC_AFTER = 7000
 #: Pieces that one gathering write takes: no system's limit is lower.
 MAX_PIECES = 512
 #: seconds by a clock that nobody sets, where this Python has one
@@ -94,14 +93,14 @@ class FileIO(object):
 
     :param read_fd: where bytes come from; blocking.
     :param write_fd: where they go; may be the same.
-    :param spins: how often it is looked whether they have come before sleeping for them.
+    :param busy: whether one polls for bytes that are waited for, before sleeping.
     """
 
-    def __init__(self, read_fd, write_fd, spins=SPINS):
+    def __init__(self, read_fd, write_fd, busy=True):
         self.read_fd = read_fd
         self.write_fd = write_fd
         self._size = READ_SMALL
-        self._spinner = Spinner(poll_of(read_fd), spins)
+        self._wait = BusyWait(poll_of(read_fd) if busy else None)
         self._writev = getattr(os, "writev", None)
         self._known = [_identity(fd) for fd in (read_fd, write_fd)]
 
@@ -134,14 +133,14 @@ class FileIO(object):
             return bool(select.select([self.read_fd], [], [])[0])
         return bool(select.select([self.read_fd], [], [], timeout)[0])
 
-    def read(self, spin=False):
+    def read(self, busy=False):
         """Some bytes, at least one; empty at the end.
 
-        :param spin: look for them a few times before sleeping for them.
+        :param busy: somebody waits for them, who may poll before sleeping.
         """
         size = self._size
-        if spin:
-            self._spinner.spin()
+        if busy:
+            self._wait.poll()
         while True:
             try:
                 data = os.read(self.read_fd, size)
@@ -150,6 +149,8 @@ class FileIO(object):
                 if not _must_wait(error):
                     return b""  # reset: as good as the end
                 self.wait(None)
+        if busy:
+            self._wait.came()
         # A large buffer is only worth its allocation while there is that much to read.
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         return data
@@ -208,6 +209,7 @@ class FarConnection(Live):
         self.unbatched = UNBATCHED
         #: the :class:`~.batcher.Batcher` that has the write buffer for itself just now
         self.batcher = None
+        self._may_batch = may_batch()
         if write_buffer is not None:
             write_buffer.flush_late(self._flush_late)
         self.mux = Mux(False, limits, info)
@@ -259,7 +261,7 @@ class FarConnection(Live):
         self.io.close()
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:
-                stream.app._lost(self.reason)
+                stream.app.connection_lost(self.reason)
 
     # -- values ----------------------------------------------------------------------------------
 
@@ -280,7 +282,7 @@ class FarConnection(Live):
         return None
 
     def _worked(self, value, payload):
-        self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 64
+        self._work_done += 1 if type(value) is bytes else 1 + len(payload) // 8
         if self._work_done > FAST_CODEC_AFTER:
             with own_imports:
                 from ..wire.codec import make_codec
@@ -303,27 +305,27 @@ class FarConnection(Live):
                 self.settle()
                 stream = self.mux.open(purpose, first, raw)
                 stream.app = channel = self._channel_class(self, stream)
-            self._flush()
+            self.flush_locked()
         return channel
 
     def _dump_channel(self, channel):
-        if channel._link is not self:
+        if channel.link is not self:
             raise ValueError("a channel of another connection")
-        if channel._over is not None:
+        if channel.over is not None:
             raise ValueError("a closed channel")
-        return channel._stream.id
+        return channel.stream.id
 
     def _load_channel(self, id):
         stream = self.mux.streams.get(id)
         if stream is not None:
             channel = stream.app
-            if not channel._claimed:
+            if not channel.claimed:
                 self.hold(channel)
             elif type(channel) is HeldChannel:
                 channel = channel.channel() or self._past(stream)
             return channel
         for channel in self._unclaimed:
-            if channel._stream.id == id:
+            if channel.stream.id == id:
                 self._unclaimed.remove(channel)
                 return channel
         if not self.mux.is_past(id):
@@ -335,13 +337,13 @@ class FarConnection(Live):
     def _past(self, stream):
         """What stands for a channel that was over, or dropped, before the value it is in came."""
         channel = self._channel_class(self, stream)
-        channel._over = EOFError("channel %d was closed here before it came" % stream.id)
+        channel.over = EOFError("channel %d was closed here before it came" % stream.id)
         return channel
 
     def hold(self, channel):
         """Give a channel to the user's code: it is closed when nobody there holds it any more."""
-        channel._claimed = True
-        stream = channel._stream
+        channel.claimed = True
+        stream = channel.stream
         if stream.app is channel:
             stream.app = HeldChannel(channel)
 
@@ -365,16 +367,17 @@ class FarConnection(Live):
                     return
                 for stream in dropped:
                     self.mux.close(stream)
-            self._flush()
+            self.flush_locked()
 
     # -- writing ---------------------------------------------------------------------------------
 
     def flush(self):
         """Write what there is to write."""
         with self.write_lock:
-            self._flush()
+            self.flush_locked()
 
-    def _flush(self):
+    def flush_locked(self):
+        """As :meth:`flush`, for who has :attr:`write_lock`."""
         scheduler = self.mux.scheduler
         while True:
             with self.lock:
@@ -385,7 +388,7 @@ class FarConnection(Live):
                     scheduler.sent = []
             if not parts:
                 return
-            self._write(parts)
+            self.write_parts(parts)
             for token in sent:
                 token.done(True)
 
@@ -405,10 +408,10 @@ class FarConnection(Live):
             self.io.write_one(frame)
         else:
             write_buffer.wake()
-            if self.mux.scheduler.fragment < SIZE:
-                return  # not each of them would fit in a frame
+            if not self._may_batch or self.mux.scheduler.fragment < SIZE:
+                return  # unsafe, or not each of them would fit in a frame
             with self.lock:
-                stream = channel._stream
+                stream = channel.stream
                 if stream.raw:
                     self.batcher = Batcher(channel, write_buffer, bytes)
                 else:
@@ -441,7 +444,8 @@ class FarConnection(Live):
             self.write_buffer.rest()
         return not self.closed
 
-    def _write(self, parts):
+    def write_parts(self, parts):
+        """Write the mux's frames, for who has :attr:`write_lock`."""
         if self.write_buffer is not None and self.write_buffer.end != HEAD:
             self._flush_buffer()
         try:
@@ -456,6 +460,11 @@ class FarConnection(Live):
             return
         # A signal's exception in the middle of a frame: what was written can't be known.
         self._over("interrupted while writing a frame")
+        raise error
+
+    def read_failed(self, error):
+        """What reading raised: what was read can't be known, so it ends the connection."""
+        self._over("interrupted while reading a frame")
         raise error
 
     # -- reading, and who does it ----------------------------------------------------------------
@@ -559,9 +568,9 @@ class FarConnection(Live):
             seen = self._turns
             timed_acquire(self._reader_waiter, READER_INTERVAL)
 
-    def _read(self, spin=False):
+    def _read(self, busy=False):
         """Read once and deal with what came. Only whoever has the role calls this."""
-        data = self.io.read(spin)
+        data = self.io.read(busy)
         if not data:
             if data is None:
                 return  # one that lingers: it was not for the multiplexer
@@ -577,11 +586,11 @@ class FarConnection(Live):
                 if kind == EV_DATA:
                     channel = event[1].app
                     if channel is not None:
-                        channel._arrived(event[2], event[3])
+                        channel.arrived(event[2], event[3])
                 elif kind == EV_RUN:
                     channel = event[1].app
                     if channel is not None:
-                        channel._run_arrived(event[2], event[3])
+                        channel.run_arrived(event[2], event[3])
                 else:
                     calls = calls or []
                     self._event(kind, event, calls)
@@ -601,14 +610,14 @@ class FarConnection(Live):
             stream.app = channel = self._channel_class(self, stream)
             self._opened(channel)
         elif kind == EV_END:
-            event[1].app._ended()
+            event[1].app.peer_ended()
         elif kind == EV_CLOSED:
             channel = event[1].app
             try:
-                channel._closed(event[2], event[3])
+                channel.peer_closed(event[2], event[3])
             except InvalidValue as error:
                 calls.append((self.violated, error))
-            if not channel._claimed and channel._items:
+            if not channel.claimed and channel.items:
                 self._unclaimed.append(channel)
                 del self._unclaimed[:-64]
         elif kind == EV_GOAWAY:
@@ -639,7 +648,7 @@ class FarConnection(Live):
             self.reason = reason
             for stream in list(self.mux.streams.values()):
                 if stream.app is not None:
-                    stream.app._lost(reason)
+                    stream.app.connection_lost(reason)
         for waiter in list(self._waiting):
             self.wake_waiter(waiter)
         self.wake_waiter(self._reader_waiter)

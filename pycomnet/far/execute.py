@@ -37,25 +37,25 @@ class Execution(object):
         """
         self._finished = finished
         channel = self.channel
-        is_call = channel._stream.purpose == "call"
+        is_call = channel.stream.purpose == "call"
         try:
-            request = channel._decode(self.payload)
+            request = channel.decode(self.payload)
             self.payload = None
-            channel._runs = not is_call
+            channel.runs = not is_call
             result = self._run(request, is_call)
-            channel._runs = False
-            if channel._link.io.is_replaced():
-                channel._link.lose_io()  # nobody would ever get the result
+            channel.runs = False
+            if channel.link.io.is_replaced():
+                channel.link.lose_io()  # nobody would ever get the result
             flush_output()
             self._finish()
             if is_call:
                 channel.close_with(result)
             else:
-                channel._close(NORMAL, b"")
+                channel.close_as(NORMAL, b"")
         except:  # noqa: E722 - Java's exceptions have another base
-            if channel._link.forked:
+            if channel.link.forked:
                 raise  # as in any other program
-            if not (channel._link.closed and isinstance(sys.exc_info()[1], EOFError)):
+            if not (channel.link.closed and isinstance(sys.exc_info()[1], EOFError)):
                 self._failed()
 
         finally:
@@ -69,13 +69,13 @@ class Execution(object):
     def _failed(self):
         error = error_map()
         channel = self.channel
-        link = channel._link
-        if channel._runs and not channel._stream.sending and not link.closed:
+        link = channel.link
+        if channel.runs and not channel.stream.sending and not link.closed:
             self._show(error["formatted"])
-        channel._runs = False
+        channel.runs = False
         flush_output()
         self._finish()
-        channel._close(ERROR, error_payload(link, error))
+        channel.close_as(ERROR, error_payload(link, error))
 
     def _show(self, text):
         """Print what was raised after the channel was closed: perhaps nobody asks there any more.

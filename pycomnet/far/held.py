@@ -9,44 +9,44 @@ except ImportError:
 class HeldChannel(object):
     """Stands for a channel that only the user's code holds: when nobody does, the link closes it.
 
-    It is asked what the channel is while there is one.
+    It is asked what the channel is while there is one, and told what that is told.
     """
 
-    _claimed = True
+    claimed = True
 
     def __init__(self, channel):
-        self._link = channel._link
-        self._stream = channel._stream
+        self.link = channel.link
+        self.stream = channel.stream
         self.channel = ref(channel, self._freed)
 
     def _freed(self, reference):
-        self._link.dropped(self._stream)
+        self.link.dropped(self.stream)
 
-    def _arrived(self, payload, cost):
+    def arrived(self, payload, cost):
         channel = self.channel()
         if channel is not None:
-            channel._arrived(payload, cost)
+            channel.arrived(payload, cost)
 
-    def _run_arrived(self, payloads, cost):
+    def run_arrived(self, payloads, cost):
         channel = self.channel()
         if channel is not None:
-            channel._run_arrived(payloads, cost)
+            channel.run_arrived(payloads, cost)
 
-    def _ended(self):
+    def peer_ended(self):
         channel = self.channel()
         if channel is not None:
-            channel._ended()
+            channel.peer_ended()
 
-    def _closed(self, kind, payload):
+    def peer_closed(self, kind, payload):
         channel = self.channel()
         if channel is not None:
-            channel._closed(kind, payload)
+            channel.peer_closed(kind, payload)
 
-    def _lost(self, reason):
-        self._stream.sending = False
+    def connection_lost(self, reason):
+        self.stream.sending = False
         channel = self.channel()
         if channel is not None:
-            channel._lost(reason)
+            channel.connection_lost(reason)
 
 
 __all__ = ["HeldChannel"]

@@ -58,7 +58,7 @@ class JavaIO(object):
     def _read_ahead(self):
         self._got = self._read()
 
-    def read(self, spin=False):
+    def read(self, busy=False):
         """Some bytes, at least one; empty at the end."""
         if self._ahead is None:
             return self._read()

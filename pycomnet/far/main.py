@@ -3,7 +3,7 @@
 import os
 import sys
 
-from .connection import SPINS, FileIO
+from .connection import FileIO
 from .path import give_back
 from .worker import FarSide
 from .writebuffer import WriteBuffer, new_memory
@@ -13,7 +13,7 @@ def main(config):
     """The far side's beginning: called by what the transport starts.
 
     :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
-        ``update`` (of the environment), ``spins`` (as of :class:`FileIO`); or ``fork_server``,
+        ``update`` (of the environment), ``busy`` (as of :class:`FileIO`); or ``fork_server``,
         to be a fork server, and a worker in each child of that.
     """
     io = write_buffer = None
@@ -57,7 +57,7 @@ def _begin(config):
     from .stdio import take_stdio
 
     read_fd, write_fd = take_stdio()
-    io = FileIO(read_fd, write_fd, config.get("spins", SPINS))
+    io = FileIO(read_fd, write_fd, config.get("busy", True))
     write_buffer = None
     if hasattr(os, "fork") and config.get("fork", True):
         from .supervisor import supervised

@@ -19,13 +19,15 @@ class Finder(Importer):
     """Finds modules that are offered, and loads them.
 
     :param link: the connection.
+    :ivar names: the top-level names that are looked for here before anywhere else; ``last`` those
+        that are looked for when nobody else has them.
     """
 
     def __init__(self, link):
         Importer.__init__(self, {}, None)
         self._link = link
-        self._names = set()
-        self._last = set()
+        self.names = set()
+        self.last = set()
         #: full name -> kind, file name, hash
         self._known = {}
         #: packages whose content is known
@@ -39,22 +41,23 @@ class Finder(Importer):
         unless = _native(offered.get("unless"))
         if unless and os.path.exists(unless):
             return
-        if not self._names and not self._last:
+        if not self.names and not self.last:
             sys.meta_path.insert(0, self)
             sys.meta_path.append(Last(self))
-        self._names.update(_native(name) for name in offered.get("first") or ())
-        self._last.update(_native(name) for name in offered.get("last") or ())
+        self.names.update(_native(name) for name in offered.get("first") or ())
+        self.last.update(_native(name) for name in offered.get("last") or ())
 
     # -- finding ---------------------------------------------------------------------------------
 
     def _path(self, fullname):
         """What Importer asks: not None when it is to be loaded from here."""
-        if fullname.partition(".")[0] not in self._names:
+        if fullname.partition(".")[0] not in self.names:
             return None
-        found = self._look_up(fullname)
+        found = self.look_up(fullname)
         return fullname if found is not None and found[0] != UNSENDABLE else None
 
-    def _look_up(self, fullname):
+    def look_up(self, fullname):
+        """What is known of a module: its kind, file name and hash; None if there is none."""
         parent = fullname.rpartition(".")[0]
         if fullname not in self._known:
             if parent and not self._ours(parent):
@@ -270,14 +273,14 @@ class Last(object):
         """
         finder = self._finder
         top = fullname.partition(".")[0]
-        if top in finder._last:
+        if top in finder.last:
             if "." not in fullname:
-                finder._names.add(top)
-            elif top not in finder._names:
+                finder.names.add(top)
+            elif top not in finder.names:
                 return
-        elif top not in finder._names:
+        elif top not in finder.names:
             return
-        found = finder._look_up(fullname)
+        found = finder.look_up(fullname)
         if found is not None and found[0] == UNSENDABLE:
             raise _import_error(
                 "%s can't be sent: %s is not Python source; install it where this runs"

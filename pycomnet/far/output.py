@@ -112,7 +112,7 @@ class LineWriter(io.TextIOBase):
         elif self._binary is not None:
             self._binary.flush()
         if lines:
-            alive = sys._current_frames()
+            alive = sys._current_frames()  # noqa: SLF001 - it is documented
             for other in list(lines):
                 text = None if other in alive else lines.pop(other, None)
                 if text is not None:

@@ -147,7 +147,7 @@ class FarSide(Live):
         """No request runs or waits: tell those who asked for that."""
         idle, self._idle = self._idle, []
         for channel in idle:
-            self.link.mux.close(channel._stream, RESULT, self.link.encode(None))
+            self.link.mux.close(channel.stream, RESULT, self.link.encode(None))
 
     def _main_finished(self):
         with self.link.lock:
@@ -162,30 +162,30 @@ class FarSide(Live):
     # -- what the link says; it holds the lock ---------------------------------------------------
 
     def _opened(self, channel):
-        purpose = channel._stream.purpose
+        purpose = channel.stream.purpose
         if purpose in ("exec", "call"):
-            channel._request = self._requested
-            self.link.mux.demand_read(channel._stream)
+            channel.request = self._requested
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "channel":
-            channel._claimed = False
+            channel.claimed = False
         elif purpose == "status":
             self._status(channel)
         elif purpose == "offer":
-            channel._request = self._offered
-            self.link.mux.demand_read(channel._stream)
+            channel.request = self._offered
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "pipes":
-            channel._request = self._prepare
-            self.link.mux.demand_read(channel._stream)
+            channel.request = self._prepare
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "take":
-            channel._request = self._take
-            self.link.mux.demand_read(channel._stream)
+            channel.request = self._take
+            self.link.mux.demand_read(channel.stream)
         elif purpose == "idle":
             self._idle.append(channel)
             if not self._requests:
                 self._tell_idle()
         else:
             error = {"code": "purpose", "message": "unknown purpose %r" % str(purpose)}
-            self.link.mux.close(channel._stream, ERROR, error_payload(self.link, error))
+            self.link.mux.close(channel.stream, ERROR, error_payload(self.link, error))
 
     def _requested(self, channel, payload):
         request = Execution(channel, payload)
@@ -212,7 +212,7 @@ class FarSide(Live):
                 words = "the far side can't start a thread to run this: %s" % error
                 problem = {"code": "remote", "type": "RuntimeError", "message": words}
                 problem["formatted"] = "RuntimeError: %s\n" % words
-                self.link.mux.close(channel._stream, ERROR, error_payload(self.link, problem))
+                self.link.mux.close(channel.stream, ERROR, error_payload(self.link, problem))
 
     def _offered(self, channel, payload):
         link = self.link
@@ -222,7 +222,7 @@ class FarSide(Live):
                 from . import modules
             self._finder = modules.Finder(link)
         self._finder.offer(PureCodec().decode(payload))
-        link.mux.close(channel._stream, 2, link.encode(True))
+        link.mux.close(channel.stream, 2, link.encode(True))
 
     def _prepare(self, channel, payload):
         """A factory has pipes for a program: have them here, too."""
@@ -236,7 +236,7 @@ class FarSide(Live):
         except ImportError:
             pass  # another machine's: it was not sent so much
         good = self._prepared is not None
-        link.mux.close(channel._stream, RESULT, link.encode(good))
+        link.mux.close(channel.stream, RESULT, link.encode(good))
 
     def _take(self, channel, payload):
         """The factory has them used from now on."""
@@ -249,7 +249,7 @@ class FarSide(Live):
 
         if not isinstance(link.io, LingeringIO):
             link.io = LingeringIO(link)
-        link.io.turn(channel._stream, prepared)
+        link.io.turn(channel.stream, prepared)
 
     def _run_in_thread(self, request):
         self._run(request, self._thread_finished)
@@ -263,7 +263,7 @@ class FarSide(Live):
             "threads": self._threads,
             "execmodel": self.execmodel,
         }
-        link.mux.close(channel._stream, RESULT, link.encode(status))
+        link.mux.close(channel.stream, RESULT, link.encode(status))
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class FarSide(Live):
         flush_output()
         if "atexit" in sys.modules:
             try:
-                sys.modules["atexit"]._run_exitfuncs()
+                sys.modules["atexit"]._run_exitfuncs()  # noqa: SLF001 - as at any end
             except BaseException:
                 pass
         self._halt(self._end_status(0))

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
@@ -23,6 +22,7 @@ from pycomnet.errors import (
     PycomnetError,
 )
 from pycomnet.far.live import Live
+from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.localfactory import FactoryGatewayTransport
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
@@ -35,19 +35,11 @@ if TYPE_CHECKING:
 
 #: Seconds that a far side has to say hello. A JVM on a busy machine takes ten.
 START_TIMEOUT = 60.0
-#: Seconds that a far side's process has to end, once the connection is over, before it is killed.
-#: Its supervisor needs at most four.
-EXIT_TIMEOUT = 6.0
 #: Seconds that all of it has by default.
 END_TIMEOUT = 5.0
 #: Seconds of a timeout that are for far code that does not complete by itself: it gets a
 #: KeyboardInterrupt, and is killed two seconds later (far/worker.py).
 INTERRUPT_TIME = 2.5
-#: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
-STATUS_TIMEOUT = 5.0
-#: Seconds in which the connection has to be over once the process has ended: what it said last is
-#: read, but what it left behind may hold the connection open.
-DRAIN_TIMEOUT = 2.0
 #: Seconds that what was started and isn't a far side has to end by itself, and say why.
 STRANGER_TIMEOUT = 0.5
 
@@ -86,7 +78,7 @@ class GatewayConnection(Live):
         self.transport = make_transport(self._request)
         self.sink.keep = self.transport.keep
         self._over = False
-        self._drained: Any = None
+        self._transport_end = TransportEnd(self.transport, self._abort, reactor)
 
     @deferred
     async def start(self, timeout: float) -> dict[str, Any]:
@@ -144,47 +136,43 @@ class GatewayConnection(Live):
 
     def _process_ended(self, _: object) -> None:
         if not self._over and not self.ending:
-            lost = ConnectionLost(f"{self.transport.what} has ended")
-            self._drained = self.reactor.callLater(DRAIN_TIMEOUT, self.connection.abort, lost)
+            self._transport_end.process_ended()
 
-    def _explain(self, lost: ConnectionLost) -> defer.Deferred[ConnectionLost]:
+    def _abort(self) -> None:
+        how = "the gateway was ended" if self.ending else f"{self.transport.what} has ended"
+        self.connection.abort(ConnectionLost(how))
+
+    @deferred
+    async def _explain(self, lost: ConnectionLost) -> ConnectionLost:
         """Find out how the far side ended, which is why the connection did."""
         self._over = True
-        if self._drained is not None and self._drained.active():
-            self._drained.cancel()
+        self._transport_end.stop()
         transport = self.transport
         if isinstance(lost, ProtocolViolation) and lost.code == "value" and not self.ending:
             words = f"{self.prefix}{lost.reason} (max_value and max_items are what may come)"
-            return defer.succeed(ProtocolViolation(words, lost.code))
+            return ProtocolViolation(words, lost.code)
         if self.ending or isinstance(lost, ProtocolViolation):
-            return defer.succeed(lost)
+            return lost
         if isinstance(lost, PeerSilent):
             # How what carried it ends tells nothing.
             transport.kill(signal.SIGKILL)
             words = f"{self.prefix}{transport.what} is gone: {lost.reason}"
-            return defer.succeed(GatewayDied(words, None, None, transport.stderr_tail()))
-        ended = transport.when_ended()
-        ended.addTimeout(STATUS_TIMEOUT, self.reactor)
-
-        def died(status: int | None) -> ConnectionLost:
-            self.sink.flush()
-            stderr = transport.stderr_tail()
-            how = transport.describe_end(status) or lost.reason
-            words = f"{self.prefix}{transport.what} is gone: {how}"
-            if stderr:
-                words += f"; its standard error ended with:\n{visible(stderr)}"
-            if status is None:
-                return GatewayDied(words, None, None, stderr)
-            code = status if status >= 0 else None
-            return GatewayDied(words, code, -status if status < 0 else None, stderr)
-
-        def unknown(_: Failure) -> ConnectionLost:
-            transport.kill(signal.SIGTERM)
+            return GatewayDied(words, None, None, transport.stderr_tail())
+        try:
+            status = await self._transport_end.find_status()
+        except StillRuns:
             reason = f"{self.prefix}{lost.reason}, and {transport.what} goes on"
             return GatewayDied(reason, None, None, transport.stderr_tail())
-
-        result: defer.Deferred[Any] = ended.addCallbacks(died, unknown)
-        return result
+        self.sink.flush()
+        stderr = transport.stderr_tail()
+        how = transport.describe_end(status) or lost.reason
+        words = f"{self.prefix}{transport.what} is gone: {how}"
+        if stderr:
+            words += f"; its standard error ended with:\n{visible(stderr)}"
+        if status is None:
+            return GatewayDied(words, None, None, stderr)
+        code = status if status >= 0 else None
+        return GatewayDied(words, code, -status if status < 0 else None, stderr)
 
     async def complete(self, grace: float) -> None:
         """Let the code that runs there complete, within so many seconds.
@@ -213,18 +201,9 @@ class GatewayConnection(Live):
         if grace > 0 and self.connection.lost is None:
             await self.complete(grace)
         self.ending = True
-        transport = self.transport
         self.connection.goodbye()
         # What is still in the transport's buffer can't be waited for: the peer may not read.
-        for wait, number in (
-            (timeout, signal.SIGTERM),
-            (EXIT_TIMEOUT, signal.SIGKILL),
-        ):
-            if await _in_time(transport.when_ended(), wait, self.reactor):
-                break
-            self.connection.abort(ConnectionLost("the gateway was ended"))
-            transport.kill(number)
-        status = await transport.when_ended()
+        status = await self._transport_end.end(timeout)
         self.sink.flush()
         return status
 

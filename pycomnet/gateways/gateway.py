@@ -57,10 +57,11 @@ class Gateway(Live):
         ``platform``, ``executable``, ``execmodel``, ``bytecode``.
     :ivar resumed: with ``//resume=yes``, the channels that the program before this one had, by
         their ids, as far as they are open or have values that it has not taken.
+    :ivar link: the connection to it and what carries that, for transports that go through it.
     """
 
     def __init__(self, link: GatewayConnection, group: Group, info: dict[str, Any]) -> None:
-        self._link = link
+        self.link = link
         self._connection = link.connection
         self.id = link.id
         self.spec = link.spec
@@ -224,7 +225,7 @@ class Gateway(Live):
         """Have what is printed there given to ``callback`` as
         :class:`~pycomnet.gateways.output.Output`; a Deferred that it returns is waited for.
         """
-        self._link.sink.callback = callback
+        self.link.sink.callback = callback
 
     def isalive(self) -> bool:
         """Whether the connection to the far side is there."""
@@ -244,11 +245,11 @@ class Gateway(Live):
             when 2.5 seconds are kept for the interrupt, and none when that isn't given either.
         :returns: fires when it is gone. Cancelling it does not keep it from going.
         """
-        self.group._leave(self)
+        self.group.forget(self)
         if isinstance(self._connection.lost, UsedAfterFork):
             return  # it is the parent process's
         timeout, grace = end_times(timeout, grace)
-        await self._link.end(max(0.0, timeout - grace), grace)
+        await self.link.end(max(0.0, timeout - grace), grace)
 
     @property
     def lingers(self) -> bool:
@@ -268,8 +269,8 @@ class Gateway(Live):
         """
         if not self.lingers:
             raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")
-        self.group._leave(self)
-        await self._link.leave()
+        self.group.forget(self)
+        await self.link.leave()
 
     @deferred
     async def join(self) -> int | None:
@@ -278,13 +279,13 @@ class Gateway(Live):
         :returns: fires with its exit status, or minus the signal that ended it; with None where
             the transport can't see that. Cancelling it changes nothing there.
         """
-        return await self._link.transport.when_ended()
+        return await self.link.transport.when_ended()
 
     def abandoned(self, core: ChannelCore) -> None:
         """A channel that nobody holds any more. Called from any thread, at any time."""
         # One of a gateway that lingers is there for the next program.
         if self._connection.lost is None and not self.lingers:
-            self._link.reactor.callFromThread(core.abandon)
+            self.link.reactor.callFromThread(core.abandon)
 
 
 def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]:

@@ -56,6 +56,7 @@ class Group(Live):
     :param max_value: bytes of one value that a far side may send.
     :param max_items: elements, keys and values of one, with those of what it holds.
     :param reactor: what the gateways' processes and connections are watched by.
+    :ivar fork_servers: what its gateways are forked by, for transports.
     """
 
     def __init__(
@@ -89,10 +90,9 @@ class Group(Live):
         #: the service that its gateways are children of, if it has one
         self._factory: LocalFactory | None = None
         self._factory_finalizer: weakref.finalize[Any, Any] | None = None
-        #: where its gateways are forked
-        self._fork_servers = ForkServerClients(reactor)
+        self.fork_servers = ForkServerClients(reactor)
         self._finalizer = weakref.finalize(
-            self, _remove_trigger, self._reactor, self._shutdown, self._fork_servers
+            self, _remove_trigger, self._reactor, self._shutdown, self.fork_servers
         )
         self._finalizer.atexit = False
         #: whether this is a copy in a process that was forked: all of it is the parent's
@@ -177,7 +177,7 @@ class Group(Live):
         if spec.via is None or spec.via not in self:
             return False
         master = self[spec.via]
-        by_factory = isinstance(master._link.transport, FactoryGatewayTransport)
+        by_factory = isinstance(master.link.transport, FactoryGatewayTransport)
         return not (by_factory and has_fork_server(master.spec))
 
     def setlocalfactory(
@@ -286,7 +286,7 @@ class Group(Live):
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
         parallel, timeout = whole("parallel", parallel, 1), real("timeout", timeout)
-        with self._fork_servers.expecting(len(parsed)):
+        with self.fork_servers.expecting(len(parsed)):
             return await start_all(self.makegateway, parsed, parallel, progress, timeout)
 
     def _allocate(self, spec: Spec) -> str:
@@ -300,7 +300,8 @@ class Group(Live):
             if id not in self._gateways and id not in self._starting:
                 return id
 
-    def _leave(self, gateway: Gateway) -> None:
+    def forget(self, gateway: Gateway) -> None:
+        """A gateway is ended, or left: it is no longer one of these."""
         if self._gateways.get(gateway.id) is gateway:
             del self._gateways[gateway.id]
 
@@ -332,7 +333,7 @@ class Group(Live):
             ending = [gateway.exit(timeout, grace=grace) for gateway in self]
         ending += [link.end(0) for link in self._starting.values()]
         await defer.gatherResults(ending, consumeErrors=True)
-        await self._fork_servers.end()
+        await self.fork_servers.end()
         if self._factory is not None and not self._gateways:
             await self._factory.close()
 
@@ -350,7 +351,7 @@ class Group(Live):
             used = self._reactor.seconds() - begin
             await gateway.exit(max(0.0, timeout - used), grace=max(0.0, grace - used))
 
-    def _shut_down(self) -> defer.Deferred[None]:
+    def shut_down(self) -> defer.Deferred[None]:
         """The reactor is shutting down: what lingers is left to the factory, the rest ended."""
         leaving = [gateway.leave() for gateway in self if gateway.lingers]
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
@@ -371,7 +372,7 @@ class Group(Live):
 
 def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | None:
     group = reference()
-    return None if group is None else group._shut_down()
+    return None if group is None else group.shut_down()
 
 
 def _remove_trigger(reactor: Any, trigger: Any, fork_servers: ForkServerClients) -> None:

@@ -29,7 +29,7 @@ from pycomnet.auth.strangers import Strangers
 from pycomnet.auth.tokens import clean_environment
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.connection import EXIT_TIMEOUT
+from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.transports.boot import boot_code, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
@@ -253,7 +253,7 @@ class SocketClient(Protocol):
         await process.when_ended()
 
 
-class GatewayService(ListeningService):
+class GatewayService(ListeningService[SocketServiceConfiguration]):
     """Gives each program that connects and is let in a fork server of its own, and its workers.
 
     :param configuration: what it is told; it has been checked.
@@ -268,10 +268,7 @@ class GatewayService(ListeningService):
         reactor: Any,
         failed: Callable[[PycomnetError], object],
     ) -> None:
-        configuration.check()
-        super().__init__(failed)
-        self.configuration = configuration
-        self.reactor = reactor
+        super().__init__(configuration, reactor, failed)
         self.port: Any = None
         self.clients: dict[SocketClient, None] = {}
         self.strangers = Strangers(reactor)

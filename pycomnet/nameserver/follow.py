@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer
-
 from pycomnet.errors import (
     CallInterrupted,
     ConnectionLost,
@@ -17,6 +15,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.nameserver.watch import DELETE, END_OF_SNAPSHOT, PUT
+from pycomnet.net.backoff import Backoff
 
 if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
@@ -62,7 +61,7 @@ async def follow(
     wanted = {"service": service, "interface": interface, "tags": list(tags)}
     revision: int | None = None
     known: set[str] = set()
-    delay = FIRST_DELAY
+    backoff = Backoff(reactor, FIRST_DELAY, LONGEST_DELAY)
     while True:
         seen: set[str] | None = set() if revision is None else None
         stream = nameserver.stream("watch", {**wanted, "revision": revision})
@@ -87,7 +86,7 @@ async def follow(
                 if seen is None:
                     revision = event["revision"]
                 yield event
-                delay = FIRST_DELAY
+                backoff.reset()
             problem: Exception = CallInterrupted("the nameserver ended the watch")
         except RevisionTooOld as too_old:
             revision, problem = None, too_old
@@ -96,11 +95,4 @@ async def follow(
         finally:
             stream.close()
         interrupted(problem)
-        await _sleep(reactor, delay)
-        delay = min(2 * delay, LONGEST_DELAY)
-
-
-def _sleep(reactor: Any, seconds: float) -> defer.Deferred[None]:
-    waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
-    call = reactor.callLater(seconds, waiting.callback, None)
-    return waiting
+        await backoff.wait()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer
+from twisted.internet import defer, task
 
 from pycomnet.auth.admission import peer_credentials
 from pycomnet.deferred import Condition
@@ -172,7 +172,7 @@ class NameService(Service):
         return self._register(request, record, secret)
 
     async def _register(self, request: Request, record: Record, secret: str) -> dict[str, Any]:
-        connection = _connection(request)
+        connection = request.connection
         turns = self._turns.get(connection)
         if turns is None:
             turns = self._turns[connection] = Turns()
@@ -235,7 +235,7 @@ class NameService(Service):
         if record.client is None:
             # It was registered before this nameserver was started, or at another one. Now its
             # client is known. It stays, however many registrations that client has.
-            record.client = client = self._clients.of(_connection(request))
+            record.client = client = self._clients.of(request.connection)
             client.registered += 1
         self._counts["renewed"] += 1
         answer = {"ttl": record.ttl, "fence": record.fence}
@@ -266,7 +266,7 @@ class NameService(Service):
         """
         taken = Arguments("remove", request.args, self.limits)
         service = taken.text("service", wild=False)
-        connection = _connection(request)
+        connection = request.connection
         if not self._is_operator(connection):
             raise NotLeaseOwner(
                 "only an operator removes what others have registered: connect over a unix socket "
@@ -386,7 +386,7 @@ class NameService(Service):
         taken = Arguments("watch", request.args, self.limits)
         wanted = query(taken, self.limits)
         revision = taken.whole("revision", None, 0, (1 << 63) - 1)
-        key = _connection(request)
+        key = request.connection
         if self._watching >= self.limits.watches:
             raise NameserverFull(f"there are {self.limits.watches} watches, and may be no more")
         if self._watches[key] >= self.limits.connection_watches:
@@ -443,8 +443,7 @@ class NameService(Service):
 
     def _breathe(self) -> defer.Deferred[None]:
         """Let others have their turn."""
-        waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
-        call = self._reactor.callLater(0, waiting.callback, None)
+        waiting: defer.Deferred[None] = task.deferLater(self._reactor, 0)
         return waiting
 
     def _changed(self) -> None:
@@ -475,11 +474,6 @@ COUNTS = (
     "not found",
     "listed",
 )
-
-
-def _connection(request: Request) -> Any:
-    """The connection that a request came on."""
-    return request._connection
 
 
 def _size(record: Record) -> int:

@@ -37,7 +37,7 @@ class BlockWatch:
         methods: Callable[[], Mapping[CodeType, str]],
         urgent: float,
         clock: Callable[[], float] = time.monotonic,
-        frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
+        frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,  # noqa: SLF001 - it is documented
     ) -> None:
         self._reactor = reactor
         self._methods = methods

@@ -15,6 +15,7 @@ from pycomnet.errors import (
     UnknownInterface,
 )
 from pycomnet.far.live import Live
+from pycomnet.net.backoff import Backoff, retry_policy
 from pycomnet.ranges import MAX_SECONDS, NumberRefused, real
 from pycomnet.services.binary import ReceivedFile
 from pycomnet.services.blocks import IncomingBlocks, OutgoingBlocks
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: Seconds between attempts to reach a service, the first and the longest.
 FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
+_retry_delay = retry_policy(FIRST_RETRY, LONGEST_RETRY)
 
 
 class _Default:
@@ -168,7 +170,7 @@ class RemoteService(Live):
         """Wait, longer each time, before the second and each further repetition of a call."""
         if repeats > 1:
             left = self.context.left(expires)
-            delay = min(FIRST_RETRY * 2.0**repeats, LONGEST_RETRY)
+            delay = _retry_delay(repeats)
             await self.context.sleep(delay if left is None else min(delay, left))
 
     async def _invoke_with_blocks(
@@ -269,10 +271,11 @@ class RemoteService(Live):
         :param peer: the instance whose turn it is.
         """
         context = self.context
-        delay = FIRST_RETRY
+        backoff = Backoff(context.reactor, FIRST_RETRY, LONGEST_RETRY)
+        unreachable: ServiceUnreachable | None = None
         while True:
             context.pool.check()
-            left = context.left(expires)
+            left = self._time_left(expires, unreachable)
             try:
                 reaching = self._route.reach(peer, left)
                 if left is not None:
@@ -284,12 +287,30 @@ class RemoteService(Live):
             except ServiceUnreachable as problem:
                 if not self._route.may_return():
                     raise
-                left = context.left(expires)
-                if left is not None and left <= delay:
-                    raise ServiceUnreachable(f"{problem}, until the call's deadline") from problem
+                unreachable = problem
             peer = None
+            delay = backoff.next_delay()
+            self._time_left(expires, unreachable, delay)
             await context.sleep(delay)
-            delay = min(2 * delay, LONGEST_RETRY)
+
+    def _time_left(
+        self, expires: float | None, unreachable: ServiceUnreachable | None, needed: float = 0.0
+    ) -> float | None:
+        """The seconds until a call's deadline.
+
+        :param unreachable: why the service was not reached, if it was tried.
+        :param needed: so many seconds have to be left.
+        """
+        try:
+            left = self.context.left(expires)
+        except DeadlineExceeded:
+            if unreachable is None:
+                raise
+            left = 0.0
+        if unreachable is not None and left is not None and left <= needed:
+            text = f"{unreachable}, until the call's deadline"
+            raise ServiceUnreachable(text) from unreachable
+        return left
 
     def stream(self, method: str, args: Any = None, timeout: float | None = None) -> RemoteStream:
         """Call a method that gives one value after the other.

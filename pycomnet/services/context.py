@@ -6,7 +6,7 @@ import secrets
 from random import Random
 from typing import Any
 
-from twisted.internet import defer
+from twisted.internet import defer, task
 
 from pycomnet import forks
 from pycomnet.deferred import deferred
@@ -191,8 +191,7 @@ class Context(Live):
 
     def sleep(self, seconds: float) -> defer.Deferred[None]:
         """Fires after ``seconds``. Cancelling it cancels the delayed call."""
-        waiting: defer.Deferred[None] = defer.Deferred(lambda _: call.cancel())
-        call = self.reactor.callLater(seconds, waiting.callback, None)
+        waiting: defer.Deferred[None] = task.deferLater(self.reactor, seconds)
         return waiting
 
     @deferred

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import attrs
-from twisted.application.internet import backoffPolicy
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -27,6 +26,7 @@ from pycomnet.errors import (
     ServiceUnreachable,
 )
 from pycomnet.far.live import Live
+from pycomnet.net.backoff import retry_policy
 from pycomnet.ranges import real
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import ValueNotSendable
@@ -37,7 +37,7 @@ RENEWALS = 3
 CALL_TIMEOUT = 5.0
 #: Seconds between tries while the nameserver does not answer: at first, and at most. All services
 #: of a nameserver that comes back try again within the latter, so they are spread over it.
-FIRST_DELAY, MOST_DELAY, FACTOR = 0.25, 5.0, 1.6
+FIRST_DELAY, MOST_DELAY = 0.5, 5.0
 #: Seconds that are added when a lease's end is waited for: clocks differ, and it takes a moment.
 AFTER_LEASE = 0.5
 #: Seconds that unregistering may take: the lease's end does the same.
@@ -46,11 +46,6 @@ UNREGISTER_TIMEOUT = 2.0
 HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError, ValueNotSendable)
 
 Policy = Callable[[int], float]
-
-
-def retry_policy() -> Policy:
-    """Seconds to wait after so many tries that failed, a little different each time."""
-    return backoffPolicy(FIRST_DELAY, MOST_DELAY, FACTOR)
 
 
 class NameserverProxy(Protocol):
@@ -127,7 +122,7 @@ class Registration(Live):
         self._wait = wait
         self._patience = real("patience", patience)
         self._ttl = real("ttl", ttl, above=True)
-        self._policy = policy or retry_policy()
+        self._policy = policy or retry_policy(FIRST_DELAY, MOST_DELAY)
         self._secret = secrets.token_urlsafe(24)
         #: whether the nameserver was asked to register it, and may have done so unheard
         self._unanswered = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -26,7 +26,24 @@ if TYPE_CHECKING:
     from pycomnet.services.client import RemoteService
 
 
-class RemoteStream(Live):
+class ValueIterator:
+    """Iterates over what ``receive`` gives, up to the channel's end; then it is closed."""
+
+    receive: Callable[[], Awaitable[Any]]
+    close: Callable[[], object]
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except ChannelClosed:
+            self.close()
+            raise StopAsyncIteration from None
+
+
+class RemoteStream(ValueIterator, Live):
     """The values of a streaming method. Iterate over it with ``async for``.
 
     The method waits if the values are not taken. :meth:`close` the stream to get no more; this also
@@ -95,16 +112,6 @@ class RemoteStream(Live):
         if isinstance(problem, RemoteError):
             raise from_map(problem.error)
         return failure
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self.receive()
-        except ChannelClosed:
-            self.close()
-            raise StopAsyncIteration from None
 
     def expired(self) -> None:
         """Its deadline has passed."""

@@ -23,9 +23,10 @@ class Request(Live):
     :ivar files: the blocks of binary data that came with it, as files that are open for reading.
     :ivar interface: the interface it is called by.
     :ivar method: the method's name.
+    :ivar connection: the connection that it came on; it may be lost by now.
     """
 
-    __slots__ = ("_connection", "_expires", "args", "files", "interface", "method")
+    __slots__ = ("_expires", "args", "connection", "files", "interface", "method")
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class Request(Live):
         args: Any,
         expires: float | None,
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         #: the reactor's time at which it is too late
         self._expires = expires
         self.interface = interface
@@ -60,17 +61,17 @@ class Request(Live):
 
         :raises SessionTooLarge: it holds too much.
         """
-        return self._connection.session(self.interface)
+        return self.connection.session(self.interface)
 
     @property
     def user(self) -> str | None:
         """The caller's name in its TLS certificate; None if there is none."""
-        return self._connection.user
+        return self.connection.user
 
     @property
     def peer(self) -> str:
         """Where the call came from, as an endpoint string."""
-        return self._connection.peer
+        return self.connection.peer
 
     @property
     def deadline(self) -> float | None:
@@ -78,11 +79,11 @@ class Request(Live):
         expires = self._expires
         if expires is None:
             return None
-        return max(0.0, expires - self._connection.reactor.seconds())
+        return max(0.0, expires - self.connection.reactor.seconds())
 
     def context(self) -> Context:
         """A context for calls to other services, which have this call's deadline at most."""
-        return self._connection.server.context.until(self._expires)
+        return self.connection.server.context.until(self._expires)
 
 
 class ServerCall:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -26,51 +26,31 @@ async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) ->
     """
     if inspect.isawaitable(values):
         values = await values
-    if hasattr(values, "__aiter__"):
-        await _send_async(call, values.__aiter__())
-    elif in_thread is None:
-        await _send_plain(call, iter(values))
-    else:
-        await _send_blocking(call, iter(values), in_thread)
-
-
-async def _send_async(call: ServerCall, iterator: AsyncIterator[Any]) -> None:
     send = call.connection.send
+    is_async = hasattr(values, "__aiter__")
+    iterator: Any = values.__aiter__() if is_async else iter(values)
     try:
-        async for value in iterator:
-            waiting = send(call, value)
-            if waiting is not None:
-                await waiting
+        if is_async:
+            async for value in iterator:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
+        elif in_thread is None:
+            for value in iterator:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
+        else:
+            while (value := await in_thread(lambda: next(iterator, _END))) is not _END:
+                waiting = send(call, value)
+                if waiting is not None:
+                    await waiting
     finally:
-        close = getattr(iterator, "aclose", None)
+        close = getattr(iterator, "aclose" if is_async else "close", None)
         if close is not None:
-            await close()
-
-
-async def _send_plain(call: ServerCall, iterator: Iterator[Any]) -> None:
-    send = call.connection.send
-    try:
-        for value in iterator:
-            waiting = send(call, value)
-            if waiting is not None:
-                await waiting
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
-
-
-async def _send_blocking(call: ServerCall, iterator: Iterator[Any], in_thread: InThread) -> None:
-    send = call.connection.send
-    try:
-        while (value := await in_thread(lambda: next(iterator, _END))) is not _END:
-            waiting = send(call, value)
-            if waiting is not None:
-                await waiting
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            await in_thread(close)
+            closing = close() if is_async or in_thread is None else in_thread(close)
+            if is_async or in_thread is not None:
+                await closing
 
 
 __all__ = ["InThread", "send_all"]

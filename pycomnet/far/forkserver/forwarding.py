@@ -28,13 +28,16 @@ class Nobody(object):
 
 
 class Waiting(object):
-    """On a raw channel that was opened and is for something that is not there yet."""
+    """On a raw channel that was opened and is for something that is not there yet.
+
+    :ivar last: what came last, once nothing more comes: its method and arguments; else None.
+    """
 
     def __init__(self, peer, stream):
         self._peer = peer
         self._stream = stream
         self._items = []
-        self._last = None
+        self.last = None
         stream.app = self
 
     def data(self, payload, cost):
@@ -47,19 +50,19 @@ class Waiting(object):
 
     def ended(self):
         """Kept."""
-        self._last = ("ended", ())
+        self.last = ("ended", ())
 
     def closed(self, kind, payload):
         """Kept."""
-        self._last = ("closed", (kind, payload))
+        self.last = ("closed", (kind, payload))
 
     def give(self, app):
         """Let this take over, with what has come."""
         self._stream.app = app
         for payload, cost in self._items:
             app.data(payload, cost)
-        if self._last is not None:
-            getattr(app, self._last[0])(*self._last[1])
+        if self.last is not None:
+            getattr(app, self.last[0])(*self.last[1])
 
 
 class Splice(object):

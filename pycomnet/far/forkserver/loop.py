@@ -3,11 +3,8 @@
 import select
 import time
 
-from ..busypoll import Spinner
+from ..busypoll import LONG_WINDOW, BusyWait
 
-#: How often the loop looks whether something has come before it sleeps, as in spin.py: some 150 us,
-#: in which what went past it is answered through a few more fork servers.
-SPINS = 150
 #: Descriptors that are looked at in one turn, before the others get theirs.
 MAX_EVENTS = 256
 
@@ -22,7 +19,7 @@ class Loop(object):
         self._epoll = getattr(select, "epoll", None)
         self._set = select.poll() if self._epoll is None else self._epoll()
         self._calls = {}
-        self._spinner = Spinner(self._set.poll, SPINS)
+        self._wait = BusyWait(self._set.poll, LONG_WINDOW)
         self._soon = []
         self._idle = None
         self._quiet = 0
@@ -55,17 +52,17 @@ class Loop(object):
             return self._set.poll(-1 if timeout is None else timeout, MAX_EVENTS)
         return self._set.poll(None if timeout is None else int(timeout * 1000) + 1)
 
-    def _spin(self):
-        """Look for what may come at once: being woken takes longer than answering does."""
+    def _poll_busily(self):
+        """What happens soon, where it is polled for."""
         if self.bulk:
             self.bulk = False
             return None
-        return self._spinner.spin()
+        return self._wait.poll()
 
     def turn(self, timeout):
         """Wait for something to happen, at most so many seconds, and deal with it."""
         try:
-            ready = self._spin()
+            ready = self._poll_busily()
             if self._idle is not None:
                 ready = ready or self._poll(self._quiet)
                 if not ready:
@@ -74,6 +71,8 @@ class Loop(object):
             ready = ready or self._poll(timeout)
         except (OSError, IOError, select.error):
             return  # Python 2: interrupted by a signal
+        if ready:
+            self._wait.came()
         for fd, events in ready:
             call = self._calls.get(fd)
             if call is not None:

@@ -33,12 +33,13 @@ class Pipes(object):
     :param preamble: finds the marker that its output begins with; or None.
     :ivar begun: called with what preceded the marker once that has come.
     :ivar too_long: called when there is too much for that to come.
+    :ivar closing: whether nothing more comes for its standard input.
     """
 
     def __init__(self, loop, peer, stream, write_fd, read_fd, first=b"", preamble=None):
         self._loop = loop
         self._peer = peer
-        self._stream = stream
+        self.stream = stream
         self._write_fd = write_fd
         self._read_fd = read_fd
         self.preamble = preamble
@@ -48,7 +49,7 @@ class Pipes(object):
         self._size = READ_SMALL
         self._grown = False
         self._out = []
-        self._closing = False
+        self.closing = False
         set_nonblocking(write_fd)
         set_nonblocking(read_fd)
         loop.watch(read_fd, select.POLLIN, self._readable)
@@ -61,13 +62,13 @@ class Pipes(object):
             self.held.append((payload, cost))
             return
         if self._write_fd < 0:
-            self._peer.mux.consumed(self._stream, cost)
+            self._peer.mux.consumed(self.stream, cost)
             return
         if not self._out:
             done = self._write(payload)
             if done == len(payload):
                 if cost:
-                    self._peer.mux.consumed(self._stream, cost)
+                    self._peer.mux.consumed(self.stream, cost)
                 return
             payload = payload[done:]
             self._loop.watch(self._write_fd, select.POLLOUT, self._writable)
@@ -85,7 +86,7 @@ class Pipes(object):
             self._loop.watch(self._write_fd, select.POLLOUT, self._writable)
             self._out.append((rest, cost))
         else:
-            self._peer.mux.consumed(self._stream, cost)
+            self._peer.mux.consumed(self.stream, cost)
         return True
 
     def _write(self, payload):
@@ -104,14 +105,14 @@ class Pipes(object):
                 return
             del self._out[0]
             if cost:
-                self._peer.mux.consumed(self._stream, cost)
+                self._peer.mux.consumed(self.stream, cost)
         self._loop.watch(self._write_fd, 0, None)
-        if self._closing:
+        if self.closing:
             self._close_input()
 
     def _carry(self):
         """Have the system move what there is much of; False when that isn't so, or can't be."""
-        peer, stream, fd = self._peer, self._stream, self._read_fd
+        peer, stream, fd = self._peer, self.stream, self._read_fd
         left = min(available(fd), READ_LARGE)
         moved = False
         while left >= SHORT:
@@ -136,7 +137,7 @@ class Pipes(object):
             if self.held is not None:
                 return  # its end says what becomes of this
             if not self._peer.closed:
-                self._peer.mux.close(self._stream)
+                self._peer.mux.close(self.stream)
             return
         if self.held is not None:
             self.release()
@@ -144,9 +145,9 @@ class Pipes(object):
             data = self._after_marker(data)
             if not data:
                 return
-        if self._peer.closed or not self._stream.sending:
+        if self._peer.closed or not self.stream.sending:
             return
-        if not self._peer.send(self._stream, data, self._read_on):
+        if not self._peer.send(self.stream, data, self._read_on):
             self._loop.watch(self._read_fd, 0, None)
 
     def _is_ours(self):
@@ -166,7 +167,7 @@ class Pipes(object):
         held, self.held = self.held, None
         for payload, cost in held:
             self.data(payload, cost)
-        if self._closing:
+        if self.closing:
             self.ended()
 
     def _read_on(self):
@@ -175,7 +176,7 @@ class Pipes(object):
 
     def ended(self):
         """There is no more for its standard input."""
-        self._closing = True
+        self.closing = True
         if not self._out and not self.held:
             self._close_input()
 
@@ -310,10 +311,10 @@ class Taken(WorkerProcess):
             if pipes.held is not None:
                 pipes.release()
                 if not self._peer.closed:
-                    self._peer.mux.close(pipes._stream)
+                    self._peer.mux.close(pipes.stream)
             WorkerProcess.tell_end(self, number)
             return
-        held, closing = pipes.held, pipes._closing
+        held, closing = pipes.held, pipes.closing
         pipes.abandon()
         self._instead(held, closing)
 

@@ -250,7 +250,7 @@ class ForkServer(object):
                 Nobody(peer, stream)
                 peer.fail(stream, "hop", error)
                 return
-            if control._last is not None:  # it was given up in the meantime
+            if control.last is not None:  # it was given up in the meantime
                 Nobody(peer, stream)
                 return
             before = hop.take_preamble()

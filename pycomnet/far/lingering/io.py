@@ -16,8 +16,8 @@ import time
 from ...wire.frames import RESULT
 from ...wire.mux import ProtocolError
 from ...wire.values import PureCodec
-from ..busypoll import Spinner, poll_of
-from ..connection import READ_LARGE, READ_SMALL, SPINS, FileIO
+from ..busypoll import BusyWait, poll_of
+from ..connection import READ_LARGE, READ_SMALL, FileIO
 from .journal import FROM, PIECE, PORTION, TO, WHOLE, WRITTEN, Journal
 from .relay import Relay
 
@@ -97,7 +97,7 @@ class Program(object):
         self._rest = REST
         self._lock = allocate_lock()
         self._size = READ_SMALL
-        self._spinner = Spinner(poll_of(self.read_fd), SPINS)
+        self._wait = BusyWait(poll_of(self.read_fd))
         self._readable = select.poll()
         self._readable.register(self.read_fd, select.POLLIN)
         self._readable.register(main.read_fd, select.POLLIN)
@@ -119,10 +119,10 @@ class Program(object):
         self._relay = Relay(keeps=False)
         self._relay.restore(snapshot)
 
-    def read(self, spin):
+    def read(self, busy):
         """Bytes for the multiplexer; None: none for now; no bytes: it is time to leave."""
-        if spin:
-            self._spinner.spin()
+        if busy:
+            self._wait.poll()
         size = self._size
         while True:
             try:
@@ -138,6 +138,8 @@ class Program(object):
                     self._leaving = self._leaving or fd != self.read_fd
         if not data:
             return b""
+        if busy:
+            self._wait.came()
         if self._leaving:
             self._rest -= len(data)
             if self._rest < 0:
@@ -246,12 +248,12 @@ class LingeringIO(FileIO):
         link = self._link
         mux = link.mux
         with link.write_lock:
-            link._flush()
+            link.flush_locked()
             with link.lock:
                 mux.close(stream, RESULT, link.encode(prepared is not None))
-                parts = mux._out
-                mux._out = []
-            link._write(parts)
+                scheduler = mux.scheduler
+                parts, scheduler.out = scheduler.out, []
+            link.write_parts(parts)
             if prepared is None:
                 return
             if self.main.read()[:1] != BEGIN:
@@ -281,22 +283,21 @@ class LingeringIO(FileIO):
 
     # -- as a FileIO -----------------------------------------------------------------------------
 
-    def read(self, spin=False):
+    def read(self, busy=False):
         """Some bytes; None: nothing for now; empty at the end."""
         program = self.program
         if program is not None:
             try:
-                data = program.read(spin)
-            except BaseException:
-                self._link._over("interrupted while reading")  # what was read can't be known
-                raise
+                data = program.read(busy)
+            except BaseException as error:
+                self._link.read_failed(error)
             if data or data is None:
                 return data
             if self.is_taken():
                 return b""
             self._leave()
             return None
-        data = self.main.read(spin)
+        data = self.main.read(busy)
         if self._expected and data:
             self._expected = False
             data = data[1:] or None

@@ -83,7 +83,9 @@ def own_interpreter() -> list[str]:
 
     So ``-I`` or ``-X utf8`` hold for far sides, too, as they do for what multiprocessing starts.
     """
-    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
+    # As multiprocessing has it; there is no public way to ask.
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    return [sys.executable, *flags]
 
 
 def boot_argv(python: Sequence[str]) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class ForkedGatewayTransport:
         except PycomnetError as problem:
             self._end(None)
             raise request.not_started(str(problem)) from None
-        fork_servers = request.group._fork_servers
+        fork_servers = request.group.fork_servers
         if self._alone is not None and fork_servers.starts_alone(
             route.first_hop.key, self._first_alone and request.spec.fork is None
         ):
@@ -175,7 +175,7 @@ class ForkedGatewayTransport:
 
     def _bind(self, master: str) -> None:
         """End when the gateway that it was started from does."""
-        outer = self._request.group[master]._link.transport
+        outer = self._request.group[master].link.transport
 
         def gone(status: int | None) -> None:
             if not self._over.fired and self._connection is not None:

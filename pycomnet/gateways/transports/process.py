@@ -25,9 +25,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
-from pycomnet.far.busypoll import Spinner, poll_of
+from pycomnet.far.busypoll import WINDOW, poll_of
 from pycomnet.far.live import Live
 from pycomnet.net import _twisted
+from pycomnet.net.busypoll import READS_PER_TURN, reactor_wait
 
 #: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
 LOST_DESCRIPTOR = 79
@@ -39,10 +40,6 @@ READ_LARGE = 1 << 18
 #: What a pipe is grown to when it is found full. Growing only those keeps within what the system
 #: grants a user's pipes together.
 PIPE_LARGE = 1 << 20
-#: How often an answer that may come at once is looked for: about 20 us, a reactor's turn.
-SPINS = 16
-#: Answers that are taken in one turn of the reactor, before others get theirs.
-READS_PER_TURN = 8
 #: Lines of standard error that are kept for error messages, and their length in characters.
 STDERR_LINES = 20
 STDERR_LINE = 500
@@ -137,7 +134,7 @@ class ProcessTransport(FileDescriptor):
         self._protocol = protocol
         self._read_size = READ_SMALL
         self._wrote = False
-        self._spinner = Spinner(poll_of(pipe), SPINS)
+        self._wait = reactor_wait(reactor, pipe, WINDOW)
         self.connected = 1
         fdesc.setNonBlocking(write_pipe)
         fdesc.setNonBlocking(pipe)
@@ -178,6 +175,7 @@ class ProcessTransport(FileDescriptor):
             return 0
 
     def _read(self) -> bool:
+        self._wait.came()
         for _ in range(READS_PER_TURN):
             try:
                 data = os.read(self._pipe, self._read_size)
@@ -194,19 +192,18 @@ class ProcessTransport(FileDescriptor):
             self._protocol.dataReceived(data)
             if not self._wrote or self.disconnected or not self._reader.connected:
                 break
-            # What came was answered at once, and so may the answer be: look for that a few times
-            # before the reactor's turn ends, which takes longer.
-            if not self._spinner.spin():
+            # What came was answered at once, and so may the answer be.
+            if not self._wait.poll():
                 break
         return True
 
     def look(self) -> None:
-        """Look for the answer to what was just written, and take it if it is there already.
+        """Poll for the answer to what was just written, and take it if it comes soon.
 
-        For who writes on a reactor's behalf of somebody else: the answer then goes on in the same
+        For who writes what has come on another connection: the answer then goes on in the same
         turn.
         """
-        if self._reader.connected and not self.disconnected and self._spinner.spin():
+        if self._reader.connected and not self.disconnected and self._wait.poll():
             self._read()
 
     def read_rest(self) -> None:

@@ -71,10 +71,10 @@ def through(request: GatewayRequest) -> Route:
     if spec.via not in request.group:
         raise PycomnetError(f"there is no gateway {spec.via!r} in this group to start it from")
     master = request.group[spec.via]
-    transport: Any = master._link.transport
+    transport: Any = master.link.transport
     route = getattr(transport, "route", None)
     # One that was started alone although it could have been forked: those after it are.
-    if route is None or route.first_hop.key in request.group._fork_servers.without_fork:
+    if route is None or route.first_hop.key in request.group.fork_servers.without_fork:
         route = inside(master)
     found = behind(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
@@ -92,7 +92,7 @@ class Inside:
 
 def inside(master: Gateway) -> Route:
     """A fork server that a gateway's worker starts, for one that no fork server has forked."""
-    link = master._link
+    link = master.link
     argv = boot_argv([master.info["executable"] or "python3"])
 
     def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:

@@ -143,11 +143,11 @@ class HTTPGatewayTransport:
     def keep(self, text: str) -> None:
         """Remember what its code said on standard error."""
         if self._stream is not None:
-            self._stream.tail.add(text)
+            self._stream.stderr.keep(text)
 
     def stderr_tail(self) -> str:
         """The last lines of its standard error."""
-        return "" if self._stream is None else self._stream.tail.text()
+        return "" if self._stream is None else self._stream.stderr.tail()
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:

@@ -16,7 +16,6 @@ from zope.interface import implementer
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.chunks import chunk_writer
-from pycomnet.mediator.client.backoff import MAX_DROPS, Backoff
 from pycomnet.mediator.client.requests import (
     ANSWER_TIMEOUT,
     Body,
@@ -30,6 +29,7 @@ from pycomnet.net import eager
 
 if TYPE_CHECKING:
     from pycomnet.mediator.client.stream import HTTPTransport
+    from pycomnet.net.backoff import Backoff
 
 #: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a
 #: proxy holds responses back until they are complete.
@@ -45,6 +45,8 @@ TRIAL = 0.1
 SMALL = 1 << 12
 #: Seconds without anything to send after which a streaming request is ended.
 UPLOAD_IDLE = 10.0
+#: Connections in a row that are lost before they were of any use, until another way is tried.
+MAX_DROPS = 5
 
 CLOSED = StreamState.CLOSED
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -265,7 +267,7 @@ class Posting:
 
     async def _write(self) -> None:
         stream = self.stream
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         while not self._stopped:
             begin = self.position
             if not (self._must_ask or self.position < stream.out.end or self.must_end()):
@@ -388,7 +390,7 @@ class Posting:
     async def _read(self, name: str) -> dict[str, Any]:
         """Read a stream up to its end; what the server then says."""
         stream = self.stream
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         while True:
             if name == "stderr":
                 await stream.when_taken()
@@ -511,7 +513,7 @@ class Posting:
     async def _confirm(self) -> None:
         stream = self.stream
         self._confirming = True
-        backoff = Backoff(stream.reactor, stream.progress)
+        backoff = stream.backoff()
         try:
             while self._wanted and not self._stopped:
                 self._wanted = False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
 import secrets
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -16,14 +14,14 @@ from zope.interface import implementer
 
 from pycomnet.deferred import Condition, OneShot, deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.gateways.transports.process import STDERR_LINE, STDERR_LINES
-from pycomnet.mediator.client.backoff import MAX_DROPS, STEADY, Backoff
-from pycomnet.mediator.client.posting import Posting
+from pycomnet.gateways.transports.process import ErrorText
+from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
 from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
+from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -36,30 +34,16 @@ OUT_LIMIT = 8 << 20
 #: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
+#: Seconds before a request that failed is made again, at first and at most.
+FIRST_DELAY, MAX_DELAY = 0.05, 5.0
+#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+STEADY = 5.0
 #: Seconds between two checks whether there has been no connection for too long.
 LOOK = 1.0
 
 
 #: In these states what is written is taken.
 _OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
-
-
-class Tail:
-    """The last lines of a text."""
-
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
-        self._line = ""
-
-    def add(self, text: str) -> None:
-        """What follows."""
-        *lines, rest = (self._line + text).split("\n")
-        self._lines.extend(line[:STDERR_LINE] for line in lines)
-        self._line = rest[:STDERR_LINE]
-
-    def text(self) -> str:
-        """The last lines."""
-        return "\n".join([*self._lines, self._line] if self._line else self._lines)
 
 
 @attrs.define
@@ -99,7 +83,7 @@ class HTTPTransport:
     :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
     :ivar out: what goes there.
     :ivar inputs: what has come from there, by stream.
-    :ivar tail: the last of its standard error.
+    :ivar stderr: what comes of its standard error.
     """
 
     def __init__(
@@ -121,7 +105,7 @@ class HTTPTransport:
         self.out = OutgoingQueue(OUT_LIMIT)
         self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
         self._said = {"stdout": 0, "stderr": 0}
-        self.tail = Tail()
+        self.stderr = ErrorText(output)
         self.state = StreamState.OPEN
         #: whether anything has carried it yet
         self.used = False
@@ -133,8 +117,6 @@ class HTTPTransport:
         self._must = websocket == "yes"
         #: WebSockets in a row that were closed before they were of any use
         self._drops = 0
-        self._output = output
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: list[bytes] | None = None
         self._taken = Condition()
         self._protocol: Any = _Nobody()
@@ -175,7 +157,7 @@ class HTTPTransport:
 
     @deferred
     async def _run(self) -> None:
-        backoff = Backoff(self.reactor, self.progress)
+        backoff = self.backoff()
         while self._end is None:
             try:
                 await self._carry()
@@ -189,6 +171,10 @@ class HTTPTransport:
             if self._end is not None:
                 return
             await backoff.wait()
+
+    def backoff(self) -> Backoff:
+        """The delays between requests that fail, which begin anew whenever it has progressed."""
+        return Backoff(self.reactor, FIRST_DELAY, MAX_DELAY, self.progress)
 
     def progress(self) -> int:
         """A number that grows with the bytes moved, in both directions."""
@@ -307,10 +293,7 @@ class HTTPTransport:
         for call in (self._looking, self._terminating):
             if call is not None and call.active():
                 call.cancel()
-        text = self._decoder.decode(b"", True)
-        if text:
-            self.tail.add(text)
-            self._output(text)
+        self.stderr.feed(b"")
         self._over.fire(self._end)
         link, self._link = self._link, None
         if link is not None:
@@ -350,7 +333,7 @@ class HTTPTransport:
 
     @deferred
     async def _ask_to_end(self, signal: str | None) -> None:
-        backoff = Backoff(self.reactor)
+        backoff = Backoff(self.reactor, FIRST_DELAY, MAX_DELAY)
         while self.state is not StreamState.OVER:
             try:
                 await self.client.ask("DELETE", self.path, signal=signal)
@@ -408,11 +391,9 @@ class HTTPTransport:
             self._held.append(data[have - offset :])
 
     def _stderr(self, data: bytes) -> None:
-        text = self._decoder.decode(data)
-        if not text:
+        if not data:
             return
-        self.tail.add(text)
-        taken = self._output(text)
+        taken = self.stderr.feed(data)
         if isinstance(taken, defer.Deferred) and not taken.called:
             self._held = []
             taken.addBoth(self._release)

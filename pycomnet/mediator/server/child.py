@@ -94,7 +94,7 @@ def launcher(reactor: Any) -> Launch:
             "window": WIDE_WINDOW,
         }
         if processors() < ENOUGH_PROCESSORS:
-            config["spins"] = 0
+            config["busy"] = False
         env, bootstrap_message = prepare({**clean_environment(), **spec.env}, config)
         argv = [*python, "-c", boot_code(config)]
         try:

@@ -102,7 +102,7 @@ def certificate_names(options: Mapping[str, str]) -> set[str]:
         return set()  # whoever listens with it will say what is wrong
 
 
-class MediatorService(ListeningService):
+class MediatorService(ListeningService[MediatorConfiguration]):
     """The http mediator.
 
     :param configuration: what it is told; it has been checked.
@@ -118,10 +118,7 @@ class MediatorService(ListeningService):
         reactor: Any,
         failed: Callable[[PycomnetError], object] = lambda problem: None,
     ) -> None:
-        configuration.check()
-        super().__init__(failed)
-        self._configuration = configuration
-        self._reactor = reactor
+        super().__init__(configuration, reactor, failed)
         self.port: Any = None
         self.where = ""
         self._token_path: Path | None = None
@@ -157,9 +154,9 @@ class MediatorService(ListeningService):
     @deferred
     async def listen(self) -> None:
         """Listen; fires when that is so."""
-        self.port = await endpoints.listen(self._reactor, self._configuration.listen, self.site)
+        self.port = await endpoints.listen(self.reactor, self.configuration.listen, self.site)
         host = self.port.getHost()
-        scheme = "https" if endpoints.is_tls(self._configuration.listen) else "http"
+        scheme = "https" if endpoints.is_tls(self.configuration.listen) else "http"
         if isinstance(host, UNIXAddress):
             log.info("listening on {where}", where=endpoints.describe_address(host))
             return
@@ -182,9 +179,9 @@ class MediatorService(ListeningService):
             log.info(
                 "stopping: {running} subprocesses have {drain:g} seconds",
                 running=running,
-                drain=self._configuration.drain,
+                drain=self.configuration.drain,
             )
-        await self.mediator.drain(self._configuration.drain if running else 0)
+        await self.mediator.drain(self.configuration.drain if running else 0)
         if self.port is not None:
             await defer.maybeDeferred(self.port.stopListening)
         self.audit.close()

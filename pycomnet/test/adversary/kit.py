@@ -7,7 +7,6 @@ the byte. Who is served meanwhile uses the library as a user does.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import subprocess
@@ -26,7 +25,7 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.nameserver.records import encode
 from pycomnet.services.context import NAMESERVER
-from pycomnet.test.processes import resident
+from pycomnet.test.processes import processor_time, resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, environment
 from pycomnet.wire.frames import GOAWAY, HEADER, HEADER_SIZE, HELLO
 from pycomnet.wire.hello import PLAIN
@@ -49,7 +48,6 @@ MB = 1 << 20
 CALC = "org.example.calc"
 #: How a request to a service begins: FIRST and END, and its purpose.
 INVOKE = b"\x0a\x06invoke"
-_TICK = os.sysconf("SC_CLK_TCK")
 #: The log line that says where each listens.
 _WHERE = {
     "nameserver": r"the nameserver is at (\S+)",
@@ -58,12 +56,6 @@ _WHERE = {
     "http-exec": r"reach it with http=([^/\s]+)",
     "factory": r"listening on (\S+)",
 }
-
-
-def processor_time(pid: int) -> float:
-    """Seconds of processor that a process has used, in all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 @attrs.frozen

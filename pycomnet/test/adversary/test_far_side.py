@@ -207,7 +207,7 @@ async def test_endless_value(tmp_path: Path, size: int) -> None:
 def ask(channel):
     """At the far side: put questions about modules to the near side as they come."""
     for question in channel:
-        asked = channel._link.open("module", channel._link.encode(question))
+        asked = channel.link.open("module", channel.link.encode(question))
         try:
             channel.send(asked.receive(timeout=20))
         except asked.RemoteError as error:

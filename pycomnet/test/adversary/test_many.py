@@ -15,11 +15,10 @@ from pycomnet.test.adversary.kit import (
     closing,
     hello_of,
     in_thread,
-    processor_time,
     ready,
     start,
 )
-from pycomnet.test.processes import resident
+from pycomnet.test.processes import processor_time, resident
 from pycomnet.test.system.daemons import Daemons
 from pycomnet.test.system.test_nameserver import descriptors, idle_count
 

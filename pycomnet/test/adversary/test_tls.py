@@ -27,11 +27,10 @@ from pycomnet.test.adversary.kit import (
     ended_by_peer,
     hello_of,
     in_thread,
-    processor_time,
     ready,
     start,
 )
-from pycomnet.test.processes import children, resident
+from pycomnet.test.processes import children, processor_time, resident
 from pycomnet.test.system.daemons import daemons
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()

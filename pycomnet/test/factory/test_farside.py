@@ -21,7 +21,7 @@ from pycomnet.factory import attachment, farside
 from pycomnet.factory.farside import KeptFarSide, Settings
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
 from pycomnet.far.lingering.relay import Relay
-from pycomnet.gateways.connection import DRAIN_TIMEOUT
+from pycomnet.gateways.ending import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.process import ProcessTransport

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far import batcher
 from pycomnet.far import channel as channel_module
+from pycomnet.far import connection as connection_module
 from pycomnet.far.channel import FarChannel
 from pycomnet.far.connection import FarConnection, FileIO
 from pycomnet.far.writebuffer import (
@@ -165,7 +166,7 @@ class Threads(CollectingCase):
         with self.link.write_lock, self.link.lock:
             self.link.settle()
         for channel in sent:
-            self.assertEqual(*self.credit(channel._stream))
+            self.assertEqual(*self.credit(channel.stream))
 
     def credit(self, stream: Stream) -> tuple[int, int]:
         """What this end may still send, and what the other allows: without what is on its way."""
@@ -176,6 +177,34 @@ class Threads(CollectingCase):
                     break
             self.over.wait(0.01)  # the reader thread reads it
         return stream.credit, given.window
+
+
+class FreeThreaded(Threads):
+    """Where no GIL orders what threads write there is no batcher, and all arrives all the same."""
+
+    def setUp(self) -> None:
+        self.asked = 0
+        self.patch(batcher, "_is_gil_enabled", self._is_gil_enabled)
+        super().setUp()
+        self.made: list[Any] = []
+        self.patch(connection_module, "Batcher", self.made.append)
+
+    def _is_gil_enabled(self) -> bool:
+        self.asked += 1
+        return False
+
+    def test_all_arrive(self) -> None:
+        """Each value once, in its thread's order, with the locks held."""
+        super().test_all_arrive()
+        self.assertEqual(self.made, [])
+        self.assertEqual(self.asked, 1)
+
+    def test_gil(self) -> None:
+        """With a GIL, or on a Python that has nothing else, there is one."""
+        self.patch(batcher, "_is_gil_enabled", lambda: True)
+        self.assertTrue(batcher.may_batch())
+        self.patch(batcher, "_is_gil_enabled", None)
+        self.assertTrue(batcher.may_batch())
 
 
 class Owners(CollectingCase):
@@ -249,12 +278,12 @@ class Owners(CollectingCase):
 
         self.between(meanwhile)
         end = self.write_buffer.end
-        credit = channel._stream.credit + batcher.credit
+        credit = channel.stream.credit + batcher.credit
         channel.send("whole")
         self.assertTrue(settled.wait(20))
         size = len(PureCodec().encode("whole"))
         self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
-        self.assertEqual(channel._stream.credit, credit - size - FRAME_COST)
+        self.assertEqual(channel.stream.credit, credit - size - FRAME_COST)
 
     def test_signal_handler(self) -> None:
         """What interrupts a send and sends itself gets an error, and changes nothing."""
@@ -350,14 +379,14 @@ class Owners(CollectingCase):
     def test_little_credit(self) -> None:
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
-        channel._stream.credit = 3 * UNBATCHED * FRAME_COST
+        channel.stream.credit = 3 * UNBATCHED * FRAME_COST
         self.patch(self.near.mux, "consumed", lambda stream, cost: None)  # it gives none back
         for _ in range(3 * UNBATCHED):
             channel.send(b"")
-        self.assertEqual(channel._stream.credit + self.unused(), 0)
+        self.assertEqual(channel.stream.credit + self.unused(), 0)
         with self.link.write_lock:
             self.link._flush_buffer()
-        self.assertEqual(channel._stream.credit, 0)
+        self.assertEqual(channel.stream.credit, 0)
 
     def unused(self) -> int:
         """What the batcher would give back."""

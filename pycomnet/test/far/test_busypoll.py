@@ -1,70 +1,155 @@
-"""Looking for an answer before sleeping for it."""
+"""When a wait is polled for, by the rule that all polling follows."""
 
 from __future__ import annotations
 
+import itertools
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.far.busypoll import BUSY, Spinner
+from pycomnet.far import busypoll
+from pycomnet.far.busypoll import MOST_QUICK, QUICK, WINDOW, BusyWait
+
+#: Seconds that a poll takes, by the test's clock.
+STEP = 1e-6
 
 
-class Spinning(SynchronousTestCase):
-    """How often it is looked."""
+class BusyWaitTests(SynchronousTestCase):
+    """By a clock that the test turns: each yield of the processor takes :data:`STEP`, or longer."""
 
     def setUp(self) -> None:
-        self.looks = 0
-        self.answer_at = 0
         self.now = 0.0
-        self.away = 0.0
+        #: when what is waited for comes
+        self.due = 0.0
+        self.looks = 0
+        self.away = STEP
+        self.patch(busypoll, "_now", lambda: self.now)
+        self.patch(busypoll, "_yield", self._give_away)
+        self.wait = BusyWait(self._look)
 
-    def spinner(self) -> Spinner:
-        """One whose processor is away for :attr:`away` seconds whenever it is given up."""
-        spinner = Spinner(self.look, 40)
-        spinner._now = lambda: self.now
-        spinner._yield = self.give_away
-        self.assertFalse(spinner.spin())  # nobody was asked yet
-        self.assertEqual(self.looks, 0)
-        return spinner
-
-    def look(self, timeout: int) -> bool:
-        """Whether there is an answer."""
+    def _look(self, timeout: int) -> bool | None:
         self.assertEqual(timeout, 0)
         self.looks += 1
-        return self.looks == self.answer_at
+        return self.now >= self.due
 
-    def give_away(self) -> None:
-        """Let others have the processor."""
+    def _give_away(self) -> None:
         self.now += self.away
 
-    def test_answered(self) -> None:
-        """It is looked until there is an answer, each time."""
-        spinner = self.spinner()
-        for _ in range(3):
-            self.looks, self.answer_at = 0, 7
-            self.assertTrue(spinner.spin())
-            self.assertEqual(self.looks, 7)
+    def _takes(self, seconds: float) -> bool:
+        """Wait for what comes after some time; whether it was polled for successfully."""
+        self.due = self.now + seconds
+        found = bool(self.wait.poll())
+        if not found:
+            self.now = max(self.now, self.due)
+        self.wait.came()
+        return found
 
-    def test_in_vain(self) -> None:
-        """It is looked so many times, and then more and more seldom."""
-        spinner = self.spinner()
-        looked = []
-        for _ in range(20):
+    def test_polls_after_a_quick_wait(self) -> None:
+        """The first wait is slept for; once it was quick the following are polled for."""
+        self.assertFalse(self._takes(WINDOW / 2))
+        self.assertEqual(self.looks, 0)
+        for _ in range(5):
+            self.assertTrue(self._takes(WINDOW / 2))
+
+    def test_never_polls_for_what_is_slow(self) -> None:
+        """While waits are long none is polled for."""
+        for _ in range(50):
+            self.assertFalse(self._takes(QUICK * 2))
+        self.assertEqual(self.looks, 0)
+
+    def test_polls_seldom_while_it_is_in_vain(self) -> None:
+        """Waits that are quick, but longer than the window, are polled for less and less often."""
+        polled = []
+        for number in range(6 * MOST_QUICK):
             self.looks = 0
-            self.assertFalse(spinner.spin())
-            looked.append(self.looks)
-        self.assertEqual(looked, [40] + 3 * [0] + [40] + 7 * [0] + [40] + 7 * [0])
+            self.assertFalse(self._takes((WINDOW + QUICK) / 2))
+            if self.looks:
+                polled.append(number)
+        gaps = [later - sooner for sooner, later in itertools.pairwise(polled)]
+        self.assertEqual(gaps[:6], [3, 5, 9, 17, 33, 65])
+        self.assertEqual(set(gaps[6:]), {MOST_QUICK + 1})
+        while not self._takes(WINDOW / 2):
+            pass
+        self.assertTrue(self._takes(WINDOW / 2))
 
     def test_needed_elsewhere(self) -> None:
-        """It is not looked again when another process took the processor meanwhile."""
-        spinner = self.spinner()
-        self.away = 2 * BUSY
-        self.assertFalse(spinner.spin())
-        self.assertEqual(self.looks, 1)
-        self.away = BUSY / 2
-        for _ in range(3):
-            self.assertFalse(spinner.spin())
-        self.assertFalse(spinner.spin())
-        self.assertEqual(self.looks, 41)
+        """A processor that comes back late makes polling rare, even if it brought the answer."""
+        self._takes(STEP)
+        self.away = 2 * WINDOW
+        self.assertTrue(self._takes(STEP))
+        self.assertFalse(self._takes(STEP))
+        self.assertFalse(self._takes(STEP))
+        self.assertTrue(self._takes(STEP))
+
+    def test_something_else_to_do(self) -> None:
+        """What else there is to do ends it at once, and does not count as in vain."""
+        other = True
+        self.wait = BusyWait(lambda timeout: None if other else self._look(timeout))
+        for _ in range(5):
+            began = self.now
+            self.assertFalse(self._takes(STEP))
+            self.assertLess(self.now - began, 2 * STEP)
+        other = False
+        self.assertTrue(self._takes(STEP))
+        self.wait = BusyWait(self._look, busy=lambda: other)
+        self._takes(STEP)
+        self.assertTrue(self._takes(STEP))
+        other = True
+        self.assertFalse(self._takes(STEP))
 
     def test_nothing_to_look_with(self) -> None:
-        """Where there is nothing to look with it is not looked."""
-        self.assertFalse(Spinner(None, 40).spin())
+        """Where there is nothing to look with, or no way to yield, none is polled for."""
+        wait = BusyWait(None)
+        for _ in range(3):
+            self.assertFalse(wait.poll())
+            wait.came()
+        self.patch(busypoll, "_yield", None)
+        self.wait = BusyWait(self._look)
+        for _ in range(3):
+            self.assertFalse(self._takes(0.0))
+        self.assertEqual(self.looks, 0)
+
+
+class TwoEndsTests(SynchronousTestCase):
+    """Two ends of a conversation, each of which waits for what the other says."""
+
+    #: Seconds that an end takes to answer, and until one that sleeps is woken.
+    ANSWER = 12e-6
+    WAKE = 50e-6
+
+    def _asleep(self, count: int, lull: float = 0.0) -> list[int]:
+        """The numbers of the messages whose receiver slept.
+
+        :param lull: seconds that an answer takes longer, of the first twenty.
+        """
+        now = 0.0
+        due = 0.0
+
+        def yield_() -> None:
+            nonlocal now
+            now += STEP
+
+        self.patch(busypoll, "_now", lambda: now)
+        self.patch(busypoll, "_yield", yield_)
+        ends = [BusyWait(lambda _: now >= due) for _ in range(2)]
+        #: when each began to wait
+        began = [0.0, 0.0]
+        slept = []
+        for number in range(count):
+            end = number % 2
+            now = began[end]
+            if not ends[end].poll():
+                slept.append(number)
+                now = max(now, due) + self.WAKE
+            ends[end].came()
+            now += self.ANSWER + (lull if number < 20 else 0.0)
+            due = began[end] = now
+        return slept
+
+    def test_neither_sleeps(self) -> None:
+        """Though a sleeping end takes long to wake up, both poll after a few messages."""
+        self.assertLess(max(self._asleep(2000)), 10)
+
+    def test_neither_sleeps_after_a_lull(self) -> None:
+        """So they do after answers that took long."""
+        for lull in (WINDOW, QUICK, 100 * QUICK):
+            self.assertLess(max(self._asleep(2000, lull)), 20 + 50, lull)

@@ -21,6 +21,7 @@ from pycomnet.test.wire.muxkit import (
     hello,
     open_frame,
 )
+from pycomnet.wire import codec
 from pycomnet.wire.frames import MAX_CREDIT
 from pycomnet.wire.mux import Limits
 from pycomnet.wire.values import PureCodec
@@ -41,6 +42,41 @@ class Said(FarIO):
 
     def write_one(self, data: bytes) -> None:
         self.data += data
+
+
+class FastCodec(SynchronousTestCase):
+    """The codec that takes long to import comes when it has use."""
+
+    def setUp(self) -> None:
+        self.made = 0
+        self.patch(codec, "make_codec", self._make)
+        self.link: Any = FarConnection(Said(), FarChannel, lambda _: None, lambda: None, {})
+
+    def _make(self, *arguments: Any) -> PureCodec:
+        self.made += 1
+        return PureCodec(*arguments)
+
+    def _takes(self, value: object) -> int:
+        """How many round trips of a value it takes."""
+        for number in range(10000):
+            if self.made:
+                return number
+            self.assertEqual(self.link.decode(self.link.encode(value)), value)
+        raise AssertionError("never")
+
+    def test_dicts(self) -> None:
+        """After some hundreds of round trips of a dict."""
+        taken = self._takes({"id": 1, "name": "a name", "score": 0.5, "ok": True})
+        self.assertTrue(500 < taken < 1000, taken)
+
+    def test_numbers(self) -> None:
+        """The first thousands of small numbers don't pay for it."""
+        taken = self._takes(12345)
+        self.assertTrue(3000 < taken < 4000, taken)
+
+    def test_long(self) -> None:
+        """One long list is enough."""
+        self.assertEqual(self._takes([1.5] * 10000), 1)
 
 
 class InvalidValues(SynchronousTestCase):

@@ -211,7 +211,7 @@ class Options(PopenCase):
         gw = await self.gateway(python=script, fork=True)
         source = "import os; channel.send([os.getpid(), os.getppid()]); channel.receive()"
         ids = await gw.remote_exec(source).receive()
-        fork_server = cast(Any, gw._link.transport).fork_server
+        fork_server = cast(Any, gw.link.transport).fork_server
         await self.group.terminate()
         await self.assert_gone(*ids, fork_server.link.transport.process.pid)
 
@@ -221,12 +221,12 @@ class Options(PopenCase):
         options = (None, None, None, False, True)
         gateways = [await self.gateway(fork=fork) for fork in options]
         fork_servers = [
-            cast(Any, gw._link.transport).fork_server for gw in (*gateways[:3], gateways[4])
+            cast(Any, gw.link.transport).fork_server for gw in (*gateways[:3], gateways[4])
         ]
         self.assertIsNone(fork_servers[0])
         self.assertIsNotNone(fork_servers[1])
         self.assertEqual(fork_servers[1:], [fork_servers[1]] * 3)
-        self.assertNotIsInstance(gateways[3]._link.transport, type(gateways[1]._link.transport))
+        self.assertNotIsInstance(gateways[3].link.transport, type(gateways[1].link.transport))
         ids = [await gw.remote_exec(source).receive() for gw in gateways]
         await self.group.terminate()
         await self.assert_gone(*(pid for pair in ids for pid in pair))
@@ -379,7 +379,7 @@ class NotStarted(PopenCase):
         """The same for one that can't be interrupted or terminated."""
         pids = Path(self.mktemp()).absolute()
         text = f"trap '' TERM INT HUP; echo $$ >{pids}; while :; do sleep 1; done"
-        self.patch(sys.modules["pycomnet.gateways.connection"], "EXIT_TIMEOUT", 0.3)
+        self.patch(sys.modules["pycomnet.gateways.ending"], "EXIT_TIMEOUT", 0.3)
         error = await self.not_started("popen", python=self.script(text), timeout=0.3)
         self.assertIn("no hello", str(error))
         await self.assert_gone(int(pids.read_text()))
@@ -588,7 +588,7 @@ class Descriptors(PopenCase):
         )
         later = (
             "import os\n"
-            "io = channel._link.io\n"
+            "io = channel.link.io\n"
             "for fd in io.read_fd, io.write_fd: os.set_blocking(fd, False)\n"
             "for value in channel: channel.send(value)\n"
         )

@@ -67,7 +67,7 @@ class RubbishTests(NameserverCase):
             args = {**self.registration(), **args}
         declared = self.names.interfaces[NAMESERVER].methods[method]
         (connection,) = self.server.connections
-        request: Any = SimpleNamespace(args=args, _connection=connection)
+        request: Any = SimpleNamespace(args=args, connection=connection)
         try:
             declared.check(args)
             result = getattr(self.names, declared.attribute)(request)

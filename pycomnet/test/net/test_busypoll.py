@@ -9,8 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from pycomnet.net import busypoll
-from pycomnet.net.busypoll import MOST_QUICK, QUICK, READS_PER_TURN, BusyPoll
+from pycomnet.far import busypoll as rule
+from pycomnet.far.busypoll import MOST_QUICK, QUICK
+from pycomnet.net.busypoll import BLIND_WINDOW, READS_PER_TURN, BusyPoll
 
 
 class EpollReactor:
@@ -82,7 +83,7 @@ class LookaheadTests(SynchronousTestCase):
         self.addCleanup(self.there.close)
         self.addCleanup(here.close)
         self.clock = SteppingClock()
-        self.patch(busypoll, "_clock", self.clock)
+        self.patch(rule, "_now", self.clock)
         self.transport = SocketTransport(here)
         self.transport.ahead = self.ahead = BusyPoll(self.transport)
 
@@ -124,7 +125,7 @@ class LookaheadTests(SynchronousTestCase):
 
     def test_in_vain(self) -> None:
         """Looks that are in vain become rare, and one that is not makes them frequent again."""
-        self.clock.step = busypoll.LOOK_BLIND / 3
+        self.clock.step = BLIND_WINDOW / 3
         self.there.sendall(b"x")
         self.assertEqual(self._reads(), 1)
         looked = []
@@ -132,7 +133,7 @@ class LookaheadTests(SynchronousTestCase):
             self.there.sendall(b"x")
             before = self.clock.now
             self.assertEqual(self._reads(), 1)
-            if self.clock.now - before > busypoll.LOOK_BLIND:
+            if self.clock.now - before > BLIND_WINDOW:
                 looked.append(number)
         gaps = [later - sooner for sooner, later in itertools.pairwise(looked)]
         self.assertEqual(gaps[:6], [3, 5, 9, 17, 33, 65])
@@ -147,7 +148,7 @@ class LookaheadTests(SynchronousTestCase):
         """What came while the processor was away for long is read; but it counts as in vain."""
         self.there.sendall(b"x" * 10)
         self.assertEqual(self._reads(), 1)
-        self.clock.step = 2 * busypoll.LOOK_BLIND
+        self.clock.step = 2 * BLIND_WINDOW
         self.assertEqual(self._reads(), 2)
         self.assertEqual(self._reads(), 1)
 

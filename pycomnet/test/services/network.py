@@ -209,6 +209,12 @@ class ServiceCase(SynchronousTestCase):
         self.address = self.successResultOf(self.server.listen("tcp:0:interface=127.0.0.1"))
         self.context = Context(self.network)
 
+    def call_worker(self) -> None:
+        """Connect to the only service, whose threads run, as :attr:`remote`."""
+        self.network.runs_threads = True
+        self.remote = self.connect()
+        self.worker: Any = self.server.services[0]
+
     def make_server(self) -> ServiceServer:
         """The server of the test."""
         return ServiceServer(self.network, threads=self.network)

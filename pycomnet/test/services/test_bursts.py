@@ -72,7 +72,7 @@ class Burst(Service):
     @method()
     def leave(self, request: Any) -> Any:
         """The client is gone before the answer."""
-        request._connection.goodbye()
+        request.connection.goodbye()
         return "too late"
 
 

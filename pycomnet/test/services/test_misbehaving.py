@@ -100,9 +100,7 @@ class MisbehavingTests(ServiceCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.network.runs_threads = True
-        self.remote = self.connect()
-        self.worker: Any = self.server.services[0]
+        self.call_worker()
 
     def assert_kept(self) -> None:
         """The connection is the same, and works."""

@@ -92,9 +92,7 @@ class EndTests(ServiceCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.network.runs_threads = True
-        self.remote = self.connect()
-        self.worker: Any = self.server.services[0]
+        self.call_worker()
         # What is closed by being collected is closed too late.
         gc.disable()
         self.addCleanup(gc.enable)

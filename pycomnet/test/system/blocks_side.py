@@ -68,7 +68,7 @@ class Blocks(pycomnet.Service):
             "grown": memory("VmHWM") - self.begin,
             "files": len(os.listdir(self.directory)),
             "descriptors": len(os.listdir("/proc/self/fd")),
-            "running": len(request._connection.server._active),
+            "running": len(request.connection.server._active),
         }
 
     @pycomnet.method(thread=True)

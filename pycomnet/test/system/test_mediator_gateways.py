@@ -21,7 +21,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.protocols import portforward
 
 import pycomnet
-from pycomnet.mediator.client.backoff import MAX_DROPS
+from pycomnet.mediator.client.posting import MAX_DROPS
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
@@ -44,7 +44,7 @@ def mediator(running: Daemons) -> Mediator:
 
 async def link_of(gateway: pycomnet.Gateway) -> Any:
     """What carries a gateway now."""
-    return gateway._link.transport._stream._link  # type: ignore[attr-defined]
+    return gateway.link.transport._stream._link  # type: ignore[attr-defined]
 
 
 def echo(channel):

@@ -217,7 +217,7 @@ async def test_hostile(group: pycomnet.Group, tmp_path: Path) -> None:
 
     def ask(channel: Any) -> None:
         for question in channel:
-            asked = channel._link.open("module", channel._link.encode(question))
+            asked = channel.link.open("module", channel.link.encode(question))
             try:
                 channel.send(asked.receive(timeout=20))
             except asked.RemoteError as error:

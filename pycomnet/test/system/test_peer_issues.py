@@ -88,57 +88,50 @@ def run(program: str, *, timeout: float = PATIENCE, status: int = 0) -> list[Any
 # -- terminate that hangs --------------------------------------------------------------------------
 
 
+def ends_within(program: str, seconds: float = ENDS, *more: Any) -> None:
+    """Run a program that says what its far sides are, and then how long they took to end.
+
+    :param seconds: how long that may be.
+    :param more: what it says after that.
+    """
+    with program_runs(program) as side, processes_end(side.line(), ENDS):
+        side.tell("go")
+        assert side.line() < seconds
+        assert [side.line() for _ in more] == list(more)
+        status, _, err = side.ended()
+    assert (status, err) == (0, "")
+
+
 @pytest.mark.parametrize("far_code", [*STUBBORN, "send", "deaf"])
 def test_terminate_ignored(far_code: str) -> None:
     """execnet#43: ``Group.terminate`` waits for ever for far sides that don't end."""
-    with (
-        program_runs(
-            f"FAR_CODE['deaf'] = {DEAF!r} + FAR_CODE['swallow']\n"
-            + f"group = Group(); pids, held = start(group, *[{far_code!r}] * 2)\n"
-            + "say(pids); told()\n"
-            + "begin = time.monotonic(); group.terminate(timeout=1)\n"
-            + "say(time.monotonic() - begin)\n",
-        ) as side,
-        processes_end(side.line(), ENDS),
-    ):
-        side.tell("go")
-        assert side.line() < ENDS
-        status, _, err = side.ended()
-    assert (status, err) == (0, "")
+    ends_within(
+        f"FAR_CODE['deaf'] = {DEAF!r} + FAR_CODE['swallow']\n"
+        + f"group = Group(); pids, held = start(group, *[{far_code!r}] * 2)\n"
+        + "say(pids); told()\n"
+        + "begin = time.monotonic(); group.terminate(timeout=1)\n"
+        + "say(time.monotonic() - begin)\n"
+    )
 
 
 def test_terminate_without_time() -> None:
     """execnet#43: a timeout of 0 kills at once."""
-    with (
-        program_runs(
-            "group = Group(); pids, held = start(group, 'swallow', 'c_call'); say(pids); told()\n"
-            + "begin = time.monotonic(); group.terminate(timeout=0)\n"
-            + "say(time.monotonic() - begin)\n",
-        ) as side,
-        processes_end(side.line(), ENDS),
-    ):
-        side.tell("go")
-        assert side.line() < ENDS
-        status, _, err = side.ended()
-    assert (status, err) == (0, "")
+    ends_within(
+        "group = Group(); pids, held = start(group, 'swallow', 'c_call'); say(pids); told()\n"
+        + "begin = time.monotonic(); group.terminate(timeout=0)\n"
+        + "say(time.monotonic() - begin)\n"
+    )
 
 
 def test_terminate_many() -> None:
     """execnet#43, with as many workers as xdist has: they end side by side, not one by one."""
-    with (
-        program_runs(
-            "group = Group(); pids, held = start(group, *['swallow'] * 16); say(pids); told()\n"
-            + "begin = time.monotonic(); group.terminate(); say(time.monotonic() - begin)\n"
-            + "say(len(group))\n",
-        ) as side,
-        processes_end(side.line(), ENDS),
-    ):
-        side.tell("go")
-        # Each takes two seconds to be killed: one after the other takes 32.
-        assert side.line() < 2 * ENDS
-        assert side.line() == 0
-        status, _, err = side.ended()
-    assert (status, err) == (0, "")
+    ends_within(
+        "group = Group(); pids, held = start(group, *['swallow'] * 16); say(pids); told()\n"
+        + "begin = time.monotonic(); group.terminate(); say(time.monotonic() - begin)\n"
+        + "say(len(group))\n",
+        2 * ENDS,  # each takes two seconds to be killed: one after the other takes 32
+        0,
+    )
 
 
 def test_terminate_twice() -> None:

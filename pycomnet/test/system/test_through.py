@@ -138,7 +138,7 @@ async def test_first_supervisor_killed(group: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that does not answer is not waited for at the end."""
-    monkeypatch.setattr("pycomnet.gateways.connection.EXIT_TIMEOUT", 0.5)
+    monkeypatch.setattr("pycomnet.gateways.ending.EXIT_TIMEOUT", 0.5)
     monkeypatch.setattr("pycomnet.gateways.transports.forked.KILL_TIMEOUT", 0.5)
     gateway = await group.makegateway("popen//fork=yes")
     pids, waiting = await waits([gateway])
@@ -203,7 +203,7 @@ async def test_other_pythons(group: Any, python: str, name: str) -> None:
     with pytest.raises(pycomnet.RemoteError) as caught:
         await gateway.remote_exec("channel.send(object())").waitclose()
     assert "_pycomnet/far/channel.py" in caught.value.formatted
-    assert "payload = self._link.encode(value)" in caught.value.formatted
+    assert "payload = self.link.encode(value)" in caught.value.formatted
     pid = await gateway.remote_exec("import os; channel.send(os.getpid())").receive()
     await gateway.exit()
     assert still_there([pid], 6) == []

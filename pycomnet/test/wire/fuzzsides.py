@@ -188,7 +188,7 @@ class FarIO:
         #: bytes of the last piece
         self.last = 0
 
-    def read(self, spin: bool = False) -> bytes:
+    def read(self, busy: bool = False) -> bytes:
         piece = next(self.pieces, b"")
         self.last = len(piece)
         return piece
@@ -223,11 +223,11 @@ class FarUser:
         if not self.channels:
             return
         channel = rng.choice(self.channels[-8:])
-        stream: Stream = channel._stream
+        stream: Stream = channel.stream
         choice = rng.randrange(8)
         with contextlib.suppress(EOFError, far.RemoteError):
             if choice < 4:
-                while channel._items or channel._values or channel._over is not None:
+                while channel.items or channel._values or channel.over is not None:
                     channel.receive()
             elif choice < 6:
                 if stream.credit > 400 + FRAME_COST and not stream.queue:
@@ -242,7 +242,7 @@ class FarUser:
         window = self.link.mux.limits.window
         for stream in self.link.mux.streams.values():
             if stream.app is not None:
-                held = sum(cost for _, cost in stream.app._items) + stream.partial_cost
+                held = sum(cost for _, cost in stream.app.items) + stream.partial_cost
                 assert held <= window, f"channel {stream.id} holds {held}"
 
 
@@ -257,7 +257,7 @@ def fuzz_far(rng: random.Random, limits: Limits, pieces: Iterator[bytes]) -> str
             user.act()
     assert user.lost == 1
     for channel in user.channels:
-        assert not channel._stream.sending
+        assert not channel.stream.sending
         with contextlib.suppress(EOFError, far.RemoteError):
             while True:
                 channel.receive()

@@ -132,7 +132,7 @@ class FinderTests(SynchronousTestCase):
         def fail(*_: object) -> None:
             raise KeyError("fails")
 
-        for kind, method in ((ChannelCore, "closed"), (FarChannel, "_closed")):
+        for kind, method in ((ChannelCore, "closed"), (FarChannel, "peer_closed")):
             with self.subTest(kind):
                 self.patch(kind, method, fail)
                 problems = [str(finding.problem) for finding in self.found(Mux, 60)]

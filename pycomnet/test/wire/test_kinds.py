@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet.test.properties import given, settings
+from pycomnet.test.wire.bothcodecs import same_bytes
 from pycomnet.test.wire.vectors import nested, unhex
 from pycomnet.wire import kinds
 from pycomnet.wire.rust import RustCodec
@@ -330,13 +331,7 @@ def outcome(decode: Callable[[bytes], object], payload: bytes) -> Any:
 class BothKindTests(SynchronousTestCase):
     """The two codecs against each other."""
 
-    @bounded
-    @given(values)
-    def test_same_bytes(self, value: Any) -> None:
-        """They make the same bytes of a value, and read each other's."""
-        payload = PURE.encode(value)
-        self.assertEqual(RUST.encode(value), payload)
-        self.assertEqual(shape(RUST.decode(payload)), shape(value))
+    test_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
 
     @settings(bounded, max_examples=150)
     @given(values, st.data())

@@ -26,6 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.test.properties import given, settings
 from pycomnet.test.wire import vectors
+from pycomnet.test.wire.bothcodecs import same_bytes
 from pycomnet.test.wire.vectors import (
     CHANNELS,
     INVALID,
@@ -552,13 +553,7 @@ class RustTests(CodecTests, SynchronousTestCase):
 class BothTests(SynchronousTestCase):
     """The two codecs against each other."""
 
-    @bounded
-    @given(values)
-    def test_same_bytes(self, value: object) -> None:
-        """They make the same bytes of a value, and read each other's."""
-        payload = PURE.encode(value)
-        self.assertEqual(RUST.encode(value), payload)
-        self.assertEqual(shape(RUST.decode(payload)), shape(value))
+    test_same_bytes = bounded(same_bytes(PURE, RUST, values, shape))
 
     @settings(bounded, max_examples=60)
     @given(values, st.data())

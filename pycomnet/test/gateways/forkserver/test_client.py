@@ -66,7 +66,7 @@ class ForkServerCase(GatewayCase):
 
     def fork_server_of(self, gw: pycomnet.Gateway) -> Any:
         """The fork server that has forked a gateway."""
-        return cast(Any, gw._link.transport).fork_server
+        return cast(Any, gw.link.transport).fork_server
 
     def supervisors(self) -> set[int]:
         """The supervisors that this process has started."""
@@ -269,7 +269,7 @@ class Supervisors(ForkServerCase):
             gw = await self.gateway(env=env)
             self.assertEqual(await gw.call("operator:add", 1, 2), 3)
             self.assertEqual(self.supervisors(), set())
-        self.assertEqual(len(self.group._fork_servers.without_fork), 1)
+        self.assertEqual(len(self.group.fork_servers.without_fork), 1)
 
     async def test_without_descriptors(self) -> None:
         """A fork server that can't be given descriptors forks, too, and forwards the bytes."""

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
-from pycomnet.gateways.connection import EXIT_TIMEOUT, GatewayConnection
+from pycomnet.gateways.connection import GatewayConnection
+from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.wire.mux import Mux
