@@ -182,6 +182,8 @@ class HandedAttachment(Attachment):
         self.channel = channel
         #: whether the pipes did not come to it
         self.lacks_pipes = False
+        #: whether it has closed them, or is to be dropped
+        self.closed = False
         #: whether it has left the far side to whoever comes
         self.left = False
         control.wait_close().addBoth(lambda _: far.detach(self))

@@ -212,6 +212,8 @@ class Handing(Protocol):
                 self._used = self._reactor.seconds()
         except ProgramBroke as problem:
             log.warn("gateway {name}: its program: {why}", name=self.id, why=str(problem))
+            if isinstance(self.attachment, HandedAttachment):
+                self.attachment.closed = True
             self._call_back()
         except ProtocolError as problem:
             self._broke(problem)
@@ -232,8 +234,9 @@ class Handing(Protocol):
         if isinstance(attachment, HandedAttachment):
             if attachment.lacks_pipes:
                 self._pass_through(attachment.channel, attachment.control)
-            else:
+            elif attachment.closed:
                 self.detach(attachment)
+            # Else its pipes are closed, and it has still to say why.
         self._pump()
         self._now_back()
 
@@ -245,15 +248,23 @@ class Handing(Protocol):
     def _told_of_pipes(self, attachment: HandedAttachment, value: dict[str, Any]) -> bool:
         """What the program says that has pipes; whether that is all."""
         handover = self._handover
-        if handover is None:
-            return False
+        if handover is None and value.get("pipes") is False:
+            self._pass_through(attachment.channel, attachment.control)
+            return True
+        if handover is None and value.get("closed") is True:
+            self.detach(attachment)
+            return True
         if value.get("pipes") is False:
             attachment.lacks_pipes = True
             self._call_back()
+        elif value.get("closed") is True:
+            attachment.closed = True
         elif value.get("left") is True:
             attachment.left = True
             self.detach(attachment)
             return True
+        elif handover is None:
+            return False
         elif "got" in value and self.ended is not None:
             attachment.tell({"rest": handover.not_come(int(value["got"]))})
             self.detach(attachment)

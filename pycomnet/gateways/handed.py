@@ -15,13 +15,30 @@ from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.transports.process import ProcessTransport
 
 
+def open_journal(fds: tuple[int, ...]) -> Journal | None:
+    """The journal behind the last of three descriptors, which is closed.
+
+    :returns: None, and all are closed, if there is no number left, which it takes for a moment.
+    """
+    journal = None
+    try:
+        journal = Journal(mmap.mmap(fds[2], WHOLE))
+    except OSError:
+        for fd in fds[:2]:
+            os.close(fd)
+    finally:
+        os.close(fds[2])
+    return journal
+
+
 class HandedPipes(Protocol):
     """Has a connection on the pipes.
 
     When those are at their end the far side is gone, or the factory had it leave: that says which,
     and what was written last and has not come through them. So the connection is told then.
 
-    :param fds: the descriptors that are written to and read from, and the journal's.
+    :param fds: the descriptors that are written to and read from.
+    :param journal: where it is noted what was taken.
     :param say: says to the factory what was taken when there is no room for it in the journal.
     """
 
@@ -29,20 +46,18 @@ class HandedPipes(Protocol):
         self,
         connection: ResumableConnection,
         fds: tuple[int, ...],
+        journal: Journal,
         say: Callable[[dict[str, Any]], object],
         reactor: Any,
     ) -> None:
-        write_pipe, read_pipe, memory = fds
+        write_pipe, read_pipe = fds
         self._connection = connection
         self._say = say
         self._came = 0
         self._lost: Failure | None = None
         #: whether the factory has nothing more to say of it
         self._over = False
-        try:
-            self._journal: Journal | None = Journal(mmap.mmap(memory, WHOLE))
-        finally:
-            os.close(memory)
+        self._journal: Journal | None = journal
         connection.report = self._report
         self._pipes: Any = None
         ProcessTransport(write_pipe, read_pipe, self, reactor)
@@ -98,8 +113,8 @@ class HandedPipes(Protocol):
         self._connection.connectionLost(reason)
         self._journal.close()
         self._journal = None
-        if self._connection.is_left and not self._over:
-            self._say({"left": True})
+        if not self._over:
+            self._say({"left" if self._connection.is_left else "closed": True})
 
 
-__all__ = ["HandedPipes"]
+__all__ = ["HandedPipes", "open_journal"]

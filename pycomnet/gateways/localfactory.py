@@ -31,7 +31,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.gateways.environment import working_directory
-from pycomnet.gateways.handed import HandedPipes
+from pycomnet.gateways.handed import HandedPipes, open_journal
 from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
@@ -302,8 +302,12 @@ class FactoryGatewayTransport:
             self._check_over()
             found: dict[str, Any] = await self._ask(near, near.takes_pipes)
             pipes: tuple[int, ...] | None = ()
+            journal = None
             if "pipes" in found:
                 pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
+            if pipes and isinstance(connection, ResumableConnection):
+                journal = open_journal(pipes)
+                pipes = pipes[:2] if journal is not None else None
             if pipes is None:
                 # A proxy lies between that carries none, or this program has no number left.
                 near.takes_pipes = False
@@ -326,11 +330,11 @@ class FactoryGatewayTransport:
             raise request.not_started(failed["words"], failed["status"], failed["stderr"])
         channel = self._channel
         assert channel is not None
-        if pipes and isinstance(connection, ResumableConnection):
+        if journal is not None and pipes and isinstance(connection, ResumableConnection):
             channel.close()
             connection.restore(found["state"])
             self._direct = connection
-            self._handed = HandedPipes(connection, pipes, self._say, request.reactor)
+            self._handed = HandedPipes(connection, pipes, journal, self._say, request.reactor)
             connection.dataReceived(found["first"])
             return
         if pipes:
