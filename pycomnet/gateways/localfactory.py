@@ -311,11 +311,9 @@ class FactoryGatewayTransport:
             if pipes is None:
                 # A proxy lies between that carries none, or this program has no number left.
                 near.takes_pipes = False
-                if isinstance(connection, ResumableConnection):
-                    found = await self._answer_to({"pipes": False})
-                else:
-                    self._close()
-                    found = await self._ask(near, False)
+                # One that lingers is there already, and is gone on with.
+                self._close()
+                found = await self._ask(near, False, isinstance(connection, ResumableConnection))
         except PycomnetError as problem:
             self._close()
             self._end(None)
@@ -351,13 +349,17 @@ class FactoryGatewayTransport:
         ChannelTransport(channel, connection).start()
 
     @deferred
-    async def _ask(self, near: _OwnConnection, pipes: bool) -> dict[str, Any]:
+    async def _ask(self, near: _OwnConnection, pipes: bool, resume: bool = False) -> dict[str, Any]:
         """Ask the service; what it answers first.
 
+        :param resume: whether to go on with it, whatever the spec says.
         :param pipes: whether it may give the far side's pipes.
         """
         self._channel = channel = Channel(near.open("channel", raw=True), self._factory.owner)
-        asked = asked_for(self._request.spec, self._request.id, pipes)
+        spec = self._request.spec
+        if resume:
+            spec = attrs.evolve(spec, resume=True)
+        asked = asked_for(spec, self._request.id, pipes)
         asked["io"] = channel
         self._control = control = near.open("gateway", near.encode(asked))
 
