@@ -89,7 +89,8 @@ def test_killed_in_mid_stream(started: Daemons) -> None:
         again = [program.line() for _ in range(500)]
         assert again == list(range(again[0], again[0] + 500))
         # At most what it took in its last turn comes twice.
-        assert len(seen) - 3 <= again[0] <= len(seen) + 1, (again[0], len(seen))
+        # What it had taken and was about to print, and the line that is left out, are missing.
+        assert len(seen) - 3 <= again[0] <= len(seen) + 2, (again[0], len(seen))
         assert program.process.stdout is not None
         last = again[-1]
         while True:
