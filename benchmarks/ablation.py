@@ -144,7 +144,7 @@ SHORTCUTS = (
         (
             Change(
                 "net/eager.py",
-                "    if not is_plain(transport):\n        return lambda",
+                "    if not is_plain(transport) or waiting is None:\n        return lambda",
                 "    if True:\n        return lambda",
             ),
             Change(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib import import_module
 from importlib.metadata import version as distribution_version
 from typing import Any
 
@@ -42,6 +43,7 @@ class UndrawnGraph(SphinxDirective):
     option_spec = {"alt": directives.unchanged, "caption": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
+        """Make a literal block of the source."""
         shown: list[nodes.Node] = []
         if "caption" in self.options:
             shown.append(nodes.paragraph("", self.options["caption"]))
@@ -50,7 +52,48 @@ class UndrawnGraph(SphinxDirective):
         return shown
 
 
+def lifecycle_graph(table: Any) -> str:
+    """The drawing of a lifecycle's table, for ``dot``: without events that change no state."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for state, events in table.items():
+        for event, (after, _) in events.items():
+            if after is not state:
+                edges.setdefault((state.name, after.name), []).append(event.name)
+    lines = [
+        "digraph lifecycle {",
+        "rankdir=TB; nodesep=0.4; ranksep=0.5;",
+        'node [shape=box, style="rounded,filled", fillcolor="#eef3f8", color="#5b7a99",',
+        'fontname="Helvetica", fontsize=11];',
+        'edge [color="#5b7a99", arrowsize=0.7, fontname="Helvetica", fontsize=9];',
+        *(f'{state.name} [tooltip="{state.value}"];' for state in table),
+        *(f'{a} -> {b} [label="{", ".join(names)}"];' for (a, b), names in edges.items()),
+        "}",
+    ]
+    return "\n".join(lines)
+
+
+class Lifecycle(SphinxDirective):
+    """``lifecycle``: draws a table of states, ``module:NAME``, as it is in the code."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make a drawing, or its source where there is no ``dot``."""
+        module, _, name = self.arguments[0].partition(":")
+        source = lifecycle_graph(getattr(import_module(module), name))
+        if not _draws:
+            return [nodes.literal_block(source, source, language="none")]
+        from sphinx.ext.graphviz import graphviz
+
+        drawing = graphviz()
+        drawing["code"] = source
+        drawing["options"] = {"docname": self.env.docname}
+        drawing["alt"] = f"The states of {self.arguments[0]}, and the events between them"
+        return [drawing]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_directive("lifecycle", Lifecycle)
     if not _draws:
         app.add_directive("graphviz", UndrawnGraph)

@@ -68,6 +68,11 @@ class _Operation:
         self.finish(Failure(CancelledError()))
 
 
+def blocking_classes() -> dict[type, type]:
+    """The classes of the Deferred API, and what stands for each here."""
+    return dict(_classes)
+
+
 def running_reactor() -> Any:
     return _thread.start()
 
@@ -349,6 +354,7 @@ def wraps_class(
 
 __all__ = [
     "Blocking",
+    "blocking_classes",
     "in_pool_thread",
     "running_reactor",
     "to_blocking_api",

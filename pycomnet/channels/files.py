@@ -30,7 +30,7 @@ class ChannelFile(Live):
             raise ValueError(f"mode: 'w' or 'r', not {mode!r}")
         self.channel = channel
         self.mode = mode
-        self.closed = False
+        self.closed: bool = False
         self._proxyclose = proxyclose
         #: str or bytes, once something has come
         self._kind: Any = None

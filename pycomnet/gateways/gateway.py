@@ -29,6 +29,7 @@ from pycomnet.wire.values import ValueNotSendable, blame, show_key
 
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
+    from pycomnet.gateways.spec import Spec
 
 #: What runs at the far side for :meth:`Gateway.register_types`.
 _REGISTER = """from _pycomnet.far.register import register_module
@@ -63,8 +64,8 @@ class Gateway(Live):
     def __init__(self, link: GatewayConnection, group: Group, info: dict[str, Any]) -> None:
         self.link = link
         self._connection = link.connection
-        self.id = link.id
-        self.spec = link.spec
+        self.id: str = link.id
+        self.spec: Spec = link.spec
         self.group = group
         self.info = info
         self._far = FarPython(info.get("bytecode", ""))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
-from zope.interface import implementer
 
 from pycomnet.deferred import deferred
-from pycomnet.errors import PycomnetError
-from pycomnet.mediator.chunks import chunk_writer
+from pycomnet.mediator.client.answers import SLACK, WAIT, StreamingAnswer
 from pycomnet.mediator.client.requests import (
     ANSWER_TIMEOUT,
     Body,
@@ -25,6 +18,7 @@ from pycomnet.mediator.client.requests import (
     timed_out,
 )
 from pycomnet.mediator.client.states import StreamState
+from pycomnet.mediator.client.uploads import OCTETS, StreamingBody
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
@@ -34,151 +28,13 @@ if TYPE_CHECKING:
 #: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a
 #: proxy holds responses back until they are complete.
 PROBE_TIMEOUT = 2.0
-#: Seconds that the server may be silent on a response; it ends the response then.
-WAIT = 25.0
-#: Seconds more before the connection counts as dead.
-SLACK = 15.0
-#: Seconds after which the client checks whether the first bytes of a streaming request have
-#: arrived: if not, a proxy holds requests back.
+#: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
+#: not, a proxy in between holds requests back.
 TRIAL = 0.1
-#: Bytes up to which a write may be a request that is answered at once, and polled for.
-SMALL = 1 << 12
-#: Seconds without anything to send after which a streaming request is ended.
-UPLOAD_IDLE = 10.0
 #: Connections in a row that are lost before they were of any use, until another way is tried.
 MAX_DROPS = 5
 
 CLOSED = StreamState.CLOSED
-OCTETS = {"Content-Type": "application/octet-stream"}
-
-
-class _Answer(Protocol):
-    """The body of a streaming response, passed on as it arrives.
-
-    :ivar worked: bytes have come on it, it was open for a while, or it ended in order.
-    :ivar begun: fires when its first byte has come.
-    :ivar done: fires when there will be no more.
-    :ivar problem: why it is not complete, if it is not.
-    """
-
-    def __init__(self, posting: Posting, stream: str, offset: int) -> None:
-        self._posting = posting
-        self._stream = stream
-        self._offset = offset
-        self._timer: Any = None
-        self._steady: Any = None
-        self.worked = False
-        self.problem: Failure | None = None
-        self.begun: defer.Deferred[None] = defer.Deferred()
-        self.done: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
-
-    def connectionMade(self) -> None:
-        stream = self._posting.stream
-        self._timer = stream.reactor.callLater(WAIT + SLACK, self.drop)
-        self._steady = stream.reactor.callLater(stream.steady, self._works)
-
-    def _works(self) -> None:
-        """It was open for a while. That it began says little: a proxy may cut each one at once."""
-        self.worked = True
-        self._posting.stream.alive(self._stream)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._timer.reset(WAIT + SLACK)
-        if not self.begun.called:
-            self.begun.callback(None)
-            data = data[1:]
-            if not data:
-                return
-        self.worked = True
-        try:
-            self._posting.received(self._stream, self._offset, data)
-        except PycomnetError:
-            self.drop()
-        self._offset += len(data)
-
-    def drop(self) -> None:
-        """Close the connection."""
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        for call in (self._timer, self._steady):
-            if call.active():
-                call.cancel()
-        if not reason.check(ResponseDone, PotentialDataLoss):
-            self.problem = reason
-        elif not self.worked:
-            self._works()
-        for waiting in (self.begun, self.done):
-            if not waiting.called:
-                waiting.callback(None)
-
-
-@implementer(IBodyProducer)
-class StreamingBody:
-    """The body of a streaming request.
-
-    :param posting: whose it is: it has a ``stream``, the ``position`` in that, and ``must_end``.
-    :param idle: seconds without anything to send after which it is ended.
-    :ivar sent: how many bytes it has so far.
-    """
-
-    length: Any = UNKNOWN_LENGTH
-
-    def __init__(self, posting: Any, idle: float = UPLOAD_IDLE) -> None:
-        self._posting = posting
-        self._idle = idle
-        self._consumer: Any = None
-        self._write: Callable[[bytes | memoryview], None]
-        self._ended: defer.Deferred[None] = defer.Deferred()
-        self._paused = False
-        self._timer: Any = None
-        self.sent = 0
-
-    def startProducing(self, consumer: Any) -> defer.Deferred[None]:
-        self._consumer = consumer
-        self._write = chunk_writer(consumer.transport)
-        self._timer = self._posting.stream.reactor.callLater(self._idle, self.finish)
-        self.wake()
-        return self._ended
-
-    def wake(self) -> None:
-        """There is more to send."""
-        if self._consumer is None or self._paused or self._ended.called:
-            return
-        posting = self._posting
-        out = posting.stream.out
-        sent, size = self.sent, posting.stream.post_size
-        while posting.position < out.end and not self._paused and self.sent < size:
-            piece = out.read(posting.position, min(eager.BULK_SIZE, size - self.sent))
-            posting.position += len(piece)
-            self.sent += len(piece)
-            self._write(piece)
-        if self.sent > sent:
-            self._timer.reset(self._idle)
-            if self.sent - sent <= SMALL:
-                posting.stream.client.asked()
-        # The answer says what was received, where nothing else does.
-        waits = out.full and posting.position == out.end
-        if self.sent >= size or waits or posting.must_end():
-            self.finish()
-
-    def finish(self) -> None:
-        """That is all of it."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if not self._ended.called:
-            self._ended.callback(None)
-
-    def pauseProducing(self) -> None:
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        self._paused = False
-        self.wake()
-
-    def stopProducing(self) -> None:
-        self.finish()
 
 
 class Posting:
@@ -191,7 +47,7 @@ class Posting:
         self.stream = stream
         self.position = 0
         self._stopped = False
-        self._answers: set[_Answer] = set()
+        self._answers: set[StreamingAnswer] = set()
         #: whether answers and requests get through before they are complete; None: not tried yet
         self._down: bool | None = None
         self._up: bool | None = None
@@ -393,7 +249,7 @@ class Posting:
         backoff = stream.backoff()
         while True:
             if name == "stderr":
-                await stream.when_taken()
+                await stream.stderr.when_taken()
             try:
                 if self._down is False:
                     await self._poll(name)
@@ -436,7 +292,7 @@ class Posting:
             self._down = False
             return
         await self._check(response)
-        answer = _Answer(self, name, offset)
+        answer = StreamingAnswer(self, name, offset)
         self._answers.add(answer)
         try:
             response.original.deliverBody(answer)

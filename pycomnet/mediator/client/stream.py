@@ -6,17 +6,16 @@ import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import attrs
 from twisted.internet import defer, error
 from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pycomnet.deferred import Condition, OneShot, deferred
-from pycomnet.errors import PycomnetError
-from pycomnet.gateways.transports.process import ErrorText
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.mediator.client.errortext import RemoteErrorText
+from pycomnet.mediator.client.outages import Outages
 from pycomnet.mediator.client.posting import MAX_DROPS, Posting
-from pycomnet.mediator.client.requests import MediatorClient, RequestRefused, explain
+from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
 from pycomnet.mediator.lifecycle import step
@@ -38,26 +37,8 @@ MIN_POST_SIZE = 1 << 16
 FIRST_DELAY, MAX_DELAY = 0.05, 5.0
 #: Seconds after which a connection that stays is taken to work, though nothing moves on it.
 STEADY = 5.0
-#: Seconds between two checks whether there has been no connection for too long.
-LOOK = 1.0
-
-
 #: In these states what is written is taken.
 _OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
-
-
-@attrs.define
-class Outage:
-    """What has been failing.
-
-    :ivar since: when it first did.
-    :ivar tries: how often it has.
-    :ivar problem: why, the last time.
-    """
-
-    since: float
-    tries: int = 0
-    problem: str = "it was never reached"
 
 
 class _Nobody:
@@ -83,7 +64,7 @@ class HTTPTransport:
     :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
     :ivar out: what goes there.
     :ivar inputs: what has come from there, by stream.
-    :ivar stderr: what comes of its standard error.
+    :ivar stderr: its standard error.
     """
 
     def __init__(
@@ -103,22 +84,20 @@ class HTTPTransport:
         #: bytes of a request
         self.post_size = min(POST_SIZE, int(about.get("request", POST_SIZE)))
         self.out = OutgoingQueue(OUT_LIMIT)
-        self.inputs = {"stdout": IncomingQueue(), "stderr": IncomingQueue()}
+        self.stderr = RemoteErrorText(output, self._stderr_taken)
+        self.inputs = {"stdout": IncomingQueue(), "stderr": self.stderr.incoming}
         self._said = {"stdout": 0, "stderr": 0}
-        self.stderr = ErrorText(output)
         self.state = StreamState.OPEN
         #: whether anything has carried it yet
         self.used = False
-        self._linger = float(about.get("linger", 60.0))
+        linger = float(about.get("linger", 60.0))
         #: seconds after which an open connection counts as working: less than ``linger``, after
         #: which the far side is given up
-        self.steady = min(STEADY, self._linger / 2)
+        self.steady = min(STEADY, linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
         #: WebSockets in a row that were closed before they were of any use
         self._drops = 0
-        self._held: list[bytes] | None = None
-        self._taken = Condition()
         self._protocol: Any = _Nobody()
         self._producer: Any = None
         self._paused = False
@@ -127,9 +106,12 @@ class HTTPTransport:
         self._running: defer.Deferred[None] | None = None
         #: the requests to end the far side
         self._asking: list[defer.Deferred[None]] = []
-        #: what fails -> since when; "" means every connection
-        self._outages = {"": Outage(reactor.seconds())}
-        self._looking: Any = None
+        self._outages = Outages(
+            client.server.url, linger, lambda words: self.over(None, words), reactor
+        )
+        #: the server has answered, or not
+        self.alive = self._outages.alive
+        self.failed = self._outages.failed
         self._end: tuple[int | None, str] | None = None
         self._over: OneShot[tuple[int | None, str]] = OneShot()
         self._terminating: Any = None
@@ -147,7 +129,7 @@ class HTTPTransport:
 
     def start(self) -> None:
         """Carry bytes, until the far side has ended or can't be reached any more."""
-        self._look()
+        self._outages.look()
         self._running = self._run()
         self._running.addErrback(self._crashed)
 
@@ -228,25 +210,6 @@ class HTTPTransport:
         self._link = link
         self.used = self.used or link is not None
 
-    def alive(self, way: str = "") -> None:
-        """The server has answered.
-
-        :param way: which kind of request it was; others may still fail.
-        """
-        if self._outages:
-            self._outages.pop("", None)
-            self._outages.pop(way, None)
-
-    def failed(self, problem: BaseException, way: str = "") -> None:
-        """A request has failed, and will be made again.
-
-        :param way: which kind of request it was. A proxy may refuse one kind of request for ever.
-        """
-        words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
-        outage = self._outages.setdefault(way, Outage(self.reactor.seconds()))
-        outage.tries += 1
-        outage.problem = words
-
     def too_large(self, problem: RequestRefused) -> bool:
         """Whether a request was refused for its size; then those that follow are smaller."""
         if problem.status != 413 or self.post_size <= MIN_POST_SIZE:
@@ -258,18 +221,6 @@ class HTTPTransport:
         """A request was lost, and nothing of it arrived. It may have been too long for a proxy,
         which then closed the connection without a response."""
         self.post_size = max(self.post_size // 4, min(self.post_size, MIN_POST_SIZE))
-
-    def _look(self) -> None:
-        self._looking = self.reactor.callLater(LOOK, self._look)
-        for way, outage in self._outages.items():
-            seconds = self.reactor.seconds() - outage.since
-            if seconds >= self._linger:
-                tries = f"; tried {outage.tries} times" if outage.tries > 1 else ""
-                where = f"{self.client.server.url} was out of reach for {seconds:.0f} s"
-                if way == "websocket":
-                    where = f"no WebSocket to {self.client.server.url} lasted for {seconds:.0f} s"
-                self.over(None, f"{where}: {outage.problem}{tries}")
-                return
 
     def _refused(self, problem: RequestRefused) -> None:
         if problem.status == 410:
@@ -290,10 +241,10 @@ class HTTPTransport:
     def _finish(self) -> None:
         assert self._end is not None
         status, reason = self._end
-        for call in (self._looking, self._terminating):
-            if call is not None and call.active():
-                call.cancel()
-        self.stderr.feed(b"")
+        self._outages.stop()
+        if self._terminating is not None and self._terminating.active():
+            self._terminating.cancel()
+        self.stderr.finish()
         self._over.fire(self._end)
         link, self._link = self._link, None
         if link is not None:
@@ -353,17 +304,10 @@ class HTTPTransport:
         :raises PycomnetError: bytes before them are missing.
         """
         self.alive(stream)
-        incoming = self.inputs[stream]
         if stream == "stderr":
-            if self._held is not None:
-                if offset <= incoming.received + sum(map(len, self._held)):
-                    self._hold(offset, data)
-                return
-            new = incoming.accept(offset, data)
-            if new:
-                self._stderr(bytes(new))
+            self.stderr.received(offset, data)
             return
-        new = incoming.accept(offset, data)
+        new = self.inputs[stream].accept(offset, data)
         if new:
             self._protocol.dataReceived(bytes(new))
 
@@ -383,36 +327,9 @@ class HTTPTransport:
         self._said = {name: incoming.received for name, incoming in self.inputs.items()}
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
-    def _hold(self, offset: int, data: bytes) -> None:
-        """Keep standard error, unconfirmed, while the output callback is busy."""
-        assert self._held is not None
-        have = self.inputs["stderr"].received + sum(map(len, self._held))
-        if offset + len(data) > have:
-            self._held.append(data[have - offset :])
-
-    def _stderr(self, data: bytes) -> None:
-        if not data:
-            return
-        taken = self.stderr.feed(data)
-        if isinstance(taken, defer.Deferred) and not taken.called:
-            self._held = []
-            taken.addBoth(self._release)
-
-    def when_taken(self) -> defer.Deferred[None]:
-        """Fires when what has come of standard error is shown."""
-        if self._held is None:
-            return defer.succeed(None)
-        return self._taken.wait()
-
-    def _release(self, _: object) -> None:
-        held, self._held = self._held, None
-        data = b"".join(held or ())
-        if data and self.state is not StreamState.OVER:
-            self.received("stderr", self.inputs["stderr"].received, data)
-        if self._held is None:
-            self._taken.notify_all()
-            if self._link is not None:
-                self._link.confirm()
+    def _stderr_taken(self) -> None:
+        if self._link is not None:
+            self._link.confirm()
 
     def confirmed(self, offset: int) -> None:
         """The server has received what was written before this offset.

@@ -12,7 +12,6 @@ from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
-from pycomnet.mediator.client.posting import OCTETS, StreamingBody
 from pycomnet.mediator.client.requests import Body, RequestRefused, read_json, refused
 from pycomnet.mediator.client.states import (
     LINK,
@@ -21,6 +20,7 @@ from pycomnet.mediator.client.states import (
     LinkState,
     StreamState,
 )
+from pycomnet.mediator.client.uploads import OCTETS, StreamingBody
 from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket

@@ -145,7 +145,8 @@ class Mediator:
             return session
         session = self._past.get(pid)
         if session is not None and session.owner.name == user.name:
-            raise session.gone_error()
+            assert session.end is not None
+            raise session.end.gone_error()
         raise HttpError(404, "pid", "there is no such subprocess")
 
     def of(self, user: User) -> list[MediatorSession]:

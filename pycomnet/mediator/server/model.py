@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from zope.interface import Attribute, Interface, implementer
 
 from pycomnet.errors import PycomnetError, TokenError
+from pycomnet.mediator.queues import OffsetError
 from pycomnet.ranges import (
     MAX_COUNT,
     NumberRefused,
@@ -40,6 +41,11 @@ class HttpError(PycomnetError):
     def as_map(self) -> dict[str, Any]:
         """The body of the answer."""
         return {"error": self.code, "message": str(self), **self.extra}
+
+
+def wrong_offset(problem: OffsetError) -> HttpError:
+    """The answer to who asks for, or confirms, bytes that are not there."""
+    return HttpError(409, "offset", str(problem), low=problem.low, high=problem.high)
 
 
 @attrs.frozen
@@ -178,3 +184,39 @@ class End:
             "reason": self.reason,
             "stderr": self.stderr,
         }
+
+    def gone_error(self) -> HttpError:
+        """The answer to who asks for something of a subprocess that has ended like this."""
+        how = self.as_map()
+        if how["signal"] is not None:
+            words = f"the subprocess was killed by {how['signal_name']}"
+        else:
+            words = f"the subprocess exited with status {how['exit_status']}"
+        if self.reason != "exited":
+            words += f": {self.reason}"
+        return HttpError(410, "ended", words, **how)
+
+
+class OutputConnection(Protocol):
+    """A connection that a stream is read over.
+
+    :ivar key: identifies its client: a new connection with the same key takes over.
+    """
+
+    key: str
+
+    def wake(self) -> None:
+        """There may be more to read, or the end is there."""
+
+    def replace(self) -> None:
+        """Another connection of the same client reads from now on."""
+
+
+class InputConnection(Protocol):
+    """A connection that standard input is written over."""
+
+    def pause(self) -> None:
+        """The subprocess does not take its input: read no more from the client."""
+
+    def resume(self) -> None:
+        """The subprocess takes its input again: read on."""

@@ -11,17 +11,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pycomnet.mediator.server.access import TICKET_TIME, Access
-from pycomnet.mediator.server.model import HttpError, User
-from pycomnet.mediator.server.readers import StreamReader, wait_for_output
-from pycomnet.mediator.server.session import MediatorSession
-from pycomnet.mediator.server.site import (
-    HTTPRequest,
+from pycomnet.mediator.server.arguments import (
     confirm_arguments,
     header_text,
     number_argument,
     seconds_argument,
     text_argument,
 )
+from pycomnet.mediator.server.model import HttpError, User
+from pycomnet.mediator.server.readers import StreamReader, wait_for_output
+from pycomnet.mediator.server.session import MediatorSession
+from pycomnet.mediator.server.site import HTTPRequest
 from pycomnet.mediator.server.sockets import ExecSocket, StatusSocket, overview, upgrade
 from pycomnet.net.endpoints import describe_address
 from pycomnet.text.logs import Logger
@@ -206,7 +206,7 @@ class Subprocess(Guarded):
         if session.end is not None and offset == queue.end:
             if session.delivered():
                 session.forget()
-            raise session.gone_error()
+            raise session.end.gone_error()
         wait = seconds_argument(request, b"wait", WAIT, MAX_WAIT)
         key = text_argument(request, b"reader")
         request.setHeader("content-type", "application/octet-stream")

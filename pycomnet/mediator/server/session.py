@@ -6,7 +6,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
@@ -19,7 +19,15 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OffsetError, OutgoingQueue
 from pycomnet.mediator.server.child import Launch, Subprocess
-from pycomnet.mediator.server.model import End, HttpError, User
+from pycomnet.mediator.server.idle import IdleTimer
+from pycomnet.mediator.server.model import (
+    End,
+    HttpError,
+    InputConnection,
+    OutputConnection,
+    User,
+    wrong_offset,
+)
 from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
 from pycomnet.net import eager
 
@@ -37,33 +45,6 @@ GRACE = 5.0
 KILL_TIMEOUT = 6.0
 #: Bytes up to which a write may be a request that is answered at once, and polled for.
 SMALL = 1 << 12
-#: How often in the idle timeout a subprocess is checked.
-IDLE_LOOKS = 4
-
-
-class OutputConnection(Protocol):
-    """A connection that a stream is read over.
-
-    :ivar key: identifies its client: a new connection with the same key takes over.
-    """
-
-    key: str
-
-    def wake(self) -> None:
-        """There may be more to read, or the end is there."""
-
-    def replace(self) -> None:
-        """Another connection of the same client reads from now on."""
-
-
-class InputConnection(Protocol):
-    """A connection that standard input is written over."""
-
-    def pause(self) -> None:
-        """The subprocess does not take its input: read no more from the client."""
-
-    def resume(self) -> None:
-        """The subprocess takes its input again: read on."""
 
 
 @implementer(IPushProducer)
@@ -132,10 +113,9 @@ class MediatorSession(TwistedProtocol):
         #: the timer of the state, and the signal that was asked for
         self._timer: Any = None
         self._signal: int = signal.SIGTERM
-        self._moved = False
-        self._last_busy = self._begun
-        self._processor: float | None = 0.0
-        self._idle: Any = None
+        self._idle = IdleTimer(
+            limits.idle_timeout, self._activity, (0, 0.0), self._be_idle, reactor
+        )
         self._launch = launch
         self.child: Subprocess | None = None
 
@@ -153,7 +133,7 @@ class MediatorSession(TwistedProtocol):
             raise
         self.child.when_ended().addCallback(self._process_ended)
         try:
-            self._idle = self._look_later()
+            self._idle.start()
             self._linger()
         except BaseException:
             self.terminate("it could not be started", signal.SIGKILL)
@@ -176,7 +156,6 @@ class MediatorSession(TwistedProtocol):
         except OffsetError as problem:
             raise HttpError(409, "offset", str(problem), received=self.stdin.received) from None
         if new:
-            self._moved = True
             for took in self.took:
                 took()
             if self.transport is not None:
@@ -246,9 +225,7 @@ class MediatorSession(TwistedProtocol):
         try:
             queue.confirm(offset)
         except OffsetError as problem:
-            raise HttpError(
-                409, "offset", str(problem), low=problem.low, high=problem.high
-            ) from None
+            raise wrong_offset(problem) from None
         if not queue.full:
             self._read_on(stream)
 
@@ -260,9 +237,7 @@ class MediatorSession(TwistedProtocol):
         try:
             return self.streams[stream].read(offset, size)
         except OffsetError as problem:
-            raise HttpError(
-                409, "offset", str(problem), low=problem.low, high=problem.high
-            ) from None
+            raise wrong_offset(problem) from None
 
     def read_all(self, stream: str, offset: int, size: int) -> bytes:
         """As much of its output as there is, up to a size; as :meth:`read`."""
@@ -292,7 +267,7 @@ class MediatorSession(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         queue = self.streams["stdout"]
         queue.append(data)
-        self._moved = self.answered = True
+        self.answered = True
         if queue.full and self._reading:
             self._reading = False
             producer: Any = self.transport
@@ -304,7 +279,6 @@ class MediatorSession(TwistedProtocol):
     def _stderr(self, text: str) -> Any:
         queue = self.streams["stderr"]
         queue.append(text.encode("utf-8", "replace"))
-        self._moved = True
         self._wake("stderr")
         if queue.full and self._stderr_taken is None:
             self._stderr_taken = defer.Deferred()
@@ -341,25 +315,17 @@ class MediatorSession(TwistedProtocol):
         else:
             self.forget()
 
-    def _look_later(self) -> Any:
-        timeout = self.owner.limits.idle_timeout
-        return self._reactor.callLater(timeout / IDLE_LOOKS, self._look) if timeout else None
+    def _activity(self) -> tuple[int, float | None]:
+        """What has changed when it has done anything: bytes that moved, and processor time.
 
-    def _look(self) -> None:
-        """Check whether it has done anything since the last check."""
-        now = self._reactor.seconds()
+        Where the system does not say how much of that it has used, it has to say something itself.
+        """
         assert self.child is not None
-        processor = self._busy(self.child.pid)
-        # Where the system does not say how much it has used, it has to say something itself.
-        if self._moved or processor != self._processor:
-            self._last_busy = now
-        self._moved = False
-        self._processor = processor
-        if now - self._last_busy >= self.owner.limits.idle_timeout:
-            self._idle = None
-            self.terminate("it was idle")
-        else:
-            self._idle = self._look_later()
+        moved = self.stdin.received + sum(queue.end for queue in self.streams.values())
+        return moved, self._busy(self.child.pid)
+
+    def _be_idle(self) -> None:
+        self.terminate("it was idle")
 
     # -- its end ---------------------------------------------------------------------------------
 
@@ -460,9 +426,7 @@ class MediatorSession(TwistedProtocol):
     def _finish(self) -> None:
         assert self.child is not None
         self._stop_timer()
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._idle.stop()
         self.end = End(self._status, self.reason, self.child.stderr_tail())
         self._congested = False
         for queue in self.streams.values():
@@ -473,18 +437,6 @@ class MediatorSession(TwistedProtocol):
         self._wake("stderr")
         self._wake("stdout")
         self._linger()  # who comes late may ask how it ended
-
-    def gone_error(self) -> HttpError:
-        """The 410 response for a subprocess that has ended."""
-        assert self.end is not None
-        how = self.end.as_map()
-        if how["signal"] is not None:
-            words = f"the subprocess was killed by {how['signal_name']}"
-        else:
-            words = f"the subprocess exited with status {how['exit_status']}"
-        if self.end.reason != "exited":
-            words += f": {self.end.reason}"
-        return HttpError(410, "ended", words, **how)
 
     def forget(self) -> None:
         """Drop its output, which nobody needs any more."""

@@ -16,10 +16,10 @@ from pycomnet.auth.strangers import Strangers
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
+from pycomnet.mediator.server.uploads import ForwardedBody
 from pycomnet.net import _twisted
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import flush_now, tune_reading
-from pycomnet.ranges import NumberRefused, real, whole
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -27,176 +27,11 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Bytes of a request that is JSON.
-MAX_JSON = 1 << 16
-#: Bytes of a body that are read and dropped, so that its sender can read the response.
-MAX_DROPPED = 1 << 20
-#: The greatest offset.
-MAX_OFFSET = (1 << 59) - 1
-
-#: Finds the user and the subprocess of a request; None if its body is not for a subprocess.
+#: Finds out whose request it is, and which subprocess it is for; None for any other request.
 Destination = Callable[["HTTPRequest"], "defer.Deferred[tuple[User, MediatorSession]] | None"]
 
-
-class ForwardedBody:
-    """The body of a request, passed to a subprocess as it arrives.
-
-    :param destination: fires with the user and the session.
-    :param length: of the body, if its sender says.
-    """
-
-    def __init__(
-        self,
-        request: HTTPRequest,
-        destination: defer.Deferred[tuple[User, MediatorSession]],
-        length: int | None,
-        reactor: Any,
-    ) -> None:
-        self._request = request
-        self._reactor = reactor
-        self._length = length
-        self._session: MediatorSession | None = None
-        self._early: list[bytes] = []
-        self._offset = 0
-        self._size = 0
-        self._limit = 0
-        self._complete = False
-        self._paused = False
-        self._busy_poll = request.channel.busy_poll
-        self._timeout: Any = None
-        self._answered = False
-        self.error: HttpError | None = None
-        #: fires once all of the body was taken, or that failed
-        self._done: defer.Deferred[MediatorSession | None] = defer.Deferred()
-        destination.addCallbacks(self._begin, self._failed)
-        if self._session is None and self.error is None:
-            self.pause()
-
-    def _begin(self, found: tuple[User, MediatorSession]) -> None:
-        user, session = found
-        request = self._request
-        self._limit = user.limits.request
-        if request.disconnected:
-            return
-        try:
-            self._offset = number_argument(request, b"offset", session.stdin.received)
-            if self._length is not None and self._length > self._limit:
-                raise HttpError(
-                    413, "request", f"a request has at most {self._limit} bytes", limit=self._limit
-                )
-            confirm_arguments(request, session)
-        except HttpError as problem:
-            self._fail(problem)
-            return
-        self._session = session
-        session.attach()
-        self.resume()
-        session.add_writer(self)
-        early, self._early = self._early, []
-        for data in early:
-            self.received(data)
-        if self._complete:
-            self._end()
-
-    def _failed(self, failure: Any) -> None:
-        problem = failure.value
-        if not isinstance(problem, HttpError):
-            self._request.log_failure(failure)
-            problem = HttpError(500, "internal", "an error in the server; its log has it")
-        self._fail(problem)
-
-    def _fail(self, problem: HttpError) -> None:
-        self.error = problem
-        self._early.clear()
-        self._leave()
-        self.resume()
-        if self._complete:
-            self._end()
-        elif self._length is None or self._length - self._size > MAX_DROPPED:
-            # The rest is not read: the answer goes first, and the connection after it. Later, as
-            # the channel is at work on what has come, which may be all.
-            self._reactor.callLater(0, self._answer_early)
-
-    def _answer_early(self) -> None:
-        if not self._complete and not self._request.disconnected and self.error is not None:
-            self._answered = True
-            self._request.answer_early(self.error)
-
-    def received(self, data: bytes) -> None:
-        """A piece of the body."""
-        size = len(data)
-        self._size += size
-        if self.error is not None:
-            return
-        if self._session is None:
-            self._early.append(data)
-            return
-        if self._size > self._limit:
-            self._fail(HttpError(413, "request", f"a request has at most {self._limit} bytes"))
-            return
-        try:
-            self._session.write(self._offset, data)
-        except HttpError as problem:
-            self._fail(problem)
-            return
-        self._offset += size
-        if self._busy_poll is not None and self._session is not None and self._session.answered:
-            # The answer has left by another connection; what follows on it comes by this one.
-            self._busy_poll.wrote = True
-
-    def complete(self) -> None:
-        """That was all of it."""
-        self._complete = True
-        if self._session is not None or self.error is not None:
-            self._end()
-
-    def _end(self) -> None:
-        if self._answered or self._done.called:
-            return
-        session = self._session
-        self._leave()
-        self.resume()
-        self._done.callback(session)
-
-    async def result(self) -> MediatorSession:
-        """Wait until all of the body was taken.
-
-        :raises HttpError: why it was not.
-        """
-        session = await self._done
-        if self.error is not None:
-            raise self.error
-        assert session is not None
-        return session
-
-    def lost(self) -> None:
-        """The connection ended before the body did: what came of it has been taken."""
-        self.error = HttpError(400, "lost", "the connection was lost")
-        self._early.clear()
-        self._leave()
-
-    def _leave(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.remove_writer(self)
-            session.detach()
-
-    def pause(self) -> None:
-        """Stop reading. The connection does not count as idle meanwhile."""
-        if not self._paused:
-            self._paused = True
-            channel = self._request.channel
-            self._timeout = channel.setTimeout(None)
-            channel.transport.pauseProducing()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._paused:
-            self._paused = False
-            channel = self._request.channel
-            if channel is not None and channel.transport is not None:
-                channel.setTimeout(self._timeout)
-                channel.transport.resumeProducing()
+#: Bytes of a request that is JSON.
+MAX_JSON = 1 << 16
 
 
 class HTTPRequest(server.Request):
@@ -472,55 +307,4 @@ class Site(server.Site):
         return [b"http/1.1"]
 
     def log(self, request: Any) -> None:
-        """No access log: the audit log has what matters, and URLs may have tickets."""
-
-
-def number_argument(request: Any, name: bytes, default: int = 0) -> int:
-    """A number, not below 0, of the query.
-
-    :raises HttpError: 400.
-    """
-    values = request.args.get(name)
-    if not values:
-        return default
-    text = values[-1]
-    try:
-        return whole(name.decode(), text, 0, MAX_OFFSET, text=True)
-    except NumberRefused as problem:
-        raise HttpError(400, "argument", str(problem)) from None
-
-
-def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
-    """A number of seconds in the query, within a limit.
-
-    :raises HttpError: 400.
-    """
-    values = request.args.get(name)
-    if not values:
-        return default
-    try:
-        return min(real(name.decode(), values[-1], text=True), most)
-    except NumberRefused as problem:
-        raise HttpError(400, "argument", str(problem)) from None
-
-
-def header_text(request: Any, name: bytes) -> str | None:
-    """A header of a request; whatever bytes it has, they are text of that many characters."""
-    values = request.requestHeaders.getRawHeaders(name, [])
-    return values[-1].decode("latin-1") if values else None
-
-
-def text_argument(request: Any, name: bytes) -> str:
-    """A text of the query; empty if it isn't there."""
-    values = request.args.get(name)
-    return values[-1].decode("utf-8", "replace") if values else ""
-
-
-def confirm_arguments(request: Any, session: MediatorSession) -> None:
-    """Confirm what the query says that the client has received.
-
-    :raises HttpError: that much was not sent.
-    """
-    for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
-        if name in request.args:
-            session.confirm(stream, number_argument(request, name))
+        """No access log: what matters is in the audit log, and addresses may have tickets."""

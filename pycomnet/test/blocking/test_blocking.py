@@ -9,7 +9,7 @@ from pycomnet import blocking
 from pycomnet.channels.files import ChannelFile
 
 #: Of a class, what is no user's business.
-OWN = {"abandoned"}
+OWN = {"abandoned", "forget", "forked", "shut_down"}
 
 
 class NamesTests(SynchronousTestCase):

@@ -41,16 +41,16 @@ def imported_by(module: str) -> list[str]:
 class Imports(SynchronousTestCase):
     """A command line that is fast to start."""
 
-    def test_package(self) -> None:
+    def test_console_script_imports_next_to_nothing(self) -> None:
         """What the console script imports is next to nothing."""
         self.assertEqual(imported_by("pycomnet.cli"), [])
 
-    def test_commands(self) -> None:
+    def test_commands_are_defined_without_twisted(self) -> None:
         """What defines the commands needs neither a reactor nor Twisted."""
         modules = ", ".join(where.partition(":")[0] for where, _ in COMMANDS.values())
         self.assertEqual(imported_by(f"pycomnet.cli.app, {modules}"), ["click"])
 
-    def test_all(self) -> None:
+    def test_no_module_loads_a_reactor(self) -> None:
         """No module of the command line loads a reactor."""
         modules = "pycomnet.cli.mapping, pycomnet.cli.guide, pycomnet.cli.progress"
         self.assertNotIn("twisted.internet.reactor", imported_by(modules))
@@ -64,13 +64,13 @@ class Help(SynchronousTestCase):
         result = CliRunner().invoke(root, args)
         return result.exit_code, result.output
 
-    def test_version(self) -> None:
+    def test_version_names_its_python(self) -> None:
         """The version, and the Python it runs with."""
         status, output = self.invoke("--version")
         self.assertEqual(status, 0)
         self.assertIn(f"pycomnet {pycomnet.__version__} ", output)
 
-    def test_help(self) -> None:
+    def test_help_lists_commands_with_examples(self) -> None:
         """Each command is listed, and its own help has examples that begin with its name."""
         status, output = self.invoke("--help")
         self.assertEqual(status, 0)
@@ -81,7 +81,7 @@ class Help(SynchronousTestCase):
             if name != "demo":
                 self.assertRegex(text, rf"  (.* \| )?pycomnet {name} ")
 
-    def test_examples(self) -> None:
+    def test_help_examples_can_be_given(self) -> None:
         """Each example of the help can be given as it stands."""
         context = click.Context(root, **root.context_settings)
         for name in COMMANDS:
@@ -95,7 +95,7 @@ class Help(SynchronousTestCase):
                 cut = next((n for n, word in enumerate(words) if word in "<>|"), len(words))
                 command.make_context(name, words[:cut], context)
 
-    def test_mistakes(self) -> None:
+    def test_mistake_is_status_2_with_advice(self) -> None:
         """Status 2, and what to do instead."""
         for args, hint in (
             (["rum"], "No such command 'rum'"),
@@ -122,7 +122,7 @@ class Help(SynchronousTestCase):
 class Specs(SynchronousTestCase):
     """``--on`` and the options that go with it."""
 
-    def test_default(self) -> None:
+    def test_default_is_one_popen_gateway(self) -> None:
         """Without ``--on`` it is one popen gateway."""
         self.assertEqual([str(spec) for spec in read_specs([])], ["popen"])
 
@@ -142,7 +142,7 @@ class Specs(SynchronousTestCase):
         self.assertEqual((own.python, own.chdir, own.env), (("py",), "/tmp", {"A": "1", "B": "3"}))
         self.assertEqual((other.python, other.env), (("other",), {"A": "2", "B": "3"}))
 
-    def test_ids_twice(self) -> None:
+    def test_repeated_id_is_found_before_anything_starts(self) -> None:
         """Found before anything is started."""
         with self.assertRaisesRegex(SpecError, "id 'w0'"):
             read_specs(["2xpopen//id=w", "popen//id=w0"])
@@ -151,7 +151,7 @@ class Specs(SynchronousTestCase):
 class Arguments(SynchronousTestCase):
     """What is to be run."""
 
-    def test_script(self) -> None:
+    def test_script_has_arguments_and_path_as_in_the_interpreter(self) -> None:
         """As the interpreter would: the arguments, and where modules are looked for."""
         self.assertEqual(read_script(("-x", "y"), code="pass").argv, ["-c", "-x", "y"])
         self.assertEqual(read_script(("y",), module="timeit").argv, ["timeit", "y"])
@@ -159,11 +159,11 @@ class Arguments(SynchronousTestCase):
         self.assertEqual(script.argv, [__file__, "a", "--b"])
         self.assertTrue(__file__.startswith(script.directory))
 
-    def test_target(self) -> None:
+    def test_target_is_a_module_or_a_file(self) -> None:
         """A module by its name, a file by its suffix or a slash."""
         self.assertEqual(read_target("os.path:basename")["where"], "os.path:basename")
         self.assertIsNone(read_target("os.path:basename")["source"])
-        found = read_target(f"{__file__}:Arguments.test_target")
-        self.assertEqual(found["where"], "test_app:Arguments.test_target")
+        found = read_target(f"{__file__}:Arguments.test_target_is_a_module_or_a_file")
+        self.assertEqual(found["where"], "test_app:Arguments.test_target_is_a_module_or_a_file")
         with open(__file__, "rb") as file:
             self.assertEqual(found["source"], file.read())

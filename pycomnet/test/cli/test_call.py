@@ -124,7 +124,7 @@ class CallTests(CommandCase):
             await server.close()
         return said
 
-    async def test_near_names(self) -> None:
+    async def test_misspelt_name_is_answered_with_the_near_one(self) -> None:
         """A misspelt interface or method is answered with the near one that is there, whoever is
         asked; what is like nothing is answered with no guess."""
         for address in (False, True):
@@ -142,23 +142,23 @@ class CallTests(CommandCase):
             self.assertIn("no method 'multiply'", called)
             self.assertNotIn("did you mean", called)
 
-    async def test_result(self) -> None:
+    async def test_result_is_json(self) -> None:
         """It is printed as JSON."""
         self.assertEqual(await self.call("add", {"a": 1, "b": 2}, timeout=20), 0)
         self.assertEqual((self.stdout, self.stderr), ("3\n", ""))
 
-    async def test_text(self) -> None:
+    async def test_other_scripts_letters_are_printed(self) -> None:
         """Other scripts' letters are themselves."""
         await self.call("echo", {"k": ["ä", None, 1.5]}, timeout=20)
         self.assertEqual(json.loads(self.stdout), {"k": ["ä", None, 1.5]})
         self.assertIn("ä", self.stdout)
 
-    async def test_stream(self) -> None:
+    async def test_stream_is_a_line_for_each_value(self) -> None:
         """A line for each value."""
         self.assertEqual(await self.call("count", {"to": 3}, stream=True, timeout=20), 0)
         self.assertEqual(self.stdout, "0\n1\n2\n")
 
-    async def test_errors(self) -> None:
+    async def test_error_is_a_line_and_status_1(self) -> None:
         """What it raised, what isn't there, what it doesn't take: a line, and status 1."""
         for name, args, said in (
             ("fail", None, "ValueError: it can't be"),
@@ -169,7 +169,7 @@ class CallTests(CommandCase):
             self.assertIn(said, self.stderr)
         self.assertEqual(self.stdout, "")
 
-    async def test_blocks(self) -> None:
+    async def test_blocks_are_files_both_ways(self) -> None:
         """Files are sent, and what comes back is written to files."""
         big = "0123456789" * 200_000
         files = self.file("a", "abc"), self.file("b", big)
@@ -219,19 +219,19 @@ class CallTests(CommandCase):
         self.assertEqual(target.stat().st_mode & 0o777, 0o640)
         self.assertEqual([path.name for path in self.directory.glob(".*")], [])
 
-    async def test_timeout(self) -> None:
+    async def test_timeout_is_status_124(self) -> None:
         """Status 124, as coreutils' ``timeout`` has it."""
         self.assertEqual(await self.call("hang", timeout=0.1), 124)
         self.assertIn("deadline", self.stderr)
 
-    async def test_nothing_there(self) -> None:
+    async def test_failed_connection_says_what_was_tried(self) -> None:
         """It says what was tried, and why it did not work."""
         for target in ({"address": "tcp:127.0.0.1:1"}, {"address": None, "nameserver": "h:1"}):
             self.assertEqual(await self.call("add", timeout=5, **target), 1)
         self.assertIn("tcp:127.0.0.1:1: nothing listens there", self.stderr)
         self.assertIn("tcp:h:1", self.stderr)
 
-    def test_arguments(self) -> None:
+    def test_arguments_are_json(self) -> None:
         """None at all, or JSON."""
         self.assertIsNone(read_arguments(None))
         self.assertEqual(read_arguments('{"a": [1]}'), {"a": [1]})
@@ -239,7 +239,7 @@ class CallTests(CommandCase):
             problem = self.assertRaises(click.UsageError, read_arguments, text)
             self.assertIn(said, str(problem))
 
-    def test_plain(self) -> None:
+    def test_what_json_lacks_is_what_comes_nearest(self) -> None:
         """What JSON lacks is what comes nearest."""
         self.assertEqual(
             plain({1: (b"text", b"\xff\x00"), "s": {3, 1}, "c": 1j, "n": [None, True, 2.5]}),
@@ -276,7 +276,7 @@ org.example.calc
 class DescribeTests(CommandCase):
     """What is shown of a service."""
 
-    def test_text(self) -> None:
+    def test_description_has_each_method(self) -> None:
         """Each method with what it takes and gives, and what is written on it."""
         self.assertEqual(as_text(describe(Calc())), DESCRIBED)
         self.assertEqual(as_text({}), "nothing is offered there")

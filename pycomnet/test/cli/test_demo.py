@@ -37,7 +37,7 @@ class Tour(CommandCase):
 
         return await self.status_of(main)
 
-    async def test_all_steps(self) -> None:
+    async def test_tour_shows_each_step_in_ascii(self) -> None:
         """Each is shown with its code and what came of it; it is plain ASCII in a file."""
         self.assertEqual((await self.tour(), self.stderr), (0, ""))
         text = self.stdout
@@ -61,7 +61,7 @@ class Tour(CommandCase):
         ):
             self.assertIn(shown, text)
 
-    async def test_goes_wrong(self) -> None:
+    async def test_failing_step_ends_the_tour_with_status_1(self) -> None:
         """A step that shows something else than it should ends the tour with status 1."""
 
         async def fail(gateway: object) -> RemoteError:
@@ -85,7 +85,7 @@ class Tour(CommandCase):
         self.assertEqual(await self.tour(), 1)
         self.assertIn("its process is gone: it was killed by SIGKILL", self.stderr)
 
-    async def test_slow_machine(self) -> None:
+    async def test_slow_machine_gets_a_part_and_says_so(self) -> None:
         """Where one process would take too long, it gets a part, and that is said."""
         self.patch(guide, "PATIENCE", 1e-6)
         self.assertEqual(await self.tour(), 0, self.stderr)
@@ -95,7 +95,7 @@ class Tour(CommandCase):
 class Survey(CommandCase):
     """What is found in a module."""
 
-    def test_module(self) -> None:
+    def test_survey_counts_lines_functions_classes_and_imports(self) -> None:
         """Lines, functions with those within others, classes, imports that are not relative."""
         path = self.file(
             "m.py",
@@ -114,7 +114,7 @@ class Survey(CommandCase):
             },
         )
 
-    def test_not_python(self) -> None:
+    def test_unparsable_file_is_counted(self) -> None:
         """A file that can't be parsed is counted as that."""
         good, bad = self.file("good.py", "import os\n"), self.file("bad.py", "print 1\n")
         found = {path: survey.survey_module(path) for path in (good, bad)}
@@ -124,7 +124,7 @@ class Survey(CommandCase):
         self.assertEqual(findings.imported, [("os", 1)])
         self.assertTrue(findings.problems[bad].startswith("SyntaxError: "))
 
-    def test_module_names(self) -> None:
+    def test_module_names_are_as_imported(self) -> None:
         """As they are imported."""
         names = {survey.module_name(path) for path in survey.library_modules()}
         self.assertTrue({"json", "json.decoder", "ast", "os"} <= names)

@@ -65,7 +65,7 @@ class Order(SynchronousTestCase):
         self.assertEqual(failed, Failed("ValueError", "no", "traceback"))
         self.assertEqual((first.number, second.number, result), (1, 2, "b"))
 
-    def test_stop_after(self) -> None:
+    def test_what_comes_after_a_stop_is_forgotten(self) -> None:
         """What comes before is still done, what comes after is forgotten wherever it is."""
         queue = filled(9)
         early, bad, late = (queue.take(2, False) for _ in range(3))
@@ -132,7 +132,7 @@ class Bounds(SynchronousTestCase):
 class Deaths(SynchronousTestCase):
     """Items whose workers died."""
 
-    def test_given_up(self) -> None:
+    def test_item_is_given_up_after_a_try_alone(self) -> None:
         """An item is tried again, the last time alone, and then given up."""
         queue = filled(2)
         self.assertEqual(queue.lost(queue.take(2, False)), 2)

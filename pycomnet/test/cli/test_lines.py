@@ -30,7 +30,7 @@ class Lines(SynchronousTestCase):
 
         return GatewayLines(write(self.out), write(self.err), **options)
 
-    def test_cut_anywhere(self) -> None:
+    def test_lines_do_not_mix_wherever_cut(self) -> None:
         """Lines of two gateways and two streams do not mix."""
         lines = self.lines()
         for gateway, stream, text in (
@@ -55,7 +55,7 @@ class Lines(SynchronousTestCase):
         lines(Output("a", STDOUT, "y"))
         self.assertEqual(self.out, ["[a] " + "x" * MAX_LINE + "y\n"])
 
-    def test_no_prefix(self) -> None:
+    def test_lines_stay_whole_without_prefix(self) -> None:
         """Several gateways' lines stay whole; one's output is as it is."""
         lines = self.lines(prefix=False)
         lines(Output("a", STDOUT, "one\ntw"))
@@ -65,7 +65,7 @@ class Lines(SynchronousTestCase):
         lines.flush()
         self.assertEqual(self.out[1:], ["half"])
 
-    def test_colours(self) -> None:
+    def test_each_gateway_has_its_colour_on_a_terminal(self) -> None:
         """On a terminal each gateway has its own."""
         lines = self.lines(colours=lambda stream: stream == STDOUT)
         for gateway in ("a", "b", "a"):
@@ -77,13 +77,13 @@ class Lines(SynchronousTestCase):
         self.assertNotEqual(a.replace("a", "b"), b)
         self.assertEqual(self.err, ["[a] x\n"])
 
-    def test_forged(self) -> None:
+    def test_prefix_cannot_be_forged(self) -> None:
         """Nothing that is printed looks as if another gateway had printed it."""
         lines = self.lines()
         lines(Output("a", STDOUT, "x\r[b] y\u2028[b] z\r\n"))
         self.assertEqual(self.out, ["[a] x\r[a] [b] y\u2028[a] [b] z\r\n"])
 
-    def test_terminal(self) -> None:
+    def test_control_characters_are_made_visible_on_a_terminal(self) -> None:
         """There control characters are made visible, without a prefix as well; or left alone."""
         text = "\x1b]0;title\a\rx\r\n"
         for options, expected in (
@@ -98,7 +98,7 @@ class Lines(SynchronousTestCase):
             )
             self.assertEqual(self.out, [expected])
 
-    def test_waits(self) -> None:
+    def test_knows_whether_there_is_anything_to_wait_for(self) -> None:
         """It hands on what there is to wait for, and knows whether there is."""
         written: defer.Deferred[None] = defer.Deferred()
         lines = GatewayLines(lambda text: written, lambda text: None)
@@ -143,7 +143,7 @@ class Files(SynchronousTestCase):
         files.open("old")
         self.assertEqual(old.read_text(), "")
 
-    def test_private(self) -> None:
+    def test_files_are_private_whatever_the_umask(self) -> None:
         """What is made is this user's alone, whatever the umask says."""
         self.addCleanup(os.umask, os.umask(0))
         directory = Path(self.mktemp())
@@ -151,7 +151,7 @@ class Files(SynchronousTestCase):
         modes = [path.stat().st_mode & 0o777 for path in (directory, directory / "a.out")]
         self.assertEqual(modes, [0o700, 0o600])
 
-    def test_no_tree(self) -> None:
+    def test_directory_is_made_only_in_an_existing_one(self) -> None:
         """A directory is made where its parent is, and nowhere else."""
         path = Path(self.mktemp()) / "x"
         error = self.assertRaises(click.BadParameter, open_directory, str(path))

@@ -123,18 +123,18 @@ class MapCase(CommandCase):
 class Results(MapCase):
     """What comes out."""
 
-    async def test_in_order(self) -> None:
+    async def test_results_are_in_order_of_the_lines(self) -> None:
         """Each line's result, in the order of the lines, from several gateways."""
         lines = [str(number) for number in range(3000)]
         self.assertEqual(await self.map_it("double", *lines, on=("2xpopen",), jobs=2), 0)
         self.assertEqual(self.stdout.split(), [str(2 * number) for number in range(3000)])
         self.assertEqual(self.stderr, "")
 
-    async def test_no_lines(self) -> None:
+    async def test_no_lines_give_no_results(self) -> None:
         """Nothing to do is soon done."""
         self.assertEqual((await self.map_it("double"), self.stdout), (0, ""))
 
-    async def test_module(self) -> None:
+    async def test_imported_function_is_mapped(self) -> None:
         """A function that is imported there, from the working directory or the library."""
         self.assertEqual(await self.map_it("os.path:basename", "/a/b", "", "c"), 0)
         self.assertEqual(self.stdout, "b\n\nc\n")
@@ -142,7 +142,7 @@ class Results(MapCase):
         self.assertEqual(await self.map_it("functions:Nested.function", "x", on=on), 0)
         self.assertEqual(self.stdout, "b\n\nc\nx\n")
 
-    async def test_json(self) -> None:
+    async def test_bad_json_is_its_lines_failure(self) -> None:
         """JSON in, JSON out; what isn't JSON is that line's failure."""
         lines = ['"abc"', "[1, 2]", "{", '{"a": 1}', "7"]
         self.assertEqual(await self.map_it("builtins:len", *lines, as_json=True), 1)
@@ -151,7 +151,7 @@ class Results(MapCase):
         self.assertIn("pycomnet: line 3: JSONDecodeError: ", first)
         self.assertIn("pycomnet: line 5: TypeError: ", second)
 
-    async def test_any_bytes(self) -> None:
+    async def test_lines_that_are_not_utf8_come_back(self) -> None:
         """Lines that are not UTF-8 come back as they are."""
         path = self.directory / "input"
         path.write_bytes(b"\xff\xfe\n\xc3\xa4\n")
@@ -171,12 +171,12 @@ class Results(MapCase):
         self.assertEqual(await self.map_it("together", *"abcdefgh", jobs=4), 0)
         self.assertEqual(self.stdout, "True\n" * 8)
 
-    async def test_prints(self) -> None:
+    async def test_printed_text_is_no_result(self) -> None:
         """What the function prints is not among the results."""
         self.assertEqual(await self.map_it("talk", "x"), 0)
         self.assertEqual((self.stdout, self.stderr), ("x\n", "[gw0] about x\n"))
 
-    async def test_old_python(self) -> None:
+    async def test_maps_in_pypy(self) -> None:
         """What is sent runs in PyPy as well."""
         if not shutil.which("pypy3"):
             raise SkipTest("there is no pypy3 here")
@@ -187,14 +187,14 @@ class Results(MapCase):
 class Failures(MapCase):
     """Lines without a result."""
 
-    async def test_raises(self) -> None:
+    async def test_raised_error_names_its_line_and_others_go_on(self) -> None:
         """The others go on; the report has the line's number."""
         self.assertEqual(await self.map_it("double", "1", "x", "3"), 1)
         self.assertEqual(self.stdout, "2\n6\n")
         message = "invalid literal for int() with base 10: 'x'"
         self.assertEqual(self.stderr, f"pycomnet: line 2: ValueError: {message}\n")
 
-    async def test_traceback(self) -> None:
+    async def test_traceback_begins_at_the_function(self) -> None:
         """``--traceback`` shows where, from the function's own first line on."""
         self.assertEqual(await self.map_it("double", "x", traceback=True), 1)
         self.assertIn(
@@ -204,14 +204,14 @@ class Failures(MapCase):
             self.stderr,
         )
 
-    async def test_async(self) -> None:
+    async def test_async_function_is_awaited(self) -> None:
         """An async function is awaited at the far side."""
         self.assertEqual(await self.map_it("later", "a", "b"), 0)
         self.assertEqual(self.stdout, "a!\nb!\n")
         self.assertEqual(await self.map_it("fails", "x", traceback=True), 1)
         self.assertEqual(self.stderr.count('  File "'), 1, self.stderr)
 
-    async def test_generators(self) -> None:
+    async def test_generator_function_is_refused(self) -> None:
         """A generator function is refused at once, and a generator is no result."""
         self.assertEqual(await self.map_it("many", "a", "b"), 2)
         self.assertEqual(self.stderr.count("is a generator function"), 1)
@@ -219,25 +219,25 @@ class Failures(MapCase):
         self.assertIn("line 1: TypeError: the function returned a generator", self.stderr)
         self.assertEqual(self.stdout, "")
 
-    async def test_interrupt(self) -> None:
+    async def test_keyboard_interrupt_is_its_lines_failure(self) -> None:
         """KeyboardInterrupt is a line's failure as any other, with the user's frames only."""
         self.assertEqual(await self.map_it("interrupt", "1", "2", traceback=True), 1)
         self.assertEqual(self.stderr.count("KeyboardInterrupt"), 4, self.stderr)
         self.assertEqual(self.stderr.count('  File "'), 2, self.stderr)
 
-    async def test_sys_exit(self) -> None:
+    async def test_sys_exit_fails_its_line_and_the_gateway_lives(self) -> None:
         """A function that calls ``sys.exit`` fails, and the gateway lives."""
         self.assertEqual(await self.map_it("leave", "1", "2", replacements=0), 1)
         self.assertEqual(self.stderr.count("SystemExit"), 2)
 
-    async def test_fail_fast(self) -> None:
+    async def test_fail_fast_gives_all_before_and_nothing_after(self) -> None:
         """All before it, nothing after it."""
         lines = ["1", "2", "x", *map(str, range(1000))]
         self.assertEqual(await self.map_it("double", *lines, fail_fast=True, on=("2xpopen",)), 1)
         self.assertEqual(self.stdout, "2\n4\n")
         self.assertEqual(self.stderr.count("\n"), 1)
 
-    async def test_not_there(self) -> None:
+    async def test_missing_function_is_one_error(self) -> None:
         """A function that can't be imported is one error, not one for each line."""
         broken = self.file("broken.py", "def f(line):\n    pass\n\nraise KeyError('at import')\n")
         for target, message in (
@@ -269,7 +269,7 @@ class Losses(MapCase):
             r"to others: \d+ lines?\npycomnet: gateway gw2 takes its place\n",
         )
 
-    async def test_given_up(self) -> None:
+    async def test_line_that_kills_its_gateway_is_reported_alone(self) -> None:
         """A line that kills whoever has it is reported, and those beside it are not."""
         lines = ["a", "killer", "b", *"cdefgh", "another killer", "i"]
         self.assertEqual(await self.map_it("kill", *lines, on=("2xpopen",), jobs=2), 1)
@@ -350,7 +350,7 @@ class Bounds(MapCase):
         left = iter(range(number))
         await self.until(lambda: next(left, None) is None)
 
-    async def test_slow_reader(self) -> None:
+    async def test_no_more_is_read_than_may_be_under_way(self) -> None:
         """It reads no further than what may be under way."""
         mapping = await self.stalled("double")
         queue = mapping.queue
@@ -363,7 +363,7 @@ class Bounds(MapCase):
         await self.turns(20)
         self.assertEqual((mapping.source.taken, queue.done), (taken, done))
 
-    async def test_large_results(self) -> None:
+    async def test_results_that_nobody_takes_stay_at_the_far_side(self) -> None:
         """Results that nobody takes stay at the far side, but for a few."""
         self.patch(linequeue, "MAX_TEXT", 3_000_000)
         mapping = await self.stalled("large")

@@ -55,14 +55,14 @@ class NsTests(CommandCase):
 
         return await self.status_of(main)
 
-    async def test_near_names(self) -> None:
+    async def test_misspelt_interface_is_answered_with_the_near_one(self) -> None:
         """A misspelt interface is answered with the near one that is registered."""
         await self.start()
         wanted: dict[str, Any] = {"interface": "i.calk", "service": None, "tags": []}
         self.assertEqual(await self.run_it(locate, wanted, False), 1)
         self.assertIn("; did you mean 'i.calc'?\n", self.stderr)
 
-    def test_near_commands(self) -> None:
+    def test_misspelt_command_is_answered_with_the_near_one(self) -> None:
         """So is a misspelt command, and an option."""
         for args, near in (
             (["cal", "x"], "did you mean 'call'?"),
@@ -74,7 +74,7 @@ class NsTests(CommandCase):
             self.assertIn(near, result.output)
         self.assertNotIn("did you mean", CliRunner().invoke(root, ["xyz"]).output)
 
-    async def test_remove(self) -> None:
+    async def test_operator_alone_removes_a_living_name(self) -> None:
         """An operator removes a name whose lease goes on; nobody else does."""
         # Not below the test's own directory: the name of a socket may have some hundred characters.
         directory = tempfile.mkdtemp(prefix="pycomnet-")
@@ -104,7 +104,7 @@ class NsTests(CommandCase):
             self.assertIn("an interface's name, such as", str(error))
             self.assertIn(f"not {nothing!r}", str(error))
 
-    async def test_list(self) -> None:
+    async def test_list_is_a_table_in_order_of_names(self) -> None:
         """A table, in the order of the names."""
         await self.start()
         self.assertEqual(await self.run_it(list_services, ANY, False), 0)
@@ -115,21 +115,21 @@ class NsTests(CommandCase):
         self.assertEqual(rows[0].split()[:5], ["com.b", "unix:/run/b", "i.calc", "i.log", "-"])
         self.assertEqual(rows[1].split()[:5], ["org.a", "tcp:h:1", "i.calc", "i.log", "blue"])
 
-    async def test_list_json(self) -> None:
+    async def test_list_json_has_a_record_on_each_line(self) -> None:
         """A record on each line, of those that match."""
         await self.start()
         await self.run_it(list_services, {**ANY, "tags": ["blue"]}, True)
         one = json.loads(self.stdout)
         self.assertEqual((one["service"], one["metadata"]), ("org.a", {"v": 1}))
 
-    async def test_list_nothing(self) -> None:
+    async def test_empty_list_is_said_so_on_a_terminal(self) -> None:
         """Nothing is said so, where no program reads it."""
         await self.start()
         self.assertEqual(await self.run_it(list_services, {**ANY, "service": "x*"}, False), 0)
         self.assertEqual(self.stdout, "")
         self.assertIn("no service is registered that matches", self.stderr)
 
-    async def test_list_pages(self) -> None:
+    async def test_list_has_all_pages_under_one_head(self) -> None:
         """More than a page of them are all listed, under one head."""
         await self.start()
         for number in range(1100):
@@ -139,21 +139,21 @@ class NsTests(CommandCase):
         self.assertEqual(len(lines), 1101)
         self.assertEqual(lines[-1].split()[0], "s1099")
 
-    async def test_locate(self) -> None:
+    async def test_locate_prints_address_or_all(self) -> None:
         """The address alone, for scripts; or all of it."""
         await self.start()
         wanted: dict[str, Any] = {"interface": "i.calc", "service": "com.b", "tags": []}
         self.assertEqual(await self.run_it(locate, wanted, False), 0)
         self.assertEqual(self.stdout, "unix:/run/b\n")
 
-    async def test_locate_nothing(self) -> None:
+    async def test_locating_nothing_is_status_1(self) -> None:
         """No such service is status 1, with what was looked for."""
         await self.start()
         wanted: dict[str, Any] = {"interface": "i.none", "service": None, "tags": []}
         self.assertEqual(await self.run_it(locate, wanted, False), 1)
         self.assertIn("no service with the interface 'i.none'", self.stderr)
 
-    async def test_stat(self) -> None:
+    async def test_stat_prints_figures_or_json(self) -> None:
         """Each figure on a line, or as JSON."""
         await self.start()
         self.assertEqual(await self.run_it(stat, False), 0)
@@ -162,7 +162,7 @@ class NsTests(CommandCase):
         self.assertEqual(shown["version"].strip(), "")
         self.assertRegex(shown["memory"], r"^ +held 0, most \d+, largest 0, refused 0$")
 
-    async def test_watch(self) -> None:
+    async def test_watch_prints_snapshot_and_changes(self) -> None:
         """What is there, the end of that, and what changes, until it is interrupted."""
         await self.start()
         shown: list[str] = []
@@ -182,7 +182,7 @@ class NsTests(CommandCase):
         self.assertTrue(shown[2].startswith("# end-of-snapshot, revision "), shown)
         self.assertEqual(shown[3], "+ new  tcp:h:1  i.calc i.log")
 
-    async def test_not_there(self) -> None:
+    async def test_missing_nameserver_is_status_1_with_its_address(self) -> None:
         """A nameserver that is not there is status 1, with its address."""
         await self.start()
         await self.nameserver.stopService()
@@ -193,7 +193,7 @@ class NsTests(CommandCase):
 class ShownTests(CommandCase):
     """What is shown, and the command line."""
 
-    def test_event_lines(self) -> None:
+    def test_event_is_a_line(self) -> None:
         """An event is a line."""
         self.assertEqual(
             event_line({"event": "delete", "revision": 5, "service": "a", "why": "expired"}),
@@ -201,11 +201,11 @@ class ShownTests(CommandCase):
         )
         self.assertEqual(event_line({"event": "progress", "revision": 5}), "# progress, revision 5")
 
-    def test_table(self) -> None:
+    def test_columns_are_as_wide_as_they_must_be(self) -> None:
         """Columns are as wide as they must be, and no wider."""
         self.assertEqual(table([["a", "bbb", "c"], ["aa", "b", "c"]]), ["a   bbb  c", "aa  b    c"])
 
-    def test_help(self) -> None:
+    def test_help_says_what_each_command_takes(self) -> None:
         """Each command's help says what it is and takes."""
         for args, expected in (
             (["ns"], "list"),
@@ -217,7 +217,7 @@ class ShownTests(CommandCase):
             shown = CliRunner().invoke(root, args)
             self.assertIn(expected, shown.output, args)
 
-    def test_mistakes(self) -> None:
+    def test_mistake_is_status_2(self) -> None:
         """A mistake on the command line is status 2."""
         for args in (["ns", "lst"], ["ns", "locate"], ["ns", "--timeout", "0", "stat"]):
             self.assertEqual(CliRunner().invoke(root, args).exit_code, 2, args)

@@ -72,25 +72,25 @@ class Elsewhere(RunCase):
         self.file("beside.py", "def square(n):\n    return n * n\n")
         return self.file("script.py", text)
 
-    async def test_sibling(self) -> None:
+    async def test_sibling_module_is_imported_from_here(self) -> None:
         """What lies beside it is imported from here."""
         script = self.script("import beside; print(beside.square(4), __file__)")
         self.assertEqual(await self.run_it(script, elsewhere=True), 0, self.stderr)
         self.assertEqual(self.stdout, "[gw0] 16 /nowhere/script.py\n")
 
-    async def test_no_modules(self) -> None:
+    async def test_no_modules_keeps_modules_here(self) -> None:
         """With ``--no-modules`` it is not there."""
         script = self.script("import beside")
         self.assertEqual(await self.run_it(script, elsewhere=True, modules=False), 1)
         self.assertIn("No module named 'beside'", self.stderr)
 
-    async def test_there(self) -> None:
+    async def test_script_that_is_there_has_its_own_directory(self) -> None:
         """Where the script's file is, its own directory is."""
         script = self.script("import beside; print(type(beside.__loader__).__name__)")
         self.assertEqual(await self.run_it(script), 0, self.stderr)
         self.assertEqual(self.stdout, "[gw0] SourceFileLoader\n")
 
-    async def test_pools(self) -> None:
+    async def test_forked_pool_works_and_spawned_one_says_why_not(self) -> None:
         """A pool that is forked works; one that would look for the script's file says so."""
         script = self.script(POOL)
         self.assertEqual(await self.run_it(script, "fork", elsewhere=True), 0, self.stderr)
@@ -100,7 +100,7 @@ class Elsewhere(RunCase):
             self.assertIn("multiprocessing can't start an interpreter here", self.stderr)
             self.assertIn("pycomnet run --send DIR", self.stderr)
 
-    async def test_pool_there(self) -> None:
+    async def test_spawned_pool_works_where_the_file_is(self) -> None:
         """Where the file is, it works."""
         script = self.script(POOL)
         self.assertEqual(await self.run_it(script, "spawn", timeout=50), 0, self.stderr)
@@ -114,7 +114,7 @@ class Elsewhere(RunCase):
         self.assertEqual(status, 0, self.stderr)
         self.assertEqual(self.stdout, "[gw0] [1, 4, 9]\n")
 
-    async def test_data(self) -> None:
+    async def test_data_beside_the_script_is_found_and_removed(self) -> None:
         """Data beside it is found by ``__file__``, and is gone afterwards."""
         script = self.script(
             "import os, beside\nhere = os.path.dirname(__file__)\n"
@@ -138,7 +138,7 @@ class Sending(RunCase):
         error = self.assertRaises(click.UsageError, read_script, args, send=(send,), **options)
         return str(error.format_message())
 
-    def test_refused(self) -> None:
+    def test_directory_that_cannot_be_sent_is_refused(self) -> None:
         """No directory, one that is elsewhere, a link that leads out, nothing to lie beside."""
         script = self.file("script.py", "")
         own = os.path.dirname(script)
@@ -148,7 +148,7 @@ class Sending(RunCase):
         os.symlink("/etc/passwd", os.path.join(own, "link"))
         self.assertIn("leads out of", self.refusal(own, script))
 
-    def test_too_large(self) -> None:
+    def test_too_large_directory_is_named(self) -> None:
         """What is too large is named."""
         script = self.file("script.py", "")
         own = os.path.dirname(script)
@@ -182,7 +182,7 @@ class StandardInput(RunCase):
         self.assertEqual((status, self.stderr), (0, ""))
         self.assertEqual(sorted(self.stdout.splitlines()), ["[gw0] 'one\\n'", "[gw1] 'one\\n'"])
 
-    async def test_much(self) -> None:
+    async def test_megabytes_of_input_arrive(self) -> None:
         """Megabytes arrive as they are, also when one of the scripts reads nothing and ends."""
         data = os.urandom(3_000_000)
         code = (
@@ -195,7 +195,7 @@ class StandardInput(RunCase):
         self.assertEqual((status, self.stderr), (0, ""))
         self.assertEqual(self.stdout.split(), [hashlib.sha256(data).hexdigest()] * 2)
 
-    async def test_closed(self) -> None:
+    async def test_script_that_closes_its_input_holds_up_nobody(self) -> None:
         """A script that closes its standard input holds up nobody."""
         code = (
             "import os, sys\n"
@@ -216,7 +216,7 @@ class StandardInput(RunCase):
 class Environment(RunCase):
     """What a script finds when it runs."""
 
-    async def test_as_main(self) -> None:
+    async def test_script_runs_as_main(self) -> None:
         """It is ``__main__``, with its arguments, its file, and its directory on the path."""
         self.file("sibling.py", "name = 'sibling'")
         script = self.file(
@@ -239,13 +239,13 @@ class Environment(RunCase):
         self.assertEqual(await self.run_it("b", module="amodule", on=on), 0)
         self.assertTrue(self.stdout.endswith("[gw0] __main__ ['b']\n"), self.stderr)
 
-    async def test_every_gateway(self) -> None:
+    async def test_script_runs_on_every_gateway(self) -> None:
         """It runs on all, under the ids that they have."""
         on = ("popen//id=a//env:X=1", "popen//id=b//env:X=2")
         self.assertEqual(await self.run_it(code="import os; print(os.environ['X'])", on=on), 0)
         self.assertEqual(sorted(self.stdout.splitlines()), ["[a] 1", "[b] 2"])
 
-    async def test_old_python(self) -> None:
+    async def test_script_runs_in_pypy(self) -> None:
         """What is sent runs in PyPy as well."""
         if not shutil.which("pypy3"):
             raise SkipTest("there is no pypy3 here")
@@ -257,7 +257,7 @@ class Environment(RunCase):
 class Output(RunCase):
     """What a script prints."""
 
-    async def test_streams(self) -> None:
+    async def test_output_of_children_is_on_its_stream(self) -> None:
         """Its own output and that of its children, each on its stream."""
         code = (
             "import os, subprocess, sys\n"
@@ -296,7 +296,7 @@ class Output(RunCase):
         self.assertEqual(await self.run_it(code=code), 0)
         self.assertEqual(self.stdout, "[gw0] done\n")
 
-    async def test_files(self) -> None:
+    async def test_output_dir_shows_nothing(self) -> None:
         """``--output-dir``: nothing is shown."""
         files = GatewayFiles(str(self.directory / "out"))
         status = await self.run_it(code="print('x'); 1/0", on=("2xpopen//id=w",), files=files)
@@ -309,7 +309,7 @@ class Output(RunCase):
 class Status(RunCase):
     """The exit status."""
 
-    async def test_sys_exit(self) -> None:
+    async def test_sys_exit_status_is_as_in_the_interpreter(self) -> None:
         """As ``sys.exit`` makes it of its argument."""
         for argument, status in (("", 0), ("0", 0), ("3", 3), ("-1", 255), ("True", 1)):
             code = f"import sys; sys.exit({argument})"
@@ -317,7 +317,7 @@ class Status(RunCase):
         self.assertEqual(await self.run_it(code="import sys; sys.exit('a message')"), 1)
         self.assertEqual(self.stderr, "[gw0] a message\n")
 
-    async def test_exception(self) -> None:
+    async def test_exception_shows_the_scripts_traceback(self) -> None:
         """A traceback as the interpreter's: with source lines, from the script's own first one."""
         script = self.file("script.py", "def f():\n    raise ValueError('bad')  # here\nf()\n")
         self.assertEqual(await self.run_it(script), 1)
@@ -335,7 +335,7 @@ class Status(RunCase):
             ],
         )
 
-    async def test_syntax_error(self) -> None:
+    async def test_syntax_error_shows_its_line_alone(self) -> None:
         """Its line is shown, and nothing of what runs the script."""
         self.assertEqual(await self.run_it(code="x = (\n"), 1)
         self.assertIn('[gw0]   File "<string>", line 1\n[gw0]     x = (\n', self.stderr)
@@ -363,13 +363,13 @@ class Status(RunCase):
         code = "import os, sys; sys.exit(int(os.environ['STATUS']))"
         self.assertEqual(await self.run_it(code=code, on=on), 7)
 
-    async def test_killed(self) -> None:
+    async def test_killed_is_128_and_the_signal(self) -> None:
         """128 and the signal's number, and a message that says so."""
         code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
         self.assertEqual(await self.run_it(code=code), 137)
         self.assertIn("pycomnet: gateway gw0: its process is gone: it was killed", self.stderr)
 
-    async def test_not_started(self) -> None:
+    async def test_gateway_that_does_not_start_is_reported_last(self) -> None:
         """Its process's own words, and status 1; the others go on, and it is reported last."""
         on = ("popen", f"popen//python={sys.executable} -c 'exit(\"no, thanks\")'")
         self.assertEqual(await self.run_it(code="print('ran')", on=on), 1)
@@ -379,7 +379,7 @@ class Status(RunCase):
         last = "pycomnet: 1 of 2 gateways could not be started:\n  gateway gw1 (popen//python="
         self.assertIn(last, self.stderr)
 
-    async def test_timeout(self) -> None:
+    async def test_timeout_is_status_124(self) -> None:
         """124, also when the script swallows what should end it."""
         self.patch(program, "END_TIMEOUT", 1.0)
         code = (
@@ -392,7 +392,7 @@ class Status(RunCase):
         self.assertEqual(await self.run_it(code=code, timeout=0.5), 124)
         self.assertIn("--timeout: not done in 0.5 seconds", self.stderr)
 
-    async def test_end(self) -> None:
+    async def test_ended_from_outside_has_that_status(self) -> None:
         """Ended from outside, the status is what was said, and the gateways are gone."""
         running = defer.ensureDeferred(
             self.run_it(code="import time; time.sleep(1000)", on=("2xpopen",))

@@ -84,7 +84,7 @@ class Output(StreamCase):
         await waiting[0]
         await self.assertFailure(waiting[1], defer.CancelledError)
 
-    async def test_reader_leaves(self) -> None:
+    async def test_lost_reader_is_told_once(self) -> None:
         """What waits gets free, the owner is told once, and later writes go nowhere."""
         waited = self.stream.put(bytes(1 << 20))
         assert waited is not None
@@ -101,7 +101,7 @@ class Output(StreamCase):
         self.assertIsNone(self.stream.put(b"x"))
         self.assertEqual([problem.errno for problem in self.problems], [errno.EPIPE])
 
-    def test_file(self) -> None:
+    def test_output_file_takes_all_at_once(self) -> None:
         """A file takes all at once."""
         with open(self.mktemp(), "w+b") as file:
             self.assertTrue(never_blocks(file.fileno()))
@@ -109,7 +109,7 @@ class Output(StreamCase):
             self.assertIsNone(stream.put(bytes(1 << 20)))
             self.assertEqual(os.fstat(file.fileno()).st_size, 1 << 20)
 
-    def test_full_disk(self) -> None:
+    def test_full_disk_is_told_as_what_it_is(self) -> None:
         """Another error than a broken pipe is told as what it is."""
         fd = os.open("/dev/full", os.O_WRONLY)
         self.addCleanup(os.close, fd)
@@ -157,13 +157,13 @@ class Input(StreamCase):
         await turn
         self.assertEqual(os.read(self.read, 100), b"two\n")
 
-    async def test_stop(self) -> None:
+    async def test_stopped_input_ends_who_waits(self) -> None:
         """Whoever waits gets the end."""
         waiting = self.lines.next_lines()
         self.lines.stop()
         self.assertEqual(await waiting, [])
 
-    async def test_cancel(self) -> None:
+    async def test_cancelled_wait_takes_nothing_away(self) -> None:
         """A cancelled wait takes nothing away."""
         waiting = self.lines.next_lines()
         waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
@@ -171,7 +171,7 @@ class Input(StreamCase):
         os.write(self.write, b"one\n")
         self.assertEqual(await self.lines.next_lines(), [b"one"])
 
-    async def test_file(self) -> None:
+    async def test_input_file_is_read_to_its_end(self) -> None:
         """A file's size is known, and it is read to its end."""
         with open(self.mktemp(), "w+b") as file:
             file.write(b"skipped" + b"a line\n" * 20_000)
@@ -184,7 +184,7 @@ class Input(StreamCase):
                 count += len(got)
             self.assertEqual((count, lines.taken), (20_000, 140_000))
 
-    async def test_not_readable(self) -> None:
+    async def test_unreadable_input_is_an_error_then_the_end(self) -> None:
         """A descriptor that can't be read is an error, and then the end."""
         lines = InputLines(os.open(".", os.O_RDONLY), self.reactor)
         self.addCleanup(os.close, lines.fileno())

@@ -56,7 +56,7 @@ class ChunksTests(SynchronousTestCase):
         st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=2),
         st.booleans(),
     )
-    def test_as_twisted(
+    def test_bodies_and_errors_are_as_twisted_has_them(
         self,
         body: list[tuple[bytes, bytes]],
         end: bytes,
@@ -84,7 +84,7 @@ class ChunksTests(SynchronousTestCase):
         decoder.dataReceived(piece)
         self.assertIs(got[-1], piece)
 
-    def test_whole(self) -> None:
+    def test_what_has_come_of_a_chunk_is_one_piece(self) -> None:
         """What has come of a chunk is one piece: many small ones cost as many system calls."""
         got: list[bytes] = []
         decoder = Chunks(got.append, self.fail)

@@ -101,7 +101,7 @@ class FramesTests(SynchronousTestCase):
 
     @settings(max_examples=50, deadline=None)
     @given(messages, st.lists(st.integers(0, 1 << 20), max_size=20), st.booleans(), st.booleans())
-    def test_cut_anywhere(
+    def test_frames_may_be_cut_anywhere(
         self, sent: list[Any], cuts: list[int], at_ends: bool, masked: bool
     ) -> None:
         """Streams are given on with their offsets; what is wsproto's gets there, byte by byte."""
@@ -183,7 +183,7 @@ class FramesTests(SynchronousTestCase):
         parts = [part for at in range(len(text)) for part in taken(frames, text[at : at + 1])]
         self.assertEqual(b"".join(bytes(part) for _, _, part in parts), text)
 
-    def test_too_long(self) -> None:
+    def test_too_long_message_is_refused_by_its_head(self) -> None:
         """A message over the limit is refused by its head: nothing of it is waited for."""
         data = b"".join(frame(1, 0, bytes(100), False))
         self.assertEqual(len(list(Frames(False, 109).feed(data))), 1)
@@ -199,7 +199,7 @@ class FramesTests(SynchronousTestCase):
         self.assertIs(piece, middle)
         self.assertEqual(offset, 100 - 10 - HEADER.size)
 
-    def test_whole(self) -> None:
+    def test_short_message_alone_is_taken_in_one_step(self) -> None:
         """A short message that comes alone is taken in one step, and nothing else is."""
         for masked in (True, False):
             short = b"".join(frame(1, 7, b"value", masked))

@@ -199,7 +199,7 @@ class SessionTransitions(MediatorCase):
             SessionEffect.FORGET: list(self.gone),
         }
 
-    def test_each(self) -> None:
+    def test_each_transition_of_a_subprocess(self) -> None:
         """Each event in each state leads to the next state, and does what the table says."""
         expected = {
             SessionEffect.CLOSE_INPUT: (True, [sessions.GRACE]),
@@ -244,7 +244,7 @@ class SessionTransitions(MediatorCase):
                 self.assertEqual(self.look(), before, where)
         self.assertEqual(number, sum(map(len, SESSION.values())))
 
-    def test_illegal(self) -> None:
+    def test_illegal_event_is_an_error_and_changes_nothing(self) -> None:
         """What can't happen is an error that says in which state it did, and changes nothing."""
         self.make([])
         self.happens(SessionEvent.LAUNCH)
@@ -329,7 +329,7 @@ class StreamTransitions(StreamCase):
             "over": self.stream.when_over().called,
         }
 
-    def test_each(self) -> None:
+    def test_each_transition_of_a_transport(self) -> None:
         """Each event in each state leads to the next state, and does what the table says."""
         done, aborted = error.ConnectionDone, error.ConnectionAborted
         expected: dict[StreamEffect | None, dict[str, Any]] = {
@@ -399,7 +399,7 @@ class LinkTransitions(LinkCase):
         elif event is LinkEvent.LOSE:
             self.wire.connectionLost(Failure(error.ConnectionDone()))
 
-    def test_each(self) -> None:
+    def test_each_transition_of_a_websocket(self) -> None:
         """Each event in each state leads to the next state, and does what the table says."""
         for events, state, after, effect in Transitions(LINK, LinkState.OPENING).each():
             where = f"{state.name}: {events[-1].name}"

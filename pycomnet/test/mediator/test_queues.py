@@ -15,7 +15,7 @@ from pycomnet.test.properties import given, settings
 class OutgoingTests(SynchronousTestCase):
     """What is kept, and what can be read."""
 
-    def test_empty(self) -> None:
+    def test_empty_queue_has_nothing_to_read_or_confirm(self) -> None:
         """Nothing was produced: there is nothing to read, and nothing to confirm."""
         queue = OutgoingQueue(10)
         self.assertEqual((len(queue), queue.full, bytes(queue.read(0, 5))), (0, False, b""))
@@ -24,7 +24,7 @@ class OutgoingTests(SynchronousTestCase):
             self.assertRaises(OffsetError, queue.confirm, offset)
             self.assertRaises(OffsetError, queue.read, offset, 1)
 
-    def test_limit(self) -> None:
+    def test_full_from_limit_on_until_confirmed(self) -> None:
         """It is full from its limit on, until enough is confirmed."""
         queue = OutgoingQueue(10)
         queue.append(b"123456789")
@@ -69,7 +69,7 @@ class OutgoingTests(SynchronousTestCase):
             queue.confirm(number * JOIN + 1)
             self.assertLessEqual(len(queue._pieces), 2)
 
-    def test_ended(self) -> None:
+    def test_nothing_follows_the_end(self) -> None:
         """Nothing follows the end."""
         queue = OutgoingQueue(10)
         queue.append(b"x")
@@ -98,7 +98,7 @@ class OutgoingTests(SynchronousTestCase):
 class IncomingTests(SynchronousTestCase):
     """What is taken."""
 
-    def test_accept(self) -> None:
+    def test_new_is_taken_old_dropped_and_gap_refused(self) -> None:
         """What is new is taken, what was there is dropped, and a gap is refused."""
         incoming = IncomingQueue()
         self.assertEqual(bytes(incoming.accept(0, b"0123")), b"0123")
@@ -196,7 +196,7 @@ class Resumed(RuleBasedStateMachine):
 class ResumedTests(SynchronousTestCase):
     """The machine above, as a test."""
 
-    def test_resumed(self) -> None:
+    def test_resumed_stream_has_every_byte_once_and_in_order(self) -> None:
         """Every byte arrives once and in order."""
         from hypothesis.stateful import run_state_machine_as_test
 

@@ -42,7 +42,7 @@ class StoreConformance:
         await store.open(follower)
         return store, follower
 
-    def test_interface(self: Any) -> None:
+    def test_provides_its_interface(self: Any) -> None:
         """It provides what it says."""
         store = self.make_store()
         verifyObject(INameStore, store)
@@ -50,7 +50,7 @@ class StoreConformance:
         self.assertIsInstance(store.ends_leases, bool)
 
     @deferred
-    async def test_empty(self: Any) -> None:
+    async def test_new_store_has_nothing_but_a_revision(self: Any) -> None:
         """A new store has nothing but a revision."""
         _, follower = await self.opened()
         self.assertEqual(follower.records, {})
@@ -58,7 +58,7 @@ class StoreConformance:
         self.assertEqual(follower.changes, [])
 
     @deferred
-    async def test_put(self: Any) -> None:
+    async def test_put_is_told_before_it_is_acknowledged(self: Any) -> None:
         """A registration is told before it is acknowledged, with the revision as its fence."""
         store, follower = await self.opened()
         before = follower.revision
@@ -73,7 +73,7 @@ class StoreConformance:
         self.assertEqual(follower.fence_of("a"), revision)
 
     @deferred
-    async def test_replace(self: Any) -> None:
+    async def test_replaces_the_record_that_is_there(self: Any) -> None:
         """What replaces the record that is there is taken; the fence grows."""
         store, follower = await self.opened()
         first = await store.commit(Put(record("a")))
@@ -82,7 +82,7 @@ class StoreConformance:
         self.assertEqual(follower.records["a"][0].address, "tcp:h:2")
 
     @deferred
-    async def test_delete(self: Any) -> None:
+    async def test_delete_says_the_reason(self: Any) -> None:
         """A registration goes, with the reason."""
         store, follower = await self.opened()
         for why in (UNREGISTERED, EXPIRED):
@@ -93,7 +93,7 @@ class StoreConformance:
             self.assertIsNone(follower.fence_of("a"))
 
     @deferred
-    async def test_conflicts(self: Any) -> None:
+    async def test_conflict_changes_nothing(self: Any) -> None:
         """What was to replace something else than is there changes nothing."""
         store, follower = await self.opened()
         fence = await store.commit(Put(record("a")))
@@ -111,7 +111,7 @@ class StoreConformance:
         self.assertEqual(follower.fence_of("a"), fence)
 
     @deferred
-    async def test_one_turn(self: Any) -> None:
+    async def test_requests_of_one_turn_are_decided_in_order(self: Any) -> None:
         """What is asked for in one turn is decided in that order, and told in it."""
         store, follower = await self.opened()
         first = store.commit(Put(record("a", address="tcp:h:1")))
@@ -143,7 +143,7 @@ class StoreConformance:
             self.assertEqual(again.records["a"][0].address, "tcp:h:2")
 
     @deferred
-    async def test_many(self: Any) -> None:
+    async def test_thousands_at_once_are_kept_in_order(self: Any) -> None:
         """Thousands at once, some of which go at once, are all kept, in order."""
         store, follower = await self.opened()
         names = [f"service-{number}" for number in range(3000)]
@@ -158,7 +158,7 @@ class StoreConformance:
             self.assertEqual(set(again.records), set(names) - set(doomed))
 
     @deferred
-    async def test_again(self: Any) -> None:
+    async def test_opened_again_has_all_or_nothing(self: Any) -> None:
         """Opened again it has every field of every record, or nothing if it doesn't survive."""
         store, follower = await self.opened()
         await store.commit(Put(record("a", "x", "y", metadata={"n": 1}, tags=("t", "u"), ttl=7.5)))
@@ -185,7 +185,7 @@ class StoreConformance:
             await store.close()
 
     @deferred
-    async def test_time_left(self: Any) -> None:
+    async def test_reopened_leases_have_the_time_left(self: Any) -> None:
         """After a clean stop, leases have the time left that they had then."""
         store, follower = await self.opened()
         await store.commit(Put(record("a", ttl=30.0)))
@@ -198,7 +198,7 @@ class StoreConformance:
             self.assertEqual(again.records["b"][1], 30.0)
 
     @deferred
-    async def test_renewal(self: Any) -> None:
+    async def test_renewal_is_not_told_to_followers(self: Any) -> None:
         """A renewal is nothing that a follower is told, and does not fail for a live lease."""
         store, follower = await self.opened()
         await store.commit(Put(record("a")))
@@ -207,7 +207,7 @@ class StoreConformance:
         self.assertEqual(len(follower.changes), told)
 
     @deferred
-    async def test_closed(self: Any) -> None:
+    async def test_closed_store_takes_nothing(self: Any) -> None:
         """A closed store takes nothing; it may be closed again, or without having been open."""
         await self.make_store().close()
         store, follower = await self.opened()

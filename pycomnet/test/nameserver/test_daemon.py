@@ -28,13 +28,13 @@ class OptionTests(SynchronousTestCase):
         options.parseOptions(list(args))
         return options
 
-    def test_defaults(self) -> None:
+    def test_defaults_are_loopback_and_a_file(self) -> None:
         """Without options it is for this machine, and keeps registrations in a file."""
         options = self.parse()
         self.assertEqual(options["listen"], [DEFAULT_LISTEN])
         self.assertEqual(options["store"], DEFAULT_STORE)
 
-    def test_options(self) -> None:
+    def test_several_listeners_and_limits(self) -> None:
         """Several listeners; limits."""
         options = self.parse(
             *("--listen", "tcp:1", "-l", "unix:/x", "--store", "memory:"),
@@ -45,7 +45,7 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual((limits.services, limits.max_ttl, limits.ttl), (9, 20.0, 20.0))
         self.assertEqual((options["history"], limits.client_services), (5, 3))
 
-    def test_mistakes(self) -> None:
+    def test_mistake_is_a_usage_error(self) -> None:
         """What can't be is a usage error that says so."""
         for args in (
             ("--listen", "nonsense"),
@@ -60,7 +60,7 @@ class OptionTests(SynchronousTestCase):
         ):
             self.assertRaises(usage.UsageError, self.parse, *args)
 
-    def test_help(self) -> None:
+    def test_help_has_examples(self) -> None:
         """The help teaches."""
         text = str(self.parse())
         for word in ("sqlite:PATH", "memory:", DEFAULT_LISTEN, "Examples", "--history"):
@@ -79,7 +79,7 @@ class StartTests(SynchronousTestCase):
             store or MemoryStore(), listen, self.network, self.failures.append, **options
         )
 
-    def test_life(self) -> None:
+    def test_answers_and_leaves_nothing_when_stopped(self) -> None:
         """It answers at its address, and nothing of it is left once it is stopped."""
         nameserver = self.make(version="7")
         nameserver.startService()
@@ -109,7 +109,7 @@ class StartTests(SynchronousTestCase):
         self.successResultOf(second.stopService())
         self.assertIsNone(store._decisions)
 
-    def test_store_fails(self) -> None:
+    def test_failing_store_means_it_does_not_listen(self) -> None:
         """A store that can't be opened is why it fails, and it does not listen."""
 
         class Broken(MemoryStore):
@@ -122,7 +122,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(self.network.ports, {})
         self.successResultOf(nameserver.stopService())
 
-    def test_loading(self) -> None:
+    def test_garbage_collector_is_off_while_loading(self) -> None:
         """While much is loaded the garbage collector keeps away, and then comes back."""
         seen: list[bool] = []
 
@@ -142,7 +142,7 @@ class RestartTests(TestCase):
 
     timeout = 30
 
-    async def test_restart(self) -> None:
+    async def test_restart_keeps_registrations_and_their_time(self) -> None:
         """Registrations are there again, with the time that they had left and not more; leases
         and secrets are as they were."""
         from twisted.internet import reactor

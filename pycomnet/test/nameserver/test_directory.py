@@ -33,10 +33,10 @@ class DirectoryCase(SynchronousTestCase):
 class OwnerTests(DirectoryCase):
     """A name is its owner's while the lease lives."""
 
-    def test_follower(self) -> None:
+    def test_directory_provides_its_interface(self) -> None:
         verifyObject(INameFollower, self.directory)
 
-    def test_taken(self) -> None:
+    def test_taken_name_says_by_whom_and_for_how_long(self) -> None:
         """Another is told what holds the name and for how long."""
         self.registry.register("a", "x", "y", address="tcp:h:1", ttl=30.0)
         self.registry.clock.advance(12.5)
@@ -51,7 +51,7 @@ class OwnerTests(DirectoryCase):
         self.assertIn("17.5 s", str(problem))
         self.assertNotIn(SECRET, repr(problem))
 
-    def test_owner_changes(self) -> None:
+    def test_owner_registers_anew_with_a_higher_fence(self) -> None:
         """Its owner can register it anew: the same lease, a higher fence, a whole ttl."""
         first = self.registry.register("a", address="tcp:h:1", ttl=30.0)
         self.registry.clock.advance(20.0)
@@ -63,7 +63,7 @@ class OwnerTests(DirectoryCase):
         self.registry.clock.advance(9.0)
         self.directory.renew(second.lease, SECRET, self.registry.now)
 
-    def test_takeover(self) -> None:
+    def test_name_is_free_once_its_lease_is_over(self) -> None:
         """Once the lease is over anybody can have the name, with a higher fence; its owner of
         before is told, and can do nothing to it."""
         first = self.registry.register("a", ttl=10.0)
@@ -75,7 +75,7 @@ class OwnerTests(DirectoryCase):
         self.assertRaises(ServiceNameTaken, self.registry.register, "a")
         self.assertEqual(self.located(), "a")
 
-    def test_renewed(self) -> None:
+    def test_renewed_lives_and_not_renewed_ends_in_time(self) -> None:
         """Renewed in time it lives for ever; not renewed it is over at its time, not later."""
         one = self.registry.register("a", ttl=10.0)
         for _ in range(20):
@@ -87,7 +87,7 @@ class OwnerTests(DirectoryCase):
         self.assertEqual(self.located(), "")
         self.assertRaises(LeaseLost, self.directory.renew, one.lease, SECRET, self.registry.now)
 
-    def test_secret(self) -> None:
+    def test_without_secret_nothing_is_renewed_or_removed(self) -> None:
         """Without the secret nobody can renew or remove it."""
         one = self.registry.register("a", ttl=10.0)
         self.registry.clock.advance(5.0)
@@ -97,7 +97,7 @@ class OwnerTests(DirectoryCase):
         self.assertEqual(one.time_left(self.registry.now), 5.0)
         self.assertRaises(LeaseLost, self.directory.renew, 10**6, SECRET, self.registry.now)
 
-    def test_unregistered(self) -> None:
+    def test_owner_removes_it_once(self) -> None:
         """Its owner can remove it, once."""
         one = self.registry.register("a")
         self.registry.unregister(one)
@@ -116,7 +116,7 @@ class OwnerTests(DirectoryCase):
 class ExpiryTests(DirectoryCase):
     """Leases that end."""
 
-    def test_due(self) -> None:
+    def test_ended_is_due_once_and_gone_once_removed(self) -> None:
         """What has ended is due once, and gone once the store has removed it."""
         self.registry.register("a", ttl=10.0)
         self.registry.register("b", ttl=60.0)
@@ -128,7 +128,7 @@ class ExpiryTests(DirectoryCase):
         self.assertEqual(len(self.directory), 1)
         self.assertEqual(self.directory.log.after(0, 100)[-1].why, EXPIRED)
 
-    def test_put_off(self) -> None:
+    def test_what_was_not_removed_is_due_again(self) -> None:
         """What the store could not remove is due again, and nobody sees it meanwhile."""
         self.registry.register("a", ttl=10.0)
         self.registry.clock.advance(11.0)
@@ -159,7 +159,7 @@ class ExpiryTests(DirectoryCase):
         registry.register("a", ttl=10.0)
         self.assertIsNone(registry.directory.next_time())
 
-    def test_loaded(self) -> None:
+    def test_loaded_has_the_time_it_had_left(self) -> None:
         """What is loaded has the time that it had left."""
         one = record("a", ttl=30.0)
         one.fence = 7
@@ -176,13 +176,13 @@ class ExpiryTests(DirectoryCase):
 class LocateTests(DirectoryCase):
     """One of those that match."""
 
-    def test_turns(self) -> None:
+    def test_instances_take_turns(self) -> None:
         """Instances of an interface take turns."""
         for name in "abc":
             self.registry.register(name)
         self.assertEqual([self.located() for _ in range(6)], [*"abcabc"])
 
-    def test_service(self) -> None:
+    def test_named_service_must_match_interface_and_tags(self) -> None:
         """By its name, and then the interface and tags have to be right."""
         self.registry.register("a", "x", tags=("t",))
         now = self.registry.now
@@ -214,7 +214,7 @@ class PageTests(DirectoryCase):
         self.assertEqual(found, sorted(set(found)))
         return found
 
-    def test_patterns(self) -> None:
+    def test_name_prefix_and_pattern_match(self) -> None:
         """Names and interfaces by themselves, a prefix or a pattern."""
         for name in ("org.a.one", "org.a.two", "org.b.one", "com.a.one"):
             self.registry.register(name, f"i.{name}", "i.all", tags=(name[-3:],))
@@ -236,7 +236,7 @@ class PageTests(DirectoryCase):
             for limit in (1, 2, 100):
                 self.assertEqual(self.names(query, limit), expected, query)
 
-    def test_ended(self) -> None:
+    def test_ended_is_in_no_list(self) -> None:
         """What is over is in no list."""
         self.registry.register("a", "x", ttl=10.0)
         self.registry.register("b", "x", ttl=60.0)
@@ -244,7 +244,7 @@ class PageTests(DirectoryCase):
         for query in (Query(), Query("a"), Query("*"), Query(interface="x")):
             self.assertNotIn("a", self.names(query), query)
 
-    def test_common_interface(self) -> None:
+    def test_one_of_many_instances_is_listed(self) -> None:
         """One of very many instances is listed as any other."""
         self.patch(directory, "FEW", 5)
         for number in range(30):
@@ -272,7 +272,7 @@ class PageTests(DirectoryCase):
         pattern=st.text("ab.*?", min_size=1, max_size=4),
         limit=st.integers(1, 5),
     )
-    def test_any_pattern(self, names: set[str], pattern: str, limit: int) -> None:
+    def test_pages_find_what_fnmatch_finds(self, names: set[str], pattern: str, limit: int) -> None:
         """Any pattern finds in pages what fnmatch finds at once."""
         from fnmatch import fnmatchcase
 

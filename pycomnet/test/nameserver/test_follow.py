@@ -72,7 +72,7 @@ class FollowTests(NameserverCase):
         self.successResultOf(self.server.add(self.names))
         self.successResultOf(self.server.listen(f"tcp:{port.number}:interface=127.0.0.1"))
 
-    def test_goes_on(self) -> None:
+    def test_goes_on_where_it_was_after_a_lost_connection(self) -> None:
         """After a lost connection it goes on where it was, and is told of nothing twice."""
         self.put("s1")
         self.put("s2")
@@ -85,7 +85,7 @@ class FollowTests(NameserverCase):
         self.assertEqual(set(self.known), {"s2", "s3"})
         self.assertEqual(len(self.problems), 1)
 
-    def test_missed(self) -> None:
+    def test_missed_removals_are_told(self) -> None:
         """When it has missed changes it is told of what is gone, too."""
         for name in ("s1", "s2"):
             self.put(name)
@@ -98,7 +98,7 @@ class FollowTests(NameserverCase):
         deletes = [event for event in self.events if event["event"] == "delete"]
         self.assertEqual([event["why"] for event in deletes], ["missed"])
 
-    def test_restart(self) -> None:
+    def test_another_nameserver_with_other_registrations_is_followed(self) -> None:
         """Another nameserver, that has lost everything, or has other registrations."""
         self.put("s1")
         self.put("s2")
@@ -110,7 +110,7 @@ class FollowTests(NameserverCase):
         self.put("s1", 3)
         self.assertEqual(self.known["s1"], "tcp:h:3")
 
-    def test_closed(self) -> None:
+    def test_closed_follower_leaves_no_watch(self) -> None:
         """Whoever wants no more has no watch left at the nameserver."""
         self.assertEqual(self.names._watching, 1)
         self.following.cancel()

@@ -40,13 +40,13 @@ class RingTests(SynchronousTestCase):
         found = [ring.next(0.0) for _ in range(count)]
         return [one.service for one in found if one is not None]
 
-    def test_round(self) -> None:
+    def test_each_has_its_turn_in_order(self) -> None:
         """Each has its turn, in order, small and large."""
         for size in (2, 5, rings.SMALL, rings.SMALL + 1, 100):
             names = [str(number) for number in range(size)]
             self.assertEqual(self.turns(self.ring(size), 2 * size), names * 2)
 
-    def test_ended(self) -> None:
+    def test_ended_has_no_turn(self) -> None:
         """One whose lease is over has no turn; with none left there is nobody."""
         ring = self.ring(4)
         ring.items[1].ends = 0.0
@@ -55,7 +55,7 @@ class RingTests(SynchronousTestCase):
             one.ends = 0.0
         self.assertEqual(self.turns(ring, 4), [])
 
-    def test_tags(self) -> None:
+    def test_those_with_the_tags_take_turns(self) -> None:
         """Those that have the tags take turns."""
         ring = self.ring(6)
         for one in ring.items[::2]:
@@ -63,7 +63,7 @@ class RingTests(SynchronousTestCase):
         found = [ring.next(0.0, frozenset({"t"})) for _ in range(4)]
         self.assertEqual([one and one.service for one in found], ["0", "2", "4", "0"])
 
-    def test_remove(self) -> None:
+    def test_others_keep_their_turns_when_one_is_removed(self) -> None:
         """Whatever is removed, the others keep their turns."""
         for size in (5, 40):
             ring = self.ring(size)
@@ -90,12 +90,12 @@ class IndexTests(SynchronousTestCase):
         one = self.index.next(interface, frozenset(tags), 0.0)
         return None if one is None else one.service
 
-    def test_interface(self) -> None:
+    def test_found_by_each_of_its_interfaces_alone(self) -> None:
         """By each of its interfaces, and no other."""
         self.put("a", "x", "y")
         self.assertEqual([self.found(name) for name in "xyz"], ["a", "a", None])
 
-    def test_rare_tag(self) -> None:
+    def test_rare_tag_of_a_common_interface_is_found(self) -> None:
         """A rare tag of a common interface is found, and its records take turns."""
         for number in range(200):
             self.put(f"s{number:03}", "x", tags=("rare",) if number in (50, 150) else ())
@@ -116,7 +116,7 @@ class IndexTests(SynchronousTestCase):
         self.assertEqual([self.found(name) for name in "yz"], ["a", "a"])
         self.assertEqual([self.found("y", tag) for tag in "tuv"], [None, "a", "a"])
 
-    def test_emptied(self) -> None:
+    def test_nothing_is_left_when_all_is_removed(self) -> None:
         """When all is removed nothing is left."""
         names = [
             self.put(f"s{n}", f"i{n % 7}", f"j{n % 3}", tags=(f"t{n % 5}",)) for n in range(60)
@@ -128,7 +128,7 @@ class IndexTests(SynchronousTestCase):
         kept = [index.names, index.leases, index._interfaces, index._tags, index._order]
         self.assertEqual([len(part) for part in kept], [0] * 5)
 
-    def test_shared(self) -> None:
+    def test_records_share_equal_metadata(self) -> None:
         """Records share what they have in common: a million may have the same metadata."""
         a, b, c = (
             self.put(name, interface, tags=("t",), metadata={"version": "1.0"})
@@ -140,14 +140,14 @@ class IndexTests(SynchronousTestCase):
             self.assertIs(a.metadata, one.metadata)
             self.assertIs(a.ttl, one.ttl)
 
-    def test_pool(self) -> None:
+    def test_shared_pool_is_bounded(self) -> None:
         """What is remembered to be shared has a bound."""
         self.patch(index_module, "POOL", 10)
         for number in range(50):
             self.put(f"s{number}", metadata={"number": number})
         self.assertLess(len(self.index._pool), 15)
 
-    def test_fill(self) -> None:
+    def test_filled_at_once_is_as_one_by_one(self) -> None:
         """Many at once are found as if they had come one by one."""
         self.put("m", "x")
         self.index.fill([live("z", "x"), live("a", "x")])

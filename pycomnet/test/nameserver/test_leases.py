@@ -32,7 +32,7 @@ class LeasesTests(SynchronousTestCase):
         self.leases.add(one)
         return one
 
-    def test_order(self) -> None:
+    def test_due_once_and_never_before_its_end(self) -> None:
         """Each is due once, at most a grain after its end and never before."""
         late, early = self.add(20.0), self.add(10.0)
         self.assertEqual(self.leases.due(9.99, 100), [])
@@ -41,7 +41,7 @@ class LeasesTests(SynchronousTestCase):
         self.assertEqual(self.leases.due(NEVER, 100), [late])
         self.assertIsNone(self.leases.next_time())
 
-    def test_renewed(self) -> None:
+    def test_renewed_lease_is_put_off(self) -> None:
         """A renewed lease is put off."""
         one = self.add(10.0)
         one.ends = 25.0
@@ -49,13 +49,13 @@ class LeasesTests(SynchronousTestCase):
         self.assertGreater(self.leases.next_time() or 0.0, 25.0 - GRAIN)
         self.assertEqual(self.leases.due(26.0, 100), [one])
 
-    def test_dropped(self) -> None:
+    def test_dropped_lease_is_never_due(self) -> None:
         """A dropped one is never due."""
         one = self.add(10.0)
         self.leases.drop(one)
         self.assertEqual(self.leases.due(NEVER, 100), [])
 
-    def test_limit(self) -> None:
+    def test_no_more_are_due_than_asked_for(self) -> None:
         """However many end at once, no more are looked at than asked for; the rest comes next."""
         ones = {self.add(10.0) for _ in range(25)}
         found: list[Record] = []
@@ -65,7 +65,7 @@ class LeasesTests(SynchronousTestCase):
             found += some
         self.assertEqual(set(found), ones)
 
-    def test_next_time(self) -> None:
+    def test_next_time_is_when_something_is_due(self) -> None:
         """It says when to look, and then something is done."""
         self.assertIsNone(self.leases.next_time())
         one = self.add(10.1)
@@ -74,7 +74,7 @@ class LeasesTests(SynchronousTestCase):
         self.assertTrue(10.1 <= at <= 10.1 + GRAIN)
         self.assertEqual(self.leases.due(at, 100), [one])
 
-    def test_sweep(self) -> None:
+    def test_removed_records_do_not_pile_up(self) -> None:
         """Records that are gone long before their time don't pile up."""
         self.patch(leases, "MAX_GONE", 10)
         kept = [self.add(5000.0) for _ in range(3)]
@@ -86,7 +86,7 @@ class LeasesTests(SynchronousTestCase):
         self.assertIsNone(self.leases.next_time())
 
     @given(st.lists(st.tuples(st.floats(0, 50), st.sampled_from(["add", "renew", "drop", "look"]))))
-    def test_model(self, operations: list[tuple[float, str]]) -> None:
+    def test_behaves_as_a_list_of_ends(self, operations: list[tuple[float, str]]) -> None:
         """As a plain list of ends would have it, at any time and in any order."""
         wheel, live, now = Leases(), set[Record](), 0.0
         for number, (amount, what) in enumerate(operations):

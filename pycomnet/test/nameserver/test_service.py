@@ -25,7 +25,7 @@ from pycomnet.test.services.network import Network
 class OwnerTests(NameserverCase):
     """Registering, renewing, unregistering."""
 
-    def test_register(self) -> None:
+    def test_registered_is_found_by_others(self) -> None:
         """It answers with what the owner needs, and others find exactly what was registered."""
         answer = self.registered(
             interfaces=[CALC, "org.example.other"], ttl=20, metadata={"v": [1, None]}, tags=["t"]
@@ -46,11 +46,11 @@ class OwnerTests(NameserverCase):
         self.assertEqual(self.invoke("locate", interface=CALC), expected)
         self.assertEqual(self.invoke("list_services"), [expected])
 
-    def test_default_ttl(self) -> None:
+    def test_ttl_has_a_default(self) -> None:
         """Without a ttl there is a usual one."""
         self.assertEqual(self.registered()["ttl"], self.limits.ttl)
 
-    def test_taken(self) -> None:
+    def test_taken_name_raises_with_its_holder(self) -> None:
         """While it lives another gets ServiceNameTaken, with what holds it and for how long."""
         self.registered(ttl=20)
         self.network.advance(5.0)
@@ -63,7 +63,7 @@ class OwnerTests(NameserverCase):
                 ("a", "tcp:127.0.0.1:1", [CALC], 15.0),
             )
 
-    def test_repeated(self) -> None:
+    def test_owner_registers_again_with_its_secret(self) -> None:
         """An owner with a secret of its own may register again: if an answer got lost, say."""
         first = self.registered(secret=OWN_SECRET)
         second = self.registered(secret=OWN_SECRET, address="tcp:h:2")
@@ -73,7 +73,7 @@ class OwnerTests(NameserverCase):
         self.assertEqual(self.invoke("locate", service="a")["address"], "tcp:h:2")
         self.assertEqual(len(self.invoke("list_services")), 1)
 
-    def test_same_turn(self) -> None:
+    def test_one_of_those_in_the_same_turn_has_the_name(self) -> None:
         """Of those who want a name in the same turn, one has it and the others are told."""
         clients = [self.connect() for _ in range(5)]
         asked = [
@@ -86,7 +86,7 @@ class OwnerTests(NameserverCase):
             problem = self.failureResultOf(one, ServiceNameTaken).value
             self.assertEqual(problem.address, "tcp:h:0")
 
-    def test_renew(self) -> None:
+    def test_renewed_lives_and_not_renewed_ends(self) -> None:
         """Renewed it lives on; not renewed it is gone, its owner is told and registers again."""
         held = self.registered(ttl=10)
         owner = {"lease": held["lease"], "secret": held["secret"]}
@@ -103,7 +103,7 @@ class OwnerTests(NameserverCase):
         self.assertGreater(again["fence"], held["fence"])
         self.assertNotEqual(again["lease"], held["lease"])
 
-    def test_takeover(self) -> None:
+    def test_dead_ones_name_is_free_once_its_lease_is_over(self) -> None:
         """A dead service's name is another's once its lease is over, not before; the one that was
         only thought dead can't touch it."""
         dead = self.registered(ttl=10)
@@ -118,7 +118,7 @@ class OwnerTests(NameserverCase):
         self.refused(ServiceNameTaken, "register", **self.registration(secret=dead["secret"]))
         self.assertEqual(self.invoke("locate", service="a")["address"], "tcp:h:2")
 
-    def test_unregister(self) -> None:
+    def test_unregistered_is_gone_at_once(self) -> None:
         """It is gone at once, and the name free."""
         held = self.registered()
         answer = self.invoke("unregister", lease=held["lease"], secret=held["secret"])
@@ -126,7 +126,7 @@ class OwnerTests(NameserverCase):
         self.assertEqual(self.located(), "")
         self.registered(address="tcp:h:2")
 
-    def test_secrets(self) -> None:
+    def test_lease_number_alone_is_worth_nothing(self) -> None:
         """A lease's number alone is worth nothing, and no answer has the secret in it."""
         held = self.registered()
         for method in ("renew", "unregister"):
@@ -142,13 +142,13 @@ class OwnerTests(NameserverCase):
 class NameTests(NameserverCase):
     """How the nameserver itself is found."""
 
-    def test_locate(self) -> None:
+    def test_located_by_its_interface(self) -> None:
         """By its interface, as any service."""
         context = Context(self.network, nameserver=self.address)
         found = self.result(context.locate(NAMESERVER))
         self.assertEqual(self.result(found.invoke("stat"))["services"], 0)
 
-    def test_function(self) -> None:
+    def test_nameserver_is_a_function_once_its_package_is_loaded(self) -> None:
         """``pycomnet.nameserver()`` is a function, also once the package of that name is loaded."""
         import pycomnet
         from pycomnet.services import default
@@ -164,7 +164,7 @@ class NameTests(NameserverCase):
 class RandomTests(SynchronousTestCase):
     """What is random where nothing else is said."""
 
-    def test_random(self) -> None:
+    def test_leases_and_secrets_are_random(self) -> None:
         """Leases fit into 53 bits, and secrets into no list that somebody could try."""
         names = NameService(MemoryStore(), Network())
         leases = {names._random_lease() for _ in range(100)}
@@ -177,7 +177,7 @@ class RandomTests(SynchronousTestCase):
 class ExpiryTests(NameserverCase):
     """Leases that end, by themselves."""
 
-    def test_removed(self) -> None:
+    def test_ended_is_removed_and_watchers_told_why(self) -> None:
         """What has ended is removed without anybody asking, and watchers are told why."""
         stream = Stream(self)
         self.registered("a", ttl=5)
@@ -190,14 +190,14 @@ class ExpiryTests(NameserverCase):
         self.assertEqual(self.invoke("stat")["services"], 1)
         self.assertEqual(self.invoke("stat")["counts"]["expired"], 1)
 
-    def test_many(self) -> None:
+    def test_thousands_end_while_others_are_answered(self) -> None:
         """Thousands that end together are removed, and others are answered meanwhile."""
         self.fill((f"s{number}" for number in range(4500)), ttl=5.0)
         self.network.advance(5.5)
         self.network.wait(0.5)
         self.assertEqual(self.invoke("stat")["services"], 0)
 
-    def test_idle(self) -> None:
+    def test_no_timer_with_nothing_registered(self) -> None:
         """With nothing registered there is no timer that wakes it."""
         held = self.registered(ttl=5)
         self.invoke("unregister", lease=held["lease"], secret=held["secret"])
@@ -208,13 +208,13 @@ class ExpiryTests(NameserverCase):
 class QuestionTests(NameserverCase):
     """Finding services."""
 
-    def test_turns(self) -> None:
+    def test_instances_are_given_in_turn(self) -> None:
         """Several instances are given in turn."""
         for name in "abc":
             self.registered(name)
         self.assertEqual([self.located() for _ in range(4)], ["a", "b", "c", "a"])
 
-    def test_tags(self) -> None:
+    def test_all_tags_have_to_be_there(self) -> None:
         """All the tags have to be there."""
         self.registered("a", tags=["x"])
         self.registered("b", tags=["x", "y"])
@@ -222,7 +222,7 @@ class QuestionTests(NameserverCase):
         problem = self.refused(ServiceNotFound, "locate", interface=CALC, tags=["z"])
         self.assertIn("with the tags z", str(problem))
 
-    def test_not_found(self) -> None:
+    def test_not_found_says_what_was_looked_for(self) -> None:
         """The error says what was looked for, and that patterns are for lists."""
         problem = self.refused(ServiceNotFound, "locate", interface="org.x", service="b")
         self.assertEqual(
@@ -232,7 +232,7 @@ class QuestionTests(NameserverCase):
         self.assertIn("list_services does", str(problem))
         self.refused(InvalidRegistration, "locate")
 
-    def test_list(self) -> None:
+    def test_lists_by_pattern_and_tags_in_pages(self) -> None:
         """By patterns and tags; in pages, until there is none."""
         for number in range(25):
             self.registered(f"org.s{number:02}", tags=["odd"] if number % 2 else [])
@@ -248,7 +248,7 @@ class QuestionTests(NameserverCase):
         odd = self.invoke("list_services", interface=CALC, tags=["odd"])
         self.assertEqual([one["service"] for one in odd], names[1::2])
 
-    def test_long_list(self) -> None:
+    def test_long_list_takes_turns_with_others(self) -> None:
         """Looking for few among many takes turns with what others ask, and finds all."""
         self.fill(f"s{number:05}" for number in range(7000))
         listing = self.client.invoke("list_services", {"service": "*9999"})
@@ -260,7 +260,7 @@ class QuestionTests(NameserverCase):
         self.assertEqual(self.result(listing), 0)
         self.assertEqual(len(self.result(none)), 70)
 
-    def test_heavy_list(self) -> None:
+    def test_page_with_much_metadata_is_short(self) -> None:
         """A page is short rather than long where there is much metadata; the next one goes on."""
         filler = {"filler": "x" * 4000}
         self.fill((f"s{number:03}" for number in range(600)), metadata=filler)
@@ -271,7 +271,7 @@ class QuestionTests(NameserverCase):
             found += [one["service"] for one in page]
         self.assertEqual(found, [f"s{number:03}" for number in range(600)])
 
-    def test_stat(self) -> None:
+    def test_stat_has_contents_counts_and_version(self) -> None:
         """What there is, what was done, and by which version for how long."""
         held = self.registered()
         self.registered("b", interfaces=["x", "y"])
@@ -299,7 +299,7 @@ class QuestionTests(NameserverCase):
         )
         self.assertEqual((counts["registered"], counts["renewed"], counts["located"]), (2, 1, 1))
 
-    def test_introspect(self) -> None:
+    def test_methods_say_what_they_take_and_give(self) -> None:
         """Each method says what it takes and gives."""
         described = self.result(self.client.introspect())[NAMESERVER]["methods"]
         self.assertEqual(

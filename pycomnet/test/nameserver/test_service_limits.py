@@ -60,7 +60,9 @@ class RubbishTests(NameserverCase):
         args=st.dictionaries(NAMES, ANYTHING, max_size=6) | ANYTHING,
         sound=st.booleans(),
     )
-    def test_arguments(self, method: str, args: Any, sound: bool) -> None:
+    def test_rubbish_is_answered_or_refused_by_own_errors(
+        self, method: str, args: Any, sound: bool
+    ) -> None:
         """Whatever the arguments, they are answered or refused by an error of their own; nothing
         unforeseen is raised, and nothing half done."""
         if sound and isinstance(args, dict):
@@ -89,7 +91,7 @@ class LimitTests(NameserverCase):
 
     limits = NameserverLimits(services=5, watches=3, connection_watches=2)
 
-    def test_arguments(self) -> None:
+    def test_bad_registration_says_what_was_expected(self) -> None:
         """What can't be a registration, with what was expected."""
         for args, expected in (
             ({"service": ""}, "service"),
@@ -116,7 +118,7 @@ class LimitTests(NameserverCase):
             self.assertIn(expected, str(problem), args)
         self.assertEqual(self.invoke("stat")["services"], 0)
 
-    def test_types(self) -> None:
+    def test_wrong_missing_and_unknown_types_are_refused(self) -> None:
         """What is of the wrong type, missing or unknown."""
         for method, args in (
             ("register", {}),
@@ -139,7 +141,7 @@ class LimitTests(NameserverCase):
         ):
             self.refused(InvalidRegistration, method, **args)
 
-    def test_services(self) -> None:
+    def test_full_nameserver_still_renews_and_replaces(self) -> None:
         """When it is full it says so; what is there can be renewed and replaced."""
         held = [self.registered(name, secret=OWN_SECRET) for name in "abcde"]
         self.refused(NameserverFull, "register", **self.registration("f"))
@@ -147,7 +149,7 @@ class LimitTests(NameserverCase):
         self.invoke("unregister", lease=held[1]["lease"], secret=OWN_SECRET)
         self.registered("f")
 
-    def test_bytes(self) -> None:
+    def test_bytes_of_all_registrations_are_limited(self) -> None:
         """So many bytes of all registrations together, whether by new ones or by longer ones."""
         self.patch(self.names, "limits", NameserverLimits(bytes=5000))
         filler = {"filler": "x" * 1400}
@@ -163,7 +165,7 @@ class LimitTests(NameserverCase):
         self.registered("c", secret=OWN_SECRET)
         self.assertEqual(self.invoke("register", **longer)["lease"], held["lease"])
 
-    def test_watches(self) -> None:
+    def test_watches_are_limited_for_each_client_and_in_all(self) -> None:
         """So many for one client, and so many for all."""
         streams = [Stream(self) for _ in range(3)]
         for one in streams:
@@ -207,24 +209,24 @@ class ClientLimitTests(NameserverCase):
         connection._user, connection._user_known = user, True
         return client
 
-    def test_connection(self) -> None:
+    def test_limit_on_this_machine_is_the_connections(self) -> None:
         """On this machine it is the connection's; others are not in its way."""
         self.fill_up(self.client, "a", "b", "c")
         self.fill_up(self.connect(), "d", "e", "f")
 
-    def test_machine(self) -> None:
+    def test_limit_from_elsewhere_is_the_machines(self) -> None:
         """From elsewhere it is all that comes from there, on whatever connection."""
         self.fill_up(self.connect_from("10.0.0.1"), "a", "b", "c")
         self.fill_up(self.connect_from("10.0.0.1"))
         self.fill_up(self.connect_from("10.0.0.2"), "d", "e", "f")
 
-    def test_user(self) -> None:
+    def test_limit_with_certificate_is_the_users(self) -> None:
         """With a certificate it is whom that names, wherever from."""
         self.fill_up(self.connect_from("10.0.0.1", "alice"), "a", "b", "c")
         self.fill_up(self.connect_from("10.0.0.2", "alice"))
         self.fill_up(self.connect_from("10.0.0.1", "bob"), "d", "e", "f")
 
-    def test_room_again(self) -> None:
+    def test_what_ends_makes_room(self) -> None:
         """What ends, in whatever way, makes room; what is replaced or refused takes none."""
         held = self.fill_up(self.client, "a", "b", "c")
         owner = {"lease": held[0]["lease"], "secret": held[0]["secret"]}
@@ -240,7 +242,7 @@ class ClientLimitTests(NameserverCase):
         self.assertEqual(self.invoke("stat")["services"], 0)
         self.fill_up(self.client, "a", "b", "c")
 
-    def test_loaded(self) -> None:
+    def test_loaded_counts_for_nobody_until_renewed(self) -> None:
         """What was there before the nameserver was started counts for nobody until it is renewed,
         then for who renews it, once; and it makes room when it ends.
         """
@@ -263,7 +265,7 @@ class ClientLimitTests(NameserverCase):
         self.network.wait(60)
         self.fill_up(other, "f", "g", "h")
 
-    def test_at_once(self) -> None:
+    def test_asking_in_one_go_does_not_exceed_the_limit(self) -> None:
         """What is asked for in one go does not get past it."""
         asked = [self.client.invoke("register", self.registration(f"s{n}")) for n in range(9)]
         self.network.deliver()

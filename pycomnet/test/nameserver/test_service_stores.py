@@ -76,7 +76,7 @@ class LateStoreTests(NameserverCase):
     def make_store(self) -> LateStore:
         return LateStore(lambda: 100)
 
-    def test_acknowledged(self) -> None:
+    def test_nothing_is_acknowledged_or_found_before_commit(self) -> None:
         """Nothing is acknowledged, or found by others, before it is committed."""
         asked = self.client.invoke("register", self.registration())
         self.network.deliver()
@@ -86,7 +86,7 @@ class LateStoreTests(NameserverCase):
         self.result(asked)
         self.assertEqual(self.located(), "a")
 
-    def test_failed(self) -> None:
+    def test_failed_store_changes_nothing_and_says_why(self) -> None:
         """A store that can't keep it: the caller is told why, and nothing has changed."""
         asked = self.client.invoke("register", self.registration())
         self.network.deliver()
@@ -94,7 +94,7 @@ class LateStoreTests(NameserverCase):
         self.assertIn("full", str(self.failure(asked, StoreFailed)))
         self.assertEqual(self.located(), "")
 
-    def test_expiry_fails(self) -> None:
+    def test_ended_that_is_not_removed_is_not_found(self) -> None:
         """What has ended but can't be removed is not found, nor renewed, and removed later."""
         asked = self.client.invoke("register", self.registration(ttl=5))
         self.network.deliver()
@@ -137,7 +137,7 @@ class LateStoreTests(NameserverCase):
         self.result(first)
         self.assertEqual(self.failure(second, ServiceNameTaken).address, "tcp:h:1")
 
-    def test_flood(self) -> None:
+    def test_flooding_client_leaves_others_their_turns(self) -> None:
         """What one client sends does not come before what others send: each has its turns."""
         flood = self.connect()
         asked = [
@@ -164,7 +164,7 @@ class SharedStoreTests(NameserverCase):
     def make_store(self) -> SharedStore:
         return SharedStore(lambda: 100)
 
-    def test_others(self) -> None:
+    def test_what_others_commit_is_found_and_watched(self) -> None:
         """What others commit is found, watched, and taken."""
         stream = Stream(self)
         stream.take()
@@ -185,7 +185,7 @@ class SharedStoreTests(NameserverCase):
         self.store._decisions.committed([QueuedChange(None, one.deferred) for one in late])
         self.assertEqual(self.failure(asked, ServiceNameTaken).address, "tcp:h:9")
 
-    def test_leases(self) -> None:
+    def test_shared_store_ends_the_leases(self) -> None:
         """It ends no lease by its own clock; a renewal is the store's to accept."""
         asked = self.client.invoke("register", self.registration(ttl=5))
         self.network.deliver()

@@ -16,7 +16,7 @@ class WatchTests(NameserverCase):
 
     options = {"log_length": 200}
 
-    def test_watch(self) -> None:
+    def test_snapshot_end_mark_and_changes(self) -> None:
         """A snapshot, its end, and what changes, with revisions that one can go on from."""
         self.registered("a")
         stream = Stream(self)
@@ -32,7 +32,7 @@ class WatchTests(NameserverCase):
         again = Stream(self, client, revision=revision)
         self.assertEqual(again.take(), [("delete", "b")])
 
-    def test_filters(self) -> None:
+    def test_filters_by_patterns_and_tags(self) -> None:
         """By patterns of name and interface, and tags."""
         stream = Stream(self, service="org.*", interface="x*", tags=["t"])
         self.assertEqual(stream.take(), [("end-of-snapshot", "")])
@@ -42,14 +42,14 @@ class WatchTests(NameserverCase):
         self.registered("org.c", interfaces=["x1"])
         self.assertEqual(stream.take(), [("put", "org.a")])
 
-    def test_too_old(self) -> None:
+    def test_unknown_revision_is_refused_with_the_oldest(self) -> None:
         """A revision that is not known any more is refused, with the oldest that is."""
         stream = Stream(self, revision=7)
         stream.take()
         assert isinstance(stream.problem, RevisionTooOld)
         self.assertEqual((stream.problem.revision, stream.problem.oldest), (7, 100))
 
-    def test_slow(self) -> None:
+    def test_slow_watcher_is_told_to_begin_anew(self) -> None:
         """A watcher that takes nothing costs the others nothing, and is told to begin anew."""
         slow = self.client.stream("watch", {})
         fast = Stream(self, self.connect())
@@ -73,7 +73,7 @@ class WatchTests(NameserverCase):
         problem.trap(RevisionTooOld)
         self.assertLess(events, count)
 
-    def test_closed(self) -> None:
+    def test_closed_watch_is_over_here_too(self) -> None:
         """A watch that its client closes, or whose connection ends, is over here, too."""
         stream = Stream(self)
         stream.take()
@@ -86,7 +86,7 @@ class WatchTests(NameserverCase):
         self.network.deliver()
         self.assertEqual((self.names._watching, dict(self.names._watches)), (0, {}))
 
-    def test_leaving(self) -> None:
+    def test_watchers_are_told_when_nameserver_ends(self) -> None:
         """When the nameserver ends, watchers are told."""
         stream = Stream(self)
         stream.take()

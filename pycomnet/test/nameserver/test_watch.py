@@ -68,14 +68,14 @@ class WatchCase(SynchronousTestCase):
 class SnapshotTests(WatchCase):
     """First what there is."""
 
-    def test_empty(self) -> None:
+    def test_empty_snapshot_is_the_end_mark(self) -> None:
         """Of nothing there is only the end mark."""
         view = self.view()
         self.assertFalse(view.watch.caught_up)
         self.assertEqual(view.catch_up(), ["end-of-snapshot"])
         self.assertEqual(view.revision, self.directory.log.last)
 
-    def test_snapshot(self) -> None:
+    def test_snapshot_has_all_records_then_the_mark(self) -> None:
         """All records with all their fields, then the mark with the revision to go on from."""
         self.registry.register("a", "x", "y", tags=("t",), metadata={"n": 1}, ttl=30.0)
         b = self.registry.register("b")
@@ -98,7 +98,7 @@ class SnapshotTests(WatchCase):
             },
         )
 
-    def test_changes_meanwhile(self) -> None:
+    def test_changes_during_a_snapshot_are_neither_lost_nor_doubled(self) -> None:
         """What changes while it is taken is right at the mark: not lost, and not doubled."""
         for name in "bdfh":
             self.registry.register(name, address=f"tcp:{name}:1")
@@ -119,7 +119,7 @@ class SnapshotTests(WatchCase):
         told = [event["record"]["service"] for event in view.events if event["event"] == "put"]
         self.assertEqual(sorted(told), [*"abdgh"])
 
-    def test_slow(self) -> None:
+    def test_slow_snapshot_is_begun_again(self) -> None:
         """A watcher that does not even get through the snapshot is told to begin again."""
         for number in range(5):
             self.registry.register(f"s{number}")
@@ -133,7 +133,7 @@ class SnapshotTests(WatchCase):
 class ChangeTests(WatchCase):
     """Then what changes."""
 
-    def test_changes(self) -> None:
+    def test_changes_say_what_and_why(self) -> None:
         """Registrations and ends, with why."""
         view = self.view()
         view.catch_up()
@@ -146,7 +146,7 @@ class ChangeTests(WatchCase):
         revisions = [event["revision"] for event in view.events]
         self.assertEqual(revisions, sorted(set(revisions)))
 
-    def test_filter(self) -> None:
+    def test_filtered_tells_what_no_longer_matches(self) -> None:
         """Only what was asked for; what no longer matches goes, with that as the reason."""
         view = self.view(Query(interface="x"))
         view.catch_up()
@@ -158,7 +158,7 @@ class ChangeTests(WatchCase):
         self.registry.register("b", "x")
         self.assertEqual(view.catch_up(), ["put"])
 
-    def test_resume(self) -> None:
+    def test_resumes_from_a_known_revision(self) -> None:
         """From the revision that it knows, with nothing missing and nothing twice."""
         view = self.view()
         self.registry.register("a")
@@ -169,7 +169,7 @@ class ChangeTests(WatchCase):
         self.assertEqual(again.events[0]["record"]["service"], "b")
         self.assertTrue(self.view(revision=again.revision).watch.caught_up)
 
-    def test_too_old(self) -> None:
+    def test_forgotten_revision_is_an_error(self) -> None:
         """From a revision that is forgotten, or of another life of the nameserver: an error."""
         start = self.directory.log.last
         for number in range(25):
@@ -180,7 +180,7 @@ class ChangeTests(WatchCase):
         self.assertRaises(RevisionTooOld, self.view, revision=self.directory.log.last + 1)
         self.assertRaises(RevisionTooOld, self.view, revision=0)
 
-    def test_slow(self) -> None:
+    def test_missed_changes_end_the_watch(self) -> None:
         """One that missed changes is told so, and not given the rest as if nothing were."""
         view = self.view()
         view.catch_up()
@@ -188,7 +188,7 @@ class ChangeTests(WatchCase):
             self.registry.register(f"s{number}")
         self.assertRaises(RevisionTooOld, view.step)
 
-    def test_progress(self) -> None:
+    def test_quiet_watch_gets_revisions(self) -> None:
         """One that is told of nothing for long still has a revision to go on from."""
         view = self.view(Query("rare"))
         view.catch_up()
@@ -210,7 +210,7 @@ class ChangeTests(WatchCase):
             max_size=40,
         )
     )
-    def test_model(self, operations: list[tuple[str, str, str]]) -> None:
+    def test_watcher_ends_with_what_is_there(self, operations: list[tuple[str, str, str]]) -> None:
         """Whatever changes between its steps, it ends with what is there."""
         self.registry = Registry(log_length=1000)
         self.directory = self.registry.directory
@@ -238,7 +238,7 @@ class ChangeTests(WatchCase):
 class ChangeLogTests(SynchronousTestCase):
     """The log's ends."""
 
-    def test_length(self) -> None:
+    def test_log_has_the_last_changes(self) -> None:
         """However many were added, it has the last ones, and knows from where."""
         log = ChangeLog(100, length=10)
         revisions = [100]

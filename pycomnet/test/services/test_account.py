@@ -76,7 +76,7 @@ class AccountTests(ServiceCase):
         transport.producer.pauseProducing()
         return wire[1].protocol
 
-    def test_arguments(self) -> None:
+    def test_arguments_count_until_answered(self) -> None:
         """Arguments of calls that run are in it, until they are answered."""
         calls = [self.remote.invoke("wait", bytes(1_000_000)) for _ in range(5)]
         self.network.deliver()
@@ -91,7 +91,7 @@ class AccountTests(ServiceCase):
             self.failure(call, CallInterrupted)
         self.assertEqual((self.counted(), self.server.held.size), (0, 0))
 
-    def test_blocks(self) -> None:
+    def test_blocks_in_memory_count_and_files_do_not(self) -> None:
         """So are the blocks that are in memory, and count among the requests; longer ones are in
         files."""
         size = IN_MEMORY - 1000
@@ -113,7 +113,7 @@ class AccountTests(ServiceCase):
                 self.result(one)
         self.assertEqual((self.counted(), self.server.held.size), (0, 0))
 
-    def test_results(self) -> None:
+    def test_unread_results_count_and_cost_their_client_its_connection(self) -> None:
         """Results that a client does not read are in it, as errors are; the client that has most
         of them loses its connection, and others go on."""
         other = Context(self.network)
@@ -155,7 +155,7 @@ class AccountTests(ServiceCase):
         for call in calls:
             self.failure(call, ConnectionLost, CallInterrupted)
 
-    def test_streams(self) -> None:
+    def test_streams_of_one_turn_do_not_fill_a_window_each(self) -> None:
         """Streams that begin in the same turn don't fill a window each, before the transport has
         said whether it takes that."""
         (wire,) = self.network.wires
@@ -171,7 +171,7 @@ class AccountTests(ServiceCase):
 class ClosedChannelTests(ServiceCase):
     """Channels that a peer has closed, while somebody here still has them in hands."""
 
-    def test_counted(self) -> None:
+    def test_closed_channels_count_until_taken(self) -> None:
         """What was left on them counts until it is taken."""
         pair = Pair()
         pair.far.account = self.server.memory

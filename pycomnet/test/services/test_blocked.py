@@ -63,14 +63,14 @@ class BlockedTests(SynchronousTestCase):
         METHODS["t.w"]["sleep"](wait)
         self.reactor.advance(BEAT)
 
-    def test_in_time(self) -> None:
+    def test_turning_reactor_is_not_reported(self) -> None:
         """Nothing is said of a reactor that turns, or is a little late."""
         for _ in range(100):
             self.turn()
         self.block(LATE)
         self.assertEqual(self.said, [])
 
-    def test_blocked(self) -> None:
+    def test_blocked_reactor_says_how_long_and_where(self) -> None:
         """For how long, in which method, and where in the user's code."""
         self.turn()
         self.block(3.0)
@@ -80,7 +80,7 @@ class BlockedTests(SynchronousTestCase):
             self.turn()
         self.assertEqual(len(self.said), 1)
 
-    def test_lasts(self) -> None:
+    def test_lasting_block_is_said_once(self) -> None:
         """While it lasts it is said once, as nothing else may be said any more."""
         self.turn()
         self.block(10.0)
@@ -89,14 +89,14 @@ class BlockedTests(SynchronousTestCase):
         self.assertIn("thread=True", first)
         self.assertIn("blocked for 9.5 s in t.w.sleep", second)
 
-    def test_unseen(self) -> None:
+    def test_code_that_holds_the_interpreter_is_not_named(self) -> None:
         """Code that lets no other thread run can't be named."""
         self.turn()
         self.now += 4
         self.reactor.advance(BEAT)
         self.assertIn("held the interpreter's lock", self.said[0])
 
-    def test_no_method(self) -> None:
+    def test_code_outside_methods_is_named_by_its_function(self) -> None:
         """What is no method is named by its function."""
         namespace: dict[str, Any] = {"__name__": "shop.calc", "getframe": sys._getframe}
         exec(compile("def total():\n    return getframe()", "calc.py", "exec"), namespace)

@@ -125,7 +125,7 @@ class BlockTests(ServiceCase):
         path.unlink()
         self.assert_nothing_left()
 
-    def test_just_written(self) -> None:
+    def test_file_at_its_end_is_sent_from_its_beginning(self) -> None:
         """A file that stands at its end, as after writing, is sent from its beginning; one that
         stands elsewhere from there; and again the same.
         """
@@ -150,7 +150,7 @@ class BlockTests(ServiceCase):
         path.unlink()
         self.assert_nothing_left()
 
-    def test_both_ways(self) -> None:
+    def test_blocks_come_back_as_they_were(self) -> None:
         """They come back as they were."""
         for name in ("echo", "echo_later"):
             call = self.remote.invoke(name, None, 5, [Binary(LONG, "x"), Binary(b"y")], True)
@@ -160,23 +160,23 @@ class BlockTests(ServiceCase):
             del files
             self.assert_nothing_left()
 
-    def test_only_blocks(self) -> None:
+    def test_result_may_be_blocks_alone(self) -> None:
         """A result may be blocks alone; whoever does not want them gets the rest."""
         value, files = self.result(self.remote.invoke("only_blocks", with_binary=True))
         self.assertEqual((value, [file.read() for file in files]), (None, [b"a", b"b"]))
         self.assertEqual(self.result(self.remote.invoke("only_blocks")), None)
         self.assert_nothing_left()
 
-    def test_without_blocks(self) -> None:
+    def test_with_binary_gives_an_empty_list_without_blocks(self) -> None:
         """``with_binary`` gives an empty list where there are none."""
         self.assertEqual(self.result(self.remote.invoke("lengths", with_binary=True)), ([], []))
 
-    def test_thread(self) -> None:
+    def test_method_in_a_thread_gets_blocks(self) -> None:
         """A method in a thread gets them, too."""
         call = self.remote.invoke("in_thread", attachments=[Binary(LONG), Binary(b"12")])
         self.assertEqual(self.result(call), len(LONG) + 2)
 
-    def test_unknown_length(self) -> None:
+    def test_file_that_cannot_be_sought_is_sent(self) -> None:
         """What can't be sought is sent until it ends."""
         read, write = os.pipe()
         with open(read, "rb") as pipe:
@@ -185,7 +185,7 @@ class BlockTests(ServiceCase):
             found = self.result(self.remote.invoke("lengths", attachments=[Binary(pipe)]))
         self.assertEqual(found[0][1:], [50_000, 50_000])
 
-    def test_limits(self) -> None:
+    def test_blocks_over_a_limit_are_refused(self) -> None:
         """Too long, too long together, too many: each is refused, before or while it comes."""
         for limits, blocks, says in (
             ({"block": 10}, [Binary(b"x" * 11)], "10 bytes"),
@@ -207,14 +207,14 @@ class BlockTests(ServiceCase):
         self.assertIn("takes 1", str(problem))
         self.assert_nothing_left()
 
-    def test_callers_limits(self) -> None:
+    def test_caller_has_limits_as_well(self) -> None:
         """A caller has limits as well."""
         self.context.blocks = BlockLimits(block=1000)
         call = self.remote.invoke("echo", None, 5, [Binary(LONG)], True)
         self.failure(call, AttachmentTooLarge)
         self.assert_nothing_left()
 
-    def test_broken(self) -> None:
+    def test_broken_file_says_why_both_ways(self) -> None:
         """A file that can't be read to its end is an error that says why, both ways."""
         call = self.remote.invoke("lengths", attachments=[Binary(Broken(2_000_000))])
         problem = self.failure(call, AttachmentFailed)
@@ -223,7 +223,7 @@ class BlockTests(ServiceCase):
         self.assertIn("the disk is broken", str(problem))
         self.assert_nothing_left()
 
-    def test_missing(self) -> None:
+    def test_missing_path_is_an_error_before_anything_is_sent(self) -> None:
         """A path that is not there is an error before anything is sent, or the method's."""
         call = self.remote.invoke("lengths", attachments=[Binary("/no/such/file")])
         self.failure(call, FileNotFoundError)
@@ -254,7 +254,7 @@ class BlockTests(ServiceCase):
         self.assertEqual(self.service.seen, [])
         self.assert_nothing_left()
 
-    def test_deadline(self) -> None:
+    def test_deadline_ends_blocks_at_both_ends(self) -> None:
         """A deadline that passes while blocks are under way ends it at both ends."""
         read, write = os.pipe()
         with open(read, "rb", buffering=0) as pipe, open(write, "wb", buffering=0) as out:
@@ -277,7 +277,7 @@ class ReceivedFileTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
 
-    def test_memory(self) -> None:
+    def test_small_one_has_no_file_until_its_name_is_asked_for(self) -> None:
         """A small one is in no file, until its name is asked for; then until it is closed."""
         file = ReceivedFile("a", str(self.directory))
         file.write(b"line\nother")
@@ -291,7 +291,7 @@ class ReceivedFileTests(SynchronousTestCase):
         file.close()
         self.assertEqual(list(self.directory.iterdir()), [])
 
-    def test_unnamed(self) -> None:
+    def test_long_one_has_no_name_until_asked_for(self) -> None:
         """A long one has no name on disk until it is asked for."""
         with ReceivedFile(None, str(self.directory)) as file:
             file.write(b"x" * IN_MEMORY)
@@ -301,7 +301,7 @@ class ReceivedFileTests(SynchronousTestCase):
             self.assertEqual(Path(file.name).stat().st_size, IN_MEMORY)
         self.assertEqual(list(self.directory.iterdir()), [])
 
-    def test_dropped(self) -> None:
+    def test_dropped_one_is_gone(self) -> None:
         """One that nobody holds is gone."""
         file = ReceivedFile(None, str(self.directory))
         self.assertTrue(os.path.exists(file.name))
@@ -309,7 +309,7 @@ class ReceivedFileTests(SynchronousTestCase):
         gc.collect()
         self.assertEqual(list(self.directory.iterdir()), [])
 
-    def test_binary(self) -> None:
+    def test_text_file_is_refused_and_binary_read_again(self) -> None:
         """What can't be sent is refused; a file is read again from where it was."""
         self.assertRaises(TypeError, Binary, 5)
         self.assertRaises(TypeError, Binary, io.StringIO())

@@ -98,7 +98,7 @@ class BurstTests(ServiceCase):
         self.network.advance(0)
         return bytes(self.far.transport.take())
 
-    def test_mixed(self) -> None:
+    def test_each_call_of_a_burst_gets_its_own_answer(self) -> None:
         """In a burst each call gets its own answer, whatever the others are."""
         calls = [
             self.burst.invoke(name, args)
@@ -132,7 +132,7 @@ class BurstTests(ServiceCase):
             self.assertIsNone(self.successResultOf(found[9]))
         self.assert_nothing_left()
 
-    def test_cut_anywhere(self) -> None:
+    def test_bursts_may_be_cut_anywhere(self) -> None:
         """It does not matter where the bytes are cut, on the way there and back."""
         for cut in range(1, 130, 3):
             calls = [self.burst.invoke("echo", {"n": number}) for number in range(4)]
@@ -183,7 +183,7 @@ class BurstTests(ServiceCase):
         self.assertEqual([self.successResultOf(calls[n]) for n in (0, 2)], [0, 2])
         self.assert_nothing_left()
 
-    def test_long_results(self) -> None:
+    def test_long_result_comes_amid_short_ones(self) -> None:
         """A result that is too long for a frame comes amid those that are not."""
         sizes = [10, 65_530, 65_536, 200_000, 3_000_000, 10]
         calls = [self.burst.invoke("long", size) for size in sizes]
@@ -216,7 +216,7 @@ class BurstTests(ServiceCase):
         self.assertEqual([self.successResultOf(call) for call in calls], list(range(50)))
         self.assert_nothing_left()
 
-    def test_deadlines(self) -> None:
+    def test_each_call_of_a_burst_has_its_own_deadline(self) -> None:
         """Each call has its own deadline, seen by its method and kept by both ends."""
         calls = [self.burst.invoke("deadline", timeout=seconds) for seconds in (1, 2.5, None)]
         late = [self.burst.invoke("wait", seconds, timeout=seconds) for seconds in (1, 1, 4)]
@@ -230,7 +230,7 @@ class BurstTests(ServiceCase):
         self.assertEqual(self.result(late[2]), "in time")
         self.assert_nothing_left()
 
-    def test_deadlines_share(self) -> None:
+    def test_calls_with_one_deadline_share_timers(self) -> None:
         """Calls with the same deadline share their timers, at both ends."""
         self.network.deliver()
         before = len(self.network.calls)
@@ -243,7 +243,7 @@ class BurstTests(ServiceCase):
         self.network.deliver()
         self.assert_nothing_left()
 
-    def test_lost(self) -> None:
+    def test_calls_in_flight_fail_when_connection_breaks(self) -> None:
         """Calls in flight fail when the connection breaks, those that the server has seen and
         those that it has not.
         """
@@ -284,7 +284,7 @@ class FullTests(ServiceCase):
     def make_server(self) -> ServiceServer:
         return ServiceServer(self.network, limits=ServerLimits(running=2, queued=2))
 
-    def test_full(self) -> None:
+    def test_calls_at_the_limit_wait_or_are_refused(self) -> None:
         """What would be answered at once waits behind what runs, or is refused."""
         burst = self.connect("org.example.burst")
         service: Any = self.server.services[0]

@@ -144,7 +144,7 @@ class CallTests(ServiceCase):
         self.calc = self.connect()
         self.service: Any = self.server.services[0]
 
-    def test_result(self) -> None:
+    def test_any_sendable_result_arrives(self) -> None:
         """A method's result arrives, whatever sendable it is, also long ones."""
         self.assertEqual(self.result(self.calc.invoke("add", {"a": 1, "b": 2})), 3)
         for value in (None, {"a": (1, {2})}, b"x" * 3_000_000, ["long" * 50_000] * 20):
@@ -167,7 +167,7 @@ class CallTests(ServiceCase):
             self.service.waiting.pop().callback("done")
             self.assertEqual(self.result(call), "done")
 
-    def test_thread(self) -> None:
+    def test_blocking_method_runs_in_a_thread(self) -> None:
         """A method that blocks runs in the pool."""
         call = self.calc.invoke("block", 5)
         self.network.deliver()
@@ -175,7 +175,7 @@ class CallTests(ServiceCase):
         self.network.run_threads()
         self.assertEqual(self.result(call), 5)
 
-    def test_method_raises(self) -> None:
+    def test_raised_error_arrives_with_type_and_traceback(self) -> None:
         """What a method raises arrives with its type, message and, here, its traceback."""
         problem = self.failure(self.calc.invoke("fail", "why"), RemoteError)
         self.assertEqual((problem.type, problem.message), ("ValueError", "why"))
@@ -204,7 +204,7 @@ class CallTests(ServiceCase):
         problem = self.failure(self.calc.invoke("print"), OutOfPaper)
         self.assertEqual((str(problem), problem.tray), ("no paper", 2))
 
-    def test_unknown(self) -> None:
+    def test_unknown_method_or_interface_says_which_there_are(self) -> None:
         """An unknown method or interface is an error that says which there are."""
         problem = self.failure(self.calc.invoke("ad"), UnknownMethod)
         self.assertIn("add", str(problem))
@@ -212,7 +212,7 @@ class CallTests(ServiceCase):
         problem = self.failure(other.invoke("add"), UnknownInterface)
         self.assertIn("org.example.calc", str(problem))
 
-    def test_arguments(self) -> None:
+    def test_arguments_are_checked_before_the_call(self) -> None:
         """Arguments are compared with what is declared, before the method is called."""
         for args, says in (
             ({"a": 1}, "'b' is missing"),
@@ -224,7 +224,7 @@ class CallTests(ServiceCase):
             problem = self.failure(self.calc.invoke("add", args), InvalidArguments)
             self.assertIn(says, str(problem))
 
-    def test_not_sendable(self) -> None:
+    def test_what_cannot_be_sent_fails_with_its_place(self) -> None:
         """Arguments that can't be sent fail here, results that can't be sent with their place."""
         holds_itself: list[Any] = []
         holds_itself.append(holds_itself)
@@ -253,7 +253,7 @@ class CallTests(ServiceCase):
         refused = self.failure(self.calc.invoke("holds_itself"), ResultNotSendable)
         self.assertTrue(str(refused).startswith("result: list can't"), str(refused))
 
-    def test_types(self) -> None:
+    def test_dates_and_registered_types_are_sent(self) -> None:
         """Dates and registered types are arguments and results; unknown ones cost that call."""
         when = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
         self.assertEqual(self.result(self.calc.invoke("echo", {"when": when})), {"when": when})
@@ -272,7 +272,7 @@ class CallTests(ServiceCase):
         self.network.deliver()
         return call
 
-    def test_deadline_before(self) -> None:
+    def test_call_past_its_deadline_is_not_run(self) -> None:
         """A call whose deadline has passed before it is made is not run."""
         context = self.context.until(self.network.seconds() + 1)
         late = self.result(context.connect(self.address, "org.example.calc"))
@@ -294,7 +294,7 @@ class CallTests(ServiceCase):
             self.assertEqual(self.failureResultOf(answer).value.code, DeadlineExceeded.code)
         self.assertEqual(self.service.deadlines, [])
 
-    def test_deadline(self) -> None:
+    def test_deadline_tells_caller_and_cancels_method(self) -> None:
         """When the deadline passes the caller is told, and the method cancelled."""
         call = self.calc.invoke("wait_as_coroutine", timeout=2)
         self.network.deliver()
@@ -305,7 +305,7 @@ class CallTests(ServiceCase):
         self.failure(call, DeadlineExceeded)
         self.assertEqual(self.service.cancelled, ["wait", "finally"])
 
-    def test_cancel(self) -> None:
+    def test_cancelled_call_cancels_its_method(self) -> None:
         """A call that is cancelled cancels its method, and the connection goes on."""
         call = self.calc.invoke("wait_as_coroutine")
         self.network.deliver()
@@ -314,7 +314,7 @@ class CallTests(ServiceCase):
         self.assertEqual(self.service.cancelled, ["wait", "finally"])
         self.assertEqual(self.result(self.calc.invoke("echo", 1)), 1)
 
-    def test_nothing_stays(self) -> None:
+    def test_call_leaves_nothing_at_either_end(self) -> None:
         """A call that is over leaves nothing at either end."""
         for name, args in (("echo", 1), ("fail", "x"), ("nope", None), ("letters", "x")):
             call = self.calc.invoke(name, args)
@@ -324,7 +324,7 @@ class CallTests(ServiceCase):
             self.assertEqual(side.protocol.mux.streams, {})
         self.assertEqual(self.server._active, set())
 
-    def test_no_garbage(self) -> None:
+    def test_call_leaves_no_garbage(self) -> None:
         """What a call needed is gone at once at both ends, without the garbage collector."""
 
         def call() -> None:
@@ -343,7 +343,7 @@ class CallTests(ServiceCase):
             call()
         self.assertLess(gc.collect(), 100)
 
-    def test_introspect(self) -> None:
+    def test_interfaces_and_server_describe_themselves(self) -> None:
         """Each interface says what it is; so does the server, of all of them."""
         found = self.result(self.calc.introspect())
         self.assertEqual(found["org.example.calc"]["doc"], "Calculates.")
@@ -360,7 +360,7 @@ class AllowedTests(ServiceCase):
 
     services = (Calc,)
 
-    def test_allowed(self) -> None:
+    def test_results_up_to_the_limit_arrive(self) -> None:
         """Results up to the limits arrive; what is over one ends the connection, by name."""
         self.context = Context(self.network, max_items=1024, max_value=65536)
         calc = self.connect()
@@ -374,7 +374,7 @@ class AllowedTests(ServiceCase):
         self.assertIn("a value over 65536 bytes", str(error))
         self.assertEqual(self.result(calc.invoke("add", {"a": 1, "b": 2})), 3)  # over a new one
 
-    def test_defaults(self) -> None:
+    def test_default_limits_are_those_of_gateways(self) -> None:
         """As those of gateways; and what they can't be."""
         limits = self.context.limits
         self.assertEqual((limits.value, limits.items), (1 << 30, 1 << 22))
@@ -395,7 +395,7 @@ class RaceTests(ServiceCase):
 
     services = (Calc,)
 
-    def test_connect(self) -> None:
+    def test_first_of_many_connects_cancels_the_rest(self) -> None:
         """They wait for one connection, and each has a Deferred of its own."""
         calc = first_cancels_rest(
             self, lambda: self.context.connect(self.address), self.network.deliver
@@ -403,7 +403,7 @@ class RaceTests(ServiceCase):
         self.assertEqual(self.result(calc.invoke("add", {"a": 1, "b": 2})), 3)
         self.assertEqual(len(self.network.wires), 1)
 
-    def test_nothing_listens(self) -> None:
+    def test_first_of_many_failed_connects_cancels_the_rest(self) -> None:
         """They wait for a connection that fails."""
         nowhere = "tcp:127.0.0.1:1"
         told = first_cancels_rest(self, lambda: self.context.connect(nowhere), self.network.deliver)
@@ -421,19 +421,19 @@ class RaceTests(ServiceCase):
         self.assertEqual(self.network.wires, [])
         self.connect()
 
-    def test_stream_opens(self) -> None:
+    def test_first_of_many_waits_for_a_stream_cancels_the_rest(self) -> None:
         """They wait for values of a stream whose connection is being made."""
         stream = self.context.at(self.address).stream("count", 3)
         self.assertEqual(first_cancels_rest(self, stream.receive, self.network.deliver), 0)
         self.assertEqual(self.result(stream.receive()), 1)
 
-    def test_server_closes(self) -> None:
+    def test_first_of_many_server_closes_cancels_the_rest(self) -> None:
         """They wait for the server to be closed."""
         self.connect()
         first_cancels_rest(self, self.server.close, self.network.deliver)
         self.assertEqual(self.server.connections, set())
 
-    def test_context_closes(self) -> None:
+    def test_first_of_many_context_closes_cancels_the_rest(self) -> None:
         """They wait for the connections of a context to end."""
         self.connect()
         first, second = self.context.close(), self.context.close()
@@ -455,14 +455,14 @@ class StreamTests(ServiceCase):
     async def collect(self, stream: Any) -> list[Any]:
         return [value async for value in stream]
 
-    def test_all(self) -> None:
+    def test_every_value_arrives_in_order(self) -> None:
         """Every value arrives in order, then the end."""
         collecting = defer.Deferred.fromCoroutine(self.collect(self.calc.stream("count", 1000)))
         self.assertEqual(self.result(collecting), list(range(1000)))
         collecting = defer.Deferred.fromCoroutine(self.collect(self.calc.stream("letters", "abc")))
         self.assertEqual(self.result(collecting), ["a", "b", "c"])
 
-    def test_back_pressure(self) -> None:
+    def test_method_waits_while_nobody_takes_its_values(self) -> None:
         """A method whose values nobody takes waits, and goes on when they are taken."""
         stream = self.calc.stream("letters", ["x" * 10_000] * 1000)
         self.network.deliver()
@@ -473,7 +473,7 @@ class StreamTests(ServiceCase):
         collecting = defer.Deferred.fromCoroutine(self.collect(stream))
         self.assertEqual(len(self.result(collecting)), 1000)
 
-    def test_close(self) -> None:
+    def test_closed_stream_cancels_its_method(self) -> None:
         """Closing a stream cancels the method."""
         stream = self.calc.stream("count", 10**9)
         self.assertEqual(self.result(stream.receive()), 0)
@@ -481,7 +481,7 @@ class StreamTests(ServiceCase):
         self.network.deliver()
         self.assertEqual(self.service.cancelled, ["count"])
 
-    def test_deadline(self) -> None:
+    def test_deadline_of_a_stream_is_told_by_a_silent_server_too(self) -> None:
         """When its deadline passes who waits is told, also by a server that says nothing."""
         stream = self.calc.stream("slow", timeout=1.0)
         waiting = stream.receive()
@@ -510,7 +510,7 @@ class StreamTests(ServiceCase):
         rest = self.result(defer.Deferred.fromCoroutine(self.collect(closed)))
         self.assertEqual(rest, ["b", "c"])  # which had come
 
-    def test_errors(self) -> None:
+    def test_errors_are_raised_where_values_are_taken(self) -> None:
         """What goes wrong is raised where the values are taken."""
         problem = self.failure(self.calc.stream("echo").receive(), UnknownMethod)
         self.assertIn("invoke", str(problem))

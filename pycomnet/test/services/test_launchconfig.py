@@ -71,7 +71,7 @@ class Since(enum.Enum):
 class MakeTests(SynchronousTestCase):
     """Settings are checked and completed."""
 
-    def test_all(self) -> None:
+    def test_every_key_arrives(self) -> None:
         """Every key arrives, and a module of the command line comes after those of the file."""
         self.assertEqual(
             config(SETTINGS, "more"),
@@ -96,7 +96,7 @@ class MakeTests(SynchronousTestCase):
             ),
         )
 
-    def test_defaults(self) -> None:
+    def test_module_alone_is_enough(self) -> None:
         """A module is enough: it listens on loopback, and the nameserver is this machine's."""
         found = config({}, "calc")
         self.assertEqual(found.listen, (DEFAULT_LISTEN,))
@@ -104,7 +104,7 @@ class MakeTests(SynchronousTestCase):
         self.assertIsNone(found.name)
         self.assertFalse(found.wait)
 
-    def test_nameserver(self) -> None:
+    def test_settings_override_environment(self) -> None:
         """The settings count more than the environment, and ``none`` is for none."""
         environ = {"PYCOMNET_NAMESERVER": "tcp:b:1"}
         self.assertEqual(config({}, "calc", **environ).nameserver, "tcp:b:1")
@@ -116,7 +116,7 @@ class MakeTests(SynchronousTestCase):
         problem = self.assertRaises(LaunchConfigError, config, {"name": "x"})
         self.assertIn("what to run?", str(problem))
 
-    def test_wrong(self) -> None:
+    def test_wrong_value_names_file_key_and_expectation(self) -> None:
         """The error names the file, the key, and what was expected or meant."""
         for settings, said in (
             ({"nameservre": "x"}, "a.toml: no key 'nameservre'; did you mean 'nameserver'?"),
@@ -165,7 +165,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(read_file(self.file("a.toml", TOML)), SETTINGS)
         self.assertEqual(read_file(self.file("a.json", json.dumps(SETTINGS))), SETTINGS)
 
-    def test_wrong(self) -> None:
+    def test_unparsable_file_names_file_and_line(self) -> None:
         """The error names the file and, where it is a line's, that."""
         for name, data, said in (
             ("a.toml", "listen = tcp", "it isn't TOML"),
@@ -181,7 +181,7 @@ class FileTests(SynchronousTestCase):
             self.assertIn(str(path), str(problem))
             self.assertIn(said, str(problem))
 
-    def test_unreadable(self) -> None:
+    def test_unreadable_file_is_an_error(self) -> None:
         """A file that isn't there, and a directory."""
         problem = self.assertRaises(LaunchConfigError, read_file, "no/such.toml")
         self.assertEqual(str(problem), "can't read no/such.toml: No such file or directory")

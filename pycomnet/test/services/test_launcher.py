@@ -120,7 +120,7 @@ class LauncherTests(SynchronousTestCase):
 
     # -- what is registered ----------------------------------------------------------------------
 
-    def test_registers(self) -> None:
+    def test_registers_its_address_while_it_runs(self) -> None:
         """What is listened on, under the given name, for as long as it runs."""
         made = self.started(name="calc-1")
         self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000"])
@@ -131,7 +131,7 @@ class LauncherTests(SynchronousTestCase):
         self.assertIsNotNone(self.names.find("calc-1"))
         self.assertEqual(self.failures, [])
 
-    def test_generated_name(self) -> None:
+    def test_default_name_is_the_modules_and_unique(self) -> None:
         """Without a name it is the module's, with something that no other has."""
         first, second = (generated_name([Loaded(Entry("shop.calc:Calc"), Calc())]) for _ in "ab")
         self.assertRegex(first, r"^calc-[0-9a-f]{8}$")
@@ -149,7 +149,7 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(sorted(self.registered()), ["calc-a", "calc-b"])
         self.assertEqual(self.failures, [])
 
-    def test_several(self) -> None:
+    def test_several_names_are_a_registration_each(self) -> None:
         """One registration for each name, with all that is offered under it."""
         self.started(
             Loaded(Entry("a", tags=("eu",), metadata={"version": 1}), Calc()),
@@ -162,7 +162,7 @@ class LauncherTests(SynchronousTestCase):
             {"shop": (address, ["org.example.calc"]), "stock": (address, ["org.example.stock"])},
         )
 
-    def test_one_waits(self) -> None:
+    def test_one_waits_for_its_name_while_others_are_registered(self) -> None:
         """One whose name is taken waits for it; the others are registered meanwhile."""
         self.names.take("shop", "tcp:other:1", 20.0)
         self.started(
@@ -177,7 +177,7 @@ class LauncherTests(SynchronousTestCase):
         self.pass_time(21)
         self.assertEqual(self.registered()["shop"], (address, ["org.example.calc"]))
 
-    def test_together(self) -> None:
+    def test_services_of_one_name_are_one_registration(self) -> None:
         """Services of one name are one registration: interfaces, tags and metadata of all."""
         self.started(
             Loaded(Entry("a", tags=("eu", "blue"), metadata={"a": 1}), Calc()),
@@ -190,14 +190,14 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(found["interfaces"], ["org.example.calc", "org.example.stock"])
         self.assertEqual((found["tags"], found["metadata"]), (["eu", "blue"], {"a": 1, "b": 2}))
 
-    def test_several_listeners(self) -> None:
+    def test_first_listeners_address_is_registered(self) -> None:
         """All are listened on, and the first one's address is registered."""
         made = self.started(listen=(LISTEN, "tcp:4001:interface=127.0.0.1"), name="calc")
         self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000", "tcp:127.0.0.1:4001"])
         self.assertEqual(sorted(self.reactor.ports), [4000, 4001])
         self.assertEqual(self.registered()["calc"][0], "tcp:127.0.0.1:4000")
 
-    def test_advertise(self) -> None:
+    def test_advertises_another_host_or_address(self) -> None:
         """Another host, an IPv6 one, or another address altogether."""
         self.assertEqual(advertised("tcp:10.0.0.1:1", None), "tcp:10.0.0.1:1")
         self.assertEqual(advertised("tcp:10.0.0.1:1", "h.org"), "tcp:h.org:1")
@@ -219,7 +219,7 @@ class LauncherTests(SynchronousTestCase):
         self.started(name="calc", advertise="h.org")
         self.assertEqual(self.registered()["calc"][0], "tcp:h.org:4000")
 
-    def test_no_nameserver(self) -> None:
+    def test_nobody_is_asked_without_a_nameserver(self) -> None:
         """It listens, and asks nobody."""
         made = self.started(nameserver=None)
         self.assertEqual(made.addresses, ["tcp:127.0.0.1:4000"])
@@ -238,7 +238,7 @@ class LauncherTests(SynchronousTestCase):
 
     # -- stopping --------------------------------------------------------------------------------
 
-    def test_stop(self) -> None:
+    def test_stop_unregisters_first_and_leaves_nothing(self) -> None:
         """It is taken out of the nameserver first, then it ends, and nothing is left."""
         events: list[str] = []
         made = self.started(Loaded(Entry("a"), Stock(events)), name="a")
@@ -281,12 +281,12 @@ class LauncherTests(SynchronousTestCase):
         self.assertEqual(str(problem), f"can't listen on {LISTEN}: in use")
         self.assertEqual(self.methods(), [])
 
-    def test_no_address(self) -> None:
+    def test_endpoint_that_is_none_is_an_error(self) -> None:
         """So is an endpoint string that is none."""
         made = self.launcher(listen=("nowhere",))
         self.assertRaises(EndpointError, made.privilegedStartService)
 
-    def test_name_taken(self) -> None:
+    def test_taken_name_fails_with_its_holder(self) -> None:
         """It fails with who has it; the services are there to be stopped."""
         self.names.take("calc", "tcp:other:1")
         made = self.started(name="calc")
@@ -355,7 +355,7 @@ class LauncherTests(SynchronousTestCase):
 
     # -- where it listens ------------------------------------------------------------------------
 
-    def test_several_addresses(self) -> None:
+    def test_reachable_address_is_registered_first(self) -> None:
         """All that it listens on is registered, and first what others can reach."""
         listen = (LISTEN, "tcp:4001:interface=192.0.2.7")
         self.started(name="calc-1", listen=listen)
@@ -456,7 +456,7 @@ class RealNameserverTests(SynchronousTestCase):
         self.successResultOf(closing)
         return [record["address"] for record in records]
 
-    def test_life(self) -> None:
+    def test_registers_renews_and_unregisters(self) -> None:
         """Registered, renewed, registered again after a restart, taken out."""
         self.start_nameserver()
         made = self.launch("calc", 4000)
@@ -474,7 +474,7 @@ class RealNameserverTests(SynchronousTestCase):
         self.assertEqual(self.located(), [])
         self.assertEqual(self.failures, [])
 
-    def test_takeover(self) -> None:
+    def test_taken_name_is_refused_or_waited_for(self) -> None:
         """A name that is taken is refused, and waited for by a stand-by."""
         self.start_nameserver()
         first = self.launch("calc", 4000)

@@ -89,18 +89,18 @@ class LoadTests(SynchronousTestCase):
         """The error's message."""
         return str(self.assertRaises(ServiceNotLoaded, load, name, options))
 
-    def test_module(self) -> None:
+    def test_module_gives_its_own_classes_in_order(self) -> None:
         """All classes that it defines itself and that have an interface, in their order."""
         self.assertEqual(self.names("loaded_good"), ["First", "Second"])
 
-    def test_one(self) -> None:
+    def test_target_is_class_instance_function_or_attribute(self) -> None:
         """A class, an instance, a function, and what is within something."""
         self.assertEqual(self.names("loaded_good:First"), ["First"])
         for name in ("loaded_good:second", "loaded_good:Place.inside"):
             (service,) = load(name)
             self.assertEqual(service.size, 7)  # type: ignore[attr-defined]
 
-    def test_subclass(self) -> None:
+    def test_subclass_alone_is_run(self) -> None:
         """A service and its subclass in one module: the subclass is what is to run, alone."""
         self.module("loaded_family", FAMILY)
         found = load("loaded_family")
@@ -108,19 +108,19 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(list(found[0].interfaces), ["org.example.base", "org.example.more"])
         self.assertEqual(type(load("loaded_family:Base")[0]).__name__, "Base")
 
-    def test_options(self) -> None:
+    def test_options_are_keyword_arguments(self) -> None:
         """Keyword arguments of the class or the function."""
         for name in ("loaded_good:Second", "loaded_good:make"):
             (service,) = load(name, {"size": 5})
             self.assertEqual(service.size, 5)  # type: ignore[attr-defined]
 
-    def test_no_module(self) -> None:
+    def test_missing_module_says_where_was_looked(self) -> None:
         """It says where was looked, and names the part that is missing."""
         self.assertIn("there is no module 'loaded_none' in: ", self.refused("loaded_none.part"))
         self.assertIn(str(self.directory), self.refused("loaded_none"))
         self.assertIn("no module 'loaded_good.sub'", self.refused("loaded_good.sub"))
 
-    def test_fails(self) -> None:
+    def test_failure_shows_where_it_was_raised(self) -> None:
         """What a module raises is shown with where it did; so is what it can't import itself."""
         self.module("loaded_fails", "import json\njson.loads('x')\n")
         text = self.refused("loaded_fails")
@@ -142,7 +142,7 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("expected MODULE or MODULE:NAME", self.refused("shop calc"))
         self.assertIn("expected MODULE or MODULE:NAME", self.refused(""))
 
-    def test_no_service(self) -> None:
+    def test_missing_service_is_an_error(self) -> None:
         """None in the module, none of the name, and what isn't one."""
         self.assertIn("defines no service", self.refused("json"))
         self.assertIn(

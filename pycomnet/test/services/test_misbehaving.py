@@ -117,7 +117,7 @@ class MisbehavingTests(ServiceCase):
 
         self.server.methods["t.w"]["coroutine"].function = breaks
 
-    def test_each_kind(self) -> None:
+    def test_any_error_in_any_method_costs_that_call_alone(self) -> None:
         """Whatever is raised, in whatever kind of method, is an error of that one call."""
         for name in ("plain", "threaded", "coroutine"):
             for kind in (*KINDS, "no text"):
@@ -127,7 +127,7 @@ class MisbehavingTests(ServiceCase):
                 self.assertEqual(self.worker.runs, 1)
                 self.assert_kept()
 
-    def test_streams(self) -> None:
+    def test_misbehaving_stream_is_an_error(self) -> None:
         """In a stream, too."""
         for name in ("stream", "async_stream"):
             for kind in (*KINDS, "no text"):
@@ -136,7 +136,7 @@ class MisbehavingTests(ServiceCase):
                 self.assertIn(type(problem_of(kind)).__name__, problem.type, (name, kind))
                 self.assert_kept()
 
-    def test_no_text(self) -> None:
+    def test_error_that_cannot_be_shown_says_so(self) -> None:
         """An error that can't be shown says so, as the far side of a gateway has it."""
         problem = self.failure(self.remote.invoke("plain", "no text"), RemoteError)
         self.assertEqual(problem.message, "<the exception's own __str__ raised>")
@@ -148,7 +148,7 @@ class MisbehavingTests(ServiceCase):
         self.failure(self.remote.invoke("raising"), RemoteError, ResultNotSendable)
         self.assert_kept()
 
-    def test_bounded(self) -> None:
+    def test_call_that_breaks_connections_is_repeated_a_few_times(self) -> None:
         """A call that breaks its connection each time is made again a few times, and no more."""
         self.break_after(0)
         call = self.remote.invoke("coroutine", None, timeout=60)

@@ -49,7 +49,7 @@ class RegistrationTests(SynchronousTestCase):
 
     # -- the good case ---------------------------------------------------------------------------
 
-    def test_register(self) -> None:
+    def test_registers_all_that_is_offered(self) -> None:
         """Everything that is offered is there, and the lease is what the nameserver gave."""
         registration = self.registration()
         lease = self.successResultOf(registration.start())
@@ -70,7 +70,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertIs(registration.lease, lease)
         self.assertNotIn(lease.secret, repr(lease))
 
-    def test_renew(self) -> None:
+    def test_renews_three_times_in_a_lease(self) -> None:
         """It is renewed three times in a lease, for as long as it takes, and on one lease."""
         registration = self.registered()
         lease = registration.lease
@@ -79,14 +79,14 @@ class RegistrationTests(SynchronousTestCase):
         self.assertIs(registration.lease, lease)
         self.assertIsNotNone(self.names.find("calc-1"))
 
-    def test_shorter_lease(self) -> None:
+    def test_nameserver_decides_how_long_a_lease_is(self) -> None:
         """The nameserver's word on how long a lease lasts counts."""
         registration = self.registered(ttl=3.0)
         self.pass_time(10)
         self.assertEqual(len(self.methods()), 1 + 10)
         self.assertIsNotNone(registration.lease)
 
-    def test_stop(self) -> None:
+    def test_stop_unregisters_at_once(self) -> None:
         """It is taken out at once, and nothing is asked any more."""
         registration = self.registered()
         self.assertTrue(self.successResultOf(registration.stop()))
@@ -99,7 +99,7 @@ class RegistrationTests(SynchronousTestCase):
 
     # -- a nameserver that is lost and comes back ------------------------------------------------
 
-    def test_short_outage(self) -> None:
+    def test_lease_goes_on_after_a_short_outage(self) -> None:
         """It is asked again and again, and the lease goes on when it answers."""
         registration = self.registered()
         lease = registration.lease
@@ -113,7 +113,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertIsNotNone(self.names.find("calc-1"))
         self.assertNotIn("register", self.methods(0.5))
 
-    def test_long_outage(self) -> None:
+    def test_lease_is_new_after_a_long_outage(self) -> None:
         """The lease is over: a new one, with a higher fence, once there is an answer."""
         registration = self.registered()
         lease = registration.lease
@@ -127,7 +127,7 @@ class RegistrationTests(SynchronousTestCase):
         assert registration.lease is not None
         self.assertGreater(registration.lease.fence, lease.fence)
 
-    def test_nameserver_restarted(self) -> None:
+    def test_restarted_nameserver_is_told_again(self) -> None:
         """One that knows nothing any more is told again at the next renewal."""
         registration = self.registered()
         self.pass_time(12)
@@ -140,7 +140,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertIsNotNone(registration.lease)
         self.assertEqual(self.methods().count("register"), 2)
 
-    def test_silent(self) -> None:
+    def test_silent_nameserver_is_given_up_and_tried_again(self) -> None:
         """A nameserver that does not answer is given up on each time, and then tried again."""
         registration = self.registered()
         self.names.silent = True
@@ -162,7 +162,7 @@ class RegistrationTests(SynchronousTestCase):
         self.pass_time(1)
         self.assertIsInstance(self.successResultOf(starting), Lease)
 
-    def test_no_nameserver(self) -> None:
+    def test_missing_nameserver_is_an_error_after_its_time(self) -> None:
         """After the time that it has, it is an error that says what was wrong."""
         self.names.gone = True
         starting = self.registration().start()
@@ -195,7 +195,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertTrue(starting.called)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_answer_lost(self) -> None:
+    def test_lost_answer_is_asked_for_again(self) -> None:
         """It was registered, but nobody told it: it asks again, and it is still its own."""
         self.names.answers_lost = True
         starting = self.registration().start()
@@ -204,7 +204,7 @@ class RegistrationTests(SynchronousTestCase):
         self.pass_time(1)
         self.successResultOf(starting)
 
-    def test_refused(self) -> None:
+    def test_lasting_refusal_fails_at_once(self) -> None:
         """What no second try makes better fails at once."""
         starting = self.registration(ServiceOffer("a b", ("x",), "tcp:h:1")).start()
         self.failureResultOf(starting, InvalidRegistration)
@@ -212,7 +212,7 @@ class RegistrationTests(SynchronousTestCase):
 
     # -- a name that is taken --------------------------------------------------------------------
 
-    def test_taken(self) -> None:
+    def test_taken_name_says_by_whom_and_for_how_long(self) -> None:
         """It is an error that says who has it and for how long; that one's is left alone."""
         self.names.take("calc-1", "tcp:other:1")
         problem = self.failureResultOf(self.registration().start(), ServiceNameTaken).value
@@ -234,7 +234,7 @@ class RegistrationTests(SynchronousTestCase):
         assert record is not None
         self.assertEqual(record.address, OFFER.address)
 
-    def test_own_address(self) -> None:
+    def test_dead_lease_of_own_address_is_waited_out(self) -> None:
         """What was at this very address before is gone: its lease is waited out."""
         self.names.take("calc-1", OFFER.address, 12.0)
         starting = self.registration().start()
@@ -253,7 +253,7 @@ class RegistrationTests(SynchronousTestCase):
         self.failureResultOf(starting, ServiceNameTaken)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_full(self) -> None:
+    def test_full_nameserver_is_waited_for(self) -> None:
         """It answers, but there is no room: that is waited for, and then is the error."""
         self.names.refuses = TooManyRegistrations("3, and no more")
         starting = self.registration().start()
@@ -264,7 +264,7 @@ class RegistrationTests(SynchronousTestCase):
         self.names.refuses = None
         self.successResultOf(self.registration().start())
 
-    def test_not_sendable(self) -> None:
+    def test_what_cannot_be_sent_is_told_at_once(self) -> None:
         """What can't be sent is told at once, and nothing is asked, not even at the end."""
         self.names.refuses = ValueNotSendable("a date can't be sent")
         registration = self.registration()
@@ -272,7 +272,7 @@ class RegistrationTests(SynchronousTestCase):
         self.assertFalse(self.successResultOf(registration.stop()))
         self.assertEqual(self.methods(), ["register"])
 
-    def test_taken_later(self) -> None:
+    def test_name_taken_during_an_outage_is_told_once(self) -> None:
         """Another got the name while the nameserver was away: that is told, once."""
         registration = self.registered()
         self.names.gone = True

@@ -109,7 +109,7 @@ class RestartTests(ServiceCase):
         serve(self.network, worker, int(self.address.rpartition(":")[2]))
         return worker
 
-    def test_interrupted(self) -> None:
+    def test_interrupted_call_fails_and_is_not_repeated(self) -> None:
         """What was under way fails, and is not called again by itself."""
         call = self.remote.invoke("once", 1)
         self.network.deliver()
@@ -120,7 +120,7 @@ class RestartTests(ServiceCase):
         self.network.wait(5)
         self.assertEqual(worker.calls, [])
 
-    def test_idempotent(self) -> None:
+    def test_idempotent_call_is_repeated(self) -> None:
         """What may be called twice is called again, as soon as the service is back."""
         call = self.remote.invoke("again", 1)
         self.network.deliver()
@@ -144,7 +144,7 @@ class RestartTests(ServiceCase):
         self.network.wait(2)
         self.assertEqual(worker.calls, [])
 
-    def test_next_call(self) -> None:
+    def test_next_call_finds_the_service_again(self) -> None:
         """The next call finds the service again, also one made while it is away."""
         self.crash()
         call = self.remote.invoke("who")
@@ -154,7 +154,7 @@ class RestartTests(ServiceCase):
         self.network.wait(2)
         self.assertEqual(self.result(call), "two")
 
-    def test_stays_away(self) -> None:
+    def test_service_that_stays_away_is_an_error_at_the_deadline(self) -> None:
         """When it does not come back before the deadline the error says so; nothing was run."""
         self.crash()
         call = self.remote.invoke("who", timeout=3)
@@ -162,14 +162,14 @@ class RestartTests(ServiceCase):
         problem = self.failure(call, ServiceUnreachable)
         self.assertIn("refused", str(problem))
 
-    def test_never_there(self) -> None:
+    def test_missing_service_is_an_error_at_once(self) -> None:
         """What was never there is an error at once."""
         self.crash()
         other = Context(self.network)
         problem = self.failure(other.connect(self.address), ServiceUnreachable)
         self.assertIn("refused", str(problem))
 
-    def test_leaving(self) -> None:
+    def test_leaving_server_finishes_its_calls(self) -> None:
         """A server that ends lets its calls finish; calls that come meanwhile go elsewhere."""
         first = self.remote.invoke("once", 1)
         self.network.deliver()
@@ -186,7 +186,7 @@ class RestartTests(ServiceCase):
         self.result(closing)
         self.assertEqual(self.server.connections, set())
 
-    def test_crossed_goodbye(self) -> None:
+    def test_call_that_crossed_a_goodbye_is_made_again(self) -> None:
         """A call that the server never saw is made again, idempotent or not."""
         self.result(self.server.close())
         self.network.ports.clear()
@@ -210,7 +210,7 @@ class RestartTests(ServiceCase):
         self.assertTrue(self.worker.waiting[0].called)
         self.failure(call, CallInterrupted)
 
-    def test_one_connection(self) -> None:
+    def test_proxies_of_an_address_share_a_connection(self) -> None:
         """All proxies for an address share one connection, and one attempt to make it."""
         context = Context(self.network)
         before = len(self.network.wires)
@@ -221,7 +221,7 @@ class RestartTests(ServiceCase):
         self.assertEqual([self.successResultOf(call) for call in calls], ["one"] * 5)
         self.assertEqual(len(self.network.wires), before + 1)
 
-    def test_close(self) -> None:
+    def test_closed_context_interrupts_calls(self) -> None:
         """Closing a context interrupts what is under way, and leaves nothing."""
         call = self.remote.invoke("again", 1)
         self.network.deliver()
@@ -267,27 +267,27 @@ class LocateTests(ServiceCase):
         )
         self.assertIn(self.result(found.invoke("who")), ["0", "1", "2"])
 
-    def test_not_there(self) -> None:
+    def test_missing_name_is_an_error_at_once(self) -> None:
         """Nothing by that name is an error at once."""
         self.names.put()
         problem = self.failure(self.context.locate("org.example.worker"), ServiceNotFound)
         self.assertIn("org.example.worker", str(problem))
         self.failure(self.context.locate("org.example.worker", "s00007"), ServiceNotFound)
 
-    def test_round_robin(self) -> None:
+    def test_calls_go_to_instances_in_turn(self) -> None:
         """Calls go to the instances in turn."""
         found = self.ask(self.locate(), 9)
         self.assertEqual(sorted(found), ["0"] * 3 + ["1"] * 3 + ["2"] * 3)
         self.assertEqual(self.names.asked, 2)  # what there is, and that there is no more
 
-    def test_pages(self) -> None:
+    def test_instances_beyond_the_first_page_have_their_turn(self) -> None:
         """Instances beyond the nameserver's first page have their turn, too."""
         self.names.page = 2
         found = self.ask(self.locate(), 6)
         self.assertEqual(sorted(found), ["0", "0", "1", "1", "2", "2"])
         self.assertEqual(self.names.asked, 3)
 
-    def test_many(self) -> None:
+    def test_thousands_of_instances_cost_no_search(self) -> None:
         """Of some thousands of instances each is known, and which is next costs no search."""
         self.names.put(*(f"tcp:127.0.0.1:{port}" for port in range(2000, 5500)))
         remote = self.locate()
@@ -297,18 +297,18 @@ class LocateTests(ServiceCase):
         self.patch(route, "_find_able", self.fail)
         self.assertEqual(len({route.pick().address for _ in range(3500)}), 3500)
 
-    def test_endless(self) -> None:
+    def test_nameserver_without_pages_is_not_asked_for_ever(self) -> None:
         """A nameserver that knows nothing of pages is asked once more, not for ever."""
         records = [*self.names.records]
         self.names.list_services = lambda request: records  # type: ignore[method-assign]
         self.nameserver._bind(self.names)
         self.assertEqual(sorted(self.ask(self.locate(), 3)), ["0", "1", "2"])
 
-    def test_by_name(self) -> None:
+    def test_named_service_is_that_one(self) -> None:
         """A service by name is that one."""
         self.assertEqual(self.ask(self.locate("s00001"), 3), ["1"] * 3)
 
-    def test_least_pending(self) -> None:
+    def test_instance_with_fewest_calls_gets_the_next(self) -> None:
         """On demand, calls go to the instance with the fewest under way."""
         self.context.least_pending = True
         remote = self.locate()
@@ -319,7 +319,7 @@ class LocateTests(ServiceCase):
         self.assertEqual(len(set(found)), 1)
         self.assertEqual(self.workers[int(found[0])].calls, [])
 
-    def test_set_aside(self) -> None:
+    def test_instance_that_refuses_is_left_out_for_a_while(self) -> None:
         """One that refuses connections is left out for a while, and nobody notices."""
         remote = self.locate()
         self.ask(remote, 3)
@@ -328,7 +328,7 @@ class LocateTests(ServiceCase):
         peer = self.context.peer(self.servers[1][1])
         self.assertGreater(peer.aside_until, self.network.seconds())
 
-    def test_addresses(self) -> None:
+    def test_one_address_of_an_instance_is_used_at_a_time(self) -> None:
         """Of an instance's addresses one is used at a time: on this machine, if the nameserver is,
         and another when that fails.
         """
@@ -346,7 +346,7 @@ class LocateTests(ServiceCase):
         route = NamedRoute(self.context, "org.example.worker", None)
         self.assertEqual(route._choose([here, far], {}).address, far)
 
-    def test_moves(self) -> None:
+    def test_moved_service_is_found(self) -> None:
         """A service that restarts at another address is found there."""
         self.names.put(self.servers[0][1])
         remote = self.locate()
@@ -359,7 +359,7 @@ class LocateTests(ServiceCase):
         self.network.wait(2)
         self.assertEqual(self.result(call), "1")
 
-    def test_new_instances(self) -> None:
+    def test_new_instances_get_calls(self) -> None:
         """Instances that come later get their calls, too, after some seconds."""
         self.names.put(self.servers[0][1])
         remote = self.locate()
@@ -369,7 +369,7 @@ class LocateTests(ServiceCase):
         self.ask(remote, 1)
         self.assertEqual(set(self.ask(remote, 4)), {"0", "1"})
 
-    def test_nameserver_goes(self) -> None:
+    def test_known_instances_are_used_without_the_nameserver(self) -> None:
         """Without the nameserver what is known goes on, and when it is back all does."""
         remote = self.locate()
         self.ask(remote, 3)
@@ -393,7 +393,7 @@ class LocateTests(ServiceCase):
         self.network.wait(5)
         self.assertEqual(self.result(call), "new")
 
-    def test_no_nameserver(self) -> None:
+    def test_context_without_nameserver_says_so(self) -> None:
         """A context without a nameserver, and one that is closed, say so."""
         problem = self.failure(Context(self.network).locate("org.example.worker"), PycomnetError)
         self.assertIn("nameserver=", str(problem))
@@ -403,7 +403,7 @@ class LocateTests(ServiceCase):
         self.assertIn("closed", str(problem))
         self.failure(remote.invoke("who"), PycomnetError)
 
-    def test_nameserver_hangs(self) -> None:
+    def test_hanging_nameserver_does_not_end_a_call(self) -> None:
         """A nameserver that takes questions and answers none does not end a call that has time."""
         remote = self.locate("s00000")
         self.stop(0)

@@ -106,7 +106,7 @@ class SessionTests(ServiceCase):
         remote = self.result(context.connect(self.address, "org.example.counter"))
         return self.result(remote.invoke("count"))
 
-    def test_per_client(self) -> None:
+    def test_each_client_has_its_own_session(self) -> None:
         """Each client has its own, on whichever connection."""
         other = Context(self.network)
         self.assertEqual([self.count(self.context) for _ in range(3)], [1, 2, 3])
@@ -114,7 +114,7 @@ class SessionTests(ServiceCase):
         self.network.cut()
         self.assertEqual(self.count(self.context), 4)
 
-    def test_expires(self) -> None:
+    def test_unused_session_expires(self) -> None:
         """One that is not used is forgotten, by itself."""
         self.count(self.context)
         self.network.wait(90, 10)
@@ -125,7 +125,7 @@ class SessionTests(ServiceCase):
         self.assertEqual(len(self.server._sessions), 0)
         self.assertEqual(self.count(self.context), 1)
 
-    def test_most(self) -> None:
+    def test_least_recently_used_session_goes_first(self) -> None:
         """When there are too many, the one that was not used for the longest goes."""
         contexts = [Context(self.network) for _ in range(4)]
         for context in contexts:
@@ -134,7 +134,7 @@ class SessionTests(ServiceCase):
         self.assertEqual(self.count(contexts[3]), 2)
         self.assertEqual(self.count(contexts[0]), 1)
 
-    def test_size(self) -> None:
+    def test_session_over_its_size_is_refused(self) -> None:
         """What is too much is refused, also what grows where it is."""
         remote = self.connect("org.example.counter")
         self.assertEqual(self.result(remote.invoke("keep", "x" * 900)), ["kept"])
@@ -145,7 +145,7 @@ class SessionTests(ServiceCase):
         self.failure(remote.invoke("append", "x"), SessionTooLarge)
         self.assertEqual(self.result(remote.invoke("append", "x")), 1)
 
-    def test_stateless(self) -> None:
+    def test_another_interface_has_no_session(self) -> None:
         """Another interface has none."""
         remote = self.connect("org.example.stateless")
         problem = self.failure(remote.invoke("session"), RemoteError)
@@ -160,7 +160,7 @@ class OverloadTests(ServiceCase):
     def make_server(self) -> ServiceServer:
         return ServiceServer(self.network, limits=ServerLimits(running=2, queued=2))
 
-    def test_queue(self) -> None:
+    def test_calls_wait_and_beyond_the_queue_are_refused(self) -> None:
         """Calls wait for their turn; those beyond the queue are refused at once."""
         remote = self.connect()
         service: Any = self.server.services[0]
@@ -176,7 +176,7 @@ class OverloadTests(ServiceCase):
         self.assertEqual(self.result(remote.invoke("quick")), "quick")
         self.assertEqual((self.server.running, self.server._active), (0, set()))
 
-    def test_long_queue(self) -> None:
+    def test_queued_calls_do_not_nest(self) -> None:
         """Thousands of calls that return at once when it is their turn do not nest."""
         self.server.limits = ServerLimits(running=2, queued=5000)
         remote = self.connect()
@@ -227,7 +227,7 @@ class OverloadTests(ServiceCase):
         self.assertEqual(len(service.waiting), 2)
         self.assertEqual(len(self.server._active), 1)
 
-    def test_big_arguments(self) -> None:
+    def test_bytes_of_waiting_calls_are_bounded(self) -> None:
         """What calls hold that run or wait is bounded in bytes, too; others are not disturbed."""
         self.server.limits = ServerLimits(running=2, queued=100)
         self.server.held.most = 3_500_000
@@ -273,7 +273,7 @@ class OverloadTests(ServiceCase):
         self.assertEqual(self.result(remote.invoke("quick", bytes(5_000_000))), "quick")
         self.assertEqual(self.server.held.size, 0)
 
-    def test_connections(self) -> None:
+    def test_clients_beyond_the_limit_are_turned_away(self) -> None:
         """Clients beyond the limit are turned away, and the others are not disturbed."""
         self.server.limits = ServerLimits(connections=1)
         remote = self.connect()
@@ -286,7 +286,7 @@ class ServerTests(ServiceCase):
 
     services = (Stateless,)
 
-    def test_life(self) -> None:
+    def test_service_is_told_of_its_begin_and_end(self) -> None:
         """A service is told when it begins and when it ends."""
         service: Any = self.server.services[0]
         self.assertEqual(service.events, ["started"])
@@ -294,14 +294,14 @@ class ServerTests(ServiceCase):
         self.assertEqual(service.events, ["started", "stopped"])
         self.failure(self.server.listen("tcp:0"), PycomnetError)
 
-    def test_mistakes(self) -> None:
+    def test_what_cannot_be_added_or_listened_on_is_an_error(self) -> None:
         """What can't be added, or listened on, is an error."""
         self.failure(self.server.add(Service()), PycomnetError)
         self.failure(self.server.add(Stateless()), PycomnetError)
         port = self.address.rpartition(":")[2]
         self.failure(self.server.listen(f"tcp:{port}:interface=127.0.0.1"), EndpointError)
 
-    def test_tracebacks(self) -> None:
+    def test_tracebacks_are_for_local_callers(self) -> None:
         """Far tracebacks are for callers on this machine, unless the server says otherwise."""
         for shown in (True, False):
             self.server._tracebacks = shown
@@ -314,18 +314,18 @@ class ServerTests(ServiceCase):
         self.assertEqual(problem.formatted, "")
         self.assertIn("not stateful", problem.message)
 
-    def test_request(self) -> None:
+    def test_request_knows_caller_and_time_left(self) -> None:
         """A request knows who calls and how long there is."""
         user, peer, deadline = self.result(self.connect().invoke("who", timeout=7))
         self.assertEqual((user, deadline), (None, 7))
         self.assertRegex(peer, r"^tcp:127\.0\.0\.1:\d+$")
 
-    def test_context(self) -> None:
+    def test_nested_call_ends_with_its_method(self) -> None:
         """What a method calls ends when it has to end itself."""
         call = self.connect().invoke("ask", self.address, timeout=9)
         self.assertEqual(self.result(call)[2], 9)
 
-    def test_strangers(self) -> None:
+    def test_rubbish_costs_its_client_alone_the_connection(self) -> None:
         """A client that talks rubbish, or nothing, loses its connection; nobody else does."""
         remote = self.connect()
         for rubbish in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b""):
@@ -339,7 +339,7 @@ class ServerTests(ServiceCase):
         self.assertEqual(self.result(remote.invoke("quick")), "quick")
         self.assertEqual(len(self.server.connections), 1)
 
-    def test_bad_requests(self) -> None:
+    def test_bad_request_is_refused_by_itself(self) -> None:
         """Requests that are none are refused, each by itself."""
         remote = self.connect()
         peer = self.context.peer(self.address)
@@ -411,7 +411,7 @@ class BudgetTests(ServiceCase):
         self.assertEqual(self.result(self.taker.invoke("take", long)), 50_000)
         self.assertEqual(len(self.decoded), 1)
 
-    def test_items(self) -> None:
+    def test_too_many_items_are_refused_and_connection_kept(self) -> None:
         """One of too many items is refused, and the connection is kept."""
         many: list[Any] = [[{}] * 100_000, [[()] * 100_000], {"a": [0] * 100_000}]
         for args in many:
@@ -435,7 +435,7 @@ class BudgetTests(ServiceCase):
         running.cancel()
         self.assertEqual([self.result(call) for call in waiting], [50_000, 1])
 
-    def test_no_request(self) -> None:
+    def test_long_message_that_is_no_request_ends_its_connection(self) -> None:
         """A long one that does not begin as a request ends its connection."""
         peer = next(iter(self.context.pool.peers.values()))
         assert peer.connection is not None

@@ -69,7 +69,7 @@ class SilentTests(ServiceCase):
 
     # -- which is first --------------------------------------------------------------------------
 
-    def test_random_start(self) -> None:
+    def test_first_instance_is_random_or_by_seed(self) -> None:
         """The first calls of many clients go to different instances; a seed says to which."""
         firsts = [self.ask(self.locate(self.make_context(n)), 1)[0] for n in range(10)]
         self.assertEqual(set(firsts), {"0", "1", "2"})
@@ -78,7 +78,7 @@ class SilentTests(ServiceCase):
 
     # -- no hello --------------------------------------------------------------------------------
 
-    def test_says_nothing(self) -> None:
+    def test_server_that_says_nothing_is_passed_over(self) -> None:
         """One that accepts and says nothing: all calls are made elsewhere in time, at most once."""
         self.accept_only(1)
         remote = self.locate()
@@ -98,7 +98,7 @@ class SilentTests(ServiceCase):
         self.network.wait(2.25)
         self.failureResultOf(call, ServiceUnreachable, DeadlineExceeded)
 
-    def test_slow_hello(self) -> None:
+    def test_slow_server_is_used_once_it_is_ready(self) -> None:
         """One that is only slow is used once it is ready, also if it was set aside."""
         for number in (0, 1):
             self.accept_only(number)
@@ -124,7 +124,7 @@ class SilentTests(ServiceCase):
 
     # -- silent later ----------------------------------------------------------------------------
 
-    def test_frozen(self) -> None:
+    def test_frozen_server_gets_no_calls_until_it_answers(self) -> None:
         """One that stops answering gets no more calls after two seconds, until it answers."""
         remote = self.locate()
         self.assertEqual(set(self.ask(remote, 3)), {"0", "1", "2"})
@@ -138,7 +138,7 @@ class SilentTests(ServiceCase):
         for call in calls:
             call.addErrback(lambda _: None)
 
-    def test_comes_back(self) -> None:
+    def test_server_that_is_heard_of_gets_calls_at_once(self) -> None:
         """When something is heard of it, it gets calls again at once."""
         remote = self.locate()
         self.ask(remote, 3)
@@ -161,7 +161,7 @@ class SilentTests(ServiceCase):
         self.assertEqual(peer.aside_until, 0)
         self.assertEqual(sorted(map(self.successResultOf, calls)), ["0", "1", "2"])
 
-    def test_not_idempotent(self) -> None:
+    def test_non_idempotent_call_is_interrupted_not_repeated(self) -> None:
         """What may have been run is not run again: it is interrupted when the peer is given up."""
         self.names.put(self.addresses[0], self.addresses[1])
         remote = self.locate()
@@ -174,7 +174,7 @@ class SilentTests(ServiceCase):
         self.assertIsInstance(problem.__cause__, PeerSilent)
         self.assertEqual([worker.calls for worker in self.workers], [[], [], []])
 
-    def test_idempotent(self) -> None:
+    def test_idempotent_call_is_made_elsewhere(self) -> None:
         """What may be run twice is made elsewhere, within its deadline, however short that is."""
         for timeout in (1.0, 2.0, 10.0):
             self.setUp()
@@ -192,7 +192,7 @@ class SilentTests(ServiceCase):
             self.network.deliver()
             self.assertEqual([self.successResultOf(call) for call in calls], ["done"] * 3)
 
-    def test_slow_method(self) -> None:
+    def test_slow_method_is_left_alone(self) -> None:
         """A method that takes its time at a server that answers pings is left alone."""
         remote = self.locate()
         calls = [remote.invoke("again", n, timeout=100) for n in range(3)]
@@ -203,7 +203,7 @@ class SilentTests(ServiceCase):
         self.network.deliver()
         self.assertEqual(sorted(map(self.successResultOf, calls)), ["0", "1", "2"])
 
-    def test_busy_itself(self) -> None:
+    def test_busy_client_does_not_take_servers_for_silent(self) -> None:
         """A client that did not turn its own reactor does not take the servers for silent."""
         remote = self.locate()
         self.ask(remote, 3)
@@ -217,7 +217,7 @@ class SilentTests(ServiceCase):
             call.addErrback(lambda _: None)
             call.cancel()
 
-    def test_off(self) -> None:
+    def test_nothing_is_asked_without_silence(self) -> None:
         """Without silence= nothing is asked, and nothing is left behind."""
         context = self.make_context(1, silence=None)
         call = self.locate(context).invoke("once", 1, timeout=None)

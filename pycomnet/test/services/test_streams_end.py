@@ -103,7 +103,7 @@ class EndTests(ServiceCase):
         self.assertEqual(self.server._active, set())
         self.worker.closed.clear()
 
-    def test_closed(self) -> None:
+    def test_ends_by_close_before_and_after_a_value(self) -> None:
         """By ``close``, after a value and before any."""
         for name in KINDS:
             stream = self.remote.stream(name)
@@ -111,7 +111,7 @@ class EndTests(ServiceCase):
             stream.close()
             self.assert_closed(name)
 
-    def test_break(self) -> None:
+    def test_ends_by_leaving_the_loop(self) -> None:
         """By leaving an ``async for``."""
 
         async def first(name: str) -> Any:
@@ -122,7 +122,7 @@ class EndTests(ServiceCase):
             self.assertEqual(self.result(defer.Deferred.fromCoroutine(first(name))), 0)
             self.assert_closed(name)
 
-    def test_dropped(self) -> None:
+    def test_ends_by_being_dropped(self) -> None:
         """By being held by nobody; a deadline does not hold it, what waits for a value does."""
         for name in KINDS:
             stream = self.remote.stream(name, timeout=1000)
@@ -133,7 +133,7 @@ class EndTests(ServiceCase):
         self.assertEqual(self.result(waiting), 0)
         self.assert_closed("waiting")
 
-    def test_deadline(self) -> None:
+    def test_ends_by_deadline_and_by_connection(self) -> None:
         """By its deadline, and by the end of the connection."""
         for name in KINDS:
             stream = self.remote.stream(name, timeout=1.0)
@@ -146,7 +146,7 @@ class EndTests(ServiceCase):
             self.network.cut()
             self.assert_closed(name)
 
-    def test_stubborn(self) -> None:
+    def test_stubborn_stream_ends_with_the_next_value(self) -> None:
         """One that goes on when it is cancelled ends with the next value."""
         stream = self.remote.stream("stubborn")
         self.assertEqual(self.result(stream.receive()), 0)

@@ -58,7 +58,7 @@ class ThreadTests(TestCase):
         await self.context.close()
         await self.server.close()
 
-    async def test_close(self) -> None:
+    async def test_closing_server_does_not_wait_longer_for_threads(self) -> None:
         """A server that ends does not wait for a thread longer than for other calls."""
         call = self.remote.invoke("block", timeout=None)
         waiting = self.remote.invoke("block", timeout=None)
@@ -70,7 +70,7 @@ class ThreadTests(TestCase):
         self.assertTrue(thread.is_alive())
         self.assertTrue(thread.daemon)
 
-    async def test_stream(self) -> None:
+    async def test_stream_values_are_made_in_threads(self) -> None:
         """A stream's values are made in threads, too: they may block."""
         found = [value async for value in self.remote.stream("values")]
         self.assertEqual(found, [1, 2, 3])

@@ -180,8 +180,7 @@ def blocking_near(ending: str, names: list[str]) -> None:
     if ending == "blocking_raise":
         raise RuntimeError("unhandled")
     if ending == "blocking_collect":
-        gateway = channel = None
-        del group, held
+        del gateway, channel, group, held
         gc.collect()
     if ending != "blocking_end":
         sys.stdin.read()

@@ -102,7 +102,7 @@ async def test_through(started: Daemons, kind: str) -> None:
         assert await innermost.call("builtins:bytes", blob) == blob
         pids = [gateway.info["pid"] for gateway in (outer, inner, innermost)]
         assert len(set(pids)) == 3
-        with pytest.raises(pycomnet.SpecError, match="no supervisor where outer is"):
+        with pytest.raises(pycomnet.SpecError, match="no fork server where outer is"):
             await group.makegateway("popen//via=outer//linger=5//id=x")
         await outer.exit()
         with pytest.raises(pycomnet.GatewayDied, match="outer"):

@@ -37,7 +37,7 @@ def ended(body: str) -> tuple[int, str, str]:
 class EndingTests(SynchronousTestCase):
     """The exit status, and what is said."""
 
-    def test_fail(self) -> None:
+    def test_failure_stops_services_with_status_1(self) -> None:
         """Services are stopped, twistd ends as it does, and the status is 1; it is said once."""
         body = (
             "reactor.callLater(0, status.fail, reactor, LaunchFailed('no way'))\n"
@@ -59,12 +59,12 @@ class EndingTests(SynchronousTestCase):
         body += "reactor.callWhenRunning(status.fail, reactor, LaunchFailed('no way'))"
         self.assertEqual(ended(body)[0], 1)
 
-    def test_good_end(self) -> None:
+    def test_status_is_0_without_failure(self) -> None:
         """Nothing failed: the status is 0."""
         code, _, err = ended("reactor.callWhenRunning(reactor.stop)")
         self.assertEqual((code, err), (0, ""))
 
-    def test_raised(self) -> None:
+    def test_own_errors_show_a_message_and_others_a_traceback(self) -> None:
         """Of our own errors the message is shown, of others the traceback."""
         code, out, err = ended("raise LaunchFailed('no way')")
         self.assertEqual((code, out, err), (1, "", "a-daemon: no way\n"))

@@ -32,12 +32,12 @@ class OptionsTests(SynchronousTestCase):
         path.write_text(text)
         return str(path)
 
-    def test_modules(self) -> None:
+    def test_each_module_is_run(self) -> None:
         """One or more; each is what is run."""
         self.assertEqual(parsed("a", "b:C").services, (Entry("a"), Entry("b:C")))
         self.assertEqual(parsed("a").listen, (DEFAULT_LISTEN,))
 
-    def test_all_options(self) -> None:
+    def test_every_option_arrives(self) -> None:
         """Each arrives."""
         found = parsed(
             *("--listen", "tcp:1", "-l", "tcp:2", "--nameserver", "tcp:h:3", "--name", "n"),
@@ -48,14 +48,14 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((found.advertise, found.ttl, found.patience), ("h", 2.5, 7.0))
         self.assertTrue(found.wait)
 
-    def test_file(self) -> None:
+    def test_options_override_the_file(self) -> None:
         """What an option says counts more, and modules come after those of the file."""
         path = self.file('name = "x"\nlisten = "tcp:1"\n[[service]]\nmodule = "a"\n')
         found = parsed("--config", path, "--name", "y", "b")
         self.assertEqual((found.name, found.listen), ("y", ("tcp:1",)))
         self.assertEqual(found.services, (Entry("a"), Entry("b")))
 
-    def test_mistakes(self) -> None:
+    def test_mistake_is_a_usage_error(self) -> None:
         """A usage error that says what is wrong."""
         for args, said in (
             ([], "what to run?"),
@@ -71,7 +71,7 @@ class OptionsTests(SynchronousTestCase):
             problem = self.assertRaises(UsageError, parsed, *args)
             self.assertIn(said, str(problem))
 
-    def test_help(self) -> None:
+    def test_help_has_each_option_and_examples(self) -> None:
         """It has each option, and examples that can be given as they stand."""
         text = str(Options())
         for option in ("listen", "nameserver", "name", "advertise", "wait", "config", "patience"):
@@ -95,11 +95,11 @@ class MakeTests(SynchronousTestCase):
         options.parseOptions(["--nameserver", "none", *args])
         return makeService(options)
 
-    def test_service(self) -> None:
+    def test_nothing_is_opened_before_it_starts(self) -> None:
         """A service of Twisted's; nothing is opened before it is started."""
         self.assertTrue(IService.providedBy(self.make(f"{MODULE}:Calc")))
 
-    def test_working_directory(self) -> None:
+    def test_modules_are_looked_for_in_the_working_directory(self) -> None:
         """Modules are looked for there first."""
         self.make(f"{MODULE}:Calc")
         self.assertIn(str(Path.cwd()), sys.path)

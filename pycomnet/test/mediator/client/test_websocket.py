@@ -23,13 +23,13 @@ class LinkTests(LinkCase):
         self.wire.dataReceived(data)
         return len(data)
 
-    def test_answers(self) -> None:
+    def test_pings_are_answered(self) -> None:
         """Pings are answered, however many, as long as the server takes the answers."""
         sent = self.ping(2 * MAX_UNREAD // 100)
         self.assertGreaterEqual(len(self.transport.take()), sent)
         self.assertFalse(self.transport.disconnected)
 
-    def test_unread_answers(self) -> None:
+    def test_unread_pongs_are_bounded(self) -> None:
         """From a server that pings and does not read, a bounded number is taken."""
         producer: Any = self.transport.producer
         producer.pauseProducing()
@@ -38,7 +38,7 @@ class LinkTests(LinkCase):
         self.ping(MAX_UNREAD // 100)
         self.assertTrue(self.transport.disconnected)
 
-    def test_reads_again(self) -> None:
+    def test_server_that_reads_again_may_ping_again(self) -> None:
         """When it reads again it may ping again, and gets what has waited."""
         producer: Any = self.transport.producer
         for _ in range(4):
@@ -53,7 +53,7 @@ class LinkTests(LinkCase):
         producer.resumeProducing()
         self.assertNotEqual(self.transport.take(), b"")
 
-    def test_one_bound(self) -> None:
+    def test_no_kind_of_websocket_replaces_the_bound(self) -> None:
         """No kind of WebSocket replaces what counts that."""
 
         def kinds(of: type[Any]) -> list[type[Any]]:

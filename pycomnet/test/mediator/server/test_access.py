@@ -91,7 +91,7 @@ class Slow:
 class Checkers(AccessCase):
     """Checkers that an operator plugs in (``--auth``)."""
 
-    def test_own(self) -> None:
+    def test_own_checker_says_who_somebody_is(self) -> None:
         """It says who somebody is, when it knows, with the limits of that name; or that none is."""
         checker = Slow()
         limits = UserLimits(processes=1)
@@ -109,7 +109,7 @@ class Checkers(AccessCase):
         checker.asked[1][1].errback(UnauthorizedLogin())
         self.assertEqual(self.failureResultOf(refused, HttpError).value.status, 401)
 
-    def test_option(self) -> None:
+    def test_auth_option_takes_checkers_of_bearer_tokens(self) -> None:
         """``--auth`` takes those that know bearer tokens."""
         options = Options()
         self.assertTrue(options.supportsInterface(IBearerToken))
@@ -120,13 +120,13 @@ class Checkers(AccessCase):
 class Tokens(AccessCase):
     """Bearer tokens."""
 
-    def test_right(self) -> None:
+    def test_token_lets_in_under_any_spelling_of_its_kind(self) -> None:
         """The token, under any spelling of its kind."""
         self.assertEqual(self.login(FakeRequest()).name, "me")
         self.assertEqual(self.login(FakeRequest(authorization=f"bearer  {TOKEN}")).name, "me")
         self.assertEqual(self.denied, 0)
 
-    def test_wrong(self) -> None:
+    def test_anything_but_the_token_is_refused(self) -> None:
         """Anything else."""
         for given in ("", TOKEN, f"Basic {TOKEN}", "Bearer", "Bearer ", f"Bearer {TOKEN}x"):
             self.refused(401, "token", FakeRequest(authorization=given))
@@ -135,7 +135,7 @@ class Tokens(AccessCase):
         self.refused(401, "token", twice)
         self.assertEqual(self.denied, 7)
 
-    def test_tickets(self) -> None:
+    def test_ticket_is_for_its_path_once_and_not_for_long(self) -> None:
         """A ticket stands for the token: for its path, once, and not for long."""
         me = self.login(FakeRequest())
 
@@ -161,7 +161,7 @@ class Tokens(AccessCase):
 class Sources(AccessCase):
     """Where a request comes from and what it is for."""
 
-    def test_hosts(self) -> None:
+    def test_only_own_names_are_hosts(self) -> None:
         """Only the server's own names."""
         for host in ("localhost", "127.0.0.1:80", "[::1]:2013", "LOCALHOST.:1"):
             self.login(FakeRequest(host=host))
@@ -170,7 +170,7 @@ class Sources(AccessCase):
         for host in ("", "a b", "localhost:99999x", "\xa0localhost", "local\0host"):
             self.refused(400, "host", FakeRequest(host=host))
 
-    def test_origins(self) -> None:
+    def test_only_own_and_allowed_pages_are_origins(self) -> None:
         """Its own pages, those that it was told of, and no others."""
         self.login(FakeRequest(origin="http://localhost:2013", sec_fetch_site="same-origin"))
         for origin in ("http://localhost:1", "https://evil.example", "null", "file://"):
@@ -182,7 +182,7 @@ class Sources(AccessCase):
         self.login(request, access=told)
         self.refused(403, "origin", FakeRequest(origin="https://evil.example"), access=told)
 
-    def test_names(self) -> None:
+    def test_names_follow_from_where_it_listens(self) -> None:
         """What a server is called, by where it listens."""
         local = names_of(MediatorConfiguration())
         self.assertIn("localhost", local)
@@ -194,14 +194,14 @@ class Sources(AccessCase):
             self.assertNotIn(other, wide)
         self.assertIn("x", Names({"x"}))
 
-    def test_split_host(self) -> None:
+    def test_host_is_split_from_its_port(self) -> None:
         """A header's name, without its port."""
         self.assertEqual(split_host("[::1]:80"), "::1")
         self.assertEqual(split_host("Host:80"), "host")
         for text in ("", "a/b", "u@h", "[::1", ":80", "a:b:c"):
             self.assertIsNone(split_host(text))
 
-    def test_insecure(self) -> None:
+    def test_without_tls_only_loopback_is_listened_on(self) -> None:
         """Without TLS it listens for this machine alone, unless told so in so many words."""
         for listen in ("tcp:1", "tcp:1:interface=0.0.0.0", "tcp:1:interface=192.0.2.1"):
             self.assertRaises(EndpointError, MediatorConfiguration(listen).check)

@@ -123,7 +123,7 @@ class MediatorCase(SynchronousTestCase):
 class Streams(MediatorCase):
     """What goes to and fro."""
 
-    def test_written_once(self) -> None:
+    def test_what_is_sent_again_is_written_once(self) -> None:
         """What is sent again after a lost answer is given to the subprocess once; no gaps."""
         session, child = self.start()
         session.write(0, b"0123")
@@ -132,7 +132,7 @@ class Streams(MediatorCase):
         self.assertEqual(child.pipes.written, b"012345")
         self.assertEqual(self.refused(409, session.write, 7, b"7").extra, {"received": 6})
 
-    def test_full(self) -> None:
+    def test_full_stdout_is_not_read_until_confirmed(self) -> None:
         """At the bound it is no longer read from, until enough was confirmed."""
         session, child = self.start()
         child.say(b"x" * 99)
@@ -144,7 +144,7 @@ class Streams(MediatorCase):
         self.refused(409, session.confirm, "stdout", 101)
         self.refused(409, session.read, "stdout", 0, 1)
 
-    def test_full_stderr(self) -> None:
+    def test_full_stderr_is_not_read_until_confirmed(self) -> None:
         """The same for standard error, whose reading waits for a Deferred."""
         session, child = self.start()
         self.assertIsNone(child.stderr("y" * 99))
@@ -153,7 +153,7 @@ class Streams(MediatorCase):
         session.confirm("stderr", 50)
         self.successResultOf(taken)
 
-    def test_congested(self) -> None:
+    def test_writers_pause_while_subprocess_does_not_read(self) -> None:
         """While the subprocess does not read, no client is read from."""
         session, _child = self.start()
         told: list[str] = []
@@ -171,7 +171,7 @@ class Streams(MediatorCase):
         session.resumeProducing()
         self.assertEqual(told, ["pause", "pause", "resume", "resume"])
 
-    def test_readers(self) -> None:
+    def test_one_client_reads_and_takes_over_from_itself(self) -> None:
         """One client at a time; the same one takes over from itself."""
         session, child = self.start()
         first, second, other = FakeReader("a"), FakeReader("a"), FakeReader("b")
@@ -187,7 +187,7 @@ class Streams(MediatorCase):
         session.add_reader("stdout", nameless)
         self.refused(409, session.add_reader, "stdout", FakeReader(""))
 
-    def test_ended(self) -> None:
+    def test_ends_with_process_and_output_and_keeps_what_is_unread(self) -> None:
         """It has ended when its process and its output have; what it said is there until read."""
         session, child = self.start()
         child.say(b"bye")
@@ -224,7 +224,7 @@ class Streams(MediatorCase):
 class Endings(MediatorCase):
     """Subprocesses that nobody needs any more."""
 
-    def test_linger(self) -> None:
+    def test_unattended_is_closed_then_terminated_then_killed(self) -> None:
         """Nobody there for so long: its input is closed, then it is terminated, then killed."""
         session, child = self.start()
         session.attach()
@@ -244,7 +244,7 @@ class Endings(MediatorCase):
         self.assertEqual(child.signals, [signal.SIGTERM, signal.SIGKILL])
         child.exit(-9)
         self.assertEqual(session.end.reason, "nobody was connected to it")
-        self.assertEqual(session.gone_error().extra["signal_name"], "SIGKILL")
+        self.assertEqual(session.end.gone_error().extra["signal_name"], "SIGKILL")
 
     def test_what_was_ended_makes_room_though_nobody_comes_back(self) -> None:
         """Ended as nobody was there, it is kept for as long again, and then it is forgotten."""
@@ -257,12 +257,12 @@ class Endings(MediatorCase):
         self.assertEqual(self.mediator.sessions, {})
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_asked_linger(self) -> None:
+    def test_client_may_ask_for_less_linger_not_for_more(self) -> None:
         """A client may ask for less than the limit, not for more."""
         self.assertEqual(self.start(linger=5)[0].linger, 5)
         self.assertEqual(self.start(linger=500)[0].linger, 60)
 
-    def test_idle(self) -> None:
+    def test_idle_one_is_ended_and_only_then(self) -> None:
         """Neither traffic nor processor time for so long: it is ended, and only then."""
         session, child = self.start(BOB)
         session.attach()
@@ -297,7 +297,7 @@ class Endings(MediatorCase):
         self.assertTrue(child.pipes.input_ended)
         self.assertEqual(session.reason, "it was idle")
 
-    def test_signal(self) -> None:
+    def test_signal_goes_at_once_and_sigkill_follows(self) -> None:
         """A client's signal goes at once, and SIGKILL follows."""
         session, child = self.start()
         session.terminate("its client ended it", signal.SIGTERM)
@@ -305,7 +305,7 @@ class Endings(MediatorCase):
         self.clock.advance(sessions.KILL_TIMEOUT)
         self.assertEqual(child.signals, [signal.SIGTERM, signal.SIGKILL])
 
-    def test_drain(self) -> None:
+    def test_drain_waits_for_clients_then_ends_what_is_left(self) -> None:
         """Clients are told and have their time; what is left is ended, and waited for."""
         session, child = self.start()
         other, stubborn = self.start()
@@ -337,7 +337,7 @@ class Endings(MediatorCase):
 class Users(MediatorCase):
     """Who may have what."""
 
-    def test_limits(self) -> None:
+    def test_processes_are_limited_for_each_user_and_in_all(self) -> None:
         """Of each user, and in all; one that has ended and was read makes room."""
         session, child = self.start()
         self.start()
@@ -349,28 +349,28 @@ class Users(MediatorCase):
         session.forget()
         self.start()
 
-    def test_invisible(self) -> None:
+    def test_subprocess_of_another_user_is_not_found(self) -> None:
         """Another's is not there."""
         session, _ = self.start()
         self.refused(404, self.mediator.find, BOB, session.pid)
         self.assertEqual(self.mediator.of(BOB), [])
         self.assertEqual(self.mediator.of(ALICE), [session])
 
-    def test_repeated(self) -> None:
+    def test_repeated_request_finds_what_it_started(self) -> None:
         """A request that is repeated finds what it started; another user's key is another."""
         one = self.mediator.start(ALICE, {}, "key")
         self.assertIs(self.mediator.start(ALICE, {}, "key"), one)
         self.assertIsNot(self.mediator.start(BOB, {}, "key"), one)
         self.assertEqual(len(self.children), 2)
 
-    def test_pids(self) -> None:
+    def test_pids_are_random(self) -> None:
         """Nobody guesses one: they are random, and not the system's."""
         one, two = self.start()[0], self.start()[0]
         self.assertNotEqual(one.pid, two.pid)
         self.assertGreaterEqual(len(one.pid), 32)
         self.assertNotIn("4711", one.pid)
 
-    def test_allowed(self) -> None:
+    def test_options_that_are_not_allowed_are_refused(self) -> None:
         """What a client may not ask for is refused, and so is an interpreter of its own."""
         user = User(
             "carol", UserLimits(allow=frozenset({"python", "id"}), pythons=("python3", "pypy3"))
@@ -380,7 +380,7 @@ class Users(MediatorCase):
         self.refused(400, self.mediator.start, user, [])
         self.assertEqual(self.mediator.start(user, {}).spec.python, ("python3",))
 
-    def test_metrics(self) -> None:
+    def test_metrics_count_and_name_nobody(self) -> None:
         """What is counted, for Prometheus; nothing in it says who."""
         session, child = self.start()
         child.say(b"xyz")

@@ -8,7 +8,7 @@ from pycomnet.test.mediator.kit import Connection, SiteCase
 class BodyTests(SiteCase):
     """The body of a request to a subprocess."""
 
-    def test_slow(self) -> None:
+    def test_body_is_given_on_byte_by_byte(self) -> None:
         """A body that comes byte by byte is given on byte by byte: nobody keeps it."""
         path, child = self.popen()
         connection = self.connect()
@@ -22,7 +22,7 @@ class BodyTests(SiteCase):
         after.send(self.head("POST", path, "Content-Length: 0"))
         self.assertEqual(after.answer(), (200, {"received": 399}))
 
-    def test_ended_meanwhile(self) -> None:
+    def test_body_for_an_ended_subprocess_is_dropped(self) -> None:
         """The subprocess is ended while a body streams in: the rest is for nobody."""
         path, child = self.popen()
         connection = self.connect()
@@ -36,7 +36,7 @@ class BodyTests(SiteCase):
         self.assertEqual((status, about["error"]), (409, "input_ended"))
         self.assertEqual(child.pipes.written, b"one")
 
-    def test_too_long(self) -> None:
+    def test_body_over_the_limit_is_refused(self) -> None:
         """A body over the limit that does not say so is refused once it is; its connection ends."""
         path, child = self.popen()
         connection = self.connect()
@@ -63,7 +63,7 @@ class TimeTests(SiteCase):
             self.clock.pump([pause / 10] * 10)
         return len(data)
 
-    def test_head(self) -> None:
+    def test_slow_head_has_the_time_of_an_idle_connection(self) -> None:
         """A head in single bytes, or lines, has the time of an idle connection, and no more."""
         head = self.head("GET", "/", "X-Long: " + "x" * 500)
         self.assertLess(self.drip(self.connect(), head), 10)
@@ -77,14 +77,14 @@ class TimeTests(SiteCase):
             self.clock.pump([1.0] * 20)
         self.assertLess(sent, 5)
 
-    def test_json(self) -> None:
+    def test_slow_json_has_the_time_of_an_idle_connection(self) -> None:
         """So has a body that is JSON."""
         connection = self.connect()
         connection.send(self.head("POST", "/popen", "Content-Length: 5000"))
         self.assertLess(self.drip(connection, b" " * 5000), 10)
         self.assertEqual(self.mediator.running(), [])
 
-    def test_next(self) -> None:
+    def test_each_request_has_its_own_time(self) -> None:
         """Each request of a connection has that time, after a pause too."""
         connection = self.connect()
         for _ in range(5):
@@ -96,7 +96,7 @@ class TimeTests(SiteCase):
             connection.send(head[40:])
             self.assertEqual(connection.answer()[0], 200)
 
-    def test_upload(self) -> None:
+    def test_upload_lasts_while_something_comes(self) -> None:
         """An upload goes on for as long as something comes."""
         path, child = self.popen()
         connection = self.connect()
@@ -119,7 +119,7 @@ class SmugglingTests(SiteCase):
         self.assertEqual((child.pipes.written, child.signals), (b"", []))
         child.exit()
 
-    def test_two_lengths(self) -> None:
+    def test_ambiguous_length_is_refused(self) -> None:
         """A length and chunks, two lengths, a length that is no number, unknown encodings."""
         for lines in (
             ("Content-Length: 5", "Transfer-Encoding: chunked"),
@@ -131,13 +131,13 @@ class SmugglingTests(SiteCase):
             self.limits_reset()
             self.assert_refused(*lines, body=b"0\r\n\r\n")
 
-    def test_broken_chunks(self) -> None:
+    def test_broken_chunks_are_refused(self) -> None:
         """Chunks that are none."""
         for body in (b"zz\r\n", b"-1\r\n", b"0x3\r\none\r\n", b"1" * 2000):
             self.limits_reset()
             self.assert_refused("Transfer-Encoding: chunked", body=body)
 
-    def test_large_head(self) -> None:
+    def test_endless_head_closes_the_connection(self) -> None:
         """A head without end is not kept: the connection is closed."""
         for first, piece in (
             (b"GET / HTTP/1.1\r\nHost: 127.0.0.1:2013\r\n", b"X: " + b"x" * 1000 + b"\r\n"),

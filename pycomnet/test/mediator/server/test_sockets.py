@@ -101,7 +101,7 @@ class SocketCase(SiteCase):
 class StreamTests(SocketCase):
     """The streams."""
 
-    def test_both_ways(self) -> None:
+    def test_streams_go_both_ways_with_offsets(self) -> None:
         """What goes to the subprocess and comes from it, with offsets; confirmed, it is gone."""
         self.client.give(0, b"to it")
         self.client.give(3, b"it, again")
@@ -114,7 +114,7 @@ class StreamTests(SocketCase):
         (session,) = self.mediator.sessions.values()
         self.assertTrue(all(queue.base == queue.end for queue in session.streams.values()))
 
-    def test_large(self) -> None:
+    def test_large_data_goes_in_several_messages(self) -> None:
         """What is large goes in several messages, and comes in any number of pieces."""
         data = bytes(range(256)) * 200
         sent = self.client.wire.send(BytesMessage(HEADER.pack(STDIN, 0) + data))
@@ -129,7 +129,7 @@ class StreamTests(SocketCase):
         )
         self.assertEqual(b"".join(one[2] for one in got), said)
 
-    def test_in_fragments(self) -> None:
+    def test_message_may_come_in_fragments(self) -> None:
         """A message may be in fragments, with control frames between them."""
         wire = self.client.wire
         first = BytesMessage(HEADER.pack(STDIN, 0) + b"one", message_finished=False)
@@ -140,7 +140,7 @@ class StreamTests(SocketCase):
         self.assertIsInstance(pong, Pong)
         self.assertEqual(bytes(pong.payload), b"?")
 
-    def test_end(self) -> None:
+    def test_closes_once_client_has_output_and_end(self) -> None:
         """All that it said, then how it ended; closed once the client has that."""
         self.child.say(b"last")
         self.child.exit(3)
@@ -156,7 +156,7 @@ class LargeRequestTests(SocketCase):
 
     limits = UserLimits(queue=1 << 16, request=1 << 20, idle_timeout=0)
 
-    def test_confirmed(self) -> None:
+    def test_post_is_confirmed_while_it_goes_on(self) -> None:
         """It is confirmed here, while it goes on: its sender need not keep it until the answer."""
         upload = self.connect()
         upload.send(self.head("POST", f"{self.path}?offset=0", "Transfer-Encoding: chunked"))
@@ -169,7 +169,7 @@ class LargeRequestTests(SocketCase):
 class RefusedTests(SocketCase):
     """What a client may not."""
 
-    def test_gap(self) -> None:
+    def test_gap_is_refused(self) -> None:
         """Bytes before these are missing."""
         self.client.give(5, b"x")
         self.assertEqual(self.client.read()[0]["error"], "offset")
@@ -185,12 +185,12 @@ class RefusedTests(SocketCase):
         self.client.connection.send(good)
         self.assertEqual(self.child.pipes.written, b"")
 
-    def test_other_streams(self) -> None:
+    def test_writing_to_stdout_is_refused(self) -> None:
         """Nobody writes to standard output."""
         self.client.give(0, b"x", STDOUT)
         self.assertEqual(self.client.closed(), sockets.UNSUPPORTED)
 
-    def test_too_long(self) -> None:
+    def test_too_long_message_is_refused_by_its_head(self) -> None:
         """A message over the bound is refused by its head, in one frame or in several."""
         head = b"".join(frame(STDIN, 0, bytes(MAX_MESSAGE), masked=True))[:30]
         self.client.connection.send(head)
@@ -222,12 +222,12 @@ class RefusedTests(SocketCase):
         self.assertEqual(self.child.pipes.written, b"")
         self.assert_goes_on()
 
-    def test_not_json(self) -> None:
+    def test_text_that_is_no_object_is_refused(self) -> None:
         """A text that isn't an object."""
         self.client.connection.send(self.client.wire.send(TextMessage("[1")))
         self.assertEqual(self.client.closed(), sockets.UNSUPPORTED)
 
-    def test_second_reader(self) -> None:
+    def test_second_client_is_refused_and_the_same_takes_over(self) -> None:
         """Another client is told that somebody reads; the same one takes over."""
         other = Client(self, f"{self.path}/ws", reader="b")
         self.assertEqual((other.said[0]["error"], other.said[0]["status"]), ("reader", 409))
@@ -240,7 +240,7 @@ class RefusedTests(SocketCase):
 class AliveTests(SocketCase):
     """Whether the other end is there."""
 
-    def test_silent(self) -> None:
+    def test_client_without_pong_is_dropped(self) -> None:
         """Who does not answer a ping is dropped; the subprocess waits for the next connection."""
         self.clock.advance(sockets.PING_INTERVAL)
         (ping,) = self.client.read()
@@ -248,7 +248,7 @@ class AliveTests(SocketCase):
         self.clock.advance(sockets.PING_INTERVAL)
         self.assertTrue(self.client.connection.transport.disconnected)
 
-    def test_answers(self) -> None:
+    def test_client_that_answers_is_kept(self) -> None:
         """Who answers, with a pong or with anything else, is not."""
         for answer in (self.client.wire.send(Pong()), b"".join(frame(STDIN, 0, b"", True))):
             self.clock.advance(sockets.PING_INTERVAL)
@@ -256,7 +256,7 @@ class AliveTests(SocketCase):
         self.clock.advance(sockets.PING_INTERVAL)
         self.assertFalse(self.client.connection.transport.disconnected)
 
-    def test_slow(self) -> None:
+    def test_nothing_is_written_to_client_that_does_not_read(self) -> None:
         """Nothing is written to who does not read; all of it is once it does."""
         transport = self.client.connection.transport
         transport.producer.pauseProducing()

@@ -22,12 +22,12 @@ class MemoryStoreTests(StoreConformance, TestCase):
 class DescriptionTests(SynchronousTestCase):
     """A store is named by a description."""
 
-    def test_stores(self) -> None:
+    def test_each_store_is_named_by_its_description(self) -> None:
         """Each kind has its description, and is named by it."""
         for description in ("memory:", "sqlite:names.sqlite"):
             self.assertEqual(make_store(description, None).name, description)
 
-    def test_none(self) -> None:
+    def test_unknown_store_is_refused_with_those_there_are(self) -> None:
         """What names no store is refused, with what would."""
         for description in ("", "memory", "sqlite", "redis:x", "sqlite:", "sqlite::memory:"):
             self.assertRaises(StoreFailed, make_store, description, None)

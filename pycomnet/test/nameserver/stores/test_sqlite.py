@@ -49,7 +49,7 @@ class FileTests(SQLiteCase):
     """The file, and what is not one."""
 
     @deferred
-    async def test_not_ours(self) -> None:
+    async def test_other_files_are_left_alone(self) -> None:
         """An SQLite file of something else, or no SQLite file, is left as it is."""
         with closing(sqlite3.connect(self.path)) as other:
             other.execute("CREATE TABLE t (x)")
@@ -62,7 +62,7 @@ class FileTests(SQLiteCase):
         self.assertIn("no nameserver's", await self.refused(self.make_store()))
 
     @deferred
-    async def test_other_version(self) -> None:
+    async def test_other_version_is_refused(self) -> None:
         """Tables of another version are refused, with both versions."""
         store = self.make_store()
         await store.open(Follower())
@@ -72,7 +72,7 @@ class FileTests(SQLiteCase):
         self.assertIn("version 9", await self.refused(self.make_store()))
 
     @deferred
-    async def test_in_use(self) -> None:
+    async def test_file_in_use_is_refused(self) -> None:
         """Two nameservers can't have one file."""
         self.patch(sqlite, "BUSY", 0.05)
         store = self.make_store()
@@ -81,13 +81,13 @@ class FileTests(SQLiteCase):
         self.assertIn("another nameserver has it open", await self.refused(self.make_store()))
 
     @deferred
-    async def test_no_directory(self) -> None:
+    async def test_missing_directory_is_refused(self) -> None:
         """A path in a directory that isn't there is refused."""
         self.path = os.path.join(self.path, "none", "names.sqlite")
         self.assertIn("No such file", await self.refused(self.make_store()))
 
     @deferred
-    async def test_secrets(self) -> None:
+    async def test_file_has_no_usable_secret(self) -> None:
         """The file has no secret in it that somebody could use."""
         store = self.make_store()
         await store.open(Follower())
@@ -113,7 +113,7 @@ class CrashTests(SQLiteCase):
     """What is there after an end that was not clean."""
 
     @deferred
-    async def test_acknowledged(self) -> None:
+    async def test_copied_files_have_all_that_was_acknowledged(self) -> None:
         """A copy of the files, made while it is open, has all that was acknowledged; leases have
         their whole length, as nobody knows better."""
         store = self.make_store()
@@ -170,7 +170,7 @@ class DiskTests(SQLiteCase):
         return limiting
 
     @deferred
-    async def test_full(self) -> None:
+    async def test_full_disk_acknowledges_nothing_and_recovers(self) -> None:
         """Nothing that could not be written is acknowledged or told; what was there stays, and
         when there is room again it goes on."""
         store, follower = self.make_store(), Follower()

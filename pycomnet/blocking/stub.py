@@ -1,0 +1,255 @@
+"""Writes the stub of :mod:`pycomnet.blocking`: ``python -m pycomnet.blocking.stub``.
+
+The classes there are filled when they are imported, so no type checker sees what they have. The
+stub says it: each method with the types of the Deferred API's, without Deferreds, and with the
+further ``timeout``. A test holds the stub that is checked in equal to what this makes.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pycomnet import blocking
+from pycomnet.blocking.wrapper import Blocking, blocking_classes
+from pycomnet.gateways import group
+from pycomnet.services import context, default, server
+
+PATH = Path(__file__).with_name("__init__.pyi")
+
+HEAD = '''\
+"""The same API without Deferreds. Written by ``python -m pycomnet.blocking.stub``."""
+
+'''
+
+#: What makes each class that has a constructor; its reactor is the module's own.
+MAKERS: dict[str, type] = {
+    "Context": context.Context,
+    "Group": group.Group,
+    "ServiceServer": server.ServiceServer,
+}
+#: Functions of the default context, which get a timeout.
+FUNCTIONS = ("connect", "locate", "nameserver")
+STARS: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+TIMEOUT = inspect.Parameter(
+    "timeout", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="float | None"
+)
+
+
+@functools.cache
+def _imports(module: str) -> dict[str, tuple[str, str]]:
+    """Where the names of a module come from: (module, name there); "" for a module itself."""
+    known: dict[str, tuple[str, str]] = {}
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            known.update({a.asname or a.name: (node.module, a.name) for a in node.names})
+        elif isinstance(node, ast.Import):
+            known.update({a.asname or a.name: (a.name, "") for a in node.names})
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            known[node.name] = (module, node.name)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    known[target.id] = (module, target.id)
+    return known
+
+
+class _Types(ast.NodeTransformer):
+    """An annotation of the Deferred API, as it is without Deferreds.
+
+    :param module: what it is written in.
+    :param wanted: gets what has to be imported for it, as (module, name there), by its name here.
+    """
+
+    def __init__(self, module: str, wanted: dict[str, tuple[str, str]]) -> None:
+        self._module = module
+        self._wanted = wanted
+
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        if ast.unparse(node.value) in ("Deferred", "defer.Deferred"):
+            return self.visit(node.slice)
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        name = node.id
+        if name in blocking.__all__ or hasattr(builtins, name):
+            return node
+        found = _imports(self._module).get(name)
+        if found is None:
+            raise LookupError(f"{self._module} says {name!r}, which is imported nowhere in it")
+        if self._wanted.setdefault(name, found) != found:
+            raise LookupError(f"{name!r} is {found} in {self._module}, elsewhere another")
+        return node
+
+
+class _Writer:
+    """Collects the stub's lines, and what they need imported."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[str, tuple[str, str]] = {}
+        self.lines: list[str] = []
+
+    def annotation(self, annotation: Any, module: str) -> str:
+        """An annotation as the stub has it."""
+        if annotation is inspect.Parameter.empty:
+            text, module = "Any", "typing"
+        else:
+            text = annotation if isinstance(annotation, str) else repr(annotation)
+        if text == "Any":
+            self.wanted["Any"] = ("typing", "Any")
+            return text
+        return ast.unparse(_Types(module, self.wanted).visit(ast.parse(text, mode="eval").body))
+
+    def function(
+        self, name: str, parameters: Iterable[inspect.Parameter], result: Any, module: str
+    ) -> str:
+        """The stub of a function or a method."""
+        shown = []
+        star = False
+        for each in parameters:
+            if each.name == "self":
+                shown.append("self")
+                continue
+            kind = each.kind
+            if kind is each.KEYWORD_ONLY and not star:
+                shown.append("*")
+            star = star or kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
+            prefix = STARS.get(kind, "")
+            default = "" if each.default is each.empty else " = ..."
+            shown.append(
+                f"{prefix}{each.name}: {self.annotation(each.annotation, module)}{default}"
+            )
+        return f"def {name}({', '.join(shown)}) -> {self.annotation(result, module)}: ..."
+
+    def method(self, name: str, function: Callable[..., Any]) -> str:
+        """The stub of a method: made from the Deferred API's, or one of the blocking class."""
+        source = inspect.unwrap(function)
+        signature = inspect.signature(source)
+        parameters = list(signature.parameters.values())
+        waits = hasattr(function, "__wrapped__") and not name.startswith("__")
+        if waits and "timeout" not in signature.parameters:
+            parameters = with_timeout(parameters)
+        return self.function(name, parameters, signature.return_annotation, source.__module__)
+
+    def cls(self, name: str, kind: type, source: type | None) -> None:
+        """The stub of a class.
+
+        :param source: the class of the Deferred API.
+        """
+        self.lines += ["", f"class {name}:"]
+        maker = MAKERS.get(name)
+        if maker is not None:
+            signature = inspect.signature(maker.__init__)  # type: ignore[misc]
+            given = [
+                each if each.name == "self" else each.replace(kind=_keyword(each))
+                for each in signature.parameters.values()
+                if each.name != "reactor"
+            ]
+            text = self.function("__init__", given, "None", maker.__module__)
+            self.lines.append(f"    {text}")
+        for attribute, value in sorted(vars(kind).items()):
+            if isinstance(value, property):
+                annotation, module = attribute_type(source, attribute)
+                self.lines.append("    @property")
+                text = self.function(attribute, [SELF], annotation, module)
+            elif inspect.isfunction(value) and attribute != "__init__":
+                text = self.method(attribute, value)
+            else:
+                continue
+            self.lines.append(f"    {text}")
+
+
+SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _keyword(parameter: inspect.Parameter) -> Any:
+    named = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    return parameter.KEYWORD_ONLY if named else parameter.kind
+
+
+def with_timeout(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The parameters, and ``timeout`` at the place that it can have."""
+    place = len(parameters)
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        place -= 1
+    return [*parameters[:place], TIMEOUT, *parameters[place:]]
+
+
+def attribute_type(cls: type | None, name: str) -> tuple[str, str]:
+    """The type of an instance's attribute, and the module that says it."""
+    for base in cls.__mro__ if cls is not None else ():
+        value = vars(base).get(name)
+        if isinstance(value, property):
+            return str(inspect.signature(value.fget).return_annotation), base.__module__  # type: ignore[arg-type]
+        if "__init__" in vars(base) and base is not object:
+            found = _assigned(base, name)
+            if found is not None:
+                return found, base.__module__
+    return "Any", "typing"
+
+
+def _assigned(cls: type, name: str) -> str | None:
+    source = inspect.getsource(sys.modules[cls.__module__])
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.ClassDef) and node.name == cls.__name__):
+            continue
+        for statement in _statements(node):
+            if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == (
+                f"self.{name}"
+            ):
+                return ast.unparse(statement.annotation)
+    given = inspect.signature(cls.__init__).parameters.get(name)  # type: ignore[misc]
+    return None if given is None else str(given.annotation)
+
+
+def _statements(node: ast.ClassDef) -> Iterator[ast.stmt]:
+    for function in node.body:
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+            yield from function.body
+
+
+def stub() -> str:
+    """The whole stub."""
+    public = {name: getattr(blocking, name) for name in blocking.__all__}  # loads them
+    sources = {made: source for source, made in blocking_classes().items()}
+    writer = _Writer()
+    for name, value in public.items():
+        if name == "GatewayExecutor":
+            continue  # its own module says all
+        if inspect.isclass(value) and issubclass(value, Blocking):
+            writer.cls(name, value, sources.get(value))
+        else:
+            function = getattr(default, name, value) if name != "ChannelGateway" else value
+            signature = inspect.signature(function)
+            parameters = list(signature.parameters.values())
+            if name in FUNCTIONS:
+                parameters = with_timeout(parameters)
+            text = writer.function(
+                name, parameters, signature.return_annotation, function.__module__
+            )
+            writer.lines += ["", text]
+    lines = ["from pycomnet.blocking.executor import GatewayExecutor as GatewayExecutor"]
+    for here, (module, name) in sorted(writer.wanted.items()):
+        if not name:
+            lines.append(f"import {module}" + ("" if module == here else f" as {here}"))
+        else:
+            lines.append(f"from {module} import {name}" + ("" if name == here else f" as {here}"))
+    names = "".join(f'    "{name}",\n' for name in blocking.__all__)
+    end = ["", f"__all__ = [\n{names}]"]
+    return HEAD + "\n".join([*sorted(lines), *writer.lines, *end]) + "\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(stub())

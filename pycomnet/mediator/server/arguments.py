@@ -1,0 +1,63 @@
+"""What a request says in its query and headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pycomnet.mediator.server.model import HttpError
+from pycomnet.mediator.server.session import MediatorSession
+from pycomnet.ranges import NumberRefused, real, whole
+
+#: The greatest offset.
+MAX_OFFSET = (1 << 59) - 1
+
+
+def number_argument(request: Any, name: bytes, default: int = 0) -> int:
+    """A number, not below 0, of the query.
+
+    :raises HttpError: 400.
+    """
+    values = request.args.get(name)
+    if not values:
+        return default
+    text = values[-1]
+    try:
+        return whole(name.decode(), text, 0, MAX_OFFSET, text=True)
+    except NumberRefused as problem:
+        raise HttpError(400, "argument", str(problem)) from None
+
+
+def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
+    """A number of seconds in the query, within a limit.
+
+    :raises HttpError: 400.
+    """
+    values = request.args.get(name)
+    if not values:
+        return default
+    try:
+        return min(real(name.decode(), values[-1], text=True), most)
+    except NumberRefused as problem:
+        raise HttpError(400, "argument", str(problem)) from None
+
+
+def header_text(request: Any, name: bytes) -> str | None:
+    """A header of a request; whatever bytes it has, they are text of that many characters."""
+    values = request.requestHeaders.getRawHeaders(name, [])
+    return values[-1].decode("latin-1") if values else None
+
+
+def text_argument(request: Any, name: bytes) -> str:
+    """A text of the query; empty if it isn't there."""
+    values = request.args.get(name)
+    return values[-1].decode("utf-8", "replace") if values else ""
+
+
+def confirm_arguments(request: Any, session: MediatorSession) -> None:
+    """Confirm what the query says that the client has received.
+
+    :raises HttpError: that much was not sent.
+    """
+    for name, stream in ((b"received", "stdout"), (b"stderr_received", "stderr")):
+        if name in request.args:
+            session.confirm(stream, number_argument(request, name))
