@@ -180,8 +180,6 @@ class HandedAttachment(Attachment):
     def __init__(self, far: KeptFarSide, control: ChannelCore, channel: Channel) -> None:
         super().__init__(far, control)
         self.channel = channel
-        #: whether the pipes did not come to it
-        self.lacks_pipes = False
         #: whether it has closed them, or is to be dropped
         self.closed = False
         #: whether it has left the far side to whoever comes

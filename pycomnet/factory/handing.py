@@ -231,12 +231,9 @@ class Handing(Protocol):
         self._call_back()  # it waits for that
         attachment = self.attachment
         self._finish_handover(handover)
-        if isinstance(attachment, HandedAttachment):
-            if attachment.lacks_pipes:
-                self._pass_through(attachment.channel, attachment.control)
-            elif attachment.closed:
-                self.detach(attachment)
-            # Else its pipes are closed, and it has still to say why.
+        if isinstance(attachment, HandedAttachment) and attachment.closed:
+            self.detach(attachment)
+        # Else its pipes are closed, and it has still to say why.
         self._pump()
         self._now_back()
 
@@ -248,16 +245,10 @@ class Handing(Protocol):
     def _told_of_pipes(self, attachment: HandedAttachment, value: dict[str, Any]) -> bool:
         """What the program says that has pipes; whether that is all."""
         handover = self._handover
-        if handover is None and value.get("pipes") is False:
-            self._pass_through(attachment.channel, attachment.control)
-            return True
         if handover is None and value.get("closed") is True:
             self.detach(attachment)
             return True
-        if value.get("pipes") is False:
-            attachment.lacks_pipes = True
-            self._call_back()
-        elif value.get("closed") is True:
+        if value.get("closed") is True:
             attachment.closed = True
         elif value.get("left") is True:
             attachment.left = True
