@@ -4,8 +4,8 @@ A shortcut is switched off in a copy of the package, by a small change of its so
 itself needs no switches. Each figure comes from a process of its own. The processes take turns: all
 variants of a row, then the next row, and so on for each round; a ratio is of figures of one round.
 
-Run it as ``python benchmarks/ablation.py``. docs/benchmarks-ablation.rst has the last table. What
-gains less than a tenth on every row is not worth its code.
+Run it as ``python benchmarks/ablation.py``. What gains less than a tenth on every row is not worth
+its code.
 """
 
 from __future__ import annotations

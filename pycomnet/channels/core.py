@@ -616,8 +616,9 @@ class ChannelCore(Live):
         """Tell those who wait for the end, if it has come, and the callback's owner knows."""
         if self.over is None or not self.close_waiters:
             return
-        if self.half and self.stream.purpose == "exec" and self._is_open():
-            return  # the code still runs, and may raise
+        if self.half and self.stream.purpose == "exec" and not self.stream.end_sent:
+            # The code still runs, and may raise. (Once both ends have ended no CLOSE comes.)
+            return
         firing, self.close_waiters = self.close_waiters, []
         if self.patient and self.callback is not None and (self.telling or not self.told):
             own = self.own_waiters
@@ -627,10 +628,6 @@ class ChannelCore(Live):
         for closing in firing:
             if not closing.called:
                 self._fire_close(closing)
-
-    def _is_open(self) -> bool:
-        """Whether a CLOSE may come: once both ends have ended the channel none does."""
-        return self.stream.id in self.connection.mux.streams
 
     def cancel_close(self, deferred: defer.Deferred[None]) -> None:
         with contextlib.suppress(ValueError):

@@ -237,7 +237,7 @@ class Finder(Importer):
         """
         return bytes(self._ask_file({"data": [package, path]}, package, path))
 
-    def names(self, package, path):
+    def listing(self, package, path):
         """What is in a directory of a package: pairs of a name and whether it is a directory."""
         found = self._ask_file({"names": [package, path]}, package, path)
         return [(_native(name), is_directory) for name, is_directory in found]

@@ -28,11 +28,11 @@ class ResourceReader(object):
 
     def is_resource(self, name):
         """Whether it is a file of the package."""
-        return (name, False) in self._finder.names(self._package, "")
+        return (name, False) in self._finder.listing(self._package, "")
 
     def contents(self):
         """The names of all that is in the package's directory."""
-        return [name for name, _ in self._finder.names(self._package, "")]
+        return [name for name, _ in self._finder.listing(self._package, "")]
 
 
 class Resource(object):
@@ -61,7 +61,7 @@ class Resource(object):
         if self._is_directory is None:
             directory, _, name = self._path.rpartition("/")
             try:
-                found = dict(self._finder.names(self._package, directory))
+                found = dict(self._finder.listing(self._package, directory))
             except (IOError, OSError):
                 return None
             self._is_directory = found.get(name)
@@ -77,7 +77,7 @@ class Resource(object):
 
     def iterdir(self):
         """All that is in it."""
-        for name, is_directory in self._finder.names(self._package, self._path):
+        for name, is_directory in self._finder.listing(self._package, self._path):
             yield Resource(self._finder, self._package, self._below(name), is_directory)
 
     def _below(self, *names):

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import socket
+import sys
 from typing import Any, cast
 
 import attrs
@@ -31,6 +32,8 @@ from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.net.private import narrow_umask
 from pycomnet.ranges import NumberRefused, real, whole
 
+#: Bytes of a unix socket's path: what the system's structure has room for.
+MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103
 #: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
 TLS = frozenset({"tls", "ssl"})
 #: Connections that wait to be accepted. Twisted's own 50 is nothing when a thousand clients come
@@ -224,6 +227,8 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     endpoint = parse(description)
     if endpoint.kind not in TLS:
+        if endpoint.kind == "unix":
+            _check_unix_path(description, endpoint.argument(0, "address", ""))
         if endpoint.kind in _WITH_PORT:
             number(description, endpoint.argument(0, "port"), "port")
         if endpoint.kind in _BACKLOGGED:
@@ -276,8 +281,19 @@ def check_client(description: str) -> None:
             raise EndpointError(f"{description!r}: expected a host, got {host!r}")
         if not number(description, endpoint.argument(1, "port"), "port"):
             raise EndpointError(f"{description!r}: nobody can connect to port 0")
-    elif endpoint.kind == "unix" and not endpoint.argument(0, "path"):
-        raise EndpointError(f"{description!r}: expected unix:PATH")
+    elif endpoint.kind == "unix":
+        if not endpoint.argument(0, "path"):
+            raise EndpointError(f"{description!r}: expected unix:PATH")
+        _check_unix_path(description, endpoint.argument(0, "path"))
+
+
+def _check_unix_path(description: str, path: str) -> None:
+    size = len(os.fsencode(path))
+    if size > MAX_UNIX_PATH:
+        raise EndpointError(
+            f"{description!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes, and"
+            f" this one has {size}"
+        )
 
 
 def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
@@ -295,6 +311,9 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
         from pycomnet.net import tls
 
         return tls.connector(reactor, description, endpoint.args, endpoint.options)
+    if endpoint.kind == "unix":
+        # Twisted raises a TypeError in the reactor for it.
+        _check_unix_path(description, endpoint.argument(0, "path", ""))
     if endpoint.kind == "tcp":
         host = endpoint.argument(0, "host", "localhost")
         port = number(description, endpoint.argument(1, "port"), "port")

@@ -91,8 +91,9 @@ class BlockWatch:
         """Check whether the reactor turns and, if not, what it does."""
         late = self._clock() - self._last - BEAT
         frame = self._frames().get(self._thread)
-        if late < LATE or frame is None:
+        if late < LATE - BEAT or frame is None:
             return
+        # Before it is too late: the next look may come when it is over.
         self._blamed = blame(frame, self._methods())
         if late >= self._urgent and not self._told:
             self._told = True

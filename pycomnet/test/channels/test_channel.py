@@ -507,6 +507,15 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertIsNone(self.successResultOf(closing))
 
+    def test_waitclose_when_end_and_close_come_together(self) -> None:
+        """The code's error is told, also when it is read at once with the END before it."""
+        near, far = self.pair.channel("exec")
+        closing = near.waitclose()
+        far.send_end()
+        far.close(ValueError("late"))
+        self.pair.pump()
+        self.assertIn("late", str(self.failureResultOf(closing, RemoteError)))
+
     def test_half_close(self) -> None:
         """After ``send_end`` nothing more is sent, and the other end goes on."""
         closing = self.far.waitclose()

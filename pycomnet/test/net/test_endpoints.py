@@ -152,8 +152,11 @@ class EndpointTests(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """Each mistake is an error that has the string and says what is wrong."""
         reactor = MemoryReactorClock()
+        long_path = "unix:/" + endpoints.MAX_UNIX_PATH * "x"
         for make, given, says in (
             (endpoints.server_endpoint, "tcp:eighty", "tcp:eighty"),
+            (endpoints.client_endpoint, long_path, "and this one has"),
+            (endpoints.server_endpoint, long_path, "and this one has"),
             (endpoints.server_endpoint, "tcp:70000", "at most 65535 for the port, got '70000'"),
             (
                 endpoints.client_endpoint,
@@ -214,6 +217,7 @@ class EndpointTests(SynchronousTestCase):
             ("tcp:h:0", "nobody can connect to port 0"),
             ("tcp:h:70000", "at most 65535 for the port"),
             ("unix:", "expected unix:PATH"),
+            ("unix:/" + endpoints.MAX_UNIX_PATH * "x", "and this one has"),
         ):
             problem = self.assertRaises(EndpointError, endpoints.check_client, given)
             self.assertIn(says, str(problem), given)
