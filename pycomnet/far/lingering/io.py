@@ -256,12 +256,27 @@ class LingeringIO(FileIO):
             link.write_parts(parts)
             if prepared is None:
                 return
-            if self.main.read()[:1] != BEGIN:
+            if self._read_signal() != BEGIN:
                 prepared.close()
                 return
             self.program = program = Program(prepared, self.main)
             if link.write_buffer is not None:
                 link.write_buffer.write = program.write
+
+    def _read_signal(self):
+        """The next byte from the factory; none at the end.
+
+        What is behind it stays in the pipe: it may be the next signal, for which a program's end
+        of the pipes is watched together with this one, or frames for the multiplexer.
+        """
+        main = self.main
+        while True:
+            try:
+                return os.read(main.read_fd, 1)
+            except OSError as error:
+                if error.errno not in _WAITS:
+                    return b""
+                main.wait(None)
 
     def _leave(self):
         """Go back to the factory."""
