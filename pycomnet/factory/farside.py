@@ -383,6 +383,9 @@ class KeptFarSide(Handing):
         """The program is gone, or has been told all there was to tell."""
         if attachment is not self.attachment:
             return
+        transport: Any = self.transport
+        if transport is not None:
+            transport.resumeProducing()  # the program may have had it stop, as it took no more
         if self._ending and self.ended is None:
             return  # it is told when that is done
         self.attachment = None

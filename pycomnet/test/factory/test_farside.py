@@ -28,7 +28,7 @@ from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.gateways.transports.routes import here, through
 from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
-from pycomnet.wire.frames import GOAWAY
+from pycomnet.wire.frames import GOAWAY, WINDOW
 
 
 class MemoryGatewayTransport:
@@ -245,6 +245,19 @@ class Lives(FarSideCase):
         _, _, told = self.attach(far)
         self.assertEqual(told[1]["stderr"], "some words" + "x" * 100_000)
         self.successResultOf(waiting)
+
+    def test_gone_while_it_was_full(self) -> None:
+        """A program that has taken nothing for long is gone: the far side is read again."""
+        far = self.started("popen//id=x//linger=10")
+        raw, _, _ = self.attach(far)
+        for _ in range(2):
+            opened = self.gateway_transport.far.open("test", raw=True)
+            opened.send(bytes(WINDOW))
+        self.move()
+        self.assertEqual(self.gateway_transport.near_transport.producerState, "paused")
+        raw.close()
+        self.move()
+        self.assertEqual(self.gateway_transport.near_transport.producerState, "producing")
 
     def test_not_started(self) -> None:
         """What makes it impossible is told; giving up ends what was begun."""

@@ -1,4 +1,4 @@
-"""A far side that lingers and its programs' pipes, on a test's clock: in whatever order things come.
+"""A far side that lingers and its programs' pipes, on a test's clock: in all orders of events.
 
 The far side's end is played by a connection and single bytes, as docs/protocol.rst has them.
 """
@@ -15,7 +15,6 @@ from twisted.internet.testing import MemoryReactorClock
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.core import ChannelCore
 from pycomnet.factory import attachment, handing
-from pycomnet.factory.farside import KeptFarSide
 from pycomnet.factory.handing import PREPARE_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE, READ
 from pycomnet.far.lingering.framing import FrameReader
@@ -72,7 +71,7 @@ class Orders(FarSideCase):
         return b""
 
     def say(self, data: bytes = b"") -> None:
-        """It writes this behind what its multiplexer has to write; the factory reads all at once."""
+        """It writes this behind what its multiplexer has to write; all is read at once."""
         self.clock.advance(0)
         transport: Any = self.gateway_transport.far_transport
         assert isinstance(transport, MemoryTransport)
@@ -286,7 +285,7 @@ class Orders(FarSideCase):
             self.transport.abortConnection()
             self.gateway_transport.end(3)
             self.pump()
-            self.assertEqual([list(value)[0] for value in told], ["state", "ended"])
+            self.assertEqual([next(iter(value)) for value in told], ["state", "ended"])
             self.assertTrue(b"".join(came))
             self.assertEqual(self.gone, [self.far])
 
@@ -300,5 +299,5 @@ class Orders(FarSideCase):
         self.gateway_transport.end(3)
         self.successResultOf(waiting)
         _, told, came = self.program()
-        self.assertEqual([list(value)[0] for value in told], ["state", "ended"])
+        self.assertEqual([next(iter(value)) for value in told], ["state", "ended"])
         self.assertTrue(b"".join(came))
