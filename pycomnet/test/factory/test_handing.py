@@ -28,7 +28,8 @@ from pycomnet.wire.mux import Limits
 class Orders(FarSideCase):
     def setUp(self) -> None:
         super().setUp()
-        self.sent: list[tuple[int, ...]] = []
+        #: programs' ends of their channels: of each the raw one, and the control channel
+        self.kept: list[Channel] = []
         self.patch(handing, "passes_descriptors", lambda transport: True)
         self.patch(attachment, "send_descriptors", self.send)
         (self.far_in, to_far), (from_far, self.far_out) = os.pipe(), os.pipe()
@@ -56,7 +57,6 @@ class Orders(FarSideCase):
                 os.close(fd)
 
     def send(self, transport: Any, fds: tuple[int, ...], write: Callable[[], object]) -> None:
-        self.sent.append(fds)
         write()
         for fd in fds:
             os.close(fd)
@@ -111,7 +111,7 @@ class Orders(FarSideCase):
         came: list[bytes] = []
         near.setcallback(told.append)
         near_raw.setcallback(came.append)
-        self.kept = [*getattr(self, "kept", ()), near_raw, near]
+        self.kept += near_raw, near
         self.far.attach(far_raw, control.core, True)
         self.say()  # its hello, if it has not said that
         return near, told, came
@@ -272,22 +272,28 @@ class Orders(FarSideCase):
         self.assertFalse(self.far.is_away)
         self.given()
 
-    def test_ended_while_it_turns(self) -> None:
+    def test_ended_before_it_turns(self) -> None:
         """It ends when it was asked: the program has what it had said, and how it ended."""
-        for step in (1, 2):
-            if step == 2:
-                self.setUp()
-            _, told, came = self.program()
-            pipes = self.is_asked("pipes")
-            if step == 2:
-                self.answer(pipes)
-                self.is_asked("take")
-            self.transport.abortConnection()
-            self.gateway_transport.end(3)
-            self.pump()
-            self.assertEqual([next(iter(value)) for value in told], ["state", "ended"])
-            self.assertTrue(b"".join(came))
-            self.assertEqual(self.gone, [self.far])
+        program = self.program()
+        self.is_asked("pipes")
+        self.has_ended(program)
+
+    def test_ended_while_it_turns(self) -> None:
+        """The same when it had begun to."""
+        program = self.program()
+        self.answer(self.is_asked("pipes"))
+        self.is_asked("take")
+        self.has_ended(program)
+
+    def has_ended(self, program: tuple[Channel, list[Any], list[bytes]]) -> None:
+        """The far side ends, and the program is told."""
+        self.transport.abortConnection()
+        self.gateway_transport.end(3)
+        self.pump()
+        _, told, came = program
+        self.assertEqual([next(iter(value)) for value in told], ["state", "ended"])
+        self.assertTrue(b"".join(came))
+        self.assertEqual(self.gone, [self.far])
 
     def test_ended_while_it_is_left(self) -> None:
         """It ends instead of coming back: who waits is not kept waiting."""
