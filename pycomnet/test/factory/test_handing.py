@@ -45,10 +45,8 @@ class Orders(FarSideCase):
         #: the far side's multiplexer, and what it was asked and has not answered
         self.connection = self.gateway_transport.far
         self.asked: list[tuple[str, ChannelCore]] = []
-        for purpose in ("pipes", "take"):
-            self.connection.purposes[purpose] = lambda core, purpose=purpose: self.asked.append(
-                (purpose, core)
-            )
+        self.connection.purposes["pipes"] = lambda core: self.asked.append(("pipes", core))
+        self.connection.purposes["take"] = lambda core: self.asked.append(("take", core))
         self.connection.makeConnection(self.gateway_transport.far_transport)
 
     def close(self) -> None:
