@@ -383,9 +383,10 @@ class KeptFarSide(Handing):
         """The program is gone, or has been told all there was to tell."""
         if attachment is not self.attachment:
             return
-        transport: Any = self.transport
-        if transport is not None:
-            transport.resumeProducing()  # the program may have had it stop, as it took no more
+        # The program may have had it stop, as it took no more. A mediator's transport can't be.
+        read_on = getattr(self.transport, "resumeProducing", None)
+        if read_on is not None:
+            read_on()
         if self._ending and self.ended is None:
             return  # it is told when that is done
         self.attachment = None
