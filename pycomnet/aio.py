@@ -1,8 +1,8 @@
 """Services for asyncio programs: the same API, with futures in place of Deferreds.
 
-Everything here is made from the class of that name in :mod:`pycomnet`: the same names, the same
-arguments, and what returns a Deferred there returns a future. A timeout or a cancelled task cancels
-what was waited for::
+Each class here is made from the class of that name in :mod:`pycomnet`: the names and arguments are
+the same, and what returns a Deferred there returns a future here. A timeout or a cancelled task
+cancels the operation that it waits for::
 
     import asyncio
     from pycomnet import aio
@@ -14,9 +14,9 @@ what was waited for::
 
     asyncio.run(main())
 
-It works on whichever loop runs, uvloop's as well, and on several one after the other: each has a
-reactor of its own, which ends with the last context and server on it. Where Twisted's asyncio
-reactor is installed already, and its loop is the one that runs, that is used.
+It works on any running loop, uvloop's as well, and on several one after the other: each has a
+reactor of its own, which ends with the last context and server on it. If Twisted's asyncio reactor
+is installed already and uses the running loop, that reactor is used.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ _classes: dict[type, type] = {}
 
 
 class _Reactor(AsyncioSelectorReactor):
-    """A reactor on a loop that others run, and of which it is not the only user.
+    """A reactor on a loop that the program runs and also uses itself.
 
-    :ivar users: how many objects need it.
+    :ivar users: the number of objects that need it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.loop = loop
         self.users = 0
-        # It is no less true for the thread of another reactor, as pycomnet.blocking has one.
+        # The thread of another reactor, such as that of pycomnet.blocking, stays registered.
         before = threadable.ioThread
         self.startRunning(installSignalHandlers=False)
         if before is not None:
             threadable.ioThread = before
 
     def end(self) -> None:
-        """Let go of the loop and of what the reactor has of the system."""
+        """Release the loop, and the system's resources of the reactor."""
         if self.threadpool is not None:
             self.threadpool.stop()
         everything: Any = self
@@ -78,7 +78,7 @@ _reactors: dict[asyncio.AbstractEventLoop, _Reactor] = {}
 
 
 def _acquire() -> Any:
-    """The reactor of the loop that runs."""
+    """The reactor of the running loop."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -105,12 +105,12 @@ def _release(reactor: Any) -> None:
 
 
 def as_future(deferred: defer.Deferred[Any]) -> asyncio.Future[Any]:
-    """A Deferred of pycomnet's as a future of the loop that runs; cancelling it cancels that."""
+    """Turn a Deferred into a future of the running loop; cancelling that cancels the Deferred."""
     return deferred.addCallback(_out).asFuture(asyncio.get_running_loop())
 
 
 def _out(value: Any) -> Any:
-    """What the user gets: objects of the Deferred API in the form that they have here."""
+    """Convert a result: an object of the Deferred API becomes its wrapper here."""
     kind = _classes.get(type(value))
     if kind is not None:
         wrapper: Any = object.__new__(kind)
@@ -126,7 +126,7 @@ def _in(value: Any) -> Any:
 
 
 class _Wrapper:
-    """An object of the Deferred API, for coroutines of asyncio."""
+    """Wraps an object of the Deferred API for asyncio."""
 
     _wrapped: Any
 
@@ -134,12 +134,12 @@ class _Wrapper:
         return repr(self._wrapped)
 
     if TYPE_CHECKING:
-        # A type checker can't see what the classes are filled with.
+        # A type checker does not see the generated methods.
         def __getattr__(self, name: str) -> Any: ...
 
 
 def _filled_from(cls: type, *names: str) -> Callable[[type], type]:
-    """Give a class methods and attributes of one of the Deferred API."""
+    """Give a class the methods and attributes of a class of the Deferred API."""
 
     def method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -177,7 +177,7 @@ class RemoteService(_Wrapper):
 
 
 class _Owner(_Wrapper):
-    """What has a reactor, from when it is made until it is closed."""
+    """An object that uses a reactor from its creation until it is closed."""
 
     _reactor: Any = None
 

@@ -1,4 +1,4 @@
-"""What makes Deferreds: a decorator for an ``async def``, one that has fired, what fires many."""
+"""Makes Deferreds: of an ``async def``, one that has fired, and many for one event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Deferred[T]]:
-    """Have an ``async def`` return a Deferred, so that it runs whether or not it is awaited."""
+    """Make an ``async def`` return a Deferred, so that it runs even if it is not awaited."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
@@ -24,21 +24,21 @@ def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Defer
 
 
 class _Done(Deferred[None]):
-    """A Deferred that has fired with None, at a third of the price.
+    """A Deferred that has fired with None, at a third of the cost.
 
-    Most Deferreds of ``send`` have fired when they are returned, and are awaited or forgotten. So
-    this one is empty; whoever does anything else with it finds that it is an ordinary one.
+    Most Deferreds of ``send`` have fired when they are returned, and are awaited or dropped. So
+    this one is empty; any other use turns it into a normal Deferred.
     """
 
     called = True
     result = None
     __init__ = object.__init__
-    #: Gives an iterator over nothing, without a frame of Python: an iterator's is itself.
+    #: Returns an empty iterator without a Python frame: the ``__iter__`` of an iterator.
     __await__ = iter(()).__iter__  # type: ignore[assignment]
     __iter__ = __await__  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
-        # What a Deferred has of its own: some method of the class looks for it, or the user does.
+        # A method of Deferred, or the user, looks for an attribute that a normal Deferred has.
         self._become_ordinary()
         return getattr(self, name)
 
@@ -58,16 +58,17 @@ done: Callable[[], Deferred[None]] = _Done
 
 
 class OneShot(Generic[T]):
-    """Something that happens once, as a process's end, and whoever wants to know of it.
+    """An event that happens once, such as a process's end, and its waiters.
 
-    Each who waits has a Deferred of its own. So what one does with the result the others don't see,
-    and whoever is told first may cancel the others: those that were not told yet never are.
+    Each waiter has a Deferred of its own. So a waiter's use of the result does not affect the
+    others, and the waiter that is notified first may cancel the others: those that have not been
+    notified yet never are.
 
-    :param abandoned: called when the last one that waits has been cancelled before it happened, so
-        that what nobody wants any more can be given up.
+    :param abandoned: called when the last waiter has been cancelled before the event, so that work
+        which is no longer needed can be stopped.
     :ivar fired: whether it has happened.
-    :ivar result: what it happened with; None before, and when it failed.
-    :ivar error: what it failed with; None before, and when it did not.
+    :ivar result: its result; None before, and if it failed.
+    :ivar error: its failure; None before, and if it did not fail.
     """
 
     __slots__ = ("_abandoned", "_waiters", "error", "fired", "result")
@@ -77,22 +78,22 @@ class OneShot(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         self._abandoned = abandoned
-        #: in the order in which they came
+        #: the waiters, in the order in which they came
         self._waiters: dict[Deferred[T], None] = {}
 
     @property
     def waiting(self) -> int:
-        """How many wait for it."""
+        """The number of waiters."""
         return len(self._waiters)
 
     def when_fired(self) -> Deferred[T]:
         """Wait for it.
 
-        :returns: fires with what it happened with, or fails with that; at once, if it has happened.
-            Cancelling it changes nothing for the others.
+        :returns: fires with its result, or fails with its error; at once, if it has happened.
+            Cancelling it does not affect other waiters.
         """
         if self.error is not None:
-            # Each that awaits it adds to its traceback: it would grow as often as this is asked.
+            # Each waiter that awaits it adds to its traceback, which would grow without end.
             return fail(self.error.with_traceback(None))
         if self.fired:
             return succeed(self.result)  # type: ignore[arg-type]
@@ -106,25 +107,25 @@ class OneShot(Generic[T]):
             self._abandoned()
 
     def fire(self, result: T) -> bool:
-        """It has happened: tell all that wait, in the order in which they came.
+        """It has happened: notify all waiters, in the order in which they came.
 
         :param result: what they get; not a Failure.
-        :returns: False, and nothing changes, if it had happened before.
+        :returns: False if it had happened before; then nothing changes.
         """
         if self.fired:
             return False
         self.fired = True
         self.result = result
         for waiter in self._take_waiters():
-            if not waiter.called:  # cancelled by one that was told before it
+            if not waiter.called:  # an earlier waiter may have cancelled it
                 waiter.callback(result)
         return True
 
     def fail(self, error: BaseException) -> bool:
-        """It has failed: tell all that wait. Nobody need wait: then the error is only kept.
+        """It has failed: notify all waiters. If there are none, the error is only kept.
 
         :param error: what each of them gets, in a Failure of its own.
-        :returns: False, and nothing changes, if it had happened before.
+        :returns: False if it had happened before; then nothing changes.
         """
         if self.fired:
             return False
@@ -136,7 +137,7 @@ class OneShot(Generic[T]):
         return True
 
     def follow(self, source: Deferred[T]) -> None:
-        """Have it happen when a Deferred fires, with what that fires or fails with."""
+        """Let it happen when a Deferred fires, with the Deferred's result or failure."""
         source.addCallbacks(self.fire, lambda failure: self.fail(failure.value))
 
     def _take_waiters(self) -> dict[Deferred[T], None]:
@@ -145,10 +146,10 @@ class OneShot(Generic[T]):
 
 
 class Condition:
-    """Something that happens again and again, as that a buffer is empty.
+    """An event that happens repeatedly, such as that a buffer is empty.
 
-    Like a condition variable, it says that something has changed, and not what: whoever waits looks
-    again when it is told.
+    Like a condition variable, it tells that something has changed, and not what: a waiter checks
+    again when it is notified.
     """
 
     __slots__ = ("_next",)
@@ -158,15 +159,15 @@ class Condition:
 
     @property
     def waiting(self) -> int:
-        """How many wait for it."""
+        """The number of waiters."""
         return self._next.waiting
 
     def wait(self) -> Deferred[None]:
-        """Fires when it happens next. Cancelling it changes nothing for the others."""
+        """Fires when it happens next. Cancelling it does not affect other waiters."""
         return self._next.when_fired()
 
     def notify_all(self) -> None:
-        """It has happened: tell all that wait. Who waits from now on waits for the next time."""
+        """It has happened: notify all waiters. Later waiters wait for the next time."""
         if self._next.waiting:
             happened, self._next = self._next, OneShot()
             happened.fire(None)

@@ -1,9 +1,9 @@
-"""What becomes of a program's objects in a process that the program forks.
+"""Disables a program's objects in the processes that it forks.
 
-Its connections, and the reactor that serves them, go on in the process that made them. A forked
-child has copies of both: were it to use them, it would take the parent's data and change what the
-parent's reactor watches. So in the child each is told, before any other code runs there, and from
-then on says whose it is. Nothing of this runs in a process that isn't a child.
+Connections, and the reactor that serves them, go on in the process that made them. A forked child
+has copies of both. If it used them, it would read the parent's data and change what the parent's
+reactor watches. So in the child each object is notified before any other code runs there, and from
+then on refuses to be used. None of this code runs in a process that is not a child.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from pycomnet.errors import UsedAfterFork
 
 
 class Inherited(Protocol):
-    """Something of a parent's that a child must not use."""
+    """An object of the parent that a child must not use."""
 
     def forked(self) -> None:
-        """This is a child's copy. Nothing may be called back, nor written."""
+        """This is a child's copy: call nothing back, and write nothing."""
 
 
-#: How many forks lie between the program that was started and this process.
+#: The number of forks between the program that was started and this process.
 era = 0
 _watched: weakref.WeakSet[Inherited] = weakref.WeakSet()
 _calls: list[Callable[[], None]] = []
-#: What is never freed in a child: coroutines of the parent's would be unwound.
+#: Objects that are never freed in a child: freeing the parent's coroutines would unwind them.
 _kept: list[object] = []
 
 
 def watch(item: Inherited) -> None:
-    """Tell this object in a child, if it still exists then."""
+    """Notify this object in a child, if it still exists then."""
     _watched.add(item)
 
 
 def call_in_child(function: Callable[[], None]) -> None:
-    """Call a function in each child, before the watched objects are told."""
+    """Call a function in each child, before the watched objects are notified."""
     _calls.append(function)
 
 
 def keep(item: object) -> None:
-    """Never free this, in a child."""
+    """In a child: never free this."""
     _kept.append(item)
 
 
@@ -56,7 +56,7 @@ def runs(reactor: Any) -> bool:
 
 
 def used(what: str) -> UsedAfterFork:
-    """The error of using something in a child that is its parent's."""
+    """The error for using the parent's object in a child."""
     return UsedAfterFork(
         f"{what} belongs to the process that this one was forked from, and goes on there: make a "
         "new Group or Context here"

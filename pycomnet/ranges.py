@@ -1,8 +1,8 @@
-"""Numbers from outside: options, specs, requests, files and arguments, each within a range.
+"""Checks numbers from outside: in options, specs, requests, files and arguments.
 
-A number that nobody checked fails late: NaN is neither below nor above anything, an infinity or
-1e300 seconds can't be a timer, and ``int`` reads ``1_0`` and digits of any script. So every number
-that comes from outside is read here, by its name and its range.
+An unchecked number fails late: NaN is neither below nor above anything, an infinity or 1e300
+seconds can't be a timer, and ``int`` reads ``1_0`` and digits of any script. So every number from
+outside is read here, with its name and its range.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import attrs
 
 from pycomnet.errors import PycomnetError
 
-#: The most seconds that anything may last: 31 years. All timers can take it.
+#: The longest time in seconds: 31 years. All timers accept it.
 MAX_SECONDS = 1e9
-#: The most of anything that is counted.
+#: The highest count.
 MAX_COUNT = 1 << 40
-#: The most that may be added to a niceness or taken from it: from one end of its range to the other
+#: The largest change of a niceness: from one end of its range to the other.
 MAX_NICE = 39
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _REAL = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
-#: Characters of a value that an error shows.
+#: How many characters of a value an error shows.
 _SHOWN = 60
 
 
 class NumberRefused(PycomnetError, ValueError):
-    """A number is none, or out of its range.
+    """A value is no number, or out of its range.
 
     :ivar expected: what it should be, in words.
     """
@@ -48,12 +48,12 @@ def whole(
     text: bool = False,
     what: str = "a whole number",
 ) -> int:
-    """A whole number of a range.
+    """Check a whole number.
 
-    :param name: what it is called where it comes from, for the error.
-    :param text: whether it may be written out: an option, a part of a spec.
+    :param name: its name at its source, for the error.
+    :param text: whether it may be text: an option, or a part of a spec.
     :param what: what it counts, for the error.
-    :raises NumberRefused: it is none, or out of the range.
+    :raises NumberRefused: it is no whole number, or out of the range.
     """
     given = value
     if text and isinstance(value, (str, bytes)):
@@ -75,11 +75,11 @@ def real(
     text: bool = False,
     what: str = "a number of seconds",
 ) -> float:
-    """A number of a range: finite, and not NaN.
+    """Check a finite number.
 
     :param above: whether it has to be more than ``least``.
-    :param text: whether it may be written out.
-    :raises NumberRefused: it is none, or out of the range.
+    :param text: whether it may be text.
+    :raises NumberRefused: it is no finite number, or out of the range.
     """
     given = value
     if text and isinstance(value, (str, bytes)):
@@ -97,7 +97,7 @@ def optional_real(name: str, value: Any, least: float = 0.0, **options: Any) -> 
 
 
 def _finite(value: object) -> float | None:
-    """A number as a float; None for anything else, and for what no float can be."""
+    """A number as a float; None for anything else, and if no float can hold it."""
     if type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -109,10 +109,10 @@ def _finite(value: object) -> float | None:
 
 
 def check_fields(settings: Any, **least: float) -> None:
-    """See that all numbers of an attrs class are in range: settings that a program makes itself.
+    """Check that all numbers of an attrs object, a program's settings, are in range.
 
-    :param least: the lowest of some, by name; of the others it is 0. Those that may be None may be.
-    :raises NumberRefused: one is not.
+    :param least: name -> lowest value; for the others it is 0. An optional one may be None.
+    :raises NumberRefused: one is out of range.
     """
     for field in attrs.fields(type(settings)):
         kind = str(field.type).removesuffix(" | None")

@@ -1,17 +1,17 @@
 """The same API without Deferreds: for scripts, the REPL and threads.
 
-Every class here is made from the one in :mod:`pycomnet`: the same names, the same arguments, and in
-place of a Deferred its result (:mod:`pycomnet.blocking.wrapper`). The reactor runs in a thread of
-its own (:mod:`pycomnet.blocking.reactorthread`), which is started when the first object is made,
-and lives until all threads but daemons have ended and the atexit functions have run that were
-registered after this module was imported. Whatever waits takes a further keyword, ``timeout``, in
-seconds, unless it has one already; when it is over, the operation is cancelled and
+Every class here is made from the one in :mod:`pycomnet`: names and arguments are the same, and the
+result comes instead of a Deferred (:mod:`pycomnet.blocking.wrapper`). The reactor runs in a thread
+of its own (:mod:`pycomnet.blocking.reactorthread`). That starts with the first object, and lives
+until all non-daemon threads have ended and the atexit functions that were registered after the
+import of this module have run. Every function that waits takes a keyword ``timeout`` in seconds,
+unless it has one already; when the time is over, the operation is cancelled and
 :class:`~pycomnet.errors.TimeoutExpired` raised. Ctrl-C in the main thread interrupts a wait and
-cancels what was waited for. Callbacks run in threads of the reactor's pool, one value at a time for
-each channel, so that they may block and call this API themselves.
+cancels the operation. Callbacks run in threads of the reactor's pool, one value at a time for each
+channel, so they may block and call this API themselves.
 
-In a forked child the objects of the parent raise :class:`~pycomnet.errors.UsedAfterFork` at once,
-and ``close``, ``exit`` and ``terminate`` do nothing; new ones can be made there.
+In a forked child the parent's objects raise :class:`~pycomnet.errors.UsedAfterFork` at once, and
+their ``close``, ``exit`` and ``terminate`` do nothing; new objects can be made there.
 
 A type checker and an editor see the stub beside this module, which ``python -m
 pycomnet.blocking.stub`` writes: after a change to a public method here or in the Deferred API it
@@ -31,7 +31,7 @@ from pycomnet.blocking.gateways import (
     MultiChannel,
 )
 
-#: What is loaded when it is first used, as not everybody calls services.
+#: The names that are loaded on first use, as not every program calls services.
 _SERVICES = frozenset({"Context", "RemoteService", "RemoteStream", "ServiceServer"}) | {
     "configure",
     "connect",

@@ -1,4 +1,4 @@
-"""``concurrent.futures`` over gateways: the part of :mod:`pycomnet.blocking` for that."""
+"""A ``concurrent.futures`` executor over gateways, for :mod:`pycomnet.blocking`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pycomnet.blocking.wrapper import running_reactor, to_deferred_api, wait_for
 from pycomnet.gateways.pool.pool import Encoder, GatewayPool, PoolCall
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 
-#: Calls of ``map`` that are submitted together.
+#: How many calls of ``map`` are submitted together.
 BATCH = 500
-#: A future and what comes of it.
+#: A future and its outcome.
 _Outcome = tuple["Future[Any]", "bytes | None", "Exception | None"]
 
 
 class GatewayExecutor(Executor):
     """A ``concurrent.futures.Executor`` whose workers are gateways.
 
-    ``submit``, ``map``, ``as_completed``, ``wait`` and the ``with`` statement are those of the
-    standard library; work is taken by whichever gateway is free. Functions are sent as for
-    :meth:`pycomnet.Gateway.call`: source text, or ``"module:function"``. What one raises is a
-    :class:`pycomnet.RemoteError` here. The functions given to ``add_done_callback`` run in a thread
-    of the executor's own.
+    ``submit``, ``map``, ``as_completed``, ``wait`` and the ``with`` statement work as in the
+    standard library; any free gateway takes the next call. Functions are sent as for
+    :meth:`pycomnet.Gateway.call`: source text, or ``"module:function"``. An exception of one is a
+    :class:`pycomnet.RemoteError` here. Functions given to ``add_done_callback`` run in a thread of
+    the executor's own.
 
-    :param gateways: a group, or some gateways; it does not end them.
+    :param gateways: a group, or some gateways; the executor does not end them.
     :param options: ``jobs``, ``tries``, ``idempotent`` and ``replace``, as for
         :class:`pycomnet.GatewayPool`.
     """
@@ -46,7 +46,7 @@ class GatewayExecutor(Executor):
 
         def make() -> GatewayPool:
             pool = GatewayPool(running_reactor(), chosen, **options)
-            # Also when the executor is dropped: what was submitted is done before.
+            # This also happens when the executor is dropped; the submitted calls are done first.
             pool.when_over().addBoth(lambda _: outcomes.put(None))
             return pool
 
@@ -64,7 +64,7 @@ class GatewayExecutor(Executor):
         self._thread.start()
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have a function called by the next gateway that is free.
+        """Let the next free gateway call a function.
 
         :raises CodeNotSendable: the function can't run on its own.
         :raises ValueNotSendable: an argument can't be sent.
@@ -107,7 +107,7 @@ class GatewayExecutor(Executor):
         try:
             self._pool.add([call for call, _ in submitted])
         except NoGatewayLeft as problem:
-            # The thread that tells of outcomes has ended with the pool, or will.
+            # The thread that reports outcomes ends with the pool.
             refused: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
             for call, future in submitted:
                 if call.begin():
@@ -125,9 +125,9 @@ class GatewayExecutor(Executor):
     ) -> Iterator[Any]:
         """As the standard library's.
 
-        :param chunksize: nothing: the size of chunks follows the time that calls take.
-        :param buffersize: how many calls may be under way, or wait to be taken from the iterator;
-            by default all are submitted at once.
+        :param chunksize: ignored: the size of chunks follows the duration of the calls.
+        :param buffersize: the most calls that are running, or whose results have not been taken
+            from the iterator; by default all are submitted at once.
         """
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize is None or at least 1, not {buffersize!r}")
@@ -136,7 +136,7 @@ class GatewayExecutor(Executor):
         futures: deque[Future[Any]] = deque()
 
         def submit(most: int | None) -> None:
-            # Many at a time, as waking the reactor for each takes longer than the rest.
+            # Many at a time, as waking the reactor for each one would take longer than all else.
             left = itertools.islice(items, most)
             while batch := [self._make(fn, args, {}) for args in itertools.islice(left, BATCH)]:
                 self._submit(batch)
@@ -160,13 +160,13 @@ class GatewayExecutor(Executor):
         return results()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls.
+        """Accept no more calls.
 
-        :param wait: return when all that was submitted is done.
-        :param cancel_futures: cancel those that have not begun.
+        :param wait: return when all submitted calls are done.
+        :param cancel_futures: cancel the calls that have not begun.
         """
         if self._era != forks.era:
-            return  # it goes on in the parent
+            return  # the parent's executor goes on
         with self._lock:
             self._shutdown = True
 
@@ -183,7 +183,7 @@ class GatewayExecutor(Executor):
 
 
 def _deliver(outcomes: queue.SimpleQueue[_Outcome | None], encoder: Encoder) -> None:
-    """Tell futures what came of them, until there are no more."""
+    """Give the futures their outcomes, until there are no more."""
     while True:
         outcome = outcomes.get()
         if outcome is None:
@@ -198,7 +198,7 @@ def _tell(future: Future[Any], value: Callable[[], Any]) -> None:
         result = value()
     except defer.CancelledError:
         if future.cancel():
-            future.set_running_or_notify_cancel()  # which tells those that wait
+            future.set_running_or_notify_cancel()  # notifies the waiters
     except Exception as problem:
         future.set_exception(problem)
     else:

@@ -23,7 +23,7 @@ from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
 
-#: What is called by what is built on a class, and not by users.
+#: Methods for other classes of the package, and not for users.
 _INNER = frozenset({"abandoned", "forget", "forked", "shut_down"})
 
 
@@ -34,7 +34,7 @@ class Channel(Blocking):
     __slots__ = ()
 
     def attach(self, protocol: object) -> NoReturn:
-        """Not here: a protocol runs in the reactor's thread."""
+        """Not available here: a protocol runs in the reactor's thread."""
         raise TypeError("a protocol can be attached in the Deferred API only")
 
     def __iter__(self) -> Iterator[Any]:
@@ -79,7 +79,7 @@ class MultiChannel(Blocking):
         return iter([to_blocking_api(channel) for channel in self._wrapped])
 
     def make_receive_queue(self, endmarker: object = _channel.NO_ENDMARKER) -> Any:
-        """A ``queue.Queue`` of (channel, value), as they come from any of them."""
+        """A ``queue.Queue`` of (channel, value) pairs, in the order of arrival."""
         import queue
 
         self._check()

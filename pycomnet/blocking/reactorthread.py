@@ -1,14 +1,14 @@
-"""The thread that the reactor of :mod:`pycomnet.blocking` runs in, and how long it lives.
+"""The thread of the reactor of :mod:`pycomnet.blocking`, and its lifetime.
 
-It is a daemon thread that is stopped by an atexit function. Python runs those when all threads that
-are not daemons have ended, the last registered first. So such threads, and the atexit functions
-that were registered after this module was imported, can use gateways to their own end.
+It is a daemon thread that an atexit function stops. Python runs atexit functions when all
+non-daemon threads have ended, the last registered first. So these threads, and the atexit functions
+that were registered after the import of this module, can use gateways until they end.
 
-A forked child has no such thread. If it uses the API it gets a thread and a reactor of its own: the
-one that it inherited shares its epoll with the parent.
+A forked child has no such thread. If it uses the API, it gets a thread and a reactor of its own:
+the inherited reactor shares its epoll with the parent.
 
-Where the program runs the reactor itself, or with crochet, that one is used as it is, and ends when
-the program says.
+If the program runs the reactor itself, or with crochet, that reactor is used, and the program ends
+it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pycomnet import forks
 from pycomnet.net import _twisted
 from pycomnet.net.clock import use_monotonic_clock
 
-#: Seconds between looks for processes that ``spawnProcess`` started and that have ended: SIGCHLD
-#: is only seen by the main thread.
+#: Seconds between checks for ended processes that ``spawnProcess`` started: only the main thread
+#: gets SIGCHLD.
 REAP_INTERVAL = 0.1
-#: Threads of the reactor's pool that there are from the beginning where none can be started any
-#: more when the main thread has ended.
+#: How many threads of the reactor's pool are started at once, on Pythons that can't start threads
+#: after the end of the main thread.
 THREADS_AT_END = 10
 _REACTOR = "twisted.internet.reactor"
 
@@ -57,7 +57,7 @@ class _LogThread:
 
     def start(self) -> None:
         if self._thread is not None:
-            return  # the reactor's could not be started the last time
+            return  # the reactor's thread could not be started the last time
         thread = threading.Thread(target=self._run, name="pycomnet-log", daemon=True)
         thread.start()
         self._thread = thread
@@ -74,7 +74,7 @@ class _LogThread:
             self._thread = None
 
     def forked(self) -> None:
-        """In a child: what was in the queue is the parent's to log."""
+        """In a child: drop the queue, which the parent logs."""
         self._queue = SimpleQueue()
         self._thread = None
 
@@ -96,11 +96,11 @@ class ReactorThread:
         self._log: _LogThread | None = None
         #: whether the global reactor is one that a parent process runs, or may run
         self._inherited = False
-        #: whether crochet was told that the reactor is ours; it can be told once
+        #: whether crochet was told that it does not run the reactor; it can be told only once
         self._claimed = False
 
     def start(self) -> Any:
-        """The reactor, running."""
+        """Start the reactor if necessary, and return it."""
         if self.reactor is None:
             with self._lock:
                 if self.reactor is None:
@@ -137,7 +137,7 @@ class ReactorThread:
             return
         self._log = _LogThread()
         self._log.start()
-        # Beginning to log has warnings logged, too: that is not ours to change.
+        # Twisted's log also takes over warnings; that is the program's decision, so undo it.
         shown = warnings.showwarning
         globalLogBeginner.beginLoggingTo([self._log], redirectStandardIO=False)
         warnings.showwarning = shown
@@ -157,7 +157,7 @@ class ReactorThread:
             call()
 
     def stop(self) -> None:
-        """Stop it, if it is this process's own; return when it has ended all that it has."""
+        """Stop it, if it is this process's own; return when all its objects have ended."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -181,7 +181,7 @@ class ReactorThread:
         if self._log is not None:
             self._log.forked()
         if inherited is None or (used is None and not forks.runs(inherited)):
-            return  # a daemon that has yet to run it, in this child
+            return  # a daemon that will run the reactor in this child
         self._inherited = True
         threadable.ioThread = None
         forks.keep(inherited)
@@ -190,7 +190,7 @@ class ReactorThread:
 
 
 def _not_by_crochet() -> bool:
-    """Whether crochet does not run the reactor. From now on it doesn't."""
+    """Whether crochet does not run the reactor; if so, it will not do so later."""
     try:
         crochet.no_setup()
     except RuntimeError:
@@ -199,7 +199,7 @@ def _not_by_crochet() -> bool:
 
 
 def _replace_reactor() -> Any:
-    """Install a new reactor of the same kind in place of the one that this child inherited."""
+    """Replace the reactor that this child inherited with a new one of the same kind."""
     inherited: Any = sys.modules.pop(_REACTOR)
     reactor = type(inherited)()
     main.installReactor(reactor)
@@ -207,10 +207,11 @@ def _replace_reactor() -> Any:
 
 
 def _close_copies(reactor: Any) -> None:
-    """Close this child's copies of what a parent's reactor listens on.
+    """Close this child's copies of the sockets on which the parent's reactor listens.
 
-    Else clients could connect when the parent is gone, and wait for ever. Connections are closed by
-    themselves. The reactor is not told: what it takes off its epoll is off the parent's, too.
+    Otherwise clients could connect when the parent is gone, and wait for ever. Connections close
+    their copies themselves. The reactor is not told: it would remove them from the epoll that it
+    shares with the parent.
     """
     _twisted.silence_waker(reactor)
     for reader in reactor.getReaders():
@@ -219,9 +220,9 @@ def _close_copies(reactor: Any) -> None:
 
 
 def _at_end(stop: Callable[[], None]) -> None:
-    """Have it stopped at the end of a child that multiprocessing made: atexit does not run there.
+    """Call ``stop`` at the end of a child of multiprocessing, where atexit does not run.
 
-    In some versions it does, but what was registered before the fork is forgotten.
+    In some versions it does run, but without what was registered before the fork.
     """
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:

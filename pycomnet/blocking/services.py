@@ -1,4 +1,4 @@
-"""Services without Deferreds: the part of :mod:`pycomnet.blocking` that is loaded when needed."""
+"""Services without Deferreds: the part of :mod:`pycomnet.blocking` that is loaded on first use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pycomnet.services import default as _default
 from pycomnet.services import remotestream as _remotestream
 from pycomnet.services import server as _server
 
-#: What is called by what is built on a class, and not by users.
+#: Methods for other classes of the package, and not for users.
 _INNER = frozenset({"called_by", "may_repeat", "reach", "repeat", "cancel", "expired"})
 _INNER |= {
     "has_other",
@@ -90,8 +90,8 @@ class Context(Blocking):
 class ServiceServer(Blocking):
     """Filled from :class:`pycomnet.ServiceServer`.
 
-    Methods of its services run in the reactor's thread, unless they have ``thread=True``: those may
-    block, and use this API themselves.
+    Methods of its services run in the reactor's thread. Those with ``thread=True`` run in others:
+    they may block, and use this API themselves.
     """
 
     __slots__ = ()

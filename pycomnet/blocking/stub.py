@@ -1,8 +1,8 @@
 """Writes the stub of :mod:`pycomnet.blocking`: ``python -m pycomnet.blocking.stub``.
 
-The classes there are filled when they are imported, so no type checker sees what they have. The
-stub says it: each method with the types of the Deferred API's, without Deferreds, and with the
-further ``timeout``. A test holds the stub that is checked in equal to what this makes.
+The methods of those classes are generated on import, so no type checker sees them. The stub
+declares them: each with the types of the Deferred API, without Deferreds, and with the additional
+``timeout``. A test checks that the stub in the repository equals what this writes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ HEAD = '''\
 
 '''
 
-#: What makes each class that has a constructor; its reactor is the module's own.
+#: class name -> the class of the Deferred API whose constructor it takes, without the reactor.
 MAKERS: dict[str, type] = {
     "Context": context.Context,
     "Group": group.Group,
     "ServiceServer": server.ServiceServer,
 }
-#: Functions of the default context, which get a timeout.
+#: The functions of the default context, which get a timeout.
 FUNCTIONS = ("connect", "locate", "nameserver")
 STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
@@ -67,10 +67,10 @@ def _imports(module: str) -> dict[str, tuple[str, str]]:
 
 
 class _Types(ast.NodeTransformer):
-    """An annotation of the Deferred API, as it is without Deferreds.
+    """Transforms an annotation of the Deferred API to one without Deferreds.
 
-    :param module: what it is written in.
-    :param wanted: gets what has to be imported for it, as (module, name there), by its name here.
+    :param module: the module of the annotation.
+    :param wanted: gets the necessary imports: name here -> (module, name there).
     """
 
     def __init__(self, module: str, wanted: dict[str, tuple[str, str]]) -> None:
@@ -95,14 +95,14 @@ class _Types(ast.NodeTransformer):
 
 
 class _Writer:
-    """Collects the stub's lines, and what they need imported."""
+    """Collects the stub's lines and the imports that they need."""
 
     def __init__(self) -> None:
         self.wanted: dict[str, tuple[str, str]] = {}
         self.lines: list[str] = []
 
     def annotation(self, annotation: Any, module: str) -> str:
-        """An annotation as the stub has it."""
+        """An annotation in the stub's form."""
         if annotation is inspect.Parameter.empty:
             text, module = "Any", "typing"
         else:
@@ -134,7 +134,7 @@ class _Writer:
         return f"def {name}({', '.join(shown)}) -> {self.annotation(result, module)}: ..."
 
     def method(self, name: str, function: Callable[..., Any]) -> str:
-        """The stub of a method: made from the Deferred API's, or one of the blocking class."""
+        """The stub of a method: of the Deferred API's, or of one of the blocking class itself."""
         source = inspect.unwrap(function)
         signature = inspect.signature(source)
         parameters = list(signature.parameters.values())
@@ -180,7 +180,7 @@ def _keyword(parameter: inspect.Parameter) -> Any:
 
 
 def with_timeout(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
-    """The parameters, and ``timeout`` at the place that it can have."""
+    """The parameters with ``timeout`` added at a valid position."""
     place = len(parameters)
     if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
         place -= 1
@@ -188,7 +188,7 @@ def with_timeout(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]
 
 
 def attribute_type(cls: type | None, name: str) -> tuple[str, str]:
-    """The type of an instance's attribute, and the module that says it."""
+    """The type of an instance's attribute, and the module that declares it."""
     for base in cls.__mro__ if cls is not None else ():
         value = vars(base).get(name)
         if isinstance(value, property):
@@ -227,7 +227,7 @@ def stub() -> str:
     writer = _Writer()
     for name, value in public.items():
         if name == "GatewayExecutor":
-            continue  # its own module says all
+            continue  # its own module has all types
         if inspect.isclass(value) and issubclass(value, Blocking):
             writer.cls(name, value, sources.get(value))
         else:

@@ -1,7 +1,7 @@
-"""How the API without Deferreds is made from the one with them.
+"""Generates the API without Deferreds from the Deferred API.
 
 A call runs in the reactor's thread while the calling thread waits for its outcome. Arguments and
-results are replaced on the way: an object of one API becomes its form in the other.
+results are converted: an object of one API becomes the corresponding object of the other.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from pycomnet.ranges import optional_real
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
-#: Arguments that are called back, in a thread rather than in the reactor's.
+#: Names of arguments that are callbacks: they are called in a thread, not in the reactor's.
 _CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
 
-#: What is waited for; all of it ends when the reactor does.
+#: The operations for which threads wait; all of them end when the reactor does.
 _running: set[_Operation] = set()
-#: What need not be done any more when the reactor has stopped: it ended all gateways before. And
-#: not in a forked child, by which the parent's must not be ended.
+#: Methods that do nothing when the reactor has stopped, as it has ended all gateways by then; and
+#: nothing in a forked child, which must not end the parent's gateways.
 _ENDINGS = frozenset(("close", "exit", "shutdown", "terminate"))
 
 
 class _Operation:
-    """A call in the reactor's thread, whose outcome another thread waits for."""
+    """A call in the reactor's thread; another thread waits for its outcome."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self._deferred: Deferred[Any] | None = None
         self._given_up = False
         self.outcome: Any = None
-        #: set when there is an outcome, and when it was given up
+        #: set when there is an outcome, and when it was cancelled
         self.done = threading.Event()
 
     def begin(self) -> None:
-        """Call the function. In the reactor's thread, as the others."""
+        """Call the function. This runs in the reactor's thread, like the other methods."""
         if not self._given_up:
             self._deferred = maybeDeferred(self._function)
             self._deferred.addBoth(self.finish)
@@ -69,7 +69,7 @@ class _Operation:
 
 
 def blocking_classes() -> dict[type, type]:
-    """The classes of the Deferred API, and what stands for each here."""
+    """Class of the Deferred API -> blocking class."""
     return dict(_classes)
 
 
@@ -86,7 +86,7 @@ _thread.when_stopped.append(_end_operations)
 
 
 def _forked() -> None:
-    """In a forked child: what other threads waited for is the parent's."""
+    """In a forked child: drop the operations of other threads, which belong to the parent."""
     forks.keep(list(_running))
     _running.clear()
 
@@ -102,14 +102,14 @@ def _stopped() -> ConnectionLost:
 
 def wait_for(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
     """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
-    # crochet.run_in_reactor is not used, as it complains of each result that nobody waits for any
-    # more, and as what comes between a timeout and its cancellation would be lost.
+    # crochet.run_in_reactor is not used: it logs each result that nothing waits for any more, and
+    # it would lose a result that comes between a timeout and the cancellation.
     timeout = optional_real("timeout", timeout)
     reactor = _thread.start()
     if _thread.in_it():
         raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")
     if caller.get() is not None:
-        # A callback's: a channel that it waits for need not wait for it.
+        # In a callback: a channel for which it waits must not wait for the callback.
         function = functools.partial(contextvars.copy_context().run, function)
     operation = _Operation(function)
     _running.add(operation)
@@ -135,12 +135,12 @@ def wait_for(function: Callable[[], Any], timeout: float | None, what: str) -> A
 
 
 def to_blocking_api(value: Any) -> Any:
-    """What the user gets: objects of the Deferred API in their blocking form."""
+    """Convert a result: objects of the Deferred API become blocking objects."""
     return _replaced(value, _blocking_form)
 
 
 def to_deferred_api(value: Any) -> Any:
-    """What the Deferred API gets."""
+    """Convert an argument: blocking objects become objects of the Deferred API."""
     return _replaced(value, _deferred_form)
 
 
@@ -161,12 +161,12 @@ def _deferred_form(value: Any) -> Any:
     return value._wrapped  # noqa: SLF001
 
 
-#: What a value may be made of that can hold objects of either form.
+#: The containers that may hold objects of either API.
 _HOLDERS = frozenset((list, tuple, dict, set, frozenset))
 
 
 def _replaced(value: Any, form: Callable[[Any], Any]) -> Any:
-    """A value, with the objects in it replaced; itself where there are none.
+    """A value with the objects in it converted; the value itself if there are none.
 
     It does not recurse: a value may nest deeper than the interpreter's stack, or hold itself.
     """
@@ -195,7 +195,7 @@ def _items(holder: Any) -> Iterator[Any]:
 
 
 def _rebuilt(value: Any, form: Callable[[Any], Any]) -> Any:
-    #: what lists and dicts become: there before what they hold, which may be themselves
+    #: id -> new list or dict: created before its content, which may include itself
     made: dict[int, Any] = {}
 
     def build(holder: Any) -> Generator[Any, Any, Any]:
@@ -234,9 +234,9 @@ def _rebuilt(value: Any, form: Callable[[Any], Any]) -> Any:
 def in_pool_thread(
     callback: Callable[[Any], Any], core: object = None
 ) -> Callable[[Any], Deferred[Any]]:
-    """Have a callback run in a thread of the pool; what it raises is passed on.
+    """Wrap a callback so that it runs in a thread of the pool; what it raises is passed on.
 
-    :param core: the channel's, if it is one's.
+    :param core: the channel's core, if it is a callback of a channel.
     """
 
     def called(value: Any) -> Any:
@@ -255,12 +255,12 @@ def in_pool_thread(
 
 
 class Blocking(Live):
-    """An object of the Deferred API, for other threads than the reactor's."""
+    """Wraps an object of the Deferred API for threads other than the reactor's."""
 
     __slots__ = ("__weakref__", "_era", "_wrapped")
 
     _wrapped: Any
-    #: in which process it was made: :data:`pycomnet.forks.era`
+    #: the process that made it: :data:`pycomnet.forks.era` at that time
     _era: int
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -283,7 +283,7 @@ class Blocking(Live):
         return hash(self._wrapped)
 
     if TYPE_CHECKING:
-        # A type checker can't see what the classes are filled with.
+        # A type checker does not see the generated methods.
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, key: Any) -> Any: ...
         def __len__(self) -> int: ...
@@ -327,10 +327,10 @@ def _property(name: str, source: Any) -> property:
 def wraps_class(
     cls: type, attributes: tuple[str, ...] = (), leave_out: frozenset[str] = frozenset()
 ) -> Callable[[type], type]:
-    """Give a class the public methods of one of the Deferred API, without Deferreds.
+    """Give a class the public methods of a class of the Deferred API, without Deferreds.
 
     :param attributes: the names of its instances' attributes.
-    :param leave_out: the names of methods that are for what is built on the class.
+    :param leave_out: the names of methods for other classes of the package.
     """
 
     def fill(target: type) -> type:

@@ -1,1 +1,1 @@
-"""Connections and channels for Twisted: what users send and receive on."""
+"""Connections and channels for Twisted."""

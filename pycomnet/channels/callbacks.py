@@ -1,4 +1,4 @@
-"""What users' callbacks return and raise."""
+"""Handles what users' callbacks return and raise."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from twisted.python.failure import Failure
 from pycomnet.text.logs import Logger
 
 log = Logger()
-#: What the callback is called for that calls, where that may be asked: in coroutines and threads.
+#: The owner of the callback that is running: set in coroutines and threads, which may ask for it.
 caller: ContextVar[object] = ContextVar("caller", default=None)
 
 
 def pending_result(result: object, owner: object = None) -> defer.Deferred[Any] | None:
-    """What a user's callback returned, if it is to be waited for: a Deferred, or a coroutine's.
+    """A Deferred for the result of a user's callback: a Deferred or a coroutine; else None.
 
-    :param owner: what the callback was called for; a coroutine finds it as :data:`caller`.
+    :param owner: the owner of the callback; a coroutine finds it as :data:`caller`.
     """
     if inspect.iscoroutine(result):
         before = caller.set(owner)
@@ -38,9 +38,9 @@ def pending_result(result: object, owner: object = None) -> defer.Deferred[Any] 
 def tell(
     errback: Callable[[Failure], Any] | None, failure: Failure, owner: object = None
 ) -> defer.Deferred[Any] | None:
-    """Give a failure to a user's errback; log it if there is none, and what that raises itself.
+    """Give a failure to a user's errback. If there is none, or if it raises, log the failure.
 
-    :returns: fires once the errback has done; None if it has. It doesn't fail.
+    :returns: fires when the errback has finished; None if it has already. It does not fail.
     """
     if errback is None:
         log.failure("unhandled error in a channel's callback", failure)

@@ -1,4 +1,4 @@
-"""Channels as users have them: each operation that waits returns a Deferred."""
+"""The users' channels: each operation that waits returns a Deferred."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pycomnet.far.live import Live
 from pycomnet.wire.frames import FRAGMENT, bin32
 from pycomnet.wire.values import MAX_VALUE
 
-#: Short values that are written while others of the same turn are still being sent: the other end
-#: works on them meanwhile, and memory that a processor still has in its cache is used again.
+#: After so many short values in a turn they are written, while others are still being sent: so the
+#: other end already works on them, and memory that is still in the processor's cache is reused.
 CROWD = 512
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 class Channel(Live):
     """One end of a channel to code at the far side.
 
-    It is closed when nobody holds it any more, nobody waits for what comes on it, and it has no
+    It is closed when nothing refers to it any more, nothing waits for its values, and it has no
     callback. Code that ``remote_exec`` started runs on then: its ``receive`` raises EOFError, what
     it sends is dropped, and what it raises is logged. A channel that far code got in a value is
-    closed here when it is held there no more: one that is sent again and again has to be held there
-    meanwhile, or each time another is sent. (Where Python does not count references, all that is
-    when its collector finds it.)
+    closed here when the far code drops its last reference. So far code has to keep a reference to a
+    channel that is sent repeatedly; otherwise each sending makes another channel. (If Python does
+    not count references, the garbage collector decides when that happens.)
 
-    :ivar gateway: what it leads to.
+    :ivar gateway: the gateway that it leads to.
     """
 
     __slots__ = ("__weakref__", "_finalizer", "core", "gateway")
@@ -45,14 +45,14 @@ class Channel(Live):
         self.core = core
         self.gateway = gateway
         core.handle = weakref.ref(self)
-        # Finalizers are held for ever, so this one holds nothing: the core of a channel has the
-        # error that ended it, that the frames it was raised through, and those the channel.
+        # Finalizers live for ever, so this one has only weak references: a core refers to the error
+        # that ended it, the error to its frames, and those to the channel.
         self._finalizer = weakref.finalize(self, _abandon, weakref.ref(gateway), weakref.ref(core))
         self._finalizer.atexit = False
 
     @property
     def id(self) -> int:
-        """Its number on its connection."""
+        """The channel's number on its connection."""
         return self.core.stream.id
 
     def __repr__(self) -> str:
@@ -64,12 +64,12 @@ class Channel(Live):
 
         :param value: None, bool, int, float, complex, str, bytes, list, tuple, dict, set,
             frozenset, channels, and these within each other; on a raw channel, bytes.
-        :returns: fires when there is room for the value on its way: whoever waits for it cannot
-            send faster than the other end takes. Fails with
+        :returns: fires when there is room for the value: a sender that waits for it cannot send
+            faster than the other end receives. Fails with
             :class:`~pycomnet.wire.values.ValueNotSendable` (a TypeError that says what in the value
             can't be sent, and where), :class:`ChannelClosed`, :class:`RemoteError` or
             :class:`ConnectionLost`. Cancelling it takes the value back if none of it has been sent;
-            the rest of one that is on its way still goes.
+            otherwise the rest of it is still sent.
         """
         core = self.core
         stream = core.stream
@@ -95,7 +95,7 @@ class Channel(Live):
         return self._send_otherwise(value) if len(payload) > MAX_VALUE else core.send(payload)
 
     def _send_otherwise(self, value: object) -> defer.Deferred[None]:
-        """Send what only the codec itself can encode, or can say why not."""
+        """Send a value that only the codec itself can encode, or fail with the codec's error."""
         try:
             payload = self.core.connection.encode(value)
         except Exception as problem:
@@ -103,10 +103,10 @@ class Channel(Live):
         return self.core.send(payload)
 
     def receive(self) -> defer.Deferred[Any]:
-        """The next value.
+        """Receive the next value.
 
         :returns: fires with it; fails with :class:`ChannelClosed` (an EOFError) at the end,
-            :class:`RemoteError` when the far code raised, :class:`ConnectionLost`. Cancelling it
+            :class:`RemoteError` if the far code raised, :class:`ConnectionLost`. Cancelling it
             leaves the value for the next ``receive``.
         """
         return self.core.receive(self._cancel_receive)
@@ -117,30 +117,29 @@ class Channel(Live):
         errback: Callable[[Failure], Any] | None = None,
         endmarker: object = NO_ENDMARKER,
     ) -> None:
-        """Have each value given to ``callback``, those that have come already first.
+        """Call ``callback`` with each value, first with those that have come already.
 
         :param callback: called with one value at a time. If it returns a Deferred or a coroutine,
             the next value waits for that, and so does the sender when the window is full. If it
-            raises, the channel is closed with the error, and nothing else is touched. Once the
+            raises, the channel is closed with the error, and nothing else is affected. Once the
             channel is closed here, it gets no more values.
-        :param errback: called once with a Failure when the channel does not end well: it wraps
-            :class:`RemoteError` when the far code raised, :class:`ConnectionLost` when the
-            connection ended, or what ``callback`` itself raised. Without one, the failure is
-            logged.
-        :param endmarker: ``callback`` is called with this after the last value, and when
-            ``errback`` has done, if it is given.
+        :param errback: called once with a Failure if the channel ends with an error: it wraps
+            :class:`RemoteError` if the far code raised, :class:`ConnectionLost` if the connection
+            ended, or what ``callback`` itself raised. Without an errback, the failure is logged.
+        :param endmarker: if given, ``callback`` is called with this after the last value, and when
+            ``errback`` has finished.
         :raises PycomnetError: the channel has a callback or a protocol, or a ``receive`` waits.
         """
         self.core.set_callback(callback, errback, endmarker)
 
     def waitclose(self) -> defer.Deferred[None]:
-        """Wait for the other end to close it, or to send no more.
+        """Wait until the other end has closed the channel, or has ended sending.
 
-        It comes after the callbacks: when what those return has fired, the errback's and the
-        endmarker's as well. Of the channel of ``remote_exec`` it is the code's end: code that has
-        closed it, or sends no more, may still raise.
+        It fires after the callbacks: when what they return has fired, including the errback's and
+        the endmarker's. For the channel of ``remote_exec`` it waits for the code's end, as code
+        that has closed the channel, or has ended sending, may still raise.
 
-        :returns: fires with None; fails with :class:`RemoteError` when the far code raised, and
+        :returns: fires with None; fails with :class:`RemoteError` if the far code raised, and
             with :class:`ConnectionLost`. Cancelling it changes nothing.
         """
         return self.core.wait_close(self._cancel_close)
@@ -157,7 +156,7 @@ class Channel(Live):
     def close(self, error: str | Exception | None = None) -> None:
         """Close both directions; what was sent still arrives, unless ``error`` is given.
 
-        What has come can still be received; what comes later is dropped.
+        Values that have come can still be received; those that come later are dropped.
 
         :param error: the far code's ``receive`` raises RemoteError with it.
         """
@@ -166,11 +165,11 @@ class Channel(Live):
         self.core.close(error)
 
     def send_end(self) -> None:
-        """Say that no more will be sent; the other end may go on sending."""
+        """End sending; the other end may go on sending."""
         self.core.end()
 
     def isclosed(self) -> bool:
-        """Whether nothing can be sent on it any more."""
+        """Whether nothing more can be sent on it."""
         return not self.core.stream.sending or self.core.connection.lost is not None
 
     def makefile(self, mode: str = "w", proxyclose: bool = False) -> ChannelFile:
@@ -182,9 +181,9 @@ class Channel(Live):
     def attach(self, protocol: IProtocol) -> None:
         """Make a raw channel the transport of a Twisted protocol.
 
-        :param protocol: its ``connectionLost`` gets ``ConnectionDone`` when either end finished,
-            ``ConnectionAborted`` when this one aborted, else what ended it. It gets data from the
-            reactor's next turn on, that which has come already too.
+        :param protocol: its ``connectionLost`` gets ``ConnectionDone`` if either end finished,
+            ``ConnectionAborted`` if this one aborted, else what ended it. It gets data from the
+            reactor's next turn on, including data that has come already.
         :raises PycomnetError: the channel is not raw, or has a callback, a protocol or a
             ``receive`` that waits.
         """
@@ -192,7 +191,7 @@ class Channel(Live):
 
         ChannelTransport(self, protocol).start()
 
-    # Deferreds that users wait for keep the channel: through these, which are bound to it.
+    # Deferreds that users wait for keep the channel alive through these bound methods.
 
     def _cancel_receive(self, deferred: defer.Deferred[Any]) -> None:
         self.core.cancel_receive(deferred)
@@ -202,7 +201,7 @@ class Channel(Live):
 
 
 def _abandon(gateway: weakref.ref[Any], core: weakref.ref[ChannelCore]) -> None:
-    """A channel that nobody holds any more."""
+    """Abandon a channel to which nothing refers any more."""
     owner, abandoned = gateway(), core()
     if owner is not None and abandoned is not None:
         owner.abandoned(abandoned)

@@ -1,4 +1,4 @@
-"""The Twisted protocol round the multiplexer: one connection and its channels."""
+"""The Twisted protocol around the multiplexer: one connection and its channels."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ from pycomnet.wire import mux as wire
 from pycomnet.wire.codec import make_codec
 from pycomnet.wire.frames import ERROR
 
-#: Bytes of memory that the C library keeps for reuse: twice as many, of what is freed. See
-#: :func:`keep_memory`.
+#: The C library keeps up to twice so many bytes of freed memory for reuse. See :func:`keep_memory`.
 KEPT_MEMORY = 8 << 20
-#: Answers, or requests that follow answers, that are written while others of the same turn are
-#: still being made: so that both ends of many short calls work at the same time, and not in turn.
+#: After so many replies in a turn (or requests that follow replies) they are written, while others
+#: are still being made: so both ends of many short calls work at the same time, and not in turns.
 EAGER = 32
-#: Bytes of what was sent on channels that the peer opened, sent to and closed before the value that
-#: they are in was received. Of those that are over this, the oldest are forgotten.
+#: The most bytes kept of channels that the peer opened, sent to and closed before this end received
+#: the value that holds them. Above that, the oldest are forgotten.
 MAX_UNCLAIMED = 16 << 20
-#: What each of them counts at least.
+#: The least cost of each such channel, in bytes.
 UNCLAIMED_COST = 1024
-#: Seconds that a connection which is being closed has to write what is left: then it is dropped,
-#: because the peer may never read that.
+#: Seconds that a closing connection has to write what is left. Then it is dropped, as the peer may
+#: never read.
 LINGER = 5.0
 
-make_codec()  # has the fast one imported now, rather than when somebody waits for a connection
+make_codec()  # imports the fast codec now, not while a connection is being made
 
 
 def keep_memory() -> None:
-    """Have values of some megabytes use memory that has been used before.
+    """Let values of some megabytes reuse memory.
 
-    By default glibc gives each large block back to the system when it is freed, and gets a new one
-    for the next: which takes twenty times as long as copying it, as every page is mapped, cleared
-    and unmapped. What it takes for large follows what was freed (mallopt(3), M_MMAP_THRESHOLD), and
-    this block, which nothing is written to, costs nothing. Elsewhere it does not matter.
+    By default glibc returns each large block to the system when it is freed, and gets a new one for
+    the next value. That takes twenty times as long as copying the value, as every page is mapped,
+    cleared and unmapped. The size from which a block is large adapts to freed blocks (mallopt(3),
+    M_MMAP_THRESHOLD). So this frees a block of that size; nothing was written to it, so it costs
+    nothing. With other C libraries this has no effect.
     """
     bytearray(KEPT_MEMORY)
 
@@ -71,21 +71,21 @@ keep_memory()
 class Connection(Live, Protocol):
     """One end of a connection.
 
-    Whatever carries it is its transport: a socket, a pair of pipes, another connection's raw
-    channel. When that is a plain descriptor with nothing left to write, what is sent goes to the
-    system at once; Twisted itself would wait for its next turn.
+    Its transport is a socket, a pair of pipes, or another connection's raw channel. If that is a
+    plain descriptor with an empty write buffer, what is sent is written at once; Twisted itself
+    would wait for its next turn.
 
     :param reactor: for delayed calls.
     :param initiator: True at the end that made the connection.
     :param limits: what the peer is allowed.
-    :param info: what this end's hello says of it.
-    :param credential: for a listener that asks for one.
-    :param keepalive: seconds of silence after which the peer is asked for a sign of life, and
-        given up when it stays silent for as long again; None never asks.
+    :param info: the ``info`` of this end's hello.
+    :param credential: for a listener that requires one.
+    :param keepalive: seconds of silence after which the peer is pinged; if it stays silent for as
+        long again, the connection is given up. None: never.
     """
 
     log = Logger()
-    #: bytes that are read at a time: while there is much, and else
+    #: the most bytes of one read: while there is much, and otherwise
     bulk_size = BULK_SIZE
     small_size = SMALL_SIZE
 
@@ -106,7 +106,7 @@ class Connection(Live, Protocol):
             max_items=self.mux.limits.items,
         )
         self.encode: Callable[[object], bytes] = codec.encode
-        #: makes most payloads sooner than :attr:`encode`, and its second and third argument: as
+        #: encodes most values faster than :attr:`encode`; its second and third argument follow: see
         #: :attr:`pycomnet.wire.values.PureCodec.packing`
         self.pack: Callable[[object, Any, Any], bytes]
         self.hook: Any
@@ -118,23 +118,23 @@ class Connection(Live, Protocol):
         )
         self.decode: Callable[[bytes], Any] = codec.decode
         self.decode_run: Callable[[list[bytes]], list[Any] | None] = codec.decode_run
-        #: what to do with a channel that the peer opens for a purpose
+        #: purpose -> the function that is called with a channel that the peer opens
         self.purposes: dict[str, Callable[[ChannelCore], object]] = {}
-        #: what takes the stream of a channel that the peer opens for a purpose, and gives it its
-        #: ``app``, for those that need less than a core; returns that
+        #: purpose -> the function that is called with the stream of a channel that the peer opens;
+        #: it sets and returns the stream's ``app``, for purposes that need no core
         self.acceptors: dict[str, Callable[[wire.Stream], Any]] = {}
-        #: makes what a user has in hands of a core; set by whoever owns the connection
+        #: makes the user's object of a core; the owner of the connection sets it
         self.make_handle: Callable[[ChannelCore], object] = lambda core: core
         #: called when the connection is over, to find out why
         self.explain: Callable[[ConnectionLost], defer.Deferred[ConnectionLost]] = defer.succeed
-        #: called with what the transport says when it is gone; who explains that may wait for this
+        #: called with the transport's failure when it is closed; :attr:`explain` may wait for this
         self.when_closed: list[Callable[[Failure], object]] = []
-        #: what counts the memory that is held for the peer, and for others
+        #: counts the memory that is held for this peer and others
         self.account: MemoryAccount | None = None
         self._uncounted = COUNT_EVERY
-        #: set by whatever comes; for who resets it, and looks later whether something has
+        #: set when anything arrives; a user resets it, and later checks whether it was set again
         self.heard = False
-        #: whether the peer has broken the protocol: what comes from it is not looked at any more
+        #: whether the peer has broken the protocol: then what it sends is ignored
         self.broken = False
         #: why it is over, once it is
         self.lost: ConnectionLost | None = None
@@ -146,21 +146,21 @@ class Connection(Live, Protocol):
         self._ready: OneShot[dict[str, Any]] = OneShot()
         self._pongs: dict[bytes, tuple[float, defer.Deferred[float]]] = {}
         self._ping_number = 0
-        #: whether what is to be written is written a little later, by whoever set this
+        #: whether writing is delayed; the code that sets this flushes later
         self.corked = True
         self._flushing = False
         self._descriptor: FileDescriptor | None = None
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._busy_poll: BusyPoll | None = None
         self._reason: ConnectionLost | None = None
-        #: channels that the peer opened and nobody has received yet; what those cost that are over
+        #: channels that the peer opened and no user has received yet; the cost of the closed ones
         self._unclaimed: dict[int, ChannelCore] = {}
         self._unclaimed_costs: dict[int, int] = {}
         self._unclaimed_cost = 0
-        #: channels that the peer has closed, with what their users have not taken yet
+        #: channels that the peer has closed and that still hold values for their users
         self._over: weakref.WeakSet[ChannelCore] = weakref.WeakSet()
         self._turn: Any = None
-        #: the delayed call that aborts a connection which is being closed
+        #: the delayed call that aborts a closing connection
         self._disconnecting: Any = None
         forks.watch(self)
 
@@ -169,8 +169,8 @@ class Connection(Live, Protocol):
     def when_ready(self) -> defer.Deferred[dict[str, Any]]:
         """Wait for the peer's hello; from then on channels can be opened.
 
-        :returns: fires with what it says; fails with :class:`ConnectionLost`. Cancelling it
-            changes nothing.
+        :returns: fires with the contents of that hello; fails with :class:`ConnectionLost`.
+            Cancelling it changes nothing.
         """
         if self.lost is not None:
             return defer.fail(self.lost)
@@ -201,11 +201,11 @@ class Connection(Live, Protocol):
         return core
 
     def call(self, purpose: str, first: bytes, app: Any) -> int:
-        """Make a unary call: open a channel that this end sends nothing more on, without a core.
+        """Make a unary call: open a channel for one value of this end, without a core.
 
-        :param app: is told what comes on it: ``replied`` with a result that is all, or else
-            ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as a
-            :class:`~pycomnet.channels.core.ChannelCore` is.
+        :param app: its ``replied`` is called with the result, if nothing else comes; otherwise
+            ``arrived``, ``ended``, ``closed`` and ``connection_lost``, as those of a
+            :class:`~pycomnet.channels.core.ChannelCore`.
         :returns: the channel's id.
         :raises ConnectionLost: as :meth:`open`.
         """
@@ -222,10 +222,10 @@ class Connection(Live, Protocol):
         return id
 
     def ping(self) -> defer.Deferred[float]:
-        """Ask the peer for an answer.
+        """Ping the peer.
 
-        :returns: fires with the seconds that it took; fails with :class:`ConnectionLost`.
-            Cancelling it forgets the answer.
+        :returns: fires with the seconds until its pong came; fails with :class:`ConnectionLost`.
+            Cancelling it ignores the pong.
         """
         if self.lost is not None:
             return defer.fail(self.lost)
@@ -244,9 +244,9 @@ class Connection(Live, Protocol):
         return deferred
 
     def goodbye(self, code: str = "exit", message: str = "") -> None:
-        """Tell the peer that this is the end, and close the connection once it is written.
+        """Send the peer a GOAWAY, and close the connection once that is written.
 
-        What waits on it fails when it is closed: after :data:`LINGER` at the latest.
+        Operations that wait fail when it is closed: after :data:`LINGER` at the latest.
         """
         if self._reason is None:
             self._reason = ConnectionLost("the connection was closed here")
@@ -255,7 +255,7 @@ class Connection(Live, Protocol):
             self._lose_connection()
 
     def _lose_connection(self) -> None:
-        """Write what is left, however much the transport has to write already, and close."""
+        """Write what is left, even if the transport is congested, and close."""
         transport: Any = self.transport
         self._disconnecting = self.reactor.callLater(LINGER, self._abort)
         parts = self.mux.parts_to_send(BULK_SIZE)
@@ -278,7 +278,7 @@ class Connection(Live, Protocol):
         abort()
 
     def violated(self, code: str, message: str) -> ProtocolViolation:
-        """The peer sent what it may not: tell it, drop the connection, return the error."""
+        """The peer broke the protocol: tell it, drop the connection, return the error."""
         problem = ProtocolViolation(
             f"the other end broke the wire protocol ({code}): {message}", code
         )
@@ -291,7 +291,7 @@ class Connection(Live, Protocol):
     # -- writing ---------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
-        """Write what there is: at once, or with what else this turn of the reactor brings."""
+        """Write what waits: at once, or with whatever else is sent in this reactor turn."""
         if not self.corked:
             self.flush()
             # What follows in the same turn is collected.
@@ -305,7 +305,7 @@ class Connection(Live, Protocol):
             self.flush()
 
     def flush(self) -> None:
-        """Write what there is now, as far as the transport takes it."""
+        """Write what waits now, as far as the transport takes it."""
         if self._flushing:
             return
         self._flushing = True
@@ -387,7 +387,7 @@ class Connection(Live, Protocol):
                 elif event[0] == 8:  # EV_RUN
                     event[1].app.run_arrived(event[2], event[3])
                     if scheduler.out:
-                        self.flush()  # credit: the peer may wait for it
+                        self.flush()  # the peer may wait for this credit
                 else:
                     self._event(event)
         finally:
@@ -443,15 +443,15 @@ class Connection(Live, Protocol):
         self._ready.fail(lost)
         pongs, self._pongs = self._pongs, {}
         for _, pong in pongs.values():
-            if not pong.called:  # cancelled by one that was told before it
+            if not pong.called:  # an earlier callback may have cancelled it
                 pong.errback(Failure(lost))
         self._unclaimed.clear()
         self._unclaimed_costs.clear()
 
     def forked(self) -> None:
-        """In a child that the program forked: the connection is its parent's, and goes on there.
+        """In a forked child: the connection belongs to the parent, and goes on there.
 
-        Nobody is told, as who waits does so in the parent, and nothing is written. The child's
+        No waiter is notified, as all waiters are the parent's, and nothing is written. The child's
         copies of its descriptors are closed, so that the peer sees when the parent ends.
         """
         transport: Any = self.transport
@@ -470,17 +470,17 @@ class Connection(Live, Protocol):
         self._unclaimed.clear()
         eager.close_copies(transport)
 
-    # -- what the peer says ----------------------------------------------------------------------
+    # -- what the peer sends ---------------------------------------------------------------------
 
     def call_received(self, id: int, payload: bytes) -> None:
-        """A unary call has come whole, on a channel that has no stream yet."""
+        """A whole unary call has come, on a channel that has no stream yet."""
         stream: Any = self.mux.stream_of(id)
         self.acceptors[stream.purpose](stream).arrived(payload, 0)
 
     def _peer_closed(self, stream: wire.Stream, kind: int, payload: bytes) -> None:
         core = stream.app
         if core is None:
-            return  # a call that got its reply before the peer gave it up
+            return  # the call got its reply before the peer cancelled it
         core.closed(kind, payload)
         if stream.id in self._unclaimed:
             self._keep_unclaimed(core)
@@ -538,7 +538,7 @@ class Connection(Live, Protocol):
                 core.close(problem)
 
     def held_bytes(self) -> int:
-        """What has come on channels and was not taken yet, and what the peer does not take."""
+        """Bytes that have come on channels and wait for users, and that the peer does not read."""
         window = self.mux.limits.window
         held = self._unclaimed_cost
         for stream in self.mux.streams.values():
@@ -551,7 +551,7 @@ class Connection(Live, Protocol):
         return held
 
     def keeps(self, size: int) -> None:
-        """So many bytes more are held for the peer: count all, if it may be too much by now."""
+        """So many more bytes are held for the peer: count all, if it may be too much by now."""
         self._uncounted -= size
         if self._uncounted < 0:
             self._uncounted = COUNT_EVERY
@@ -559,16 +559,16 @@ class Connection(Live, Protocol):
                 self.account.count(self)
 
     def unaccepted(self) -> dict[ChannelCore, int]:
-        """The channels that the peer opened and nobody has accepted, and what each holds."""
+        """The unaccepted channels that the peer opened, with the bytes that each holds."""
         window = self.mux.limits.window
         return {core: core.stream.held(window) for core in self._unclaimed.values()}
 
     def shed(self, size: int, problem: PycomnetError) -> int:
-        """Close channels that nobody has accepted, the largest first.
+        """Close unaccepted channels, the largest first.
 
         :param size: bytes to release, if there are so many.
-        :param problem: what the peer is told.
-        :returns: bytes that were released.
+        :param problem: the error that the peer gets.
+        :returns: the number of released bytes.
         """
         held = self.unaccepted()
         released = 0
@@ -619,7 +619,7 @@ class Connection(Live, Protocol):
         return self.make_handle(core) if handle is None else handle
 
     def _closed_core(self, id: int) -> ChannelCore:
-        """What stands for a channel that was over before the value it is in was received."""
+        """A core for a channel that was over before the value that holds it was received."""
         stream = wire.Stream(id, "channel", False, False, 0, 0)
         stream.sending = stream.receiving = False
         core = ChannelCore(self, stream)
@@ -641,12 +641,12 @@ class Connection(Live, Protocol):
             self.abort(PeerSilent(reason))
             return
         elif self._asked:
-            # This end may have been busy itself: read first what has come in the meantime.
+            # This end may have been busy itself: first read what has come in the meantime.
             self._keepalive_call = self.reactor.callLater(0, self._check_alive, True)
             return
         else:
             self._asked = True
-            if self.mux.peer is not None:  # before its hello nothing may be sent to it
+            if self.mux.peer is not None:  # before the peer's hello nothing may be sent
                 self.mux.ping(bytes(8))
                 self.flush_soon()
         self._keepalive_call = self.reactor.callLater(self._keepalive, self._check_alive)

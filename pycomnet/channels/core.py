@@ -1,4 +1,4 @@
-"""What a connection keeps of a channel: the queues both ways, who waits, and how it ends."""
+"""The connection's part of a channel: its queues, its waiters, and its end."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class _NoEndmarker:
         return "<no endmarker>"
 
 
-#: What ``setcallback`` takes for "no endmarker".
+#: The default of ``setcallback``: no endmarker.
 NO_ENDMARKER = _NoEndmarker()
 
 
 class ChannelCore(Live):
-    """What the connection keeps of a channel. Users have a :class:`Channel` in hands.
+    """The connection's part of a channel. Users have a :class:`Channel`.
 
-    The two are apart so that the connection, which the reactor keeps alive, does not keep alive
-    what only users hold: a gateway that nobody can reach any more is ended.
+    They are two objects so that the connection, which the reactor keeps alive, does not keep alive
+    what only users refer to: a gateway that is unreachable is ended.
     """
 
     __slots__ = (
@@ -75,44 +75,44 @@ class ChannelCore(Live):
         "waiters",
     )
 
-    #: the classes that users can send over a channel as a channel
+    #: the classes whose objects can be sent over a channel as channels
     handle_types: tuple[type, ...] = ()
 
     def __init__(self, connection: Connection, stream: wire.Stream) -> None:
         self.connection = connection
         self.stream = stream
         stream.app = self
-        #: what a user has in hands of it
+        #: the user's object
         self.handle: weakref.ref[Any] | None = None
-        #: values nobody has received yet: (payload, cost)
+        #: values that have not been received yet: (payload, cost)
         self.queue: deque[tuple[bytes | memoryview, int]] = deque()
         self.waiters: deque[defer.Deferred[Any]] = deque()
         self.close_waiters: list[defer.Deferred[None]] = []
         #: Deferreds of sends that wait for credit
         self.sends: dict[defer.Deferred[None], None] = {}
-        #: why no value comes any more
+        #: why no more values come
         self.over: Exception | None = None
-        #: True when that is only because the peer sends no more
+        #: True if that is only because the peer has ended sending
         self.half = False
-        #: whether somebody was told of ``over``, if it is an error
+        #: whether a user was told of ``over``, if it is an error
         self.seen = False
         self.callback: Callable[[Any], Any] | None = None
         self.errback: Callable[[Failure], Any] | None = None
         self.endmarker: object = NO_ENDMARKER
-        #: True while nothing may be given to the callback or taker: it is at work, or paused, or
-        #: has had the last
+        #: True while nothing may be given to the callback or taker: it is running, or paused, or
+        #: has got the last value
         self.busy = False
         #: whether the callback was told of the end
         self.told = False
-        #: True while it is being told: its owner's functions are at work
+        #: True while it is being told: errback or callback is running for the end
         self.telling = False
-        #: what has to be told after that
+        #: a failure to report after that
         self.late: Failure | None = None
-        #: of the close_waiters those that the callback itself waits for
+        #: those of the close_waiters for which the callback itself waits
         self.own_waiters: tuple[defer.Deferred[None], ...] = ()
-        #: whether others wait for the callback as well
+        #: whether the close_waiters also wait for the callback
         self.patient = True
-        #: takes raw bytes instead: a Twisted transport
+        #: a Twisted transport that gets the raw bytes instead of a callback
         self.taker: ChannelTransport | None = None
 
     # -- sending ---------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class ChannelCore(Live):
     def _sent(self, result: Any, deferred: defer.Deferred[None]) -> Any:
         self.sends.pop(deferred, None)
         if not self.sends and self.half:
-            self._tell_closed()  # an END that waited behind it may have gone
+            self._tell_closed()  # an END that waited behind it may have been sent
         return result
 
     def _cancel_send(self, deferred: defer.Deferred[None]) -> None:
@@ -149,7 +149,7 @@ class ChannelCore(Live):
             # What waited behind it may be sent now.
             self.connection.flush_soon()
             return
-        # A part of it is gone already, so the rest will follow it.
+        # A part of it has been sent already, so the rest has to follow.
         for item in self.stream.queue:
             if item[2] is deferred:
                 item[2] = None
@@ -192,16 +192,16 @@ class ChannelCore(Live):
             self._end_taker(self.over)
 
     def _why(self) -> str:
-        """What else a CLOSE of the other end may mean."""
+        """A hint for the error: what else a CLOSE of the other end may mean."""
         plain = self.stream.purpose == "channel"
         return ", or no code there holds it any more" if plain else ""
 
     def is_held(self) -> bool:
-        """Whether a user has it in hands."""
+        """Whether a user has a reference to it."""
         return self.handle is not None and self.handle() is not None
 
     def abandon(self) -> None:
-        """Nobody has the channel in hands any more."""
+        """No user has a reference to the channel any more."""
         if self.callback is not None or self.taker is not None:
             return
         if self.is_held():
@@ -209,13 +209,13 @@ class ChannelCore(Live):
         if self.stream.purpose != "exec":
             self.close()
         elif self.over is None or self.half or not self.seen:
-            # The code runs on, and learns that nothing comes any more. What it sends is dropped,
-            # what it raises is logged.
+            # The code runs on, and sees that sending has ended here. What it sends is dropped, what
+            # it raises is logged.
             self.end()
             self.set_callback(_ignore, _log_unhandled, NO_ENDMARKER)
 
     def forked(self, lost: ConnectionLost) -> None:
-        """In a child that the program forked: this is its parent's. Nobody is told."""
+        """In a forked child: the channel belongs to the parent. No waiter is notified."""
         self.stream.sending = False
         self.over = lost
         self.half = False
@@ -229,9 +229,9 @@ class ChannelCore(Live):
     def receive(
         self, cancel: Callable[[defer.Deferred[Any]], None] | None = None
     ) -> defer.Deferred[Any]:
-        """The next value.
+        """Receive the next value.
 
-        :param cancel: :meth:`cancel_receive`, or what calls it and keeps something alive.
+        :param cancel: :meth:`cancel_receive`, or a function that calls it and keeps more alive.
         """
         if self.callback is not None or self.taker is not None:
             what = "a callback" if self.callback is not None else "a protocol"
@@ -279,7 +279,7 @@ class ChannelCore(Live):
             deferred.callback(value)
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
-        """A value's encoding, or raw bytes, from the peer."""
+        """Handle a value's encoding, or raw bytes, from the peer."""
         if self.callback is not None and not self.busy:  # so nothing is queued
             self._call_back(payload, cost)
             if self.over is not None or self.queue:
@@ -298,7 +298,7 @@ class ChannelCore(Live):
             self.queue.append((payload, cost))
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
-        """Several short values, or raw bytes, from the peer; ``cost`` is that of all."""
+        """Handle several short values, or raw bytes, from the peer; ``cost`` is their sum."""
         values = None
         if self.callback is not None and not self.busy and not self.stream.raw:
             values = self.connection.decode_run(payloads)
@@ -360,7 +360,7 @@ class ChannelCore(Live):
         self._called_back(None if result is None else pending_result(result, self))
 
     def _called_back(self, pending: defer.Deferred[Any] | None) -> None:
-        """The callback has returned: for the next value it is ready, or will be."""
+        """The callback has returned: it can get the next value now, or when ``pending`` fires."""
         if pending is not None:
             self.stream.read_demand = False
             if pending in self.close_waiters:
@@ -377,7 +377,7 @@ class ChannelCore(Live):
         self.connection.flush_soon()
 
     def _callback_failed(self, failure: Failure) -> None:
-        """The user's callback raised: this channel ends, and nothing else does."""
+        """The user's callback raised: end this channel, and nothing else."""
         errback, self.errback = self.errback, None
         self.callback, self.endmarker = _ignore, NO_ENDMARKER
         self.told = self.telling = self.seen = True
@@ -393,7 +393,7 @@ class ChannelCore(Live):
     ) -> None:
         """As :meth:`Channel.setcallback <pycomnet.Channel.setcallback>`.
 
-        :param patient: whether ``wait_close`` waits for what is called as well.
+        :param patient: whether ``wait_close`` waits for the callbacks as well.
         """
         if self.callback is not None or self.taker is not None or self.waiters:
             raise PycomnetError(
@@ -405,7 +405,7 @@ class ChannelCore(Live):
         self.connection.flush_soon()
 
     def _drain(self) -> None:
-        """Call back with what has come in the meantime, and with the end if it has."""
+        """Call back with the values that have come in the meantime, and with the end if it has."""
         while self.queue and not self.busy:
             self._call_back(*self.queue.popleft())
         if self.busy:
@@ -416,7 +416,7 @@ class ChannelCore(Live):
             self.connection.mux.demand_read(self.stream)
 
     def _call_end(self) -> None:
-        """Tell the callback's owner of the end, once: of the error first."""
+        """Report the end to errback and callback, once: first the error."""
         self.busy = self.told = self.telling = True
         errback = self.errback
         if isinstance(self.over, ChannelClosed):
@@ -457,7 +457,7 @@ class ChannelCore(Live):
         return tell(errback, failure, self)
 
     def _told_after(self, pending: defer.Deferred[Any] | None) -> None:
-        """All is told once this has fired."""
+        """The end has been reported once ``pending`` has fired."""
         if pending is None:
             self._all_told()
         else:
@@ -476,7 +476,7 @@ class ChannelCore(Live):
     # -- a protocol on a raw channel -------------------------------------------------------------
 
     def set_taker(self, taker: ChannelTransport) -> None:
-        """Give what comes to a transport, once :meth:`resume` is called."""
+        """Give what comes to a transport, from the call of :meth:`resume` on."""
         if not self.stream.raw:
             raise PycomnetError(f"channel {self.stream.id} is not raw: it carries values")
         if self.callback is not None or self.taker is not None or self.waiters:
@@ -507,7 +507,7 @@ class ChannelCore(Live):
         if taker is not None:
             self.seen = True
             if self.half and taker.half_ended():
-                return  # it goes on sending
+                return  # the protocol goes on sending
             if self.taker is not None:
                 self.taker = None
                 taker.ended(over)
@@ -515,12 +515,12 @@ class ChannelCore(Live):
     # -- the end ---------------------------------------------------------------------------------
 
     def ended(self) -> None:
-        """The peer sends no more."""
+        """The peer has ended sending."""
         self.half = self.over is None
         self._finish(ChannelClosed(f"channel {self.stream.id}: the other end sends no more"))
 
     def closed(self, kind: int, payload: bytes) -> None:
-        """The peer closed it."""
+        """The peer has closed it."""
         if kind == RESULT:
             self.arrived(payload, 0)
         over: Exception = ChannelClosed(
@@ -556,7 +556,7 @@ class ChannelCore(Live):
                 deferred.errback(Failure(over))
 
     def _finish(self, over: Exception) -> None:
-        """Nothing comes any more; tell those who wait."""
+        """No more values come: notify the waiters."""
         if self.over is not None:
             return
         self.over = over
@@ -574,7 +574,7 @@ class ChannelCore(Live):
                 self._call_end()
 
     def _whole(self, over: Exception) -> None:
-        """The peer had ended its half; now all is over. What it raised replaces the good end."""
+        """The peer had ended sending; now all is over. An error replaces the normal end."""
         self.half = False
         if isinstance(over, RemoteError):
             self.over = over
@@ -596,7 +596,7 @@ class ChannelCore(Live):
     def wait_close(
         self, cancel: Callable[[defer.Deferred[None]], None] | None = None
     ) -> defer.Deferred[None]:
-        """The end; ``cancel`` as for :meth:`receive`."""
+        """Wait for the end; ``cancel`` as for :meth:`receive`."""
         deferred: defer.Deferred[None] = defer.Deferred(cancel or self.cancel_close)
         if self.over is not None:
             self.seen = True
@@ -608,12 +608,12 @@ class ChannelCore(Live):
         return deferred
 
     def _waits_itself(self, waiting: defer.Deferred[None]) -> None:
-        """The callback itself waits for the end: that can't wait for the callback."""
+        """The callback itself waits for the end, so this waiter must not wait for the callback."""
         self.own_waiters += (waiting,)
         self._tell_closed()
 
     def _tell_closed(self) -> None:
-        """Tell those who wait for the end, if it has come, and the callback's owner knows."""
+        """Notify those who wait for the end, if it has come and the callback has been told."""
         if self.over is None or not self.close_waiters:
             return
         if self.half and self.stream.purpose == "exec" and not self.stream.end_sent:
@@ -642,11 +642,11 @@ class ChannelCore(Live):
 
 
 def _ignore(_: object) -> None:
-    """The callback of a channel whose end has been told."""
+    """The callback of a channel whose end has been reported."""
 
 
 def _log_unhandled(failure: Failure) -> None:
-    # Code that reads to the end of a channel that was dropped is not to blame for that end.
+    # An EOFError is no fault of code that reads to the end of a dropped channel.
     if isinstance(failure.value, RemoteError) and failure.value.type != "EOFError":
         log.error("unhandled error in remote code:\n{error}", error=failure.getErrorMessage())
 

@@ -17,9 +17,9 @@ from pycomnet.far.live import Live
 
 
 class ChannelFile(Live):
-    """What is written is sent as it is; what is received is put together and read.
+    """Each write is sent unchanged; received values are joined and read.
 
-    A file is for str or for bytes, as what is sent over the channel is; not for both.
+    A file is either for str or for bytes, like the values of its channel; not for both.
 
     :param mode: ``"w"`` or ``"r"``.
     :param proxyclose: closing the file closes the channel.
@@ -34,8 +34,8 @@ class ChannelFile(Live):
         self._proxyclose = proxyclose
         #: str or bytes, once something has come
         self._kind: Any = None
-        #: what has been received and not been read: its pieces, where in the first one it begins,
-        #: and how long it is
+        #: what has been received and not been read: its pieces, the offset in the first one, and
+        #: the total length
         self._pieces: deque[Any] = deque()
         self._start = 0
         self._size = 0
@@ -50,15 +50,15 @@ class ChannelFile(Live):
 
     @deferred
     async def writelines(self, lines: Iterable[str] | Iterable[bytes]) -> None:
-        """Send each, one after the other.
+        """Send each line, one after the other.
 
-        :returns: fires when there is room for the last on its way. Cancelling it sends no more.
+        :returns: fires when there is room for the last one. Cancelling it sends no more.
         """
         for line in lines:
             await self.write(line)
 
     def flush(self) -> None:
-        """Nothing to do: what is written is sent."""
+        """Do nothing: what was written has been sent."""
 
     def isatty(self) -> bool:
         """False."""
@@ -72,10 +72,10 @@ class ChannelFile(Live):
 
     @deferred
     async def read(self, size: int = -1) -> Any:
-        """At most ``size`` characters or bytes, all up to the channel's end when it is negative.
+        """Read at most ``size`` characters or bytes; up to the channel's end if it is negative.
 
-        :returns: fires with str or bytes, as what was received; ``""`` at the end. Cancelling it
-            keeps what has come for the next read.
+        :returns: fires with str or bytes, like the received values; ``""`` at the end. Cancelling
+            it keeps what has come for the next read.
         """
         self._check("r")
         while (size < 0 or self._size < size) and await self._more():
@@ -84,7 +84,7 @@ class ChannelFile(Live):
 
     @deferred
     async def readline(self) -> Any:
-        """The next line with its end; ``""`` at the channel's end. Cancelling as for ``read``."""
+        """Read the next line with its end; ``""`` at the channel's end. Cancelling as ``read``."""
         self._check("r")
         before = looked = 0  # characters and pieces without the end of a line
         while True:

@@ -1,18 +1,18 @@
-"""One account of what a server holds in memory for its peers, and who loses when it is too much.
+"""Accounts for the memory that a server holds for its peers, and drops what is too much.
 
-What a peer sends on a channel that nobody takes yet is held here: up to a window for each channel,
-of which a connection may have thousands. So are the requests of its calls, the results that it does
-not read, and what was left on channels that it has closed. So each connection's is counted, and all
-of a server's:
+A server holds what a peer sends on a channel until a user receives it: up to a window for each
+channel, and a connection may have thousands. It also holds the requests of the peer's calls, the
+results that the peer does not read, and what is left on channels that the peer has closed. So the
+bytes of each connection are counted, and those of all connections:
 
-- A connection that holds more than its share on channels that were not accepted loses those, the
-  one that holds most first: they are closed with the error ``memory``.
-- When all connections together hold too much, the one that holds most loses its channels likewise,
-  and, where that is not enough, is closed with the error ``memory``.
+- If a connection holds more than its share on unaccepted channels, these are closed with the error
+  ``memory``, those that hold most first.
+- If all connections together hold too much, the unaccepted channels of the one that holds most are
+  closed likewise; if that is not enough, that connection is closed with the error ``memory``.
 
-Nobody else loses anything. Counting is exact and not free, so it is done for each megabyte that has
-come over a connection, or that its peer does not read. What was held is given back to the system
-where the C library does not do so by itself.
+No other connection is affected. Counting is exact and takes time, so it is done once for each
+megabyte that has come over a connection, or that its peer does not read. Freed memory is returned
+to the system if the C library does not do so by itself.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import Any, Protocol
 
 from pycomnet.errors import MemoryExceeded
 
-#: Bytes that a connection may hold on channels that nobody has accepted.
+#: Bytes that a connection may hold on unaccepted channels.
 CONNECTION_MEMORY = 64 << 20
 #: Bytes that all connections of a server may hold together.
 SERVER_MEMORY = 512 << 20
-#: Bytes that come over a connection until it is counted again what it holds.
+#: After so many bytes of a connection, what it holds is counted again.
 COUNT_EVERY = 1 << 20
-#: Bytes that were held and are not any more, from which on they are given back to the system; and
-#: the seconds after that: what is released in parts is given back once.
+#: The least number of freed bytes that are returned to the system; the delay in seconds, so that
+#: memory that is freed in parts is returned once.
 WORTH = 16 << 20
 TRIM_DELAY = 1.0
 
 
 def _trimmer() -> Callable[[], object]:
-    """What has the C library give free memory back; glibc keeps what lies below memory in use."""
+    """Find the C library's function that returns free memory; glibc keeps what lies below used."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):  # another C library
@@ -46,18 +46,18 @@ def _trimmer() -> Callable[[], object]:
 
 
 class Holder(Protocol):
-    """A connection, as the account knows it."""
+    """A connection, as the account sees it."""
 
     def held_bytes(self) -> int:
-        """What it holds now."""
+        """The bytes that it holds now."""
 
     def unaccepted(self) -> Mapping[Any, int]:
-        """What it holds on channels that nobody has accepted, by channel."""
+        """Channel -> bytes that it holds, for unaccepted channels."""
 
     def shed(self, size: int, problem: MemoryExceeded) -> int:
-        """Close channels that nobody has accepted, until so many bytes are released, or all.
+        """Close unaccepted channels until so many bytes are released, or all are closed.
 
-        :returns: how many were.
+        :returns: the number of released bytes.
         """
 
     def violated(self, code: str, message: str) -> Any:
@@ -65,12 +65,12 @@ class Holder(Protocol):
 
 
 class MemoryAccount:
-    """What a server holds for its peers.
+    """Counts and limits what a server holds for its peers.
 
-    :param each: bytes for a connection.
-    :param most: bytes for all of them.
+    :param each: the most bytes of a connection.
+    :param most: the most bytes of all of them.
     :ivar size: bytes that all held when they were last counted.
-    :ivar refused: channels and connections that lost.
+    :ivar refused: the number of channels and connections that were closed.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class MemoryAccount:
         self._trimming: Any = None
 
     def count(self, connection: Holder) -> None:
-        """Count what a connection holds, and see that it is not too much."""
+        """Count what a connection holds, and apply the limits."""
         self._note(connection, connection.held_bytes())
         size = sum(connection.unaccepted().values())
         if size > self.each:
@@ -139,13 +139,13 @@ class MemoryAccount:
         self._trim()
 
     def stop(self) -> None:
-        """The server ends: nothing is given back any more but by that."""
+        """The server ends: cancel the timer that returns memory."""
         if self._trimming is not None:
             self._trimming.cancel()
             self._trimming = None
 
     def as_map(self) -> dict[str, int]:
-        """As ``stat`` shows it."""
+        """The figures for ``stat``."""
         most = max(self._held.values(), default=0)
         return {"held": self.size, "most": self.most, "largest": most, "refused": self.refused}
 

@@ -37,21 +37,21 @@ class MultiChannel(Live):
 
     @deferred
     async def send_each(self, value: object) -> None:
-        """Send a value over each.
+        """Send a value over each channel.
 
-        :returns: fires when there is room for it on all; fails with the first failure, and then
-            the others are sent all the same. Cancelling it takes back what has not been sent.
+        :returns: fires when there is room for it on all; fails with the first failure, while the
+            value is still sent over the others. Cancelling it takes back what has not been sent.
         """
         await _all([channel.send(value) for channel in self])
 
     @deferred
     async def receive_each(self, withchannel: bool = False) -> list[Any]:
-        """One value from each.
+        """Receive one value from each channel.
 
-        :param withchannel: give (channel, value) pairs.
+        :param withchannel: return (channel, value) pairs.
         :returns: fires with a list, in the channels' order; fails with the first failure.
             In that case, and when it is cancelled, values that have not come are left for later;
-            those that have are lost.
+            those that have come are lost.
         """
         waiting = [channel.receive() for channel in self]
         try:
@@ -65,22 +65,22 @@ class MultiChannel(Live):
     def make_receive_queue(self, endmarker: object = NO_ENDMARKER) -> ReceiveQueue:
         """The values of all channels as one queue.
 
-        :param endmarker: put in as the value when a channel ends, well or not: its ``waitclose``
-            says which. Without one, an error is logged.
+        :param endmarker: is queued as the value when a channel ends, with an error or without: its
+            ``waitclose`` tells which. Without an endmarker, an error is logged.
         """
         queue = ReceiveQueue()
         errback = None if endmarker is NO_ENDMARKER else _ignore
         for channel in self:
-            # What waits in the queue may be taken after its channel's end.
+            # A value in the queue may be taken after its channel's end.
             put = partial(queue.put, channel)
             channel.core.set_callback(put, errback, endmarker, patient=False)
         return queue
 
     @deferred
     async def waitclose(self) -> None:
-        """Wait for all to be closed.
+        """Wait until all channels are closed.
 
-        :returns: fires with None once all are; fails with the first failure, when all are.
+        :returns: fires with None when all are closed; then fails with the first failure, if any.
             Cancelling it changes nothing.
         """
         results = await defer.DeferredList(
@@ -93,10 +93,10 @@ class MultiChannel(Live):
 
 
 class ReceiveQueue(Live):
-    """(channel, value) pairs of several channels, as they come from any of them.
+    """A queue of (channel, value) pairs of several channels, in the order of arrival.
 
-    Of each channel there is at most one value in it. The next one waits until that has been taken,
-    and its sender with it when the window is full.
+    It holds at most one value of each channel. The next one waits until that has been taken, and so
+    does its sender when the window is full.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class ReceiveQueue(Live):
         self._waiting: dict[defer.Deferred[tuple[Channel, Any]], None] = {}
 
     def get(self) -> defer.Deferred[tuple[Channel, Any]]:
-        """The next pair.
+        """Take the next pair.
 
         :returns: fires with it. Cancelling it leaves the pair for the next ``get``.
         """
@@ -121,7 +121,7 @@ class ReceiveQueue(Live):
         return waiting
 
     def put(self, channel: Channel, value: object) -> defer.Deferred[None] | None:
-        """Add a value; what it returns fires when that has been taken."""
+        """Add a value; the result fires when the value has been taken."""
         if self._waiting:
             waiting = next(iter(self._waiting))
             del self._waiting[waiting]
@@ -133,7 +133,7 @@ class ReceiveQueue(Live):
 
 
 async def _all(waiting: list[defer.Deferred[T]]) -> list[T]:
-    """The results of all; the first failure itself, not wrapped as ``gatherResults`` has it."""
+    """The results of all, or the first failure: not wrapped, as by ``gatherResults``."""
     try:
         return await defer.gatherResults(waiting, consumeErrors=True)
     except defer.FirstError as first:
@@ -142,7 +142,7 @@ async def _all(waiting: list[defer.Deferred[T]]) -> list[T]:
 
 
 def _ignore(_: Failure) -> None:
-    """Whoever wants to know why a channel ended asks that."""
+    """An errback that does nothing: the channel's ``waitclose`` gives the reason."""
 
 
 __all__ = ["MultiChannel", "ReceiveQueue"]

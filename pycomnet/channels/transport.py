@@ -1,4 +1,4 @@
-"""A raw channel as a Twisted transport: any protocol runs on it."""
+"""A raw channel as a Twisted transport, on which any protocol can run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HIGH_WATER = 1 << 16
 @implementer(interfaces.IAddress)
 @attrs.define(frozen=True)
 class ChannelAddress:
-    """Where a channel leads: a gateway's id and the channel's number."""
+    """A channel's address: the gateway's id and the channel's number."""
 
     gateway: str
     channel: int
@@ -37,8 +37,8 @@ class ChannelTransport(Live):
     """The transport of ``protocol``, over ``channel``.
 
     It is a consumer and a producer: a protocol that reads slowly makes the sender at the other end
-    wait, and the other way round. As any transport it calls the protocol back only later, never
-    within a call of one of its own methods.
+    wait, and vice versa. Like any transport it calls the protocol back later, never within a call
+    of one of its own methods.
     """
 
     def __init__(self, channel: Channel, protocol: Any) -> None:
@@ -61,7 +61,7 @@ class ChannelTransport(Live):
         self.disconnected = False
 
     def start(self) -> None:
-        """Connect the protocol; what has come is given to it in the next turn."""
+        """Connect the protocol; it gets what has come in the next turn of the reactor."""
         self._core.set_taker(self)
         self.resumeProducing()
         try:
@@ -80,7 +80,7 @@ class ChannelTransport(Live):
             return
         sent = self._core.send(data)
         if sent.called:
-            sent.addErrback(lambda _: None)  # the protocol's connectionLost says why
+            sent.addErrback(lambda _: None)  # the protocol's connectionLost gets the reason
             return
         self._waiting += len(data)
         sent.addCallbacks(self._written, lambda _: None, callbackArgs=(len(data),))
@@ -104,7 +104,7 @@ class ChannelTransport(Live):
             self._producer.resumeProducing()
 
     def _end_writing(self) -> None:
-        """Do what was asked for once all is written."""
+        """Close, as requested, once all is written."""
         if self._waiting or self._producer is not None or self.disconnected:
             return
         if self.disconnecting:
@@ -121,7 +121,7 @@ class ChannelTransport(Live):
             self._core.close()  # the other end had ended its half before
 
     def loseConnection(self) -> None:
-        """Close once all is written, and a producer that is registered has unregistered."""
+        """Close once all is written and a registered producer has unregistered."""
         if not self.disconnecting and not self.disconnected:
             self.disconnecting = True
             self._end_writing()
@@ -191,14 +191,14 @@ class ChannelTransport(Live):
         self._delivery = None
         self._core.resume()
 
-    # -- what the channel says -------------------------------------------------------------------
+    # -- called by the channel -------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Some bytes from the other end."""
         self._guard(self._protocol.dataReceived, data)
 
     def half_ended(self) -> bool:
-        """The other end sends no more; say whether the protocol goes on sending all the same."""
+        """The other end has ended sending; return whether the protocol goes on sending."""
         half = interfaces.IHalfCloseableProtocol(self._protocol, None)
         if half is None or self.disconnecting or self.disconnected:
             return False
@@ -233,7 +233,7 @@ class ChannelTransport(Live):
             log.failure("a protocol on a channel raised when it was disconnected")
 
     def _guard(self, function: Any, *args: Any) -> None:
-        """Call the protocol; what it raises costs it its channel, and nobody else anything."""
+        """Call the protocol; if it raises, end its channel, and nothing else."""
         try:
             function(*args)
         except Exception as problem:

@@ -8,8 +8,8 @@ def main() -> None:
     import os
     import signal
 
-    # Before there is anything to end, Ctrl-C ends the command at once: while it is being imported,
-    # while it reads its arguments, and again when all is done. Python's own way is a traceback.
+    # Ctrl-C ends the process at once while there are no gateways to end: during imports, while the
+    # arguments are parsed, and after the command has cleaned up. Python's default is a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
     from pycomnet.cli.app import run

@@ -1,4 +1,4 @@
-"""The command line's root: ``pycomnet``, and its commands, each loaded when it is run."""
+"""The root command ``pycomnet`` and its subcommands. Each is imported when it is run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import click
 
 from pycomnet.cli.options import SuggestingGroup
 
-#: name -> where the command is, and its line in the help
+#: name -> import path (``module:attribute``) and line in the help
 COMMANDS = {
     "call": ("pycomnet.cli.call:call", "Call a method of a service."),
-    "demo": ("pycomnet.cli.demo:demo", "Take a tour: see it at work on this machine."),
+    "demo": ("pycomnet.cli.demo:demo", "Take a tour of what pycomnet does, on this machine."),
     "describe": ("pycomnet.cli.describe:describe", "Show what a service offers."),
-    "map": ("pycomnet.cli.map:map_command", "Spread the lines of standard input over gateways."),
-    "ns": ("pycomnet.cli.ns:ns", "Ask the nameserver: list, locate, watch, stat, remove."),
+    "map": ("pycomnet.cli.map:map_command", "Call a function with each line of standard input."),
+    "ns": ("pycomnet.cli.ns:ns", "Query the nameserver: list, locate, watch, stat, remove."),
     "run": ("pycomnet.cli.run:run_command_line", "Run a script on gateways at the same time."),
 }
 EPILOG = """\b
@@ -28,21 +28,21 @@ Examples:
   pycomnet call org.example.calc add '{"a": 1, "b": 2}'
 
 A gateway is a Python process, here or elsewhere, that pycomnet starts and connects to. A SPEC says
-what and where: TRANSPORT//KEY=VALUE//KEY=VALUE...
+how and where to start it: TRANSPORT//KEY=VALUE//KEY=VALUE...
 
 \b
   popen                        a subprocess with this Python
-  popen//python=pypy3          with another one
-  popen//chdir=/tmp//nice=10   elsewhere, and nicer
-  popen//env:LANG=C//id=worker with a variable set, and a name
-  4xpopen                      four of a kind
+  popen//python=pypy3          with another Python
+  popen//chdir=/tmp//nice=10   in another directory, with a lower priority
+  popen//env:LANG=C//id=worker with an environment variable set, and an id of its own
+  4xpopen                      four subprocesses
 
-"pycomnet COMMAND --help" says more.
+"pycomnet COMMAND --help" describes a command.
 """
 
 
 class _Commands(SuggestingGroup):
-    """Commands that are imported when they are used: one does not wait for what another needs."""
+    """Imports a command when it is used: no command waits for the imports of another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -77,7 +77,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "-v",
     "--verbose",
     count=True,
-    help="Log to standard error what happens; twice for all details.",
+    help="Write a log to standard error; given twice, with debug messages.",
 )
 @click.option(
     "--version",
@@ -94,9 +94,9 @@ def root(verbose: int) -> None:
 
 
 def start_logging(verbose: int) -> None:
-    """Have twisted.logger write to standard error.
+    """Make twisted.logger write to standard error.
 
-    :param verbose: 1 for what happens, more for details.
+    :param verbose: 1 for the level ``info``, more for ``debug``.
     """
     from twisted.logger import (
         FilteringLogObserver,
@@ -116,6 +116,6 @@ def start_logging(verbose: int) -> None:
 def run(args: list[str] | None = None, **extra: Any) -> None:
     """Run the command line, and exit.
 
-    :param args: the arguments, by default the process's own.
+    :param args: the arguments; by default those of the process.
     """
     root.main(args, prog_name="pycomnet", **extra)

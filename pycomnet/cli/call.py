@@ -26,25 +26,26 @@ Examples:
   pycomnet call org.example.images scale '{"width": 64}' --file big.png --out small.png
   pycomnet call --stream org.pycom.nameserver watch
 
-The arguments are JSON, or "-" for what standard input has. The result is printed as JSON; bytes in
-it are text where they are UTF-8, else base64.
+The arguments are JSON, or "-" to read JSON from standard input. The result is printed as JSON.
+Bytes in it become text if they are UTF-8, and base64 otherwise.
 
 \b
 Exit status:
-  1          the method raised, or there is no such service, method or file
+  1          the method raised an exception, or there is no such service, method or file
   2          a mistake on the command line
-  124        when --timeout was over
-  128+N      signal N ended it (Ctrl-C: 130); the method is cancelled
+  124        the --timeout expired
+  128+N      signal N ended the command (Ctrl-C: 130); the call is cancelled
 """
 
-#: Bytes of a block that are copied at a time.
+#: A block is copied in pieces of this many bytes.
 COPIED = 1 << 20
 
 
 def read_arguments(text: str | None) -> Any:
-    """The structured arguments of the command line.
+    """Parse the JSON arguments of the command line.
 
-    :raises click.UsageError: it is not JSON.
+    :param text: JSON; ``-`` to read it from standard input; None for no arguments.
+    :raises click.UsageError: the text is not JSON.
     """
     if text is None:
         return None
@@ -75,9 +76,9 @@ def read_arguments(text: str | None) -> Any:
     "outs",
     metavar="PATH",
     multiple=True,
-    help="Write the first block that comes back there; given again, the next one.",
+    help="Write the first block of the result to this file; given again, the next block.",
 )
-@click.option("--stream", is_flag=True, help="Print each value as it comes, a line for each.")
+@click.option("--stream", is_flag=True, help="Print each value as it arrives, one per line.")
 @click.argument("interface")
 @click.argument("method")
 @click.argument("arguments", metavar="[JSON]", required=False)
@@ -90,11 +91,11 @@ def call(
     method: str,
     arguments: str | None,
 ) -> None:
-    """Call METHOD of a service that has INTERFACE, and print its result."""
+    """Call METHOD of a service with INTERFACE, and print its result."""
     from pycomnet.cli.program import run_command
 
     if stream and (files or outs):
-        raise click.UsageError("--stream goes with neither --file nor --out")
+        raise click.UsageError("--stream can't be used with --file or --out")
     args = read_arguments(arguments)
 
     async def show(program: CommandProgram, service: RemoteService) -> int:
@@ -112,9 +113,9 @@ async def call_method(
     method: str,
     show: Callable[[CommandProgram, RemoteService], Coroutine[Any, Any, int]],
 ) -> int:
-    """Find the service and call the method; where a name is not there, say which one is near it.
+    """Find the service and call the method. If a name is unknown, suggest a similar one.
 
-    :param show: calls it, and prints its result.
+    :param show: calls the method and prints its result; returns the exit status.
     """
     from pycomnet.errors import ServiceNotFound, UnknownInterface, UnknownMethod
 
@@ -135,7 +136,7 @@ async def show_result(
     files: tuple[str, ...] = (),
     outs: tuple[str, ...] = (),
 ) -> int:
-    """Call it, write the blocks that come back to files, and print the result."""
+    """Call the method, write the blocks of the result to files, and print the result."""
     from pycomnet.services.binary import Binary
 
     attachments = [Binary(path) for path in files]
@@ -159,7 +160,7 @@ async def show_result(
 async def show_stream(
     program: CommandProgram, service: RemoteService, method: str, args: Any
 ) -> int:
-    """Print each value of a method that gives many, no faster than they are read."""
+    """Print each value of a streaming method, at the pace of the reader of standard output."""
     async for value in service.stream(method, args):
         waiting = put(program, as_json(value))
         if waiting is not None:
@@ -168,20 +169,20 @@ async def show_stream(
 
 
 def put(program: CommandProgram, text: str) -> Any:
-    """Print a line; as :meth:`OutputStream.put`."""
+    """Print a line. Returns what :meth:`OutputStream.put` returns."""
     return program.print_text(text + "\n")
 
 
 def write_block(path: str, block: Any) -> None:
-    """Write a block to a file, which is there in full or not at all.
+    """Write a block to a file atomically: it is written in full or not at all.
 
-    What is there and no file (``/dev/null``, a pipe) stays that, and is written to.
+    A path that exists and is no regular file (``/dev/null``, a pipe) is written to, not replaced.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as file:
             shutil.copyfileobj(block, file, COPIED)
         return
-    target = os.path.realpath(path)  # a link stays one
+    target = os.path.realpath(path)  # replaces the link's target, not the link
     try:
         mode = os.stat(target).st_mode & 0o777
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""``pycomnet demo``: a tour, with real work on real input."""
+"""``pycomnet demo``: a tour of the package that does real work."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import click
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
 
-#: The most gateways that it starts unasked.
+#: The most gateways that the tour starts by default.
 MOST_GATEWAYS = 4
 
 
-@click.command("demo", short_help="Take a tour: see it at work on this machine.")
+@click.command("demo", short_help="Take a tour of what pycomnet does, on this machine.")
 @click.option(
     "--gateways",
     "number",
     metavar="N",
     type=click.IntRange(1, 64),
-    help=f"How many to use. [default: one for each core, {MOST_GATEWAYS} at most]",
+    help=f"How many gateways to use. [default: one for each core, at most {MOST_GATEWAYS}]",
 )
 @click.option(
     "--timeout",
@@ -28,13 +28,13 @@ MOST_GATEWAYS = 4
     type=click.FloatRange(0, min_open=True),
     default=120.0,
     show_default=True,
-    help="Give up after so many seconds.",
+    help="Give up after this many seconds.",
 )
 def demo(number: int | None, timeout: float) -> None:
-    """Take a tour: each step says what it does, shows the code that does it, and does it.
+    """Take a tour: each step explains what it does, shows its code, and runs it.
 
-    At the end several gateways parse every module of the standard library. It takes some ten
-    seconds, and the exit status is 0 if all went as it should.
+    In the last step several gateways parse every module of the standard library. The tour takes
+    about ten seconds. The exit status is 0 if every step worked.
     """
     from pycomnet.cli.program import TIMED_OUT, run_command
 

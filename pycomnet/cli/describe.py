@@ -1,4 +1,4 @@
-"""``pycomnet describe``: what a service offers."""
+"""``pycomnet describe``: show the interfaces and methods of a service."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Examples:
 
 @click.command("describe", epilog=EPILOG, short_help="Show what a service offers.")
 @target_options
-@click.option("--json", "in_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--json", "in_json", is_flag=True, help="Print JSON, for programs.")
 @click.argument("interface", required=False)
 def describe(target: Target, in_json: bool, interface: str | None) -> None:
-    """Show the methods of a service that has INTERFACE, and what is written on each.
+    """Show the methods of a service with INTERFACE, and their documentation.
 
-    With --address, INTERFACE may be left out: then it is all that is offered there.
+    With --address, INTERFACE may be left out: then all interfaces at that address are shown.
     """
     from pycomnet.cli.program import run_command
 
     if interface is None and target.address is None:
-        raise click.UsageError("name an INTERFACE, or say where with --address")
+        raise click.UsageError("give an INTERFACE, or the address of a service with --address")
 
     run_command(lambda program: show_interfaces(program, target, interface, in_json))
 
@@ -40,7 +40,7 @@ def describe(target: Target, in_json: bool, interface: str | None) -> None:
 async def show_interfaces(
     program: CommandProgram, target: Target, interface: str | None, in_json: bool = False
 ) -> int:
-    """Print what a service offers; where its name is not there, say which one is near it."""
+    """Print what a service offers. If its name is unknown, suggest a similar one."""
     from pycomnet.cli.call import put
     from pycomnet.errors import ServiceNotFound, UnknownInterface
     from pycomnet.services.interface import INTROSPECTION
@@ -58,7 +58,7 @@ async def show_interfaces(
 
 
 def as_text(interfaces: dict[str, Any]) -> str:
-    """What ``introspect`` tells, for people."""
+    """The result of ``introspect`` as text for people."""
     if not interfaces:
         return "nothing is offered there"
     return "\n\n".join(_interface(name, found) for name, found in sorted(interfaces.items()))

@@ -1,4 +1,4 @@
-"""Shows the steps of the tour: what each does, the code that does it, and what came of it."""
+"""Runs the steps of the tour, and shows what each does, its code and its results."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.services.context import Context
 
-#: Round trips that are measured.
+#: How many round trips are measured.
 ROUND_TRIPS = 1000
-#: What is streamed: so many blocks of so many bytes.
+#: What is streamed: this many blocks of this many bytes.
 BLOCKS, BLOCK = 64, 1 << 20
-#: Seconds that one process may take for the whole library; beyond, it gets a part of it.
+#: Seconds that one process may take for the whole library. If it would take longer, it gets a
+#: part of the modules.
 PATIENCE = 12.0
 #: Columns when standard output is not a terminal.
 PLAIN_WIDTH = 100
 
 
 class Guide:
-    """Leads through the tour.
+    """Runs the tour.
 
     :param number: how many gateways to use.
     """
@@ -53,9 +54,9 @@ class Guide:
         self._plain = not self._console.is_terminal
 
     async def run(self) -> int:
-        """The whole tour; returns the exit status.
+        """Run all steps; returns the exit status.
 
-        :raises PycomnetError: something was not as it should be.
+        :raises PycomnetError: a step did not give the expected result.
         """
         group = Group(self._program.reactor)
         try:
@@ -119,8 +120,8 @@ class Guide:
     async def _stream(self, gateway: Gateway) -> None:
         self._begin(
             "Stream",
-            "send() waits while nobody receives: what is on its way is bounded, however much it "
-            "is.",
+            "send() waits while the receiver falls behind, so that buffers stay bounded however "
+            "much is sent.",
             tour.produce,
             tour.consume,
         )
@@ -135,8 +136,9 @@ class Guide:
 
     async def _output(self, gateway: Gateway) -> None:
         self._begin(
-            "What is printed there",
-            "comes here: shown under the gateway's id, or given to a function as events.",
+            "Output",
+            "What runs on a gateway can print. The output comes here: it is shown under the "
+            "gateway's id, or given to a function as events.",
             tour.talk,
             tour.listen,
         )
@@ -147,9 +149,9 @@ class Guide:
 
     async def _error(self, gateway: Gateway) -> None:
         self._begin(
-            "An exception there",
-            "is an exception here, and has the traceback of where it was raised. call() brings a "
-            "function's result.",
+            "Exceptions",
+            "call() runs a function on a gateway and returns its result. An exception there is "
+            "raised here as a RemoteError, with the traceback of where it was raised.",
             tour.average,
             tour.fail,
         )
@@ -161,7 +163,8 @@ class Guide:
     async def _death(self, group: Group) -> None:
         self._begin(
             "A gateway that dies",
-            "says how. Only what waited for it fails; the others go on.",
+            "When the process of a gateway dies, the error says how. Only what waited for this "
+            "gateway fails; the others continue.",
             tour.die,
             tour.lose,
         )
@@ -174,8 +177,8 @@ class Guide:
     async def _http(self, group: Group) -> None:
         self._begin(
             "Through HTTP",
-            "twistd pycomnet-http-exec runs far sides for clients that come through HTTP: a token "
-            "lets them in, proxies may be in between, and what is lost on the way is sent again.",
+            "twistd pycomnet-http-exec runs far sides for HTTP clients. They authenticate with a "
+            "token, proxies may be in between, and what is lost on the way is sent again.",
             tour.add_one,
             tour.through_http,
         )
@@ -194,9 +197,9 @@ class Guide:
     async def _services(self) -> None:
         self._begin(
             "Services",
-            "A nameserver and a service run as processes of their own: twistd pycomnet-nameserver, "
+            "A nameserver and a service run as separate processes: twistd pycomnet-nameserver, "
             "and twistd pycomnet-service with the name of a module. Here the service is killed "
-            "while a call is under way, and started again at another address.",
+            "during a call, and started again at another address.",
             tourservice.Tour,
             tour.survive,
         )
@@ -281,22 +284,23 @@ class Guide:
 
 
 def expect(condition: bool, otherwise: str) -> None:
-    """Check what a step showed.
+    """Check the result of a step.
 
-    :raises PycomnetError: it is not so.
+    :param otherwise: what went wrong if the condition is false.
+    :raises PycomnetError: the condition is false.
     """
     if not condition:
         raise PycomnetError(f"the tour went wrong: {otherwise}")
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """A function's source, without what only a type checker reads."""
+    """A function's source, without comments for the type checker."""
     source = inspect.getsource(function).rstrip("\n")
     return re.sub(r"  # type: ignore\[.*?\]", "", source)
 
 
 class _Out:
-    """Standard output as rich writes to it: never blocking, and without its own broken pipes."""
+    """The file that rich writes to: standard output, without blocking or BrokenPipeError."""
 
     encoding = "utf-8"
 

@@ -1,6 +1,6 @@
-"""The queue of ``pycomnet map``: lines go in, and their results come out in the same order.
+"""The work queue of ``pycomnet map``: takes lines, and gives their results in the same order.
 
-No I/O and no clock. What is kept at a time is bounded by :attr:`LineQueue.full`.
+It has no I/O and no clock. :attr:`LineQueue.full` bounds how much it keeps.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import attrs
 
 from pycomnet.gateways.pool.workqueue import Failed, Item, WorkQueue
 
-#: Items that may be under way at a time, from being read to being printed, and their characters
-#: with those of their results.
+#: The most lines in the queue at a time, from reading a line to printing its result; and the most
+#: characters of these lines and their results together.
 MAX_ITEMS = 10_000
 MAX_TEXT = 8 << 20
-#: What one item costs beside its characters.
+#: What one line counts in addition to its characters.
 ITEM_COST = 200
 
 
 @attrs.define(eq=False, order=False)
 class Line(Item):
-    """A line of input on its way.
+    """A line of input in the queue.
 
-    :ivar number: its line, from 1.
-    :ivar text: what it says.
-    :ivar result: what came of it.
+    :ivar number: the line's number, from 1.
+    :ivar text: the line itself; empty once it has a result.
+    :ivar result: what the function returned, or its failure; None until one of them is known.
     """
 
     text: str
@@ -35,7 +35,7 @@ class Line(Item):
 
 
 class LineQueue(WorkQueue[Line]):
-    """All lines that are under way.
+    """All lines that were read and whose results have not been taken.
 
     :param when_failed: called with each line that fails, as soon as that is known.
     """
@@ -43,19 +43,19 @@ class LineQueue(WorkQueue[Line]):
     def __init__(self, when_failed: Callable[[Line], object] = lambda line: None) -> None:
         super().__init__()
         self._when_failed = when_failed
-        #: in order, from the oldest
+        #: in input order, the oldest first
         self._under_way: deque[Line] = deque()
         self._text = 0
         self._lines = 0
-        #: the last line that counts, once that is known
+        #: the number of the last line that counts; None while there is no limit
         self._last: int | None = None
-        #: lines that have come out
+        #: how many results have been taken
         self.done = 0
 
     # -- lines in --------------------------------------------------------------------------------
 
     def add(self, lines: Iterable[str]) -> None:
-        """Lines were read."""
+        """Add lines that were read."""
         for text in lines:
             self._lines += 1
             line = Line(self._lines, len(text), text)
@@ -64,7 +64,7 @@ class LineQueue(WorkQueue[Line]):
             self.put(line)
 
     def stop_after(self, line: Line) -> None:
-        """Let all before a line and itself come out, and forget what comes after it."""
+        """Keep the lines up to this one, and drop all that come after it."""
         self.end()
         self._last = last = line.number
         self.keep_only([other for other in self.waiting_items() if other.number <= last])
@@ -73,27 +73,27 @@ class LineQueue(WorkQueue[Line]):
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read."""
+        """Whether no more lines should be read."""
         return self.crowded or len(self._under_way) >= MAX_ITEMS
 
     @property
     def crowded(self) -> bool:
-        """Whether the texts that are kept are as many as may be: see :meth:`holds_up`."""
+        """Whether the kept text has reached :data:`MAX_TEXT`: see :meth:`holds_up`."""
         return self._text >= MAX_TEXT
 
     @property
     def finished(self) -> bool:
-        """Whether all has come out and no more comes in."""
+        """Whether all results have been taken and no more lines come."""
         return self.ended and not self._under_way
 
     @property
     def lines(self) -> int:
-        """How many lines came in."""
+        """How many lines have been added."""
         return self._lines
 
     def holds_up(self, items: Iterable[Line]) -> bool:
-        """Whether nothing can come out before one of these has a result, or before one that is
-        with no worker has: then answers have to be received though it is crowded.
+        """Whether the next result in order is that of one of these lines, or of a line that no
+        worker has yet. Then results must be received even while the queue is crowded.
         """
         if not self._under_way:
             return False
@@ -104,21 +104,21 @@ class LineQueue(WorkQueue[Line]):
     # -- to and from workers ---------------------------------------------------------------------
 
     def message(self, items: Sequence[Line], known: set[int], place: Any) -> list[Any]:
-        """The lines' texts."""
+        """The texts of the lines, for a worker."""
         return [[item.text for item in items]]
 
     def counts(self, item: Line) -> bool:
-        """Whether it comes before the last line that counts."""
+        """Whether the line is not after the last line that counts."""
         return self._last is None or item.number <= self._last
 
     def succeeded(self, item: Line, value: str) -> None:
-        """Keep the result till its turn comes."""
+        """Keep the result until it is next in order."""
         item.result = value
         self._text += len(value) - len(item.text)
         item.text = ""
 
     def failed(self, item: Line, failed: Failed) -> None:
-        """It comes out in its turn, as a failure."""
+        """Keep the failure until it is next in order, and report it at once."""
         item.result = failed
         self._text += len(failed.message) + len(failed.traceback)
         self._when_failed(item)
@@ -126,7 +126,7 @@ class LineQueue(WorkQueue[Line]):
     # -- results out -----------------------------------------------------------------------------
 
     def results(self) -> Iterator[tuple[Line, str | Failed]]:
-        """The lines whose turn it is to come out. They leave the queue as they are taken."""
+        """The results that are next in order. Each leaves the queue as it is taken."""
         under_way = self._under_way
         while under_way and under_way[0].result is not None:
             item = under_way.popleft()

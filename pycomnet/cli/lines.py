@@ -1,4 +1,4 @@
-"""What far code prints, shown line by line under its gateway's id."""
+"""Shows what far code prints, line by line, each line with its gateway's id."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from pycomnet.cli.program import CommandProgram, encode
 from pycomnet.gateways.output import MAX_LINE, STDERR, STDOUT, Output
 from pycomnet.text.printable import prefixed, visible, visible_line
 
-#: The gateways' colours, in turn: those that can be read on dark and on light.
+#: Colours of the gateways' ids, used in turn; readable on dark and light backgrounds.
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
 
-#: Writes text; returns what to wait for, or None.
+#: Writes text. Returns None if it is written, else a Deferred that fires when it is.
 Write = Callable[[str], "defer.Deferred[None] | None"]
 
 
 class GatewayLines:
-    """An output callback for a group: whole lines, each with its gateway's id before it.
+    """An output callback for a group: shows whole lines, each prefixed with its gateway's id.
 
-    What it returns makes the far side wait when nobody takes the lines.
+    While the lines can't be written, the Deferred that it returns makes the far side wait.
 
-    :param stdout: where standard output goes.
-    :param stderr: where standard error goes.
+    :param stdout: writes standard output.
+    :param stderr: writes standard error.
     :param prefix: whether lines get the id.
-    :param alone: there is one gateway: without a prefix its output need not be cut into lines.
-    :param colours: whether a stream (1, 2) shows colours.
-    :param terminal: whether control characters are made visible on a stream. Elsewhere they stay,
-        but what could be taken for the end of a line has the prefix after it.
-    :param raw: leave all that is printed as it is.
+    :param alone: whether there is only one gateway: then, without a prefix, output is shown as it
+        arrives and not cut into lines.
+    :param colours: called with a stream (1, 2): whether it shows colours.
+    :param terminal: called with a stream: whether it is a terminal. There control characters are
+        made visible. Elsewhere they are kept, but the prefix also follows what could be taken for
+        the end of a line.
+    :param raw: whether to leave control characters unchanged.
     """
 
     def __init__(
@@ -75,14 +77,14 @@ class GatewayLines:
         return self._show(key, lines) if lines else None
 
     def flush(self) -> None:
-        """Show what has been printed without a line's end: nothing more comes."""
+        """Show unfinished lines, since no more output comes."""
         for key, rest in list(self._rest.items()):
             self._show(key, [rest])
         self._rest.clear()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing that was printed waits to be written."""
+        """Whether all output has been written."""
         return not self._waiting
 
     def _show(self, key: tuple[str, int], lines: list[str]) -> defer.Deferred[None] | None:
@@ -126,7 +128,7 @@ def shown_by(
     to_stderr: bool = False,
     raw: bool = False,
 ) -> GatewayLines:
-    """Lines on the program's own standard output and error, or on standard error alone."""
+    """Make a callback that writes to the program's standard output and error, or only to error."""
 
     def terminal(stream: int) -> bool:
         out = program.stderr if stream == STDERR or to_stderr else program.stdout
@@ -152,10 +154,10 @@ def shown_by(
 class GatewayFiles:
     """An output callback for a group: ``DIR/ID.out`` and ``DIR/ID.err``.
 
-    They are this user's alone, and made in that directory: no link in it is followed.
+    Only this user may read and write the files. Symbolic links in the directory are not followed.
 
-    :param directory: made if it isn't there; what it is in must be.
-    :raises OSError: it can't be made.
+    :param directory: created if it does not exist; its parent must exist.
+    :raises OSError: the directory can't be created or opened.
     """
 
     def __init__(self, directory: str) -> None:
@@ -167,9 +169,10 @@ class GatewayFiles:
         self._files: dict[tuple[str, int], BinaryIO] = {}
 
     def open(self, gateway: str) -> None:
-        """Make a gateway's files, which are there even if it prints nothing.
+        """Create the files of a gateway, even if it prints nothing.
 
-        :raises OSError: one can't be made, or what has its name is no plain file of this user's.
+        :raises OSError: a file can't be created, or something with its name exists that is not a
+            plain file of this user.
         """
         for stream, suffix in ((STDOUT, "out"), (STDERR, "err")):
             name = f"{gateway.replace(os.sep, '_')}.{suffix}"
@@ -179,19 +182,19 @@ class GatewayFiles:
                 path = os.path.join(self._directory, name)
                 reason = problem.strerror
                 if problem.errno == errno.ELOOP:
-                    reason = "it is a link, which is not followed"
+                    reason = "it is a symbolic link, which is not followed"
                 raise OSError(problem.errno, reason, path) from None
 
     def _make(self, name: str) -> BinaryIO:
-        # Not truncated before it is known to be what it should be; and a pipe would block.
+        # Truncated only after the checks below. O_NONBLOCK, since opening a pipe would block.
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=self._fd)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-                raise OSError(errno.EEXIST, "it is there, and is not a plain file")
+                raise OSError(errno.EEXIST, "it exists, and is not a plain file")
             if found.st_uid != os.geteuid():
-                raise OSError(errno.EPERM, "it is there, and another user's")
+                raise OSError(errno.EPERM, "it exists, and belongs to another user")
             os.ftruncate(fd, 0)
             return os.fdopen(fd, "wb")
         except BaseException:

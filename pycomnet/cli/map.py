@@ -1,4 +1,4 @@
-"""``pycomnet map``: the lines of standard input, spread over gateways."""
+"""``pycomnet map``: call a function with each line of standard input, on gateways."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ Examples:
   pycomnet map --on 2xpopen --on popen//python=pypy3 work.py:simulate < cases.txt
   pycomnet map --on 4xpopen --jobs 20 --json crawl:fetch < urls.jsonl > pages.jsonl
 
-The function is called with one line, a str without its end, and str() of what it returns is
-printed; with --json both are JSON. Results come in the order of the lines. MODULE is imported there
-(the working directory is on the path); FILE.py is read here and sent.
+The function is called with one line, a str without the line end, and str() of what it returns is
+printed. With --json both are JSON. Results are printed in the order of the lines. MODULE is
+imported on the gateways (their working directory is on the path); FILE.py is read here and sent.
 
-What the function prints goes to standard error. A line whose function raises is reported there,
-with its number, and has no result. When a gateway dies, its unfinished lines are given to others,
-so that a function may be called again with a line; a line that three gateways died of is given up.
+What the function prints goes to standard error. If the function raises an exception, the line is
+reported there with its number, and has no result. When a gateway dies, others get its unfinished
+lines, so that the function may be called twice with a line. A line is given up after three gateways
+have died while they worked on it.
 
 \b
 Exit status:
-  0          each line has its result
-  1          a line has none, or no gateway is left or could be started
+  0          every line has a result
+  1          a line has no result, or a gateway could not be started, or none is left
   2          a mistake on the command line, or the function can't be imported
-  128+N      a signal ended this command (Ctrl-C: 130); 141: nobody reads what it prints
+  128+N      signal N ended the command (Ctrl-C: 130; 141: the reader of its output has gone)
 """
 
 
 def read_target(text: str) -> dict[str, Any]:
-    """What the far side's :func:`~pycomnet.gateways.pool.farside.find` is to find.
+    """The arguments for the far side's :func:`~pycomnet.gateways.pool.farside.find`.
 
     :param text: ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``.
-    :raises click.ClickException: it is neither, or there is no such file.
+    :raises click.ClickException: the text is neither, or there is no such file.
     """
     module, _, function = text.rpartition(":")
     if not module or not function:
@@ -60,7 +61,7 @@ def read_target(text: str) -> dict[str, Any]:
     }
 
 
-@click.command("map", epilog=EPILOG, short_help="Spread the lines of standard input over gateways.")
+@click.command("map", epilog=EPILOG, short_help="Call a function with each line of standard input.")
 @gateway_options
 @click.option(
     "--jobs",
@@ -68,7 +69,7 @@ def read_target(text: str) -> dict[str, Any]:
     type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
-    help="Lines that are worked on at the same time on each gateway, in threads.",
+    help="How many lines each gateway works on at the same time, in threads.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Lines and results are JSON.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first line that has no result.")
@@ -79,12 +80,12 @@ def read_target(text: str) -> dict[str, Any]:
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="How often each gateway is replaced when it is lost.",
+    help="How many times each gateway is replaced after it is lost.",
 )
 @click.option(
     "--progress/--no-progress",
     default=None,
-    help="Show a progress bar. [default: if standard error is a terminal, and output is not]",
+    help="Show a progress bar. [default: if standard error is a terminal and output is not]",
 )
 @raw_option
 @click.argument("target", metavar="MODULE:FUNCTION")
@@ -122,5 +123,5 @@ def map_command(
 
 
 def wants_progress(program: CommandProgram) -> bool:
-    """Whether a bar is of use: on a terminal that shows nothing else."""
+    """The default of ``--progress``: whether a terminal shows standard error and not the output."""
     return program.stderr.isatty() and not program.stdout.isatty()

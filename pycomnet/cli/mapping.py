@@ -1,4 +1,4 @@
-"""One run of ``pycomnet map``: from the lines that are read to the results that are printed."""
+"""One run of ``pycomnet map``: reads lines, lets gateways work on them, prints the results."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pycomnet.cli.options import not_started, start_gateways
 from pycomnet.cli.program import END_TIMEOUT, CommandProgram
 from pycomnet.cli.streams import InputLines
 from pycomnet.gateways.group import Group
-from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, Scheduler, all_of
+from pycomnet.gateways.pool.scheduler import CannotBegin, NoGatewayLeft, WorkScheduler, all_of
 from pycomnet.gateways.pool.workqueue import Failed
 from pycomnet.gateways.spec import Spec
 
-#: Characters of results that are written at a time.
+#: Results are written in pieces of about this many characters.
 PRINTED = 1 << 16
 
 
 class Mapping:
-    """One run: from the lines that are read to the results that are printed.
+    """One run: reads lines, lets gateways work on them, and prints the results.
 
-    :param source: the lines.
+    :param source: where the lines are read.
     :param fail_fast: stop at the first line without a result.
     :param traceback: show the traceback of a line that fails.
-    :param raw: print results to a terminal as they are.
+    :param raw: print control characters in results unchanged, also to a terminal.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Mapping:
         replacements: int,
         lines: GatewayLines,
     ) -> int:
-        """Do it.
+        """Start the gateways, and work until every line is done.
 
-        :returns: the exit status, as the help tells it. Cancelling it ends the gateways.
+        :returns: the exit status that the command's help describes. Cancelling ends the gateways.
         """
         program, queue = self._program, self.queue
         group = Group(program.reactor, output=lines)
         try:
             gateways, failed = await start_gateways(group, specs)
-            scheduler: Scheduler[Line] = Scheduler(
+            scheduler: WorkScheduler[Line] = WorkScheduler(
                 queue, target, jobs, replacements, program.say, program.reactor, "line"
             )
             await all_of([self._read(scheduler), self._print(scheduler), scheduler.work(gateways)])
@@ -81,7 +81,7 @@ class Mapping:
         if self._fail_fast:
             self.queue.stop_after(item)
 
-    async def _read(self, scheduler: Scheduler[Line]) -> None:
+    async def _read(self, scheduler: WorkScheduler[Line]) -> None:
         queue = self.queue
         while not queue.ended:
             if queue.full:
@@ -96,7 +96,7 @@ class Mapping:
                 queue.end()
             scheduler.changed.ring()
 
-    async def _print(self, scheduler: Scheduler[Line]) -> None:
+    async def _print(self, scheduler: WorkScheduler[Line]) -> None:
         queue = self.queue
         while not queue.finished:
             before = queue.done

@@ -1,4 +1,4 @@
-"""``pycomnet ns``: ask the nameserver."""
+"""``pycomnet ns``: query the nameserver."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ Examples:
   pycomnet ns --nameserver unix:/run/names remove org.example.calc-7
   pycomnet ns --nameserver tcp:ns.example.org:2012 stat
 
-A PATTERN is a name, or has the shell's wildcards: * and ? and [...]; quote it.
+A PATTERN is a name, or has a shell's wildcards * ? [...]; then quote it.
 
 \b
 Exit status:
-  1          the nameserver is not there, or there is no such service
+  1          the nameserver can't be reached, or there is no such service
   2          a mistake on the command line
-  128+N      signal N ended it (Ctrl-C: 130)
+  128+N      signal N ended the command (Ctrl-C: 130)
 """
 
 
 @attrs.frozen
 class Asking:
-    """Which nameserver, and how long it has."""
+    """The nameserver's address, and the timeout of a call to it in seconds."""
 
     nameserver: str
     timeout: float
 
     def context(self, reactor: Any) -> Context:
-        """What to call it with.
+        """A context that calls this nameserver.
 
-        :raises EndpointError: the address is none.
+        :raises EndpointError: the address is not valid.
         """
         from pycomnet.services.context import Context
 
@@ -59,7 +59,7 @@ class Asking:
     "ns",
     cls=SuggestingGroup,
     epilog=EPILOG,
-    short_help="Ask the nameserver: list, locate, watch, stat, remove.",
+    short_help="Query the nameserver: list, locate, watch, stat, remove.",
 )
 @click.option(
     "--nameserver",
@@ -67,7 +67,7 @@ class Asking:
     envvar=NAMESERVER_VARIABLE,
     default=DEFAULT_NAMESERVER,
     show_default=True,
-    help=f"Where it is; {NAMESERVER_VARIABLE} says it, too.",
+    help=f"The nameserver's address; {NAMESERVER_VARIABLE} sets it, too.",
 )
 @click.option(
     "--timeout",
@@ -75,16 +75,16 @@ class Asking:
     type=click.FloatRange(0, min_open=True),
     default=TIMEOUT,
     show_default=True,
-    help="Give up after so long.",
+    help="Give up after this many seconds.",
 )
 @click.pass_context
 def ns(context: click.Context, nameserver: str, timeout: float) -> None:
-    """Ask the nameserver who offers what, and where."""
+    """Query the nameserver: which services there are, and where."""
     context.obj = Asking(nameserver, timeout)
 
 
 def _filters(command: F) -> F:
-    """``--interface``, ``--tag`` and ``--json``, and PATTERN."""
+    """Adds ``--interface``, ``--tag``, ``--json`` and the argument PATTERN."""
 
     @functools.wraps(command)
     def call(pattern: str | None, interface: str | None, tags: Sequence[str], **rest: Any) -> Any:
@@ -95,7 +95,11 @@ def _filters(command: F) -> F:
     for option in reversed(
         [
             click.argument("pattern", required=False),
-            click.option("--interface", metavar="PATTERN", help="Those with such an interface."),
+            click.option(
+                "--interface",
+                metavar="PATTERN",
+                help="Only services with an interface that matches.",
+            ),
             _tag_option(),
             _json_option(),
         ]
@@ -107,26 +111,30 @@ def _filters(command: F) -> F:
 
 def _tag_option() -> Callable[[F], F]:
     return click.option(
-        "--tag", "tags", metavar="TAG", multiple=True, help="Those with this tag; again: and that."
+        "--tag",
+        "tags",
+        metavar="TAG",
+        multiple=True,
+        help="Only services with this tag; given again, with all these tags.",
     )
 
 
 def _json_option() -> Callable[[F], F]:
-    return click.option("--json", "in_json", is_flag=True, help="A JSON object on each line.")
+    return click.option("--json", "in_json", is_flag=True, help="Print one JSON object per line.")
 
 
 @ns.command("list", short_help="List services.")
 @_filters
 @click.pass_obj
 def list_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None:
-    """List the services that are registered, or those whose name matches PATTERN."""
+    """List the registered services, or those whose name matches PATTERN."""
     _run(asking, lambda program, context: list_services(program, context, wanted, in_json))
 
 
 async def list_services(
     program: CommandProgram, context: Context, wanted: dict[str, Any], in_json: bool
 ) -> int:
-    """Print them, page by page, no faster than they are read."""
+    """Print the services page by page, at the pace of the reader of standard output."""
     nameserver = await context.nameserver()
     after, first = None, True
     while page := await nameserver.invoke("list_services", {**wanted, "after": after}):
@@ -144,14 +152,14 @@ async def list_services(
 
 @ns.command("locate", short_help="Print a service's address.")
 @click.argument("interface")
-@click.option("--service", metavar="NAME", help="The service of this name, of several.")
+@click.option("--service", metavar="NAME", help="Only the service of this name.")
 @_tag_option()
 @_json_option()
 @click.pass_obj
 def locate_command(
     asking: Asking, interface: str, service: str | None, tags: Sequence[str], in_json: bool
 ) -> None:
-    """Print the address of a service that has INTERFACE: of several, each in turn."""
+    """Print the address of a service with INTERFACE. If there are several, they take turns."""
     wanted = {"interface": interface, "service": service, "tags": list(tags)}
     _run(asking, lambda program, context: locate(program, context, wanted, in_json))
 
@@ -159,14 +167,14 @@ def locate_command(
 async def locate(
     program: CommandProgram, context: Context, wanted: dict[str, Any], in_json: bool
 ) -> int:
-    """Print its address, or all that is known of it."""
+    """Print the service's address, or its whole record as JSON."""
     from pycomnet.errors import ServiceNotFound
 
     nameserver = await context.nameserver()
     try:
         record = await nameserver.invoke("locate", wanted)
     except ServiceNotFound as problem:
-        # Only the nameserver is asked.
+        # For this error explained() uses only the context; the target is a placeholder.
         target = Target("", None, None, TIMEOUT)
         program.say(await explained(problem, target, context, wanted["interface"]))
         return 1
@@ -174,13 +182,13 @@ async def locate(
     return 0
 
 
-@ns.command("watch", short_help="Show services come and go.")
+@ns.command("watch", short_help="Show each service that registers or goes.")
 @_filters
 @click.pass_obj
 def watch_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None:
-    """Show what is registered and then each change, until Ctrl-C.
+    """Show the registered services and then each change, until Ctrl-C.
 
-    It goes on when the nameserver is lost and comes back.
+    If the connection to the nameserver is lost, the command waits for it and then continues.
     """
     _run(asking, lambda program, context: watch(program, context, wanted, in_json))
 
@@ -188,7 +196,7 @@ def watch_command(asking: Asking, wanted: dict[str, Any], in_json: bool) -> None
 async def watch(
     program: CommandProgram, context: Context, wanted: dict[str, Any], in_json: bool
 ) -> int:
-    """Print events, no faster than they are read. It ends only by being cancelled."""
+    """Print events at the pace of the reader of standard output, until it is cancelled."""
     from contextlib import aclosing
 
     from pycomnet.nameserver.follow import follow
@@ -210,7 +218,7 @@ async def watch(
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """An event for people."""
+    """An event as text for people."""
     kind, revision = event["event"], event["revision"]
     if kind == "put":
         service, address, interfaces, *_ = _columns(event["record"])
@@ -220,16 +228,16 @@ def event_line(event: dict[str, Any]) -> str:
     return f"# {kind}, revision {revision}"
 
 
-@ns.command("stat", short_help="Show how the nameserver is.")
+@ns.command("stat", short_help="Show what the nameserver holds and has done.")
 @_json_option()
 @click.pass_obj
 def stat_command(asking: Asking, in_json: bool) -> None:
-    """Show what the nameserver has, and what it has done since it started."""
+    """Show what the nameserver holds, and what it has done since it started."""
     _run(asking, lambda program, context: stat(program, context, in_json))
 
 
 async def stat(program: CommandProgram, context: Context, in_json: bool) -> int:
-    """Print what ``stat`` says."""
+    """Print the result of the nameserver's ``stat``."""
     nameserver = await context.nameserver()
     found = await nameserver.invoke("stat")
     if in_json:
@@ -247,20 +255,21 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-@ns.command("remove", short_help="Remove a dead service's name.")
+@ns.command("remove", short_help="Remove the registration of a dead service.")
 @click.argument("service")
 @click.pass_obj
 def remove_command(asking: Asking, service: str) -> None:
-    """Remove the registration of SERVICE, though its lease goes on: for an operator.
+    """Remove the registration of SERVICE before its lease ends. Only an operator may do that.
 
-    That is whoever asks over the nameserver's unix socket as its user or root, or with a
-    certificate of a name that it was given with --operator. A service that lives registers again.
+    An operator connects to the nameserver's unix socket as root or as the nameserver's user, or has
+    a certificate for a name that the nameserver was given with --operator. A service that still
+    runs registers again.
     """
     _run(asking, lambda program, context: remove(program, context, service))
 
 
 async def remove(program: CommandProgram, context: Context, service: str) -> int:
-    """Have the nameserver remove it."""
+    """Call the nameserver's ``remove``."""
     nameserver = await context.nameserver()
     await nameserver.invoke("remove", {"service": service})
     return 0
@@ -281,7 +290,7 @@ def _columns(record: dict[str, Any]) -> list[str]:
 
 
 def table(rows: list[list[str]]) -> list[str]:
-    """Rows of text as lines, with each column as wide as it must be."""
+    """Format rows of text as lines, with each column as wide as its longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""What the commands share: the options that say which gateways, and starting them."""
+"""What the commands share: the options that choose gateways, and starting the gateways."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: The most gateways that one ``--on`` may ask for: more is a slip of the finger.
+#: The most gateways that one ``--on`` may ask for: more is taken for a typing mistake.
 MAX_COUNT = 1000
 _COUNTED = re.compile(r"(\d+)x(.*)", re.S)
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 class SuggestingGroup(click.Group):
-    """Commands that says which one a misspelt name was meant to be."""
+    """A group of commands that suggests a similar name for a misspelt one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As usual, with a suggestion in the error."""
+        """Find a command as click does, with a suggestion in the error."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -41,7 +41,7 @@ class SuggestingGroup(click.Group):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'call'?``, or nothing if none of the known words is near."""
+    """``; did you mean 'call'?``, or an empty string if no known word is similar."""
     words = list(known)
     close = difflib.get_close_matches(word, words, 1, 0.6)
     if not close:
@@ -50,13 +50,13 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def expand(text: str) -> list[Spec]:
-    """The specs that one ``--on`` asks for.
+    """Parse one ``--on`` into specs.
 
-    ``NxSPEC`` is N of a kind, and braces are expanded as a shell does: ``ssh=host{1..50}``,
-    ``ssh={a,b}.example``. An id is numbered: ``2xpopen//id=w`` is w0 and w1, and so are those of
-    braces that the id itself doesn't have.
+    ``NxSPEC`` gives N equal specs, and braces are expanded as in a shell: ``ssh=host{1..50}``,
+    ``ssh={a,b}.example``. Ids get a number: ``2xpopen//id=w`` gives w0 and w1. So do the ids of
+    expanded braces, unless the braces are in the id itself.
 
-    :raises SpecError: it can't be read.
+    :raises SpecError: the text is not valid.
     """
     counted = _COUNTED.fullmatch(text)
     count = 1
@@ -77,7 +77,7 @@ def expand(text: str) -> list[Spec]:
 
 
 def _braces(text: str) -> list[str]:
-    """What a shell makes of the braces in a text; those that say nothing to it are left."""
+    """Expand the braces in a text as a shell does; it leaves braces without a meaning alone."""
     found = _BRACES.search(text)
     if found is None:
         return [text]
@@ -102,10 +102,12 @@ def read_specs(
     chdir: str | None = None,
     env: Iterable[tuple[str, str]] = (),
 ) -> list[Spec]:
-    """The gateways that the options ask for; ``popen`` if there is no ``--on``.
+    """The specs that the options describe; ``popen`` if there is no ``--on``.
 
-    :param python: for the specs that do not say it themselves, and so are ``chdir`` and ``env``.
-    :raises SpecError: one can't be read, or two have the same id.
+    :param python: the interpreter for specs that name none.
+    :param chdir: the working directory for specs that name none.
+    :param env: environment variables for all specs; those in a spec come first.
+    :raises SpecError: a spec is not valid, or two have the same id.
     """
     try:
         command = None if python is None else split_command(python)
@@ -163,23 +165,25 @@ def gateway_options(command: F) -> F:
                 "--on",
                 metavar="SPEC",
                 multiple=True,
-                help="A gateway to use; may be given several times. NxSPEC is N of a kind, "
-                "ssh=host{1..50} and ssh={a,b} are one for each. [default: popen]",
+                help="A gateway to start; may be given several times. NxSPEC starts N of them, "
+                "ssh=host{1..50} and ssh={a,b} start one for each host. [default: popen]",
             ),
             click.option(
                 "--python",
                 metavar="PYTHON",
-                help="The interpreter and its arguments, where SPEC names none.",
+                help="The interpreter and its arguments, for each SPEC that names none.",
             ),
             click.option(
-                "--chdir", metavar="DIR", help="The directory to work in, where SPEC names none."
+                "--chdir",
+                metavar="DIR",
+                help="The working directory, for each SPEC that names none.",
             ),
             click.option(
                 "--env",
                 metavar="NAME=VALUE",
                 multiple=True,
                 callback=_variable,
-                help="An environment variable to set there; may be given several times.",
+                help="An environment variable to set on the gateways; may be given several times.",
             ),
         ]
     ):
@@ -194,8 +198,8 @@ def raw_option(command: F) -> F:
         "--raw-output",
         "raw",
         is_flag=True,
-        help="Leave escape sequences and other control characters in the output as they are; "
-        "on a terminal they are made visible else.",
+        help="Keep escape sequences and other control characters in the output unchanged. "
+        "By default they are made visible on a terminal.",
     )(command)
 
 
@@ -204,9 +208,9 @@ async def start_gateways(
 ) -> tuple[list[Gateway], GatewaysNotStarted | None]:
     """Start gateways, all at the same time.
 
-    :returns: those that could be started; and the error that has the others, if there are any.
-    :raises GatewayNotStarted: none could be started, and there is only one.
-    :raises GatewaysNotStarted: none could be started.
+    :returns: the gateways that were started; and the error about the others, or None.
+    :raises GatewayNotStarted: there is only one spec, and its gateway could not be started.
+    :raises GatewaysNotStarted: no gateway could be started.
     """
     from pycomnet.text.logs import Logger
 
@@ -228,13 +232,13 @@ async def start_gateways(
 
 
 def not_started(problem: GatewaysNotStarted) -> str:
-    """What to say of gateways that could not be started, when all else is done."""
+    """The message about gateways that could not be started, for the end of the command."""
     lines = [f"{len(problem.failed)} of {len(problem.gateways)} gateways could not be started:"]
     return "\n  ".join([*lines, *(brief(error) for _, error in problem.failed)])
 
 
 def brief(problem: Exception) -> str:
-    """An error's message without the far side's standard error, which was shown as it came."""
+    """An error's message without the far side's standard error, which was already shown."""
     from pycomnet.gateways.pool.scheduler import without_stderr
 
     if isinstance(problem, GatewaysNotStarted):

@@ -23,11 +23,11 @@ from pycomnet.text.printable import visible
 
 log = Logger()
 
-#: What a shell reports for a program that a signal ended: this and the signal's number.
+#: A shell reports this plus the signal's number for a program that a signal ended.
 SIGNALLED = 128
-#: The status when ``--timeout`` was over: that of coreutils' ``timeout``.
+#: The exit status when ``--timeout`` expired, as of coreutils' ``timeout``.
 TIMED_OUT = 124
-#: Seconds that gateways have to end by themselves at the end of a command.
+#: Seconds that gateways have to exit by themselves when a command ends.
 END_TIMEOUT = 5.0
 
 SIGNALS = {
@@ -38,15 +38,16 @@ SIGNALS = {
 
 
 class CommandProgram:
-    """What a command's coroutine works with.
+    """One run of a command: what its coroutine works with.
 
-    :param stdout: the descriptor of standard output, and ``stderr`` that of standard error.
+    :param stdout: the descriptor of standard output.
+    :param stderr: the descriptor of standard error.
     :ivar reactor: the reactor that runs.
     :ivar stdout: standard output.
     :ivar stderr: standard error; write to it with :meth:`show`.
-    :ivar above: when set, called with the text to show on standard error in place of writing it
-        there: by a progress bar that is to stay below.
-    :ivar ending: what a signal's message says beside the signal; nothing where there is no gateway.
+    :ivar above: if not None, it is called with each text for standard error, which is then not
+        written there. A progress bar sets it, to show the text above itself.
+    :ivar ending: the end of the message about a signal; empty in commands without gateways.
     """
 
     def __init__(self, reactor: Any, stdout: int = 1, stderr: int = 2) -> None:
@@ -57,13 +58,13 @@ class CommandProgram:
         self.ending = ": ending the gateways"
         self._main: defer.Deferred[int] | None = None
         self._was_signalled = False
-        #: why it ends before its coroutine does, as an exit status
+        #: the exit status, if the run is ended before its coroutine is done
         self._ended: int | None = None
 
     # -- for commands ----------------------------------------------------------------------------
 
     def show(self, text: str) -> defer.Deferred[None] | None:
-        """Write to standard error; as :meth:`OutputStream.put`."""
+        """Write to standard error. Returns what :meth:`OutputStream.put` returns."""
         if self.above is not None:
             self.above(text)
             return None
@@ -72,17 +73,17 @@ class CommandProgram:
     def print_text(self, text: str, raw: bool = False) -> defer.Deferred[None] | None:
         """Write to standard output, with control characters made visible if it is a terminal.
 
-        :param raw: leave them as they are.
-        :returns: as :meth:`OutputStream.put`.
+        :param raw: leave control characters unchanged.
+        :returns: what :meth:`OutputStream.put` returns.
         """
         if not raw and self.stdout.isatty():
             text = visible(text)
         return self.stdout.put(encode(text))
 
     def say(self, message: str) -> None:
-        """Tell the user something, on standard error, as a line of its own.
+        """Show a message to the user, on a line of its own on standard error.
 
-        It may hold what another process said: that can't pretend to be something else.
+        The message may quote another process: its text can't imitate another message.
         """
         prefix = "pycomnet: "
         if self.stderr.isatty() and "NO_COLOR" not in os.environ:
@@ -90,7 +91,7 @@ class CommandProgram:
         self.show(f"{prefix}{safe_message(message)}\n")
 
     def end(self, status: int) -> None:
-        """Cancel the command, so that it cleans up, and then exit with a status."""
+        """Cancel the command, so that it cleans up, and then exit with this status."""
         if self._ended is None:
             self._ended = status
             if self._main is not None:
@@ -103,7 +104,7 @@ class CommandProgram:
     ) -> defer.Deferred[int]:
         """Start a command.
 
-        :returns: fires with the exit status, once all is written. It does not fail. Use
+        :returns: fires with the exit status, once all output is written. It does not fail. Use
             :meth:`end` to cancel it.
         """
         self._main = running = defer.Deferred.fromCoroutine(main(self))
@@ -122,7 +123,7 @@ class CommandProgram:
             self.start(main).addCallback(statuses.append).addBoth(lambda _: self.reactor.stop())
 
         self.reactor.callWhenRunning(begin)
-        # Not the reactor's own handlers: they would stop it before the command has cleaned up.
+        # The reactor's own handlers would stop it before the command has cleaned up.
         previous = {
             number: signal.signal(number, self._signalled)
             for number in SIGNALS
@@ -137,7 +138,7 @@ class CommandProgram:
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._was_signalled:
-            # The second time: the far sides see the connections end, and end without being asked.
+            # The second signal: exit at once. The far sides see their connections end, and exit.
             if self.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(SIGNALLED + number)
@@ -182,12 +183,12 @@ class CommandProgram:
 
     def _drain(self, status: int) -> defer.Deferred[int]:
         if self._ended is not None:
-            return defer.succeed(status)  # whoever reads may be why it was interrupted
+            return defer.succeed(status)  # perhaps a stuck reader was the reason to interrupt
         return defer.Deferred.fromCoroutine(self._drained(status))
 
 
 def encode(text: str) -> bytes:
-    """Text for a standard stream. Bytes that were not UTF-8 when they were read are themselves."""
+    """Encode text for a standard stream. Bytes that were not UTF-8 when read come out unchanged."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -197,12 +198,12 @@ def encode(text: str) -> bytes:
 def run_command(main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> NoReturn:
     """Run a command in the global reactor, and exit with its status.
 
-    :param main: called with the :class:`CommandProgram`; its coroutine gives the exit status. It is
-        cancelled by Ctrl-C, SIGTERM, SIGHUP (status 128 and the signal's number) and when nobody
-        reads standard output any more (141, as SIGPIPE). A second signal exits at once.
+    :param main: called with the :class:`CommandProgram`; its coroutine returns the exit status. It
+        is cancelled by Ctrl-C, SIGTERM, SIGHUP (status 128 plus the signal's number) and when the
+        reader of standard output has gone (141, as for SIGPIPE). A second signal exits at once.
     """
     for fd in (0, 1, 2):
-        # A descriptor that the caller closed would be taken by the first socket.
+        # If the caller has closed a descriptor, the first socket would get its number.
         try:
             os.fstat(fd)
         except OSError:
@@ -211,7 +212,7 @@ def run_command(main: Callable[[CommandProgram], Coroutine[Any, Any, int]]) -> N
 
     use_monotonic_clock(reactor)
     status = CommandProgram(reactor).run(main)
-    # The interpreter's own flush at exit would complain of a broken pipe once more.
+    # Else the interpreter's own flush at exit would report the broken pipe again.
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

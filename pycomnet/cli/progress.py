@@ -22,12 +22,12 @@ from pycomnet.cli.linequeue import LineQueue
 from pycomnet.cli.program import CommandProgram
 from pycomnet.cli.streams import InputLines
 
-#: Seconds between two looks.
+#: Seconds between two updates of the bar.
 INTERVAL = 0.1
 
 
 def expected_lines(queue: LineQueue, source: InputLines) -> float | None:
-    """How many lines there will have been, by the size of those that were read."""
+    """Estimate the number of lines in all from the input's size; None if that is unknown."""
     if queue.ended:
         return queue.lines
     if not source.size or not source.taken:
@@ -39,7 +39,7 @@ def expected_lines(queue: LineQueue, source: InputLines) -> float | None:
 def shown_progress(
     program: CommandProgram, queue: LineQueue, source: InputLines
 ) -> Iterator[Progress]:
-    """Show a bar while the body runs; what the program shows meanwhile is put above it."""
+    """Show a bar while the body runs. The program's messages are printed above it."""
     progress = Progress(
         TextColumn("lines"),
         BarColumn(),

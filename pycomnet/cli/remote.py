@@ -1,4 +1,4 @@
-"""What the commands that call a service share: which service, and how its values are shown."""
+"""What the commands that call a service share: the options that choose it, JSON of values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Seconds that a call has unless ``--timeout`` says how many.
+#: Default of ``--timeout``: seconds that a call may take.
 TIMEOUT = 30.0
 
 
@@ -29,9 +29,9 @@ class Target:
     """The service that the command line names.
 
     :ivar nameserver: the nameserver's address.
-    :ivar address: the service's address, if no nameserver has to be asked.
-    :ivar service: the service's name, to choose one of several.
-    :ivar timeout: seconds for all of it.
+    :ivar address: the service's address, or None to ask the nameserver for it.
+    :ivar service: the service's name, to choose one of several; or None.
+    :ivar timeout: seconds that a call may take.
     """
 
     nameserver: str
@@ -40,18 +40,18 @@ class Target:
     timeout: float
 
     def context(self, reactor: Any) -> Context:
-        """What to call it with.
+        """A context to call the service with.
 
-        :raises EndpointError: the nameserver's address is none.
+        :raises EndpointError: the nameserver's address is not valid.
         """
         from pycomnet.services.context import Context
 
         return Context(reactor, nameserver=self.nameserver, timeout=self.timeout)
 
     async def find(self, context: Context, interface: str | None) -> RemoteService:
-        """The service.
+        """Find the service, by its address or through the nameserver.
 
-        :raises ServiceNotFound: the nameserver knows none.
+        :raises ServiceNotFound: the nameserver knows no such service.
         """
         if self.address is not None:
             return await context.connect(self.address, interface)
@@ -60,14 +60,14 @@ class Target:
 
 
 def target_options(command: F) -> F:
-    """``--nameserver``, ``--address``, ``--service`` and ``--timeout``, as one ``target``."""
+    """Adds ``--nameserver``, ``--address``, ``--service``, ``--timeout`` as argument ``target``."""
 
     @functools.wraps(command)
     def call(
         nameserver: str, address: str | None, service: str | None, timeout: float, **rest: Any
     ) -> Any:
         if address is not None and service is not None:
-            raise click.UsageError("--address and --service: one of them")
+            raise click.UsageError("give --address or --service, not both")
         return command(target=Target(nameserver, address, service, timeout), **rest)
 
     wrapped: Any = call
@@ -79,21 +79,21 @@ def target_options(command: F) -> F:
                 envvar=NAMESERVER_VARIABLE,
                 default=DEFAULT_NAMESERVER,
                 show_default=True,
-                help=f"Where to look for the service; {NAMESERVER_VARIABLE} says it, too.",
+                help=f"The address of the nameserver to ask; {NAMESERVER_VARIABLE} sets it, too.",
             ),
             click.option(
                 "--address",
                 metavar="ADDRESS",
-                help="Where the service is, such as tcp:HOST:PORT; no nameserver is asked.",
+                help="The service's address, such as tcp:HOST:PORT; then no nameserver is asked.",
             ),
-            click.option("--service", metavar="NAME", help="The service of this name, of several."),
+            click.option("--service", metavar="NAME", help="Only the service of this name."),
             click.option(
                 "--timeout",
                 metavar="SECONDS",
                 type=click.FloatRange(0, min_open=True),
                 default=TIMEOUT,
                 show_default=True,
-                help="Give up after so long.",
+                help="Give up after this many seconds.",
             ),
         ]
     ):
@@ -105,9 +105,10 @@ def target_options(command: F) -> F:
 async def explained(
     problem: ServiceError, target: Target, context: Context, interface: str, method: str = ""
 ) -> str:
-    """An error of a name that is not there, and which one is near it.
+    """The message of an error about an unknown name, with a suggestion of a similar one.
 
-    :param interface: the one that was asked for, and so the method.
+    :param interface: the interface that the user gave.
+    :param method: the method that the user gave, if any.
     """
     from pycomnet.cli.options import suggest
     from pycomnet.errors import PycomnetError, ServiceNotFound, UnknownMethod
@@ -125,14 +126,15 @@ async def explained(
         elif target.address is not None:
             known = set(await (await context.connect(target.address, INTROSPECTION)).introspect())
     except (PycomnetError, LookupError, TypeError):
-        known = set()  # the error itself is what matters
+        known = set()  # no suggestion, but the error is shown
     return f"{problem}{suggest(name, sorted(known))}"
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON, with the nearest equivalent of what JSON lacks.
+    """Convert a value to what JSON has.
 
-    Bytes are text if they are UTF-8, else base64; sets and tuples are lists; keys become strings.
+    Bytes become text if they are UTF-8, else base64. Sets and tuples become lists, and keys become
+    strings.
     """
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(key): plain(one) for key, one in value.items()}
@@ -151,5 +153,5 @@ def plain(value: Any) -> Any:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """A value as a line of JSON, or indented."""
+    """A value as one line of JSON, or as indented JSON."""
     return json.dumps(plain(value), indent=indent, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""``pycomnet run``: a script on every gateway, at the same time."""
+"""``pycomnet run``: run a script on several gateways at the same time."""
 
 from __future__ import annotations
 
@@ -39,33 +39,34 @@ Examples:
   echo 'print(6 * 7)' | pycomnet run --no-prefix -
   pycomnet run --stdin --on ssh=web1 load.py < data.csv
 
-The script is read here and runs there as __main__, with its own arguments. Its standard input is
-empty, so that the command takes nothing from a loop that it is in; with --stdin each script gets
-all of what comes here, no faster than the slowest of them reads it. Options before FILE are
-pycomnet's, what follows it is the script's; with -c or -m, put "--" before arguments that begin
-with a dash.
+The script is read here and runs on each gateway as __main__, with its own arguments. Its standard
+input is empty, so that the command takes no input from a shell loop around it. With --stdin each
+script gets all of this command's standard input, at the pace of the slowest script. Options before
+FILE belong to pycomnet, and what follows it to the script. With -c or -m, put "--" before arguments
+that begin with a dash.
 
 \b
-Exit status: that of the first gateway, in the order of --on, whose script's is not 0, with
-  1          for an exception that the script does not catch, or a gateway that can't be started:
-             it is reported at the end, and the others go on
+Exit status: the first script's status, in the order of --on, that is not 0; or 0. It is
+  1          if the script does not catch an exception, or a gateway can't be started: this is
+             reported at the end, and the other gateways run the script
   2          for a mistake on the command line
-  124        when --timeout was over
-  128+N      when signal N ended a gateway's process, or this command (Ctrl-C: 130)
+  124        if the --timeout expired
+  128+N      if signal N ended a gateway's process, or this command (Ctrl-C: 130)
 """
 
 
 @attrs.frozen
 class Script:
-    """What is to run.
+    """The program to run.
 
-    :ivar source: its text as it is in the file, or None for a module.
+    :ivar source: the bytes of its file, or None for a module.
     :ivar filename: for tracebacks and ``__file__``.
     :ivar argv: ``sys.argv``.
-    :ivar directory: where it looks for modules first; ``""`` is the working directory.
+    :ivar directory: the first entry of ``sys.path``; ``""`` is the working directory.
     :ivar module: the module's name, or None.
-    :ivar offer: what it may import from here where there is no such directory, or None.
-    :ivar files: what is sent with it, or None.
+    :ivar offer: the modules of this machine that the script may import if its file is missing on
+        the gateway's machine; or None.
+    :ivar files: the files that are sent with it, or None.
     """
 
     source: bytes | None
@@ -77,7 +78,7 @@ class Script:
     files: Files | None = None
 
     def as_arguments(self) -> dict[str, Any]:
-        """What the far side is told (cli/script.py)."""
+        """The arguments of ``run_program`` at the far side (cli/script.py)."""
         layout = None if self.files is None else self.files.layout()
         return {
             "source": self.source,
@@ -96,14 +97,17 @@ def read_script(
     modules: bool = True,
     send: tuple[str, ...] = (),
 ) -> Script:
-    """What the command line asks to run.
+    """Read the program that the command line names.
 
-    :param modules: whether a script may import what lies beside it here.
+    :param args: the program's file and its arguments; only these with ``code`` or ``module``.
+    :param code: the program's text (``-c``).
+    :param module: the module to run (``-m``).
+    :param modules: whether a script may import modules that lie beside it on this machine.
     :param send: directories that are sent with it.
-    :raises click.ClickException: there is nothing, or it can't be read.
+    :raises click.ClickException: no program is named, or it can't be read.
     """
     if code is not None and module is not None:
-        raise click.UsageError("-c and -m: one of them")
+        raise click.UsageError("give -c or -m, not both")
     is_file = code is None and module is None and bool(args) and args[0] != "-"
     if send and not is_file:
         raise click.UsageError("--send goes with a FILE to run: what is sent lies beside it")
@@ -141,13 +145,13 @@ def read_script(
     context_settings={"allow_interspersed_args": False},
 )
 @gateway_options
-@click.option("-c", "code", metavar="CODE", help="Run this text.")
-@click.option("-m", "module", metavar="MODULE", help="Run this module, as imported there.")
+@click.option("-c", "code", metavar="CODE", help="Run this code.")
+@click.option("-m", "module", metavar="MODULE", help="Run this module, which the gateway imports.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
-    help="End it after so long.",
+    help="End the gateways after this many seconds.",
 )
 @click.option(
     "--prefix/--no-prefix",
@@ -162,14 +166,15 @@ def read_script(
 @click.option(
     "--modules/--no-modules",
     default=True,
-    help="Whether the script can import what lies beside it here, on a machine without its file. "
-    "[default: modules]",
+    help="Whether the script can import modules that lie beside it here, on a machine without its "
+    "file. [default: modules]",
 )
 @click.option(
     "--send",
     metavar="DIR",
     multiple=True,
-    help="Send a directory that is in or above the script's, for data beside it; repeatable.",
+    help="Send this directory, which is in or above the script's, with the script: for its data. "
+    "May be given several times.",
 )
 @click.option(
     "--stdin",
@@ -194,14 +199,14 @@ def run_command_line(
 ) -> None:
     """Run a script on every gateway at the same time.
 
-    Standard output and error come here, each line with the id of the gateway that wrote it, and the
-    exit status is kept.
+    The script's standard output and error are shown here, each line with its gateway's id, and its
+    exit status is that of this command.
     """
     from pycomnet.cli.lines import shown_by
     from pycomnet.cli.program import run_command
 
     if forward and code is None and module is None and args[:1] == ("-",):
-        raise click.UsageError('--stdin: "-" takes standard input for the script itself')
+        raise click.UsageError('--stdin can\'t be used with "-": both read standard input')
     script = read_script(args, code, module, modules, send)
     files = open_directory(output_dir)
 
@@ -218,9 +223,9 @@ def run_command_line(
 
 
 def open_directory(path: str | None) -> GatewayFiles | None:
-    """Where ``--output-dir`` has the output go.
+    """Open the directory of ``--output-dir``; None without it.
 
-    :raises click.BadParameter: it can't be made.
+    :raises click.BadParameter: the directory can't be created or opened.
     """
     from pycomnet.cli.lines import GatewayFiles
 
@@ -245,11 +250,11 @@ async def run_script(
     timeout: float | None = None,
     source: InputBlocks | None = None,
 ) -> int:
-    """Run it on a gateway for each spec.
+    """Start a gateway for each spec, and run the script on all of them.
 
-    :param lines: shows the output, unless there are ``files`` for it.
-    :param source: what each script's standard input is, as far as it is read.
-    :returns: the exit status, as the help tells it. Cancelling it ends the gateways.
+    :param lines: shows the output, unless ``files`` get it.
+    :param source: the scripts' standard input, or None for an empty one.
+    :returns: the exit status that the command's help describes. Cancelling ends the gateways.
     """
     from twisted.internet import defer
 
@@ -278,7 +283,7 @@ async def run_script(
             ],
             consumeErrors=True,
         )
-        while not lines.idle:  # all that they sent has come, not all of it is written
+        while not lines.idle:  # all output has arrived, but is not written yet
             await program.stdout.when_empty()
             await program.stderr.when_empty()
         if problem is not None:
@@ -310,7 +315,7 @@ def _begin(gateway: Gateway, script: Script, stdin: bool) -> Channel:
 
 
 async def _send_files(files: Files, channel: Channel) -> None:
-    """Send what lies beside the script; if it can't take that, its status says why."""
+    """Send the script's files. Errors are left to the script's status, which has the reason."""
     from pycomnet.errors import PycomnetError
 
     with contextlib.suppress(PycomnetError):
@@ -318,11 +323,11 @@ async def _send_files(files: Files, channel: Channel) -> None:
 
 
 async def feed(source: InputBlocks, channels: list[Channel]) -> None:
-    """Send what is read to each channel, no faster than the slowest takes it, and then the end.
+    """Send what is read to each channel, at the pace of the slowest, and then the end.
 
-    One that is closed, as its script has ended, gets no more.
+    A channel that is closed, because its script has ended, gets no more.
 
-    :raises OSError: it can't be read.
+    :raises OSError: standard input can't be read.
     """
     from pycomnet.errors import PycomnetError
     from pycomnet.gateways.pool.scheduler import all_of
@@ -368,7 +373,7 @@ async def _status_on(program: CommandProgram, gateway: Gateway, channel: Channel
 
 
 def _status_of(died: Any) -> int:
-    """The exit status for a script whose process went away under it, by ``os._exit`` perhaps."""
+    """The exit status of a script whose process ended under it, perhaps by ``os._exit``."""
     if died.signal:
         return 128 + int(died.signal)
     return died.exit_status or 1

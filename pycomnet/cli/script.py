@@ -2,8 +2,8 @@
 # mypy: ignore-errors
 """At the far side: run a program as ``__main__``, as the interpreter itself would.
 
-``pycomnet run`` sends this module with the program's source. It ends with one value on the channel:
-the program's exit status. In the common subset of Python 2.7 and 3, as everything that is sent.
+``pycomnet run`` sends this module with the program's source. The module sends one value at the end:
+the program's exit status. It is in the common subset of Python 2.7 and 3, as all code that is sent.
 """
 
 import os
@@ -12,17 +12,17 @@ import types
 
 
 def run_program(channel, source, filename, argv, directory, module, layout, stdin=False):
-    """Run it, see to what is done when an interpreter ends, and send the exit status.
+    """Run the program, do what an interpreter does at its end, and send the exit status.
 
     :param source: the program, bytes; None to run a module.
     :param filename: for tracebacks, and ``__file__`` unless it is ``<such>``.
     :param argv: ``sys.argv``.
-    :param directory: what comes first in ``sys.path``.
+    :param directory: the first entry of ``sys.path``.
     :param module: the name of the module to run, or None.
-    :param layout: None, or files come on the channel before it begins, to lie beside it: a map with
-        ``script``, the program's own path among them, and ``whole``, whether what comes is all that
-        lies beside it.
-    :param stdin: whether blocks of bytes come on the channel that are its standard input.
+    :param layout: None if no files are sent. Else files come on the channel before the program
+        starts, and this is a map: ``script`` is the program's own path among them, and ``whole``
+        says whether they are all that lies beside it.
+    :param stdin: whether its standard input comes on the channel, as blocks of bytes.
     """
     sent = None
     if layout is not None:
@@ -52,13 +52,13 @@ def run_program(channel, source, filename, argv, directory, module, layout, stdi
     if os.getpid() != pid:
         _flush()
         os._exit(status)  # a child that the program forked; the connection is its parent's
-    output.close()  # first: what was written there was written before a last line without end
+    output.close()  # first: it was written before a last line without an end
     _flush()
     channel.send(status)
 
 
 def _take_files(channel):
-    """Write what comes to a directory of its own; its name."""
+    """Write the files that come to a new temporary directory. Returns its path."""
     import tempfile
 
     root = os.path.realpath(tempfile.mkdtemp(prefix="pycomnet-"))
@@ -82,14 +82,14 @@ def _write(path, data, mode):
 class _NoNewProcesses(object):  # noqa: UP004
     """Prevents multiprocessing from starting interpreters: they would look for the program's file.
 
-    They would end at once, and a pool would start others in their place, for ever.
+    Without the file they end at once, and a pool would replace them for ever.
     """
 
     def __init__(self, filename):
         self._filename = filename
 
     def find_spec(self, name, path=None, target=None):
-        """Python 3's question; Python 2 only forks."""
+        """Python 3 calls it on each import. In Python 2 multiprocessing only forks."""
         if name in (
             "multiprocessing.popen_spawn_posix",
             "multiprocessing.popen_spawn_win32",
@@ -104,7 +104,7 @@ class _NoNewProcesses(object):  # noqa: UP004
 
 
 def _native(text):
-    """Python 2's names and arguments are bytes."""
+    """Text as a ``str``: in Python 2 names and arguments are bytes."""
     if str is bytes and text is not None and not isinstance(text, str):
         return text.encode("utf-8")
     return text
@@ -133,12 +133,12 @@ def _run(source, filename, module):
 
 
 def _remember(filename, source):
-    """Have tracebacks show the program's lines, wherever its file is."""
+    """Let tracebacks show the program's lines, though its file may be elsewhere."""
     import io
     import linecache
 
     try:
-        # As the compiler reads it: the coding line, a byte order mark, any ends of lines.
+        # Decode as the compiler does: coding line, byte order mark, any line ends.
         import tokenize
 
         encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
@@ -150,7 +150,7 @@ def _remember(filename, source):
 
 
 def _exit_status(problem):
-    """What ``sys.exit`` makes of its argument."""
+    """The exit status that an interpreter gives for a SystemExit."""
     code = problem.code
     if code is None:
         return 0
@@ -167,7 +167,7 @@ def _complain(code):
 
 
 def _show(kind, value, tb):
-    """The traceback, from the program's own first line on."""
+    """Print the traceback, starting at the program's own first line."""
     import traceback
 
     _flush()
@@ -176,7 +176,7 @@ def _show(kind, value, tb):
         tb = tb.tb_next
     try:
         if sys.excepthook is sys.__excepthook__:
-            # Not the hook itself: it knows only the source lines of files.
+            # Not the hook itself: it finds only source lines that are in files.
             traceback.print_exception(kind, value, tb)
         else:
             sys.excepthook(kind, value, tb)
@@ -189,7 +189,7 @@ def _is_ours(filename, here):
 
 
 def _finish(status):
-    """What an interpreter does at its end: wait for threads, run the exit functions."""
+    """Do what an interpreter does at its end: wait for threads, run the exit functions."""
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()  # noqa: SLF001 - as an interpreter does
@@ -217,13 +217,13 @@ def _in_forked_children(function):
 
 
 def _use_descriptors():
-    """In a forked child: write to the descriptors, as the connection is the parent's."""
+    """In a forked child: write to the descriptors, since the connection is the parent's."""
     sys.stdout = open(1, "w", 1, "utf-8", "surrogateescape", "\n", False)
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", "\n", False)
 
 
 def _take_input(channel):
-    """Have descriptor 0 be a pipe, and write to it what comes on the channel."""
+    """Make descriptor 0 a pipe, and write to it what comes on the channel."""
     import threading
 
     read, write = os.pipe()
@@ -236,7 +236,7 @@ def _take_input(channel):
     parent = os.getpid()
 
     def close_in_child():
-        # Else the program would not see the end while a child of it lives.
+        # Else the program would not see the end of its input while a child of it runs.
         if os.getpid() != parent:
             os.close(write)
 
@@ -254,7 +254,7 @@ def _copy_input(channel, write):
                 try:
                     data = data[os.write(write, data) :]
                 except OSError:
-                    is_read = False  # what comes is still taken: others get the same
+                    is_read = False  # drop the rest: other gateways wait for this one
     except (EOFError, channel.RemoteError):
         pass  # the program has ended, or the near side has
     os.close(write)
@@ -263,8 +263,8 @@ def _copy_input(channel, write):
 class _Descriptor(object):  # noqa: UP004
     """Descriptor 1: what child processes and C code write there is standard output, too.
 
-    A thread copies it to ``sys.stdout``. At the end it takes what is there and does not wait for
-    processes that are left and could still write.
+    A thread copies it to ``sys.stdout``. At the end the thread copies what has been written, and
+    does not wait for processes that still run and could write more.
     """
 
     def __init__(self):
@@ -308,7 +308,7 @@ class _Descriptor(object):  # noqa: UP004
                     return
 
     def close(self):
-        """Put things back and take what there still is."""
+        """Restore descriptor 1, and copy what is left."""
         if self._thread is not None:
             os.dup2(self._saved, 1)
             os.close(self._end)

@@ -1,4 +1,4 @@
-"""What ``run --send DIR`` sends: directories beside the script, as they lie to each other."""
+"""``run --send DIR``: sends directories with the script, and keeps their relative paths."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 import click
 
-#: Bytes that are sent in all: what is more should be copied once, not for each run.
+#: The most bytes that are sent in all: more should be copied once, not for each run.
 MAX_BYTES = 104857600
-#: Files that are sent in all.
+#: The most files that are sent in all.
 MAX_FILES = 10000
 
 
@@ -34,10 +34,10 @@ class Files:
 
     @classmethod
     def of(cls, directories: tuple[str, ...], script: str | None) -> Files:
-        """The files of directories.
+        """Find the files in directories.
 
         :param script: the script's file.
-        :raises click.ClickException: they can't be sent.
+        :raises click.ClickException: the files can't be sent.
         """
         if script is None:
             raise click.UsageError("--send goes with a FILE to run: what is sent lies beside it")
@@ -70,11 +70,11 @@ class Files:
         return cls(root, name, names, any(_is_in(own, top) for top in tops))
 
     def layout(self) -> dict[str, Any]:
-        """What the far side is told beforehand (cli/script.py)."""
+        """The argument ``layout`` of ``run_program`` at the far side (cli/script.py)."""
         return {"script": self.script, "whole": self.whole}
 
     async def send(self, channel: Any) -> None:
-        """Send all, one file after the other, no faster than they are taken."""
+        """Send the files one after the other, at the pace of the receiver, and then None."""
         for name in self.names:
             path = os.path.join(self.root, *name.split("/"))
             mode = stat.S_IMODE(os.stat(path).st_mode)

@@ -1,9 +1,9 @@
 """The process's standard streams in the reactor, without making them non-blocking.
 
 A terminal or a pipe is shared with other processes, and so is its O_NONBLOCK: a command that set it
-would break its neighbours in a pipeline. So a stream is written to and read from only when ``poll``
-says that it won't block, and then no more than it surely takes. The reactor goes on meanwhile, and
-Ctrl-C works however long a reader of standard output sleeps.
+would break its neighbours in a pipeline. So a stream is read and written only when ``poll`` says
+that it won't block, and a write is never longer than what the stream certainly takes. Meanwhile the
+reactor runs, and Ctrl-C works even if the reader of standard output is stuck.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import Condition
 from pycomnet.net import _twisted
 
-#: What a pipe that can be written to surely takes without blocking (PIPE_BUF, POSIX and Linux).
+#: Bytes that a writable pipe takes without blocking (PIPE_BUF, POSIX and Linux).
 SURE = getattr(select, "PIPE_BUF", 512)
-#: Bytes that one turn of the reactor writes at most.
+#: The most bytes that are written in one turn of the reactor.
 TURN = 1 << 16
 #: Bytes that are read at a time.
 READ_SIZE = 1 << 16
@@ -70,8 +70,9 @@ class OutputStream(FileDescriptor):
     def put(self, data: bytes) -> defer.Deferred[None] | None:
         """Write.
 
-        :returns: None if all is written; else fires when it is. It also fires when nobody reads any
-            more, which ``failed`` learns: what writes need not care. Cancelling it changes nothing.
+        :returns: None if all is written; else a Deferred that fires when it is. It also fires when
+            the stream has failed: ``failed`` is called, so that writers need not check. Cancelling
+            it has no effect.
         """
         if self.problem is not None or not data:
             return None
@@ -84,7 +85,7 @@ class OutputStream(FileDescriptor):
         return self.when_empty()
 
     def when_empty(self) -> defer.Deferred[None]:
-        """Fires once there is nothing left to write, or nobody reads any more."""
+        """Fires once there is nothing left to write, or the stream has failed."""
         if not self._pending() or self.problem is not None:
             return defer.succeed(None)
         return self._empty.wait()
@@ -104,7 +105,7 @@ class OutputStream(FileDescriptor):
                     done += os.write(self._fd, view[done : done + SURE])
         except OSError as problem:
             if isinstance(problem, BlockingIOError):
-                return done  # somebody else made it non-blocking
+                return done  # another process made it non-blocking
             self._end(problem)
             return CONNECTION_DONE
         return done
@@ -124,16 +125,16 @@ class OutputStream(FileDescriptor):
             self._empty.notify_all()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor found it broken, or has taken it out: nothing of it is closed."""
+        """The reactor found the stream broken, or removed it. The descriptor stays open."""
         self._end(BrokenPipeError("nobody reads it any more"))
 
 
 class InputLines(FileDescriptor):
-    """Standard input as lines, read only as they are asked for.
+    """Standard input as lines. It is read only while a caller waits for lines.
 
     :param fd: the descriptor; it is never closed here.
-    :ivar size: how many bytes there are to read, or None when only the end will tell.
-    :ivar taken: how many have been read.
+    :ivar size: how many bytes there are to read; None if that is unknown until the end.
+    :ivar taken: how many bytes have been read.
     """
 
     def __init__(self, fd: int, reactor: Any) -> None:
@@ -156,8 +157,8 @@ class InputLines(FileDescriptor):
     def next_lines(self) -> defer.Deferred[list[bytes]]:
         """The next lines, without their ends.
 
-        :returns: fires with at least one, or with none at the end; fails with OSError. Cancelling
-            it leaves the lines for the next call.
+        :returns: fires with at least one line, or with an empty list at the end; fails with
+            OSError. Cancelling it leaves the lines for the next call.
         """
         deferred: defer.Deferred[list[bytes]] = defer.Deferred(self._cancel)
         self._waiter = deferred
@@ -169,7 +170,7 @@ class InputLines(FileDescriptor):
         return deferred
 
     def stop(self) -> None:
-        """Read no more: whoever waits for lines gets the end."""
+        """Stop reading: a caller that waits for lines gets the end."""
         self._ended = True
         if self._waiter is not None:
             self._rest = []
@@ -202,7 +203,7 @@ class InputLines(FileDescriptor):
             self._give([last] if last else [])
 
     def _split(self, data: bytes) -> list[bytes]:
-        """The lines that are whole with this; the rest is kept."""
+        """The lines that are complete with this data. The rest is kept."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = b"".join([*self._rest, lines[0]])
@@ -221,14 +222,14 @@ class InputLines(FileDescriptor):
             waiter.callback(result)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw a hang-up: what is left in it can still be read."""
+        """The reactor saw a hang-up. What is left in the pipe can still be read."""
         self._direct = True
         while self._waiter is not None:
             self._read()
 
 
 class InputBlocks(InputLines):
-    """Standard input as it comes: ``next_lines`` gives a block of bytes, or none at the end."""
+    """Standard input in blocks: ``next_lines`` gives one block as read, or none at the end."""
 
     def _split(self, data: bytes) -> list[bytes]:
         return [data]

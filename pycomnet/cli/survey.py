@@ -15,12 +15,12 @@ from rich.table import Table
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.pool.scheduler import all_of
 
-#: Directories that are not the library, or tests of it.
+#: Directories that are not part of the library, or hold its tests.
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 
 
 def survey_module(path: str) -> dict[str, Any]:
-    """At the far side: what is in a module."""
+    """At the far side: count what is in a module."""
     import ast
     import tokenize
 
@@ -52,7 +52,7 @@ def survey_module(path: str) -> dict[str, Any]:
 
 
 async def survey(gateways: list[Gateway], paths: list[str]) -> dict[str, Any]:
-    """Each gateway takes the next module as soon as it has done one."""
+    """Survey all modules. Each gateway takes the next one when it is done with one."""
     found = {}
     left = iter(paths)
 
@@ -76,12 +76,12 @@ def library_modules() -> list[str]:
 
 @attrs.frozen
 class Findings:
-    """The survey's sums.
+    """The totals of the survey.
 
-    :ivar modules: how many could be parsed.
-    :ivar problems: path -> why it could not.
+    :ivar modules: how many modules could be parsed.
+    :ivar problems: path -> why the module could not be parsed.
     :ivar longest: (lines, function, module) of the longest functions.
-    :ivar imported: (module, by how many it is imported) of the most imported.
+    :ivar imported: (module, how many modules import it) of the most imported modules.
     """
 
     modules: int
@@ -113,9 +113,9 @@ class Findings:
         )
 
     def tables(self, plain: bool) -> Iterable[Table]:
-        """What was found, to be printed.
+        """The totals as tables to print.
 
-        :param plain: in ASCII.
+        :param plain: whether to draw them in ASCII.
         """
         box: Box = ASCII2 if plain else HEAVY_HEAD
         sums = Table(title="The standard library", show_header=False, box=box)

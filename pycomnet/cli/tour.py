@@ -1,4 +1,4 @@
-"""The steps of ``pycomnet demo``: each is short enough to be shown, and what is shown is what runs.
+"""The steps of ``pycomnet demo``: short functions, whose source is shown and which then run.
 
 A function whose first parameter is ``channel`` runs at the far side: its source is sent there.
 """
@@ -109,13 +109,13 @@ async def find(context: Context, check: Callable[[], None]) -> RemoteService:
         check()
         try:
             return await context.locate("org.pycom.tour")
-        except (ServiceNotFound, ServiceUnreachable):  # they have only just been started
+        except (ServiceNotFound, ServiceUnreachable):  # the daemons are still starting
             await context.sleep(0.05)
 
 
 async def survive(service: RemoteService, restart: Callable[[int], None]) -> tuple[int, int]:
     first: int = await service.invoke("pid_after", 0)
-    call = service.invoke("pid_after", 0.1)  # it is under way ...
-    restart(first)  # ... when its process is killed, and another one started
+    call = service.invoke("pid_after", 0.1)  # the call is under way ...
+    restart(first)  # ... when its process is killed and another one started
     second: int = await call
     return first, second

@@ -20,16 +20,16 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-#: Seconds that a daemon has to end by itself.
+#: Seconds that a daemon has to exit by itself.
 END_TIMEOUT = 5.0
-#: Seconds between two looks into a daemon's log.
+#: Seconds between two reads of a daemon's log.
 LOOK = 0.05
-#: Characters of a daemon's log that are shown when it did not work.
+#: How many characters of a failed daemon's log are shown.
 LOG_SHOWN = 2000
 
 
 class Daemons:
-    """Daemons in a directory of their own, which goes with them."""
+    """Daemons with a temporary directory, which is removed when they are closed."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="pycomnet-"))
@@ -37,19 +37,19 @@ class Daemons:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start_nameserver(self) -> None:
-        """Start a nameserver that keeps nothing."""
+        """Start a nameserver that keeps its records in memory."""
         self._start("pycomnet-nameserver", "--listen", self.nameserver, "--store", "memory:")
 
     def start_service(self) -> int:
-        """Start the service, which waits for the nameserver; its process id."""
+        """Start the service, which waits for the nameserver. Returns its process id."""
         options = ("--nameserver", self.nameserver, "--wait", "--ttl", "2")
         return self._start("pycomnet-service", *options, "pycomnet.cli.tourservice")
 
     @deferred
     async def start_mediator(self, reactor: Any) -> str:
-        """Start an http mediator on this machine.
+        """Start an HTTP mediator on this machine.
 
-        :returns: fires with the spec of gateways there, once it listens.
+        :returns: fires with the spec of gateways that it starts, once it listens.
         """
         options = ("--listen", "tcp:0:interface=127.0.0.1", "--token-file", "http.token")
         pid = self._start("pycomnet-http-exec", *options, "--drain", "1")
@@ -62,16 +62,16 @@ class Daemons:
             await deferLater(reactor, LOOK)
 
     def kill(self, pid: int) -> None:
-        """Kill a daemon, so that it can't say goodbye."""
+        """Kill a daemon, so that it can't clean up or unregister."""
         for process in self._processes:
             if process.pid == pid:
                 process.kill()
                 process.wait()
 
     def check(self) -> None:
-        """See whether those that were not killed are still there.
+        """Check that the daemons still run, except those that were killed.
 
-        :raises PycomnetError: one is not; with the end of its log.
+        :raises PycomnetError: one has ended; the message has the end of its log.
         """
         for process in self._processes:
             if process.poll() not in (None, -signal.SIGKILL):
@@ -90,7 +90,7 @@ class Daemons:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the tour, which ends them
+                start_new_session=True,  # Ctrl-C signals only the tour, which ends them
             )
         log.rename(self.directory / f"{process.pid}.log")
         self._processes.append(process)
@@ -98,7 +98,7 @@ class Daemons:
 
     @deferred
     async def close(self) -> None:
-        """End them, the last first, and remove the directory; it does not fail."""
+        """End the daemons, the last one first, and remove the directory. It does not fail."""
         await deferToThread(self._end)
 
     def _end(self) -> None:

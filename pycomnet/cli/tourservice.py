@@ -1,4 +1,4 @@
-"""The service of ``pycomnet demo``, which twistd runs there."""
+"""The service of ``pycomnet demo``, which twistd runs."""
 
 from __future__ import annotations
 

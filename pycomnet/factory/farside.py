@@ -253,6 +253,7 @@ class KeptFarSide(Handing):
             status = await self._transport_end.find_status()
             how = how or self.gateway_transport.describe_end(status)
         except StillRuns:
+            how = how or self.gateway_transport.describe_end(None)
             how = how or "its connection is over, and it goes on"
         self._reason = how or reason.getErrorMessage()
         self._over(self._how_it_ended(status))

@@ -1,4 +1,4 @@
-"""What lets a short value that follows others of its channel be sent without a lock."""
+"""The batcher: sends a short value that follows others of its channel without a lock."""
 
 import sys
 import time
@@ -12,23 +12,23 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-#: What says whether threads take turns (the GIL); a Python that can't say has one.
+#: Tells whether this Python has the GIL; a Python without this function has it.
 _is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
-#: What a byte of memory costs at most: where there are frames of nothing.
+#: The most credit that a byte of the write buffer can cost: that of frames without payload.
 MOST = frame_cost(0) // HEADER_SIZE + 1
-#: Sizes of payloads that are remembered.
+#: The number of payload sizes whose packers are cached.
 MAX_PUTS = 1024
-#: size -> what puts a header and a payload of that size somewhere, in one call
+#: payload size -> a function that packs a header and a payload of that size into a buffer
 _puts = {}
 
 
 def may_batch():
     """Whether a :class:`Batcher` is safe in this process.
 
-    Whoever collects says that it is busy and then looks whether it still may; whoever stops it says
-    that it may not and then looks whether it is busy. One of them sees what the other says only if
-    all threads see these writes in the order in which they were made. The GIL makes that so.
-    Without it a processor may put off a write until after the read that follows.
+    The sender sets ``busy`` and then checks that ``on`` is set. A thread that stops the batcher
+    clears ``on`` and then checks ``busy``. At least one of them sees the other's write only if all
+    threads see these writes in the order in which they were made. The GIL ensures that; without
+    it, a processor may delay a write until after the read that follows.
     """
     return _is_gil_enabled is None or _is_gil_enabled()
 
@@ -43,18 +43,18 @@ def _putting(size):
 
 
 class Batcher(object):
-    """Gives the write buffer to one channel and the thread that makes this, until it is stopped.
+    """Reserves the write buffer for one channel and the creating thread, until it is stopped.
 
-    The channel's ``send`` puts short values there itself: what it needs is in slots here, and takes
-    no call. So credit is taken at once for all that there may be room for, and what was not used is
-    given back. Whoever makes or stops it has both locks of the link. It is made only where
-    :func:`may_batch` says so.
+    The channel's ``send`` writes short values there itself, with what the slots here hold, and
+    without a call. So the batcher takes credit at once for all that the buffer has room for, and
+    gives back what was not used. Create or stop it with both locks of the link held, and create it
+    only if :func:`may_batch` is true.
 
-    :param channel: it forgets this when nothing can be sent on it any more.
-    :param write_buffer: where; something is in it.
+    :param channel: it drops its batcher when nothing more can be sent on it.
+    :param write_buffer: the write buffer; it is not empty.
     :param encode: makes a value's payload.
-    :param packing: what makes that of most values sooner, and its second and third argument; when
-        it raises, ``encode`` is to be asked.
+    :param packing: a function that makes most payloads faster, and its second and third argument.
+        When it raises, ``encode`` has to be called.
     """
 
     __slots__ = (
@@ -87,38 +87,38 @@ class Batcher(object):
         self._write_buffer = write_buffer
         self.memory = write_buffer.memory
         self.shared = write_buffer.head
-        #: where it begins, and where it ends that was collected
+        #: start and end of what was batched in the write buffer
         self.begin = self.end = write_buffer.end
         self.encode = encode
-        #: the thread that may collect
+        #: the thread that may batch
         self.owner = get_ident()
         if packing is None:
             packing = (lambda value, hook, options: encode(value)), None, None
         self.pack, self.hook, self.options = packing
-        #: the size of the last payload, that of its frame and the header, and what puts both there
+        #: the size of the last payload; the size of its frame, its header, and its packer
         self.size = -1
         self.step = 1
         self.head = b""
         self.put = None
-        #: how many values there were of other sizes, and where those end
+        #: the number of values of other sizes, and their end in the write buffer
         self._count = 0
         self._others = self.begin
-        #: True while a value is put where it belongs
+        #: True while a value is being written to the write buffer
         self.busy = False
-        #: False once nothing more may be collected
+        #: False once it has been stopped
         self.on = True
         stream = channel.stream
         self.id = stream.id
         self.credit = min(stream.credit, (SIZE - self.begin) * MOST)
-        #: where the room ends that there is credit for
+        #: the end of the room for which there is credit
         self.limit = self.begin + self.credit // MOST
         stream.credit -= self.credit
         channel.batcher = self
 
     def expect(self, size):
-        """Payloads are of another size from now on."""
+        """Prepare for payloads of another size."""
         head, put, count = HEADER.pack(size, DATA, self.id), _putting(size), self.count()
-        # Until all of it is there none of it holds: a signal's exception may come in between.
+        # The size is set last: a signal's exception may interrupt this at any point.
         self.size = -1
         self._count = count
         self._others = self.end
@@ -128,19 +128,19 @@ class Batcher(object):
         self.size = size
 
     def count(self):
-        """How many values there are."""
+        """The number of batched values."""
         return self._count + (self.end - self._others) // self.step
 
     def stop(self):
-        """Collect no more; give back what is not used.
+        """Stop batching, and give back unused credit.
 
-        :raises RuntimeError: a signal handler does this, and interrupted this thread in the midst
-            of collecting a value. (As a file raises it for a reentrant call.)
+        :raises RuntimeError: the caller is a signal handler that has interrupted this thread while
+            it batched a value. (As a file raises it for a reentrant call.)
         """
         if self.busy and self.owner == get_ident():
             raise RuntimeError("a signal handler can't send while what it interrupts is sending")
         self.abandon()
-        # From here on no other value is collected; one may be in the midst of it.
+        # From here on no other value is batched; one may be in progress.
         while self.busy:
             time.sleep(0)
         self._write_buffer.end = self.end
@@ -148,6 +148,6 @@ class Batcher(object):
         self.channel.stream.credit += self.credit - used
 
     def abandon(self):
-        """Collect no more; the rest is for another process to do."""
+        """Stop batching; another process will send what was batched."""
         self.on = False
         self.channel.batcher = None

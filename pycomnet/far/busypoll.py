@@ -1,29 +1,30 @@
-"""When a wait is polled for, for how long, and when not: one rule for all that poll.
+"""Busy polling: when to poll before a wait, and for how long. One policy for all that poll.
 
-To wake a process that sleeps takes the system up to 50 us: longer than a small request takes to be
-answered. So whoever waits for an answer may poll for it first, and yield the processor between the
-polls. Where both ends of a conversation do so, neither sleeps.
+The system takes up to 50 us to wake a sleeping process: longer than a small request takes to be
+answered. So a thread that waits for an answer may poll for it first, and yield the processor
+between the polls. If both ends of a conversation do so, neither sleeps.
 
-It is done where it has been seen to pay: while waits are short, as measured, and less and less
-often while polling is in vain. How often it was tried says nothing: two ends that poll for less
-than the other needs to wake up would both sleep on, for ever.
+It polls only while that has been seen to pay: while measured waits are short, and less and less
+often while polls are in vain. The length of the waits counts, not the success of the polls: two
+ends that each poll for less time than the other needs to wake up would otherwise both go on
+sleeping for ever.
 """
 
 import os
 import time
 
-#: Seconds for which one polls for a process that answers itself. It may have to be woken first (50
-#: us), and needs some 20 us. Not longer: what is answered through another process takes longer, and
-#: where more processes poll than there are processors they keep each other waiting.
+#: Seconds to poll for a process that answers itself. It may have to be woken first (50 us), and
+#: needs some 20 us. Not longer: an answer through another process takes longer anyway, and if more
+#: processes poll than there are processors, they delay each other.
 WINDOW = 100e-6
-#: Seconds for which one polls where that is worth it: a server of calls runs the user's code, and a
-#: fork server stands between two others.
+#: Seconds to poll where more is worth it: for a server of calls, which runs the user's code, and
+#: for a fork server, which stands between two other processes.
 LONG_WINDOW = 200e-6
-#: Seconds within which what is waited for counts as quick, when it was slept for: more than the
-#: windows, as this end had to be woken as well.
+#: A wait that slept is quick if it took no more than so many seconds: more than the windows, as
+#: this end had to be woken as well.
 QUICK = 300e-6
-#: Quick waits in a row before one polls, at least and at most: twice as many each time that it was
-#: in vain. With the most, polling in vain costs one wait in a hundred a window.
+#: The least and the most quick waits in a row before it polls. The number doubles after each poll
+#: in vain. At the most, one wait in a hundred costs a window of polling in vain.
 LEAST_QUICK = 1
 MOST_QUICK = 128
 
@@ -32,7 +33,7 @@ _yield = getattr(os, "sched_yield", None)
 
 
 def poll_of(fd):
-    """What says whether a descriptor can be read, called with 0; None if nothing can."""
+    """A function that polls whether a descriptor is readable, called with 0; None if impossible."""
     try:
         import select
 
@@ -44,13 +45,13 @@ def poll_of(fd):
 
 
 class BusyWait(object):
-    """One who waits again and again: :meth:`poll` before sleeping, :meth:`came` afterwards.
+    """Busy polling for repeated waits: call :meth:`poll` before sleeping, :meth:`came` afterwards.
 
     :param look: called with 0; it returns what is there, or something false; None if there is
-        something else to do first. With None, or where the processor can't be yielded, one never
-        polls.
-    :param window: seconds for which one polls.
-    :param busy: called before that; true if there is something else to do first.
+        something else to do first. If ``look`` itself is None, or the processor can't be yielded,
+        it never polls.
+    :param window: seconds to poll.
+    :param busy: called before polling; true if there is something else to do first.
     """
 
     __slots__ = ("_busy", "_look", "_needed", "_quick", "_since", "_window")
@@ -59,13 +60,13 @@ class BusyWait(object):
         self._look = None if _yield is None else look
         self._window = window
         self._busy = busy
-        #: when the wait began that is slept for; None where it was polled for
+        #: the start of a wait that sleeps; None if polling has ended the wait
         self._since = None
         self._quick = 0
         self._needed = LEAST_QUICK
 
     def poll(self):
-        """A wait begins: what is there, if one polls and it comes soon; else something false."""
+        """Begin a wait: returns what has arrived if it polls and that comes soon; else false."""
         look = self._look
         if look is None:
             return False
@@ -82,8 +83,8 @@ class BusyWait(object):
             if ready is None:
                 return False
             if now() > end:
-                # Or it did come, but the processor, once yielded, was long in coming back: others
-                # need it, and who sleeps is given it at once.
+                # Or it has come, but other processes kept the yielded processor for long: they need
+                # it, and the system gives it at once to a process that has slept.
                 self._quick = 0
                 self._needed = min(2 * self._needed, MOST_QUICK)
                 return ready
@@ -93,7 +94,7 @@ class BusyWait(object):
             _yield()
 
     def came(self):
-        """What was waited for has come."""
+        """End a wait: what it waited for has come."""
         since = self._since
         if since is not None:
             self._since = None

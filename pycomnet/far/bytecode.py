@@ -1,4 +1,4 @@
-"""Which bytecode an interpreter runs: code objects go only between two that run the same."""
+"""Identifies an interpreter's bytecode: code objects are sent only between equal ones."""
 
 import sys
 
@@ -7,7 +7,7 @@ def bytecode():
     """The implementation, its minor version, and the magic number of its compiled files."""
     implementation = getattr(sys, "implementation", None)
     magic = None
-    # What importlib itself takes it from: importing that takes longer.
+    # importlib itself takes it from there; importing that takes longer.
     external = sys.modules.get("_frozen_importlib_external")
     if external is not None:
         magic = getattr(external, "MAGIC_NUMBER", None)
@@ -16,7 +16,7 @@ def bytecode():
             import imp
 
             magic = imp.get_magic()
-        except Exception:  # Jython has no such
+        except Exception:  # Jython has none
             magic = b""
     if implementation is not None:
         name = implementation.name

@@ -1,4 +1,4 @@
-"""The channel as the user's code at the far side has it: its operations block."""
+"""The far side's channel for the user's code: its operations block."""
 
 try:
     from _collections import deque  # the package itself imports much more
@@ -19,17 +19,17 @@ from .batcher import get_ident
 from .connection import start_new_thread
 from .live import Live
 
-#: What ``setcallback`` and ``makefile`` take for "none".
+#: The default of ``setcallback``: no endmarker.
 NO_ENDMARKER = object()
 MAX_ERROR = 60000
-#: Values up to this are copied behind their frame's header.
+#: Values up to this size are copied behind their frame's header.
 SHORT = 16384
 
 
 class RemoteError(Exception):
     """The near side closed the channel with an error, or its code raised one.
 
-    :ivar formatted: the traceback there, if there is one.
+    :ivar formatted: the traceback at the near side, if there is one.
     """
 
     def __init__(self, error):
@@ -72,22 +72,21 @@ def error_payload(link, error):
 class FarChannel(Live):
     """One end of a channel.
 
-    ``send`` blocks while the other end's window is full, ``receive`` until there is a value. At
-    the end of what the other end sent, ``receive`` raises EOFError, or :class:`RemoteError` when
-    it was closed with an error. One that came in a value, or from ``newchannel``, is closed when
-    nobody holds it any more.
+    ``send`` blocks while the other end's window is full, ``receive`` until there is a value. After
+    the last value, ``receive`` raises EOFError, or :class:`RemoteError` if the channel was closed
+    with an error. A channel that came in a value, or from ``newchannel``, is closed when nothing
+    refers to it any more.
 
-    What follows is for the connection, its batcher and the code that runs what is asked for here;
-    the code that has the channel as ``channel`` leaves it alone.
+    The attributes below are for the connection, its batcher and the code that runs requests; the
+    user's code must not use them.
 
     :ivar link: the connection.
-    :ivar stream: the mux's side of it.
+    :ivar stream: the mux's state of it.
     :ivar batcher: a Batcher, while this channel has the write buffer for itself.
-    :ivar items: what has come: payload and cost; or a list of payloads, and what they cost
-        together.
-    :ivar over: None while values may come; then the exception that says why none will.
-    :ivar request: called with the first value instead of its being received.
-    :ivar claimed: whether the user's code has had it in hands.
+    :ivar items: what has arrived: payload and cost; or a list of payloads and their cost in all.
+    :ivar over: None while values may come; then the exception with the reason why none will.
+    :ivar request: called with the first value, which then is not received.
+    :ivar claimed: whether the user's code has had a reference to it.
     :ivar runs: whether this is the channel of code that is running.
     """
 
@@ -99,7 +98,7 @@ class FarChannel(Live):
         self._immediate = link.mux.immediate
         self.batcher = None
         self.items = deque()
-        #: values that came before those, decoded already
+        #: decoded values, which came before ``items``
         self._values = deque()
         self._waiters = []
         #: threads in ``receive``
@@ -117,7 +116,7 @@ class FarChannel(Live):
 
     @property
     def gateway(self):
-        """The connection's own view: ``newchannel()`` and ``id``."""
+        """The connection's :class:`~.worker.FarGateway`: ``newchannel()`` and ``id``."""
         return self.link.gateway
 
     def __repr__(self):
@@ -126,13 +125,13 @@ class FarChannel(Live):
     def send(self, value):
         """Send a value; block until there is room for it.
 
-        :raises TypeError: the value can't be sent; it says what in it and where.
+        :raises TypeError: the value, or something in it, can't be sent.
         :raises EOFError: the channel or the connection is closed.
         """
         batcher = self.batcher
         if batcher is not None and batcher.owner == get_ident():
-            # The short way, which takes no lock: Collector.stop waits for who is busy. Once the
-            # value is there nothing that happens to this process keeps it from arriving.
+            # The fast path takes no lock: Batcher.stop waits while this is busy. Once the value is
+            # in the write buffer it arrives, whatever happens to this process.
             try:
                 if type(value) is bytes:
                     payload = batcher.encode(value)
@@ -154,7 +153,7 @@ class FarChannel(Live):
                 finally:
                     batcher.busy = False
             if len(payload) > MAX_VALUE:
-                payload = batcher.encode(value)  # which says so
+                payload = batcher.encode(value)  # encodes the value, or raises the proper error
         elif self.stream.raw:
             payload = bytes(value)
         elif type(value) is bytes and len(value) > FRAGMENT and bytes is not str:
@@ -214,11 +213,11 @@ class FarChannel(Live):
         return EOFError("channel %d is closed for sending" % self.id)
 
     def receive(self, timeout=None):
-        """The next value.
+        """Receive the next value.
 
         :param timeout: seconds, or None to wait for ever.
-        :raises ValueNotReceivable: it is of a type that is not there here; the next one can be
-            received.
+        :raises ValueNotReceivable: this end does not have the value's type; the next value can
+            be received.
         :raises EOFError: the other end closed it, and everything it sent has been received.
         :raises RemoteError: it was closed with an error.
         """
@@ -235,9 +234,9 @@ class FarChannel(Live):
         return self.decode(payload)
 
     def decode(self, payload):
-        """A value that came; bytes that are none end the connection.
+        """Decode a value; bytes that are no value end the connection.
 
-        :raises EOFError: that happened.
+        :raises EOFError: they are no value.
         """
         link = self.link
         try:
@@ -247,7 +246,7 @@ class FarChannel(Live):
             raise EOFError(link.reason)
 
     def _next(self, timeout):
-        """What is next: True and a value, or False and a payload."""
+        """Take what is next: True and a value, or False and a payload."""
         link = self.link
         items = self.items
         while True:
@@ -266,10 +265,10 @@ class FarChannel(Live):
             self._wait(timeout)
 
     def _end(self):
-        """Why nothing comes any more, to be raised.
+        """The exception to raise when nothing more comes.
 
-        It is a new exception each time: one that was raised holds the frames that it went through.
-        Those hold this channel, and others, which would not be freed.
+        It is a new one each time: a raised exception keeps its frames alive, and with them this
+        channel and others, which would not be freed.
         """
         over = self.over
         if isinstance(over, RemoteError):
@@ -277,7 +276,7 @@ class FarChannel(Live):
         return EOFError(*over.args)
 
     def _take(self, mux):
-        """As :meth:`_next`, holding the lock; None when there is nothing."""
+        """As :meth:`_next`, with the lock held; None if there is nothing."""
         values = self._values
         if values:
             return True, values.popleft()
@@ -299,7 +298,7 @@ class FarChannel(Live):
         if self.items or self._values or self.over is not None:
             return True
         if not self.stream.read_demand:
-            # Another thread got the value that both waited for.
+            # Another thread got the value for which both waited.
             self._want()
         return False
 
@@ -326,7 +325,7 @@ class FarChannel(Live):
                     self.stream.read_demand = False
 
     class TimeoutError(IOError):
-        """Nothing came in the time that ``receive`` was given."""
+        """Nothing has come within the timeout of ``receive``."""
 
     def __iter__(self):
         return self
@@ -340,9 +339,9 @@ class FarChannel(Live):
     next = __next__
 
     def setcallback(self, callback, endmarker=NO_ENDMARKER):
-        """Have ``callback`` called with each value, in a thread of the channel's own.
+        """Call ``callback`` with each value, in a thread of the channel's own.
 
-        :param endmarker: it is called with this at the end, if one is given.
+        :param endmarker: if given, ``callback`` is called with this at the end.
         """
         if self._callback is not None:
             raise IOError("channel %d has a callback already" % self.id)
@@ -372,10 +371,10 @@ class FarChannel(Live):
             callback(endmarker)
 
     def close(self, error=None):
-        """Close it, both ways; what was sent still arrives.
+        """Close it in both directions; what was sent still arrives.
 
-        The channel of code that is running is gone for good when that has run: the near side's
-        ``waitclose`` waits for it, and gets what it raises.
+        The channel of running code ends only when the code has: the near side's ``waitclose`` waits
+        for that, and gets what the code raises.
 
         :param error: a string: the near side's ``receive`` raises RemoteError with it.
         """
@@ -396,7 +395,7 @@ class FarChannel(Live):
             self.close_as(ERROR, error_payload(link, error))
 
     def close_as(self, kind, payload):
-        """Close it with a frame of this kind."""
+        """Close it with a CLOSE frame of this kind."""
         link = self.link
         self.batcher = None
         with link.lock:
@@ -408,7 +407,7 @@ class FarChannel(Live):
             link.flush()
 
     def close_with(self, value):
-        """Send a last value and close, in one frame when it is short enough."""
+        """Send a last value and close, in one frame if it is short enough."""
         try:
             payload = self.link.encode(value)
         except ValueNotSendable as error:
@@ -420,14 +419,14 @@ class FarChannel(Live):
             self.close_as(NORMAL, b"")
 
     def send_end(self):
-        """Say that no more is sent; the other end may go on."""
+        """End sending; the other end may go on."""
         self.batcher = None
         with self.link.lock:
             self.link.mux.end(self.stream)
         self.link.flush()
 
     def isclosed(self):
-        """Whether nothing can be sent any more."""
+        """Whether nothing more can be sent."""
         return not self.stream.sending
 
     def waitclose(self, timeout=None):
@@ -442,10 +441,10 @@ class FarChannel(Live):
             raise self._end()
 
     def makefile(self, mode="w", proxyclose=False):
-        """A file object: what is written is sent as it is; what is received is read.
+        """A file object: each write is sent unchanged; received values are read.
 
         :param mode: ``"w"`` or ``"r"``.
-        :param proxyclose: closing the file closes the channel.
+        :param proxyclose: whether closing the file closes the channel.
         """
         from .files import ChannelFileRead, ChannelFileWrite
 
@@ -453,10 +452,10 @@ class FarChannel(Live):
             raise ValueError("mode: 'w' or 'r', not %r" % (mode,))
         return (ChannelFileWrite if mode == "w" else ChannelFileRead)(self, proxyclose)
 
-    # -- what the link says; it holds the lock ---------------------------------------------------
+    # -- called by the link, with the lock held --------------------------------------------------
 
     def run_arrived(self, payloads, cost):
-        """Values have come together; ``cost`` is that of all."""
+        """Several values have come together; ``cost`` is their cost in all."""
         if self.request is not None or self.stream.raw:
             for payload in payloads:
                 self.arrived(payload, frame_cost(len(payload)))
@@ -510,7 +509,7 @@ class FarChannel(Live):
         self.wake()
 
     def wake(self):
-        """Have the threads that wait for it look again."""
+        """Wake the threads that wait for it."""
         for waiter in list(self._waiters):
             self.link.wake_waiter(waiter)
 

@@ -1,4 +1,4 @@
-"""Running what the near side asks for, and telling it what was raised."""
+"""Runs the near side's requests, and reports the errors that they raise."""
 
 import sys
 
@@ -7,21 +7,21 @@ from .bytecode import bytecode
 from .channel import RemoteError, error_payload
 from .path import own_imports
 
-#: Sources whose code is kept, so that running one again costs no compilation, and their characters.
+#: How many sources have their code cached, to save compiling them again, and their characters.
 CACHE_SIZE = 256
 CACHE_CHARACTERS = 4000000
-#: What Python begins a traceback with.
+#: The first line of a traceback.
 FIRST_LINE = "Traceback (most recent call last):\n"
 _cache = {}
-#: the keys of that, the oldest first: (source, filename, line, whether it is a function)
+#: the keys of the cache, the oldest first: (source, filename, line, whether it is a function)
 _sources = []
 
 
 class Execution(object):
     """One ``exec`` or ``call``.
 
-    :param channel: the channel it came on.
-    :param request: the map (docs/protocol.rst, "Remote execution").
+    :param channel: the channel of the request.
+    :param request: its map (docs/protocol.rst, "Remote execution").
     """
 
     def __init__(self, channel, payload):
@@ -32,8 +32,8 @@ class Execution(object):
     def run(self, finished):
         """Run it and close the channel, with its error if it raised.
 
-        :param finished: called when it has run, before the near side learns so: what that asks for
-            next finds this thread free.
+        :param finished: called when it has run, before the near side is told: so the near side's
+            next request finds this thread free.
         """
         self._finished = finished
         channel = self.channel
@@ -45,14 +45,14 @@ class Execution(object):
             result = self._run(request, is_call)
             channel.runs = False
             if channel.link.io.is_replaced():
-                channel.link.lose_io()  # nobody would ever get the result
+                channel.link.lose_io()  # no result could ever be sent
             flush_output()
             self._finish()
             if is_call:
                 channel.close_with(result)
             else:
                 channel.close_as(NORMAL, b"")
-        except:  # noqa: E722 - Java's exceptions have another base
+        except:  # noqa: E722 - Java's exceptions have another base class
             if channel.link.forked:
                 raise  # as in any other program
             if not (channel.link.closed and isinstance(sys.exc_info()[1], EOFError)):
@@ -78,9 +78,9 @@ class Execution(object):
         channel.close_as(ERROR, error_payload(link, error))
 
     def _show(self, text):
-        """Print what was raised after the channel was closed: perhaps nobody asks there any more.
+        """Print what was raised after the channel was closed: nobody may read it from there.
 
-        The end of what it was to receive or send isn't worth that.
+        Errors that only report the end of a channel or of the process are not printed.
         """
         if isinstance(sys.exc_info()[1], (EOFError, RemoteError, KeyboardInterrupt, SystemExit)):
             return
@@ -105,7 +105,7 @@ class Execution(object):
 
 
 def function_of(request):
-    """The function that a request names, or has the source or the code of."""
+    """The function of a request, which has its name, its source or its code."""
     where = request.get("import")
     if where is not None:
         return _import(where)
@@ -118,8 +118,8 @@ def function_of(request):
 
 
 def keywords(kwargs):
-    """Keyword arguments that came, as this Python takes them."""
-    if str is bytes:  # Python 2 has keywords that are str
+    """Received keyword arguments, in a form that this Python accepts."""
+    if str is bytes:  # Python 2 wants str keys
         return dict((str(key), value) for key, value in kwargs.items())
     return kwargs
 
@@ -134,7 +134,7 @@ def _import(where):
 
 
 def _function(request):
-    """The function of a code object, which only the same Python can have sent."""
+    """The function of a code object; only an equal Python can have sent that."""
     here = bytecode()
     if request["bytecode"] != here:
         raise ValueError(
@@ -161,14 +161,14 @@ def _compile(request, is_function):
     if code is None:
         flags = 0
         if is_function:
-            # A nested function is indented; a block around it keeps strings in it as they are.
+            # A nested function is indented. A block around it leaves the strings in it unchanged.
             if source[:1].isspace():
                 source = "if 1:\n" + source
                 line -= 1
             flags = _annotations_flag()
         elif str is bytes:
             source = source.encode("utf-8")  # it may have a coding line
-        # Line 0 is possible (a nested function on line 1); nobody will miss it.
+        # Line 0 is possible (a nested function on line 1) and harmless.
         text = "\n" * (line - 1) + source
         code = compile(text, _distinct(filename), "exec", flags, True)
         if _cache.setdefault(key, code) is code:
@@ -178,12 +178,12 @@ def _compile(request, is_function):
 
 
 def warm_up():
-    """Have the first request compiled sooner: CPython makes some hundred types for that, once."""
+    """Speed up the first request: CPython's first compilation creates some hundred types."""
     compile("", "<nothing>", "exec")
 
 
 def _distinct(filename):
-    """The name of a source: texts that have no file of their own are told apart by a number."""
+    """A unique name for a source: texts without a file of their own get a number."""
     global _numbered
     if filename[:1] == "<":
         _numbered += 1
@@ -206,7 +206,7 @@ def _forget_oldest():
 
 
 def _show_sources(linecache):
-    """Let tracebacks find the lines of what was sent."""
+    """Let tracebacks show the lines of sources that were sent."""
     files = {}
     for key in list(_sources):
         code = _cache.get(key)
@@ -221,7 +221,7 @@ def _show_sources(linecache):
 
 
 def _annotations_flag():
-    # The annotations of a function that was sent name what is not here.
+    # The annotations of a function that was sent may name what is not here.
     with own_imports:
         import __future__
 
@@ -230,7 +230,7 @@ def _annotations_flag():
 
 
 def error_map(info=None):
-    """The map of the exception that is being dealt with, or of ``sys.exc_info()``'s triple."""
+    """The map of the exception that is being handled, or of a ``sys.exc_info()`` triple."""
     kind, value, tb = info or sys.exc_info()
     module = getattr(kind, "__module__", "")
     name = getattr(kind, "__qualname__", kind.__name__)
@@ -255,7 +255,7 @@ def _formatted(kind, value, tb):
     while tb is not None and tb.tb_frame.f_code.co_filename == here:
         tb = tb.tb_next
     try:
-        with own_imports:  # formatting imports more, as it needs it
+        with own_imports:  # formatting imports more modules when it needs them
             import linecache
             import traceback
 
@@ -264,7 +264,7 @@ def _formatted(kind, value, tb):
             if tb is None and lines[0] != FIRST_LINE:
                 lines.insert(
                     0, FIRST_LINE
-                )  # all frames were ours: it could not be compiled or found
+                )  # all frames are ours: the code could not be compiled or found
             text = "".join(lines)
     except BaseException as error:
         text = _plainly_formatted(kind, value, tb, type(error).__name__)
@@ -274,9 +274,9 @@ def _formatted(kind, value, tb):
 
 
 def _plainly_formatted(kind, value, tb, problem):
-    """A traceback without source lines, for when Python's own way fails.
+    """A traceback without source lines, if Python's own formatting fails.
 
-    :param problem: how that failed.
+    :param problem: the error of that.
     """
     lines = ["Traceback (most recent call last; its lines can't be shown: %s):\n" % problem]
     while tb is not None:
@@ -294,7 +294,7 @@ def _plainly_formatted(kind, value, tb, problem):
 
 
 def flush_output():
-    """Send what was printed so far."""
+    """Send what has been printed so far."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

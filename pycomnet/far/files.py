@@ -40,7 +40,7 @@ class ChannelFileWrite(_ChannelFile):
 
 
 class ChannelFileRead(_ChannelFile):
-    """What is received, str or bytes, is put together and read in pieces or lines."""
+    """Joins received values, str or bytes, to be read in pieces or lines."""
 
     def __init__(self, channel, proxyclose):
         _ChannelFile.__init__(self, channel, proxyclose)
@@ -62,7 +62,7 @@ class ChannelFileRead(_ChannelFile):
         return buffer[:size]
 
     def read(self, size=-1):
-        """At most ``size`` characters or bytes; all there are when it is negative."""
+        """Read at most ``size`` characters or bytes; up to the end if it is negative."""
         while (size < 0 or self._buffer is None or len(self._buffer) < size) and self._more():
             pass
         return self._take(len(self._buffer or "") if size < 0 else size)

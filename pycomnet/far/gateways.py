@@ -1,11 +1,11 @@
-"""Making gateways at the far side: a process that is started here, carried by a channel.
+"""Makes gateways at the far side: starts a process here, and connects it to a channel.
 
-Code that runs in a worker makes them by hand::
+Code that runs in a worker can do this::
 
     from _pycomnet.far.gateways import gatewaymaker
     gatewaymaker(channel)
 
-and the near side has a gateway of each: ``ChannelGateway(channel.receive())``.
+and the near side makes a gateway of each: ``ChannelGateway(channel.receive())``.
 """
 
 import os
@@ -25,7 +25,7 @@ with own_imports:
 
 #: Bytes that are read at a time.
 READ = 65536
-#: Seconds that a process has to end once nobody wants it any more.
+#: Seconds that a process has to end once its channel is closed.
 GRACE = 6.0
 KEYS = ("python", "id", "chdir", "nice", "execmodel", "ssh_config")
 
@@ -33,9 +33,9 @@ KEYS = ("python", "id", "chdir", "nice", "execmodel", "ssh_config")
 def gatewaymaker(channel):
     """For each spec that comes on the channel, start a far side and send a raw channel to it.
 
-    A spec is as the near side's are: ``popen`` or ``ssh=...``, with the keys ``python``, ``id``,
-    ``chdir``, ``nice``, ``execmodel``, ``ssh_config`` and ``env:NAME``. What goes wrong with one is
-    the error of the channel that is sent for it.
+    A spec is as at the near side: ``popen`` or ``ssh=...``, with the keys ``python``, ``id``,
+    ``chdir``, ``nice``, ``execmodel``, ``ssh_config`` and ``env:NAME``. If one fails, the channel
+    that is sent for it is closed with the error.
     """
     for spec in channel:
         carried = channel.gateway.newchannel(raw=True)
@@ -49,9 +49,9 @@ def gatewaymaker(channel):
 
 
 def makegateway(gateway, spec):
-    """A raw channel to a far side that is started here.
+    """Start a far side here; return a raw channel to it.
 
-    :param gateway: whose channel it is: ``channel.gateway``.
+    :param gateway: makes the channel: ``channel.gateway``.
     :param spec: the text of a spec.
     """
     argv, config = read_spec(spec)
@@ -59,10 +59,10 @@ def makegateway(gateway, spec):
 
 
 def start(gateway, argv, config, channel=None):
-    """A raw channel to an interpreter.
+    """Start an interpreter; return a raw channel to it.
 
-    :param argv: what starts it, so that it waits for what it is sent.
-    :param config: what it is to be, for ``far/main.py``.
+    :param argv: the command that starts it, so that it waits for the bootstrap message.
+    :param config: its configuration, for ``far/main.py``.
     :param channel: the raw channel, if there is one already.
     """
     if channel is None:
@@ -74,7 +74,7 @@ def start(gateway, argv, config, channel=None):
 
 
 def read_spec(spec):
-    """What a spec's text asks for: a command, and what is told to the interpreter."""
+    """Parse a spec's text; return the command, and the interpreter's configuration."""
     parts = spec.split("//")
     transport, _, target = parts.pop(0).partition("=")
     values = {}
@@ -107,24 +107,24 @@ def read_spec(spec):
 
 
 def own_interpreter():
-    """The interpreter that runs this, with the options that it was started with."""
+    """The command of this interpreter, with the options with which it was started."""
     return [sys.executable] + getattr(subprocess, "_args_from_interpreter_flags", list)()
 
 
 def niceness(spec, text):
-    """What is added to the niceness, from a spec's text."""
+    """The increment of the niceness, from a spec's text."""
     if not re.match("[+-]?[0-9]{1,2}$", text) or abs(int(text)) > 39:
         raise ValueError("spec %r: nice: expected a whole number from -39 to 39" % (spec,))
     return int(text)
 
 
 def quote(word):
-    """A word for a shell."""
+    """Quote a word for a shell."""
     return "'" + word.replace("'", "'\"'\"'") + "'"
 
 
 def _carry(channel, argv, config):
-    """Start a process, and carry between it and a channel until one of them ends."""
+    """Start a process, and forward bytes between it and a channel until one of them ends."""
     try:
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     except OSError as error:
@@ -155,7 +155,7 @@ def _carry(channel, argv, config):
             if data:
                 channel.send(data)
     except (EOFError, OSError):
-        pass  # nobody takes it any more
+        pass  # the channel is closed
     finally:
         status = _end(process)
         words = "%s ended with status %s" % (argv[0], status)
@@ -183,7 +183,7 @@ def _feed(channel, process, first):
 
 
 def _end(process):
-    """Wait for a process that nobody wants; kill it if it takes too long. Its status."""
+    """Wait for a process to end; kill it if it takes too long. Return its status."""
     timer = threading.Timer(GRACE, process.kill)
     timer.daemon = True
     timer.start()

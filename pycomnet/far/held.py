@@ -7,9 +7,10 @@ except ImportError:
 
 
 class HeldChannel(object):
-    """Stands for a channel that only the user's code holds: when nobody does, the link closes it.
+    """Stands for a channel that only the user's code refers to.
 
-    It is asked what the channel is while there is one, and told what that is told.
+    It passes everything on to the channel while that exists. When nothing refers to the channel any
+    more, the link closes it.
     """
 
     claimed = True

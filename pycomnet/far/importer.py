@@ -1,9 +1,9 @@
-"""The far side's beginning on another machine: take the package from standard input, import it.
+"""Starts a far side on another machine: reads the package from standard input and imports it.
 
-This module is all that an interpreter is started with there, as the argument of ``-c``
-(:func:`pycomnet.far.package.code`); so it stands alone. It reads the
-package and what is to be done, and goes on as ``far/main.py`` does. Code that
-is compiled is kept beside the user's other caches, as that takes longer than all the rest.
+The interpreter there is started with only this module, as the argument of ``-c``
+(:func:`pycomnet.far.package.code`); so it imports no other. It reads the bootstrap message, which
+has the package and the configuration, and calls ``far/main.py``. Compiled code is cached beside the
+user's other caches, as compiling takes longer than all the rest.
 """
 
 import os
@@ -34,12 +34,12 @@ else:
 
 
 def read(size):
-    """So many bytes of standard input, and not one more."""
+    """Read exactly ``size`` bytes of standard input."""
     data = b""
     while len(data) < size:
         piece = read_some(size - len(data))
         if not piece:
-            os._exit(3)  # whoever started this is gone
+            os._exit(3)  # the process that started this is gone
         data += piece
     return data
 
@@ -47,8 +47,8 @@ def read(size):
 class Importer(object):
     """Finds and loads the package's modules.
 
-    :param files: name -> source text, bytes: ``far`` and ``far.main``; what others are in
-        is a package.
+    :param files: name -> source text, bytes: ``far`` and ``far.main``; a name that others begin
+        with is a package.
     :param cache: the directory for compiled code, or None.
     """
 
@@ -86,7 +86,7 @@ class Importer(object):
         return not path or any(name.startswith(path + ".") for name in self.files)
 
     def get_filename(self, fullname):
-        """What tracebacks show; not in brackets, as ``linecache`` asks no loader for such."""
+        """The name in tracebacks. It has no brackets: else ``linecache`` would ask no loader."""
         path = fullname.replace(".", "/")
         return path + ("/__init__.py" if self.is_package(fullname) else ".py")
 
@@ -96,7 +96,7 @@ class Importer(object):
         return source if str is bytes else source.decode("utf-8")
 
     def create_module(self, spec):
-        """As usual."""
+        """Let Python create the module as usual."""
 
     def exec_module(self, module):
         """Python 3's way to load."""
@@ -137,14 +137,14 @@ class Importer(object):
             except (IOError, OSError, ValueError):
                 self.cache = None
                 try:
-                    os.remove(other)  # a part of it, on a disk that is full
+                    os.remove(other)  # incomplete, as the disk is full
                 except OSError:
                     pass
         return code
 
 
 def cache_directory(name):
-    """Where compiled code is kept, or None: a directory that is nobody else's to write to."""
+    """The directory for compiled code, or None. No other user can write to it."""
     if sys.dont_write_bytecode or not hasattr(os, "fork"):
         return None
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -166,7 +166,7 @@ def cache_directory(name):
 
 
 def begin():
-    """Take the package and become what is asked for."""
+    """Read the package and the configuration, and start as configured."""
     name, size, config_size = read(44).decode("ascii").split()
     blob = read(int(size))
     data = zlib.decompress(blob)

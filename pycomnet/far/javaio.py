@@ -1,4 +1,4 @@
-"""What Jython has in place of ``os``: descriptors, and the end of the process."""
+"""Jython's replacement for parts of ``os``: descriptors, and ending the process."""
 
 import jarray
 from java.lang import Runtime, Thread
@@ -13,10 +13,10 @@ EINTR = 4
 
 
 class JavaIO(object):
-    """The connection, taken from standard input and output; as :class:`~.link.FileIO`.
+    """The connection over standard input and output; as :class:`~.link.FileIO`.
 
-    System calls rather than ``System.in`` and ``System.out``: only so can what Java code and child
-    processes print be kept from the connection.
+    It uses system calls and not ``System.in`` and ``System.out``: only so can it keep the output of
+    Java code and child processes from the connection.
     """
 
     def __init__(self):
@@ -36,13 +36,13 @@ class JavaIO(object):
         return False
 
     def is_taken(self):
-        """Java code has no descriptors to close."""
+        """Always false: Java code has no descriptors to close."""
         return False
 
     def wait(self, timeout):
-        """Whether there is something to read within a time in seconds.
+        """Wait for something to read, at most ``timeout`` seconds; return whether there is.
 
-        Java can't wait so for a descriptor, so a thread reads ahead.
+        Java can't wait for a descriptor with a timeout, so a thread reads ahead.
         """
         if self._ahead is None:
             self._ahead = FutureTask(self._read_ahead)
@@ -59,7 +59,7 @@ class JavaIO(object):
         self._got = self._read()
 
     def read(self, busy=False):
-        """Some bytes, at least one; empty at the end."""
+        """Read some bytes, at least one; empty at the end."""
         if self._ahead is None:
             return self._read()
         self._ahead.get()
@@ -70,7 +70,7 @@ class JavaIO(object):
         while True:
             count = self._posix.read(self._read_fd, self._buffer, READ_SIZE)
             if count > 0:
-                # By way of a bytearray: an array's own tostring() takes four times as long.
+                # With a bytearray: the array's own tostring() takes four times as long.
                 return bytes(bytearray(Arrays.copyOf(self._buffer, count)))
             if count == 0 or self._posix.errno() != EINTR:
                 return b""
@@ -93,12 +93,12 @@ _main = Thread.currentThread()
 
 
 def interrupt_main():
-    """End a sleep or a wait that the main thread is in, by a KeyboardInterrupt."""
+    """Interrupt a sleep or a wait of the main thread with a KeyboardInterrupt."""
     _main.interrupt()
 
 
 def halt(status):
-    """End the process, and what it started, at once."""
+    """End the process and its child processes at once."""
     try:
         from java.lang import ProcessHandle
 

@@ -1,10 +1,10 @@
-"""What only lives where it is: a connection, and all that leads to one."""
+"""The base of objects that can't leave their process: a connection, and all that refers to one."""
 
 
 class Live(object):
-    """Refuses to be pickled or copied, in words.
+    """Refuses to be pickled or copied, with an error that says why.
 
-    A copy would have no connection of its own, and what it does would disturb the other's.
+    A copy would have no connection of its own, and would disturb the original's.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""The far side's entry point: called by what a transport starts, with what it shall be."""
+"""The far side's entry point: called with the configuration by what a transport starts."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ from .writebuffer import WriteBuffer, new_memory
 
 
 def main(config):
-    """The far side's beginning: called by what the transport starts.
+    """Run the far side: a worker, or a fork server.
 
     :param config: a map: ``id``, ``execmodel``, ``chdir``, ``nice``, ``fork``, ``near`` (its pid),
-        ``update`` (of the environment), ``busy`` (as of :class:`FileIO`); or ``fork_server``,
-        to be a fork server, and a worker in each child of that.
+        ``update`` (of the environment), ``busy`` (as of :class:`FileIO`); or ``fork_server`` for a
+        fork server, each of whose children becomes a worker.
     """
     io = write_buffer = None
     try:
@@ -53,7 +53,7 @@ def main(config):
 
 
 def _begin(config):
-    """Be a process of its own: take the connection, and fork the worker where that is possible."""
+    """Set this process up: take the connection, and fork the worker if that is possible."""
     from .stdio import take_stdio
 
     read_fd, write_fd = take_stdio()

@@ -1,9 +1,9 @@
-"""Importing modules that the near side offers: it is asked for them over the connection.
+"""Imports modules that the near side offers, and requests their sources over the connection.
 
-The near side says which top-level names it has (docs/protocol.rst, "Modules"). One question tells
-what is directly in a package; sources that were never compiled here are asked for together. Code
-that is compiled is kept in files beside the user's other caches, by its source's hash: all workers
-of a machine, whoever forked them, share it, and the next program does, too.
+The near side names the top-level modules that it has (docs/protocol.rst, "Modules"). One request
+lists what is directly in a package; sources that were never compiled here are requested together.
+Compiled code is cached in files beside the user's other caches, by its source's hash: all workers
+of a machine share it, and so do later programs.
 """
 
 import os
@@ -19,8 +19,8 @@ class Finder(Importer):
     """Finds modules that are offered, and loads them.
 
     :param link: the connection.
-    :ivar names: the top-level names that are looked for here before anywhere else; ``last`` those
-        that are looked for when nobody else has them.
+    :ivar names: the top-level names that are looked for here first; ``last`` has those that are
+        looked for here if no other finder has them.
     """
 
     def __init__(self, link):
@@ -32,12 +32,12 @@ class Finder(Importer):
         self._known = {}
         #: packages whose content is known
         self._listed = set()
-        #: sources that came, and were not needed yet
+        #: sources that have been received and not been used yet
         self._sources = {}
         self._cached = None
 
     def offer(self, offered):
-        """The near side offers these; a map as the protocol has it. Holding the link's lock."""
+        """Add modules that the near side offers, a map of the protocol. Needs the link's lock."""
         unless = _native(offered.get("unless"))
         if unless and os.path.exists(unless):
             return
@@ -50,19 +50,19 @@ class Finder(Importer):
     # -- finding ---------------------------------------------------------------------------------
 
     def _path(self, fullname):
-        """What Importer asks: not None when it is to be loaded from here."""
+        """For Importer: not None if the module is to be loaded from here."""
         if fullname.partition(".")[0] not in self.names:
             return None
         found = self.look_up(fullname)
         return fullname if found is not None and found[0] != UNSENDABLE else None
 
     def look_up(self, fullname):
-        """What is known of a module: its kind, file name and hash; None if there is none."""
+        """Find a module: its kind, file name and hash; None if there is none."""
         parent = fullname.rpartition(".")[0]
         if fullname not in self._known:
             if parent and not self._ours(parent):
-                return None  # a part of a package that came from elsewhere
-            # A package tells of all that is directly in it.
+                return None  # a part of a package from elsewhere
+            # A package's listing has all that is directly in it.
             if (parent or fullname) not in self._listed:
                 self._list(parent or fullname)
         return self._known.get(fullname)
@@ -76,9 +76,9 @@ class Finder(Importer):
         self._listed.add(name)
 
     def _ask(self, question, name):
-        """The near side's answer.
+        """Ask the near side; return its reply.
 
-        :raises ImportError: there is none.
+        :raises ImportError: there is no reply.
         """
         link = self._link
         try:
@@ -151,13 +151,13 @@ class Finder(Importer):
         if fullname not in self._known:
             raise _import_error("the near side has offered no module %s" % fullname, fullname)
         source = self._source(fullname)
-        self._sources[fullname] = source  # it is asked for again, line by line
+        self._sources[fullname] = source  # tracebacks ask for it again, line by line
         return source if str is bytes else _decoded(source)
 
     def _source(self, fullname):
         source = self._sources.pop(fullname, None)
         if source is None:
-            # Of this package whatever else was never compiled here will be needed soon.
+            # The other modules of this package that were never compiled here will be needed soon.
             parent = fullname.rpartition(".")[0] or fullname
             names = [fullname]
             for name in sorted(self._known):
@@ -177,7 +177,7 @@ class Finder(Importer):
         return place is None or not os.path.exists(place)
 
     def _place(self, fullname):
-        """Where its compiled code is kept, or None."""
+        """The file for its compiled code, or None."""
         if self._cached is None:
             self._cached = (cache_directory("modules"),)
         directory = self._cached[0]
@@ -211,9 +211,9 @@ class Finder(Importer):
     # -- data ------------------------------------------------------------------------------------
 
     def get_data(self, path):
-        """The bytes of a file of a package: for ``pkgutil.get_data`` and ``__loader__``.
+        """Read a file of a package: for ``pkgutil.get_data`` and ``__loader__``.
 
-        :param path: as ``os.path.join(os.path.dirname(__file__), ...)`` makes it.
+        :param path: as from ``os.path.join(os.path.dirname(__file__), ...)``.
         """
         package, rest = self._of_package(path)
         return self.read(package, rest)
@@ -231,14 +231,14 @@ class Finder(Importer):
         return best[0], path[len(best[1]) :]
 
     def read(self, package, path):
-        """A file of a package.
+        """Read a file of a package.
 
         :param path: relative to the package, with ``/``.
         """
         return bytes(self._ask_file({"data": [package, path]}, package, path))
 
     def listing(self, package, path):
-        """What is in a directory of a package: pairs of a name and whether it is a directory."""
+        """List a directory of a package: pairs of a name and whether it is a directory."""
         found = self._ask_file({"names": [package, path]}, package, path)
         return [(_native(name), is_directory) for name, is_directory in found]
 
@@ -258,7 +258,7 @@ class Finder(Importer):
 
 
 class Last(object):
-    """Comes after all other finders: for what is offered if there is nothing else, and for errors.
+    """The last finder: for modules offered only if no other finder has them, and for errors.
 
     :param finder: the :class:`Finder`.
     """
@@ -267,9 +267,9 @@ class Last(object):
         self._finder = finder
 
     def _admit(self, fullname):
-        """Have the finder know it.
+        """Look a module up in the finder.
 
-        :raises ImportError: it is there, but can't be sent.
+        :raises ImportError: the near side has it, but can't send it.
         """
         finder = self._finder
         top = fullname.partition(".")[0]
@@ -300,7 +300,7 @@ class Last(object):
 
 
 def _keep(place, data):
-    """Write a file of the cache, all at once."""
+    """Write a file of the cache atomically."""
     other = "%s.%d" % (place, os.getpid())
     try:
         with open(other, "wb") as file:
@@ -308,7 +308,7 @@ def _keep(place, data):
         os.rename(other, place)
     except (IOError, OSError):
         try:
-            os.remove(other)  # a part of it, on a disk that is full
+            os.remove(other)  # incomplete, as the disk is full
         except OSError:
             pass
 
@@ -320,12 +320,12 @@ def _import_error(text, name):
 
 
 def _directory(filename):
-    """The directory of a file at the near side, whose separator may be another one."""
+    """The directory of a file at the near side, which may have another path separator."""
     return filename[: max(filename.rfind("/"), filename.rfind("\\"))]
 
 
 def _native(text):
-    """Python 2's names are bytes."""
+    """A name as this Python has it: Python 2's names are bytes."""
     if str is bytes and text is not None and not isinstance(text, str):
         return text.encode("utf-8")
     return text

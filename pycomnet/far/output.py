@@ -1,4 +1,4 @@
-"""print() and stderr of the user's code, sent to the near side as events."""
+"""Sends the standard output and error of the user's code to the near side as events."""
 
 import io
 import os
@@ -12,7 +12,7 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-#: Characters of a line without an end that are kept before they are sent anyway.
+#: An incomplete line is sent once it has so many characters.
 MAX_LINE = 8192
 _text = type("".encode("ascii").decode("ascii"))
 
@@ -42,10 +42,10 @@ class OutputChannel(object):
                     self._channel = self._link.open("output")
             self._channel.send([number, bytearray(data)])
         except (EOFError, RemoteError):
-            pass  # there is nobody to print for any more
+            pass  # the near side is gone
 
     def install(self):
-        """Put writers in the place of sys.stdout and sys.stderr."""
+        """Replace sys.stdout and sys.stderr with writers."""
         sys.stdout = LineWriter(self, 1, "surrogateescape")
         sys.stderr = LineWriter(self, 2, "backslashreplace")
 
@@ -57,8 +57,8 @@ def _pid():
 class LineWriter(io.TextIOBase):
     """A text stream that sends whole lines.
 
-    Each thread has a line of its own, so that lines come whole, and so that a thread which waits
-    for the near side to take what it printed keeps no other from ending.
+    Each thread has a line of its own. So lines arrive whole, and a thread that waits for the near
+    side to accept its output does not keep another from ending.
     """
 
     encoding = "utf-8"
@@ -104,7 +104,7 @@ class LineWriter(io.TextIOBase):
         self._output.write(self._number, text.encode("utf-8", self._errors))
 
     def flush(self):
-        """Send what this thread has printed, and what those have that are over."""
+        """Send the output of this thread, and of threads that have ended."""
         lines = self._lines
         mine = lines.pop(get_ident(), None)
         if mine is not None:
@@ -126,7 +126,7 @@ class LineWriter(io.TextIOBase):
         return self._binary
 
     def reconfigure(self, **options):
-        """Nothing: it is as it is."""
+        """Do nothing: there is nothing to configure."""
 
     def writable(self):
         return True
@@ -139,7 +139,7 @@ class LineWriter(io.TextIOBase):
 
 
 class _Binary(io.RawIOBase):
-    """Bytes to print. Its descriptor is the process's own, which leads to standard error."""
+    """A binary stream. Its descriptor is the process's own, which leads to standard error."""
 
     def __init__(self, output, number):
         io.RawIOBase.__init__(self)

@@ -1,4 +1,4 @@
-"""What is sent to a bare interpreter: the package of the far side's source, and the first lines."""
+"""What a bare interpreter is sent: its first lines, and the package of the far side's source."""
 
 import base64
 import hashlib
@@ -13,9 +13,9 @@ _known = []
 
 
 def package():
-    """The package: its name, which tells its content, and its bytes.
+    """The package: its name, which identifies the content, and its bytes.
 
-    It is made of the files beside this one, or it is what this far side was itself sent.
+    It is made from the files beside this one, or is the package that this far side itself was sent.
     """
     if not _known:
         root = sys.modules[__name__.partition(".")[0]]
@@ -42,7 +42,7 @@ def _pack(path):
 
 
 def code():
-    """The program that an interpreter is started with: text without quotes other than ``"``."""
+    """The argument of ``-c`` for the interpreter: text with no quotes but ``"``."""
     if len(_known) < 2:
         package()
         _known.append(_first_lines())
@@ -66,7 +66,7 @@ def _first_lines():
 
 
 def bootstrap_message(config):
-    """What follows on standard input.
+    """The bootstrap message, which follows on standard input.
 
     :param config: a map, for ``far/main.py``.
     """

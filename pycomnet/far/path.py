@@ -1,10 +1,10 @@
-"""Where modules are imported from: never from the working directory, if it is for the far side.
+"""Keeps the far side from importing its own modules from the working directory.
 
 An interpreter that is started with ``-c`` looks for modules in its working directory first, whose
-``struct.py`` or ``token.py`` may be anything. So :data:`FIRST_LINE` takes that out of ``sys.path``,
-and :func:`give_back` puts it there again when the far side is about to run the user's code, which
-gets what it has in plain Python. What the far side imports later, when it first
-needs it, it imports with ``with own_imports:``.
+``struct.py`` or ``token.py`` may be anything. So :data:`FIRST_LINE` removes that from ``sys.path``.
+:func:`give_back` puts it back before the far side runs the user's code, which so finds what it
+finds in plain Python. What the far side itself imports after that, it imports with
+``with own_imports:``.
 """
 
 import sys
@@ -21,9 +21,10 @@ _ELSEWHERE = "no module %s but in the working directory"
 
 
 class OwnImports(object):
-    """A finder of modules that, in threads which are within it, ignores the working directory.
+    """A finder that ignores the working directory, for the threads in a ``with`` block of it.
 
-    Others, which import at the same time, are not disturbed. It stands before Python's own finder.
+    Other threads, which import at the same time, are not affected. It stands before Python's own
+    finder.
     """
 
     def __init__(self):
@@ -43,7 +44,7 @@ class OwnImports(object):
             del self._threads[me]
 
     def install(self):
-        """Begin to find modules."""
+        """Add it to the finders."""
         names = [getattr(finder, "__name__", "") for finder in sys.meta_path]
         at = len(names)
         if "PathFinder" in names:
@@ -82,7 +83,7 @@ class OwnImports(object):
 
 
 class _Found(object):
-    """Loads what Python 2 has found."""
+    """Loads a module that Python 2 has found."""
 
     def __init__(self, found):
         self._found = found
@@ -111,9 +112,9 @@ own_imports = OwnImports()
 
 
 def give_back(safe=False):
-    """Have the working directory in ``sys.path`` again, if Python had put it there.
+    """Put the working directory back into ``sys.path``, if Python had put it there.
 
-    :param safe: Python was only told not to do so by whoever started it.
+    :param safe: put it there although Python did not, as only our own option kept Python from it.
     """
     before = sys.__dict__.pop("_pycomnet_path", None)
     if before is not None and ("" in before or safe):

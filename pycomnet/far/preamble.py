@@ -1,26 +1,26 @@
 """What may precede a far side's hello on its standard output, and where the hello begins.
 
 A shell's profile, a login banner, ``sitecustomize``, a ``.pth`` file or a wrapper script may print
-something before our code runs. So a far side that is started as a program says a marker first, and
-whoever started it skips what comes before that: the near side, a fork server, and code
-that makes gateways. This is the one parser of it, for all of them. It does no I/O.
+something before our code runs. So a far side that is started as a program prints a marker first.
+Whatever started it skips what comes before: the near side, a fork server, or code that makes
+gateways. All of them use this parser, which does no I/O.
 """
 
 from ..wire.frames import MARKER
 
-#: Bytes that may precede it: more is no preamble.
+#: The longest preamble, in bytes.
 MAX_PREAMBLE = 1048576
-#: How many bytes of them, the last ones, are kept and shown.
+#: How many bytes of it, the last ones, are kept and shown.
 SHOWN = 1000
-#: What is said of a program that prints more than that.
+#: The error for a program that prints more than that.
 TOO_LONG = "it printed more than %d bytes and no hello" % MAX_PREAMBLE
 
 
 class Preamble(object):
-    """Looks for the marker in what comes.
+    """Looks for the marker in the bytes that arrive.
 
     :ivar begun: whether the marker has come.
-    :ivar too_long: whether so much has come without one that none is expected any more.
+    :ivar too_long: whether more than the longest preamble has come without a marker.
     """
 
     def __init__(self):
@@ -30,9 +30,9 @@ class Preamble(object):
         self._size = 0
 
     def feed(self, data):
-        """The next bytes.
+        """Add the next bytes.
 
-        :returns: what follows the marker; None while that has not come.
+        :returns: what follows the marker; None until it has come.
         """
         # The marker may come in two pieces.
         tail = self._kept[-len(MARKER) :]
@@ -48,7 +48,7 @@ class Preamble(object):
         return after
 
     def shown(self):
-        """The last bytes of what came before the marker, without blanks around them."""
+        """The last bytes before the marker, without blanks around them."""
         return self._kept[-SHOWN:].strip()
 
     def text(self):
@@ -57,10 +57,10 @@ class Preamble(object):
 
 
 def died_early(words, text):
-    """What is said of a far side that has ended before its marker.
+    """The error for a far side that has ended before its marker.
 
-    :param words: how it ended, or nothing.
-    :param text: what it printed, or nothing.
+    :param words: how it ended, or empty.
+    :param text: what it printed, or empty.
     """
     if not text:
         return words

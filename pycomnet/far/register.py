@@ -1,12 +1,12 @@
-"""Types of the user's that are sent to the far side, by the source of the module they are in."""
+"""Registers a user's types at the far side, from the source of their module."""
 
 import sys
 
 
 def register_module(channel, name, text, filename):
-    """Have a module register its types here.
+    """Let a module register its types here.
 
-    :param name: the module's name; one of that name that can be imported here is used as it is.
+    :param name: the module's name. If a module of that name can be imported here, it is used.
     :param text: its source.
     :param filename: for tracebacks.
     """

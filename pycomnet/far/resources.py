@@ -1,10 +1,10 @@
-"""Data files of packages that the near side offers, as ``importlib.resources`` has them."""
+"""Data files of packages that the near side offers, for ``importlib.resources``."""
 
 import io
 
 
 class ResourceReader(object):
-    """What ``importlib.resources`` asks a package's loader for.
+    """The resource reader of a package, for ``importlib.resources``.
 
     :param finder: the :class:`~.modules.Finder`.
     :param package: the package's full name.
@@ -19,11 +19,11 @@ class ResourceReader(object):
         return Resource(self._finder, self._package, "", True)
 
     def open_resource(self, resource):
-        """A file, to be read."""
+        """Open a file for reading."""
         return io.BytesIO(self._finder.read(self._package, resource))
 
     def resource_path(self, resource):
-        """There is no file of it here: whoever needs one makes a copy."""
+        """There is no local file: the caller makes a copy if it needs one."""
         raise FileNotFoundError(resource)  # Python 2 does not come here
 
     def is_resource(self, name):
@@ -31,7 +31,7 @@ class ResourceReader(object):
         return (name, False) in self._finder.listing(self._package, "")
 
     def contents(self):
-        """The names of all that is in the package's directory."""
+        """The names in the package's directory."""
         return [name for name, _ in self._finder.listing(self._package, "")]
 
 
@@ -39,7 +39,7 @@ class Resource(object):
     """A file or a directory of a package (``importlib.resources.abc.Traversable``).
 
     :param path: relative to the package, with ``/``.
-    :param is_directory: whether it is one; None: that is not known yet.
+    :param is_directory: whether it is a directory; None if that is not known yet.
     """
 
     def __init__(self, finder, package, path, is_directory=None):
@@ -53,11 +53,11 @@ class Resource(object):
 
     @property
     def name(self):
-        """Its own name, without those of the directories that it is in."""
+        """The last part of its path."""
         return (self._path or self._package).rpartition("/")[2]
 
     def _kind(self):
-        """True for a directory, False for a file, None when there is no such."""
+        """True for a directory, False for a file, None if it does not exist."""
         if self._is_directory is None:
             directory, _, name = self._path.rpartition("/")
             try:
@@ -76,7 +76,7 @@ class Resource(object):
         return self._kind() is False
 
     def iterdir(self):
-        """All that is in it."""
+        """Iterate over what is in the directory."""
         for name, is_directory in self._finder.listing(self._package, self._path):
             yield Resource(self._finder, self._package, self._below(name), is_directory)
 
@@ -84,14 +84,14 @@ class Resource(object):
         return "/".join([part for part in (self._path,) + names if part])
 
     def joinpath(self, *names):
-        """What is in it."""
+        """A file or directory in it."""
         names = [part for name in names for part in str(name).split("/")]
         return Resource(self._finder, self._package, self._below(*names)) if names else self
 
     __truediv__ = joinpath
 
     def open(self, mode="r", *args, **kwargs):
-        """It as a file that can be read."""
+        """Open it for reading."""
         file = io.BytesIO(self.read_bytes())
         return file if "b" in mode else io.TextIOWrapper(file, *args, **kwargs)
 

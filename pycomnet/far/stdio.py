@@ -1,4 +1,4 @@
-"""Standard input and output become the connection of a far side."""
+"""Turns standard input and output into the connection of a far side."""
 
 import os
 
@@ -8,11 +8,11 @@ from .supervisor import set_blocking
 
 
 def take_stdio():
-    """Make standard input and output the connection; let nothing else touch them.
+    """Make standard input and output the connection, and keep all else from using them.
 
     :returns: the descriptors to read from and to write to.
     """
-    # What was printed before now, in whatever buffer, comes before the marker.
+    # Buffered output from before now goes before the marker.
     flush_output()
     for fd in (0, 1, 2):
         try:
@@ -24,6 +24,6 @@ def take_stdio():
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    # What C code and child processes print as standard output goes where errors go.
+    # The standard output of C code and child processes goes to standard error.
     os.dup2(2, 1)
     return read_fd, write_fd

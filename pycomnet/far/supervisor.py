@@ -1,9 +1,9 @@
-"""The supervisor: a small parent that ends its worker and all that the worker started, for sure.
+"""The supervisor: a small parent that reliably ends its worker and all that the worker started.
 
 It is the process that the transport started. It forks the worker, which has the connection, and
-then only waits: for the worker's end, whose status it passes on as its own; and for the near side's
-end, which the connection shows without being read (a hang-up). It has one thread and runs none of
-the user's code, so neither a loop in C that holds the interpreter lock nor a swallowed
+then only waits: for the worker's end, whose status becomes its own; and for the near side's end,
+which a hang-up of the connection shows without a read. It has one thread and runs none of the
+user's code. So neither a loop in C that holds the interpreter lock nor a swallowed
 KeyboardInterrupt can keep it from killing.
 """
 
@@ -18,25 +18,25 @@ try:
 except ImportError:
     import signal
 
-#: Seconds that the worker has to end by itself once the near side is gone. A little more than it
-#: gives the user's code (far/worker.py).
+#: Seconds that the worker has to end by itself once the near side is gone: a little more than the
+#: worker gives the user's code (far/worker.py).
 WORKER_GRACE = 2.5
-#: Seconds that processes which the worker started have between SIGTERM and SIGKILL.
+#: Seconds between SIGTERM and SIGKILL for processes that the worker started.
 REST_GRACE = 1.0
-#: How often what is left is killed at the most, every 10 ms.
+#: How many times it kills what is left at the most, every 10 ms.
 KILL_ROUNDS = 50
-#: seconds by a clock that nobody sets, where this Python has one
+#: the time in seconds by a monotonic clock, if this Python has one
 now = getattr(time, "monotonic", time.time)
 
 
 def supervised(fd, near=None, write_buffer=None):
-    """Fork: the child returns from this, the parent supervises it and never returns.
+    """Fork: the child returns from this; the parent supervises it and never returns.
 
-    :param fd: the connection, whose hang-up is the near side's end.
-    :param near: the near side's process id, when it is on this machine: a process that it forked
-        may hold the connection when it is gone itself.
-    :param write_buffer: the worker's :class:`~.writebuffer.WriteBuffer`; its last words are written
-        here.
+    :param fd: the connection, whose hang-up tells of the near side's end.
+    :param near: the near side's process id, if it is on this machine: a process that it forked may
+        still hold the connection when the near side has ended.
+    :param write_buffer: the worker's :class:`~.writebuffer.WriteBuffer`; the supervisor writes what
+        the worker leaves in it.
     """
     death_pipe, end = os.pipe()  # first, so that the worker's descriptors have no gaps
     near_fds = guarded(near)
@@ -56,25 +56,25 @@ def supervised(fd, near=None, write_buffer=None):
 
 
 def guarded(near):
-    """Fork: the child returns from this and is the supervisor, the parent watches over that.
+    """Fork: the child returns from this as the supervisor; the parent guards it.
 
-    A supervisor that is killed leaves processes which have a session of their own. Above it there
-    may be only the near side, which they do not come to; but they come to this parent, which ends
-    them. Its own end is to the supervisor what the near side's is.
+    A supervisor that is killed leaves processes that have a session of their own. The near side
+    above it would not get them as children; this parent gets them, and ends them. If the parent
+    ends, the supervisor acts as if the near side had ended.
 
     :param near: as for :func:`supervised`.
     :returns: descriptors that can be read when the near side, or the parent, has ended.
     """
-    become_subreaper()  # once for all three: what it imports is shared, and so takes less memory
+    become_subreaper()  # before the forks: they share the memory of what it imports
     me = os.getpid()
-    # A number that is not the parent's may be another process's, in a container.
+    # In a container, an id that is not the parent's may be another process's.
     near_fds = [open_process(near)] if near == os.getppid() else []
     pid = os.fork()
     if pid == 0:
         os.setsid()
         near_fds.append(open_process(me))
         if os.getppid() != me:
-            os._exit(1)  # it was killed before
+            os._exit(1)  # the parent was killed before
         return [each for each in near_fds if each is not None]
     status = 1
     try:
@@ -93,7 +93,7 @@ def guarded(near):
 
 
 def _wait_for(pid):
-    """Wait for one child, whatever others there are; its status."""
+    """Wait for one child among others; return its status."""
     while True:
         try:
             found, status = os.waitpid(-1, 0)
@@ -106,7 +106,7 @@ def _wait_for(pid):
 
 
 def end_all(rest, grace):
-    """End processes, and what they leave to this one: by SIGTERM, after a grace by SIGKILL."""
+    """End processes and the orphans that they leave: with SIGTERM, after ``grace`` with SIGKILL."""
     _kill(rest, signal.SIGTERM)
     end = now() + grace
     rounds = 0
@@ -120,40 +120,40 @@ def end_all(rest, grace):
 
 
 def watch(pid, fd, near_fds, last_words):
-    """Supervise a worker that was just forked, and end as it did.
+    """Supervise a worker that was just forked, and end with its status.
 
     :param near_fds: descriptors that can be read when the near side has ended.
-    :param last_words: called when it has ended, to write what it has left; or None.
+    :param last_words: called when the worker has ended, to write what it left; or None.
     """
     status = 1
     try:
         supervisor = Supervisor(pid, fd, near_fds)
         status = supervisor.run(last_words)
         if supervisor.hurry and os.WIFSIGNALED(status):
-            status = signal.SIGTERM  # the worker was killed, as this process was told to end
+            status = signal.SIGTERM  # this process was told to end, so the worker was killed
     finally:
         _end_as(status)
 
 
 def die_with(death_pipe):
-    """Have the system kill this process and its group when the other end of a pipe is closed.
+    """Let the system kill this process and its group when the other end of a pipe is closed.
 
-    The supervisor holds the other end and never writes, so that is when it was killed. It is done
-    by signal-driven I/O: a thread that reads the pipe does not run while C code holds the
-    interpreter lock.
+    The supervisor holds the other end and never writes to it, so it is closed when the supervisor
+    was killed. This uses signal-driven I/O: a thread that reads the pipe would not run while C code
+    holds the interpreter lock.
     """
     try:
         import fcntl
 
         if hasattr(fcntl, "F_SETSIG"):
             fcntl.fcntl(death_pipe, fcntl.F_SETSIG, signal.SIGKILL)
-        # Elsewhere it is SIGIO, which ends a process that does nothing about it.
+        # Elsewhere the signal is SIGIO, whose default is to end the process.
         fcntl.fcntl(death_pipe, fcntl.F_SETOWN, -os.getpid())
         fcntl.fcntl(death_pipe, fcntl.F_SETFL, fcntl.fcntl(death_pipe, fcntl.F_GETFL) | os.O_ASYNC)
         if select.select([death_pipe], [], [], 0)[0]:
-            os._exit(1)  # it was closed before
+            os._exit(1)  # the other end was closed before
     except (ImportError, AttributeError, OSError, IOError):
-        pass  # then the near side's end is what ends it
+        pass  # then only the near side's end ends this process
 
 
 class Supervisor(object):
@@ -199,7 +199,7 @@ class Supervisor(object):
         return status
 
     def _end_rest(self, family):
-        """End what the worker started and left."""
+        """End the processes that the worker started and left."""
         rest = (family | descendants(os.getpid())) - set([self.pid])
         _kill_group(self.pid, signal.SIGTERM)
         if not rest and not _group_lives(self.pid):
@@ -212,7 +212,7 @@ class Supervisor(object):
             if not rest and not _group_lives(self.pid):
                 return
             time.sleep(0.02)
-        # Again until there is none: one of them may have started another just before it was killed.
+        # Repeat until there is none: one may have started another just before it was killed.
         for _ in range(KILL_ROUNDS):
             _kill_group(self.pid, signal.SIGKILL)
             _kill(rest, signal.SIGKILL)
@@ -223,9 +223,10 @@ class Supervisor(object):
                 return
 
     def _wait(self, timeout, watch, deaf=False):
-        """Wait for the worker, and if ``watch`` for the near side; None when it isn't the worker.
+        """Wait for the worker's end, and if ``watch`` for the near side's.
 
-        :param deaf: SIGTERM doesn't end the wait.
+        :param deaf: SIGTERM does not end the wait.
+        :returns: the worker's status; None if something else has ended the wait.
         """
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -270,7 +271,7 @@ def reap_all():
 
 
 def open_process(pid):
-    """A descriptor that can be read when the process has ended; None where there is no such."""
+    """A descriptor that can be read when the process has ended; None if there can be none."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError, TypeError):
@@ -278,9 +279,9 @@ def open_process(pid):
 
 
 def set_blocking(fd, blocking):
-    """Have reads and writes of a descriptor wait, or never.
+    """Make reads and writes of a descriptor blocking, or non-blocking.
 
-    That is a property of what is open, not of the descriptor: others that have it share it.
+    This is a property of the open file, not of the descriptor: duplicates share it.
     """
     if hasattr(os, "set_blocking"):
         os.set_blocking(fd, blocking)
@@ -292,21 +293,21 @@ def set_blocking(fd, blocking):
 
 
 def set_nonblocking(fd):
-    """Have reads and writes of a descriptor never wait."""
+    """Make reads and writes of a descriptor non-blocking."""
     set_blocking(fd, False)
 
 
-#: What makes a process a subreaper, once it has been looked for: a function, or nothing.
+#: The function that makes a process a subreaper, once it has been looked for; or empty.
 _subreaper = []
 
 
 def prepare_subreaper():
-    """Have :func:`become_subreaper` take no time."""
+    """Import in advance what :func:`become_subreaper` needs."""
     if _subreaper or not sys.platform.startswith("linux"):
         return
     arguments = (36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     try:
-        # What ctypes itself is made of: the rest of it takes ten times as long to import.
+        # The core of ctypes: the rest takes ten times as long to import.
         from _ctypes import call_function, dlopen, dlsym
 
         prctl = dlsym(dlopen(None, 0), "prctl")
@@ -318,18 +319,18 @@ def prepare_subreaper():
             function = ctypes.CDLL(None).prctl
             _subreaper.append(lambda: function(*arguments))
         except Exception:
-            pass  # then only what is in the worker's session is found
+            pass  # then only processes in the worker's session are found
 
 
 def become_subreaper():
-    """Have orphans among its descendants become its children, to find them by (Linux)."""
+    """Make orphaned descendants children of this process, so that it finds them (Linux)."""
     prepare_subreaper()
     for call in _subreaper:
         call()
 
 
 def children():
-    """The process ids of this single-threaded process's children, as far as /proc tells."""
+    """The process ids of this single-threaded process's children, from /proc."""
     try:
         with open("/proc/self/task/%d/children" % os.getpid(), "rb") as file:
             return set(int(pid) for pid in file.read().split())
@@ -338,9 +339,10 @@ def children():
 
 
 def descendants(pid):
-    """The process ids of all that descends from a process, as far as /proc tells.
+    """The process ids of all descendants of a process, from /proc.
 
-    There is none if it finds none. Of some it may miss one while others end: ask again then.
+    If it finds none, there is none. If it finds some, it may miss others while processes end: ask
+    again then.
     """
     children_of = _children_of
     if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
@@ -363,12 +365,12 @@ def _children_of(pid):
             with open("/proc/%d/task/%s/children" % (pid, thread), "rb") as file:
                 found += [int(number) for number in file.read().split()]
     except (IOError, OSError):
-        pass  # it has ended: its children are somebody else's now
+        pass  # it has ended: its children have another parent now
     return found
 
 
 def _all_children():
-    """The same where the system does not list them: all processes are asked for their parents."""
+    """As :func:`_children_of` for a /proc without lists of children: read each process's parent."""
     found = {}
     try:
         names = os.listdir("/proc")
@@ -417,7 +419,7 @@ def _lives(pid):
 
 
 def _end_as(status):
-    """End this process as the worker ended: the same exit status, or the same signal."""
+    """End this process as the worker ended: with the same exit status, or by the same signal."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:

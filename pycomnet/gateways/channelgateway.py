@@ -1,4 +1,4 @@
-"""A gateway that operates on a channel of another one."""
+"""A gateway over a channel of another gateway."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pycomnet.gateways.transports.channel import ChannelGatewayTransport
 def ChannelGateway(
     channel: Channel, *, group: Group | None = None, id: str | None = None, timeout: Any = None
 ) -> defer.Deferred[Gateway]:
-    """A gateway that operates on a channel of another one.
+    """Make a gateway over a channel of another gateway.
 
-    Code at that one's far side has connected its end with the input and output of a far side that
-    it started, as ``gatewaymaker`` does (docs/howto/hierarchy.rst).
+    Code at the other gateway's far side has started a further far side, and connected its input and
+    output to its end of the channel, as ``gatewaymaker`` does (docs/howto/hierarchy.rst).
 
-    :param channel: raw, and not used in another way.
-    :param group: the group that it shall be in; by default that of the channel's gateway.
+    :param channel: a raw channel without any other use.
+    :param group: the new gateway's group; by default that of the channel's gateway.
     :param id: its name; by default the group makes one.
-    :param timeout: seconds that the far side has to say hello.
+    :param timeout: seconds within which the far side's hello has to come.
     :returns: fires with the :class:`Gateway`; fails with :class:`GatewayNotStarted`. Cancelling it
         closes the channel.
     """

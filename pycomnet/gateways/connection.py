@@ -1,4 +1,4 @@
-"""The connection to one far side: how it begins, why it ended, and how it is ended."""
+"""The connection to one far side: starts it, finds out why it ended, and ends it."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from pycomnet.text.printable import visible
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
 
-#: Seconds that a far side has to say hello. A JVM on a busy machine takes ten.
+#: Seconds within which a far side's hello has to come. A JVM on a busy machine takes ten.
 START_TIMEOUT = 60.0
-#: Seconds that all of it has by default.
+#: Seconds for ending a far side, by default.
 END_TIMEOUT = 5.0
-#: Seconds of a timeout that are for far code that does not complete by itself: it gets a
-#: KeyboardInterrupt, and is killed two seconds later (far/worker.py).
+#: Seconds of that timeout that are reserved for far code that does not complete by itself: it gets
+#: a KeyboardInterrupt, and is killed two seconds later (far/worker.py).
 INTERRUPT_TIME = 2.5
-#: Seconds that what was started and isn't a far side has to end by itself, and say why.
+#: Seconds for a program that turned out to be no far side to end by itself, and print why.
 STRANGER_TIMEOUT = 0.5
 
 
 class GatewayConnection(Live):
-    """The connection to a far side and what carries it: what a gateway is made of.
+    """A gateway's connection to its far side, and its transport.
 
-    The reactor holds it; it does not hold the gateway, so that one that nobody can reach any more
-    can be found out and ended.
+    The reactor keeps this object alive. It does not refer to the gateway, so that an unreachable
+    gateway can be detected and ended.
 
-    :param make_transport: makes what carries the connection.
-    :param connection: the connection, if it is not to be as others are.
-    :ivar prefix: what the error begins with when the far side is gone.
+    :param make_transport: makes the gateway transport.
+    :param connection: the connection, if it is to be a special one.
+    :ivar prefix: the start of the error's text when the far side is gone.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class GatewayConnection(Live):
             raise
 
     async def _refused(self) -> None:
-        """It said hello, but is no far side: perhaps it says next why it lets nobody in."""
+        """It sent a hello, but is no far side: it may send the reason for a refusal next."""
         answer = self.connection.ping()
         answer.addTimeout(STRANGER_TIMEOUT, self.reactor)
         with contextlib.suppress(defer.TimeoutError):
@@ -144,7 +144,7 @@ class GatewayConnection(Live):
 
     @deferred
     async def _explain(self, lost: ConnectionLost) -> ConnectionLost:
-        """Find out how the far side ended, which is why the connection did."""
+        """Find out how the far side ended, and so why the connection did."""
         self._over = True
         self._transport_end.stop()
         transport = self.transport
@@ -154,15 +154,20 @@ class GatewayConnection(Live):
         if self.ending or isinstance(lost, ProtocolViolation):
             return lost
         if isinstance(lost, PeerSilent):
-            # How what carried it ends tells nothing.
+            # The transport's own end tells nothing.
             transport.kill(signal.SIGKILL)
             words = f"{self.prefix}{transport.what} is gone: {lost.reason}"
             return GatewayDied(words, None, None, transport.stderr_tail())
         try:
             status = await self._transport_end.find_status()
         except StillRuns:
-            reason = f"{self.prefix}{lost.reason}, and {transport.what} goes on"
-            return GatewayDied(reason, None, None, transport.stderr_tail())
+            how = transport.describe_end(None)  # the reason, if that is known before the status
+            words = (
+                f"{transport.what} is gone: {how}"
+                if how
+                else (f"{lost.reason}, and {transport.what} goes on")
+            )
+            return GatewayDied(f"{self.prefix}{words}", None, None, transport.stderr_tail())
         self.sink.flush()
         stderr = transport.stderr_tail()
         how = transport.describe_end(status) or lost.reason
@@ -175,16 +180,16 @@ class GatewayConnection(Live):
         return GatewayDied(words, code, -status if status < 0 else None, stderr)
 
     async def complete(self, grace: float) -> None:
-        """Let the code that runs there complete, within so many seconds.
+        """Let the code that runs there complete, within ``grace`` seconds.
 
-        It gets no more from here: what waits for that sees the end at once.
+        It gets no more values from here: a ``receive`` there sees the end at once.
         """
         connection = self.connection
         for stream in list(connection.mux.streams.values()):
             core = stream.app
             if isinstance(core, ChannelCore) and core.is_held() and not stream.raw:
                 core.end()
-        # It may be lost meanwhile, or have all the channels that the far side allows.
+        # The connection may be lost meanwhile, or have the most channels that the far side allows.
         with contextlib.suppress(defer.TimeoutError, PycomnetError):
             idle = connection.open("idle", end=True).receive()
             idle.addTimeout(grace, self.reactor)
@@ -194,22 +199,22 @@ class GatewayConnection(Live):
     async def end(self, timeout: float, grace: float = 0.0) -> int | None:
         """End the far side.
 
-        :param timeout: seconds it has before it is killed; the supervisor's own grace comes first.
-        :param grace: seconds that running code has before that, to complete.
-        :returns: fires with its status, where that can be known, once it is gone.
+        :param timeout: seconds until it is killed; the supervisor's own grace comes first.
+        :param grace: seconds for running code to complete before that.
+        :returns: fires with its status, if that can be known, once it is gone.
         """
         if grace > 0 and self.connection.lost is None:
             await self.complete(grace)
         self.ending = True
         self.connection.goodbye()
-        # What is still in the transport's buffer can't be waited for: the peer may not read.
+        # Do not wait for the transport's write buffer: the peer may not read.
         status = await self._transport_end.end(timeout)
         self.sink.flush()
         return status
 
     @deferred
     async def leave(self) -> None:
-        """Leave the far side to the factory; fires when the factory has seen that."""
+        """Leave the far side to the factory; fires when the factory has noticed it."""
         connection, transport = self.connection, self.transport
         assert isinstance(connection, ResumableConnection)
         assert isinstance(transport, FactoryGatewayTransport)
@@ -227,17 +232,8 @@ class GatewayConnection(Live):
         await transport.left()
 
     def abandon(self) -> None:
-        """Nobody can reach the gateway any more. Called from any thread."""
+        """The gateway is unreachable: end it. Called from any thread."""
         if self.connection.lost is None:
             self.ending = True
             lost = ConnectionLost("nobody holds the gateway any more")
             self.reactor.callFromThread(self.connection.abort, lost)
-
-
-async def _in_time(waited: defer.Deferred[Any], timeout: float, reactor: Any) -> bool:
-    waited.addTimeout(timeout, reactor)
-    try:
-        await waited
-    except defer.TimeoutError:
-        return False
-    return True

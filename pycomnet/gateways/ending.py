@@ -1,4 +1,4 @@
-"""The end of what carries a far side: found out when it comes, waited for, and made to come."""
+"""The end of a gateway's transport: notices it, waits for it, and enforces it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.deferred import deferred
 
-#: Seconds that a far side's process has to end, once the connection is over, before it is killed.
-#: Its supervisor needs at most four.
+#: Seconds until a far side's process is killed, once the connection is over. Its supervisor needs
+#: at most four to end.
 EXIT_TIMEOUT = 6.0
-#: Seconds to wait for the status of a process whose connection is over, before saying so anyway.
+#: Seconds to wait for the status of a process whose connection is over; then the end is reported
+#: without it.
 STATUS_TIMEOUT = 5.0
-#: Seconds in which the connection has to be over once the process has ended: what it said last is
-#: read, but what it left behind may hold the connection open.
+#: Seconds within which the connection has to be over once the process has ended: its last output is
+#: read, but processes that it left may keep the connection open.
 DRAIN_TIMEOUT = 2.0
 
 
 class StillRuns(Exception):
-    """The connection is over, and what carried it has not ended."""
+    """The connection is over, and its process still runs."""
 
 
 class EndingTransport(Protocol):
-    """A gateway's transport, as far as its end is concerned: see ``GatewayTransport``."""
+    """The part of a gateway's transport that concerns its end: see ``GatewayTransport``."""
 
     @property
     def status(self) -> int | None:
@@ -36,16 +37,16 @@ class EndingTransport(Protocol):
         """Fires with that."""
 
     def kill(self, number: int) -> None:
-        """End it without asking it."""
+        """End it by force."""
 
 
 class TransportEnd:
-    """Finds out how a far side ended. Two signs of it come, one soon after the other.
+    """Finds out how a far side ended. Two events tell of it, one soon after the other.
 
-    The connection is over: then the status of the process tells why. Or the process has ended:
-    then what it said last is still to be read, and the connection is aborted if it is held open.
+    If the connection ends first, the status of the process tells why. If the process ends first,
+    its last output still has to be read, and the connection is aborted if something keeps it open.
 
-    :param transport: what carries the connection.
+    :param transport: the gateway transport.
     :param abort: aborts the connection.
     """
 
@@ -58,7 +59,7 @@ class TransportEnd:
         self._draining: Any = None
 
     def process_ended(self) -> None:
-        """It has ended, and the connection goes on."""
+        """The process has ended before the connection."""
         self._draining = self._reactor.callLater(DRAIN_TIMEOUT, self._abort)
 
     def stop(self) -> None:
@@ -68,7 +69,7 @@ class TransportEnd:
 
     @deferred
     async def find_status(self) -> int | None:
-        """The connection is over: wait for the status of what carried it.
+        """The connection is over: wait for the status of the process.
 
         :raises StillRuns: it has none after :data:`STATUS_TIMEOUT` seconds. It was told to end.
         """
@@ -80,9 +81,9 @@ class TransportEnd:
 
     @deferred
     async def end(self, timeout: float) -> int | None:
-        """Wait for its end, and see to it: it was asked to end by itself.
+        """Wait for the process's end, which was requested, and enforce it.
 
-        :param timeout: seconds that it has for that, before it is told by a signal.
+        :param timeout: seconds until it is sent a signal.
         :returns: fires with its status.
         """
         for wait, number in ((timeout, signal.SIGTERM), (EXIT_TIMEOUT, signal.SIGKILL)):

@@ -1,7 +1,7 @@
-"""The environment and the arguments of a process: what the system takes, and what is sent instead.
+"""A process's environment and arguments, and the system's limits on them.
 
-Linux takes no argument and no variable of more than 128 KiB, and a quarter of the stack's limit of
-all together. Variables that are too long for that are sent to the far side, which sets them itself.
+Linux accepts up to 128 KiB for each argument and variable, and a quarter of the stack's limit for
+all together. Variables beyond that are sent to the far side, which sets them itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pycomnet.gateways.spec import MAX_STRING, STARTUP
 from pycomnet.wire.values import PureCodec
 
-#: Bytes that the arguments and the variables together may have, if the system says nothing.
+#: The most bytes of arguments and variables together, if the system does not tell its limit.
 USUAL_TOTAL = 131072
-#: What each of them takes beside its bytes: a pointer, an equals sign, a NUL.
+#: The bytes that each of them takes in addition: a pointer, an equals sign, a NUL.
 OVERHEAD = 10
 
 
@@ -24,16 +24,16 @@ def _size(name: str, value: str) -> int:
 
 
 def divide(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What of an environment a process can be started with, and what has to be sent to it.
+    """Divide an environment: what a process can be started with, and what has to be sent to it.
 
-    What Python reads as it starts is always among the first.
+    Variables that Python reads when it starts are always in the first part.
     """
     fits = dict(env)
     rest: dict[str, str] = {}
     sizes = {name: _size(name, value) for name, value in env.items()}
     total = sum(sizes.values())
     try:
-        # Half of it: the arguments need room, and so does the stack of whoever is started there.
+        # Half of it: the arguments need room, and so do processes that are started there.
         most = os.sysconf("SC_ARG_MAX") // 2
     except (ValueError, OSError):
         most = USUAL_TOTAL // 2
@@ -47,7 +47,7 @@ def divide(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def working_directory() -> str:
-    """This process's working directory, as another process finds it: it may have been removed."""
+    """A path of this process's working directory for another process, even if it was removed."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -55,13 +55,13 @@ def working_directory() -> str:
 
 
 def environment_message(rest: Mapping[str, str]) -> bytes:
-    """What a far side reads first that is told of ``more`` (far/main.py)."""
+    """The message that a far side with ``more`` in its configuration reads first (far/main.py)."""
     payload = PureCodec().encode({"update": dict(rest)})
     return struct.pack("!I", len(payload)) + payload
 
 
 def too_long(argv: Sequence[str], env: Mapping[str, str] | None) -> str:
-    """Of a process that the system can't start as something is too long: what that is."""
+    """Name what is too long, for a process that the system refused to start because of that."""
     parts = {f"argument {number}": word for number, word in enumerate(argv)}
     for name, value in (os.environ if env is None else env).items():
         parts[f"the environment variable {name}"] = f"{name}={value}"

@@ -1,4 +1,4 @@
-"""A gateway: one far side, and what can be done there."""
+"""Gateways: each is one far side, and runs code there."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
     from pycomnet.gateways.spec import Spec
 
-#: What runs at the far side for :meth:`Gateway.register_types`.
+#: The code that runs at the far side for :meth:`Gateway.register_types`.
 _REGISTER = """from _pycomnet.far.register import register_module
 register_module(channel, name, text, filename)
 """
 
 
 def _given(request: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, Any]]]:
-    """What a user gave that is in a request, as :func:`~pycomnet.wire.values.blame` takes it."""
+    """The user's values in a request, in the form for :func:`~pycomnet.wire.values.blame`."""
     for n, value in enumerate(request.get("args", ())):
         yield f"args[{n}]", '["args"][0]', value, {"args": [value]}
     for name, value in request.get("kwargs", {}).items():
@@ -48,17 +48,17 @@ def _given(request: dict[str, Any]) -> Iterator[tuple[str, str, Any, dict[str, A
 class Gateway(Live):
     """A far side.
 
-    Made by :meth:`Group.makegateway`. It is ended when nobody holds it, its group or one of its
-    channels any more.
+    Made by :meth:`Group.makegateway`. It is ended when nothing refers to it, its group or one of
+    its channels any more.
 
     :ivar id: its name in its group.
-    :ivar spec: the :class:`~pycomnet.gateways.spec.Spec` it was made from.
-    :ivar group: the group it is in.
-    :ivar info: what the far side says of itself: ``pid``, ``python`` (version), ``implementation``,
+    :ivar spec: its :class:`~pycomnet.gateways.spec.Spec`.
+    :ivar group: its group.
+    :ivar info: facts from the far side: ``pid``, ``python`` (version), ``implementation``,
         ``platform``, ``executable``, ``execmodel``, ``bytecode``.
-    :ivar resumed: with ``//resume=yes``, the channels that the program before this one had, by
-        their ids, as far as they are open or have values that it has not taken.
-    :ivar link: the connection to it and what carries that, for transports that go through it.
+    :ivar resumed: with ``//resume=yes``: id -> channel of the program before this one, for the
+        channels that are open or have values that it did not receive.
+    :ivar link: its connection and transport, for transports that go through it.
     """
 
     def __init__(self, link: GatewayConnection, group: Group, info: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Gateway(Live):
         if isinstance(link.connection, ResumableConnection):
             restored, link.connection.restored = link.connection.restored, []
             self.resumed = {core.stream.id: Channel(core, self) for core in restored}
-        # As a channel's, this holds nothing: the link has the error that ended the connection.
+        # As a channel's, this has only weak references: the link has the error that ended it.
         self._finalizer = weakref.finalize(self, _abandon, weakref.ref(link))
         self._finalizer.atexit = False
 
@@ -87,20 +87,21 @@ class Gateway(Live):
     def remote_exec(self, code: object, **kwargs: Any) -> Channel:
         """Run code at the far side.
 
-        :param code: source text, which finds the channel as the global ``channel``; a module, whose
+        :param code: source text, which has the channel as the global ``channel``; a module, whose
             source is run likewise, with ``__name__`` set to ``"__channelexec__"``; or a function,
             whose first argument is the channel.
-        :param kwargs: values for the function's other parameters, or global names for the text.
+        :param kwargs: the function's other arguments, or global variables for the text.
         :returns: a channel to the code, at once. It is closed when the code has run, with a
             :class:`RemoteError` if it raised.
-        :raises CodeNotSendable: the function can't run on its own; it says which name it needs.
+        :raises CodeNotSendable: the function can't run on its own; the message says which name it
+            needs.
         :raises ConnectionLost: the gateway is gone.
         """
         payload = self._encode(exec_request(code, kwargs, self._far))
         return Channel(self._connection.open("exec", payload), self)
 
     def _encode(self, request: dict[str, Any]) -> bytes:
-        """A request; what can't be sent of it is named as its caller knows it."""
+        """Encode a request. An error names a value that can't be sent as the caller knows it."""
         encode = self._connection.encode
         try:
             return encode(request)
@@ -112,11 +113,11 @@ class Gateway(Live):
     ) -> defer.Deferred[Any]:
         """Run a function at the far side and get its result here.
 
-        :param function: a function, whose source is sent (once compiled it is kept there); or
-            ``"module:function"``, which is imported there.
-        :returns: fires with its result; fails with :class:`RemoteError` when it raised,
-            :class:`CodeNotSendable`, :class:`ConnectionLost`. Cancelling it drops the result; what
-            has begun runs on.
+        :param function: a function, whose source is sent (the far side caches the compiled code);
+            or ``"module:function"``, which is imported there.
+        :returns: fires with its result; fails with :class:`RemoteError` if it raised,
+            :class:`CodeNotSendable`, :class:`ConnectionLost`. Cancelling it drops the result; a
+            call that has begun runs on.
         """
         try:
             payload = self._encode(call_request(function, args, kwargs, self._far))
@@ -138,10 +139,10 @@ class Gateway(Live):
     def request_for(
         self, function: str | Callable[..., Any], *, awaits: bool = False
     ) -> dict[str, Any]:
-        """What the far side is sent to have a function there: for code that keeps it and calls it.
+        """The request that gives the far side a function, for far code that keeps and calls it.
 
         :param function: as for :meth:`call`.
-        :param awaits: that code awaits what an async function returns.
+        :param awaits: whether that code awaits the result of an async function.
         :returns: a request without arguments, as the protocol has it for calls: the function's
             source, its compiled code, or where it is imported from.
         :raises CodeNotSendable: this far side can't run it; the message says why.
@@ -150,14 +151,14 @@ class Gateway(Live):
 
     @deferred
     async def register_types(self, module: ModuleType) -> None:
-        """Have a module's types be known at the far side.
+        """Register a module's types at the far side.
 
-        The module's source is sent and becomes a module of its name there, if none of that name can
-        be imported. It must import nothing that is not there, and its function
-        ``register(register_type)`` is called with what registers a type, as
-        :func:`pycomnet.register_type` does here, where the same function serves.
+        The module's source is sent and becomes a module of its name there, if no module of that
+        name can be imported. It must import nothing that is not there. Its function
+        ``register(register_type)`` is called with a function that registers a type, like
+        :func:`pycomnet.register_type` here; so one function serves both ends.
 
-        :returns: fires when that has been done; fails with :class:`RemoteError` when it raised, and
+        :returns: fires when that has been done; fails with :class:`RemoteError` if it raised, and
             with :class:`CodeNotSendable`, :class:`ConnectionLost`. Cancelling it changes nothing.
         """
         if not callable(getattr(module, "register", None)):
@@ -168,25 +169,27 @@ class Gateway(Live):
         await channel.waitclose()
 
     def send_modules(self, *modules: str | os.PathLike[str]) -> defer.Deferred[None]:
-        """Let code there import modules that are here, and run their functions by importing them.
+        """Let far code import modules from here, and run their functions by importing them.
 
-        What it imports is asked for when it does so: only what is in these modules, packages and
-        directories, and the packages' data files. There they go before what is installed. A
-        function of such a module may use all of its module: it is imported there, not sent alone.
+        The far side requests a module when code imports it. It can request only what is in these
+        modules, packages and directories, and the packages' data files. They take precedence over
+        what is installed there. A function of such a module may use all of its module, as it is
+        imported there and not sent alone.
 
         :param modules: names of top-level modules or packages; ``"__main__"`` for the program
             itself, which has to be guarded (``if __name__ == "__main__":``); or directories, as
-            ``Path`` or as text with a separator, for all that Python would find there.
-        :returns: fires when the far side knows; what is sent after this call finds them in any
-            case. Fails with :class:`ConnectionLost`. Cancelling it changes nothing there.
+            ``Path`` or as text with a separator, for all modules that Python would find there.
+        :returns: fires when the far side has been told; code that is sent after this call finds
+            the modules in any case. Fails with :class:`ConnectionLost`. Cancelling it changes
+            nothing there.
         :raises CodeNotSendable: there is no such module, or it has no Python source.
         """
         return self.offer_modules(ModuleOffer.of(modules))
 
     def offer_modules(self, offer: ModuleOffer, unless: str | None = None) -> defer.Deferred[None]:
-        """As :meth:`send_modules`, of what was looked up before.
+        """As :meth:`send_modules`, for modules that were looked up before.
 
-        :param unless: a path of the far side; where there is such a file nothing is offered.
+        :param unless: a path at the far side; if that file exists, nothing is offered.
         """
         connection = self._connection
         try:
@@ -199,19 +202,19 @@ class Gateway(Live):
         return told.addCallback(lambda _: None)
 
     def newchannel(self, raw: bool = False) -> Channel:
-        """A new channel, to be sent over another one to code that shall have its other end.
+        """Open a channel; send it over another channel to the code that is to have its other end.
 
-        :param raw: it carries bytes as they are, and can be a protocol's transport.
+        :param raw: whether it carries bytes unchanged, and can be a protocol's transport.
         :raises ConnectionLost: the gateway is gone.
         """
         return Channel(self._connection.open("channel", raw=raw), self)
 
     def remote_status(self) -> defer.Deferred[dict[str, Any]]:
-        """How the far side is.
+        """The far side's status.
 
-        :returns: fires with a dict: ``running`` and ``queued`` requests, open ``channels``,
-            ``threads`` that requests run in, ``execmodel``. Fails with :class:`ConnectionLost`.
-            Cancelling it drops the answer.
+        :returns: fires with a dict: the numbers of ``running`` and ``queued`` requests, of open
+            ``channels`` and of ``threads`` for requests, and ``execmodel``. Fails with
+            :class:`ConnectionLost`. Cancelling it drops the answer.
         """
         try:
             return self._connection.open("status", end=True).receive()
@@ -219,54 +222,56 @@ class Gateway(Live):
             return defer.fail(lost)
 
     def ping(self) -> defer.Deferred[float]:
-        """Fires with the seconds that the far side took to answer. Cancelling it drops that."""
+        """Fires with the seconds that the far side took to answer. Cancelling drops the answer."""
         return self._connection.ping()
 
     def setoutput(self, callback: OutputCallback) -> None:
-        """Have what is printed there given to ``callback`` as
-        :class:`~pycomnet.gateways.output.Output`; a Deferred that it returns is waited for.
+        """Call ``callback`` with the output of far code.
+
+        :param callback: gets each :class:`~pycomnet.gateways.output.Output`; if it returns a
+            Deferred, the next output waits for that.
         """
         self.link.sink.callback = callback
 
     def isalive(self) -> bool:
-        """Whether the connection to the far side is there."""
+        """Whether the far side is connected."""
         return self._connection.lost is None
 
     @deferred
     async def exit(self, timeout: float | None = None, *, grace: float | None = None) -> None:
         """End the far side and everything that it started.
 
-        Code that runs there has first the time to complete (``grace``): it gets no more values, so
-        that its ``receive`` raises EOFError, and may still send some. Then its main thread gets a
-        KeyboardInterrupt, and two seconds later it is killed, whatever it does. What waits for
-        something of it fails with :class:`ConnectionLost`.
+        First, running code has time to complete (``grace``): it gets no more values, so its
+        ``receive`` raises EOFError, and it may still send some. Then its main thread gets a
+        KeyboardInterrupt, and two seconds later it is killed, whatever it does. Operations that
+        still wait for it fail with :class:`ConnectionLost`.
 
         :param timeout: seconds after which it is killed at once; by default 5.
-        :param grace: seconds that running code has to complete; by default what ``timeout`` leaves
-            when 2.5 seconds are kept for the interrupt, and none when that isn't given either.
+        :param grace: seconds for running code to complete; by default ``timeout`` less 2.5 seconds
+            for the interrupt, and none if ``timeout`` isn't given either.
         :returns: fires when it is gone. Cancelling it does not keep it from going.
         """
         self.group.forget(self)
         if isinstance(self._connection.lost, UsedAfterFork):
-            return  # it is the parent process's
+            return  # it belongs to the parent process
         timeout, grace = end_times(timeout, grace)
         await self.link.end(max(0.0, timeout - grace), grace)
 
     @property
     def lingers(self) -> bool:
-        """Whether it stays with the factory service when its program is gone."""
+        """Whether the factory service keeps it when its program is gone."""
         connection = self._connection
         return isinstance(connection, ResumableConnection) and connection.lingers
 
     @deferred
     async def leave(self) -> None:
-        """Leave it to the factory service, as when the program ends: it lingers, to be resumed.
+        """Leave it to the factory service, as at the program's end: it lingers, to be resumed.
 
-        Its channels can't be used here any more. What is still to be sent because the other end
-        takes it slowly is not sent: wait for what ``send`` returns.
+        Its channels can't be used here any more. Values that still wait for a slow receiver are not
+        sent: wait for the Deferreds of ``send`` first.
 
-        :returns: fires when it is left, and can be resumed. Fails with :class:`PycomnetError` when
-            the gateway does not linger: ``//linger=SECONDS``. Cancelling it changes nothing.
+        :returns: fires when it has been left, and can be resumed. Fails with :class:`PycomnetError`
+            if the gateway does not linger: ``//linger=SECONDS``. Cancelling it changes nothing.
         """
         if not self.lingers:
             raise PycomnetError(f"gateway {self.id} does not linger: //linger=SECONDS")
@@ -277,20 +282,20 @@ class Gateway(Live):
     async def join(self) -> int | None:
         """Wait until the far side has ended, without ending it.
 
-        :returns: fires with its exit status, or minus the signal that ended it; with None where
-            the transport can't see that. Cancelling it changes nothing there.
+        :returns: fires with its exit status, or minus the signal that ended it; with None if the
+            transport can't see that. Cancelling it changes nothing there.
         """
         return await self.link.transport.when_ended()
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more. Called from any thread, at any time."""
-        # One of a gateway that lingers is there for the next program.
+        """Nothing refers to a channel any more. Called from any thread, at any time."""
+        # A channel of a gateway that lingers stays for the next program.
         if self._connection.lost is None and not self.lingers:
             self.link.reactor.callFromThread(core.abandon)
 
 
 def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]:
-    """The seconds until a far side is killed, and those that its code has to complete.
+    """The seconds until a far side is killed, and those for its code to complete.
 
     :param timeout: the first, as a user gave it; or None.
     :param grace: the second, likewise.
@@ -304,14 +309,14 @@ def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]
 
 
 def _abandon(link: weakref.ref[GatewayConnection]) -> None:
-    """A gateway that nobody can reach any more."""
+    """End a gateway that is unreachable."""
     abandoned = link()
     if abandoned is not None:
         abandoned.abandon()
 
 
 class _HandleMaker:
-    """Makes channels of cores for a gateway, without keeping it alive."""
+    """Makes the channels of a gateway from cores, without keeping the gateway alive."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = weakref.ref(gateway)

@@ -44,19 +44,20 @@ class Group(Live):
     """Gateways that belong together.
 
     It is a mapping of ids to gateways that iterates over the gateways. When the reactor shuts
-    down, or nobody holds the group and its gateways any more, they are ended.
+    down, or nothing refers to the group and its gateways any more, the gateways are ended.
 
-    :param output: gets what far code prints, as :class:`~pycomnet.gateways.output.Output`; by
-        default each line is shown under the gateway's id.
-    :param modules: what code there may import from here, as for :meth:`Gateway.send_modules`.
-    :param types: modules whose types each gateway shall know, as
-        :meth:`Gateway.register_types` takes them.
-    :param trusted: False: its far sides may be hostile; strict limits hold for what they send. A
-        spec may say otherwise, as for the next two.
-    :param max_value: bytes of one value that a far side may send.
-    :param max_items: elements, keys and values of one, with those of what it holds.
-    :param reactor: what the gateways' processes and connections are watched by.
-    :ivar fork_servers: what its gateways are forked by, for transports.
+    :param output: is called with far code's output, as :class:`~pycomnet.gateways.output.Output`;
+        by default each line is shown with the gateway's id before it.
+    :param modules: modules that far code may import from here, as for
+        :meth:`Gateway.send_modules`.
+    :param types: modules whose types are registered at each gateway, as for
+        :meth:`Gateway.register_types`.
+    :param trusted: False: the far sides may be hostile, so strict limits apply to what they send. A
+        spec may override this and the next two.
+    :param max_value: the most bytes of a value from a far side.
+    :param max_items: the most elements, keys and values of one, nested ones included.
+    :param reactor: watches the gateways' processes and connections.
+    :ivar fork_servers: the fork servers of its gateways, for transports.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Group(Live):
             "max_value": max_value,
             "max_items": max_items,
         }
-        Spec.parse("popen", **self._defaults)  # it says what is wrong with them
+        Spec.parse("popen", **self._defaults)  # raises the error if they are wrong
         self._output: OutputCallback = output or PrefixedLines()
         self._gateways: dict[str, Gateway] = {}
         self._starting: dict[str, GatewayConnection] = {}
@@ -100,7 +101,7 @@ class Group(Live):
         forks.watch(self)
 
     def forked(self) -> None:
-        """In a child that the program forked: what this has goes on in the parent."""
+        """In a forked child: the gateways belong to the parent, and go on there."""
         if forks.runs(self._reactor):
             self._is_copy = True
             self._finalizer.detach()
@@ -132,13 +133,13 @@ class Group(Live):
     ) -> Gateway:
         """Start a far side.
 
-        :param spec: what and where, as :class:`~pycomnet.gateways.spec.Spec` reads it.
-        :param timeout: seconds that the far side has to say hello.
+        :param spec: what and where, as for :class:`~pycomnet.gateways.spec.Spec`.
+        :param timeout: seconds within which the far side's hello has to come.
         :param options: keys of the spec as arguments: ``python``, ``id``, ``chdir``, ``nice``,
             ``env`` (a dict), ``execmodel``.
         :returns: fires with a :class:`Gateway`. Fails with :class:`SpecError`, or
-            :class:`GatewayNotStarted`, which has what the process said on standard error.
-            Cancelling it ends the process.
+            :class:`GatewayNotStarted`, which has the process's standard error. Cancelling it ends
+            the process.
         """
         if self._is_copy:
             raise forks.used("the group")
@@ -153,7 +154,7 @@ class Group(Live):
             else:
                 kept = Connection(self._reactor, limits=limits)
             return await self._make(parsed, timeout, self._factory.gateway_transport, kept)
-        # A mediator keeps what a lost connection leads to, too: that is not a factory's linger.
+        # A mediator also keeps the far side of a lost connection: that needs no factory.
         lingers = parsed.linger is not None and parsed.transport not in transports.KEEPING
         if lingers or parsed.resume:
             why = "setlocalfactory() first"
@@ -165,14 +166,14 @@ class Group(Live):
         return await self._make(parsed, timeout, transports.gateway_transport, connection)
 
     def _limited(self, spec: Spec) -> Spec:
-        """A spec, with what the group says where it says nothing."""
+        """A spec, with the group's limits as defaults."""
         unsaid = {key: self._defaults[key] for key in self._defaults if getattr(spec, key) is None}
         return attrs.evolve(spec, **unsaid)
 
     def _only_from_here(self, spec: Spec) -> bool:
-        """Whether a gateway is reached by what code in its master's worker starts.
+        """Whether code in the master's worker has to start a gateway.
 
-        Only this program can have that run: the factory speaks to fork servers, not to workers.
+        Only this program can do that: the factory talks to fork servers, not to workers.
         """
         if spec.via is None or spec.via not in self:
             return False
@@ -190,17 +191,17 @@ class Group(Live):
         token: str | None = None,
         token_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Have all further gateways be children of the local factory service.
+        """Make all further gateways as children of the local factory service.
 
-        They share its connections with all programs of this user, and may outlive this one:
-        ``//linger=SECONDS`` in a spec, and ``//resume=yes`` in another program's.
+        They share its connections with all programs of this user, and may outlive this program:
+        with ``//linger=SECONDS`` in a spec, and ``//resume=yes`` in another program's.
 
-        :param port: the TCP port that the service listens on, at ``host``; by default it is the
-            unix socket at ``path``.
+        :param port: the service's TCP port at ``host``; by default the unix socket at ``path`` is
+            used.
         :param path: by default the one in the user's runtime directory.
-        :param endpoint: its address in another form, an endpoint string.
-        :param token: what the service knows this user by, where it does not see that itself; by
-            default that of ``token_file``, of the environment (``PYCOMNET_TOKEN``,
+        :param endpoint: its address as an endpoint string instead.
+        :param token: authenticates this user, where the service does not see the user itself; by
+            default the token of ``token_file``, of the environment (``PYCOMNET_TOKEN``,
             ``PYCOMNET_TOKEN_FILE``), or the one that the service made for itself.
         :raises EndpointError: it is no address.
         """
@@ -219,7 +220,7 @@ class Group(Live):
 
     @deferred
     async def resumable(self) -> list[Resumable]:
-        """The gateways that the factory service keeps and that no program uses.
+        """The gateways that the factory service keeps and no program uses.
 
         :returns: fires with a list of :class:`Resumable`; fails with
             :class:`FactoryUnreachable`. Cancelling it drops the answer.
@@ -276,13 +277,13 @@ class Group(Live):
         """Start several far sides at the same time.
 
         :param specs: what and where, each as for :meth:`makegateway`.
-        :param parallel: how many are being started at a time.
-        :param progress: called with a :class:`Progress` whenever one has started or failed to.
-        :param timeout: seconds that each far side has, from when its own start begins.
+        :param parallel: the most that are started at a time.
+        :param progress: called with a :class:`Progress` whenever one has started or failed.
+        :param timeout: seconds for each far side, from the beginning of its own start.
         :param options: keys of all specs, as for :meth:`makegateway`.
         :returns: fires with the gateways, in the order of ``specs``. Fails with
-            :class:`GatewaysNotStarted` once all have been tried, if some could not be started; it
-            has the others, which go on. Cancelling it ends those that are being started.
+            :class:`GatewaysNotStarted` once all have been tried, if some could not be started; the
+            error has the others, which go on. Cancelling it ends those that are being started.
         """
         parsed = [Spec.parse(spec, **options) for spec in specs]
         parallel, timeout = whole("parallel", parallel, 1), real("timeout", timeout)
@@ -301,7 +302,7 @@ class Group(Live):
                 return id
 
     def forget(self, gateway: Gateway) -> None:
-        """A gateway is ended, or left: it is no longer one of these."""
+        """Remove a gateway that was ended or left."""
         if self._gateways.get(gateway.id) is gateway:
             del self._gateways[gateway.id]
 
@@ -317,14 +318,14 @@ class Group(Live):
         """End all gateways, also those that are still starting; as :meth:`Gateway.exit`.
 
         :param timeout: seconds after which a far side that has not ended is killed at once; by
-            default 5. What it leaves when 2.5 seconds are kept for an interrupt is the running
-            code's, to complete.
-        :param grace: seconds that running code has to complete, if it is to be another time.
-        :returns: fires when all are gone. Cancelling it does not keep them from going.
+            default 5. If it is given, running code has this time less 2.5 seconds for an interrupt
+            to complete.
+        :param grace: another time for running code to complete, in seconds.
+        :returns: fires when all are gone. Cancelling it does not keep them from ending.
         """
         if self._is_copy:
-            return  # they are the parent process's
-        seconds, own = end_times(timeout, grace)  # refused before anything is ended
+            return  # they belong to the parent process
+        seconds, own = end_times(timeout, grace)  # raises before anything is ended
         ending: list[defer.Deferred[Any]]
         if own:
             first = [gateway for gateway in self if gateway.spec.via not in self._gateways]
@@ -339,7 +340,7 @@ class Group(Live):
 
     @deferred
     async def _end_from_the_leaves(self, gateway: Gateway, timeout: float, grace: float) -> None:
-        """End a gateway when those have ended whose way leads through it, in the same time."""
+        """End a gateway when those whose route leads through it have ended, in the same time."""
         begin = self._reactor.seconds()
         further = [each for each in self if each.spec.via == gateway.id]
         try:
@@ -352,13 +353,13 @@ class Group(Live):
             await gateway.exit(max(0.0, timeout - used), grace=max(0.0, grace - used))
 
     def shut_down(self) -> defer.Deferred[None]:
-        """The reactor is shutting down: what lingers is left to the factory, the rest ended."""
+        """The reactor shuts down: leave gateways that linger to the factory, and end the rest."""
         leaving = [gateway.leave() for gateway in self if gateway.lingers]
         return defer.gatherResults(leaving, consumeErrors=True).addBoth(lambda _: self.terminate())
 
     @deferred
     async def close(self, timeout: float | None = None, *, grace: float | None = None) -> None:
-        """As :meth:`terminate`, and make no more."""
+        """As :meth:`terminate`, and refuse to make more."""
         self._closed = True
         self._finalizer()
         await self.terminate(timeout, grace=grace)

@@ -1,4 +1,4 @@
-"""What a far side may send: how much a value may hold, and how much of it there may be."""
+"""Limits on what a far side may send."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.wire.frames import CHANNELS, WIDE_WINDOW, WINDOW
 from pycomnet.wire.mux import Limits
 
-#: Bytes of one value from a far side that is trusted: more than a program that sends files as
-#: values needs, and a fraction of most machines' memory.
+#: The most bytes of a value from a trusted far side: more than a program that sends files as values
+#: needs, and a fraction of most machines' memory.
 MAX_VALUE = 1 << 30
-#: Elements, keys and values of one: 420 MB where each is an empty dict, for which a byte may stand.
+#: The most elements, keys and values of one: 420 MB if each is an empty dict, which takes one byte
+#: on the wire.
 MAX_ITEMS = 1 << 22
-#: The same from one that isn't, ...
+#: The most bytes of a value from an untrusted far side.
 STRICT_VALUE = 16 << 20
-#: ... elements, keys and values of one (26 MB where each is an empty dict), ...
+#: The most elements, keys and values of one (26 MB if each is an empty dict).
 STRICT_ITEMS = 1 << 18
-#: ... and channels that it may open. Each holds up to a window, a megabyte, of what nobody takes.
+#: The most channels that an untrusted far side may open. Each holds up to a window, a megabyte, of
+#: values that are not received.
 STRICT_CHANNELS = 64
-#: Bytes of a value from a fork server: all that it sends is short.
+#: The most bytes of a value from a fork server, whose values are short.
 FORK_SERVER_VALUE = 4 << 20
-#: Elements, keys and values of one.
+#: The most elements, keys and values of one.
 FORK_SERVER_ITEMS = 1 << 16
 
 
 def far_limits(spec: Spec, wide: bool = False, kept: bool = False) -> Limits:
-    """What the far side of a spec is allowed.
+    """The limits of a spec's far side.
 
-    :param wide: for the window of what is further away.
-    :param kept: a factory keeps it, and has said in its place how many channels there may be.
+    :param wide: whether it gets the window for distant far sides.
+    :param kept: whether a factory keeps it, which has already announced the number of channels.
     """
     strict = spec.trusted is False
     return Limits(
@@ -39,7 +41,7 @@ def far_limits(spec: Spec, wide: bool = False, kept: bool = False) -> Limits:
 
 
 def fork_server_limits(window: int, frame: int | None = None) -> Limits:
-    """What a fork server or a factory is allowed."""
+    """The limits of a fork server or a factory."""
     limits = Limits(window, value=FORK_SERVER_VALUE, items=FORK_SERVER_ITEMS)
     if frame is not None:
         limits.frame = frame

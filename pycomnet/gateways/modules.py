@@ -1,7 +1,7 @@
-"""Modules that a far side may import from here: what is offered, and the answers to its questions.
+"""Modules that a far side may import from here: the offer, and the replies to its requests.
 
-A far side is not trusted with more than it was offered (docs/protocol.rst, "Modules"): a name that
-it asks for is looked up below what was offered, and never imported here.
+A far side gets only what it was offered (docs/protocol.rst, "Modules"): a requested name is looked
+up within the offer, and never imported here.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: Bytes of sources in one answer, beyond the first: what is quickly sent over a slow line.
+#: The most bytes of further sources in one reply: so many are quickly sent over a slow line.
 MAX_SOURCES = 262144
-#: Bytes of a module's source or of a data file: they are read in one piece.
+#: The most bytes of a module's source or of a data file: each is read in one piece.
 MAX_FILE = 67108864
-#: Names in an answer about a directory.
+#: The most names in a reply about a directory.
 MAX_NAMES = 65536
-#: The name that a program has there which has none of its own: a zip file or directory that is run.
+#: The far name of a program without a name of its own: a zip file or directory that is run.
 PROGRAM = "__program__"
-#: Ends of files that Python takes for modules.
+#: The suffixes of Python's source files.
 _SOURCES = tuple(importlib.machinery.SOURCE_SUFFIXES)
 
 
 class ModuleRefused(PycomnetError):
-    """A far side asked for what it was not offered, or for what is not there."""
+    """A far side requested something that was not offered, or does not exist."""
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ class OfferedRoot:
     """A top-level name that is offered.
 
     :ivar spec: where it is.
-    :ivar named: whether it was named, rather than found in a directory.
+    :ivar named: whether it was named, and not found in a directory.
     """
 
     spec: ModuleSpec
@@ -59,11 +59,11 @@ class OfferedRoot:
 
 @attrs.frozen
 class ModuleOffer:
-    """What is offered to far sides.
+    """The modules that are offered to far sides.
 
-    :ivar roots: by their names.
-    :ivar last: names that a far side only takes if it has none of its own.
-    :ivar main: the name that ``__main__`` has there, if it is among them.
+    :ivar roots: name -> root.
+    :ivar last: names that a far side uses only if it has no such module of its own.
+    :ivar main: the far name of ``__main__``, if that is offered.
     """
 
     roots: dict[str, OfferedRoot]
@@ -72,10 +72,10 @@ class ModuleOffer:
 
     @classmethod
     def of(cls, modules: Iterable[str | os.PathLike[str]]) -> ModuleOffer:
-        """The offer of modules, packages and directories.
+        """Make an offer of modules, packages and directories.
 
         :param modules: names, or directories: a ``Path``, or text with a separator in it.
-        :raises CodeNotSendable: there is no such, or it can't be offered.
+        :raises CodeNotSendable: one does not exist, or can't be offered.
         """
         if isinstance(modules, str | os.PathLike):
             modules = [modules]
@@ -88,7 +88,7 @@ class ModuleOffer:
         return offer
 
     def and_also(self, other: ModuleOffer) -> ModuleOffer:
-        """Both; where they differ it is as in the other."""
+        """The union of both; ``other`` wins where they differ."""
         return ModuleOffer(
             {**self.roots, **other.roots},
             (self.last - other.roots.keys()) | other.last,
@@ -96,7 +96,7 @@ class ModuleOffer:
         )
 
     def as_map(self, unless: str | None = None) -> dict[str, Any]:
-        """As the protocol has it."""
+        """Its form on the wire."""
         offered: dict[str, Any] = {
             "first": [name for name in self.roots if name not in self.last],
             "last": sorted(self.last),
@@ -108,8 +108,8 @@ class ModuleOffer:
     def where(self, value: Any) -> str | None:
         """``module:name`` by which the far side can import a function or another value, or None.
 
-        :param value: what can be called: a function, a class, a method of a class or of an object
-            that a module has under a name.
+        :param value: a callable: a function, a class, a method of a class or of an object that is a
+            global of a module.
         """
         path = getattr(value, "__qualname__", None)
         if path is not None:
@@ -135,7 +135,7 @@ class ModuleOffer:
         return module
 
     def _global(self, value: Any) -> str | None:
-        """An object that has no name of its own: a global of an offered module."""
+        """As :meth:`where`, for an object without a name: a global of an offered module."""
         for module_name, module in list(sys.modules.items()):
             there = self._name_there(module_name)
             if there is not None and isinstance(module, type(sys)):
@@ -147,9 +147,9 @@ class ModuleOffer:
     # -- answers ---------------------------------------------------------------------------------
 
     def answer(self, question: Any) -> Any:
-        """The answer to a far side's question.
+        """Answer a far side's request.
 
-        :raises ModuleRefused: it is told why it gets none.
+        :raises ModuleRefused: it is refused; the far side is told why.
         """
         match question:
             case {"list": str(name)}:
@@ -163,7 +163,7 @@ class ModuleOffer:
         raise ModuleRefused("that is no question about a module")
 
     def _find(self, fullname: str) -> ModuleSpec | None:
-        """Where a module is, if it is offered and there."""
+        """Find a module, if it is offered and exists."""
         parts = fullname.split(".")
         if not all(part.isidentifier() for part in parts):
             raise ModuleRefused(f"{fullname[:200]!r} is no module's name")
@@ -194,7 +194,7 @@ class ModuleOffer:
             try:
                 found = self._find(f"{name}.{part}")
             except ModuleRefused:
-                continue  # it leads out of the package
+                continue  # a link out of the package
             if found is not None:
                 entries.append(_entry(f"{name}.{part}", found))
         return entries
@@ -216,7 +216,7 @@ class ModuleOffer:
         return found
 
     def _file(self, package: str, path: str) -> str:
-        """The file or directory that is in a package."""
+        """The path of a file or directory of a package."""
         spec = self._find(package)
         parts = path.split("/") if path else []
         if any(part in ("", ".", "..") or set(part) & set("\\\0") for part in parts) or (
@@ -240,10 +240,10 @@ class ModuleOffer:
 
 
 class ModuleSource:
-    """Answers one far side's questions: takes the channels that it opens for them.
+    """Answers one far side's requests, each on a channel that the far side opens.
 
-    One is answered at a time: the next is looked at when the answer before is on its way. So a far
-    side that asks for much, and takes it slowly, keeps no more here than one answer.
+    It answers one at a time, and begins the next when the reply before has been handed over. So a
+    far side that requests much and reads slowly keeps only one reply in memory here.
     """
 
     def __init__(self) -> None:
@@ -290,14 +290,14 @@ def _log_failure(failure: Failure) -> None:
 
 
 def _within(name: str, directories: list[str]) -> ModuleSpec | None:
-    """Where a module is that lies in one of some directories."""
-    # By its last name alone: for the whole one its package would have to be imported here.
+    """Find a module in one of some directories."""
+    # By its last name only: for its full name the package would have to be imported here.
     spec = importlib.machinery.PathFinder.find_spec(name, directories)
     return None if spec is None else _frozen(spec)
 
 
 def _frozen(spec: ModuleSpec) -> ModuleSpec:
-    """Have it stay where it is: a namespace package's locations change as ``sys.path`` does."""
+    """Fix its locations: those of a namespace package change with ``sys.path``."""
     if spec.submodule_search_locations is not None:
         spec.submodule_search_locations = list(spec.submodule_search_locations)
     return spec
@@ -324,7 +324,7 @@ def _by_name(name: str) -> ModuleOffer:
     if not spec.submodule_search_locations and _source(spec) is None:
         raise CodeNotSendable(f"module {name} has no Python source, so it can't be sent")
     if spec.submodule_search_locations is not None and spec.origin is None:
-        # A copy: the module that is imported here shall go on looking where it does.
+        # A copy: the module that is imported here keeps its own list.
         places = list(spec.submodule_search_locations)
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = places
@@ -332,7 +332,7 @@ def _by_name(name: str) -> ModuleOffer:
 
 
 def _main() -> ModuleOffer:
-    """The program itself: it is imported there under its file's name."""
+    """The offer of the program itself, which is imported there by its file's name."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name == "__main__":  # the __main__.py of a zip file or directory
@@ -363,7 +363,7 @@ def _as_program(spec: ModuleSpec) -> ModuleSpec:
 
 
 def _check_guard(source: bytes | None) -> None:
-    """A program that is imported there must not start gateways there in turn."""
+    """Refuse an unguarded program: imported there, it would start gateways in turn."""
     if source is None:
         return
     try:
@@ -428,7 +428,7 @@ def _directory(path: str) -> ModuleOffer:
 
 
 def _check_within(path: str, roots: Iterable[str], name: str) -> None:
-    """Refuse what a symbolic link has elsewhere."""
+    """Refuse a path that a symbolic link leads out of the roots."""
     real = os.path.realpath(path)
     for root in roots:
         root = os.path.realpath(root)

@@ -1,4 +1,4 @@
-"""What far code prints, as events at the near side."""
+"""The output of far code, as events at the near side."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from pycomnet.text.printable import is_terminal, prefixed, visible_line, write_t
 log = Logger()
 #: 1 for standard output, 2 for standard error.
 STDOUT, STDERR = 1, 2
-#: Characters of a line without an end that are kept before they are shown anyway.
+#: An incomplete line is shown once it has so many characters.
 MAX_LINE = 65536
 
 
 @attrs.frozen
 class Output:
-    """A piece of what far code printed.
+    """A piece of far code's output.
 
-    :ivar gateway: the id of the gateway it runs in.
+    :ivar gateway: the id of its gateway.
     :ivar stream: 1 for standard output, 2 for standard error.
-    :ivar text: what was printed; cut anywhere.
+    :ivar text: the text; cut anywhere.
     """
 
     gateway: str
@@ -43,26 +43,26 @@ OutputCallback = Callable[[Output], Any]
 
 
 class OutputSink:
-    """Where a gateway's output goes: decoded, and given to a callback.
+    """Decodes a gateway's output, and gives it to a callback.
 
     :param id: the gateway's.
-    :param callback: gets each :class:`Output`. What it returns, a Deferred too, is waited for
-        before the next piece that far code printed is taken.
+    :param callback: is called with each :class:`Output`. If it returns a Deferred or a coroutine,
+        far code's next output waits for that.
     """
 
     def __init__(self, id: str, callback: OutputCallback) -> None:
         self.id = id
         self.callback = callback
-        #: called with what far code printed to standard error
+        #: called with far code's standard error
         self.keep: Callable[[str], object] | None = None
         self._decoders = {
             stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in (STDOUT, STDERR)
         }
 
     def accept(self, core: Any) -> None:
-        """Take the channel that the far side opened for its output.
+        """Accept the channel that the far side opened for its output.
 
-        What comes on it is an array of 1 or 2 and bytes. A far side that sends anything else breaks
+        Each value on it is an array of 1 or 2 and bytes. A far side that sends anything else breaks
         the protocol (code ``output``), which ends the connection.
         """
 
@@ -75,7 +75,7 @@ class OutputSink:
         core.set_callback(arrived, self._failed, NO_ENDMARKER)
 
     def _failed(self, failure: Failure) -> None:
-        # That the connection is over is told to whoever waits for something.
+        # The waiters of other operations are told that the connection is over.
         if not failure.check(ConnectionLost):
             log.failure("the output of gateway {id} is lost", failure, id=self.id)
 
@@ -88,11 +88,11 @@ class OutputSink:
         return self._give(stream, text)
 
     def stderr(self, text: str) -> Any:
-        """What the process itself wrote to its standard error; what the callback returned."""
+        """Handle the standard error of the process itself; return the callback's result."""
         return self._give(STDERR, text)
 
     def _give(self, stream: int, text: str) -> Any:
-        """Call back; what it raises is logged, as it is nobody else's fault."""
+        """Call the callback; log what it raises, as nothing else is at fault."""
         try:
             result = self.callback(Output(self.id, stream, text))
         except Exception:
@@ -109,7 +109,7 @@ class OutputSink:
         return result
 
     def flush(self) -> None:
-        """There will be no more: show what has no line's end, and half characters as such."""
+        """There will be no more: show incomplete lines and incomplete characters."""
         for stream, decoder in self._decoders.items():
             text = decoder.decode(b"", True)
             if text:
@@ -129,13 +129,14 @@ def _is_output(event: Any) -> bool:
 
 
 class PrefixedLines:
-    """Shows whole lines under the gateway's id: ``[gw0] text``.
+    """Shows whole lines with the gateway's id: ``[gw0] text``.
 
-    On a terminal control characters are made visible. Elsewhere they stay, but what could be taken
-    for the end of a line has the id after it. What a stream can't encode is shown with backslashes.
+    On a terminal control characters are made visible. Elsewhere they stay, but the id follows each
+    character that could be taken for the end of a line. Characters that a stream can't encode are
+    shown with backslashes.
 
-    :param stdout: where standard output goes; None is ``sys.stdout`` at that time.
-    :param stderr: where standard error goes.
+    :param stdout: the stream for standard output; None is ``sys.stdout`` at that time.
+    :param stderr: the stream for standard error.
     """
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
@@ -154,7 +155,7 @@ class PrefixedLines:
             self._show(key, lines)
 
     def flush(self, gateway: str) -> None:
-        """Show what a gateway printed without a line's end: it is over."""
+        """A gateway is over: show its incomplete lines."""
         for key in [key for key in self._rest if key[0] == gateway]:
             self._show(key, [self._rest.pop(key)])
 

@@ -1,8 +1,8 @@
 """The service that gives workers to programs that connect: ``twistd pycomnet-gateway``.
 
-It reads a program's hello and nothing more. When that says who the program is, the service starts
-a fork server for it (far/forkserver/server.py), and from then on it carries bytes between the two.
-Whoever is not let in gets an answer that says so; nothing is started for them, and nothing is kept.
+It reads only a program's hello. If that authenticates the program, the service starts a fork server
+for it (far/forkserver/server.py), and from then on forwards bytes between the two. A program that
+is not authorised gets an error; nothing is started or kept for it.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ log = Logger("pycomnet.gateway")
 
 #: The service's name, for its token's file.
 NAME = "gateway"
-#: Where it listens unless it is told otherwise: this machine alone.
+#: Where it listens by default: only on this machine.
 LISTEN = "tcp:8888:interface=127.0.0.1"
-#: Programs that may be connected at a time.
+#: The most programs that are connected at a time.
 MAX_CLIENTS = 64
-#: Processes that each of them may have at a time.
+#: The most processes of each of them at a time.
 MAX_WORKERS = 64
-#: Times the keepalive interval for which a program may be silent.
+#: For how many keepalive intervals a program may be silent.
 PATIENCE = 3
 
 
 @attrs.frozen
 class SocketServiceConfiguration:
-    """What a service is told.
+    """The configuration of a service.
 
     :ivar listen: an endpoint string.
     :ivar tokens: an INI file with a section for each user's token (:mod:`pycomnet.auth.tokens`).
-    :ivar token_file: without that, a file with the one token; it is made if it isn't there.
-    :ivar insecure: to listen without TLS where other machines can reach it.
+    :ivar token_file: otherwise, a file with one token; it is created if it does not exist.
+    :ivar insecure: whether it may listen without TLS where other machines can reach it.
     :ivar python: the interpreter of the workers and its arguments.
-    :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
-    :ivar drain: seconds that programs have, when it stops, to end what is theirs.
+    :ivar keepalive: seconds of silence after which a program is pinged.
+    :ivar drain: seconds for programs to end their gateways when the service stops.
     """
 
     listen: str = LISTEN
@@ -80,9 +80,10 @@ class SocketServiceConfiguration:
         check_fields(self)
 
     def check(self) -> None:
-        """See that nobody can listen to what is said.
+        """Check that nobody can read the traffic.
 
-        :raises EndpointError: it would be without TLS, and nobody said that it may.
+        :raises EndpointError: other machines could reach it without TLS, and ``insecure`` is not
+            set.
         """
         check_exposure(self.listen, self.insecure)
 
@@ -106,7 +107,7 @@ class _Inner(Protocol):
 class SocketClient(Protocol):
     """A program that has connected.
 
-    :ivar name: who it is, once it was let in.
+    :ivar name: its user's name, once it is authenticated.
     """
 
     def __init__(self, service: GatewayService) -> None:
@@ -173,7 +174,7 @@ class SocketClient(Protocol):
         transport.loseConnection()
 
     def _begin(self, name: str, hello: dict[str, Any]) -> None:
-        """Start a fork server, and carry bytes between it and the program."""
+        """Start a fork server, and forward bytes between it and the program."""
         service = self._service
         config = {
             "fork_server": {
@@ -198,7 +199,7 @@ class SocketClient(Protocol):
         ProcessTransport(process.stdin, process.stdout, before, service.reactor)
         inner: Any = self._inner.transport
         transport: Any = self.transport
-        # What it may hold the fork server to is what its hello says, but not who it is.
+        # The fork server gets the limits of the program's hello, but not its credential.
         limits = Limits(hello["window"], hello["frame"], hello["channels"])
         inner.write(Mux(True, limits, hello["info"]).data_to_send())
         inner.registerProducer(transport, True)
@@ -231,7 +232,7 @@ class SocketClient(Protocol):
 
     @deferred
     async def end(self) -> None:
-        """End the fork server and all that it has; fires when that is so."""
+        """End the fork server and all its processes; fires when they have ended."""
         process = self.process
         if process is None:
             self._too_late()
@@ -254,11 +255,11 @@ class SocketClient(Protocol):
 
 
 class GatewayService(ListeningService[SocketServiceConfiguration]):
-    """Gives each program that connects and is let in a fork server of its own, and its workers.
+    """Gives each authorised program a fork server of its own, and its workers.
 
-    :param configuration: what it is told; it has been checked.
-    :param failed: called with what keeps it from listening.
-    :ivar port: what it listens on, once it does.
+    :param configuration: the configuration; it has been checked.
+    :param failed: called with the error if it can't listen.
+    :ivar port: the listening port, once it listens.
     :ivar clients: the programs that are connected.
     """
 
@@ -279,12 +280,12 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
 
     @property
     def count(self) -> int:
-        """How many programs were let in."""
+        """The number of authorised programs."""
         return sum(client.name is not None for client in self.clients)
 
     @deferred
     async def listen(self) -> None:
-        """Listen; fires when that is so."""
+        """Listen; fires when it does."""
         factory = Factory.forProtocol(lambda: SocketClient(self))
         self.port = await listen_on(self.reactor, self.configuration.listen, factory)
         where = endpoints.client_string(self.port, self.configuration.listen)
@@ -294,7 +295,7 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
 
     @deferred
     async def stopService(self) -> None:
-        """Stop listening, wait for the programs as long as is said, and end what there is.
+        """Stop listening, wait for the programs for ``drain`` seconds, and end what is left.
 
         :returns: fires when no process is left.
         """

@@ -1,7 +1,8 @@
-"""What ``remote_exec`` and ``call`` send, with what it needs to run on its own.
+"""Makes the requests of ``remote_exec`` and ``call``, and checks that the code can run on its own.
 
-That is source text; what has none (a lambda, what was typed into a REPL) goes as compiled code to a
-far side that runs the same bytecode; and a function of a module that was offered is imported there.
+Usually a request has source text. A function without source (a lambda, or one typed into a REPL) is
+sent as compiled code to a far side that runs the same bytecode. A function of an offered module is
+imported there.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ _PYTHON_2 = (
     "apply basestring buffer cmp coerce execfile file intern long raw_input reduce reload unichr "
     "unicode xrange"
 )
-#: Builtins, but for the interactive interpreter's last result.
+#: The builtins, without the last result of the interactive interpreter.
 _BUILTINS = (frozenset(dir(builtins)) | {*_PYTHON_2.split()}) - {"_"}
-#: What else any module has.
+#: The other names that each module has.
 _MODULE_NAMES = frozenset(("__name__", "__file__", "__builtins__"))
 _functions: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 
 @attrs.frozen
 class FarPython:
-    """What is known of the far side that shall run something.
+    """The properties of the far side that matter for a request.
 
-    :ivar bytecode: what it runs (far/bytecode.py).
+    :ivar bytecode: its bytecode (far/bytecode.py).
     :ivar offer: the modules that it can import from here.
     """
 
@@ -56,7 +57,7 @@ _ANY = FarPython()
 
 
 def exec_request(code: object, kwargs: dict[str, Any], far: FarPython = _ANY) -> dict[str, Any]:
-    """The request of ``remote_exec`` (docs/protocol.rst, "Remote execution").
+    """Make the request of ``remote_exec`` (docs/protocol.rst, "Remote execution").
 
     :param code: source text, a function whose first parameter is the channel, or a module.
     :raises CodeNotSendable: it can't run on its own; the message says why.
@@ -90,10 +91,10 @@ def call_request(
     far: FarPython = _ANY,
     awaits: bool = False,
 ) -> dict[str, Any]:
-    """The request of ``call``.
+    """Make the request of ``call``.
 
     :param function: a function, or ``"module:name"`` to be imported there.
-    :param awaits: what calls it there awaits what an async function returns.
+    :param awaits: whether the caller there awaits the result of an async function.
     :raises CodeNotSendable: it can't run on its own; the message says why.
     """
     if isinstance(function, str):
@@ -116,14 +117,14 @@ def call_request(
 
 
 def without_partial(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """What a partial is of, and its arguments; partials of partials are one already."""
+    """A partial's function and its arguments; Python flattens partials of partials."""
     if isinstance(function, functools.partial):
         return function.func, function.args, function.keywords
     return function, (), {}
 
 
 def _dedent(text: str) -> str:
-    """Remove what all lines are indented by; ``textwrap`` would change strings within as well."""
+    """Remove the common indentation; ``textwrap`` would also change strings in the text."""
     lines = text.split("\n")
     indents = [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
     margin = len(os.path.commonprefix(indents))  # noqa: RUF071 - of characters
@@ -144,7 +145,7 @@ def _check_signature(function: Any) -> None:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
-        return  # it is not known, of what is written in C
+        return  # it is not known for functions written in C
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -181,7 +182,7 @@ def _named(function: types.FunctionType) -> str:
 
 
 def _why_not(function: Any) -> str:
-    """Why what can be called can't be sent, and what to do."""
+    """Why a callable can't be sent, and what to do."""
     if isinstance(function, types.MethodType):
         return (
             f"method {function.__qualname__} is bound to what can't be sent: send a plain function "
@@ -202,7 +203,7 @@ def _decorated(function: Any) -> str:
 
 
 def _or_offer(function: Any) -> str:
-    """How a function's whole module gets there, as the end of a sentence."""
+    """A hint how to send a function's whole module, as the end of a sentence."""
     module = getattr(function, "__module__", None)
     if module is None:
         return ""
@@ -240,7 +241,7 @@ def _inspect(function: types.FunctionType, awaits: bool) -> dict[str, Any]:
         return _as_code(function)
     line = code.co_firstlineno
     if definition.decorator_list:
-        # The function is what stands below them: what they made of it is the same object.
+        # Send the function below the decorators, as they have returned the same object.
         source, line = _below_decorators(source, line, definition)
         definition.decorator_list = []
     module = ast.Module([definition], [])
@@ -266,7 +267,7 @@ def _check_globals(function: types.FunctionType, compiled: types.CodeType) -> No
 
 
 def _as_code(function: types.FunctionType) -> dict[str, Any]:
-    """A function without source: for a far side that runs the same bytecode."""
+    """The request for a function without source: for a far side that runs the same bytecode."""
     keywords = function.__kwdefaults__ or {}
     return {
         "code": marshal.dumps(function.__code__),
@@ -277,12 +278,12 @@ def _as_code(function: types.FunctionType) -> dict[str, Any]:
 
 
 def _source(function: types.FunctionType) -> str | None:
-    """Its source, as files have it, or whatever gave linecache the text that was run."""
+    """Its source, from its file or from linecache, where other code may have put it."""
     try:
         return inspect.getsource(function)
     except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         pass
-    # inspect asks linecache for few of the names that are in brackets.
+    # inspect asks linecache for only a few of the names that are in brackets.
     lines = linecache.getlines(function.__code__.co_filename, function.__globals__)
     begin = function.__code__.co_firstlineno - 1
     if begin >= len(lines):
@@ -314,14 +315,14 @@ def _below_decorators(
 
 
 def _is_builtin(name: str, module: dict[str, Any]) -> bool:
-    """Whether a global name is a builtin in a module, and not something of the module's own."""
+    """Whether a global name is a builtin in a module, and not the module's own."""
     if name in module:
         return hasattr(builtins, name) and module[name] is getattr(builtins, name)
     return name in _BUILTINS
 
 
 def _all_code(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A module's code and all that is within it."""
+    """A module's code object and all those within it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -329,7 +330,7 @@ def _all_code(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _globals_written(module: types.CodeType) -> set[str]:
-    """The global names that a module's code sets, in whatever function."""
+    """The global names that a module's code sets, in any function."""
     return {
         instruction.argval
         for code in _all_code(module)
@@ -340,7 +341,7 @@ def _globals_written(module: types.CodeType) -> set[str]:
 
 
 def _globals_read(module: types.CodeType) -> set[str]:
-    """The global names that a module's code reads, in whatever function."""
+    """The global names that a module's code reads, in any function."""
     read = set()
     for code in _all_code(module):
         own = set()
@@ -354,6 +355,6 @@ def _globals_read(module: types.CodeType) -> set[str]:
                 own.add(instruction.argval)
             elif instruction.opname == "SETUP_ANNOTATIONS":
                 own.add("__annotations__")
-        # A class's names are those that it sets itself, or globals.
+        # A class reads names that it sets itself, or globals.
         read |= names - own
     return read

@@ -1,4 +1,4 @@
-"""Gateway specs: ``ssh=me@host -p 2222//python=pypy3//env:LANG=C``, read and checked."""
+"""Parses and checks gateway specs: ``ssh=me@host -p 2222//python=pypy3//env:LANG=C``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pycomnet.wire.frames import MAX_VALUE
 
 EXECMODELS = ("thread", "main_thread_only")
 WEBSOCKET = ("yes", "no", "auto")
-#: The keys that a spec may have, and what each is; ``env:NAME`` beside them. Which of them go with
-#: which transport is in :data:`~pycomnet.gateways.transports.TRANSPORTS`.
+#: The keys of specs and their meanings, beside ``env:NAME``.
+#: :data:`~pycomnet.gateways.transports.TRANSPORTS` has the keys of each transport.
 KEYS = {
     "python": "the interpreter, with its arguments split as a shell does",
     "id": "the gateway's name in its group",
@@ -42,17 +42,17 @@ KEYS = {
     "max_items": "elements, keys and values of one value that comes from there",
     "resume": "yes: take over the gateway of that id that the factory has; or no",
 }
-#: Environment variables that matter when an interpreter starts, by what their names begin with:
-#: gateways that differ in them are not forked from the same one.
+#: Environment variables that matter when an interpreter starts, by the start of their names:
+#: gateways that differ in them are not forked from the same interpreter.
 STARTUP = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "JAVA_", "JYTHON", "PYPY")
-#: Bytes of an argument or a variable, its name and NUL included, that no system takes.
+#: No system accepts an argument or a variable of so many bytes, its name and NUL included.
 MAX_STRING = 131072
-#: What is text, a file's name included.
+#: The keys whose values are text, file names included.
 _TEXTS = ("id", "chdir", "via", "ssh_config", "token", "token_file", "ca", "cert", "key")
 _SECONDS = ("keepalive", "linger")
 _SECRETS = ("token",)
-#: Those that are whole numbers, and what they may be. A value in one frame is never too long, one
-#: of a kilobyte has never too many items, and MessagePack can't say more.
+#: The keys whose values are whole numbers, and their ranges. A value in one frame is never too
+#: long, one of a kilobyte never has too many items, and the upper limit is MessagePack's.
 _NUMBERS = {
     "nice": (-MAX_NICE, MAX_NICE),
     "max_value": (65536, MAX_VALUE),
@@ -61,7 +61,7 @@ _NUMBERS = {
 
 
 def _arguments(value: object) -> tuple[str, ...] | None:
-    """A command as its arguments: a text or a path is one, whatever is in it."""
+    """A command as its arguments: text or a path is one argument, whatever it contains."""
     if value is None:
         return None
     if isinstance(value, (str, os.PathLike)):
@@ -71,7 +71,7 @@ def _arguments(value: object) -> tuple[str, ...] | None:
 
 
 def split_command(text: str) -> tuple[str, ...]:
-    """The arguments in a command's text, as a shell splits it.
+    """Split a command's text into arguments, as a shell does.
 
     :raises ValueError: a quote is missing.
     """
@@ -84,39 +84,38 @@ def _hidden(value: object) -> str:
 
 @attrs.frozen
 class Spec:
-    """A gateway spec, as parts.
+    """The parts of a gateway spec.
 
-    :ivar transport: how to get there: a key of
-        :data:`~pycomnet.gateways.transports.TRANSPORTS`.
-    :ivar target: where: what follows ``transport=``; None for ``popen``.
-    :ivar python: the interpreter and its arguments, or None for the transport's own choice. Only a
-        spec's text is split for it: as an option it is one path, or a list of arguments.
+    :ivar transport: a key of :data:`~pycomnet.gateways.transports.TRANSPORTS`.
+    :ivar target: the text after ``transport=``; None for ``popen``.
+    :ivar python: the interpreter and its arguments, or None for the transport's own choice. It is
+        split only in a spec's text: as an option it is one path, or a list of arguments.
     :ivar id: the gateway's name, or None for one that the group makes.
     :ivar chdir: the far side's working directory, or None.
-    :ivar nice: what is added to its niceness.
+    :ivar nice: the increment of its niceness.
     :ivar execmodel: ``thread``: the first request runs in the main thread, others that come
         meanwhile in threads of their own; ``main_thread_only``: they wait for the main thread.
-    :ivar fork: whether it is forked from an interpreter that is there already. None: the first that
-        a group starts on this machine is not, those after it are.
-    :ivar via: the id of the gateway that it is started from, or None.
+    :ivar fork: whether it is forked from a running interpreter. None: the first that a group starts
+        on this machine is not, those after it are.
+    :ivar via: the id of the gateway from which it is started, or None.
     :ivar ssh_config: a file of ssh's options, or None.
-    :ivar keepalive: seconds of silence after which the other end is asked for a sign of life; None
-        leaves that to the transport.
-    :ivar token: what the service knows this user by; never shown.
-    :ivar token_file: a file that holds it.
-    :ivar ca: a file of certificates that the service's one is signed by.
-    :ivar cert: a file with the certificate that this user is known by.
+    :ivar keepalive: seconds of silence after which the other end is pinged; None is the transport's
+        default.
+    :ivar token: authenticates this user at the service; never shown.
+    :ivar token_file: a file with the token.
+    :ivar ca: a file with the authorities' certificates for the service's certificate.
+    :ivar cert: a file with this user's certificate.
     :ivar key: a file with its private key.
-    :ivar linger: seconds that it stays when its program, or the connection, is gone: where there
-        is a factory, and over http.
+    :ivar linger: seconds that it lives on when its program, or the connection, is gone: with a
+        factory, and over http.
     :ivar websocket: over http, ``yes``: a WebSocket, or fail; ``no``: only POST and GET; ``auto``:
-        a WebSocket where the server and what is in between have it.
+        a WebSocket if the server and all proxies support it.
     :ivar resume: whether to take over the gateway of that id.
     :ivar trusted: False: the far side may be hostile, so the limits on what it sends are strict.
-        None: as its group says.
-    :ivar max_value: bytes of one value that it sends; None: as its group says. What is longer ends
-        the gateway.
-    :ivar max_items: elements, keys and values of one, with those of what it holds, likewise.
+        None: as for its group.
+    :ivar max_value: the most bytes of a value that it sends; None: as for its group. A longer value
+        ends the gateway.
+    :ivar max_items: the most elements, keys and values of one, nested ones included, likewise.
     :ivar env: environment variables that are set there.
     """
 
@@ -142,18 +141,18 @@ class Spec:
     trusted: bool | None = None
     max_value: int | None = None
     max_items: int | None = None
-    # Its values are often secrets.
+    # The values are often secrets.
     env: dict[str, str] = attrs.field(factory=dict, hash=False, repr=lambda env: f"{[*env]}")
 
     @classmethod
     def parse(cls, text: str | Spec, **options: Any) -> Spec:
-        """Read a spec.
+        """Parse a spec.
 
         :param text: ``transport//key=value...`` or ``transport=target//key=value...``; or a Spec,
-            which is only changed.
-        :param options: further keys, for values that a spec string cannot hold; ``env`` is a dict.
-            They go before what the text says.
-        :raises SpecError: it says which part is wrong and what it may have been meant to be.
+            to make a changed one.
+        :param options: further keys, for values that a spec's text cannot hold; ``env`` is a dict.
+            They override the text.
+        :raises SpecError: the message says which part is wrong, and may suggest the right one.
         """
         if isinstance(text, Spec):
             values = {field.name: getattr(text, field.name) for field in attrs.fields(cls)}
@@ -195,7 +194,7 @@ class Spec:
         return cls(**values)
 
     def __str__(self) -> str:
-        """As it may be written, but for the values of environment variables and secrets."""
+        """The spec's text, without the values of environment variables and secrets."""
         parts = [self.transport if self.target is None else f"{self.transport}={self.target}"]
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
@@ -217,7 +216,7 @@ def _keys(transport: str) -> tuple[str, ...]:
 
 
 def _read(text: str) -> dict[str, Any]:
-    """What a spec's text says, as the fields that it has, and ``env``."""
+    """Parse a spec's text; return its fields, and ``env``."""
     first, *parts = text.split("//")
     where = f"spec {_shown(text)}"
     transport, equals, target = first.partition("=")

@@ -1,4 +1,4 @@
-"""Starting many gateways at the same time, within a bound, and telling how it went."""
+"""Starts many gateways at the same time, up to a limit, and reports the progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pycomnet.gateways.gateway import Gateway
 
 log = Logger()
-#: Gateways that are being started at a time: sshd of one host takes ten, of many hosts as many.
+#: The most gateways that are started at a time: the sshd of one host accepts ten at a time.
 PARALLEL = 32
 
 
@@ -28,8 +28,8 @@ class Progress:
     :ivar spec: its spec.
     :ivar id: its id, or None.
     :ivar error: why it could not be started, or None.
-    :ivar done: how many have been tried by now.
-    :ivar total: how many there are to be.
+    :ivar done: the number of those that have been tried.
+    :ivar total: the number of all.
     """
 
     spec: Spec
@@ -58,7 +58,7 @@ async def start_all(
     tried: list[int] = []
     room = defer.DeferredSemaphore(parallel)
     given_up = False
-    #: the ids of those that are still to be tried, and who waits for each
+    #: id -> the waiters for it, for those that are still to be tried
     waiting: dict[str, list[defer.Deferred[None]]] = {
         spec.id: [] for spec in specs if spec.id is not None
     }
@@ -73,7 +73,7 @@ async def start_all(
             except PycomnetError as problem:
                 failed[number] = problem
             except defer.CancelledError:
-                given_up = True  # and the room that this makes is for nobody
+                given_up = True  # and no other starts in its place
                 raise
         tried.append(number)
         if progress is not None:
@@ -90,13 +90,13 @@ async def start_all(
     running: list[defer.Deferred[None]] = []
     for number, spec in enumerate(specs):
         if spec.via in waiting and spec.via != spec.id:
-            # It is started from one of these, and so once that is there.
+            # It is started from another of these, and so has to wait for that.
             master: defer.Deferred[None] = defer.Deferred()
             waiting[spec.via].append(master)
             running.append(defer.Deferred.fromCoroutine(follow(number, spec, master)))
         else:
             running.append(defer.Deferred.fromCoroutine(start(number, spec)))
-    # Cancelling it cancels each of them, and all are waited for: they end what they have started.
+    # Cancelling it cancels each of them, and waits for all: they end what they have started.
     results: list[tuple[bool, Any]] = await defer.DeferredList(running, consumeErrors=True)
     for success, result in results:
         if not success:
@@ -108,7 +108,7 @@ async def start_all(
 
 
 def _tell(progress: Callable[[Progress], Any], what: Progress) -> None:
-    """Call back; what it raises is logged, and keeps nothing from starting."""
+    """Call the callback; log what it raises, and go on."""
     try:
         pending = pending_result(progress(what))
     except Exception:

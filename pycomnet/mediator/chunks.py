@@ -10,7 +10,7 @@ from pycomnet.net import _twisted, eager
 
 #: The most bytes between two chunks that Twisted's decoder gets at a time.
 BETWEEN = 32
-#: What begins a short chunk, as most do: nothing of it is left to look at for Twisted's.
+#: The start of a short chunk, which most chunks are. Twisted's decoder need not check it.
 _SHORT = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
 
 
@@ -20,7 +20,7 @@ def chunk(data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
 
 
 def chunk_writer(transport: Any) -> Callable[[bytes | memoryview], None]:
-    """What writes a body in chunks behind what a transport has to write, at once where it can."""
+    """Make a function that writes a body in chunks to a transport, at once if possible."""
     eager.flush_now(transport)
     write = eager.writer(transport)
     return lambda data: write(chunk(data))
@@ -62,7 +62,7 @@ class Chunks(_twisted.chunk_decoder()):  # type: ignore[misc]
                     self.state = "CRLF"
                 self.dataCallback(data if size == end else bytes(view[at : at + size]))
             else:
-                # A line of it at a time, so that no bytes of a body come with it.
+                # One line at a time, so that no bytes of a body come with it.
                 size = data.find(b"\n", at, at + BETWEEN) + 1 - at
                 if size <= 0:
                     size = min(BETWEEN, end - at)

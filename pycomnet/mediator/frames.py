@@ -18,14 +18,14 @@ HEADER = Struct(">BQ")
 WHOLE_BINARY = 0x82
 #: Bits of the first two bytes: the last frame of a message; the payload is masked.
 FIN = MASKED = 0x80
-#: Lengths in the second byte that stand for a length of two bytes or of eight behind it.
+#: Values of the length in the second byte: the length follows, in two bytes or in eight.
 LENGTH_16, LENGTH_64 = 126, 127
-#: The opcode from which on a frame is a control frame, which may come between those of a message.
+#: The lowest opcode of control frames, which may come between the frames of a message.
 CONTROL = 8
-#: Bytes up to which masking is quicker as one large number.
+#: Up to this many bytes, masking as one large number is faster.
 NUMBER_UP_TO = 512
-#: Bytes of random keys that are taken from the system at a time: a system call for each message
-#: costs more than masking a small one.
+#: Bytes of random keys to get from the system at a time. A system call for each message would cost
+#: more than masking a small message.
 KEYS_SIZE = 4096
 
 _U16, _U64 = Struct(">H"), Struct(">Q")
@@ -94,32 +94,31 @@ def frame(
 
 
 class TooLong(Exception):
-    """A message that is longer than it may be."""
+    """A message is longer than the limit."""
 
 
 class Frames:
     """Parses a stream of frames.
 
-    :param masked: whether the other end has to mask them, as a client has to.
+    :param masked: whether the other end must mask its frames, as a client must.
     :param most: the most bytes of a binary message's payload.
     """
 
     def __init__(self, masked: bool, most: int) -> None:
         self._masked = masked
         self._most = most
-        #: the beginning of a frame that isn't there as far as it has to be, and how much of that
-        #: wsproto has got already
+        #: the beginning of a frame whose header is not complete; how much of it wsproto has got
         self._held = b""
         self._shown = 0
-        #: bytes of a frame that wsproto gets, and of a binary message, that are still to come
+        #: bytes that are still to come: of a frame for wsproto, and of a binary message
         self._other = 0
         self._left = 0
-        #: of a binary message: how much of its payload was there, its stream, the next offset
+        #: of a binary message: how much of its payload has arrived, its stream, the next offset
         self._at = 0
         self._number = 0
         self._offset = 0
         self._key = b""
-        #: between two fragments of a message
+        #: whether a message has begun whose last fragment has not arrived
         self._within = False
 
     def whole(self, data: bytes) -> tuple[int, int, bytes] | None:
@@ -181,7 +180,7 @@ class Frames:
             if begun is None:
                 self._held = bytes(view[at:])
                 if self._is_other(self._held):
-                    # wsproto may refuse it by what there is: nobody may wait for the rest then.
+                    # wsproto may reject what has arrived: then the rest must not be waited for.
                     new, self._shown = self._held[self._shown :], len(self._held)
                     yield -1, 0, new
                 return
@@ -219,7 +218,7 @@ class Frames:
         if masked:
             body += 4
         if self._is_other(data[:2]) or size < max(least, HEADER.size) or size >> 63:
-            # What is wrong with it, if anything, wsproto says.
+            # wsproto reports what is wrong with it, if anything.
             if first & 0x0F < CONTROL:
                 self._within = not first & FIN
             self._other = body + size

@@ -1,4 +1,4 @@
-"""Lifecycles as tables: which events may happen in each state, and what follows."""
+"""Lifecycles as tables: for each state and event, the next state and the effect."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 F = TypeVar("F", bound=Enum)
 
-#: By state, by the events that may happen in it: the next state, and what is done, if anything.
+#: state -> event that may happen in it -> the next state, and the effect or None.
 Table = Mapping[S, Mapping[E, tuple[S, "F | None"]]]
 
 
 class IllegalTransition(PycomnetError):
-    """An event that can't happen in this state: an error of the code that says it did.
+    """An event that can't happen in this state. It is an error in the code that reports the event.
 
     :ivar state: the state, which has not changed.
     :ivar event: the event.
@@ -32,10 +32,10 @@ class IllegalTransition(PycomnetError):
 
 
 def step(table: Table[S, E, F], state: S, event: E) -> tuple[S, F | None]:
-    """What an event leads to.
+    """Look up an event.
 
-    :returns: the next state and what is to be done.
-    :raises IllegalTransition: it can't happen in this state.
+    :returns: the next state, and the effect or None.
+    :raises IllegalTransition: the event can't happen in this state.
     """
     try:
         return table[state][event]

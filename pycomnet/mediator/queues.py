@@ -12,16 +12,16 @@ from bisect import bisect_right
 
 from pycomnet.errors import PycomnetError
 
-#: Bytes that are appended are joined with the piece before them up to this size, so that a stream
-#: of single bytes is not kept as that many objects. Longer pieces are not copied.
+#: Short pieces are joined up to this size, so that a stream of single bytes is not kept as that
+#: many objects. Longer pieces are not copied.
 JOIN = 1 << 14
 
 
 class OffsetError(PycomnetError):
     """An offset that does not fit the stream.
 
-    :ivar low: the least that would have.
-    :ivar high: the greatest.
+    :ivar low: the lowest valid offset.
+    :ivar high: the highest valid offset.
     """
 
     def __init__(self, message: str, low: int, high: int) -> None:
@@ -31,14 +31,14 @@ class OffsetError(PycomnetError):
 
 
 class OutgoingQueue:
-    """Bytes that were produced here and that the other end has not confirmed.
+    """The bytes that were produced here and are not confirmed by the other end.
 
     It takes everything that it is given: the producer checks :attr:`full`, and stops.
 
     :param limit: the number of bytes at which it is full.
     :ivar base: the offset of the first byte that it has.
     :ivar end: the offset after the last.
-    :ivar ended: nothing more will come.
+    :ivar ended: whether no more bytes will be produced.
     """
 
     __slots__ = ("limit", "base", "end", "ended", "_starts", "_pieces")
@@ -74,7 +74,7 @@ class OutgoingQueue:
         self.end += len(data)
 
     def finish(self) -> None:
-        """Nothing more will come."""
+        """No more bytes will be produced."""
         self.ended = True
 
     def confirm(self, offset: int) -> None:

@@ -65,7 +65,6 @@ _TCP = re.compile(r"tcp:[A-Za-z0-9_.-]+:[0-9]{1,5}")
 MIN_SECRET, MAX_SECRET = 16, 128
 #: Not allowed in names: they have a meaning in patterns, or can't be seen at an end.
 WILD = frozenset("*?[] ")
-MAX_LEASE = (1 << 63) - 1
 
 
 class Arguments:

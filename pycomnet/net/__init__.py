@@ -1,1 +1,1 @@
-"""The network: endpoint strings, TLS, and when the reactor writes and waits."""
+"""The network: endpoint strings, TLS, eager writes and busy polling."""

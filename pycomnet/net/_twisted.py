@@ -1,9 +1,9 @@
-"""What is used of Twisted that Twisted does not promise to keep: all of it is here.
+"""All uses of Twisted's private attributes.
 
-Each use is a function, and each has a public way to go on without: slower, or without a nicety,
-but right. So a Twisted that has changed costs time and no data. The tests of this module fail on
-it, and ``pyproject.toml`` has an upper bound until they have been seen to pass. What is of
-``twisted.web`` is imported when it is used, as most programs speak no HTTP.
+Each use is a function with a public fallback: slower, or without some comfort, but correct. So if
+Twisted changes, that costs time and no data. This module's tests fail on such a Twisted, and
+``pyproject.toml`` has an upper bound until they have passed with a new version. Parts of
+``twisted.web`` are imported when they are used, as most programs use no HTTP.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from twisted.internet.interfaces import IUNIXTransport
 
 C = TypeVar("C", bound=type[Any])
 
-#: A descriptor on no reactor, to look at.
+#: A descriptor without a reactor, to inspect.
 _SAMPLE = FileDescriptor(object())  # type: ignore[arg-type]
-#: Whether a descriptor's write buffer is where it was: one piece of bytes that is being written,
-#: and a list of those to come.
+#: Whether a descriptor's write buffer has the known form: one piece of bytes that is being written,
+#: and a list of further pieces.
 HAS_BUFFER = {"_tempDataBuffer", "_tempDataLen"} <= set(vars(_SAMPLE)) and all(
     hasattr(_SAMPLE, name) for name in ("dataBuffer", "offset")
 )
 #: Whether a descriptor has a method that is called when all is written before a half-close.
 HAS_HALF_CLOSE = hasattr(FileDescriptor, "_closeWriteConnection")
-#: Seconds between looks whether all is written, where nobody tells.
+#: Seconds between checks whether all is written, if no method is called then.
 LOOK_AGAIN = 0.05
 
 
@@ -38,7 +38,7 @@ def _buffer_has_some(transport: Any) -> bool:
 
 
 def _waits_to_write(transport: Any) -> bool:
-    """The public way: the reactor watches what has something to write."""
+    """The public way: the reactor watches descriptors that have something to write."""
     return transport in transport.reactor.getWriters()
 
 
@@ -48,14 +48,14 @@ def _has_part(transport: Any) -> bool:
 
 #: Whether a FileDescriptor has bytes in its write buffer.
 has_unwritten: Callable[[Any], bool] = _buffer_has_some if HAS_BUFFER else _waits_to_write
-#: Whether it has some that it has tried to write, and the system did not take.
+#: Whether it has bytes that it has tried to write, and the system did not take.
 is_congested: Callable[[Any], bool] = _has_part if HAS_BUFFER else _waits_to_write
 
 
 def unwritten_pieces(transport: Any) -> Sequence[bytes | bytearray | memoryview]:
-    """What a descriptor is to write, if that is still in the pieces in which it was given.
+    """What a descriptor has to write, if that is still in the pieces in which it was given.
 
-    None of them where one is being written. The public way: none.
+    Empty while one of them is being written. The public way: always empty.
     """
     if not HAS_BUFFER or transport.dataBuffer:
         return ()
@@ -64,7 +64,7 @@ def unwritten_pieces(transport: Any) -> Sequence[bytes | bytearray | memoryview]
 
 
 def replace_unwritten(transport: Any, pieces: list[Any]) -> None:
-    """Have a descriptor that has :func:`unwritten_pieces` write these instead."""
+    """Let a descriptor that has :func:`unwritten_pieces` write these instead."""
     transport._tempDataBuffer = pieces
     transport._tempDataLen = sum(map(len, pieces))
 
@@ -77,10 +77,10 @@ def drop_unwritten(transport: Any) -> None:
 
 
 def queued_descriptors(transport: Any) -> Sequence[int] | None:
-    """The descriptors that go with the next bytes which a UNIX transport writes by itself.
+    """The descriptors that a UNIX transport will send with the next bytes that it writes itself.
 
-    :returns: a list that changes as they are sent; None where that can't be known. The public way
-        is to leave all writing to the transport, and to wait until it has nothing left.
+    :returns: a list that changes as they are sent; None if that can't be known. The public way is
+        to leave all writing to the transport, and to wait until it has nothing left.
     """
     found: Sequence[int] | None = getattr(transport, "_sendmsgQueue", None)
     if found is None and not IUNIXTransport.providedBy(transport):
@@ -92,7 +92,7 @@ def queued_descriptors(transport: Any) -> Sequence[int] | None:
 
 
 def stop_taking(transport: Any) -> None:
-    """Have a descriptor drop what is written to it from now on."""
+    """Let a descriptor drop what is written to it from now on."""
     if hasattr(transport, "_writeDisconnected"):
         transport._writeDisconnected = True
     else:
@@ -101,9 +101,9 @@ def stop_taking(transport: Any) -> None:
 
 
 def closes_write_end(cls: C) -> C:
-    """Have ``close_write_end`` be called when all is written after ``loseWriteConnection``.
+    """Let ``close_write_end`` be called when all is written after ``loseWriteConnection``.
 
-    A decorator for a subclass of FileDescriptor. The public way is to look now and then whether all
+    A decorator for a subclass of FileDescriptor. The public way: it checks repeatedly whether all
     is written.
     """
     if HAS_HALF_CLOSE:
@@ -127,22 +127,22 @@ def closes_write_end(cls: C) -> C:
 
 
 def replace_read(transport: Any, read: Callable[[], Any]) -> bool:
-    """Have the reactor call this in place of a transport's ``doRead``; whether that can be done."""
+    """Let the reactor call ``read`` instead of a transport's ``doRead``; False if impossible."""
     return _replace(transport, "doRead", read)
 
 
 def replaced_read(transport: Any) -> Any:
-    """What the reactor calls in place of a transport's ``doRead``; None if that is its own."""
+    """What the reactor calls instead of a transport's ``doRead``; None if it was not replaced."""
     return getattr(transport, "__dict__", {}).get("doRead")
 
 
 def restore_read(transport: Any) -> None:
-    """Have the reactor call a transport's own ``doRead`` again."""
+    """Let the reactor call a transport's own ``doRead`` again."""
     getattr(transport, "__dict__", {}).pop("doRead", None)
 
 
 def replace_write(transport: Any, write: Callable[[bytes], Any]) -> bool:
-    """Have a descriptor write by this in place of ``writeSomeData``; whether that can be done."""
+    """Let a descriptor call ``write`` instead of ``writeSomeData``; False if impossible."""
     return hasattr(transport, "writeSomeData") and _replace(transport, "writeSomeData", write)
 
 
@@ -158,7 +158,7 @@ def _replace(target: object, name: str, value: object) -> bool:
 
 
 def epoll_of(reactor: Any) -> select.epoll | None:
-    """The epoll that a reactor sleeps in, or None. The public way: poll one socket."""
+    """The epoll on which a reactor waits, or None. The public way: poll one socket."""
     if not hasattr(select, "epoll"):
         return None
     poller = getattr(reactor, "_poller", None)
@@ -166,18 +166,18 @@ def epoll_of(reactor: Any) -> select.epoll | None:
 
 
 def set_clock(reactor: Any, seconds: Callable[[], float]) -> bool:
-    """Have a reactor go by a clock; whether it does. The public way: the wall clock."""
+    """Let a reactor use a clock; return whether it does. The public way: the wall clock."""
     return _replace(reactor, "seconds", seconds)
 
 
 def silence_waker(reactor: Any) -> None:
-    """In a forked child: have no call from a thread wake the parent's reactor."""
+    """In a forked child: keep calls from threads from waking the parent's reactor."""
     if hasattr(reactor, "waker"):
         reactor.waker = None
 
 
 def runs_on(reactor: Any, loop: object) -> bool:
-    """Whether an asyncio reactor runs on a loop. The public way: it is taken for one of another."""
+    """Whether an asyncio reactor runs on a loop. The public way: False."""
     return getattr(reactor, "_asyncioEventloop", None) is loop
 
 
@@ -185,16 +185,16 @@ def runs_on(reactor: Any, loop: object) -> bool:
 
 
 def chunk_decoder() -> Any:
-    """Twisted's decoder of bodies in chunks, to derive from; ``object`` if it has none such."""
+    """Twisted's decoder of chunked bodies, to derive from; ``object`` if it has changed."""
     from twisted.web import http
 
     return getattr(http, "_ChunkedTransferDecoder", object)
 
 
 def decode_body(channel: Any, decoder: Any, received: Callable[[bytes], object]) -> None:
-    """Have a server's channel take apart the body in chunks that is coming.
+    """Let a server's channel decode the chunked body that is coming.
 
-    :param decoder: made from :func:`chunk_decoder`. The public way: Twisted's own takes it apart.
+    :param decoder: made from :func:`chunk_decoder`. The public way: Twisted's own decoder.
     :param received: called with each piece.
     """
     finish = getattr(channel, "_finishRequestBody", None)
@@ -203,7 +203,7 @@ def decode_body(channel: Any, decoder: Any, received: Callable[[bytes], object])
 
 
 def decode_answers(protocol: Any, decoder: Any) -> None:
-    """Have a client's protocol take apart answers in chunks; as :func:`decode_body`."""
+    """Let a client's protocol decode chunked responses; as :func:`decode_body`."""
     if not _is_decoder(decoder):
         return
     request = protocol.request
@@ -219,13 +219,13 @@ def decode_answers(protocol: Any, decoder: Any) -> None:
 
 
 def _is_decoder(decoder: Any) -> bool:
-    """Whether a decoder is made from Twisted's, rather than from ``object``."""
+    """Whether a decoder is derived from Twisted's, and not from ``object``."""
     base = chunk_decoder()
     return base is not object and issubclass(decoder, base)
 
 
 def answers_bad_requests(cls: C) -> C:
-    """Have ``bad_request`` be called for a request that can't be read.
+    """Let ``bad_request`` be called for a request that can't be parsed.
 
     A decorator for a subclass of HTTPChannel. The public way: Twisted answers 400 itself.
     """
@@ -237,9 +237,9 @@ def answers_bad_requests(cls: C) -> C:
 
 
 def bound_messages(wire: Any, for_bytes: object, for_text: object) -> bool:
-    """Have a WebSocket collect the pieces of messages in these; whether it does.
+    """Let a WebSocket collect the pieces of messages in these; return whether it does.
 
-    The public way is to count what comes between two messages.
+    The public way: count what comes between two messages.
     """
     if not (hasattr(wire, "_bytesBuffer") and hasattr(wire, "_textBuffer")):
         return False
@@ -248,7 +248,7 @@ def bound_messages(wire: Any, for_bytes: object, for_text: object) -> bool:
 
 
 def websocket_state(wire: Any) -> Any:
-    """The ``wsproto.connection.ConnectionState`` of a WebSocket; OPEN where that isn't known."""
+    """The ``wsproto.connection.ConnectionState`` of a WebSocket; OPEN if that isn't known."""
     from wsproto.connection import ConnectionState
 
     connection = getattr(wire, "_wsconn", None)

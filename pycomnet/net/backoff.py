@@ -1,4 +1,4 @@
-"""How long to wait before what failed is tried again."""
+"""Delays between retries."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
-#: Each delay is so many times the one before it.
+#: The factor between two delays.
 FACTOR = 2.0
 
 
 def retry_policy(first: float, longest: float) -> Callable[[int], float]:
-    """How long to wait after so many failures in a row, as a function of their number from 0 on.
+    """A function from the number of failures in a row, beginning with 0, to the delay in seconds.
 
-    That is Twisted's ``backoffPolicy``, but for the chance in it: there it is up to a second that
-    is added to each delay. Here each is shortened by chance, to no less than half. So a first try
-    is still made after milliseconds, and the clients of a server that was restarted, who all began
-    to wait at the same time, are spread over seconds.
+    This is Twisted's ``backoffPolicy`` with another jitter: Twisted adds up to a second to each
+    delay. Here each delay is shortened at random, to no less than half. So a first retry can still
+    come after milliseconds, and the clients of a restarted server, who all began to wait at the
+    same time, are spread over seconds.
 
-    :param first: seconds of the first delay, at most.
-    :param longest: seconds that no delay is longer than.
+    :param first: the longest first delay in seconds.
+    :param longest: the longest delay in seconds.
     """
     delay = backoffPolicy(first, longest, FACTOR, lambda: 0.0)
     return lambda attempt: delay(attempt) * random.uniform(0.5, 1.0)
 
 
 class Backoff:
-    """The delays between tries of one thing, until something has come of trying.
+    """The delays between retries of one operation, until it succeeds.
 
     :param first: as for :func:`retry_policy`; so is ``longest``.
-    :param progress: a number that changes when something has come of it; then the delays begin with
-        the first one again, as they do after :meth:`reset`.
+    :param progress: a number that changes when there is progress; then the delays begin with the
+        first one again, as after :meth:`reset`.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Something has come of it."""
+        """It has succeeded: begin with the first delay again."""
         self._failures = 0
 
     def next_delay(self) -> float:
-        """It has failed once more: seconds until it is to be tried again."""
+        """It has failed again: return the seconds until the next try."""
         progress = self._progress()
         if progress != self._last:
             self._last = progress
@@ -64,6 +64,6 @@ class Backoff:
         return delay
 
     def wait(self) -> defer.Deferred[None]:
-        """It has failed once more: fires when it is time to try again."""
+        """It has failed again: fires when it is time for the next try."""
         waiting: defer.Deferred[None] = task.deferLater(self._reactor, self.next_delay())
         return waiting

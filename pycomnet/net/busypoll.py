@@ -1,9 +1,9 @@
-"""Polling for an answer in the turn of the reactor in which it was asked for.
+"""Busy polling for an answer within the reactor turn in which the request was sent.
 
-When to poll is the rule of :mod:`pycomnet.far.busypoll`. Here a descriptor whose protocol wrote
-while it was given what had been read is polled, and read again in the same turn. With Twisted's
-epoll reactor the polls see all that it waits for, and whatever else there is to do ends them; with
-others they see one descriptor only, and are few.
+:mod:`pycomnet.far.busypoll` has the policy. If a protocol writes while it handles what was read,
+its descriptor is polled, and read again in the same turn. With Twisted's epoll reactor the polls
+see all events that the reactor waits for, and any other event ends them. With other reactors they
+see only one descriptor, and are few.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from pycomnet.far.busypoll import LONG_WINDOW, BusyWait, poll_of
 from pycomnet.net import _twisted
 from pycomnet.net.eager import is_plain
 
-#: Seconds for which one polls where that doesn't show what else there is to do: about a turn of
-#: the reactor.
+#: Seconds to poll if that doesn't see other events: about a turn of the reactor.
 BLIND_WINDOW = 20e-6
-#: Answers that are taken in one turn of the reactor, before others get theirs.
+#: The most answers that one descriptor reads in one turn of the reactor.
 READS_PER_TURN = 8
 
 
 def reactor_wait(reactor: Any, fd: int, window: float) -> BusyWait:
-    """Waits for a descriptor that a reactor reads, in one turn of the reactor.
+    """The busy polling for a descriptor that a reactor reads, within one turn of the reactor.
 
-    :param window: seconds for which one polls, where that shows what else there is to do.
+    :param window: seconds to poll, if that also sees other events.
     """
     poller = _twisted.epoll_of(reactor)
     if poller is None:
@@ -42,17 +41,17 @@ def reactor_wait(reactor: Any, fd: int, window: float) -> BusyWait:
         return True if ready == only else None
 
     def is_due() -> bool:
-        """Whether a delayed call is."""
+        """Whether a delayed call is due."""
         return timeout() == 0
 
     return BusyWait(look, window, is_due)
 
 
 class BusyPoll:
-    """Stands in for the ``doRead`` of a transport on a socket.
+    """Replaces the ``doRead`` of a transport on a socket.
 
     :param transport: a TCP or UNIX transport of Twisted's, without TLS.
-    :ivar wrote: to be set when something is written to it.
+    :ivar wrote: the user sets this when it writes to the transport.
     """
 
     __slots__ = ("_read", "_transport", "_wait", "wrote")
@@ -60,14 +59,14 @@ class BusyPoll:
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._read = transport.doRead
-        #: made when it is first needed
+        #: created on first use
         self._wait: BusyWait | None = None
         self.wrote = False
         _twisted.replace_read(transport, self)
 
     @classmethod
     def of(cls, transport: Any) -> BusyPoll | None:
-        """That of a transport; None for one that isn't on a plain socket."""
+        """The BusyPoll of a transport; None for one that isn't on a plain socket."""
         there = _twisted.replaced_read(transport)
         if isinstance(there, BusyPoll):
             return there
@@ -94,7 +93,7 @@ class BusyPoll:
         return None
 
     def stop(self) -> None:
-        """The transport is closed: let go of it."""
+        """The transport is closed: release it."""
         _twisted.restore_read(self._transport)
         self._wait = None
 

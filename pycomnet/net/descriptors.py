@@ -1,4 +1,4 @@
-"""Descriptors that one process gives to another, beside what it says to it on a UNIX socket."""
+"""Passes open descriptors to another process with the bytes on a UNIX socket."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IUNIXTranspo
 from pycomnet.net import _twisted
 from pycomnet.net.eager import flush_now, is_plain
 
-#: Seconds between looks whether descriptors have been sent that a full socket did not take.
+#: Seconds between checks whether descriptors that a full socket did not take have been sent.
 LOOK_AGAIN = 0.05
-#: Seconds that descriptors which have come wait for whoever takes them. That is known with the next
-#: bytes; it takes longer where one of the two processes stands still.
+#: Seconds after which received descriptors are closed if they are not taken. The next bytes tell
+#: who takes them; that may take longer while one of the two processes is stopped.
 TAKE_TIME = 5.0
 
 Identity = tuple[int, int]
 
 
 def passes_descriptors(transport: Any) -> bool:
-    """Whether descriptors can be sent beside what is written: on a UNIX socket."""
+    """Whether descriptors can be sent with the bytes: on a UNIX socket."""
     return is_plain(transport) and IUNIXTransport.providedBy(transport)
 
 
 def identity(fd: int) -> Identity:
-    """What tells a pipe from all others, by whatever number a process knows it."""
+    """The identity of a pipe: the same in each process, whatever its number there."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
 
 def send_descriptors(transport: Any, fds: Sequence[int], write: Callable[[], object]) -> None:
-    """Send descriptors, which are closed here once they are sent, or never will be.
+    """Send descriptors. They are closed here when they have been sent, or can't be sent.
 
     :param transport: one that :func:`passes_descriptors`.
-    :param write: writes at least as many bytes. Whoever receives the last of these has received
-        the descriptors before.
+    :param write: writes at least as many bytes. The receiver of the last of these has got the
+        descriptors before.
     """
     for fd in fds:
         transport.sendFileDescriptor(fd)
@@ -61,11 +61,11 @@ def _close_sent(transport: Any, fds: set[int]) -> None:
 
 
 class ReceivedDescriptors:
-    """Descriptors that have come and were not taken yet.
+    """Received descriptors that were not taken yet.
 
-    They are known by what they are, not by their order: the system drops those for which this
-    process has no number left, and nobody is told. Those that nobody takes are closed after a time,
-    as whoever asked for them may have given up.
+    They are looked up by their identity, not by their order: the system silently drops those for
+    which this process has no number left. Those that are not taken are closed after a time, as
+    their requester may have given up.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -73,7 +73,7 @@ class ReceivedDescriptors:
         self._there: dict[Identity, tuple[int, IDelayedCall]] = {}
 
     def add(self, fd: int) -> None:
-        """One has come; processes that this one starts do not get it."""
+        """Add a received descriptor; processes that this one starts do not inherit it."""
         os.set_inheritable(fd, False)
         key = identity(fd)
         self._there[key] = fd, self._reactor.callLater(TAKE_TIME, self._expire, key)
@@ -82,7 +82,7 @@ class ReceivedDescriptors:
         _close([self._there.pop(key)[0]])
 
     def take(self, *wanted: Identity) -> tuple[int, ...] | None:
-        """Those that somebody was told of, in that order; None if one of them did not come."""
+        """Take the descriptors with these identities, in this order; None if one is missing."""
         found = [self._there.pop(key) for key in wanted if key in self._there]
         for _, call in found:
             call.cancel()
@@ -93,7 +93,7 @@ class ReceivedDescriptors:
         return None
 
     def close(self) -> None:
-        """Close what nobody has taken."""
+        """Close those that have not been taken."""
         there, self._there = self._there, {}
         for fd, call in there.values():
             call.cancel()

@@ -1,9 +1,9 @@
-"""Writing now what Twisted would write in its next turn.
+"""Eager writes: writes now what Twisted would write in its next turn.
 
-A write that waits for the next turn costs that turn and two changes to what the system watches. So
-what there is goes to a plain descriptor at once, as far as the system takes it, in the pieces that
-it is in; the rest, an error, and whatever is not a plain descriptor (TLS) is left to the
-transport's own writing.
+A write that waits for the next turn costs that turn and two changes of the reactor's watches. So
+data are written to a plain descriptor at once, as far as the system takes them, without joining the
+pieces. The transport's own writing handles the rest, errors, and transports that are no plain
+descriptors (TLS).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from twisted.internet.abstract import FileDescriptor
 
 from pycomnet.net import _twisted
 
-#: How much is read and written at a time while there is that much. Twisted's own 64 KiB makes a
-#: bulk transfer several times as slow.
+#: The most bytes of one read or write while there is much. With Twisted's own 64 KiB, a bulk
+#: transfer is several times as slow.
 BULK_SIZE = 1 << 20
-#: Twisted's own, for when there is little to read: the buffer is allocated for each read.
+#: Twisted's own size, while there is little to read, as the buffer is allocated for each read.
 SMALL_SIZE = 1 << 16
-#: Bytes from which on pieces are handed over as they are, rather than put together.
+#: Pieces of at least so many bytes in all are written as they are, and not joined.
 APART_FROM = 1 << 14
-#: Pieces that are handed over without being put together: more cost more than copying them.
+#: The most pieces that are written without being joined: more would cost more than a copy.
 MAX_PIECES = 64
 
 Pieces = Sequence[bytes | bytearray | memoryview]
 
 
 def is_plain(transport: Any) -> bool:
-    """Whether what is written to a transport goes to a descriptor as it is."""
+    """Whether a transport writes its bytes unchanged to a descriptor."""
     return isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False)
 
 
@@ -47,9 +47,9 @@ def close_copies(transport: Any) -> None:
 
 
 def writer(transport: Any) -> Callable[[Pieces], None]:
-    """What writes pieces to a transport: what the system takes of them at once, the rest as ever.
+    """A function that writes pieces to a transport: eagerly what the system takes, then the rest.
 
-    :param transport: is connected, and goes on without TLS if it is without now.
+    :param transport: it is connected, and will not start TLS later.
     """
     waiting = _twisted.queued_descriptors(transport)
     if not is_plain(transport) or waiting is None:
@@ -78,14 +78,14 @@ def writer(transport: Any) -> Callable[[Pieces], None]:
 
 
 def nowhere(pieces: Pieces) -> None:
-    """What writes while there is no transport."""
+    """The writer while there is no transport."""
 
 
 def flush_now(transport: Any) -> None:
-    """Hand what a transport has to write to the system, if it is a plain descriptor.
+    """Write at once what a transport has to write, if it is a plain descriptor.
 
     For a small answer that saves a turn of the reactor. An error is left to the transport's own
-    writing, where it shows again and ends the connection.
+    writing, which gets it again and ends the connection.
     """
     if not is_plain(transport) or not transport.connected or transport.disconnecting:
         return
@@ -98,7 +98,7 @@ def flush_now(transport: Any) -> None:
         and sum(map(len, pieces)) >= APART_FROM
         and _twisted.queued_descriptors(transport) in ([], ())
     ):
-        # Its own writing would put them together first.
+        # Its own writing would join them first.
         some = pieces[:MAX_PIECES]
         rest = [*_rest(some, _giver(transport)(some)), *pieces[MAX_PIECES:]]
         _twisted.replace_unwritten(transport, rest)
@@ -106,9 +106,9 @@ def flush_now(transport: Any) -> None:
 
 
 def tune_reading(transport: Any, size: int) -> None:
-    """Have a plain descriptor read much at a time while there is much.
+    """Let a plain descriptor read much at a time while there is much.
 
-    :param size: what it read last.
+    :param size: the number of bytes of the last read.
     """
     if isinstance(transport, FileDescriptor):
         wanted = BULK_SIZE if size >= SMALL_SIZE else SMALL_SIZE
@@ -117,7 +117,7 @@ def tune_reading(transport: Any, size: int) -> None:
 
 
 def _giver(transport: Any) -> Callable[[Pieces], int]:
-    """What has the system take pieces, of which there are not too many; the bytes that it took."""
+    """A function that writes a few pieces and returns how many bytes the system took."""
     own: Callable[[Pieces], int] | None = getattr(transport, "write_parts", None)
     if own is not None:
         return own  # a subprocess's pipes
@@ -134,7 +134,7 @@ def _giver(transport: Any) -> Callable[[Pieces], int]:
             else:
                 taken = socket.sendmsg(pieces)
         except OSError:
-            return 0  # it shows again
+            return 0  # the transport's own writing gets it again
         return taken
 
     return give
@@ -145,7 +145,7 @@ def _number(result: object) -> int:
 
 
 def _rest(pieces: Pieces, given: int) -> Pieces:
-    """What is left of pieces when so many bytes of them were taken."""
+    """The rest of the pieces after ``given`` bytes."""
     rest: list[bytes | bytearray | memoryview] = []
     for piece in pieces:
         if given < len(piece):

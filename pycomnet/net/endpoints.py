@@ -1,9 +1,9 @@
-"""Twisted's endpoint strings: read them, check them, connect to them and listen on them.
+"""Endpoint strings: parses them, checks them, connects to them and listens on them.
 
-An address is an endpoint string: ``tcp:HOST:PORT``, ``tls:HOST:PORT``, ``unix:PATH`` and whatever
-else Twisted or a plugin of it knows. ``HOST:PORT`` alone is ``tcp:``. TLS is checked here and not
-only encrypted: a client verifies the certificate's chain, dates and name, and what it refuses fails
-with :class:`~pycomnet.errors.CertificateRefused`, which says why.
+An address is an endpoint string: ``tcp:HOST:PORT``, ``tls:HOST:PORT``, ``unix:PATH`` or any other
+that Twisted or a plugin of it knows. ``HOST:PORT`` alone is ``tcp:``. With TLS, a client always
+verifies the certificate's chain, dates and name. If it refuses the certificate, the connection
+fails with :class:`~pycomnet.errors.CertificateRefused`, which says why.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.net.private import narrow_umask
 from pycomnet.ranges import NumberRefused, real, whole
 
-#: Bytes of a unix socket's path: what the system's structure has room for.
+#: The longest path of a unix socket, in bytes: the room in the system's structure.
 MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103
-#: What takes ``privateKey=`` and ``certKey=`` when listening, and is checked when connecting.
+#: The kinds that take ``privateKey=`` and ``certKey=`` when listening, and verify when connecting.
 TLS = frozenset({"tls", "ssl"})
-#: Connections that wait to be accepted. Twisted's own 50 is nothing when a thousand clients come
-#: back to what was restarted: the system then drops their packets, and they wait for seconds.
+#: The most connections that wait to be accepted. Twisted's own 50 is too few when a thousand
+#: clients reconnect to a restarted server: the system drops their packets, and they wait seconds.
 BACKLOG = 1024
 _BACKLOGGED = frozenset({"tcp", "tcp4", "tcp6", "unix"})
-#: What has a port: as a listener's first part, and a client's second.
+#: The kinds with a port: as a listener's first part, and a client's second.
 _WITH_PORT = TLS | {"tcp", "tcp4", "tcp6"}
-#: An IPv6 number as URLs have it. Twisted's strings have it with backslashes: ``\\:\\:1``.
+#: An IPv6 address as in URLs. Twisted's strings have it with backslashes: ``\\:\\:1``.
 _BRACKETS = re.compile(r"(?:^|(?<=:))\[([0-9A-Fa-f:.]+(?:%[^\]:]+)?)\](?=:|$)")
-#: How one is given: in an endpoint string, and in a gateway's spec.
+#: How to give a client certificate: in an endpoint string, and in a gateway's spec.
 ITS_OPTIONS = "certificate=FILE:privateKey=FILE, or cert=FILE//key=FILE"
 #: Seconds for a connection to be made, unless the string has ``timeout=``.
 CONNECT_TIMEOUT = 30.0
@@ -52,11 +52,11 @@ CONNECT_TIMEOUT = 30.0
 
 @attrs.frozen
 class Endpoint:
-    """An endpoint string's parts.
+    """The parts of an endpoint string.
 
-    :ivar kind: what comes before the first colon: ``tcp``, ``tls``, ``unix`` ...
+    :ivar kind: the part before the first colon: ``tcp``, ``tls``, ``unix`` ...
     :ivar args: the parts without ``=``.
-    :ivar options: the parts with it.
+    :ivar options: the parts with ``=``.
     """
 
     kind: str
@@ -76,11 +76,11 @@ class Endpoint:
 
 
 def parse(description: str) -> Endpoint:
-    """Read an endpoint string.
+    """Parse an endpoint string.
 
-    :param description: as Twisted has them; ``HOST:PORT`` is taken for ``tcp:HOST:PORT``, and an
-        IPv6 number may be in brackets.
-    :raises EndpointError: it is none; the message says what was expected.
+    :param description: as Twisted has them; ``HOST:PORT`` means ``tcp:HOST:PORT``, and an IPv6
+        address may be in brackets.
+    :raises EndpointError: it is no endpoint string; the message says what was expected.
     """
     if not isinstance(description, str):
         raise EndpointError(f"an address is a str, not {type(description).__name__}")
@@ -102,9 +102,9 @@ def parse(description: str) -> Endpoint:
 
 
 def clean(description: str) -> str:
-    """The endpoint string in its usual form, so that two of the same address are equal.
+    """The endpoint string in its canonical form, so that two of the same address are equal.
 
-    :raises EndpointError: it is none.
+    :raises EndpointError: it is no endpoint string.
     """
     return str(parse(description))
 
@@ -137,12 +137,12 @@ def _unescape(part: str) -> tuple[str, str | None]:
 
 
 def is_tls(description: str) -> bool:
-    """Whether an address is one of TLS."""
+    """Whether an address uses TLS."""
     return parse(description).kind in TLS
 
 
 def is_local(description: str) -> bool:
-    """Whether only processes of this machine can reach what listens there.
+    """Whether only processes of this machine can reach a listener there.
 
     :param description: a listener's endpoint string, or a client's.
     """
@@ -171,7 +171,7 @@ def is_local_address(address: object) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or number is of the loopback interface."""
+    """Whether a host's name or IP address is of the loopback interface."""
     if host.lower() == "localhost":
         return True
     try:
@@ -183,7 +183,7 @@ def is_loopback(host: str) -> bool:
 
 
 def describe_address(address: object) -> str:
-    """A transport's address as an endpoint string, where it has that form."""
+    """A transport's address as an endpoint string, if it has that form."""
     if isinstance(address, (IPv4Address, IPv6Address)):
         return f"tcp:{quoteStringArgument(address.host)}:{address.port}"
     if isinstance(address, UNIXAddress):
@@ -196,12 +196,12 @@ def _path(name: bytes | str | None) -> str:
 
 
 def client_string(port: Any, description: str, host: str | None = None) -> str:
-    """The address to connect to what listens on a port.
+    """The endpoint string for clients of a listening port.
 
     :param port: an ``IListeningPort``.
-    :param description: the endpoint string that it was made from.
-    :param host: the name or number that others reach this machine by; by default the interface
-        that it listens on or, if it listens on all, this machine's name.
+    :param description: the endpoint string from which it was made.
+    :param host: the name or IP address by which others reach this machine; by default the interface
+        on which it listens or, if it listens on all, this machine's name.
     """
     address = port.getHost()
     if isinstance(address, UNIXAddress):
@@ -217,13 +217,13 @@ def client_string(port: Any, description: str, host: str | None = None) -> str:
 
 
 def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """What listens on an address.
+    """The server endpoint of an address.
 
     :param description: ``tcp:PORT:interface=...``, ``unix:PATH``, or any of Twisted's. For TLS,
         ``tls:PORT:privateKey=FILE:certKey=FILE`` (or ``ssl:``), with ``interface=``,
         ``extraCertChain=FILE`` and ``clientCAs=FILE or DIRECTORY``: then only clients with a
-        certificate of one of these authorities are let in.
-    :raises EndpointError: it can't be read, or its files can't.
+        certificate of one of these authorities are accepted.
+    :raises EndpointError: it can't be parsed, or its files can't be read.
     """
     endpoint = parse(description)
     if endpoint.kind not in TLS:
@@ -246,15 +246,15 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 async def listen(reactor: Any, description: str, factory: Any) -> Any:
     """Listen on an address.
 
-    :param description: as :func:`server_endpoint` takes it.
+    :param description: as for :func:`server_endpoint`.
     :param factory: makes the protocols.
-    :returns: fires with the port. Fails with :class:`~pycomnet.errors.EndpointError` when it can't
-        be: the address is in use, say. Cancelling it leaves nothing listening.
+    :returns: fires with the port. Fails with :class:`~pycomnet.errors.EndpointError` if it can't
+        listen: the address is in use, say. Cancelling it leaves nothing listening.
     """
     endpoint = server_endpoint(reactor, description)
     try:
         if parse(description).kind == "unix":
-            # Twisted makes the socket with what the umask leaves, and then gives it its mode.
+            # Twisted creates the socket with what the umask leaves, and then sets its mode.
             with narrow_umask():
                 listening = endpoint.listen(factory)
             return await listening
@@ -269,10 +269,10 @@ async def listen(reactor: Any, description: str, factory: Any) -> Any:
 
 
 def check_client(description: str) -> None:
-    """See that an address is one that somebody could connect to, if perhaps not from here.
+    """Check that a client could connect to an address, perhaps from another machine.
 
-    :param description: a client's endpoint string. Files that it names need not be there.
-    :raises EndpointError: it isn't.
+    :param description: a client's endpoint string. Files that it names need not exist.
+    :raises EndpointError: no client could.
     """
     endpoint = parse(description)
     if endpoint.kind in _WITH_PORT:
@@ -297,14 +297,14 @@ def _check_unix_path(description: str, path: str) -> None:
 
 
 def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
-    """What connects to an address.
+    """The client endpoint of an address.
 
     :param description: ``tcp:HOST:PORT``, ``unix:PATH``, or any of Twisted's. For TLS,
         ``tls:HOST:PORT`` (or ``ssl:``), with ``trustRoots=FILE or DIRECTORY`` (default: the
         system's), ``hostname=`` if the certificate has another name than HOST, and
-        ``certificate=FILE:privateKey=FILE`` for a listener that asks for one. The certificate is
-        always checked.
-    :raises EndpointError: it can't be read, or its files can't.
+        ``certificate=FILE:privateKey=FILE`` for a listener that requires one. The server's
+        certificate is always verified.
+    :raises EndpointError: it can't be parsed, or its files can't be read.
     """
     endpoint = parse(description)
     if endpoint.kind in TLS:
@@ -312,7 +312,7 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
 
         return tls.connector(reactor, description, endpoint.args, endpoint.options)
     if endpoint.kind == "unix":
-        # Twisted raises a TypeError in the reactor for it.
+        # Otherwise Twisted would raise a TypeError in the reactor.
         _check_unix_path(description, endpoint.argument(0, "path", ""))
     if endpoint.kind == "tcp":
         host = endpoint.argument(0, "host", "localhost")
@@ -328,7 +328,7 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
 
 
 def peer_name(transport: Any) -> str | None:
-    """The name in the certificate that a client showed, once the handshake is done.
+    """The name in a client's certificate, once the handshake is done.
 
     :param transport: a connection's.
     :returns: its subject's common name, else its first alternative name; None without TLS or
@@ -350,7 +350,7 @@ def peer_name(transport: Any) -> str | None:
 
 
 def explain(failure: Failure | BaseException) -> str:
-    """Why a connection could not be made, or ended, in words that say what to do about it."""
+    """Why a connection could not be made, or ended, and what to do about it, as text."""
     problem = failure.value if isinstance(failure, Failure) else failure
     if isinstance(problem, CertificateRefused):
         return str(problem)
@@ -372,7 +372,7 @@ def explain(failure: Failure | BaseException) -> str:
 
 
 def number(description: str, text: str, what: str) -> int:
-    """A port or another small number in an endpoint string."""
+    """Parse a port or another small number in an endpoint string."""
     try:
         return whole(what, text, 0, 65535, text=True)
     except NumberRefused:
@@ -382,7 +382,7 @@ def number(description: str, text: str, what: str) -> int:
 
 
 def seconds(description: str, options: dict[str, str]) -> float:
-    """An endpoint string's ``timeout=``."""
+    """Parse an endpoint string's ``timeout=``."""
     try:
         return real("timeout", options.get("timeout", CONNECT_TIMEOUT), above=True, text=True)
     except NumberRefused as problem:

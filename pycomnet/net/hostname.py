@@ -1,9 +1,9 @@
-"""Connecting to a host by its name: to the first of its addresses that answers.
+"""Connects to a host by its name: to the first of its addresses that answers.
 
-As Twisted's ``HostnameEndpoint``, but on the reactor that it is given alone: that one imports the
-global reactor, which installs one in a program that has another, or only an asyncio loop. And an
-attempt that fails has the next one begin at once (RFC 8305, 5), where that one waits. A name may
-have an underscore, as Docker Compose's containers have, which that one refuses.
+It does the same as Twisted's ``HostnameEndpoint``, but it uses only the given reactor. Twisted's
+imports the global reactor, which installs one in a program that has another, or only an asyncio
+loop. After a failed attempt the next one begins at once (RFC 8305, 5), where Twisted's waits. A
+name may have an underscore, as those of Docker Compose's containers, which Twisted's refuses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Seconds that an address has before the next one is tried at the same time (RFC 8305, 5).
+#: Seconds after which the next address is tried as well (RFC 8305, 5).
 ATTEMPT_DELAY = 0.25
 
 
@@ -31,9 +31,9 @@ ATTEMPT_DELAY = 0.25
 class NamedEndpoint:
     """Connects to a name's addresses.
 
-    :param host: the name; one that is not ASCII is one of IDNA.
-    :param timeout: seconds that each attempt to connect has.
-    :param bind: this end's host and port, if that matters.
+    :param host: the name; one that is not ASCII is encoded with IDNA.
+    :param timeout: seconds for each attempt to connect.
+    :param bind: this end's host and port, or None.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class NamedEndpoint:
     def connect(self, factory: Any) -> defer.Deferred[Any]:
         """Look the name up, and connect.
 
-        :returns: fires with the protocol. Fails with ``DNSLookupError``, or with what the last
-            attempt to connect did. Cancelling it gives up.
+        :returns: fires with the protocol. Fails with ``DNSLookupError``, or with the failure of the
+            last attempt to connect. Cancelling it stops all attempts.
         """
         try:
             name = self._host if self._host.isascii() else self._host.encode("idna").decode()
-            name.encode("idna")  # a label that is empty or too long
+            name.encode("idna")  # fails if a label is empty or too long
         except UnicodeError:
             text = f"{self._host!r} can't be the name of a host"
             return defer.fail(error.DNSLookupError(text))
@@ -101,7 +101,7 @@ class _Receiver:
 
 
 class _Attempts:
-    """Attempts to connect, each begun when the one before has failed or taken too long."""
+    """Attempts to connect. Each begins when the one before has failed or takes too long."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class _Attempts:
 
     def _failed(self, failure: Failure, attempt: defer.Deferred[Any]) -> None:
         if attempt not in self._attempts:
-            return  # it was given up
+            return  # it was cancelled
         self._attempts.remove(attempt)
         if self._timer is not None:
             self._timer.cancel()
@@ -159,7 +159,7 @@ class _Attempts:
         self._next(failure)
 
     def _stop(self, but: defer.Deferred[Any] | None = None) -> None:
-        """Begin no more attempts, and end those that there are."""
+        """Begin no more attempts, and cancel the others."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

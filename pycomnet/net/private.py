@@ -1,8 +1,8 @@
-"""Files and directories of a daemon's own: made for its user alone, and looked at before use.
+"""Private files and directories of a daemon: created for its user alone, and checked before use.
 
-Whatever the umask is, a directory is made with mode 0700 and a file with 0600; no symbolic link is
-followed at its end, and what another user has made or can change is refused, in words that say what
-to do about it.
+Whatever the umask is, directories are created with mode 0700 and files with mode 0600. A path that
+ends in a symbolic link is not followed. A file or directory that another user has made or can
+change is refused, with an error that says what to do about it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 
 from pycomnet.errors import PycomnetError
 
-#: What others may not do with a file that has secrets, and with one that only has to be true.
+#: The mode bits that a file with secrets must not have; those that any file here must not have.
 SECRET, PLAIN = 0o077, 0o022
 
 
 class NotPrivate(PycomnetError):
-    """A file or a directory is not this user's alone; the message says what to do."""
+    """A file or a directory is not private to this user; the message says what to do."""
 
 
 def make_directory(path: str | os.PathLike[str]) -> None:
-    """Make a directory for this user alone, and those above it that aren't there.
+    """Create a directory for this user alone, and those above it if they don't exist.
 
-    :raises OSError: it can't be made.
+    :raises OSError: it can't be created.
     """
     missing = []
     directory = Path(path)
@@ -35,16 +35,16 @@ def make_directory(path: str | os.PathLike[str]) -> None:
         missing.append(directory)
         directory = directory.parent
     for each in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # somebody else was quicker: check_directory
+        with contextlib.suppress(FileExistsError):  # created meanwhile: see check_directory
             os.mkdir(each, 0o700)
             os.chmod(each, 0o700)  # whatever the umask took away
 
 
 def check_directory(path: str | os.PathLike[str]) -> None:
-    """See that nobody else can put files of theirs in the place of those in a directory.
+    """Check that no other user can replace files in a directory.
 
-    :raises NotPrivate: they can.
-    :raises OSError: it isn't there.
+    :raises NotPrivate: another user can.
+    :raises OSError: it does not exist.
     """
     directory = Path(path)
     mine = (os.geteuid(), 0)
@@ -61,11 +61,11 @@ def check_directory(path: str | os.PathLike[str]) -> None:
 
 
 def check_file(info: os.stat_result, path: str | os.PathLike[str], forbidden: int = SECRET) -> None:
-    """See that a file is this user's, and not for others.
+    """Check that a file is this user's, and private.
 
-    :param info: what the system says of it.
-    :param forbidden: what others may not do with it: :data:`SECRET` or :data:`PLAIN`.
-    :raises NotPrivate: it is not.
+    :param info: the result of ``stat`` for it.
+    :param forbidden: the mode bits that it must not have: :data:`SECRET` or :data:`PLAIN`.
+    :raises NotPrivate: it is another user's, or has such a mode bit.
     """
     if not stat.S_ISREG(info.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "no regular file"
@@ -81,14 +81,14 @@ def check_file(info: os.stat_result, path: str | os.PathLike[str], forbidden: in
 
 
 def open_file(path: str | os.PathLike[str], flags: int, forbidden: int = SECRET) -> int:
-    """Open a file of this user's, or make it with mode 0600.
+    """Open a file of this user's, or create it with mode 0600.
 
     :param flags: of :func:`os.open`, with or without ``O_CREAT``.
     :returns: the descriptor.
-    :raises NotPrivate: it is another's, or for others, too.
+    :raises NotPrivate: it is another user's, or open to others.
     :raises OSError: it can't be opened.
     """
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe has nobody wait for its reader
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe does not wait
     fd = -1
     if flags & os.O_CREAT:
         with contextlib.suppress(FileExistsError):
@@ -112,7 +112,7 @@ def open_file(path: str | os.PathLike[str], flags: int, forbidden: int = SECRET)
 
 @contextlib.contextmanager
 def narrow_umask(mask: int = 0o177) -> Iterator[None]:
-    """Have what is made meanwhile be for this user alone, until its mode is said."""
+    """In a ``with`` block: create files for this user alone, until their mode is set."""
     before = os.umask(mask)
     try:
         yield

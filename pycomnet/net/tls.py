@@ -1,4 +1,4 @@
-"""TLS for endpoint strings: listeners with their keys, clients that check what they connect to."""
+"""TLS for endpoint strings: listeners with their keys, and clients that verify the server."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from pycomnet.net.endpoints import BACKLOG, is_number, number, seconds
 from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.text.logs import Logger
 
-#: What may be given to a TLS listener, beside its port and interface.
+#: The options of a TLS listener, beside its port and interface.
 _TLS_LISTENER = frozenset(
     {"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "clientCAs"}
 )
-#: What may be given to a TLS client; ``ssl:`` and ``tls:`` have different names for the same.
+#: The options of a TLS client; ``ssl:`` and ``tls:`` have different names for the same.
 _TLS_CLIENT = frozenset(
     {"host", "port", "timeout", "bindAddress", "hostname", "trustRoots", "certificate"}
     | {"privateKey"}
@@ -45,7 +45,7 @@ _OTHER_NAMES = {"caCertsDir": "trustRoots", "certKey": "certificate"}
 def listener(
     reactor: Any, description: str, args: tuple[str, ...], options: dict[str, str]
 ) -> IStreamServerEndpoint:
-    """What listens with TLS; see :func:`pycomnet.net.endpoints.server_endpoint`."""
+    """The server endpoint with TLS; see :func:`pycomnet.net.endpoints.server_endpoint`."""
     options = dict(zip(["port"], args, strict=False)) | options
     _check_names(description, options, _TLS_LISTENER, args[1:])
     plain = TCP4ServerEndpoint(
@@ -61,7 +61,8 @@ def listener(
 class _Listener:
     """Listens with TLS.
 
-    As Twisted's own does, but on the reactor that is given: that one has timers of the global one.
+    It does the same as Twisted's own, but it uses only the given reactor: Twisted's has timers on
+    the global one.
     """
 
     def __init__(self, reactor: Any, plain: IStreamServerEndpoint, creator: _FromFiles) -> None:
@@ -77,13 +78,13 @@ class _Listener:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class _FromFiles:
-    """Makes a listener's TLS connections, with what its files hold at the time.
+    """Makes a listener's TLS connections, with the current content of its files.
 
-    Certificates are replaced while daemons run, by what renews them. The files are looked at for
-    each handshake, which costs little beside it; when they can't be used as they are, because only
-    one of them has been written yet, say, what was read before is used on.
+    Renewal programs replace certificates while daemons run. So each handshake checks the files,
+    which costs little compared with the handshake. If they can't be used, because only one of them
+    has been written yet, say, the previous content is used.
 
-    :raises EndpointError: they can't be used now.
+    :raises EndpointError: the files can't be used at the start.
     """
 
     log = Logger()
@@ -97,7 +98,7 @@ class _FromFiles:
         self._context = _listener_options(description, options).getContext()
 
     def _look(self) -> list[Any]:
-        """What shows that a file was replaced or written."""
+        """The files' metadata, which change when a file is replaced or written."""
         found: list[Any] = []
         for path in self._paths:
             try:
@@ -138,7 +139,7 @@ def _listener_options(description: str, options: dict[str, str]) -> Any:
 
 
 def _load_own(description: str, key: str, certificate: str) -> tuple[Any, list[Any]]:
-    """What this end shows of itself.
+    """Load this end's certificate.
 
     :param key: the file with its private key.
     :param certificate: the file with its certificate and, after that, its chain.
@@ -146,7 +147,7 @@ def _load_own(description: str, key: str, certificate: str) -> tuple[Any, list[A
     """
     key_pem, certificate_pem = _read(description, key), _read(description, certificate)
     if b"ENCRYPTED" in key_pem:
-        # OpenSSL would ask for its passphrase on the terminal, and nobody may be there.
+        # OpenSSL would ask for its passphrase on the terminal, which nobody may watch.
         raise EndpointError(
             f"{description!r}: the private key in {key} has a passphrase, which nobody can be "
             f"asked for: write it without one, to a file that only its owner reads (openssl pkey)"
@@ -161,7 +162,7 @@ def _load_own(description: str, key: str, certificate: str) -> tuple[Any, list[A
     except crypto.Error:
         raise EndpointError(f"{description!r}: the private key in {key} can't be read") from None
     try:
-        # What follows the first certificate in its file is its chain.
+        # The certificates after the first in its file are its chain.
         return ssl.PrivateCertificate.fromCertificateAndKeyPair(found[0], private), found[1:]
     except VerifyError:
         raise EndpointError(
@@ -203,7 +204,7 @@ def connector(
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _ExplainingCreator:
-    """Makes a client's TLS connections, as ``creator`` does, and says why one was refused."""
+    """Makes a client's TLS connections with ``creator``, and explains a refused certificate."""
 
     def __init__(self, creator: Any, name: str) -> None:
         self._creator = creator
@@ -216,7 +217,7 @@ class _ExplainingCreator:
         return connection
 
 
-#: OpenSSL's X509_V_ERR numbers, as somebody who has to do something about it would say it.
+#: OpenSSL's X509_V_ERR numbers -> explanations for the user who has to act.
 _REFUSALS = {
     9: "it is not valid yet",
     10: "it has expired",
@@ -231,7 +232,8 @@ _REFUSALS = {
 
 def _verifier(protocol: Any, name: str) -> Callable[..., bool]:
     """OpenSSL's verification callback: the chain's dates and signatures, and the name."""
-    # OpenSSL holds the callback; it must not hold the protocol, which holds OpenSSL's connection.
+    # OpenSSL keeps the callback; that must not refer to the protocol, which keeps OpenSSL's
+    # connection.
     reference = weakref.ref(protocol)
     service = IPAddress_ID(name) if is_number(name) else DNS_ID(_ascii(name))
 
@@ -253,7 +255,7 @@ def _verifier(protocol: Any, name: str) -> Callable[..., bool]:
                     names = ", ".join(_pattern(pattern) for pattern in patterns) or "no name"
                     return refuse(f"it is for another name: {names}")
             return True
-        except Exception as problem:  # what is raised here is lost in OpenSSL
+        except Exception as problem:  # OpenSSL would swallow an exception from here
             return refuse(f"it can't be checked: {problem}")
 
     return verify

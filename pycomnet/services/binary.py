@@ -103,12 +103,12 @@ class Binary:
                 self._start = file.tell()
             end = file.seek(0, os.SEEK_END)
             if first and self._start >= end:
-                self._start = 0  # nothing would be sent of what was just written
+                self._start = 0  # it was just written: send it from its start
             file.seek(self._start)
         except (OSError, AttributeError, io.UnsupportedOperation):
             if self._start is not None:
                 raise
-            return file, None  # a pipe, say: it can be read once
+            return file, None  # a pipe, for example: it can be read only once
         return file, end - self._start
 
     def close(self, file: Any) -> None:
@@ -171,14 +171,14 @@ class ReceivedFile:
     def _give_name(self) -> str:
         directory = self._directory or tempfile.gettempdir()
         named = getattr(self._file, "name", None)
-        if isinstance(named, str):  # a named temporary file, which removes itself
+        if isinstance(named, str):  # a named temporary file, which is removed when it is closed
             return named
         while True:
             path = os.path.join(directory, f"pycomnet-{os.urandom(8).hex()}")
             there = os.open(directory, os.O_RDONLY)
             try:
-                # The directory's descriptor is not needed for these paths, but without one Python
-                # makes a link to the symbolic link in /proc.
+                # These paths need no directory descriptor. But without one Python would make a
+                # link to the symbolic link in /proc.
                 os.link(f"/proc/self/fd/{self._file.fileno()}", path, src_dir_fd=there)
             except FileExistsError:
                 continue
@@ -188,7 +188,7 @@ class ReceivedFile:
             return path
 
     def spill(self) -> None:
-        """Move it from memory to a file."""
+        """Move the content from memory to a file."""
         if self.in_memory:
             held: io.BytesIO = self._file
             position = held.tell()
@@ -197,7 +197,7 @@ class ReceivedFile:
             self._file.seek(position)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file. It is removed, unless its user has moved it."""
         self._file.close()
         if self._finalizer is not None:
             self._finalizer()
@@ -207,11 +207,11 @@ def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        return  # its user has moved it away
+        return  # its user has moved it
 
 
 def _unnamed_file(directory: str | None) -> Any:
-    """A file without a name, if the system has such files: nothing can be left of it."""
+    """Make a file without a name, if the system supports it, so that no file can be left behind."""
     flags = getattr(os, "O_TMPFILE", None)
     if flags is not None and os.path.isdir("/proc/self/fd"):
         try:
@@ -221,7 +221,7 @@ def _unnamed_file(directory: str | None) -> Any:
         except OSError as problem:
             if not os.path.isdir(directory or tempfile.gettempdir()):
                 raise
-            del problem  # this file system can't do it
+            del problem  # this file system does not support it
         else:
             return os.fdopen(fd, "w+b")
     return tempfile.NamedTemporaryFile(prefix="pycomnet-", dir=directory)

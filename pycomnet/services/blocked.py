@@ -12,11 +12,11 @@ from typing import Any
 
 from pycomnet.text.logs import Logger
 
-#: Seconds between beats of the reactor, and between looks at it.
+#: Seconds between beats of the reactor, and between checks of it.
 BEAT = 0.5
-#: Seconds that a beat may be late before something is said.
+#: Seconds that a beat may be late before it is logged.
 LATE = 1.0
-#: What is not to blame for what it calls.
+#: Packages that are not blamed for what they call.
 _OURS = ("twisted", "pycomnet")
 
 
@@ -54,7 +54,7 @@ class BlockWatch:
     def start(self, thread: bool = True) -> None:
         """Begin; in the reactor's thread.
 
-        :param thread: without, who made it calls :meth:`look`.
+        :param thread: whether to start the thread; without it, the caller calls :meth:`look`.
         """
         self._thread = threading.get_ident()
         self._last = self._clock()
@@ -88,12 +88,12 @@ class BlockWatch:
             self.look()
 
     def look(self) -> None:
-        """Check whether the reactor turns and, if not, what it does."""
+        """Check whether the reactor still turns, and if not, find out what blocks it."""
         late = self._clock() - self._last - BEAT
         frame = self._frames().get(self._thread)
         if late < LATE - BEAT or frame is None:
             return
-        # Before it is too late: the next look may come when it is over.
+        # Find the method already now: at the next check the blocking may be over.
         self._blamed = blame(frame, self._methods())
         if late >= self._urgent and not self._told:
             self._told = True

@@ -37,7 +37,7 @@ class Owner:
         return Channel(core, self)
 
     def abandoned(self, core: ChannelCore) -> None:
-        """Nobody holds the channel any more. Called from any thread, at any time."""
+        """The channel has no references left. Called from any thread, at any time."""
         if self._connection.lost is None:
             reactor: Any = self._connection.reactor
             reactor.callFromThread(core.abandon)
@@ -81,7 +81,7 @@ class OutgoingBlocks:
         return defer.DeferredList(sending, consumeErrors=True)
 
     def close(self, problem: Exception) -> None:
-        """Send none of them."""
+        """Close all blocks without sending them."""
         opened, self._opened = self._opened, []
         for block, channel, file in opened:
             channel.close(problem)
@@ -98,10 +98,10 @@ class OutgoingBlocks:
             else:
                 await self._send_file(core, file)
             channel.send_end()
-            # What is last may still wait for its turn; the receiver closes it when it has all.
+            # The last data may still be queued. The receiver closes the channel when it has all.
             await channel.waitclose()
         except (ChannelClosed, ConnectionLost, RemoteError):
-            return  # the receiver does not want it, and says why in its own way
+            return  # the receiver rejected it, and reports the reason by other means
         except defer.CancelledError:
             channel.close("the call is over")
         except Exception as problem:
@@ -121,7 +121,7 @@ class OutgoingBlocks:
                 reading = in_thread(reactor, file.read, CHUNK)
                 await core.send(bytes(data))
         finally:
-            # The file may be closed once no thread reads it any more.
+            # The caller may close the file only when no thread reads it.
             reading.cancel()
             with contextlib.suppress(Exception):
                 await reading
@@ -240,7 +240,7 @@ class IncomingBlocks:
                 try:
                     await self._write(file, pieces)
                 except BaseException:
-                    receiving.addErrback(lambda _: None)  # the channel is closed now
+                    receiving.addErrback(lambda _: None)  # the channel is being closed
                     raise
                 pieces, held = [], 0
             try:
@@ -269,7 +269,7 @@ class IncomingBlocks:
             file.write(data)
             return
         if file.in_memory:
-            self._hold(len(data) - file.size)  # what came before goes to the disk with it
+            self._hold(len(data) - file.size)  # what was held in memory is written to disk, too
         await in_thread(self._connection.reactor, _append, file, data)
 
 

@@ -39,8 +39,8 @@ from pycomnet.wire.values import InvalidValue, TooManyItems, ValueNotReceivable,
 class Bound:
     """A method of a service that was added.
 
-    :ivar direct: whether it is called at once and may return its result, no stream.
-    :ivar checked: whether its arguments are compared with what it declares.
+    :ivar direct: whether it is called at once, and may return its result (no stream).
+    :ivar checked: whether its arguments are checked against its declaration.
     """
 
     method: Method
@@ -77,11 +77,11 @@ class ServerCalls:
         self._active: set[ServerCall] = set()
         self._queue: deque[tuple[ServerCall, Bound, list[Any] | bytes]] = deque()
         self._dequeuing = False
-        #: fires when no call is left
+        #: notified when no call is left
         self._idle = Condition()
 
     def begin(self, call: ServerCall, payload: bytes) -> None:
-        """A call has come: run it, queue it, or refuse it."""
+        """A call has arrived: run it, queue it, or refuse it."""
         connection = call.connection
         size = len(payload)
         held = self.held
@@ -98,7 +98,7 @@ class ServerCalls:
         self.start(call, payload, asked)
 
     def _is_wanted(self, call: ServerCall, payload: bytes) -> bool:
-        """Whether a long request may be decoded. If not, it is refused, by its beginning alone."""
+        """Whether a long request may be decoded. If not, it is refused by its beginning alone."""
         connection = call.connection
         try:
             interface, name = read_texts(payload, 2)
@@ -138,7 +138,7 @@ class ServerCalls:
             interface, name, _, seconds = asked[:4]
             function = self.methods[interface][name]
             if seconds is not None:
-                if not seconds > 0:  # nor is NaN
+                if not seconds > 0:  # written so that NaN fails, too
                     raise DeadlineExceeded("its deadline had passed when it came")
                 call.expires = self.reactor.seconds() + seconds
                 call.seconds = seconds
@@ -155,18 +155,18 @@ class ServerCalls:
         self._dispatch(call, function, asked)
 
     def _let_go(self, call: ServerCall) -> None:
-        """A call's request is not held any more."""
+        """Release what is held of a call's request."""
         if call.held or call.blocks:
             self._hold(call, -call.held - call.blocks)
             call.held = call.blocks = 0
 
     def _hold(self, call: ServerCall, size: int) -> None:
-        """``size`` bytes more (or less, if negative) of a call's request are held."""
+        """Count ``size`` more bytes (fewer, if negative) of a call's request as held."""
         self.held.size += size
         call.connection.requests += size
 
     def _hold_block(self, call: ServerCall, size: int) -> None:
-        """Likewise for its blocks that are in memory.
+        """Count bytes of a call's blocks in memory as held, as :meth:`_hold` does.
 
         :raises Overloaded: that is more than all calls together may hold.
         """
@@ -209,7 +209,7 @@ class ServerCalls:
         self._hold(call, size)
         if call.expires is not None:
             call.bucket = self._deadlines.add(call, call.seconds, call.expires)
-        # What is long waits as it came: its values may be many times as large.
+        # A long request waits encoded: decoded, it may take many times the memory.
         self._queue.append((call, function, asked if size <= PEEK else payload))
 
     def _run(self, call: ServerCall, bound: Bound, request: Request) -> None:
@@ -294,7 +294,7 @@ class ServerCalls:
         self.running -= 1
         call.running = None
         self.forget(call)
-        # A method that returns at once ends within this: the loop goes on then, and nests not.
+        # A method that returns at once gets here again from within the loop, which must not nest.
         if not self._dequeuing:
             self._dequeuing = True
             try:
@@ -313,7 +313,7 @@ class ServerCalls:
         if isinstance(asked, bytes):
             try:
                 asked = call.connection.decode(asked)
-            except Exception as problem:  # a registered type's own code can raise now
+            except Exception as problem:  # the code of a registered type can raise
                 call.connection.refuse(call, problem)
                 call.put_away()
                 return
@@ -330,7 +330,7 @@ class ServerCalls:
             self._run(call, bound, request)
 
     def forget(self, call: ServerCall) -> None:
-        """A call is over."""
+        """A call has ended."""
         call.put_away()
         self._let_go(call)
         self._active.discard(call)

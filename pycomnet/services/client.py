@@ -39,7 +39,7 @@ class _Default:
         return "<the context's timeout>"
 
 
-#: What ``invoke`` takes for "as long as the context says".
+#: The default timeout of ``invoke``: that of the context.
 DEFAULT: Any = _Default()
 
 
@@ -78,14 +78,14 @@ class RemoteService(Live):
     ) -> defer.Deferred[Any]:
         """Call a method.
 
-        :param args: its structured arguments, as a rule a dict: any value that can be sent.
-        :param timeout: seconds until it is given up; None for ever. By default as long as the
-            context says. The server is told, and cancels the method.
+        :param args: its structured arguments, usually a dict: any value that can be sent.
+        :param timeout: seconds until the call is given up; None for no limit. By default the
+            context's timeout. Then the server is told, and cancels the method.
         :param attachments: blocks of binary data, each a :class:`Binary`.
         :param with_binary: fire with (result, files) rather than with the result alone.
         :returns: fires with the method's result. Fails with a
-            :class:`~pycomnet.errors.ServiceError`, whose subclasses say what went wrong, or with
-            :class:`RemoteError` when the method raised. Cancelling it cancels the method.
+            :class:`~pycomnet.errors.ServiceError`, whose subclasses tell what went wrong, or with
+            :class:`RemoteError` if the method raised. Cancelling it cancels the method.
         """
         context = self.context
         if timeout is DEFAULT:
@@ -189,7 +189,7 @@ class RemoteService(Live):
                 answer = await self._exchange(
                     peer, connection, method, args, expires, attachments, repeats
                 )
-            except ServerLeaving:  # it was not run, or may be run again
+            except ServerLeaving:  # the method did not run, or may run again
                 if repeats >= MOST_TURNS:
                     raise
                 repeats += 1
@@ -227,7 +227,7 @@ class RemoteService(Live):
             try:
                 left = context.left(expires)
             except DeadlineExceeded:
-                incoming.close()  # a timer may be a little late, and the answer came before it
+                incoming.close()  # the answer came after the deadline but before its timer
                 raise
             receiving = defer.Deferred.fromCoroutine(incoming.receive())
             if left is not None:
@@ -299,7 +299,7 @@ class RemoteService(Live):
         """The seconds until a call's deadline.
 
         :param unreachable: why the service was not reached, if it was tried.
-        :param needed: so many seconds have to be left.
+        :param needed: how many seconds have to be left.
         """
         try:
             left = self.context.left(expires)

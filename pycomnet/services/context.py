@@ -22,12 +22,13 @@ from pycomnet.services.pool import Pool, PooledServer
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
 
-#: Bytes of one value from a server, and elements, keys and values of one; as for gateways.
+#: The most bytes, and the most elements, keys and values, of one value from a server; as for
+#: gateways.
 VALUE, ITEMS = 1 << 30, 1 << 22
-#: The least that they may be. A value in one frame is never too long, and one of a kilobyte has
-#: never too many items.
+#: The lowest settings of these limits. With them, a value in one frame is never too long, and a
+#: value of a kilobyte never has too many items.
 LEAST_VALUE, LEAST_ITEMS = 65536, 1024
-#: Seconds that a call has when nobody says how many.
+#: Default timeout of a call, in seconds.
 TIMEOUT = 30.0
 #: Seconds that a server may leave pings unanswered while calls wait for it: within that time, and
 #: within a method that blocks the reactor for less, nothing is lost.
@@ -84,9 +85,9 @@ class Context(Live):
             value=whole("max_value", max_value, LEAST_VALUE, MAX_VALUE),
             items=whole("max_items", max_items, LEAST_ITEMS, MAX_VALUE),
         )
-        #: the reactor's time at which all calls of this context end
+        #: the reactor's time at which all calls of this context time out; None for never
         self.expires: float | None = None
-        #: what stateful services know this client by; a secret
+        #: identifies this client to stateful services; a secret
         self.client_id = secrets.token_bytes(16)
         self.deadlines = Deadlines(reactor)
         self.pool = Pool(self)
@@ -123,7 +124,7 @@ class Context(Live):
         return service
 
     def at(self, address: str, interface: str | None = None) -> RemoteService:
-        """A service at an address, as :meth:`connect`, but without a connection as yet."""
+        """A service at an address, as from :meth:`connect`, but not connected yet."""
         return RemoteService(self, AddressRoute(self.peer(address)), interface)
 
     @deferred
@@ -131,10 +132,10 @@ class Context(Live):
         """Any instance of a service that the nameserver knows.
 
         :param interface: the interface's name.
-        :param service: the service's name, if it has to be that one.
+        :param service: the service's name, to find only this service.
         :returns: fires with it; its calls find the service again when it restarts, at whatever
             address. Fails with :class:`~pycomnet.errors.ServiceNotFound`, or
-            ``ServiceUnreachable`` for a nameserver that is not there. Cancelling it gives up.
+            ``ServiceUnreachable`` if the nameserver can't be reached. Cancelling it gives up.
         """
         if not isinstance(interface, str) or not interface:
             raise InvalidArguments(
@@ -149,19 +150,19 @@ class Context(Live):
 
     @deferred
     async def nameserver(self) -> RemoteService:
-        """The nameserver; fails with :class:`PycomnetError` when there is no address of one."""
+        """The nameserver. Fails with :class:`PycomnetError` if the context has no address."""
         if self.nameserver_address is None:
             raise PycomnetError("this context has no nameserver: give its address as nameserver=")
         return self.at(self.nameserver_address, NAMESERVER)
 
     def peer(self, address: str) -> PooledServer:
-        """What is kept of an address."""
+        """The peer of an address. It is made if there is none."""
         return self.pool.peer(address)
 
     # -- time ------------------------------------------------------------------------------------
 
     def until(self, expires: float | None) -> Context:
-        """This context, with a time at which all its calls end."""
+        """This context, with a time at which all its calls time out."""
         if expires is None:
             return self
         other = object.__new__(type(self))

@@ -30,7 +30,8 @@ class Deadlines:
         self._seconds: Callable[[], float] = reactor.seconds
         self._buckets: dict[float, dict[Expiring, None]] = {}
         self._calls: dict[float, Any] = {}
-        #: the last length, the first and the last time of expiry that its bucket takes, and that
+        #: the length of the last deadline; the times of expiry, from and until, for which its
+        #: bucket is used; and that bucket
         self._last = self._last_from = 0.0
         self._last_until = float("-inf")
         self._last_bucket: dict[Expiring, None] = {}
@@ -43,7 +44,7 @@ class Deadlines:
         :returns: the bucket that it is in.
         """
         if seconds == self._last and self._last_from <= expires < self._last_until:
-            self._last_bucket[item] = None  # as most: they have the same length
+            self._last_bucket[item] = None  # the common case: deadlines of the same length
             return self._last_bucket
         length = seconds
         now = self._seconds()
@@ -77,7 +78,7 @@ class Deadlines:
             item.expired()
 
     def close(self) -> None:
-        """Forget all of them."""
+        """Forget all deadlines."""
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.cancel()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 #: Seconds after which the instances of an interface are looked up again, while it is called.
 REFRESH = 10.0
-#: Seconds that a nameserver has to answer; then what was known is tried again.
+#: Seconds that a nameserver has to answer; after that the known instances are tried again.
 LOOK_TIMEOUT = 3.0
-#: Instances of an interface that a caller knows: each may come to have a connection.
+#: The most instances of an interface that a caller keeps: each may get a connection.
 MOST_INSTANCES = 100_000
-#: What a record's metadata has all its addresses as, where there are several: the one that others
-#: can reach first. As many of them are looked at.
+#: The key in a record's metadata for its addresses, if there are several: the first is one that
+#: other machines can reach. And how many of them are used at most.
 ADDRESSES = "addresses"
 MOST_ADDRESSES = 8
 
@@ -32,7 +32,7 @@ class Instances:
     """Where the calls of a service go."""
 
     def pick(self) -> PooledServer | None:
-        """The instance for the next call, if that is known."""
+        """The instance for the next call, or None if no instance is known."""
         raise NotImplementedError
 
     def reach(
@@ -41,7 +41,7 @@ class Instances:
         """An instance and a connection to it; fails with :class:`ServiceUnreachable`.
 
         :param first: the instance that was picked.
-        :param left: seconds that there are for it.
+        :param left: seconds until it fails; None for no limit.
         """
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class Instances:
         return False
 
     def may_return(self) -> bool:
-        """Whether it is worth trying again what could not be reached."""
+        """Whether it is worth trying again if no instance could be reached."""
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ class AddressRoute(Instances):
 
 
 class NamedRoute(Instances):
-    """What a nameserver knows of an interface, or of one service by name.
+    """The instances that a nameserver has of an interface, or of one service by name.
 
     :param context: has the nameserver, the connections, and how calls are spread.
     """
@@ -87,11 +87,12 @@ class NamedRoute(Instances):
         self._interface = interface
         self._service = service
         self._peers: list[PooledServer] = []
-        #: those that are not set aside; with how often any was by then, and until when that holds
+        #: the peers that are not set aside; valid for this count of the pool's changes, until this
+        #: time
         self._able: list[PooledServer] = []
         self._able_changes = -1
         self._able_until = float("-inf")
-        #: random, so that not all clients begin with the same one
+        #: starts at random, so that not all clients call the same instance first
         self._turn = context.random.randrange(1 << 30)
         self._looked = float("-inf")
         self._looking: OneShot[None] | None = None
@@ -108,7 +109,7 @@ class NamedRoute(Instances):
         now = self._context.reactor.seconds()
         if now - self._looked > REFRESH and peers and self._looking is None:
             self._looked = now
-            self.look().addErrback(lambda _: None)  # what is known is used until it fails
+            self.look().addErrback(lambda _: None)  # the known instances are used until they fail
         if len(peers) == 1:
             return peers[0]
         if not peers:
@@ -174,7 +175,7 @@ class NamedRoute(Instances):
             self._set_peers([])
             raise ServiceUnreachable(str(missing)) from missing
         except DeadlineExceeded as late:
-            # The question's deadline, not the call's: that may have time to ask again.
+            # The query's deadline, not the call's: the call may have time for another query.
             text = f"{self}: the nameserver did not answer in {LOOK_TIMEOUT:g} seconds"
             raise ServiceUnreachable(text) from late
 
@@ -192,8 +193,9 @@ class NamedRoute(Instances):
         return result
 
     def _choose(self, addresses: list[str], known: dict[str, PooledServer]) -> PooledServer:
-        """One of an instance's addresses: what is on this machine, if the nameserver is, as then
-        that instance is, too; and none that has just failed.
+        """Choose one of an instance's addresses. If the nameserver is on this machine, a local
+        address comes first, else another. An address that has just failed
+        is not chosen, unless all have.
         """
         if len(addresses) > 1:
             here = self._context.nameserver_address
@@ -218,7 +220,7 @@ class NamedRoute(Instances):
             add(await nameserver.invoke("locate", asked, LOOK_TIMEOUT))
         else:
             wanted = {"interface": self._interface}
-            # An empty page is the end, and no other is.
+            # Only an empty page is the end: any page may be short.
             while records := await nameserver.invoke("list_services", wanted, LOOK_TIMEOUT):
                 for record in records:
                     add(record)

@@ -13,7 +13,7 @@ from pycomnet.errors import InvalidArguments
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Every server has this interface: what it is that runs there.
+#: The interface of every server that describes what runs there.
 INTROSPECTION = "org.pycom.introspection"
 #: The types that a declaration may name, beside None; any other text is for people only.
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -43,7 +43,7 @@ class Method:
     args: Mapping[str, Any] | None = None
     results: Any = None
     attachments: int | None = None
-    #: argument -> the types that it may be of and whether None is one; and those that must be there
+    #: argument -> its allowed types, and whether it is optional; and the arguments that are not
     _kinds: dict[str, tuple[tuple[type, ...] | None, bool]] = attrs.field(init=False, eq=False)
     _required: tuple[str, ...] = attrs.field(init=False, eq=False)
 
@@ -75,7 +75,7 @@ class Method:
         if self.args is None:
             return
         if type(args) is dict:
-            # The short way: what passes here has nothing wrong with it.
+            # The fast path: arguments that pass here are valid.
             kinds = self._kinds
             for name, value in args.items():
                 found = kinds.get(name)
@@ -167,7 +167,7 @@ class Interface:
         }
 
     def announce(self) -> dict[str, Any]:
-        """What a hello says of it."""
+        """The interface's part of a server's hello."""
         again = [name for name, method in self.methods.items() if method.idempotent]
         return {"idempotent": again, "stateful": self.stateful}
 
@@ -274,7 +274,7 @@ class Service:
 
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
-        """What this service offers: its interfaces, their methods, and what is written on each."""
+        """What this service offers: its interfaces, their methods, and their documentation."""
         return describe(self)
 
 

@@ -22,19 +22,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: Where a service listens that nobody said anything about: on this machine only, any free port.
+#: Where a service listens by default: on this machine only, on any free port.
 DEFAULT_LISTEN = "tcp:0:interface=127.0.0.1"
-#: Where the nameserver is looked for when neither an option, the file nor the environment says it.
+#: The nameserver's address if no option, file or environment variable gives it.
 DEFAULT_NAMESERVER = "tcp:127.0.0.1:2012"
-#: The environment variable that may say it.
+#: The environment variable that may give it.
 NAMESERVER_VARIABLE = "PYCOMNET_NAMESERVER"
-#: What says that there is none.
+#: The address that stands for no nameserver.
 NO_NAMESERVER = "none"
 #: Seconds that a lease lasts: a service that was killed is not found for longer than that.
 DEFAULT_TTL = 15.0
-#: Seconds for a nameserver to be there, unless the launcher waits for ever.
+#: Seconds to wait for the nameserver, unless the launcher waits for ever.
 DEFAULT_PATIENCE = 10.0
-#: Bytes of a configuration file: more than this isn't one.
+#: The most bytes of a configuration file.
 MAX_FILE = 1 << 20
 
 
@@ -43,7 +43,7 @@ class Entry:
     """A module with services, or one service of it.
 
     :ivar module: ``MODULE`` for all services that it defines, or ``MODULE:NAME`` for one.
-    :ivar name: what it is registered as; None for the launcher's name.
+    :ivar name: the name to register it under; None for the launcher's name.
     :ivar options: keyword arguments that the service is made with.
     """
 
@@ -58,13 +58,12 @@ class Entry:
 class LaunchConfig:
     """A launcher's configuration.
 
-    :ivar services: what to run.
+    :ivar services: the services to run.
     :ivar listen: endpoint strings; the addresses of all are registered.
-    :ivar advertise: the address to register instead, or the host of them; None for what is listened
-        on.
+    :ivar advertise: the address to register instead, or only its host; None for the addresses that
+        it listens on.
     :ivar nameserver: the nameserver's address, or None for none.
-    :ivar name: what the services are registered as that have no name of their own; None for a
-        generated one.
+    :ivar name: the name for services that have none of their own; None for a generated one.
     :ivar wait: wait for ever for the nameserver, and for a name that is taken.
     :ivar patience: otherwise, seconds to wait for the nameserver.
     :ivar ttl: seconds that a lease lasts.
@@ -81,7 +80,7 @@ class LaunchConfig:
 
 
 def default_nameserver(environ: Mapping[str, str] = os.environ) -> str:
-    """The nameserver that is meant when nothing else is said."""
+    """The nameserver's default address."""
     return environ.get(NAMESERVER_VARIABLE) or DEFAULT_NAMESERVER
 
 
@@ -173,7 +172,7 @@ def _sendable(value: Any) -> dict[str, Any]:
     found = _map(value)
     try:
         make_codec().encode(found)
-    except ValueNotSendable as problem:  # a date of TOML's, say
+    except ValueNotSendable as problem:  # for example a TOML date
         raise ValueError(f"plain values: {problem}") from None
     return found
 

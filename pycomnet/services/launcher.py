@@ -38,16 +38,16 @@ from pycomnet.services.server import ServiceServer
 from pycomnet.services.threads import in_thread
 from pycomnet.text.logs import Logger
 
-#: Seconds that calls which are under way have to end at a clean stop.
+#: Seconds that running calls have to end at a clean stop.
 CLOSE_TIMEOUT = 5.0
-#: Random bytes in a name that is generated, and how often another is tried if it is taken.
+#: Random bytes in a generated name, and how many names are tried if one is taken.
 NAME_BYTES = 4
 NAME_TRIES = 3
 
 
 @attrs.frozen
 class Loaded:
-    """A service, and what the configuration says of it."""
+    """A service, and its entry in the configuration."""
 
     entry: Entry
     service: Service
@@ -82,7 +82,7 @@ def load_all(entries: Iterable[Entry]) -> list[Loaded]:
 
 
 def generated_name(services: Iterable[Loaded]) -> str:
-    """A name for services that were given none: what they are, and something random."""
+    """Generate a name for services without one: their module's name and a random part."""
     first = next(iter(services)).entry.module.partition(":")[0].rpartition(".")[2]
     return f"{first}-{secrets.token_hex(NAME_BYTES)}"
 
@@ -159,9 +159,9 @@ class Launcher(service.Service):
         another service has taken the name in the meantime.
     :param policy: seconds between tries; for tests.
     :param nameserver: the nameserver's proxy; for tests.
-    :param watch: says what blocks the reactor; started and stopped with this.
-    :param resolve: looks a host's numbers up, in a thread; for tests.
-    :ivar addresses: what is listened on.
+    :param watch: logs what blocks the reactor; started and stopped with the launcher.
+    :param resolve: looks up a host's IP addresses, in a thread; for tests.
+    :ivar addresses: the addresses that it listens on.
     :ivar registrations: one for each name.
     """
 
@@ -178,7 +178,7 @@ class Launcher(service.Service):
         resolve: Callable[[str], list[str]] = _numbers,
         watch: BlockWatch | None = None,
     ) -> None:
-        #: what the services call others with; it knows the nameserver
+        #: the context in which the services call other services; it has the nameserver
         self.context = Context(reactor, nameserver=config.nameserver)
         self.server = ServiceServer(reactor, context=self.context)
         self.addresses: list[str] = []
@@ -259,7 +259,7 @@ class Launcher(service.Service):
         self._warn_if_unreachable(addresses)
         self.log.info("the nameserver is {address}", address=self._config.nameserver)
         nameserver = self._nameserver or await self.context.nameserver()
-        # At the same time: one that waits for a name that is taken doesn't keep the others waiting.
+        # All at the same time: a service that waits for a taken name does not delay the others.
         registering = [
             defer.Deferred.fromCoroutine(self._register(name, members, addresses, nameserver))
             for name, members in self._by_name().items()
@@ -283,7 +283,7 @@ class Launcher(service.Service):
                 self.log.warn(text, address=", ".join(addresses))
         elif self._config.advertise is None:
             host = endpoints.parse(reach[0]).argument(0, "host")
-            if host == socket.gethostname():  # nobody named an interface
+            if host == socket.gethostname():  # the address to listen on names no interface
                 looking = in_thread(self._reactor, self._resolve, host)
                 looking.addBoth(self._warn_of_name, host)
 

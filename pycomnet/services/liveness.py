@@ -10,23 +10,23 @@ from pycomnet.services.pending import PendingCall
 if TYPE_CHECKING:
     from pycomnet.services.pool import PooledServer
 
-#: Seconds between looks at the servers that calls wait for.
+#: Seconds between checks of the servers that calls wait for.
 TICK = 0.25
-#: Seconds between pings of a server that answers them and nothing else, at most.
+#: The most seconds between pings of a server that answers only them.
 LONGEST_PROBE = 2.0
 #: Seconds without an answer to a ping after which a server gets no calls, if there are others.
 SUSPECT = 2.0
 
 
 class Liveness:
-    """Asks servers for a sign of life while calls wait for them.
+    """Sends pings to servers while calls wait for them.
 
     A server that does not answer may be frozen, its reactor may be blocked, or the network may be
-    gone: nobody can tell. Calls go to other instances until it is heard of again. Idempotent calls
-    that wait for it are repeated there, in time for their deadlines. After ``silence`` seconds its
-    connection is given up.
+    gone: the caller can't tell which. Calls go to other instances until it answers again.
+    Idempotent calls that wait for it are repeated there, in time for their deadlines. After
+    ``silence`` seconds its connection is given up.
 
-    :param silence: None never asks.
+    :param silence: seconds without an answer; None sends no pings.
     """
 
     def __init__(self, reactor: Any, silence: float | None) -> None:
@@ -55,7 +55,7 @@ class Liveness:
         self._call = self._reactor.callLater(TICK, self._tick)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         self._watched.clear()
         if self._call is not None:
             self._call.cancel()
@@ -66,7 +66,7 @@ class Liveness:
         now = self._reactor.seconds()
         late = now - self._due
         for peer in list(self._watched):
-            if late > TICK:  # this process was busy itself: what has come meanwhile is not read yet
+            if late > TICK:  # this process was busy: data has arrived that is not read yet
                 peer.heard_at += late
                 if peer.asked_at is not None:
                     peer.asked_at += late
@@ -104,7 +104,7 @@ class Liveness:
         if waited >= SUSPECT:
             peer.is_silent()
         for call in list(connection.mux.calls.pending.values()):
-            # With half of what is left of its time, if that is short.
+            # A call with a short deadline moves once the wait is half of its remaining time.
             if isinstance(call, PendingCall) and (
                 waited >= SUSPECT or (call.expires is not None and call.expires - now <= 2 * waited)
             ):

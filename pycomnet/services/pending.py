@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pycomnet.services.pool import ClientConnection, PooledServer
 
 
-#: How often a call is made again that may have been run, as its method is idempotent; and one that
-#: was not run. What breaks connections as often may do so because of the call.
+#: How often a call is repeated that may have run and whose method is idempotent; and a call that
+#: did not run. If connections break as often as that, the call may be the cause.
 MOST_REPEATS = 3
 MOST_TURNS = 20
 
-#: The answer of a method that returns None, as many do: an array of that.
+#: The reply of a method that returns None, which is common: an array of None.
 NOTHING = b"\x91\xc0"
 
 
 def not_sendable(
     connection: ClientConnection, problem: ValueNotSendable, method: str, args: Any
 ) -> ValueNotSendable:
-    """Why a call can't be sent, by the names that its caller knows."""
+    """The error for a call that can't be sent, in terms of the caller's arguments."""
     parts = (
         ("method", "[1]", method, [None, method]),
         ("args", "[2]", args, [None, None, args]),
@@ -46,7 +46,7 @@ class PendingCall:
     """A call that was sent, and waits for its result.
 
     :ivar deferred: fires with the answer: an array of the result and, if it has blocks, those.
-    :ivar id: its channel's; None before it was sent, and once that is closed.
+    :ivar id: its channel's id; None before it is sent, and once the channel is closed.
     """
 
     __slots__ = (
@@ -81,13 +81,13 @@ class PendingCall:
         self.method = method
         self.args = args
         self.expires = expires
-        #: whether the whole answer is wanted, blocks and all; who sent it then sends it again
+        #: whether the caller wants the whole answer, with blocks; then the caller repeats the call
         self.files = files
-        #: how often it was made before
+        #: how often this call was sent before
         self.repeats = repeats
         self.id: int | None = None
         self.bucket: dict[Any, None] | None = None
-        #: the same call once more, after the first was not run or may be run twice
+        #: the repeated call, if this one did not run or may run twice
         self.again: defer.Deferred[Any] | None = None
         self.deferred: defer.Deferred[Any] | None = defer.Deferred(self._cancelled)
 
@@ -102,21 +102,21 @@ class PendingCall:
                 bucket.pop(self, None)
         return deferred
 
-    # -- what the connection says ----------------------------------------------------------------
+    # -- called by the connection ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
-        """The result, when it is long."""
+        """A long result has arrived."""
         mux = self.connection.mux
         if cost and self.id in mux.streams:
             mux.consumed(mux.streams[self.id], cost)
         self.replied(payload)
 
     def replied(self, payload: bytes | memoryview) -> None:
-        """The result, as a rule in the frame that closes the channel."""
+        """The result has arrived, usually in the frame that closes the channel."""
         deferred = self.deferred
         if deferred is None:
             return
-        # As _finish does, inlined: every call comes through here.
+        # _finish, inlined, since every call runs this.
         self.deferred = None
         self.peer.pending -= 1
         bucket = self.bucket
@@ -209,7 +209,7 @@ class PendingCall:
         again.chainDeferred(deferred)
 
     def move(self, now: float) -> None:
-        """Its server does not answer: make it elsewhere, if there is another and it may be run
+        """The server does not answer: call another instance, if there is one and the call may run
         twice.
         """
         service = self.service

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Seconds for which an address that refuses connections is not tried, if there are others.
 SET_ASIDE = 5.0
-#: ... and one that says nothing. When it does again, it is tried at once.
+#: ... and one that does not answer. Once it answers, it is tried at once.
 SILENT_ASIDE = 30.0
 
 
@@ -59,7 +59,7 @@ class ClientConnection(Connection):
 
 
 class _OneConnection(Factory):
-    """What Twisted's endpoints want of a protocol, without a line in the log for each."""
+    """A factory for Twisted's endpoints that returns this connection, and logs nothing."""
 
     noisy = False
 
@@ -80,29 +80,29 @@ def _lost(reason: Failure) -> ConnectionLost | None:
 class Pool(Live):
     """The addresses that a context, and those made from it, have called.
 
-    :ivar closed: whether nothing is called any more.
+    :ivar closed: whether the context is closed.
     :ivar changes: how often an address was set aside, or reached again.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        #: held by what calls them and by their connections: an address that is left is forgotten
+        #: weak: callers and connections hold the peers, so that unused addresses are forgotten
         self.peers: weakref.WeakValueDictionary[str, PooledServer] = weakref.WeakValueDictionary()
         self.closed = False
         self.changes = 0
         self.liveness = Liveness(context.reactor, context.silence)
-        #: whether this is a copy in a process that was forked, and the connections its parent's
+        #: whether this is a copy in a forked process: then the connections are the parent's
         self._is_copy = False
 
     def forked(self) -> None:
-        """In a child that the program forked: the connections go on in the parent."""
+        """In a child that the program forked: the parent keeps the connections."""
         if forks.runs(self._context.reactor):
             self._is_copy = True
             for peer in self.peers.values():
                 peer.connection = None
 
     def peer(self, address: str) -> PooledServer:
-        """What is kept of an address."""
+        """The peer of an address. It is made if there is none."""
         self.check()
         address = endpoints.clean(address)
         peer = self.peers.get(address)
@@ -111,7 +111,7 @@ class Pool(Live):
         return peer
 
     def check(self) -> None:
-        """Raise if nothing is called any more."""
+        """Raise an error if the context is closed, or is a copy in a forked process."""
         if self._is_copy:
             raise forks.used("the context")
         if self.closed:
@@ -140,30 +140,30 @@ class PooledServer:
         self.connection: ClientConnection | None = None
         self.pending = 0
         self.aside_until = 0.0
-        #: whether somebody looks for signs of life; then when there was one, when it was asked for
-        #: one and has not answered, and the seconds until it is asked for the next
+        #: For :class:`Liveness`: whether this peer is watched; the time of its last sign of life;
+        #: the time of the ping that it has not answered, or None; the seconds until the next ping.
         self.watched = False
         self.heard_at = 0.0
         self.asked_at: float | None = None
         self.probe = 0.0
-        #: interface -> the methods that may be called again; as the last hello said
+        #: interface -> its methods that may be called again, from the last hello
         self.services: dict[str, dict[str, Any]] = {}
-        #: bytes of the longest request that it takes
+        #: the longest request that it takes, in bytes
         self.longest = 1 << 32
         #: whether there has ever been a connection
         self.known = False
         self._context = context
         self._attempt: defer.Deferred[ClientConnection] | None = None
         self._connected: OneShot[ClientConnection] = OneShot()
-        #: connections that are ending
+        #: connections that are being closed
         self._ending: set[ClientConnection] = set()
         self._all_ended = Condition()
 
     def connect(self) -> defer.Deferred[ClientConnection]:
-        """The connection; all who ask while it is being made share one attempt.
+        """The connection. Callers that need it while it is being made share one attempt.
 
         :returns: fires with it; fails with :class:`ServiceUnreachable`, or
-            :class:`CertificateRefused`. Cancelling it gives up when nobody else waits.
+            :class:`CertificateRefused`. Cancelling it gives up if no other caller waits.
         """
         if self.connection is not None:
             return defer.succeed(self.connection)
@@ -232,11 +232,11 @@ class PooledServer:
         self._context.pool.changes += 1
 
     def is_silent(self) -> None:
-        """The server is silent: others get the calls until it is heard of."""
+        """The server does not answer: other instances get the calls until it does."""
         self._set_aside(SILENT_ASIDE)
 
     def is_back(self) -> None:
-        """The server is heard of again."""
+        """The server answers again."""
         if self.aside_until:
             self.aside_until = 0.0
             self._context.pool.changes += 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Seconds that an instance has before the next one is tried at the same time.
 PATIENCE = 1.0
-#: ... and of a call's time, at most this part.
+#: ... but at most this fraction (1/SHARE) of the call's time.
 SHARE = 4
 
 Reached = tuple["PooledServer", "ClientConnection"]
@@ -24,8 +24,8 @@ Reached = tuple["PooledServer", "ClientConnection"]
 class Race:
     """Attempts to connect, each begun when the one before has failed or taken too long.
 
-    An attempt that takes long goes on, and its instance is left out until it is ready. So only the
-    first call waits for a frozen instance.
+    An attempt that takes long continues, and its instance gets no calls until it is ready. So only
+    the first call waits for a frozen instance.
 
     :param peers: the instances, in the order in which they are tried.
     :param left: seconds for all attempts.

@@ -31,18 +31,18 @@ from pycomnet.ranges import real
 from pycomnet.text.logs import Logger
 from pycomnet.wire.values import ValueNotSendable
 
-#: Renewals in the time that a lease lasts: two may get lost.
+#: Renewals within the time of a lease: two of them may be lost.
 RENEWALS = 3
 #: Seconds that one request to the nameserver may take.
 CALL_TIMEOUT = 5.0
-#: Seconds between tries while the nameserver does not answer: at first, and at most. All services
-#: of a nameserver that comes back try again within the latter, so they are spread over it.
+#: Seconds between tries while the nameserver does not answer: at first, and at most. When a
+#: nameserver comes back, its services try again within the latter time, spread over it.
 FIRST_DELAY, MOST_DELAY = 0.5, 5.0
-#: Seconds that are added when a lease's end is waited for: clocks differ, and it takes a moment.
+#: Seconds added to the wait for a lease's end: clocks differ, and its removal takes a moment.
 AFTER_LEASE = 0.5
-#: Seconds that unregistering may take: the lease's end does the same.
+#: Seconds that unregistering may take. Without it, the lease ends by itself.
 UNREGISTER_TIMEOUT = 2.0
-#: Errors that a repetition does not cure.
+#: Errors that trying again does not solve.
 HOPELESS = (InvalidRegistration, CertificateRefused, EndpointError, ValueNotSendable)
 
 Policy = Callable[[int], float]
@@ -124,7 +124,7 @@ class Registration(Live):
         self._ttl = real("ttl", ttl, above=True)
         self._policy = policy or retry_policy(FIRST_DELAY, MOST_DELAY)
         self._secret = secrets.token_urlsafe(24)
-        #: whether the nameserver was asked to register it, and may have done so unheard
+        #: whether the nameserver may have registered it although no answer has arrived
         self._unanswered = False
         self._starting: defer.Deferred[Lease] | None = None
         self._keeping: defer.Deferred[None] | None = None
@@ -132,11 +132,11 @@ class Registration(Live):
     # -- for the launcher ------------------------------------------------------------------------
 
     def start(self) -> defer.Deferred[Lease]:
-        """Register, and go on renewing.
+        """Register, and keep the lease renewed.
 
         :returns: fires when it is registered; fails with :class:`ServiceNameTaken`,
-            :class:`NameserverUnreachable`, or what the nameserver refused it for, if that is so
-            for longer than it waits: that it is full, say. Cancelling it gives up.
+            :class:`NameserverUnreachable`, or the nameserver's refusal (for example, that it is
+            full), if that lasts for longer than it waits. Cancelling it gives up.
         """
         self._starting = defer.Deferred.fromCoroutine(self._first())
         return self._starting
@@ -145,8 +145,8 @@ class Registration(Live):
     async def stop(self) -> bool:
         """Stop renewing, and unregister.
 
-        :returns: fires with whether the nameserver took it out. It does not fail: where there is no
-            answer in :data:`UNREGISTER_TIMEOUT` seconds the lease's end does the same.
+        :returns: fires with whether the nameserver removed the record. It does not fail: without
+            an answer in :data:`UNREGISTER_TIMEOUT` seconds, the record goes when the lease ends.
         """
         for running in (self._starting, self._keeping):
             if running is not None and not running.called:
@@ -157,7 +157,7 @@ class Registration(Live):
             return False
         try:
             if lease is None:
-                # The nameserver may have it, or not. Asked again, it says which lease that is.
+                # The nameserver may have the record. If asked again, it answers with the lease.
                 lease = await self._ask(UNREGISTER_TIMEOUT)
             await self._invoke("unregister", self._owner(lease), UNREGISTER_TIMEOUT)
         except Exception as problem:
@@ -189,13 +189,13 @@ class Registration(Live):
             "ttl": self._ttl,
             "metadata": dict(offer.metadata),
             "tags": list(offer.tags),
-            # The same each time: it is then ours, whether or not an answer got lost.
+            # The same each time, so that the record is ours even if an answer was lost.
             "secret": self._secret,
         }
         before, self._unanswered = self._unanswered, True
         try:
             given = await self._invoke("register", request, timeout)
-        except (ServiceUnreachable, ValueNotSendable):  # nothing was asked
+        except (ServiceUnreachable, ValueNotSendable):  # the request was not sent
             self._unanswered = before
             raise
         except NameserverError:
@@ -227,9 +227,9 @@ class Registration(Live):
         return lease
 
     async def _insist(self, patience: float | None) -> Lease:
-        """Register, trying again while there is hope.
+        """Register, and try again after each error that may pass.
 
-        :param patience: seconds to go on for; None for ever.
+        :param patience: how many seconds to try; None for ever.
         """
         begun = self._reactor.seconds()
         attempt = 0
@@ -240,8 +240,9 @@ class Registration(Live):
             except HOPELESS:
                 raise
             except ServiceNameTaken as taken:
-                # At our own address: whoever was there before us is gone, and its lease will be.
-                # If that is renewed, somebody is there all the same: behind one --advertise, say.
+                # Taken at our own address: the former service there has ended, and its lease will.
+                # If that lease is renewed, another service runs there, for example behind the same
+                # --advertise.
                 if patience is not None and (waited or taken.address != self.offer.address):
                     raise
                 waited = True
@@ -253,7 +254,7 @@ class Registration(Live):
                 if patience is not None:
                     left = begun + patience - self._reactor.seconds()
                     if left <= 0 and isinstance(problem, NameserverError):
-                        raise  # it answers, and that is what it says
+                        raise  # the nameserver answers, with this refusal
                     if left <= 0:
                         raise NameserverUnreachable(
                             f"no answer from the nameserver in {patience:g} seconds: {problem}"
@@ -286,7 +287,7 @@ class Registration(Live):
                     service=self.offer.service,
                     lost=lost,
                 )
-                # It was registered before: now the nameserver may take its time to come back.
+                # It was registered before, so it waits for the nameserver however long that takes.
                 lease = await self._insist(None if self._wait else float("inf"))
                 attempt, delay = 0, lease.ttl / RENEWALS
             except Exception as problem:

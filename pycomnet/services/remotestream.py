@@ -58,7 +58,7 @@ class RemoteStream(ValueIterator, Live):
         self._problem: Exception | None = None
         self._closed = False
         self._bucket: dict[Any, None] | None = None
-        #: in that bucket for this stream, and does not hold it
+        #: stands for this stream in the bucket, without a reference to it
         self._deadline = _Deadline(self)
         self._ready: OneShot[None] = OneShot()
         self._opening: defer.Deferred[None] | None = None
@@ -91,8 +91,8 @@ class RemoteStream(ValueIterator, Live):
     def receive(self) -> defer.Deferred[Any]:
         """The next value.
 
-        :returns: fires with it. Fails with ``StopAsyncIteration``'s equal for Deferreds,
-            :class:`~pycomnet.errors.ChannelClosed`, at the end; else as ``invoke`` does, and with
+        :returns: fires with the value. At the end it fails with
+            :class:`~pycomnet.errors.ChannelClosed`; else as ``invoke`` does, and with
             :class:`~pycomnet.errors.CallInterrupted` when the connection broke. Cancelling it
             leaves the value for the next ``receive``.
         """
@@ -120,7 +120,7 @@ class RemoteStream(ValueIterator, Live):
         self.close()
 
     def close(self) -> None:
-        """Want no more: the method is cancelled."""
+        """Receive no more values, and cancel the method."""
         if self._bucket is not None:
             self._bucket.pop(self._deadline, None)
             self._bucket = None
@@ -135,7 +135,7 @@ class RemoteStream(ValueIterator, Live):
     def __del__(self) -> None:
         core = self._core
         if core is not None and not self._closed:
-            # This may be any thread, at any time.
+            # The garbage collector calls this in any thread, at any time.
             reactor = self._service.context.reactor
             reactor.callFromThread(_let_go, core, self._bucket, self._deadline)
 
@@ -147,7 +147,7 @@ def _let_go(core: Any, bucket: dict[Any, None] | None, deadline: _Deadline) -> N
 
 
 class _Deadline:
-    """A stream's deadline, which does not keep it."""
+    """A stream's deadline, without a strong reference to the stream."""
 
     def __init__(self, stream: RemoteStream) -> None:
         self._stream = weakref.ref(stream)

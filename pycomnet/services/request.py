@@ -37,7 +37,7 @@ class Request(Live):
         expires: float | None,
     ) -> None:
         self.connection = connection
-        #: the reactor's time at which it is too late
+        #: the reactor's time of the deadline
         self._expires = expires
         self.interface = interface
         self.method = method
@@ -87,7 +87,7 @@ class Request(Live):
 
 
 class ServerCall:
-    """What a server's connection keeps of a call."""
+    """A call as the server's connection keeps it."""
 
     __slots__ = (
         "asked",
@@ -108,35 +108,35 @@ class ServerCall:
 
     def __init__(self, connection: ServerConnection, stream: Stream, streaming: bool) -> None:
         self.connection = connection
-        #: None once it has been answered
+        #: None once the call has been answered
         self.stream: Any = stream
         stream.app = self
-        # A request that is longer than a window comes as a whole; its length has a limit.
+        # A request longer than a window is received as a whole; its length has a limit.
         if stream.receiving:
             connection.mux.demand_read(stream)
             connection.long[self] = None
-        #: bytes of the request; and those for which room is taken, while it waits or runs
+        #: bytes of the request; and how many of them are counted as held while it waits or runs
         self.size = 0
         self.held = 0
-        #: bytes of its blocks that are in memory
+        #: bytes of its blocks in memory
         self.blocks = 0
         self.streaming = streaming
-        #: whether the request has come
+        #: whether the request has arrived
         self.asked = False
-        #: how long its deadline was, and the reactor's time at which it is too late
+        #: the length of its deadline in seconds, and the reactor's time of the deadline
         self.seconds = 0.0
         self.expires: float | None = None
         self.bucket: dict[Any, None] | None = None
-        #: what is waited for: cancelled when the caller does not want it any more
+        #: what the call waits for; cancelled if the caller cancels the call
         self.running: defer.Deferred[Any] | None = None
-        #: called once the call is over, if there is something to put away
+        #: cleans up once the call is over, or None
         self.release: Callable[[], None] | None = None
         #: why the method is being cancelled
         self.interrupt: Exception | None = None
-        #: whether nothing is sent any more
+        #: whether the call has ended, so that nothing more is sent
         self.over = False
 
-    # -- what the connection says ----------------------------------------------------------------
+    # -- called by the connection ----------------------------------------------------------------
 
     def arrived(self, payload: bytes | memoryview, cost: int) -> None:
         if self.asked or type(payload) is not bytes:
@@ -148,11 +148,11 @@ class ServerCall:
         self.connection.server.begin(self, payload)
 
     def run_arrived(self, payloads: list[bytes], cost: int) -> None:
-        """Several values at once: a request is one."""
+        """Several values arrived at once. That is an error, since a request is one value."""
         self.connection.violated("channel", "a call is one value, an array")
 
     def ended(self) -> None:
-        """The caller sends no more, as is right."""
+        """The caller sends no more: nothing to do."""
 
     def closed(self, kind: int, payload: bytes) -> None:
         """The caller has cancelled the call."""
@@ -168,7 +168,7 @@ class ServerCall:
     # -- its end ---------------------------------------------------------------------------------
 
     def cancel(self, why: Exception | None) -> None:
-        """Stop what runs; ``why`` is the error for the caller, or None if it gets nothing."""
+        """Cancel the call; ``why`` is the error for the caller, or None to send nothing."""
         if not self.asked:
             self.connection.is_whole(self)
         if why is None:

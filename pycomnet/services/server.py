@@ -41,7 +41,7 @@ class _Introspection(Service):
 
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
-        """The interfaces of all services, their methods, and what is written on each."""
+        """The interfaces of all services, their methods, and the documentation of each."""
         return describe(*self._server.services)
 
     @method("stat", idempotent=True)
@@ -83,7 +83,7 @@ class ServiceServer(ServerCalls, Live):
         self._sessions = Sessions(self.limits.sessions, reactor)
         self._hello: dict[str, Any] | None = None
         self._ports: list[Any] = []
-        #: fires when no connection is left
+        #: notified when no connection is left
         self._all_gone = Condition()
         self._wire_limits = Limits(
             channels=self.limits.channels, value=self.limits.request, items=self.limits.items
@@ -138,7 +138,7 @@ class ServiceServer(ServerCalls, Live):
         }
 
     def hello(self) -> dict[str, Any]:
-        """What a connection's hello says of this end."""
+        """The application's part of this server's hello."""
         if self._hello is None:
             interfaces = {
                 name: declared.announce()
@@ -146,7 +146,7 @@ class ServiceServer(ServerCalls, Live):
                 for name, declared in service.interfaces.items()
             }
             self._hello = {"services": interfaces, "request": self.limits.request}
-            if len(repr(self._hello)) > 50_000:  # a hello has a limit
+            if len(repr(self._hello)) > 50_000:  # the size of a hello is limited
                 short = {name: {"stateful": one["stateful"]} for name, one in interfaces.items()}
                 self._hello["services"] = short if len(repr(short)) < 50_000 else {}
         return self._hello

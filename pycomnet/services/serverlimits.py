@@ -62,16 +62,16 @@ class ServerLimits:
 
 @attrs.define
 class HeldBytes:
-    """How many bytes the requests have that wait, run, or have come in part.
+    """Counts the bytes of requests that wait, run, or have arrived in part.
 
-    They are counted as they came: as Python's values they may be several times as large.
+    The encoded size is counted: decoded, they may take several times the memory.
     """
 
     most: int
     size: int = 0
 
     def is_full(self) -> bool:
-        """Whether it is more than it may be."""
+        """Whether more is held than is allowed."""
         return self.size > self.most
 
     def no_room(self, size: int = 0) -> Overloaded:

@@ -32,22 +32,22 @@ from pycomnet.wire.values import ValueNotSendable, blame
 if TYPE_CHECKING:
     from pycomnet.services.server import ServiceServer
 
-#: What a method may return that is its result as it is, but for what may come with blocks.
+#: Types of results that are sent as they are. Other results may be Deferreds, or come with blocks.
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, dict))
-#: Seconds that a client has to say hello, from being connected.
+#: Seconds that a client has to send its hello after it has connected.
 HELLO_TIMEOUT = 20.0
-#: Bytes of a connection after which it is looked how many of them are of requests that have come in
-#: part; until then all that come while there are such requests count as theirs.
+#: While a connection has incomplete requests, all arriving bytes count as theirs. After this many
+#: bytes their real size is counted.
 COUNT_AFTER = 1 << 20
 
 
 class ServerConnection(Connection):
     """One client's connection.
 
-    :ivar server: the server that it is of.
-    :ivar peer: where it comes from, as an endpoint string.
-    :ivar long: calls of whose requests there is more to come.
-    :ivar requests: bytes that are held of its calls' requests.
+    :ivar server: the server.
+    :ivar peer: the client's address, as an endpoint string.
+    :ivar long: calls whose requests have not arrived completely.
+    :ivar requests: how many bytes are held of its calls' requests.
     """
 
     def __init__(self, server: ServiceServer, limits: Limits, keepalive: float | None) -> None:
@@ -62,9 +62,9 @@ class ServerConnection(Connection):
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
         self.requests = 0
-        #: bytes of streams' values that were not written at once
+        #: bytes of streams' values that wait to be written
         self._unwritten = 0
-        #: bytes of those that count as held; and how many came since they were counted
+        #: bytes of incomplete requests that count as held; how many arrived since the last count
         self._partial = self._uncounted = 0
         self._user: str | None = None
         self._user_known = False
@@ -92,7 +92,7 @@ class ServerConnection(Connection):
                 self._count()
 
     def _count(self) -> None:
-        """Count what there is of requests that are not whole, and refuse some if it is too much."""
+        """Count the bytes of incomplete requests, and refuse some if there are too many."""
         self._uncounted = 0
         while True:
             partial = 0
@@ -104,17 +104,17 @@ class ServerConnection(Connection):
             self._partial = partial
             if not self.long or not self.server.held.is_full():
                 return
-            # The one that came last: the others are nearer to their end.
+            # Refuse the newest request: the others are nearer to completion.
             call = next(reversed(self.long))
             del self.long[call]
             self.refuse(call, self.server.held.no_room())
 
     def held_bytes(self) -> int:
-        """With what is held of its calls' requests: arguments, and blocks in memory."""
+        """Includes what is held of its calls' requests: arguments, and blocks in memory."""
         return super().held_bytes() + self.requests + self._partial
 
     def is_whole(self, call: ServerCall, size: int = 0) -> None:
-        """No more comes of a call's request, which has so many bytes if it has come."""
+        """A call's request is complete, with ``size`` bytes, or no more of it will arrive."""
         if call in self.long:
             del self.long[call]
             released = min(size, self._partial) if self.long else self._partial
@@ -146,8 +146,8 @@ class ServerConnection(Connection):
 
     @property
     def client(self) -> Any:
-        """What stands for the client in the keys of its sessions: what it says it is, if it does,
-        on whatever connection.
+        """Identifies the client in the keys of its sessions: by the id in its hello, which is the
+        same on all its connections; without one, by the connection.
         """
         peer = self.mux.peer
         said = None if peer is None else peer["info"].get("client")
@@ -162,10 +162,10 @@ class ServerConnection(Connection):
     # -- calls -----------------------------------------------------------------------------------
 
     def call_received(self, id: int, payload: bytes) -> None:
-        """A whole unary call has come, the usual case.
+        """A complete unary call has arrived, the usual case.
 
         If the method replies at once, the call never becomes a :class:`ServerCall`: every short
-        call of a plain function takes this way. Any other call goes the long way from where that is
+        call of a plain function takes this fast path. Any other call leaves it as soon as that is
         noticed.
         """
         server = self.server
@@ -201,14 +201,14 @@ class ServerConnection(Connection):
             if bound.checked:
                 bound.method.check(args)
             result = bound.function(Request(self, interface, name, args, expires))
-        except BaseException as problem:  # SystemExit, too: it is the method's, and ends no server
+        except BaseException as problem:  # also SystemExit: a method must not end the server
             self.refuse(self._call_of(id), problem)
             return
         if type(result) in PLAIN:
             try:
                 answer = NOTHING if result is None else self.encode([result])
             except Exception:
-                self.answer(self._call_of(id), [result])  # which says what is wrong
+                self.answer(self._call_of(id), [result])  # which sends the reason
             else:
                 self.mux.reply(id, answer)
                 if self.mux.scheduler.congested:
@@ -221,7 +221,10 @@ class ServerConnection(Connection):
         server.settle(call, result)
 
     def _call_of(self, id: int, asked: bool = True) -> ServerCall:
-        """The call of a unary call, whose request has been seen or will be."""
+        """Make the call object of a unary call.
+
+        :param asked: whether its request has arrived.
+        """
         stream: Any = self.mux.stream_of(id)
         call = ServerCall(self, stream, False)
         call.asked = asked
@@ -247,10 +250,10 @@ class ServerConnection(Connection):
             self.refuse(call, ResultNotSendable(str(found)))
             return
         except Exception as problem:
-            self.refuse(call, problem)  # code of the result's own types may have raised it
+            self.refuse(call, problem)  # the code of the result's own types may have raised it
             return
         call.over = True
-        stream, call.stream = call.stream, None  # which has the call: see PendingCall.closed
+        stream, call.stream = call.stream, None  # the stream keeps the call: see PendingCall.closed
         self.mux.reply_on(stream, payload)
         if not self.corked:
             self.flush_soon()
@@ -260,7 +263,7 @@ class ServerConnection(Connection):
     def answer_with_blocks(
         self, call: ServerCall, value: Any, blocks: Sequence[Any]
     ) -> OutgoingBlocks | None:
-        """Send a result that comes with blocks; what is then to be sent of those."""
+        """Send a result that comes with blocks. Returns the blocks to send after it."""
         if call.over:
             return None
         outgoing = OutgoingBlocks(self, blocks)
@@ -270,7 +273,7 @@ class ServerConnection(Connection):
     def refuse(
         self, call: ServerCall, problem: BaseException, failure: Failure | None = None
     ) -> None:
-        """Send why a call has no result."""
+        """Send the reason why a call has no result."""
         if call.over:
             return
         call.over = True
@@ -282,7 +285,7 @@ class ServerConnection(Connection):
             self.keeps(len(payload))
 
     def _refusal(self, problem: BaseException, failure: Failure | None) -> bytes:
-        """The encoding of an error: it has one, whatever the error's own code does."""
+        """Encode an error. This works whatever the error's own code does."""
         formatted = ""
         if self.server.shows_tracebacks(self) and not isinstance(problem, ServiceError):
             try:
@@ -291,7 +294,7 @@ class ServerConnection(Connection):
                 else:
                     formatted = "".join(traceback.format_exception(problem))
             except BaseException:
-                formatted = ""  # its own code has raised; the rest is known all the same
+                formatted = ""  # the error's own code has raised; the rest is still sent
         try:
             found = error_map(problem, formatted)
             found["message"] += self.server.tasks.hint(problem)
@@ -301,7 +304,7 @@ class ServerConnection(Connection):
             return self.encode({"code": "remote", "type": str(kind), "message": message})
 
     def end(self, call: ServerCall) -> None:
-        """Say that a stream has no more values."""
+        """End a stream: it has no more values."""
         if not call.over:
             call.over = True
             self.mux.close(call.stream, NORMAL)
@@ -310,7 +313,7 @@ class ServerConnection(Connection):
     def send(self, call: ServerCall, value: Any) -> defer.Deferred[None] | None:
         """Send a stream's next value.
 
-        :returns: None when it is on its way, else what fires once it is.
+        :returns: None if it is on its way, else a Deferred that fires once it is.
         """
         try:
             payload = self.encode(value)
@@ -325,13 +328,13 @@ class ServerConnection(Connection):
         if self._unwritten < BULK_SIZE:
             self.flush_soon()
         else:
-            # Others may do the same in this turn: the transport says when it is enough.
+            # Other streams may do the same in this turn; the transport tells when it is full.
             self._unwritten = 0
             self.flush()
         return None if at_once or sent.called else sent
 
     def session(self, interface: str) -> Any:
-        """What is kept for this client."""
+        """The session of this client."""
         return self.server.session(self, interface)
 
 

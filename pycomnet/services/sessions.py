@@ -95,13 +95,13 @@ def _size(key: str, value: Any) -> int:
 class Sessions:
     """All sessions of a server.
 
-    :param reactor: for the time, and to forget them.
+    :param reactor: for the time, and to expire sessions.
     """
 
     def __init__(self, limits: SessionLimits, reactor: Any) -> None:
         self._limits = limits
         self._reactor = reactor
-        #: key -> the session and when it was last used; that is their order, too
+        #: key -> the session and when it was last used; the least recently used comes first
         self._sessions: OrderedDict[Hashable, tuple[ClientSession, float]] = OrderedDict()
         self._sweep: Any = None
 
@@ -109,7 +109,7 @@ class Sessions:
         return len(self._sessions)
 
     def get(self, key: Hashable) -> ClientSession:
-        """A client's session; a new one if there is none any more."""
+        """A client's session. A new one is made if there is none."""
         self._forget_old()
         found = self._sessions.pop(key, None)
         session = ClientSession(self._limits.size) if found is None else found[0]

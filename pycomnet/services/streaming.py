@@ -17,12 +17,12 @@ InThread = Callable[[Callable[[], Any]], defer.Deferred[Any]]
 
 
 async def send_all(call: ServerCall, values: Any, in_thread: InThread | None) -> None:
-    """Send what a method's iterator gives, as fast as the caller takes it.
+    """Send the values of a method's iterator, as fast as the caller takes them.
 
-    However that ends, a generator is closed: at once, and not when it is collected.
+    However that ends, a generator is closed at once, and not when it is garbage-collected.
 
     :param values: what the method has returned.
-    :param in_thread: for a method with ``thread=True``, whose values may take their time.
+    :param in_thread: for a method with ``thread=True``, whose iterator may block.
     """
     if inspect.isawaitable(values):
         values = await values

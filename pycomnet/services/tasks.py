@@ -2,8 +2,8 @@
 
 On Twisted's asyncio reactor a method may await asyncio's awaitables as well as Deferreds. Its
 coroutine runs in a task, which ``asyncio.timeout``, ``TaskGroup`` and ``current_task`` need. On
-another reactor there is no event loop, and a method that awaits something of asyncio's gets an
-error that says so.
+another reactor there is no event loop, and a method that awaits an asyncio awaitable gets an error
+that says so.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 from twisted.internet import defer
 
-#: What a coroutine raises that was cancelled, in Twisted's words and in asyncio's.
+#: What a cancelled coroutine raises in Twisted and in asyncio.
 CANCELLED = (defer.CancelledError, asyncio.CancelledError)
-#: What Python says where something of asyncio's is awaited and no event loop runs.
+#: Python's messages when an asyncio awaitable is awaited and no event loop runs.
 _NO_LOOP = frozenset({"no running event loop", "await wasn't used with future"})
 
 
 class Tasks:
     """Runs coroutines on a reactor.
 
-    :ivar asyncio: whether that has an event loop of asyncio's.
+    :ivar asyncio: whether the reactor runs on an asyncio event loop.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -40,13 +40,13 @@ class Tasks:
         if self.asyncio:
             try:
                 loop = asyncio.get_running_loop()
-            except RuntimeError:  # the reactor does not run yet
+            except RuntimeError:  # the reactor is not running yet
                 return defer.Deferred.fromCoroutine(coroutine)
             return defer.Deferred.fromFuture(loop.create_task(_run(coroutine, loop)))
         return defer.Deferred.fromCoroutine(coroutine)
 
     def deferred(self, result: Any) -> defer.Deferred[Any] | None:
-        """What a method has returned as a Deferred; None for what is to be sent as it is."""
+        """A method's result as a Deferred; None if the result itself is to be sent."""
         if isinstance(result, defer.Deferred):
             return result
         if asyncio.isfuture(result):

@@ -41,15 +41,15 @@ class MethodThreads:
         self._most = most
         self._pool = pool
         self._own: DaemonThreads | None = None
-        #: what runs, or waits for a thread: its name, and the reactor's time when it came
+        #: each function that runs or waits for a thread: its name, and the time when it was queued
         self._running: dict[object, tuple[str, float]] = {}
 
     def run(self, name: str, function: Callable[[], Any]) -> defer.Deferred[Any]:
         """Run a function in a thread.
 
-        :param name: what it is called in the log.
-        :returns: fires with its result. When it is cancelled it fires once the function has
-            returned, so that nobody takes away what that works with.
+        :param name: the function's name in the log.
+        :returns: fires with its result. If it is cancelled, it fires only after the function has
+            returned, so that the caller does not free what the function still uses.
         """
         if self._pool is None:
             self._pool = self._own = DaemonThreads(0, self._most, "pycomnet-methods")
@@ -64,12 +64,12 @@ class MethodThreads:
         return in_pool(self._reactor, self._pool, function).addBoth(over)
 
     def still_running(self) -> list[tuple[str, float]]:
-        """What still runs: its name, and for how many seconds it has."""
+        """The functions that still run or wait: the name and the age in seconds of each."""
         now = self._reactor.seconds()
         return [(name, now - begun) for name, begun in self._running.values()]
 
     def close(self) -> None:
-        """End the threads. One that still works ends with the process, or when it is done."""
+        """End the threads. A busy thread ends with the process, or when its function returns."""
         own, self._own = self._own, None
         if own is not None and not self._running:
             own.stop()
@@ -79,8 +79,8 @@ class MethodThreads:
 async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: Any) -> Any:
     """Run a function in a pool of threads.
 
-    :returns: fires with its result. When it is cancelled it fires once the function has returned,
-        so that nobody takes away what that works with.
+    :returns: fires with its result. If it is cancelled, it fires only after the function has
+        returned, so that the caller does not free what the function still uses.
     """
     outcome: list[Any] = []
     waiting: defer.Deferred[None] = defer.Deferred()
@@ -96,7 +96,7 @@ async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: 
         waiting = defer.Deferred()
         try:
             await waiting
-        except defer.CancelledError:  # also when its caller gives up, and then the connection ends
+        except defer.CancelledError:  # also a second time, when the connection ends
             cancelled = True
     if cancelled:
         raise defer.CancelledError

@@ -1,4 +1,4 @@
-"""The end of a daemon that can't go on: a line that says why, and an exit status that isn't 0."""
+"""How a daemon ends that can't go on: with a message and an exit status that isn't 0."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = Logger()
 class ExitStatus:
     """The exit status of a process that twistd runs.
 
-    twistd ends with 0 however its reactor was stopped. So this object is made with the service. At
-    the very end, when the pid file is gone and everything is written, it exits with another status
-    if one was set. An error before the reactor runs ends twistd by itself; of our own errors only
-    the message is shown then, without a traceback.
+    twistd exits with 0 however its reactor was stopped. So the service maker creates this object.
+    At the very end, when the pid file is removed and everything is written, it exits with another
+    status if one was set. An error before the reactor runs ends twistd by itself; then this object
+    shows only the message of a PycomnetError, without a traceback.
 
-    :param name: the daemon's name, which begins the line.
+    :param name: the daemon's name, which begins each message.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,7 +37,7 @@ class ExitStatus:
         sys.excepthook = self._raised
 
     def fail(self, reactor: Any, problem: Exception) -> None:
-        """Stop the reactor, so that all services are stopped in order, and leave with status 1."""
+        """Stop the reactor, so that all services are stopped in order, and exit with status 1."""
         if self._status:
             return
         self._status = 1
@@ -45,7 +45,7 @@ class ExitStatus:
         reactor.callWhenRunning(self._stop, reactor)
 
     def _stop(self, reactor: Any) -> None:
-        with contextlib.suppress(ReactorNotRunning):  # somebody else was quicker
+        with contextlib.suppress(ReactorNotRunning):  # it was stopped already
             reactor.stop()
 
     def _raised(
@@ -57,7 +57,7 @@ class ExitStatus:
             self._excepthook(kind, problem, trace)
 
     def say(self, problem: Exception) -> None:
-        """Tell whoever started it: in the log, and on standard error where that is not the log."""
+        """Report a problem in the log, and on standard error where that is not the log."""
         log.critical("{name}: {problem}", name=self._name, problem=problem)
         if sys.__stderr__ is not None:
             print(visible(f"{self._name}: {problem}"), file=sys.__stderr__, flush=True)

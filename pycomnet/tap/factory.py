@@ -1,4 +1,4 @@
-"""``twistd pycomnet-factory``: gateways that outlive the programs that use them."""
+"""``twistd pycomnet-factory``: keeps gateways that outlive the programs that use them."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from pycomnet.tap.numbers import count, seconds
 
 
 class Options(usage.Options):
-    """What the command line says."""
+    """The options of ``twistd pycomnet-factory``."""
 
     synopsis = "[options]"
     longdesc = """\
-Keeps gateways for the programs of this user: group.setlocalfactory(), and from then on the group's
-gateways are processes of this service. They share its ssh connections, and a gateway that has
-//linger=SECONDS outlives its program and is resumed by its id. Without --listen and --port it
-listens on a unix socket that only this user can use. Whoever has the token of a port can run code
-as this user."""
+Starts and keeps gateways for the programs of this user. After a program has called
+group.setlocalfactory(), this service starts the gateways of the group. Gateways share its ssh
+connections, and a gateway with //linger=SECONDS outlives its program: the program resumes it by its
+id. Without --listen and --port the service listens on a unix socket that only this user can use. A
+client that has the token of a port can run code as this user."""
 
     optParameters = [
-        ["port", "p", None, "TCP port of this machine to listen on, with a token."],
+        ["port", "p", None, "TCP port to listen on, on the loopback interface, with a token."],
         [
             "token-file",
             "t",
             None,
-            "File with the token; made if it isn't there. "
+            "File with the token; created if it does not exist. "
             "[default: ~/.local/state/pycomnet/factory.token]",
         ],
-        ["programs", None, service.MAX_PROGRAMS, "Programs that may be connected at a time."],
-        ["gateways", None, service.MAX_GATEWAYS, "Gateways that there may be."],
+        ["programs", None, service.MAX_PROGRAMS, "The most programs connected at a time."],
+        ["gateways", None, service.MAX_GATEWAYS, "The most gateways in all."],
         [
             "each",
             None,
             None,
-            "Gateways that one program may have or have left. [default: as many as there may be]",
+            "The most gateways of one program, with those it has left. [default: all of them]",
         ],
-        ["linger", None, Settings().max_linger, "Seconds that a gateway may stay unused at most."],
+        ["linger", None, Settings().max_linger, "The most seconds that a gateway may stay unused."],
         [
             "idle-timeout",
             None,
             IDLE_TIMEOUT,
-            "Seconds after which a gateway where nothing runs or is said is ended; 0: never.",
+            "Seconds after which a gateway without running code or traffic is ended; 0: never.",
         ],
-        ["kept", None, MAX_KEPT >> 20, "Megabytes of long values kept for each gateway."],
+        ["kept", None, MAX_KEPT >> 20, "The most megabytes of long values kept for each gateway."],
         ["keepalive", None, service.KEEPALIVE, "Seconds of silence before a program is pinged."],
     ]
 
-    optFlags = [["insecure", None, "Listen without TLS where other machines can reach it."]]
+    optFlags = [["insecure", None, "Allow listening without TLS where other machines can connect."]]
 
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Endpoint to listen on; may be given again. [default: a unix socket, see below]"""
+        """Endpoint to listen on; may be given several times. [default: a unix socket, see below]"""
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
@@ -71,7 +71,7 @@ as this user."""
         return f"{text}\nThe socket is {default_path()}\n"
 
     def postOptions(self) -> None:
-        """Read them, and say what is wrong with them before anything is started."""
+        """Check the options before anything is started."""
         listen = list(self["listen"])
         if self["port"] is not None:
             port = count(self, "port", 0, 65535)
@@ -97,14 +97,14 @@ as this user."""
 
 
 def makeService(options: Options) -> IService:
-    """The service that the options describe."""
+    """Make the service that the options describe."""
     from twisted.internet import reactor
 
     from pycomnet.auth.tokens import forget_credentials
     from pycomnet.tap.endings import ExitStatus
 
     use_monotonic_clock(reactor)
-    forget_credentials()  # its gateways begin with its environment
+    forget_credentials()  # its gateways inherit its environment
     status = ExitStatus("pycomnet-factory")
 
     def failed(problem: PycomnetError) -> None:

@@ -1,4 +1,4 @@
-"""``twistd pycomnet-gateway``: workers for programs that connect."""
+"""``twistd pycomnet-gateway``: starts a far side for each program that connects."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pycomnet.tap.numbers import count, seconds
 
 
 class Options(usage.Options):
-    """What the command line says."""
+    """The options of ``twistd pycomnet-gateway``."""
 
     synopsis = "[options]"
     longdesc = """\
-Gives each program that connects and may come in a Python process of its own, as the gateways of
-pycomnet use it: group.makegateway("socket=HOST:PORT//token_file=FILE"). Whoever has a token, or a
-certificate where --listen asks for one (tls:PORT:privateKey=FILE:certKey=FILE:clientCAs=FILE), can
-run code as the user that this service runs as. On a unix socket this user needs none. Without
---tokens there is one token, in a file that only this user can read; it is made if it isn't there,
-and the log says where it is."""
+Starts a Python process for each program that connects and is authorised, for gateways such as
+group.makegateway("socket=HOST:PORT//token_file=FILE"). A client that has a token can run code as
+the user of this service. So can a client with a certificate, where --listen asks for one
+(tls:PORT:privateKey=FILE:certKey=FILE:clientCAs=FILE). On a unix socket the user of this service
+needs neither. Without --tokens there is one token, in a file that only this user can read. The file
+is created if it does not exist, and the log shows its path."""
 
     optParameters = [
         ["listen", "l", service.LISTEN, "Endpoint to listen on."],
@@ -33,32 +33,38 @@ and the log says where it is."""
             "token-file",
             "t",
             None,
-            "File with the token; made if it isn't there. "
+            "File with the token; created if it does not exist. "
             "[default: ~/.local/state/pycomnet/gateway.token]",
         ],
-        ["tokens", None, None, "INI file with a section for each user, and in it their token."],
-        ["python", None, None, "Interpreter of the workers, and its arguments. [this one]"],
-        ["clients", None, service.MAX_CLIENTS, "Programs that may be connected at a time."],
-        ["workers", None, service.MAX_WORKERS, "Processes that each may have at a time."],
+        ["tokens", None, None, "INI file with a section for each user, which has their token."],
+        [
+            "python",
+            None,
+            None,
+            "Interpreter of the far sides, and its arguments. [default: this one]",
+        ],
+        ["clients", None, service.MAX_CLIENTS, "The most programs connected at a time."],
+        ["workers", None, service.MAX_WORKERS, "The most processes of one program at a time."],
         [
             "keepalive",
             None,
             KEEPALIVE,
-            "Seconds of silence before a program is pinged; after three times as long it is gone.",
+            "Seconds of silence before a program is pinged; after three times as long its "
+            "connection is closed.",
         ],
-        ["drain", None, 0, "Seconds for programs to finish when the service stops."],
+        ["drain", None, 0, "Seconds that programs have to finish when the service stops."],
     ]
 
-    optFlags = [["insecure", None, "Listen without TLS where other machines can reach it."]]
+    optFlags = [["insecure", None, "Allow listening without TLS where other machines can connect."]]
 
     def postOptions(self) -> None:
-        """Read them, and say what is wrong with them before anything is started."""
+        """Check the options before anything is started."""
         given: dict[str, Any] = {}
         try:
             if self["python"] is not None:
                 given["python"] = tuple(shlex.split(self["python"]))
             if self["tokens"] is not None and self["token-file"] is not None:
-                raise usage.UsageError("--token-file is for a single token: leave it or --tokens")
+                raise usage.UsageError("give --token-file (a single token) or --tokens, not both")
             self.configuration = service.SocketServiceConfiguration(
                 listen=self["listen"],
                 tokens=self["tokens"],
@@ -76,7 +82,7 @@ and the log says where it is."""
 
 
 def makeService(options: Options) -> IService:
-    """The service that the options describe."""
+    """Make the service that the options describe."""
     from twisted.internet import reactor
 
     from pycomnet.tap.endings import ExitStatus

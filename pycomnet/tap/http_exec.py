@@ -1,4 +1,4 @@
-"""``twistd pycomnet-http-exec``: run code for clients that reach this machine through HTTP."""
+"""``twistd pycomnet-http-exec``: starts far sides for clients that connect through HTTP."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def _limit(name: str) -> Any:
 
 
 class Options(DaemonOptions, strcred.AuthOptionMixin):
-    """What the command line says."""
+    """The options of ``twistd pycomnet-http-exec``."""
 
     supportedInterfaces = (tokens.IBearerToken,)
     synopsis = "[options]"
     longdesc = """\
-Runs Python in subprocesses for clients that reach this server through HTTP, as the gateways of
-pycomnet do: group.makegateway("http=HOST:PORT//token_file=FILE"), or anything else that speaks
-HTTP: docs/protocol.rst says how. Whoever has a token can run code as the user that this server
-runs as. Without --tokens and --auth there is one token, in a file that only that user can read;
-it is made if it isn't there, and the log says where it is."""
+Runs Python in subprocesses for clients that connect through HTTP: gateways such as
+group.makegateway("http=HOST:PORT//token_file=FILE"), or any other HTTP client that follows
+docs/protocol.rst. A client that has a token can run code as the user of this server. Without
+--tokens and --auth there is one token, in a file that only that user can read. The file is created
+if it does not exist, and the log shows its path."""
 
     epilog = """\
 Examples:
   twistd -n pycomnet-http-exec
-      Listen on this machine alone; the log says what a client's spec is.
+      Listen on this machine alone; the log shows the spec for clients.
   twistd pycomnet-http-exec --tokens /etc/pycomnet/tokens.ini --audit-log /var/log/pycomnet.audit
-      For several users, each with a token and limits of their own.
+      For several users, each with a token and limits.
   twistd pycomnet-http-exec --listen tls:2013:privateKey=key.pem:certKey=cert.pem
       For other machines, with TLS.
 """
@@ -51,30 +51,35 @@ Examples:
             "token-file",
             "t",
             None,
-            "File with the token; made if it isn't there. "
+            "File with the token; created if it does not exist. "
             "[default: ~/.local/state/pycomnet/http-exec.token]",
         ],
         ["tokens", None, None, "INI file with a section for each user: their token and limits."],
-        ["total", None, MAX_PROCESSES, "Subprocesses in all.", None],
-        ["processes", None, _limit("processes"), "Subprocesses of one user."],
-        ["queue", None, "4M", "Output of a subprocess that is kept for its client."],
-        ["request", None, "64M", "Size of one request."],
-        ["linger", None, _limit("linger"), "Seconds that a subprocess waits for its client."],
+        ["total", None, MAX_PROCESSES, "The most subprocesses in all.", None],
+        ["processes", None, _limit("processes"), "The most subprocesses of one user."],
+        ["queue", None, "4M", "The most output of a subprocess that is kept for its client."],
+        ["request", None, "64M", "The largest size of one request."],
+        ["linger", None, _limit("linger"), "Seconds that a subprocess waits for an absent client."],
         [
             "idle-timeout",
             None,
             _limit("idle_timeout"),
-            "Seconds after which a subprocess that does nothing is ended; 0: never.",
+            "Seconds after which an idle subprocess is ended; 0: never.",
         ],
-        ["allow", None, ",".join(sorted(_limit("allow"))), "What a client may ask for, or none."],
-        ["pythons", None, "", "Interpreters that it may ask for, the first by default. [any]"],
+        [
+            "allow",
+            None,
+            ",".join(sorted(_limit("allow"))),
+            "Options that a client may set, or none.",
+        ],
+        ["pythons", None, "", "Interpreters that a client may choose, the first by default. [any]"],
         ["drain", None, service.DRAIN, "Seconds for clients to finish when the server stops."],
         ["audit-log", None, None, "File that gets a line for each start and end of a subprocess."],
     ]
 
     optFlags = [
-        ["insecure", None, "Listen without TLS where other machines can reach it."],
-        ["no-websocket", None, "Offer no WebSockets, only POST and GET."],
+        ["insecure", None, "Allow listening without TLS where other machines can connect."],
+        ["no-websocket", None, "Use no WebSockets, only POST and GET."],
     ]
 
     def __init__(self) -> None:
@@ -83,15 +88,15 @@ Examples:
         self["origins"] = []
 
     def opt_host(self, name: str) -> None:
-        """Another name that clients call this server by; *.example.com is any below it."""
+        """Another host name of this server; *.example.com stands for all names below it."""
         self["hosts"].append(name)
 
     def opt_origin(self, origin: str) -> None:
-        """Another origin whose pages may ask, such as https://ops.example.com."""
+        """Another origin whose pages may send requests, such as https://ops.example.com."""
         self["origins"].append(origin)
 
     def postOptions(self) -> None:
-        """Read them, and say what is wrong with them before anything is started."""
+        """Check the options before anything is started."""
         try:
             self.configuration = self._configuration()
         except (PycomnetError, ValueError) as problem:
@@ -115,7 +120,7 @@ Examples:
                 where = f"tokens file {self['tokens']}, [{token.name}]"
                 users[token.name] = limits.changed(token.options, where)
         if self["token-file"] is not None and checkers:
-            raise usage.UsageError("--token-file is for a single token: leave it or the others")
+            raise usage.UsageError("--token-file (a single token) excludes --tokens and --auth")
         configuration = service.MediatorConfiguration(
             listen=self["listen"],
             checkers=tuple(checkers),
@@ -135,7 +140,7 @@ Examples:
 
 
 def makeService(options: Options) -> IService:
-    """The service that the options describe."""
+    """Make the service that the options describe."""
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)

@@ -24,7 +24,7 @@ LIMITS = NameserverLimits()
 
 
 class Options(DaemonOptions):
-    """The command line."""
+    """The options of ``twistd pycomnet-nameserver``."""
 
     synopsis = "[options]"
     longdesc = """
@@ -33,14 +33,14 @@ registration lives as long as its lease is renewed.
 """
     epilog = f"""
 Addresses are Twisted endpoint strings: {DEFAULT_LISTEN}, unix:/run/names,
-tls:2012:privateKey=key.pem:certKey=cert.pem, and with :clientCAs=ca.pem only for those who have a
-certificate. Listen on more than this machine only where everybody who can connect may register.
+tls:2012:privateKey=key.pem:certKey=cert.pem; with :clientCAs=ca.pem clients need a certificate.
+Let other machines connect only if every client that can connect may register services.
 
-sqlite:PATH keeps registrations over restarts and crashes; it is one nameserver's own. memory: keeps
-none. A relative path is in the directory that twistd runs in (--rundir).
+sqlite:PATH keeps registrations over restarts and crashes; one nameserver uses it alone. memory:
+does not keep them. A relative path is in the directory that twistd runs in (--rundir).
 
-It exits with status 1, and says why, when an address is in use or the store can't be opened.
-"pycomnet ns --help" shows what asks it.
+If an address is in use or the store can't be opened, the nameserver exits with status 1 and an
+error message. "pycomnet ns --help" describes the commands that query it.
 
 Examples:
   twistd -n {NAME}
@@ -49,20 +49,20 @@ Examples:
 """
     optParameters = [
         ["store", "s", DEFAULT_STORE, "Where registrations are kept: sqlite:PATH or memory:"],
-        ["max-services", None, LIMITS.services, "Registrations, at most."],
+        ["max-services", None, LIMITS.services, "The most registrations in all."],
         [
             "max-per-client",
             None,
             LIMITS.client_services,
-            "Registrations of one client, at most: of a certificate's name, else of a machine, or "
+            "The most registrations of one client: of a certificate's name, else of a machine, or "
             "of a connection on this machine.",
         ],
-        ["max-ttl", None, LIMITS.max_ttl, "Seconds of a lease, at most."],
+        ["max-ttl", None, LIMITS.max_ttl, "The longest lease, in seconds."],
         [
             "history",
             None,
             LENGTH,
-            "Changes that are kept, for watchers that come back or are slow.",
+            "How many changes are kept for watchers that reconnect or are slow.",
         ],
     ]
 
@@ -76,8 +76,8 @@ Examples:
         self["listen"].append(description)
 
     def opt_operator(self, name: str) -> None:
-        """The name in a certificate of somebody who may remove registrations of others ("pycomnet
-        ns remove"); may be given several times. This user and root may over a unix socket."""
+        """The certificate's name of an operator, who may remove registrations of others ("pycomnet
+        ns remove"); may be given several times. Over a unix socket this user and root may, too."""
         self["operators"].append(name)
 
     opt_operator.__doc__ = " ".join((opt_operator.__doc__ or "").split())
@@ -104,7 +104,7 @@ Examples:
 
 
 def makeService(options: Options) -> IService:
-    """Make the nameserver; nothing is opened before it is started."""
+    """Make the nameserver. It opens nothing before it is started."""
     from twisted.internet import reactor
 
     import pycomnet
@@ -114,7 +114,7 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_clock(reactor)
     allow_connections()
-    # A commit's thread gets the interpreter's lock back sooner from a busy reactor.
+    # So that the thread that commits gets the interpreter lock back sooner from a busy reactor.
     sys.setswitchinterval(0.001)
     status = ExitStatus(NAME)
 

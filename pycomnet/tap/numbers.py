@@ -11,10 +11,10 @@ from pycomnet.ranges import MAX_COUNT, NumberRefused, real, whole
 
 
 def seconds(options: Mapping[str, Any], name: str, least: float = 0.0) -> float:
-    """An option's number of seconds.
+    """Read an option's number of seconds.
 
-    :param least: the lowest that it may be.
-    :raises UsageError: it is none.
+    :param least: the lowest allowed value.
+    :raises UsageError: the option is no number in the allowed range.
     """
     try:
         return real(f"--{name}", options[name], least, text=True)
@@ -23,9 +23,11 @@ def seconds(options: Mapping[str, Any], name: str, least: float = 0.0) -> float:
 
 
 def count(options: Mapping[str, Any], name: str, least: int = 1, most: int = MAX_COUNT) -> int:
-    """An option's whole number.
+    """Read an option's whole number.
 
-    :raises UsageError: it is none.
+    :param least: the lowest allowed value.
+    :param most: the highest allowed value.
+    :raises UsageError: the option is no whole number in the allowed range.
     """
     try:
         return whole(f"--{name}", options[name], least, most, text=True)

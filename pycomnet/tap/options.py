@@ -11,16 +11,15 @@ from twisted.python import usage
 class DaemonOptions(usage.Options):
     """Options whose help has examples.
 
-    Twisted makes one paragraph of all that ``longdesc`` has. So only what the daemon is for is
-    there, and the rest follows it as it stands.
+    Twisted makes one paragraph of the whole ``longdesc``. So it has only the daemon's purpose.
 
-    :cvar epilog: that rest.
+    :cvar epilog: the rest of the help, which is printed unchanged after the options.
     """
 
     epilog = ""
 
     def getUsage(self, width: Any = None) -> str:
-        """The whole help."""
+        """The help, followed by the epilog."""
         return f"{super().getUsage(width).rstrip()}\n\n{self.epilog.strip()}\n"
 
     def opt_version(self) -> None:

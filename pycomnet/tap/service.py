@@ -28,21 +28,21 @@ NAME = "pycomnet-service"
 
 
 class Options(DaemonOptions):
-    """The command line."""
+    """The options of ``twistd pycomnet-service``."""
 
     synopsis = "[options] [MODULE | MODULE:CLASS]..."
     longdesc = """
-Runs all services (subclasses of pycomnet.Service with an interface) that the modules define, or of
-MODULE:CLASS that one, and keeps them registered in the nameserver until it is stopped. Modules are
-looked for in the working directory first.
+Runs all services (subclasses of pycomnet.Service with an interface) that the modules define, or
+with MODULE:CLASS only that class, and keeps them registered in the nameserver until it is stopped.
+Modules are searched for in the working directory first.
 """
     epilog = f"""
 Addresses are Twisted endpoint strings: tcp:2013, tcp:0:interface=127.0.0.1 (any free port),
 unix:/run/calc, tls:2013:privateKey=key.pem:certKey=cert.pem:clientCAs=ca.pem; and to connect,
 tcp:HOST:PORT, tls:HOST:PORT:trustRoots=ca.pem, unix:PATH.
 
-It exits with status 1, and says why, when a module can't be imported, an address is in use, the
-name is taken, or the nameserver does not answer in time.
+If a module can't be imported, an address is in use, the name is taken, or the nameserver does not
+answer in time, it exits with status 1 and an error message.
 
 Examples:
   twistd -n {NAME} calc
@@ -51,7 +51,7 @@ Examples:
   twistd {NAME} --config services.toml
 """
     optParameters = [
-        ["config", "c", None, "A TOML or JSON file with settings; options count more."],
+        ["config", "c", None, "A TOML or JSON file with settings; options override it."],
         [
             "nameserver",
             None,
@@ -63,21 +63,21 @@ Examples:
             "name",
             None,
             None,
-            "The name to register, which nobody else can have at the time. [default: the module's "
-            "name and something random]",
+            "The name to register; no other service can have it at the same time. [default: the "
+            "module's name and a random part]",
         ],
         [
             "advertise",
             None,
             None,
-            "The address that others connect to, or its host, where that is not what is listened "
-            "on.",
+            "The address that clients connect to, or its host, where it differs from the address "
+            "to listen on.",
         ],
         [
             "ttl",
             None,
             None,
-            f"Seconds until a service that was killed is not found any more. [default: "
+            f"The lease: seconds until a service that was killed is no longer found. [default: "
             f"{DEFAULT_TTL:g}]",
         ],
         [
@@ -98,7 +98,7 @@ Examples:
         self["modules"] = []
 
     def opt_listen(self, description: str) -> None:
-        """An endpoint to listen on; again for more. [default: DEFAULT_LISTEN]"""
+        """An endpoint to listen on; may be given several times. [default: DEFAULT_LISTEN]"""
         self["listen"].append(description)
 
     opt_listen.__doc__ = (opt_listen.__doc__ or "").replace("DEFAULT_LISTEN", DEFAULT_LISTEN)
@@ -108,9 +108,9 @@ Examples:
         self["modules"] = list(modules)
 
     def launch_config(self) -> LaunchConfig:
-        """What the file and the command line say together.
+        """The settings of the file, overridden by the options.
 
-        :raises LaunchConfigError: it can't be.
+        :raises LaunchConfigError: the settings are not valid.
         """
         path = self["config"]
         settings = read_file(path) if path is not None else {}
@@ -133,7 +133,7 @@ Examples:
 
 
 def makeService(options: Options) -> IService:
-    """Load the modules and make what runs them.
+    """Load the modules and make the launcher that runs their services.
 
     A module that can't be imported ends the process here, before it becomes a daemon.
     """
@@ -144,7 +144,7 @@ def makeService(options: Options) -> IService:
     from pycomnet.tap.endings import ExitStatus
 
     use_monotonic_clock(reactor)
-    # twistd goes there only later.
+    # twistd changes to this directory only later.
     directory = os.path.abspath(options.parent["rundir"] if options.parent else ".")
     if directory not in sys.path:
         sys.path.insert(0, directory)

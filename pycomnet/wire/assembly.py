@@ -1,12 +1,12 @@
-"""Values that come in fragments, put together as they come."""
+"""Assembles values from fragments."""
 
 from io import BytesIO
 
 from .frames import BIN32, U32
 
-#: Bytes of a value from which its fragments are copied together as they come, so that the last of a
-#: gigabyte takes no longer than any other. Up to that they are joined at the end, which is several
-#: times as fast, as nothing has to grow, and takes a tenth of a millisecond.
+#: The fragments of a value of more bytes than this are copied into a buffer as they arrive, so that
+#: the last one of a gigabyte takes no longer than any other. Those of a shorter value are joined at
+#: the end: that is several times as fast, as no buffer grows, and takes a tenth of a millisecond.
 LARGE = 4194304
 
 view = memoryview
@@ -19,7 +19,7 @@ except TypeError:  # Python 2's join takes no memoryview
 
 
 class Assembly(object):
-    """The fragments of a value that is not complete yet."""
+    """The fragments of an incomplete value."""
 
     __slots__ = ("_buffer", "_declared", "_pieces", "size")
 
@@ -27,11 +27,11 @@ class Assembly(object):
         self.size = 0
         self._pieces = []
         self._buffer = None
-        #: the length that a value of bytes begins with, once it is known to be one
+        #: if the value is bytes: the length in its header
         self._declared = None
 
     def append(self, piece):
-        """The next fragment: bytes, or a memoryview."""
+        """Add the next fragment: bytes, or a memoryview."""
         self.size += len(piece)
         if self._buffer is not None:
             self._buffer.write(piece)
@@ -45,7 +45,7 @@ class Assembly(object):
             self._pieces = None
 
     def _strip(self):
-        """The first fragment, without what says that the value is bytes and how many."""
+        """The first fragment, without the header of a value that is bytes."""
         first = self._pieces[0]
         if view is memoryview and len(first) >= 5 and first[:1] == BIN32:
             self._declared = U32.unpack(bytes(first[1:5]))[0]
@@ -53,9 +53,9 @@ class Assembly(object):
         return first
 
     def finish(self):
-        """The value's encoding; or, when it is bytes, a memoryview whose ``obj`` is the value.
+        """The value's encoding; or, if it is bytes, a memoryview whose ``obj`` is the value.
 
-        That saves copying it: what bytes are encoded as is they themselves, behind five bytes.
+        That saves a copy: bytes are encoded as themselves, after a header of five bytes.
         """
         if self._buffer is not None:
             data = self._buffer.getvalue()

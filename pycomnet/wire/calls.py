@@ -1,7 +1,7 @@
-"""Unary calls: one value each way, on a channel that needs no stream for it.
+"""Unary calls: one value each way, on a channel that needs no stream.
 
 A unary call is an OPEN with a whole first value and the end of sending; its reply is a CLOSE with a
-result. While nothing else happens on it such a channel is only an id here, at both ends.
+result. Until anything else happens on its channel, each end keeps only the channel's id.
 """
 
 from struct import Struct
@@ -21,22 +21,22 @@ from .frames import (
 )
 from .stream import EV_CALL, EV_REPLY, Stream
 
-#: How the payload of a CLOSE with a result begins; the whole beginning of such a frame.
+#: The start of the payload of a CLOSE with a result; the packer of the start of such a frame.
 CLOSE_RESULT = bytes(bytearray((RESULT,)))
 pack_result = Struct(">IBIB").pack
-#: Purposes of which the beginning of a call's frame is kept, and their characters at most.
+#: For how many purposes the start of a call's frame is cached; the longest such purpose.
 MAX_HEADS = 64
 MAX_HEAD = 200
 
 
 def _head(purpose):
-    """How the payload of an OPEN begins that has a whole first value, after which is the end."""
+    """The start of the payload of an OPEN with a whole first value and the end of sending."""
     name = purpose.encode("ascii")
     return bytes(bytearray((FIRST | OPEN_END, len(name)))) + name
 
 
 class UnaryCalls(object):
-    """The unary calls of both ends that have no stream.
+    """Keeps the unary calls of both ends that have no stream.
 
     :param limits: this end's :class:`~.stream.Limits`.
     """
@@ -48,30 +48,30 @@ class UnaryCalls(object):
         self._lifecycle = lifecycle
         #: id -> app: this end's calls
         self.pending = {}
-        #: id -> purpose: the peer's calls, which have no reply yet
+        #: id -> purpose: the peer's calls that have no reply yet
         self.received = {}
-        #: id -> stream: of the peer's calls that were closed before the user has seen that
+        #: id -> stream: the peer's calls that were closed before the user has seen their event
         self.closed_early = {}
-        #: purpose -> what packs the beginning of a frame that is a whole call, how its payload
-        #: begins, the size of that, and how long the rest may be
+        #: purpose -> the packer of the start of a whole call's frame, the start of its payload, the
+        #: size of that, and the longest rest
         self._heads = {}
-        #: the same the other way round, for what the peer may call: how the payload begins ->
-        #: purpose; and its keys, for ``startswith``
+        #: the reverse, for the peer's calls: the start of the payload -> purpose; and the keys of
+        #: that, for ``startswith``
         self._expected = {}
         self.expected_heads = ()
 
     # -- what this end's user does ---------------------------------------------------------------
 
     def expect_calls(self, purposes):
-        """Have a whole unary call for one of these purposes be one event, ``EV_CALL``."""
+        """Report a whole unary call for one of these purposes as one event, ``EV_CALL``."""
         self._expected = dict((_head(purpose), purpose) for purpose in purposes)
         self.expected_heads = tuple(self._expected)
 
     def call(self, purpose, first, app=None):
-        """Open a channel for one value and no more from this end, and wait for its result.
+        """Open a channel for one value from this end and a result from the peer.
 
-        :param app: what comes with the result in ``EV_REPLY``, and is the stream's user if
-            anything else happens.
+        :param app: is returned with the result in ``EV_REPLY``; if anything else happens, it
+            becomes the stream's ``app``.
         :returns: the channel's id.
         """
         head = self._heads.get(purpose)
@@ -107,13 +107,13 @@ class UnaryCalls(object):
         return stream.id
 
     def cancel_call(self, id):
-        """Close the channel of a call of this end: the result is of no use any more."""
+        """Close the channel of a call of this end whose result is no longer needed."""
         stream = self.stream_of(id)
         if stream is not None:
             self._lifecycle.close(stream)
 
     def reply(self, id, payload):
-        """Close the channel of a call with a result: :meth:`reply_on` by the id of ``EV_CALL``."""
+        """Close a call's channel with a result, as :meth:`reply_on`, by the id of ``EV_CALL``."""
         size = len(payload) + 1
         scheduler = self._scheduler
         if (
@@ -130,7 +130,7 @@ class UnaryCalls(object):
         scheduler.out.append(pack_result(size, CLOSE, id, RESULT) + payload)
 
     def reply_on(self, stream, payload):
-        """Close a channel with a result: as ``close``, the short way where there is one."""
+        """Close a channel with a result: as ``close``, but faster for a short result."""
         scheduler = self._scheduler
         if (
             not stream.ended
@@ -149,7 +149,7 @@ class UnaryCalls(object):
         scheduler.out.append(pack(len(payload) + 1, CLOSE, stream.id) + CLOSE_RESULT + payload)
 
     def stream_of(self, id):
-        """The stream of a channel, made if it is a call that has none yet; None if it is over."""
+        """The stream of a channel; one is made for a call that has none. None if it is over."""
         streams = self._table.streams
         stream = streams.get(id)
         if stream is not None:
@@ -172,7 +172,7 @@ class UnaryCalls(object):
     # -- what comes ------------------------------------------------------------------------------
 
     def stream_for_frame(self, id):
-        """The stream for a frame that has come and is no reply, if the channel is open."""
+        """The stream for a frame that is no reply; None if the channel is not open."""
         stream = self._table.streams.get(id)
         if stream is None:
             if id in self.pending:
@@ -182,7 +182,7 @@ class UnaryCalls(object):
         return stream
 
     def read_replies(self, data, position, stop, events):
-        """The reply to a call, between two positions, and those behind it; the position after."""
+        """Read the reply between two positions and those behind it; return the position after."""
         pending = self.pending
         size = stop - position
         length = size - HEADER_SIZE
@@ -196,10 +196,9 @@ class UnaryCalls(object):
         return position + count * size
 
     def read_calls(self, data, position, stop, events):
-        """A whole call that is expected, and those behind it for the same purpose.
+        """Read a whole expected call, and those behind it for the same purpose.
 
-        :returns: the position after them; the one where it began when it is another case than it
-            seemed.
+        :returns: the position after them; the start position if it is no such call after all.
         """
         for head in self.expected_heads:
             if data.startswith(head, position + HEADER_SIZE, stop):

@@ -1,4 +1,4 @@
-"""The choice of a value codec: the one in Rust where it is installed, else the pure one."""
+"""Chooses the value codec: the one in Rust if it is installed, else the pure one."""
 
 from .values import MAX_ITEMS, PureCodec
 
@@ -6,9 +6,9 @@ from .values import MAX_ITEMS, PureCodec
 def make_codec(
     channel_type=None, dump_channel=None, load_channel=None, pure=False, max_items=MAX_ITEMS
 ):
-    """The fastest codec that there is here; for the parameters see :class:`~.values.PureCodec`.
+    """Return the fastest codec here; for the parameters see :class:`~.values.PureCodec`.
 
-    :param pure: only the one in pure Python.
+    :param pure: use the one in pure Python in any case.
     """
     if not pure:
         try:

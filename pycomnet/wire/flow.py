@@ -1,4 +1,4 @@
-"""Flow control: what the peer may send, what it costs, and when the credit for it is given back."""
+"""Flow control: charges the peer for what it sends, and gives the credit back."""
 
 from .assembly import Assembly
 from .frames import CREDIT, MAX_CREDIT, MIN_FRAGMENT, U32, frame_cost, pack
@@ -6,12 +6,12 @@ from .stream import EV_DATA, ProtocolError
 
 
 class FlowControl(object):
-    """The windows of a connection's channels.
+    """Keeps the windows of a connection's channels.
 
     :param limits: this end's :class:`~.stream.Limits`.
     :param scheduler: takes the CREDIT frames, and the channels that got credit.
-    :param fail: called with a :class:`~.stream.ProtocolError` that this end's user must not see
-        raised.
+    :param fail: called with a :class:`~.stream.ProtocolError` that must not be raised to this end's
+        user.
     """
 
     def __init__(self, limits, scheduler, fail):
@@ -22,7 +22,7 @@ class FlowControl(object):
     # -- what the peer sends ---------------------------------------------------------------------
 
     def charge(self, stream, size):
-        """Take what a frame costs off what the peer may send, and return it."""
+        """Subtract a frame's cost from the peer's window; return the cost."""
         cost = frame_cost(size)
         stream.window -= cost
         if stream.window < 0:
@@ -30,9 +30,9 @@ class FlowControl(object):
         return cost
 
     def overrun(self, stream, window):
-        """Refuse what there was no credit for.
+        """Refuse a frame for which there was no credit.
 
-        :param window: what is left of it, which is negative.
+        :param window: what is left of the window: a negative number.
         """
         raise ProtocolError(
             "window",
@@ -41,7 +41,7 @@ class FlowControl(object):
         )
 
     def data(self, stream, payload, events):
-        """A value, or the last fragment of one, that the reader has not dealt with itself."""
+        """Handle a value, or its last fragment, that the reader has not handled itself."""
         if not stream.receiving:
             self.drop(stream, len(payload))
             return
@@ -52,7 +52,7 @@ class FlowControl(object):
             self.complete(stream, payload, cost, events)
 
     def complete(self, stream, payload, cost, events):
-        """The last fragment of a value, which has been charged."""
+        """Handle the last fragment of a value; it has been charged already."""
         partial = stream.partial
         partial.append(payload)
         if partial.size > self._limits.value:
@@ -60,12 +60,12 @@ class FlowControl(object):
         stream.partial = None
         cost += stream.partial_cost
         stream.partial_cost = 0
-        # The value that was waited for is here; whoever waits for the next one says so again.
+        # The awaited value is here. A reader of the next one calls demand_read again.
         stream.read_demand = False
         events.append((EV_DATA, stream, partial.finish(), cost))
 
     def more(self, stream, payload):
-        """A MORE frame: a fragment that is not the last."""
+        """Handle a MORE frame: a fragment that is not the last."""
         size = len(payload)
         if stream.raw:
             raise ProtocolError("frame", "MORE on the raw channel %d" % stream.id)
@@ -77,10 +77,10 @@ class FlowControl(object):
             self.drop(stream, size)
 
     def fragment(self, stream, payload):
-        """A fragment that is not the last.
+        """Handle a fragment that is not the last.
 
-        What it costs is given back at once while somebody waits for this value: no other of this
-        channel could be taken before it.
+        Its cost is given back at once while a reader waits for this value: the reader can't take
+        any other value of this channel before it.
         """
         cost = self.charge(stream, len(payload))
         partial = stream.partial
@@ -104,7 +104,7 @@ class FlowControl(object):
         )
 
     def drop(self, stream, size):
-        """Data that nobody takes: allowed only until the peer has our CLOSE."""
+        """Drop data that nobody will read. The peer may send it only until it has our CLOSE."""
         if stream.ended:
             raise ProtocolError("channel", "data on channel %d after its end" % stream.id)
         self.charge(stream, size)
@@ -116,7 +116,7 @@ class FlowControl(object):
     # -- credit for the peer ---------------------------------------------------------------------
 
     def consumed(self, stream, cost):
-        """The user took what cost this much: give the credit back, in large portions."""
+        """The user has taken what cost this much: give the credit back, in large portions."""
         unacked = stream.unacked + cost
         if unacked >= stream.half and stream.receiving:
             self._give_quietly(stream, unacked)
@@ -124,7 +124,7 @@ class FlowControl(object):
         stream.unacked = unacked
 
     def demand_read(self, stream, demand=True):
-        """Somebody waits, or not any more, for the value that comes next on this channel."""
+        """Set whether a reader waits for the next value of this channel."""
         stream.read_demand = demand
         if demand and stream.partial_cost:
             cost = stream.partial_cost
@@ -132,17 +132,17 @@ class FlowControl(object):
             self.consumed(stream, cost)
 
     def release(self, stream):
-        """Give the credit of a channel back that is being closed: all that has come is dropped."""
+        """Give back the credit of a channel that is being closed: its data is dropped."""
         credit = self._dropped(stream)
         if credit:
             self._give_quietly(stream, credit)
 
     def _dropped(self, stream):
-        """What to give back of a channel whose CLOSE waits behind what is queued.
+        """The credit to give back on a channel whose CLOSE waits behind queued data.
 
-        All that the peer has used, as it is dropped. Otherwise two ends could wait for each other:
-        this one's CLOSE for the credit for what is before it, the peer's user, who would give that,
-        for credit to send.
+        It is all that the peer has used, as that data is dropped. Otherwise the two ends could
+        deadlock: this end's CLOSE waits for credit from the peer's user, who waits for credit to
+        send.
         """
         used = self._limits.window - stream.window
         over = stream.ended or self._scheduler.failed is not None
@@ -153,7 +153,7 @@ class FlowControl(object):
         stream.window += credit
 
     def _give_quietly(self, stream, credit):
-        # This end's user does this, who must not see it raise: receive_data tells.
+        # This end's user calls this, so it must not raise: receive_data returns the error.
         try:
             self._give(stream, credit)
         except ProtocolError as error:
@@ -162,7 +162,7 @@ class FlowControl(object):
     # -- credit from the peer --------------------------------------------------------------------
 
     def credited(self, stream, payload):
-        """A CREDIT frame."""
+        """Handle a CREDIT frame."""
         if len(payload) != 4:
             raise ProtocolError("frame", "CREDIT of %d bytes, not 4" % len(payload))
         stream.credit += U32.unpack(payload)[0]

@@ -1,14 +1,14 @@
-"""The frames: their header, their types, and the limits that both ends keep.
+"""Frames: their header, their types, and the limits that both ends keep.
 
-docs/protocol.rst is the specification. This is stdlib only and in the common subset of Python 2.7
-and 3, as is all that a bare far side is sent.
+docs/protocol.rst is the specification. Like all source that is sent to a bare far side, this is
+stdlib only and in the common subset of Python 2.7 and 3.
 """
 
 import struct
 
 MAGIC = b"PYCOMNET"
 VERSION = 1
-#: What a far side says on standard output before anything else of ours.
+#: What a far side prints on standard output before its hello.
 MARKER = b"\nPYCOMNET-FAR-SIDE-1\n"
 
 HELLO = 0
@@ -46,69 +46,69 @@ U32 = struct.Struct(">I")
 BIN32 = b"\xc6"
 U16 = struct.Struct(">H")
 
-#: A value longer than this is cut into fragments of this size, and channels take turns. 64 KiB is a
-#: fraction of a millisecond on any local transport, which is what a ping may have to wait, and
-#: large enough that the work per frame doesn't show.
+#: A value longer than this is cut into fragments of this size, and channels take turns. A ping may
+#: have to wait for one: 64 KiB take a fraction of a millisecond on any local transport. And they
+#: are large enough that the work per frame does not show.
 FRAGMENT = 65536
-#: Bytes on a raw channel go in frames of up to this size to a peer whose hello allows that: it does
-#: between supervisors of places, which carry on what is cut into fragments already.
+#: Frames of a raw channel have up to this size if the peer's hello allows it. Fork servers allow it
+#: to each other: the bytes that they forward are frames that have been cut already.
 RAW_FRAGMENT = 262144
-#: The longest hello: before it nothing is known of the peer, so little is kept for it.
+#: The longest hello. Before it the peer is unknown, so this end buffers little for it.
 MAX_HELLO = 65536
-#: What a frame costs in credit beside its payload: about what a queued bytes object takes here.
+#: What a frame costs in credit beside its payload: about the memory of a queued bytes object.
 FRAME_COST = 64
-#: What a channel may hold for each direction. Enough for a round trip of 10 ms at 100 MB/s, and
-#: small enough that nobody minds a few that are full.
+#: What a channel may buffer in each direction. Enough for a round trip of 10 ms at 100 MB/s, and
+#: small enough that a few full ones do no harm.
 WINDOW = 1048576
-#: The same through other processes and networks, where more is under way at a time.
+#: The same through other processes and networks, where more is in flight.
 WIDE_WINDOW = 4194304
 #: The smallest window and frame limit that a hello may announce: a fragment must fit.
 MIN_WINDOW = 1024
 MIN_FRAME = 1024
-#: Credit is a signed 32 bit number for any peer that wants it so.
+#: The most credit: it fits in a signed 32 bit number.
 MAX_CREDIT = 0x7FFFFFFF
-#: A fragment is not sent smaller than this when more of the value is left: a peer that gives its
-#: credit in crumbs is made to wait for a whole loaf.
+#: A fragment is not sent smaller than this when more of the value is left: this avoids
+#: silly-window syndrome with a peer that gives its credit in tiny amounts.
 MIN_FRAGMENT = 256
 #: Channels that the peer may have open at a time. Each takes about a kilobyte.
 CHANNELS = 16384
 #: The longest value that is put together from fragments: MessagePack's own limit.
 MAX_VALUE = 0xFFFFFFFF
-#: Bytes of answers (PONG, CLOSE, CREDIT) that wait for a peer that does not read.
+#: Bytes of responses (PONG, CLOSE, CREDIT) that may wait for a peer that does not read.
 CONTROL = 1048576
-#: Values up to this are given to the user as a run when several of a channel come together, ...
+#: Values up to this size that arrive together on a channel become one event, a run.
 RUN_VALUE = 1024
-#: ... and so many bytes of them at the most: a run is decoded as a whole.
+#: The most bytes of a run: it is decoded as a whole.
 RUN = 32768
 #: The highest channel id.
 MAX_CHANNEL = 0xFFFFFFFF
 
 
-#: Bytes of the longest frame whose likes right behind it are taken apart together.
+#: The longest frame, in bytes, that is unpacked together with those of the same size behind it.
 LIKE = 256
-#: whether this Python takes records of one layout apart by one call
+#: whether this Python can unpack many records of one layout with one call
 ITERATES = hasattr(HEADER, "iter_unpack")
-#: what frames are taken apart with that have one size and begin alike
+#: (kind, size) -> the struct that unpacks a frame of this size
 _layouts = {}
 
 
 def frame_cost(size):
-    """What a frame with so many bytes of payload costs in credit."""
+    """The cost in credit of a frame with a payload of ``size`` bytes."""
     return size + FRAME_COST
 
 
 def frame_room(credit):
-    """Bytes of the longest payload for so much credit; negative when there is not enough."""
+    """The longest payload, in bytes, that the credit allows; negative if there is not enough."""
     return credit - FRAME_COST
 
 
 def frame_costs(payloads):
-    """The same for each of some payloads: one call for all."""
+    """The cost in credit of a frame with each of these payloads, as a list."""
     return [len(payload) + FRAME_COST for payload in payloads]
 
 
 def run_cost(size, count):
-    """What so many frames cost that take ``size`` bytes in all, their headers included."""
+    """The cost in credit of ``count`` frames of ``size`` bytes in all, headers included."""
     return size + count * (FRAME_COST - HEADER_SIZE)
 
 
@@ -123,11 +123,11 @@ def _layout(kind, size):
 
 
 def frames_alike(kind, data, position, stop):
-    """The frame between two positions and as many of its size as follow, as tuples.
+    """Unpack the frame between two positions and whatever follows in pieces of its size.
 
-    :param kind: the format of what their payloads begin with.
-    :returns: for each length, type, id, what the payload begins with, and the rest of that; those
-        of another length or type have to be told by that.
+    :param kind: the struct format of the start of their payloads.
+    :returns: an iterable of tuples: length, type, id, the start of the payload, and its rest. The
+        caller has to check length and type: the later pieces may be no such frames.
     """
     size = stop - position
     count = (len(data) - position) // size if size <= LIKE and ITERATES else 1
@@ -138,7 +138,7 @@ def frames_alike(kind, data, position, stop):
 
 
 def bin32(size):
-    """What comes before the bytes of a value that is bytes, more than 65535 of them."""
+    """The header of a value that is bytes, more than 65535 of them."""
     return BIN32 + U32.pack(size)
 
 

@@ -1,4 +1,4 @@
-"""The hello that each end begins with, and the other maps of the protocol."""
+"""The hello, each end's first frame, and the other maps of the protocol."""
 
 from .frames import (
     CHANNELS,
@@ -18,9 +18,9 @@ from .frames import (
 from .stream import LocalError, ProtocolError
 from .values import InvalidValue, PureCodec
 
-#: How many elements, keys and values these maps may have: many times what any of them needs.
+#: The most elements, keys and values of these maps: many times what any of them needs.
 MAX_PLAIN = 16384
-#: for hellos, goodbyes and errors: values that hold no channels, from whoever connects
+#: the codec of hellos, GOAWAYs and errors: they hold no channels, and may come from anyone
 PLAIN = PureCodec(max_items=MAX_PLAIN, kinds=False)
 # Python 2 has two types of each.
 INTS = (int, type(1 << 70))
@@ -28,7 +28,7 @@ STRS = (str, type(b"".decode("ascii")))
 
 
 def hello_frame(limits, info, credential):
-    """The frame that this end begins with."""
+    """The first frame of this end."""
     hello = {
         "window": limits.window,
         "frame": limits.frame,
@@ -44,21 +44,21 @@ def hello_frame(limits, info, credential):
 
 
 def check_start(start):
-    """Refuse what can't become a hello as soon as that is known: it may never be longer."""
+    """Refuse what can't become a hello as early as possible: no more bytes may come."""
     start = bytes(start)
     if start[4:5] > b"\x00" or (len(start) > 4 and U32.unpack(start[:4])[0] > MAX_HELLO):
         refuse(start)
 
 
 def refuse(start):
-    """What came is no hello."""
+    """Raise the error for bytes that are no hello."""
     raise ProtocolError(
         "hello", "expected a hello, got %r: the peer does not speak this protocol" % start[:64]
     )
 
 
 def read_hello(id, payload):
-    """What the peer's hello says: ``window``, ``frame``, ``channels``, ``info``, ``credential``."""
+    """The peer's hello as a dict: ``window``, ``frame``, ``channels``, ``info``, ``credential``."""
     if id:
         raise ProtocolError("hello", "a hello on channel %d, not 0" % id)
     size = len(MAGIC)
@@ -91,9 +91,9 @@ def read_hello(id, payload):
 
 
 def read_map(payload, code, what):
-    """A map that came.
+    """Decode a map.
 
-    :param code: of the error when it is none; ``what`` names it there.
+    :param code: the code of the error if it is no map; ``what`` names it in that error.
     """
     try:
         value = PLAIN.decode(payload)
@@ -105,7 +105,7 @@ def read_map(payload, code, what):
 
 
 def cut_error(payload, most):
-    """An error's map, cut so that it fits in a frame of so many bytes."""
+    """An error's map, cut so that it fits in ``most`` bytes."""
     message = "an error of %d bytes" % len(payload)
     cut = {"code": "remote", "message": message}
     try:

@@ -1,8 +1,8 @@
-"""Types beside MessagePack's own: those of the standard library, and those that users register.
+"""Types that MessagePack does not have: those of the standard library, and registered types.
 
 docs/protocol.rst, "Values", is the specification. The codecs import this module when they first
-meet such a type or its extension, and this one imports what a type is from only when bytes say
-that there is one: a far side that has to do with none pays for none.
+meet such a type or its extension. This module imports a type's own module only when a value of the
+type arrives. So a far side that uses none of them does not load them.
 """
 
 import struct
@@ -22,11 +22,11 @@ from .values import (
 DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID = 8, 9, 10, 11, 12, 13
 FRACTION, RANGE, PATH, ORDERED, REGISTERED = 14, 15, 16, 17, 18
 
-#: Bytes of each number of a Fraction: reducing it takes time that grows with the square.
+#: The most bytes of each number of a Fraction: the time to reduce it grows with the square.
 MAX_FRACTION = 1024
-#: Characters of a Decimal: Python 2 takes time that grows with the square.
+#: The most characters of a Decimal: Python 2's time to read it grows with the square.
 MAX_DECIMAL = MAX_INT
-#: Characters of a registered type's name.
+#: The most characters of a registered type's name.
 MAX_NAME = 255
 
 _DATETIME = struct.Struct(">HBBBBBBI")
@@ -34,7 +34,7 @@ _TIME = struct.Struct(">BBBBI")
 _DATE = struct.Struct(">HBB")
 _TIMEDELTA = struct.Struct(">iII")
 _OFFSET = struct.Struct(">q")
-#: What a zone's part begins with.
+#: The first byte of an encoded time zone.
 _FIXED, _NAMED = b"\x01", b"\x02"
 #: Microseconds of a day.
 _DAY = 86400 * 1000000
@@ -42,21 +42,23 @@ _INTS = (int, type(1 << 70))
 _PATHS = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 _DECIMAL_CHARACTERS = frozenset("0123456789+-.eEnNsSaAiIfFtTyY")
 
-#: name -> the class that is registered under it, and what makes its values
+#: name -> the class that is registered under it, and its ``from_value``
 _registered = {}
 #: the classes that users registered
 _classes = set()
 
 
 def register_type(cls, name, to_value, from_value):
-    """Have values of a class sent, and arrive as that class. At both ends.
+    """Register a class, so that its objects can be sent and arrive as that class.
 
-    :param cls: the class itself; not its subclasses.
-    :param name: what it is called on the wire; the same at both ends.
+    Both ends have to do this.
+
+    :param cls: the class itself; subclasses are not included.
+    :param name: its name on the wire; the same at both ends.
     :param to_value: makes a value of any type that can be sent from an object of the class.
-    :param from_value: makes the object again. It gets what the other end sends, whatever that is,
-        and has to check it where the other end isn't trusted.
-    :raises ValueError: the name is another class's, or the class can be sent as it is.
+    :param from_value: makes the object again. It gets whatever the other end sends, and has to
+        check that if the other end isn't trusted.
+    :raises ValueError: another class has the name, or the class needs no registration.
     """
     if not isinstance(cls, type):
         raise TypeError("a class is registered, not %s" % type_name(type(cls)))
@@ -87,9 +89,9 @@ def register_type(cls, name, to_value, from_value):
 
 
 def dumper_of(kind):
-    """What makes an extension of a type's values: its code, and bytes or a list; None if nothing.
+    """The function that turns a type's values into a code, and bytes or a list; or None.
 
-    Only a class that really is what a loaded module has under that name counts.
+    A standard type is recognised only if it is the class that its loaded module has by that name.
     """
     found = _DUMPERS.get(kind)
     if found is None:
@@ -211,7 +213,7 @@ _STANDARD.update((name, ("pathlib", _dump_path)) for name in _PATHS)
 
 
 def load(code, data):
-    """The value of an extension of bytes."""
+    """Decode an extension whose data are bytes."""
     if code == DATETIME:
         return _load_datetime(data)
     if code == TIME:
@@ -237,7 +239,7 @@ def load(code, data):
 
 
 def make(code, items):
-    """The value of an extension that is an array."""
+    """Decode an extension whose data are an array."""
     if code == REGISTERED:
         return _load_registered(items)
     if code == ORDERED:
@@ -262,7 +264,7 @@ def make(code, items):
     if code == RANGE and len(items) == 3 and items[2]:
         try:
             return _range(*items)
-        except OverflowError as error:  # Python 2's has C's numbers
+        except OverflowError as error:  # Python 2's xrange is limited to a C long
             raise ValueNotReceivable("a range can't be had here: %s" % error)
     raise InvalidValue("a Fraction or range of %d numbers" % len(items))
 
@@ -302,7 +304,7 @@ def _load_time(data):
 
 
 def _completed(value, fold, zone):
-    """A date or time with its zone and fold."""
+    """Add zone and fold to a date or time."""
     if fold > 1:
         raise InvalidValue("a fold of %d" % fold)
     if zone:
@@ -325,7 +327,7 @@ def _load_zone(data):
         try:
             fixed = _fixed_offset()
             return fixed(offset, name) if name else fixed(offset)
-        except ValueError as error:  # older ones want whole minutes
+        except ValueError as error:  # older Pythons want whole minutes
             raise ValueNotReceivable("a time's offset can't be had here: %s" % error)
     if kind == _NAMED and data:
         key = data.decode("utf-8")
@@ -342,7 +344,7 @@ def _load_zone(data):
 
 
 def ascii_of(name):
-    """A name from elsewhere for a message: short, and without what a terminal minds."""
+    """An untrusted name for a message: shortened, without control characters."""
     return repr(name[:60]).lstrip("u")
 
 
@@ -350,7 +352,7 @@ _fixed = []
 
 
 def _fixed_offset():
-    """``datetime.timezone``; where there is none, as in Python 2, what stands for it."""
+    """``datetime.timezone``, or a replacement for it in Python 2."""
     if not _fixed:
         import datetime
 
@@ -409,7 +411,7 @@ def _load_decimal(data):
         raise InvalidValue("a Decimal of %d characters" % len(written))
     import decimal
 
-    # The user's own context may have its traps off, and then anything would be NaN.
+    # The user's context may have no traps; then any text would become NaN.
     context = decimal.Context(traps=[decimal.InvalidOperation])
     try:
         with decimal.localcontext(context):
@@ -421,7 +423,7 @@ def _load_decimal(data):
 
 
 def _is_number(written):
-    """Whether text is a number with an exponent, whatever that is."""
+    """Whether the text is a number, perhaps with an exponent of any size."""
     digits, _, exponent = written.lower().partition("e")
     digits = digits.lstrip("+-").replace(".", "", 1)
     return digits.isdigit() and exponent.lstrip("+-").isdigit()
@@ -440,7 +442,7 @@ def _load_path(items):
             "a pathlib.%s came, and this Python has no pathlib: send str(path)" % _PATHS[kind]
         )
     if kind >= 2 and type(pathlib.Path()).__name__ != _PATHS[kind]:
-        kind -= 2  # one of another system: what it is called can be had, and no files
+        kind -= 2  # another system's path becomes a pure path
     return getattr(pathlib, _PATHS[kind])(written)
 
 

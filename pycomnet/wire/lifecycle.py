@@ -1,4 +1,4 @@
-"""How channels begin and end, at this end's wish and at the peer's."""
+"""Opens and closes channels, for this end and for the peer."""
 
 from .frames import (
     CLOSE,
@@ -93,7 +93,7 @@ class Lifecycle(object):
         return stream
 
     def resume(self, next_id, last_peer_id):
-        """Go on where another program has stopped; before anything has come.
+        """Continue where another program has stopped; call this before anything has arrived.
 
         :param next_id: the id of the next channel that this end opens.
         :param last_peer_id: the highest id of those that the peer has opened.
@@ -102,10 +102,10 @@ class Lifecycle(object):
         self._table.last_peer_id = last_peer_id
 
     def restore(self, id, purpose, raw, ended, credit, window):
-        """A channel that was open when the other program stopped.
+        """Restore a channel that was open when the other program stopped.
 
-        :param ended: whether it had ended its sending.
-        :param credit: bytes that this end may send, and ``window`` what the peer may.
+        :param ended: whether that program had ended its sending.
+        :param credit: bytes that this end may send; ``window`` is what the peer may send.
         :returns: its :class:`~.stream.Stream`.
         """
         local = id & 1 != self._table.peer_parity
@@ -117,18 +117,18 @@ class Lifecycle(object):
         return stream
 
     def end(self, stream):
-        """Send no more on this channel; what is queued goes first."""
+        """Send END on this channel, after what is queued."""
         if stream.sending:
             stream.sending = False
             stream.finish = (END, b"")
             self._scheduler.finish(stream)
 
     def close(self, stream, kind=NORMAL, payload=b""):
-        """Close the channel, both ways. What is queued goes first, unless ``kind`` is ERROR.
+        """Close the channel in both directions, after what is queued unless ``kind`` is ERROR.
 
-        When it is being closed already, only an error that goes before what is queued matters. A
-        result or an error that is too long for the peer's frames is sent as a value before the
-        close, or cut.
+        If it is being closed already, only an error that overtakes queued data has an effect. If
+        the payload is too long for the peer's frames, a result is sent as a value before the close,
+        and an error is cut.
         """
         if stream.close_sent or stream.id not in self._table.streams:
             return
@@ -161,7 +161,7 @@ class Lifecycle(object):
     # -- at the peer's ---------------------------------------------------------------------------
 
     def opened(self, id, payload, events):
-        """An OPEN frame."""
+        """Handle an OPEN frame."""
         table = self._table
         if id & 1 != table.peer_parity or id <= table.last_peer_id:
             raise ProtocolError(
@@ -200,7 +200,7 @@ class Lifecycle(object):
             self.ended(stream, b"", events)
 
     def ended(self, stream, payload, events):
-        """An END frame."""
+        """Handle an END frame."""
         if payload:
             raise ProtocolError("frame", "END with %d bytes" % len(payload))
         if stream.close_sent:
@@ -219,7 +219,7 @@ class Lifecycle(object):
             self._scheduler.forget(stream)
 
     def closed(self, stream, payload, events):
-        """A CLOSE frame."""
+        """Handle a CLOSE frame."""
         kind = bytearray(payload[:1])
         if not kind or kind[0] > RESULT or (kind[0] == NORMAL and len(payload) > 1):
             raise ProtocolError("frame", "CLOSE with %r" % payload[:8])

@@ -1,17 +1,17 @@
 """The multiplexer: bytes in, events out; channels, fragments, credit and closing, without I/O.
 
-One :class:`Mux` is one end of a connection. Whoever does the I/O gives it what arrived
-(:meth:`Mux.receive_data`), deals with the events, and writes what ``Mux.data_to_send`` gives.
-It is not thread-safe: its user locks.
+One :class:`Mux` is one end of a connection. Its user does the I/O: it passes in what arrives
+(:meth:`Mux.receive_data`), handles the events, and writes what ``Mux.data_to_send`` returns.
+The mux is not thread-safe: its user locks.
 
-There are two classes of error. :class:`LocalError` is raised when this end's user asked for what
-cannot be. A peer that breaks the protocol raises nothing: the last event is ``FAILED`` with a
-:class:`ProtocolError`, and what is left to send is a GOAWAY that says so.
+There are two classes of error. :class:`LocalError` is raised when this end's user asks for
+something impossible. A peer that breaks the protocol raises nothing: the last event is ``FAILED``
+with a :class:`ProtocolError`, and the last frame to send is a GOAWAY with the reason.
 
-It is put together from parts with one job each: :mod:`~.reader` takes bytes apart into frames,
-:mod:`~.flow` keeps the windows, :mod:`~.scheduler` says what is written next, :mod:`~.lifecycle`
-opens and closes channels, :mod:`~.calls` does the unary calls that need no stream, and
-:mod:`~.table` knows which ids are in use.
+Each part has one job: :mod:`~.reader` cuts bytes into frames, :mod:`~.flow` keeps the windows,
+:mod:`~.scheduler` decides what is written next, :mod:`~.lifecycle` opens and closes channels,
+:mod:`~.calls` does the unary calls that need no stream, and :mod:`~.table` knows which ids are in
+use.
 """
 
 from .calls import UnaryCalls
@@ -58,8 +58,8 @@ from .table import ChannelTable
 class Mux(object):
     """One end of a connection.
 
-    What its user calls of a part is an attribute here, the part's own bound method: a method that
-    calls it would take each value another call.
+    The methods of the parts that a user needs are attributes here: the parts' own bound methods, as
+    a method that forwards to them would cost each value another call.
 
     :param initiator: True at the end that made the connection.
     :param limits: a :class:`Limits`.
@@ -71,8 +71,8 @@ class Mux(object):
         self.limits = limits = limits or Limits()
         #: what the peer's hello says; None until it has come
         self.peer = None
-        #: the highest id of this end's channels that the peer dealt with before its GOAWAY; None
-        #: while there is none, or if that does not say so
+        #: the highest id of this end's channels that the peer handled before its GOAWAY; None
+        #: before a GOAWAY, or if it does not say
         self.last_taken = None
         self._goodbye = False
         #: events that no call of :meth:`receive_data` has returned yet
@@ -122,7 +122,7 @@ class Mux(object):
             self.scheduler.out.append(pack(8, PING, 0) + data)
 
     def goaway(self, code, message):
-        """Say that this connection is over, and why. It is the last thing to be sent."""
+        """End the connection: queue a GOAWAY with the reason as the last frame."""
         if self._goodbye:
             return
         self._goodbye = True
@@ -138,7 +138,7 @@ class Mux(object):
     # -- what arrives ----------------------------------------------------------------------------
 
     def receive_data(self, data):
-        """Take bytes that arrived.
+        """Handle bytes that have arrived.
 
         :param data: bytes, cut anywhere.
         :returns: a list of events; none once the connection is over.
@@ -162,7 +162,7 @@ class Mux(object):
         return events
 
     def _frame(self, ftype, id, payload, events):
-        """A frame that the reader itself makes no event of."""
+        """Handle a frame that the reader does not turn into an event itself."""
         if ftype == OPEN:
             self.lifecycle.opened(id, payload, events)
         elif ftype == HELLO:
@@ -228,8 +228,8 @@ class Mux(object):
     # -- the end ---------------------------------------------------------------------------------
 
     def _fail(self, error):
-        """The peer broke the protocol; return the event that says so."""
-        # The hello goes before the GOAWAY if it has not gone yet; nothing else matters now.
+        """The peer broke the protocol: return the event for that."""
+        # An unsent hello goes before the GOAWAY; nothing else is sent.
         scheduler = self.scheduler
         scheduler.out = [part for part in scheduler.out[:1] if part is self._first]
         self._over(error)
@@ -237,11 +237,11 @@ class Mux(object):
         return (EV_FAILED, error)
 
     def _fail_later(self, error):
-        """The same, found while this end's user did something: :meth:`receive_data` tells."""
+        """The same in a call of this end's user: :meth:`receive_data` returns the event."""
         self._untold.append(self._fail(error))
 
     def _over(self, error):
-        """Nothing is sent and nothing is taken any more, but what is on its way."""
+        """Send and read nothing more, except what is already in ``out``."""
         self.reader.stop()
         self.scheduler.stop(error)
         for stream in self.streams.values():

@@ -1,4 +1,4 @@
-"""The frame reader: bytes cut anywhere in, events and whole frames out."""
+"""The frame reader: turns bytes, cut anywhere, into events and whole frames."""
 
 from .assembly import view
 from .calls import CLOSE_RESULT
@@ -21,16 +21,16 @@ from .frames import (
 from .hello import check_start
 from .stream import EV_DATA, EV_RUN, ProtocolError
 
-#: Bytes of a frame from which it is put together from pieces; how many those may be.
+#: A frame of at least so many bytes is joined from its pieces at the end; the most pieces.
 LONG_FRAME = 16384
 MAX_PIECES = 64
 
 
 class FrameReader(object):
-    """Takes the bytes of a connection apart.
+    """Cuts the bytes of a connection into frames.
 
-    What nearly all frames are becomes an event here: a value in one frame, a run of short ones, a
-    unary call and its reply. All others are handed on.
+    It turns the most frequent frames into events itself: a value in one frame, a run of short
+    values, a unary call and its reply. All others go to ``handle``.
 
     :param handle: called with each other frame: its type, its channel's id, its payload and the
         list of events that it may append to.
@@ -41,10 +41,10 @@ class FrameReader(object):
         self._flow = flow
         self._calls = calls
         self._handle = handle
-        #: bytes of the longest frame that may come; before the hello no other frame may
+        #: the longest frame that may come, in bytes; -1 before the hello
         self.max_frame = -1
-        #: whether a frame has begun to come: its first bytes, or the pieces of a long one and how
-        #: many bytes that lacks
+        #: whether a part of a frame is kept: its first bytes, or the pieces of a long one and the
+        #: number of bytes that are missing
         self.is_within = False
         #: whether the connection is over
         self.is_stopped = False
@@ -53,7 +53,7 @@ class FrameReader(object):
         self._lacking = 0
 
     def lacking(self):
-        """How many bytes the frame lacks that has begun to come: at least; 0 if there is none."""
+        """The least number of bytes missing from an incomplete frame; 0 if there is none."""
         if self._pieces is not None:
             return self._lacking
         have = len(self._tail)
@@ -62,11 +62,11 @@ class FrameReader(object):
         return HEADER_SIZE + unpack_from(bytes(self._tail[:HEADER_SIZE]))[0] - have
 
     def kept(self):
-        """The pieces that are kept of a frame that is not complete."""
+        """The pieces of an incomplete frame."""
         return self._pieces or [self._tail]
 
     def stop(self):
-        """Nothing more is read: the connection is over."""
+        """The connection is over: read nothing more."""
         self.is_stopped = True
         self._forget()
 
@@ -76,9 +76,9 @@ class FrameReader(object):
         self.is_within = False
 
     def read_rest(self, data, events):
-        """Complete the frame that has begun to come.
+        """Complete the incomplete frame.
 
-        :returns: the position after it, or -1 when it is not complete yet.
+        :returns: the position after it, or -1 if it is still incomplete.
         """
         if self._pieces is not None:
             return self._read_piece(data, events)
@@ -110,7 +110,7 @@ class FrameReader(object):
             self._lacking = lacking - len(data)
             pieces.append(data)
             if len(pieces) > MAX_PIECES:
-                # What comes in crumbs shall not take more memory than it is long.
+                # Many tiny pieces would take much more memory than their bytes.
                 self._pieces = [b"".join(pieces)]
             return -1
         self._forget()
@@ -125,7 +125,7 @@ class FrameReader(object):
         return lacking
 
     def read(self, data, position, events):
-        """Take the frames from a position on, and keep what is left of them."""
+        """Read the frames from a position on, and keep the bytes of an incomplete last one."""
         end = len(data)
         streams = self._streams
         calls = self._calls
@@ -153,7 +153,7 @@ class FrameReader(object):
                     else:
                         self._flow.complete(stream, data[start:stop], cost, events)
                 else:
-                    # A unary call has no stream before something else than its reply comes.
+                    # A unary call has no stream until a frame other than its reply comes.
                     self._handle(DATA, id, data[start:stop], events)
             elif (
                 ftype == CLOSE
@@ -181,7 +181,7 @@ class FrameReader(object):
                 if stop > end:
                     break
                 if length >= FRAGMENT and ftype == MORE and id in streams:
-                    # Not copied: it is joined with the others soon.
+                    # Not copied: it will be joined with the other fragments.
                     self._flow.more(streams[id], view(data)[start:stop])
                 else:
                     self._handle(ftype, id, data[start:stop], events)
@@ -192,7 +192,7 @@ class FrameReader(object):
         if position < end:
             self.is_within = True
             if end - position >= HEADER_SIZE and length >= LONG_FRAME and limit >= 0:
-                # It was checked above. It is put together once, from what came.
+                # Its header was checked above. Its pieces are joined once, at the end.
                 self._pieces = [view(data)[position:]]
                 self._lacking = stop - end
                 return
@@ -201,7 +201,7 @@ class FrameReader(object):
                 check_start(tail)
 
     def _read_run(self, data, position, stop, end, stream, events):
-        """A short value and those of the same channel right behind it; the position after them."""
+        """Read a short value and those of its channel behind it; return the position after."""
         id = stream.id
         run = [data[position + HEADER_SIZE : stop]]
         first = stop
@@ -210,8 +210,8 @@ class FrameReader(object):
         last = end - HEADER_SIZE
         head = data[position : position + HEADER_SIZE]
         if data[stop : stop + HEADER_SIZE] == head:
-            # Many values of a stream have the same size, and their frames the same header. What is
-            # between two such headers and has that size is a value, whatever it consists of.
+            # Many values of a stream have the same size, so their frames have the same header.
+            # Whatever has that size and stands between two such headers is a value.
             size = first - position - HEADER_SIZE
             same = data[stop:end].split(head)
             same[0] = run[0]
@@ -236,10 +236,10 @@ class FrameReader(object):
                 break
             run.append(data[start:after])
             stop = after
-        # What the first costs has been taken off already.
+        # The first has been charged already.
         window = stream.window - run_cost(stop - first, len(run) - 1)
         while window < 0:
-            # Those for which there is no credit are left to be found out by themselves.
+            # Values over the credit are left for later, when each is checked by itself.
             size = len(run.pop())
             window += frame_cost(size)
             stop -= size + HEADER_SIZE

@@ -1,12 +1,12 @@
-"""The value codec on ormsgpack, which is written in Rust; imported only where that is installed.
+"""The value codec on ormsgpack, which is written in Rust; imported only if that is installed.
 
-It hands the usual value to ormsgpack as it is, and hooks that ormsgpack calls for the rest make
-extensions of it. Whatever ormsgpack refuses goes to the pure codec, which knows: it encodes what
-ormsgpack can't (keys that are not strings, lone surrogates), or raises the error that says where.
+ormsgpack encodes ordinary values itself. For others it calls hooks, which make extensions. Whatever
+ormsgpack refuses goes to the pure codec, which encodes what ormsgpack can't (keys that are not
+strings, lone surrogates), or raises the error that says where the problem is.
 
-ormsgpack recurses on the C stack, about 650 bytes for each array that a peer cares to nest, and a
-hook calls it again for the next extension. So only a few extensions deep are its own, and below
-them only small ones: a payload that nests all it may would need 20 MB of stack.
+ormsgpack recurses on the C stack: about 650 bytes for each nested array, and a hook calls it again
+for the next extension. A payload that nests as deep as it may would need 20 MB of stack. So
+ormsgpack gets only a few levels of extensions, and below them only small ones.
 """
 
 from struct import Struct
@@ -47,10 +47,10 @@ from .values import (
 )
 
 if [int(part) for part in __version__.split(".")[:2]] < [1, 13] or __version__ == "1.13.0":
-    # Up to 1.12 a payload of 4 kB can take 2.5 GB, and each that isn't valid leaks what it held.
+    # Up to 1.12, a payload of 4 kB can take 2.5 GB, and each invalid payload leaks its content.
     raise ImportError("ormsgpack 1.13.1 is needed for what comes from a network")
 
-# Without OPT_NON_STR_KEYS: with it keys that are enums, dates or UUIDs become something else.
+# Without OPT_NON_STR_KEYS, which turns keys that are enums, dates or UUIDs into something else.
 OPTIONS = (
     OPT_PASSTHROUGH_BIG_INT
     | OPT_PASSTHROUGH_DATACLASS
@@ -60,23 +60,24 @@ OPTIONS = (
     | OPT_PASSTHROUGH_TUPLE
     | OPT_PASSTHROUGH_UUID
 )
-#: Stands behind values that are decoded together, so that one which doesn't end where it should
-#: shows.
+#: The last element behind values that are decoded together. It is not there if one of them does not
+#: end where its payload ends.
 LAST = "pycomnet: the run ends here"
 _LAST = packb(LAST)
 _ARRAY32 = Struct(">BI").pack
-#: How many extensions deep it goes when it encodes: 255 dicts in each take 60 kB of stack.
+#: How many levels of extensions it encodes: 255 dicts in each take 60 kB of stack.
 DUMP_NESTING = 8
-#: How many extensions deep it goes when it decodes, ...
+#: How many levels of extensions it decodes.
 LOAD_NESTING = 4
-#: ... and the longest extension within another that it decodes: nothing in it nests deeper.
+#: The longest extension within another that it decodes: so little can't nest deep.
 LOAD_NESTED = 256
 
 
 def _dump_hook(pure, nesting, deeper):
-    """What ormsgpack calls for a value that it doesn't know and that is in so many extensions.
+    """The hook that ormsgpack calls for a value of a type it doesn't know.
 
-    :param deeper: the hook for what is in one more, or None to leave that to the pure codec.
+    :param nesting: the number of extensions around the value.
+    :param deeper: the hook for one level more, or None to leave that to the pure codec.
     """
 
     def hook(value):
@@ -106,14 +107,14 @@ def _dump_hook(pure, nesting, deeper):
 
 
 class _NotYet(dict):
-    """Stands for the loaded channels at the first try, which leaves them to the second."""
+    """The table of loaded channels in the first attempt, which leaves channels to the second."""
 
     def __contains__(self, data):
         raise InvalidValue("a channel")
 
 
 def _load_hook(pure, nesting, deeper, option, loaded):
-    """What ormsgpack calls for an extension that is in so many others."""
+    """The hook that ormsgpack calls for an extension within ``nesting`` others."""
 
     def hook(code, data):
         if code in MAKE:
@@ -156,7 +157,7 @@ class RustCodec(object):
         pure_decode = pure.decode
 
         def encode(value):
-            # For bytes ormsgpack makes a buffer up to four times as large, and then cuts it.
+            # Not for bytes: ormsgpack makes a buffer up to four times as large, and cuts it.
             if type(value) is not bytes:
                 try:
                     data = packb(value, dump_hook, OPTIONS)
@@ -173,8 +174,8 @@ class RustCodec(object):
                 return unpackb(payload, ext_hook=load_hook)
             except Exception:
                 pass
-            # It has keys that are not strings, channels, or errors. A channel is loaded only now,
-            # and once, as its user may count on.
+            # The payload has keys that are not strings, channels, or errors. Channels are loaded
+            # only now, so each exactly once: load_channel may rely on that.
             loaded = {}
             hook = _load_hooks(pure, OPT_NON_STR_KEYS, loaded)
             try:
@@ -184,9 +185,9 @@ class RustCodec(object):
             return pure_decode(payload, 0, loaded)
 
         def decode_run(payloads):
-            """The values of several payloads at once; None when each has to be decoded by itself.
+            """Decode several payloads at once; None if each has to be decoded by itself.
 
-            That is where one is not valid, has channels, or has keys that are not strings.
+            That is so if one is not valid, has channels, or has keys that are not strings.
             """
             data = b"".join([_ARRAY32(0xDD, len(payloads) + 1)] + payloads + [_LAST])
             try:
@@ -195,7 +196,7 @@ class RustCodec(object):
                 return None
             return values if values.pop() == LAST else None
 
-        # Functions and not methods, so that what they need is at hand.
+        # Closures and not methods, as their variables are found faster.
         self.encode = encode
         self.decode = decode
         self.decode_run = decode_run

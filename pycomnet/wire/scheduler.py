@@ -1,4 +1,4 @@
-"""What is written next: short values at once, long ones in fragments, by turns."""
+"""Decides what is written next: short values at once, long ones in fragments, in turns."""
 
 try:
     from _collections import deque  # the package itself imports much more
@@ -22,16 +22,16 @@ from .frames import (
 )
 from .stream import LocalError, ProtocolError
 
-#: So many channels with long values take turns at a time, and each so often before it makes room
-#: for another that waits: a megabyte.
+#: So many channels with long values take turns at a time. Each has so many turns (a megabyte)
+#: before it makes room for a channel that waits.
 LONG = 4
 LONG_RUN = 16
-#: Values shorter than this are copied behind their frame's header.
+#: A value shorter than this is copied behind its frame's header.
 COPIED = 1024
 
 
 class Scheduler(object):
-    """The frames to be written, and the channels that wait for credit or for their turn.
+    """Keeps the frames to be written, and the channels that wait for credit or for their turn.
 
     :param table: the connection's :class:`~.table.ChannelTable`.
     :param control: bytes of responses that may wait for a peer that does not read them.
@@ -40,34 +40,34 @@ class Scheduler(object):
     def __init__(self, table, control):
         self._table = table
         self._control_limit = control
-        #: bytes of responses among what is to be written
+        #: bytes of responses in ``out``
         self._control = 0
-        #: what is to be written next: frames, and long payloads behind their header
+        #: what is written next: frames, and long payloads behind their header
         self.out = []
         #: the channels that have something to send, in the order of their turns
         self.ready = deque()
-        #: the ids of channels with long values that take turns: how many each has had
+        #: id -> turns it has had: the channels with long values that take turns now
         self.turns = {}
-        #: channels with long values that wait until they may
+        #: channels with long values that wait until they may take turns
         self.waiting = deque()
-        #: tokens of queued values that have been handed over since the user last looked
+        #: tokens of queued values that have been handed over; the user empties it
         self.sent = []
-        #: True while the transport takes no more: then nothing is moved past the channels' queues,
-        #: neither values nor what ends a channel, so that the limit on channels bounds that too
+        #: True while the transport takes no more: then values and END and CLOSE frames stay in the
+        #: channels' queues, so that the limits of the channels bound those too
         self.congested = False
         #: why nothing is sent any more: a ProtocolError
         self.failed = None
-        #: False before the peer's hello: till then only the hello is written
+        #: False before the peer's hello: until then only the hello is written
         self.started = False
-        #: bytes of the longest frames that are sent: of values, and on raw channels
+        #: the longest payload of a frame, in bytes: of values, and on raw channels
         self.fragment = self.raw_fragment = FRAGMENT
 
     # -- may it be sent now ----------------------------------------------------------------------
 
     def may_send(self, stream, size):
-        """Whether a frame with so many bytes may be written now.
+        """Whether a frame with a payload of ``size`` bytes may be written now.
 
-        It need not wait for credit, for what its channel has queued or for the transport.
+        It may if it need not wait for credit, for its channel's queue or for the transport.
         The three methods below have copies of this, as a call would show in a benchmark's row.
         """
         return (
@@ -79,7 +79,7 @@ class Scheduler(object):
         )
 
     def is_idle(self):
-        """Whether nothing is to be written before what is sent now."""
+        """Whether nothing waits to be written before a new frame."""
         return not self.out and not self.ready
 
     # -- sending ---------------------------------------------------------------------------------
@@ -87,10 +87,10 @@ class Scheduler(object):
     def send(self, stream, payload, token=None, prefix=b""):
         """Send a value's encoding, or raw bytes.
 
-        :param prefix: goes in front of the payload, which saves copying a long one behind it.
-        :param token: what is put into :attr:`sent` once the last of it has been handed over.
-        :returns: True when it is on its way already, and the token is not used; False when it
-            waits for credit or for its turn.
+        :param prefix: is sent before the payload, which saves copying a long one behind it.
+        :param token: is put into :attr:`sent` once the last of the payload has been handed over.
+        :returns: True if all is in ``out`` already: then the token is not used. False if it waits
+            for credit or for its turn.
         """
         if not stream.sending:
             raise LocalError("channel %d is closed for sending" % stream.id)
@@ -118,9 +118,9 @@ class Scheduler(object):
         return False
 
     def send_now(self, stream, payload):
-        """Send a short value if it need not wait for anything: the fast way of :meth:`send`.
+        """Send a short value if it need not wait: the fast path of :meth:`send`.
 
-        :returns: how many pieces are on their way with it; 0 when :meth:`send` has to be called.
+        :returns: the number of pieces in ``out``; 0 if :meth:`send` has to be called.
         """
         size = len(payload)
         # Inlined (may_send, frame_cost) for the row "small dicts, near to far".
@@ -142,9 +142,9 @@ class Scheduler(object):
         return len(out)
 
     def immediate(self, stream, payload):
-        """The frame of a short value, when it may be written at once: the fastest way there is.
+        """The frame of a short value, if it may be written at once: the fastest path.
 
-        :returns: its bytes, which the caller must write next; None when it has to be sent by
+        :returns: its bytes, which the caller must write next; None if the caller has to use
             :meth:`send`, because something is to be written before it or credit is short.
         """
         size = len(payload)
@@ -154,7 +154,7 @@ class Scheduler(object):
             stream.credit < cost
             or self.out
             or self.ready
-            or stream.queue  # it waits for credit for more than this
+            or stream.queue  # what is queued goes first
             or size > self.fragment
             or not stream.sending
             or self.congested
@@ -166,7 +166,7 @@ class Scheduler(object):
     def unsend(self, stream, token):
         """Take back a queued value of which nothing has been sent yet.
 
-        :returns: True when it was taken back.
+        :returns: whether it was taken back.
         """
         queue = stream.queue
         for index, item in enumerate(queue):
@@ -175,14 +175,14 @@ class Scheduler(object):
                     return False
                 del queue[index]
                 if queue:
-                    self.enqueue(stream)  # the next may be short enough for the credit
+                    self.enqueue(stream)  # the credit may be enough for the next value
                 else:
                     self.finish(stream)
                 return True
         return False
 
     def respond(self, frame):
-        """Queue a frame that the peer made us send, within the limit on those."""
+        """Queue a response to the peer, up to the limit on responses."""
         self._control += len(frame)
         if self._control > self._control_limit:
             raise ProtocolError(
@@ -192,15 +192,15 @@ class Scheduler(object):
         self.out.append(frame)
 
     def enqueue(self, stream):
-        """Let a channel take turns that has something queued, if there is credit for some of it."""
+        """Let a channel with queued data take turns, if it has credit for some of the data."""
         if not stream.ready and frame_room(stream.credit) > 0:
             stream.ready = True
             self.ready.append(stream)
 
     def finish(self, stream, out=None):
-        """Send the END or CLOSE that waits, if nothing is queued before it; return its size.
+        """Send the waiting END or CLOSE if nothing is queued before it; return its size.
 
-        :param out: where to, if not behind what is to be written.
+        :param out: the list to append it to; default: :attr:`out`.
         """
         if stream.finish is None or stream.queue or self.failed is not None:
             return 0
@@ -223,7 +223,7 @@ class Scheduler(object):
         return HEADER_SIZE + len(payload)
 
     def forget(self, stream):
-        """A channel is over, both ways."""
+        """Remove a channel that is over in both directions."""
         self._table.remove(stream)
         stream.sending = False
         stream.queue.clear()
@@ -234,7 +234,7 @@ class Scheduler(object):
                 self._prune(ready)
 
     def _prune(self, ready):
-        """Most that wait for their turn may be over, and it may be long until that comes."""
+        """Remove channels that are over from a queue, if most of its entries may be over."""
         streams = self._table.streams
         if len(ready) > 2 * len(streams) + 64:
             alive = [other for other in ready if other.id in streams or other.id in self.turns]
@@ -242,7 +242,7 @@ class Scheduler(object):
             ready.extend(alive)
 
     def stop(self, error):
-        """The connection is over: nothing is sent any more but what is on its way."""
+        """The connection is over: send nothing more, except what is in :attr:`out`."""
         if self.failed is None:
             self.failed = error
         self.ready.clear()
@@ -258,9 +258,9 @@ class Scheduler(object):
     def data_to_send(self, limit=4 * FRAGMENT):
         """What to write next.
 
-        :param limit: about how many bytes at the most: fragments of long values are added, one
-            from each channel in turn, until there are so many.
-        :returns: bytes; empty when there is nothing.
+        :param limit: about the most bytes. Fragments of long values are added, one from each
+            channel in turn, until there are so many.
+        :returns: bytes; empty if there is nothing.
         """
         parts = self.parts_to_send(limit)
         if len(parts) == 1:
@@ -268,7 +268,7 @@ class Scheduler(object):
         return b"".join(parts)
 
     def parts_to_send(self, limit=4 * FRAGMENT):
-        """As :meth:`data_to_send`, in pieces that are not put together."""
+        """As :meth:`data_to_send`, as a list of pieces."""
         parts = self.out
         self._control = 0
         ready = self.ready
@@ -280,8 +280,8 @@ class Scheduler(object):
         size = 0
         for part in parts:
             size += len(part)
-        # At least one fragment each time, so that small values that are sent without end
-        # cannot keep a long one from its turn.
+        # At least one fragment each time, so that an endless flow of small values does not
+        # starve a long one.
         while ready:
             stream = ready.popleft()
             stream.ready = False
@@ -297,10 +297,10 @@ class Scheduler(object):
         return parts
 
     def _goes_on(self, stream):
-        """A channel has had its turn, and has more to send.
+        """Queue a channel that has had its turn and has more to send.
 
-        Of those with long values :data:`LONG` take turns at a time, or else each of a hundred would
-        make the peer hold nearly all of its value before the first is complete.
+        Only :data:`LONG` channels with long values take turns at a time. If a hundred did, the peer
+        would have to hold nearly all of each value before the first is complete.
         """
         turns = self.turns
         had = turns.get(stream.id, 0)

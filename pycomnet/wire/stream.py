@@ -1,4 +1,4 @@
-"""What the multiplexer keeps of a channel; its limits, its events and its errors."""
+"""The multiplexer's state of a channel, and its limits, events and errors."""
 
 try:
     from _collections import deque  # the package itself imports much more
@@ -18,8 +18,8 @@ from .frames import (
 from .values import MAX_ITEMS
 
 # The events. Each is a tuple that begins with one of these.
-EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's encoding, or raw bytes; or, where
-# the value is long bytes, a memoryview whose ``obj`` is the value itself
+EV_DATA = 0  # (EV_DATA, stream, payload, cost): a whole value's encoding, or raw bytes; or, if the
+# value is long bytes, a memoryview whose ``obj`` is the value itself
 EV_OPENED = 1  # (EV_OPENED, stream): the peer opened a channel
 EV_END = 2  # (EV_END, stream): the peer sends no more on it
 EV_CLOSED = 3  # (EV_CLOSED, stream, kind, payload): the peer closed it
@@ -28,15 +28,15 @@ EV_PONG = 5  # (EV_PONG, data)
 EV_GOAWAY = 6  # (EV_GOAWAY, code, message)
 EV_FAILED = 7  # (EV_FAILED, error): the last one
 EV_RUN = 8  # (EV_RUN, stream, payloads, cost): several short values of a channel, cost in all
-EV_CALL = 9  # (EV_CALL, id, payload): a unary call: the peer opened a channel with a whole first
-# value and no more to come, for one of the purposes that the mux was told of; instead of OPENED,
-# DATA and END
-EV_REPLY = 10  # (EV_REPLY, app, payload): the result of a unary call of this end, when nothing else
+EV_CALL = 9  # (EV_CALL, id, payload): a unary call from the peer: it opened a channel with a whole
+# first value and the end of sending, for a purpose given to expect_calls; instead of OPENED, DATA
+# and END
+EV_REPLY = 10  # (EV_REPLY, app, payload): the result of a unary call of this end, if nothing else
 # came on that channel; instead of CLOSED
 
 
 class LocalError(Exception):
-    """This end asked for something that the protocol does not allow, or not any more."""
+    """This end asked for something that the protocol does not allow, or no longer allows."""
 
 
 class ProtocolError(Exception):
@@ -53,15 +53,15 @@ class ProtocolError(Exception):
 
 
 class Limits(object):
-    """What this end allows its peer, as its hello announces, and what it keeps to itself.
+    """What this end allows its peer: in its hello, and limits that it does not announce.
 
     :ivar window: bytes of credit that each channel begins with.
     :ivar frame: bytes of the longest payload that is accepted.
     :ivar channels: channels that the peer may have open at a time.
     :ivar value: bytes of the longest value that is put together from fragments.
     :ivar control: bytes of responses that wait for a peer that does not read them.
-    :ivar items: elements, keys and values of a value, with those of what it holds. Whoever decodes
-        counts them.
+    :ivar items: elements, keys and values of a value, nested ones included. The decoder counts
+        them.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Limits(object):
 
 
 class Stream(object):
-    """What the mux keeps of one channel. ``app`` is its user's."""
+    """The mux's state of one channel. ``app`` belongs to the mux's user."""
 
     __slots__ = (
         "id",
@@ -122,18 +122,18 @@ class Stream(object):
         self.app = None
         #: True when this end opened it.
         self.local = local
-        #: what this end may still send
+        #: bytes that this end may still send
         self.credit = credit
         #: values that wait for credit or their turn: [payload, offset, token, prefix]
         self.queue = deque()
-        #: True while it is in the mux's round of senders
+        #: True while it is in the scheduler's queue
         self.ready = False
-        #: what the peer may still send
+        #: bytes that the peer may still send
         self.window = window
-        #: what was consumed and not given back yet
+        #: consumed credit that has not been given back yet
         self.unacked = 0
         self.half = window // 2
-        #: True while somebody waits for the value that comes next
+        #: True while a reader waits for the next value
         self.read_demand = False
         #: the fragments of a value that is not complete yet
         self.partial = None
@@ -148,32 +148,32 @@ class Stream(object):
         self.close_sent = False
         #: the type and payload of the END or CLOSE that follows what is queued
         self.finish = None
-        #: the size of the last short value and its frame's header, as many have the same
+        #: the size of the last short value, and its frame's header: the next often has the same
         self.head_size = -1
         self.head = b""
 
     def token_for_last(self, token):
-        """Have this put into the scheduler's ``sent`` when the last queued value has gone."""
+        """Put ``token`` into the scheduler's ``sent`` once the last queued value has been sent."""
         self.queue[-1][2] = token
 
     def stop_receiving(self):
-        """Take nothing more: what comes is dropped."""
+        """Drop whatever arrives from now on."""
         self.receiving = False
         self.partial = None
         self.partial_cost = 0
 
     def held(self, window):
-        """Bytes that have come on it, each frame with its cost, and were not consumed yet.
+        """The cost of what has arrived on it and was not consumed yet, in bytes.
 
         :param window: what the peer may send at first.
         """
         held = window - self.window - self.unacked
-        if self.partial is not None:  # for which credit may have been given already
+        if self.partial is not None:  # its credit may have been given back already
             held += self.partial.size - self.partial_cost
         return max(held, 0)
 
     def queued(self):
-        """Bytes that wait here to be sent on it."""
+        """Bytes that are queued to be sent on it."""
         size = 0 if self.finish is None else len(self.finish[1])
         for item in self.queue:
             size += len(item[0]) - item[1]

@@ -25,7 +25,7 @@ class ChannelTable(object):
         self.peer_open = 0
 
     def check_room(self):
-        """Refuse a channel that would be one too many.
+        """Check that this end can open another channel.
 
         :raises LocalError: the peer allows no more, or all ids have been used.
         """
@@ -35,7 +35,7 @@ class ChannelTable(object):
             raise LocalError("the connection has used all its channel ids")
 
     def add(self, stream):
-        """A channel is open."""
+        """Add an open channel."""
         self.streams[stream.id] = stream
         if stream.local:
             self.local_open += 1
@@ -43,7 +43,7 @@ class ChannelTable(object):
             self.peer_open += 1
 
     def remove(self, stream):
-        """A channel is over; returns whether it was in the table."""
+        """Remove a channel that is over; return whether it was in the table."""
         if self.streams.pop(stream.id, None) is None:
             return False
         if stream.local:
@@ -53,7 +53,7 @@ class ChannelTable(object):
         return True
 
     def is_past(self, id):
-        """Whether a channel of this id has been opened, by whichever end."""
+        """Whether either end has opened a channel with this id."""
         if id & 1 == self.peer_parity:
             return 0 < id <= self.last_peer_id
         return 0 < id < self.next_id

@@ -2,8 +2,8 @@
 
 docs/protocol.rst, "Values", is the specification. This source is sent to bare far sides: stdlib
 only, short, and in the common subset of Python 2.7 and 3. Each direction is one loop with a stack
-of its own: a call per item is what a pure Python codec spends its time on, and what does not
-recurse never meets the interpreter's recursion limit.
+of its own: a pure Python codec that calls a function per item spends most of its time on that, and
+a loop never hits the interpreter's recursion limit.
 """
 
 import struct
@@ -19,22 +19,22 @@ except ImportError:
 PY2 = sys.version_info[0] == 2
 text = type(b"".decode("ascii"))
 
-#: Containers in each other when sent, from the value or from the extension that they are in.
+#: How deep containers nest when sent, counted from the value or the extension around them.
 MAX_DEPTH = 255
-#: Tuples, sets and frozensets in each other.
+#: How deep tuples, sets and frozensets nest.
 MAX_EXTENSIONS = 32
-#: Containers in each other when received. ormsgpack has about this limit, and what the two accept
-#: is the same.
+#: How deep containers nest when received. ormsgpack has about this limit, and both codecs accept
+#: the same.
 MAX_OPEN = 1024
-#: Bytes of an int: the time that a decoder takes may grow with the square.
+#: The most bytes of an int: a decoder's time may grow with the square.
 MAX_INT = 65536
-#: Bytes of an encoded value and of each part of it.
+#: The most bytes of an encoded value and of each part of it.
 MAX_VALUE = 0xFFFFFFFF
-#: Elements, keys and values of one value that is received, with those of what it holds. A byte can
-#: be an empty dict, which takes about a hundred: so this is what bounds the memory that a payload
-#: can be made into. Sixteen million are 1.6 GB of those, or 128 MB of small ints.
+#: The most elements, keys and values of one received value, nested ones included. This bounds the
+#: memory that a payload can become: one byte can be an empty dict, which takes about a hundred.
+#: Sixteen million are 1.6 GB of those, or 128 MB of small ints.
 MAX_ITEMS = 1 << 24
-#: How many keys are kept with their encoding, each way, as messages repeat them.
+#: How many keys are cached with their encoding, in each direction, as messages repeat them.
 MAX_KEYS = 1024
 
 TUPLE, SET, FROZENSET, COMPLEX, INT, CHANNEL, SURROGATES = 1, 2, 3, 4, 5, 6, 7
@@ -51,7 +51,7 @@ def _maker(code):
     return make
 
 
-#: What the array of an extension is made into: the plain ones, and all.
+#: extension code -> what makes its value from an array: without ``kinds.py``, and with it
 MAKE_PLAIN = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 MAKE = dict(MAKE_PLAIN)
 MAKE.update((code, _maker(code)) for code in range(FIRST_ARRAY, LAST_KIND + 1))
@@ -60,9 +60,9 @@ SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict, set, frozense
 SENDABLE += "channels, and datetime, date, time, timedelta, Decimal, UUID, Fraction, range, path "
 SENDABLE += "and OrderedDict of the standard library can; others with register_type"
 
-#: type -> what makes an extension of its values (``kinds.dumper_of``), for those met so far
+#: type -> its dumper (``kinds.dumper_of``), for the types met so far
 _DUMPERS = {}
-#: What stands for the value itself in a path, until it is known what its user calls it.
+#: Stands for the value itself in a path, until its user's name for it is known.
 _ROOT = "\0"
 
 
@@ -82,11 +82,11 @@ class ValueNotSendable(TypeError):
         self._template = template or path
 
     def renamed(self, place, name, part):
-        """The same error, with what its user calls the part of the value that is to blame.
+        """The same error, with the user's name for the part of the value that can't be sent.
 
-        :param place: where that part is in the value: ``'["args"][0]'``; or nothing, for all of it.
-        :param name: what its user calls it.
-        :param part: the part; it is to blame itself where the path does not lead through it.
+        :param place: where that part is in the value: ``'["args"][0]'``; empty for all of it.
+        :param name: the user's name for the part.
+        :param part: the part; the error names it itself if the path does not lead through it.
         """
         outer = _ROOT + place
         if outer in self._template:
@@ -99,23 +99,23 @@ class ValueNotSendable(TypeError):
 
 
 class InvalidValue(ValueError):
-    """Bytes that are not a value, or one over the limits."""
+    """Bytes that are not a value, or a value over the limits."""
 
 
 class TooManyItems(InvalidValue):
-    """A value of more elements, keys and values than this end takes."""
+    """A value with more elements, keys and values than this end accepts."""
 
 
 class ValueNotReceivable(ValueError):
     """A value of a type that this end does not have, or whose ``from_value`` raised.
 
-    The connection goes on: only this value can't be had. What ``from_value`` raised is its
+    The connection goes on: only this value is lost. What ``from_value`` raised is the
     ``__cause__``.
     """
 
 
 class Refused(Exception):
-    """Why something can't be sent; ``encode`` adds what it is and where."""
+    """The reason why something can't be sent; ``encode`` adds what it is and where."""
 
 
 class _TooDeep(Exception):
@@ -138,7 +138,7 @@ _STR = [_BYTE(0xA0 + n) for n in range(32)]
 _ARRAY = [_BYTE(0x90 + n) for n in range(16)]
 _MAP = [_BYTE(0x80 + n) for n in range(16)]
 _FIXEXT = {1: b"\xd4", 2: b"\xd5", 4: b"\xd6", 8: b"\xd7", 16: b"\xd8"}
-# The negative ones are where an index below 0 finds them.
+# The negative ints are at the end, where a negative index finds them.
 _INTS = [_BYTE(n) for n in range(128)] + [_U8(0xCC, n) for n in range(128, 256)]
 _INTS += [_BYTE(256 + n) for n in range(-32, 0)]
 
@@ -195,7 +195,7 @@ def _bytes(data):
 
 def _buffer(view):
     try:
-        _head8(getattr(view, "nbytes", 0), 0xC4)  # too long is refused before it is copied
+        _head8(getattr(view, "nbytes", 0), 0xC4)  # refuse one that is too long before copying it
         return _bytes(view.tobytes())
     except ValueError as error:  # it has been released
         raise Refused(str(error))
@@ -207,7 +207,7 @@ def _text(s):
     except UnicodeEncodeError:
         return _ext(s.encode("utf-8", "surrogatepass"), b"\x07")
     if PY2:
-        # It encodes lone surrogates as if they were characters: ED A0 and up.
+        # Python 2 encodes lone surrogates like characters: ED A0 and up.
         at = data.find(b"\xed")
         while at >= 0:
             if data[at + 1] >= b"\xa0":
@@ -224,7 +224,7 @@ def _native(s):
         return _bytes(s)
 
 
-# How each type is encoded that holds nothing and is no channel.
+# type -> its encoder, for types that are neither containers nor channels.
 _PLAIN = {
     type(None): lambda none: b"\xc0",
     bool: lambda yes: b"\xc3" if yes else b"\xc2",
@@ -236,9 +236,9 @@ _PLAIN = {
     memoryview: _buffer,
     text: _text,
 }
-# Those that hold others, and which extension they are.
+# The containers -> their extension's code, if they are one.
 _CONTAINERS = {dict: None, list: None, tuple: b"\x01", set: b"\x02", frozenset: b"\x03"}
-# What encode() does itself as it is so frequent; in Python 2 it isn't so simple.
+# The types that encode() inlines as they are frequent; Python 2's are not so simple.
 _FAST_TEXT, _FAST_BYTES = text, bytes
 if PY2:
     _FAST_TEXT = _FAST_BYTES = None
@@ -247,7 +247,7 @@ if PY2:
 
 
 class _Keys(dict):
-    # Short keys and what they become. It starts again when it is full: few programs have so many.
+    # A cache of short keys. When it is full it is emptied: few programs have so many.
     def __init__(self, convert):
         self.convert = convert
 
@@ -263,16 +263,16 @@ class _Keys(dict):
 _keys_out = _Keys(lambda key: _PLAIN[type(key)](key))
 _keys_in = _Keys(lambda data: data.decode("utf-8"))
 _utf8 = text
-if "__pypy__" in sys.builtin_module_names:  # str() of bytes lets lone surrogates pass there
+if "__pypy__" in sys.builtin_module_names:  # there str() of bytes accepts lone surrogates
     _utf8 = bytes.decode
 
-# These stand for the key in an iteration like a dict's items(): an element, and an element of a
-# key, in which a tuple is an array.
+# Stand for the key when elements are iterated like a dict's items(): of an array, and of a tuple in
+# a key, in which a tuple is an array.
 _ELEMENT, _IN_KEY = object(), object()
 _elements, _in_key = repeat(_ELEMENT), repeat(_IN_KEY)
 
-# The decoder's tables, by a value's first byte. The roles of what is in a container: 0 an element,
-# 1 a key, 2 a key's value.
+# The decoder's tables, by a value's first byte. The roles in a container: 0 an element, 1 a key,
+# 2 a key's value.
 _ONE = {b"\xc0": None, b"\xc2": False, b"\xc3": True}
 _ONE.update((_BYTE(n & 255), n) for n in range(-32, 128))
 _SHORT = dict((head, n) for n, head in enumerate(_STR))
@@ -293,7 +293,7 @@ def is_plain(kind):
 
 
 def load_extension(code, data):
-    """The value of an extension that holds no others."""
+    """Decode an extension that holds no other values."""
     if FIRST_KIND <= code < FIRST_ARRAY:
         from .kinds import load
 
@@ -306,13 +306,13 @@ def load_extension(code, data):
         n = int(hexlify(data), 16)
         return n - (1 << 8 * len(data)) if data[:1] >= b"\x80" else n
     if code == SURROGATES:
-        # Python 2 decodes them anyhow, but for Jython, which has none.
+        # Python 2 decodes surrogates in any case, except Jython, which does not have them.
         return data.decode("utf-8", "replace" if PY2 else "surrogatepass")
     raise InvalidValue("no value is an extension of type %d and %d bytes" % (code, len(data)))
 
 
 def type_name(kind):
-    """A type's name for messages, found without running any code of its own."""
+    """A type's name for messages, found without running any code of the type."""
     own = type.__dict__
     name = own["__qualname__" if "__qualname__" in own else "__name__"].__get__(kind)
     module = own["__module__"].__get__(kind)
@@ -332,7 +332,7 @@ def _show(thing):
 
 
 def dumper_of(kind):
-    """What makes an extension of a type's values, as ``kinds.dumper_of``; None if nothing does."""
+    """A type's dumper, as ``kinds.dumper_of``; None if there is none."""
     found = _DUMPERS.get(kind)
     if found is None:
         from .kinds import dumper_of
@@ -342,9 +342,9 @@ def dumper_of(kind):
 
 
 def dump_with(dump, value):
-    """What a dumper makes of a value: a code, and bytes or a list.
+    """Dump a value: returns a code, and bytes or a list.
 
-    :raises Refused: it can't.
+    :raises Refused: the dumper failed.
     """
     try:
         return dump(value)
@@ -355,11 +355,11 @@ def dump_with(dump, value):
 
 
 def blame(encode, error, parts):
-    """The error of a value that holds what a user gave, in that user's words.
+    """The error for a value that was built around a user's values, in that user's terms.
 
     :param error: what encoding the whole raised.
-    :param parts: for each thing that a user gave: what it is called there, its place in the value
-        (as :meth:`ValueNotSendable.renamed`), itself, and the value with nothing else in it.
+    :param parts: for each of the user's values: its name there, its place in the whole (as
+        :meth:`ValueNotSendable.renamed`), itself, and the whole with nothing else in it.
     """
     for name, place, part, whole in parts:
         try:
@@ -381,10 +381,10 @@ def _refusal(template, name, reason):
 
 
 def _not_sendable(parents, bad, reason):
-    # parents: what it is in, from the value itself down.
+    # parents: the containers around it, from the outermost.
     path = _ROOT
     for parent, child in zip(parents, parents[1:] + [bad]):
-        if parent is child:  # it is there twice, on the way to a key
+        if parent is child:  # a key's parent is listed twice
             continue
         outer = "(%s)" % path if path.startswith("key of") else path
         if type(parent) is dict or is_ordered(parent):
@@ -414,18 +414,18 @@ def is_ordered(thing):
 class PureCodec(object):
     """Encodes and decodes values.
 
-    :param channel_type: the class of what is sent as a channel, or a tuple of classes.
-    :param dump_channel: returns the id of a channel, or raises: then it is not sendable. It may be
-        called more than once for the same.
-    :param load_channel: returns the channel that an id stands for, or raises: then the payload is
-        not valid. It is called once for each id in a payload.
-    :param max_items: how many elements, keys and values a value that is decoded may have in all.
-    :param kinds: False: the extensions of ``kinds.py`` are not valid, and none of their code runs.
+    :param channel_type: the class of channels, or a tuple of classes.
+    :param dump_channel: returns a channel's id; if it raises, the channel can't be sent. It may be
+        called more than once for one channel.
+    :param load_channel: returns the channel with an id; if it raises, the payload is not valid. It
+        is called once for each id in a payload.
+    :param max_items: the most elements, keys and values of a decoded value in all.
+    :param kinds: False: the extensions of ``kinds.py`` are not valid, and their code never runs.
     """
 
     name = "pure"
-    #: A function that makes the payload of most values, and its second and third argument: sooner
-    #: than :meth:`encode`, which knows about the values at which it raises; or None.
+    #: A function that encodes most values faster than :meth:`encode`, and its second and third
+    #: argument; or None. When it raises, :meth:`encode` has to be called.
     packing = None
 
     def __init__(
@@ -464,17 +464,17 @@ class PureCodec(object):
         return loaded[data]
 
     def decode_run(self, payloads):
-        """The values of several payloads at once, where that is faster; here it is not."""
+        """Decode several payloads at once if that is faster; here it is not: returns None."""
         return None
 
     def encode(self, value, nesting=0):
-        """The bytes of a value.
+        """Encode a value.
 
-        :param nesting: how many extensions it is in.
-        :raises ValueNotSendable: for what can't be sent.
+        :param nesting: the number of extensions around it.
+        :raises ValueNotSendable: it, or something in it, can't be sent.
         """
         t = type(value)
-        # What is open around the current container: the rest of it, how it ends, and itself.
+        # The containers around the current one: the rest of each, how it ends, and itself.
         stack = []
         parent = None
         k = _ELEMENT
@@ -484,8 +484,8 @@ class PureCodec(object):
                 return _PLAIN[t](value)
             out = []
             write = out.append
-            # How the current container ends: None for most, False for a key and its value, and for
-            # an extension its code, where it began in out, and the room around it.
+            # How the current container ends: None for most, False for a key and its value; for an
+            # extension its code, its start in out, and the depth that was left around it.
             closing = None
             room = MAX_DEPTH
             extensions = MAX_EXTENSIONS - nesting
@@ -605,13 +605,13 @@ class PureCodec(object):
         raise _not_sendable([p for p in parents if p is not None], v, reason)
 
     def decode(self, payload, nesting=0, loaded=None):
-        """The value that the bytes begin with.
+        """Decode the value that the bytes begin with. It raises nothing but these two errors.
 
         :param payload: bytes, or a bytearray or memoryview of them.
-        :param nesting: how many extensions it is in.
-        :param loaded: the channels that are loaded already, by their ids as bytes.
-        :raises InvalidValue: for any other bytes.
-        :raises ValueNotReceivable: it has a type that this end has not. It raises nothing else.
+        :param nesting: the number of extensions around it.
+        :param loaded: id as bytes -> channel, for those that are loaded already.
+        :raises InvalidValue: they begin with no value, or with one over the limits.
+        :raises ValueNotReceivable: this end does not have a type in the value.
         """
         b = b""
         loaded = {} if loaded is None else loaded
@@ -624,20 +624,20 @@ class PureCodec(object):
                 return _ONE[payload]
             stream = BytesIO(payload)
             read = stream.read
-            # What is open around the current container: the roles of what is left of it, itself,
-            # where in it the value goes that is open, and how it ends.
+            # The containers around the current one: the roles of the rest of each, itself, the key
+            # and the role of the value within it that is open, and how it ends.
             stack = []
-            # How the current container ends: None for most; else what to make of it, where its
-            # extension ends (0 in a key, in which arrays are tuples), and the limit around it.
+            # How the current container ends: None for most; else its type, the end of its extension
+            # (0 in a key, in which arrays are tuples), and the limit around it.
             closing = key = None
             extensions = MAX_EXTENSIONS - nesting
             limit = MAX_OPEN
-            # The last str or bin, and its length. When it is shorter the payload ended in it: the
-            # next read gets nothing, or there is none and the end is where that is seen.
+            # The last str or bin, and its length. If it is shorter, the payload ended within it:
+            # then the next read gets nothing or, if there is none, the check at the end sees it.
             data = b""
             n = 0
             b = read(1)
-            direct = b in _OPEN  # the value is the first container; else it is put in a list
+            direct = b in _OPEN  # the value is the first container; else a list holds it
             target = {} if b"\x80" <= b < b"\x90" else []
             if direct:
                 it = iter(_OPEN[b])
@@ -737,7 +737,7 @@ class PureCodec(object):
                 raise InvalidValue("it ends in a str or bin")
             return target if direct else target[0]
         except (InvalidValue, ValueNotReceivable) as error:
-            # What a conversion failed with is in the message; it would only hold its frames.
+            # The message says how a conversion failed; its exception would only keep frames alive.
             error.__context__ = None
             raise
         except MemoryError:
@@ -750,9 +750,9 @@ class PureCodec(object):
 
 
 def read_texts(payload, count):
-    """The first elements of a payload that is an array, which are texts; the rest isn't looked at.
+    """Decode the first elements of an array, which are texts; the rest is not read.
 
-    :raises InvalidValue: it does not begin so.
+    :raises InvalidValue: the payload does not begin with such an array.
     """
     first = ord(payload[:1] or b"\0")
     at = 1 if 0x90 <= first < 0xA0 else {0xDC: 3, 0xDD: 5}.get(first, 0)
@@ -779,7 +779,7 @@ def read_texts(payload, count):
     return texts
 
 
-# How long a value is that holds no others, by its first byte; 0 where more has to be looked at.
+# first byte -> the length of a value that holds no others; 0 if more bytes have to be read.
 _STEPS = [1] * 256
 _STEPS[0xA0:0xC0] = range(1, 33)
 for _first, _size in enumerate((5, 9, 2, 3, 5, 9, 2, 3, 5, 9), 0xCA):
@@ -789,20 +789,20 @@ for _first in range(0xC4, 0xCA):
 for _first in range(0xD4, 0xE0):
     _STEPS[_first] = 0
 _SINGLE = b"".join([_BYTE(_first) for _first in range(256) if _STEPS[_first] == 1])
-#: Bytes after which it is looked whether those that are left could be too many.
+#: After so many bytes it checks whether the rest could still be too many items.
 _LOOK = 65536
 
 
 def check_items(payload, most):
-    """Refuse a payload that holds more items than it may, without making anything of it.
+    """Refuse a payload that holds more than ``most`` items, without decoding it.
 
-    :param payload: bytes, more than ``most``: each item takes one at least.
-    :raises TooManyItems: it does. Whether it is valid else is not looked at.
+    :param payload: bytes, more than ``most``, as each item takes at least one.
+    :raises TooManyItems: it holds more. Nothing else is checked.
     """
     data = payload if type(payload) is bytes and not PY2 else bytearray(payload)
     steps = _STEPS
-    # Where the extensions end that are arrays, and the payload: what is behind an array, but within
-    # its extension, is skipped as decoders do.
+    # The ends of the payload and of the extensions that are arrays: bytes behind such an array, but
+    # within its extension, are skipped, as decoders do.
     ends = [len(data)]
     count = -1  # the value itself
     at = 0
@@ -813,7 +813,7 @@ def check_items(payload, most):
         stop = end if end - at < _LOOK else at + _LOOK
         step = steps[data[at]] if at < stop else 0
         if step:
-            # Many of a kind, as numbers often are, are counted by one call.
+            # Many items of one kind, such as numbers, are counted with one call.
             heads = data[at:stop:step]
             same = len(heads) - len(heads.lstrip(_SINGLE if step == 1 else heads[:1]))
             count += same
@@ -841,7 +841,7 @@ def check_items(payload, most):
             at += head + extra
             if extra and at <= end and (data[at - 1] in MAKE):
                 ends.append(min(end, at + size))
-                count -= 1  # it and its array are one
+                count -= 1  # the extension and its array are one item
                 break
             at += size
         if count > most:

@@ -1,6 +1,6 @@
-"""A connection of a fork server: the multiplexer over two descriptors, without waiting.
+"""A connection of a fork server: the multiplexer over two non-blocking descriptors.
 
-What is on its channels are objects with ``data(payload, cost)``, ``ended()`` and
+The ``app`` of each channel is an object with ``data(payload, cost)``, ``ended()`` and
 ``closed(kind, payload)``.
 """
 
@@ -36,23 +36,23 @@ from .splice import available, move
 
 READ_SMALL = 65536
 READ_LARGE = 1048576
-#: Why a connection is over, when there is no better reason.
+#: The reason for a connection's end, if there is no better one.
 CLOSED = "it closed the connection"
-#: Times in which a silent other end is asked for a sign of life before it is given up.
+#: How many pings a silent peer is sent before the connection is given up.
 ASK_EACH = 3
-#: Pieces that one gathering write takes: no system's limit is lower.
+#: The most pieces of one gathering write: no system's limit is lower.
 MAX_PIECES = 512
 _writev = getattr(os, "writev", None)
 
 
-#: Bytes up to which a payload is copied behind its frame's header.
+#: A payload of up to so many bytes is copied behind its frame's header.
 SHORT = 16384
 _unpack = HEADER.unpack_from
 _pack = HEADER.pack
 
 
 def grow(fd):
-    """Have a pipe that is found full hold more, where the system knows how and grants it."""
+    """Enlarge a pipe that was full, if the system can do so and allows it."""
     try:
         import fcntl
 
@@ -62,12 +62,12 @@ def grow(fd):
 
 
 def would_block(error):
-    """Whether a read or write failed only for now."""
+    """Whether a read or write failed only because it would have had to wait."""
     return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
 def read_now(fd, size):
-    """What can be read at once; empty at the end, and after an error; None if there is nothing."""
+    """Read without waiting; empty at the end, and after an error; None if there is nothing."""
     try:
         return os.read(fd, size)
     except OSError as error:
@@ -79,7 +79,7 @@ class ForkServerConnection(object):
 
     :param loop: watches the descriptors.
     :param opened: called with each channel that the other end opens.
-    :param over: called once with a sentence when the connection is over.
+    :param over: called once with the reason, a sentence, when the connection is over.
     """
 
     def __init__(self, loop, read_fd, write_fd, initiator, info, opened, over):
@@ -89,11 +89,11 @@ class ForkServerConnection(object):
         self.mux = Mux(initiator, Limits(WIDE_WINDOW, RAW_FRAGMENT), info)
         self.codec = PureCodec(Stream, self._dump, self._load)
         self.closed = False
-        #: called when the hello has come
+        #: functions that are called when the hello has come
         self.ready = []
-        #: when the other end was last heard, by the loop's clock
+        #: when something last came from the other end, by the loop's clock
         self.heard = loop.now()
-        #: seconds after which it is given up when it says nothing, or None
+        #: seconds of silence after which the connection is given up, or None
         self.silence = None
         self._asked = 0
         self._opened = opened
@@ -115,7 +115,7 @@ class ForkServerConnection(object):
     def _readable(self, events):
         size = self._size
         if size == READ_LARGE:
-            # No more than the frame that has begun, so that the next can be moved.
+            # Only the rest of the frame that has begun, so that the next can be spliced.
             size = self.mux.lacking() or size
             if size == READ_LARGE and self._carry():
                 return
@@ -137,7 +137,7 @@ class ForkServerConnection(object):
         self.receive(data)
 
     def _carry(self):
-        """Have the system move long frames that are carried on; False when there are none."""
+        """Let the system splice long frames that are forwarded; False if there are none."""
         fd, mux = self.read_fd, self.mux
         there = available(fd)
         if there < HEADER_SIZE + SHORT:
@@ -161,7 +161,7 @@ class ForkServerConnection(object):
                 or stream.window < cost
                 or not stream.app.move(fd, length, cost)
             ):
-                # Of long frames only this one: the next may be moved again.
+                # Of long frames only this one: the next may be spliced again.
                 self.receive(head + os.read(fd, length if length >= SHORT else READ_LARGE))
                 return True
             stream.window -= cost
@@ -169,13 +169,13 @@ class ForkServerConnection(object):
         return True
 
     def send_from(self, stream, fd, length):
-        """Send so many bytes on a raw channel that can be read from a descriptor, if at once.
+        """Send ``length`` bytes from a readable descriptor on a raw channel, if possible now.
 
-        :returns: whether that was so; else nothing was read.
+        :returns: whether it was done; otherwise nothing was read.
         """
         scheduler = self.mux.scheduler
         if not scheduler.is_idle() and not self._out:
-            self.flush()  # credit, mostly
+            self.flush()  # what waits is mostly credit
         if (
             self._out
             or self.closed
@@ -195,7 +195,7 @@ class ForkServerConnection(object):
         return True
 
     def _receive_one(self, data, size):
-        """The short way for bytes on a raw channel that come alone; False in all other cases."""
+        """The fast path for bytes on a raw channel that come alone; False in all other cases."""
         length, ftype, id = _unpack(data)
         mux = self.mux
         if ftype != DATA or length + HEADER_SIZE != size or mux.lacking():
@@ -211,7 +211,7 @@ class ForkServerConnection(object):
         return True
 
     def receive(self, data):
-        """Deal with what came."""
+        """Handle bytes that have arrived."""
         self.heard = self.loop.now()
         for event in self.mux.receive_data(data):
             kind = event[0]
@@ -243,14 +243,14 @@ class ForkServerConnection(object):
                 return
 
     def when_ready(self, call):
-        """Call this once channels can be opened."""
+        """Call ``call`` once channels can be opened."""
         if self.ready is None:
             call()
         else:
             self.ready.append(call)
 
     def check_silence(self):
-        """Ask a silent other end for a sign of life, or give it up; the seconds until then."""
+        """Ping a silent peer, or give it up; return the seconds until the next check."""
         if not self.silence or self.closed:
             return None
         silent = self.loop.now() - self.heard
@@ -268,11 +268,11 @@ class ForkServerConnection(object):
     # -- writing ---------------------------------------------------------------------------------
 
     def send(self, stream, payload, sent):
-        """Send a value's encoding, or raw bytes, as :meth:`Mux.send`; short ones at once."""
+        """Send a value's encoding, or raw bytes, as :meth:`Mux.send`; write short ones at once."""
         return self.send_at_once(stream, payload) or self.mux.send(stream, payload, sent)
 
     def send_at_once(self, stream, payload):
-        """Send it if it is short and need not wait for anything; whether that was so."""
+        """Send it if it is short and need not wait; return whether it was sent."""
         if self._out or len(payload) >= SHORT:
             return False
         frame = self.mux.immediate(stream, payload)
@@ -291,12 +291,12 @@ class ForkServerConnection(object):
         return True
 
     def begin_with(self, data):
-        """Write this before anything else, the hello included."""
+        """Write these bytes before anything else, the hello included."""
         self._out = [data]
         self._wait()
 
     def flush(self):
-        """Write what there is, as far as the descriptor takes it."""
+        """Write what waits, as far as the descriptor takes it."""
         mux = self.mux
         while not self.closed:
             parts = self._out
@@ -314,7 +314,7 @@ class ForkServerConnection(object):
                 return
 
     def _wait(self):
-        """The descriptor takes no more just now."""
+        """Watch the descriptor, as it takes no more for now."""
         self.mux.scheduler.congested = True
         self.loop.watch(self.write_fd, select.POLLOUT, self._writable)
         if not self._grown:
@@ -322,7 +322,7 @@ class ForkServerConnection(object):
             grow(self.write_fd)
 
     def _write(self, parts):
-        """Write; what is left."""
+        """Write; return what is left."""
         if len(parts) > 1 and (_writev is None or len(parts) > MAX_PIECES):
             parts = [b"".join(parts)]
         size = 0
@@ -353,7 +353,7 @@ class ForkServerConnection(object):
             self.flush()
 
     def over(self, reason):
-        """It is over; whoever made this tells those on its channels so."""
+        """The connection is over; its creator calls :meth:`tell` to notify the channels."""
         if self.closed:
             return
         self.closed = True
@@ -365,7 +365,7 @@ class ForkServerConnection(object):
         self._over(reason)
 
     def tell(self, reason):
-        """Tell those on its channels that it is over."""
+        """Notify all channels that it is over."""
         payload = self.codec.encode({"code": "hop", "message": reason})
         for stream in list(self.mux.streams.values()):
             if stream.app is not None:

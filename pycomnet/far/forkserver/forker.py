@@ -1,7 +1,7 @@
-"""Where the fork server has its workers forked.
+"""The part of the fork server that forks workers.
 
-Workers that one turn of the loop asks for are forked one right after the other: a page of memory
-that this process writes to between two forks it has to copy each time, as the child has it as well.
+Workers that are requested in one turn of the loop are forked one right after the other. Each page
+of memory that this process writes to between two forks has to be copied, as a child shares it.
 """
 
 import os
@@ -11,21 +11,21 @@ from .forwarding import Waiting
 from .preforked import IDLE, PreforkedWorker, job_message
 from .processes import Pipes, Taken, WorkerProcess
 
-#: Seconds without anything to do after which what takes a while is done, for workers to come.
+#: Seconds of idleness after which it does slow work in advance for later workers.
 QUIET = 0.02
 
 
 def takes_descriptors():
-    """Whether this Python can be given descriptors; Python 2 can't."""
+    """Whether this Python can receive descriptors; Python 2 can't."""
     import _socket
 
     return hasattr(_socket.socket, "recvmsg")
 
 
 class InChild(BaseException):
-    """Raised in a forked child, to leave whatever its parent was doing.
+    """Raised in a forked child, to leave what its parent was doing.
 
-    :ivar job: what the child is for.
+    :ivar job: what the child has to do.
     """
 
     def __init__(self, job):
@@ -34,7 +34,7 @@ class InChild(BaseException):
 
 
 class Wanted(object):
-    """A worker that was asked for and is not there yet."""
+    """A worker that was requested and has not been started yet."""
 
     def __init__(self, peer, stream, io, request):
         self.peer = peer
@@ -43,7 +43,7 @@ class Wanted(object):
         self.io = io
         self.request = request
         self.first = b""
-        #: its descriptors, and in the same order those of this process; or none of this process's
+        #: its descriptors, and this process's ends of them in the same order, if it has any
         self.fds = self.ours = None
         self.pid = None
         self.error = None
@@ -53,8 +53,8 @@ class Forker(object):
     """Forks workers for a fork server.
 
     :param fork_server: the fork server.
-    :param most: how many processes it may have at a time, or None.
-    :param descriptor_socket: the socket that the near side passes descriptors over, or None.
+    :param most: the most processes at a time, or None.
+    :param descriptor_socket: the descriptor-passing socket of the near side, or None.
     """
 
     def __init__(self, fork_server, most, descriptor_socket):
@@ -62,7 +62,7 @@ class Forker(object):
         self._most = most
         self.before = Before()
         self._wanted = []
-        #: how many were forked, and one more that is ready for the next
+        #: how many were forked; the pre-forked worker
         self._forked = 0
         self.preforked = None
         self._imported = False
@@ -70,14 +70,14 @@ class Forker(object):
         self._passed = {}
         if descriptor_socket is not None:
             if takes_descriptors():
-                import _socket  # the whole of socket takes time to import
+                import _socket  # socket itself takes long to import
 
                 self._descriptor_socket = _socket.socket(fileno=descriptor_socket)
             else:
                 os.close(descriptor_socket)
 
     def is_full(self):
-        """Whether there are as many processes as there may be."""
+        """Whether it has the most processes that it may have."""
         if self._most is None:
             return False
         return (
@@ -86,13 +86,13 @@ class Forker(object):
         )
 
     def want(self, peer, stream, io, request):
-        """Have a worker forked at the end of this turn."""
+        """Request a worker: it is forked at the end of this turn."""
         if not self._wanted:
             self._fork_server.loop.soon(self._fork_wanted)
         self._wanted.append(Wanted(peer, stream, io, request))
 
     def _want_again(self, one, held, closing):
-        """A pre-forked worker has died that was taken: have the next, or one that is forked."""
+        """Replace a pre-forked worker that died when it was taken, with the next or a new one."""
         one.start = Waiting(one.peer, one.stream)
         io = Waiting(one.peer, one.io)
         for payload, cost in held:
@@ -137,9 +137,9 @@ class Forker(object):
             one.pid = self._fork(one.fds, one.ours, one.request)
 
     def _fork(self, fds, ours, request):
-        """Fork a worker; its process id.
+        """Fork a worker; return its process id.
 
-        :param ours: the other ends of its descriptors, which are closed if that fails.
+        :param ours: the other ends of its descriptors, which are closed if the fork fails.
         """
         try:
             pid, job = self.before.fork(fds, request)
@@ -157,7 +157,7 @@ class Forker(object):
             write_fd, read_fd, err_fd = one.ours
             pipes = Pipes(fork_server.loop, peer, one.io, write_fd, read_fd, one.first)
             if one.first:
-                pipes.held = []  # until it is sure that there is somebody
+                pipes.held = []  # until the worker is known to be alive
             one.io.app.give(pipes)
         else:
             err_fd = None
@@ -182,14 +182,14 @@ class Forker(object):
         import_more()
 
     def _prefork(self):
-        """Fork a worker in advance: who asked for gateways here twice will ask again."""
+        """Fork a worker in advance: after two requests for gateways there will be more."""
         if self.preforked is not None or self.is_full():
             return
         try:
             fds, ours = self.before.standard_pipes()
             pid = self._fork(fds, ours, None)
         except OSError:
-            return  # whoever needs one is told why there is none
+            return  # the next request gets the error
         preforked = PreforkedWorker(
             pid, ours, self._fork_server.loop.now() + IDLE, self._preforked_ended
         )
@@ -200,7 +200,7 @@ class Forker(object):
         self.preforked = None
 
     def check_time(self):
-        """End a pre-forked worker that nobody asks for; the seconds until then, or None."""
+        """End a pre-forked worker that is not needed; return the seconds until then, or None."""
         preforked = self.preforked
         if preforked is None:
             return None
@@ -212,7 +212,7 @@ class Forker(object):
         return None
 
     def _take_descriptors(self, number):
-        """The descriptors that the near side has passed under this number."""
+        """The descriptors that the near side has passed with this number."""
         import _socket
         import array
 

@@ -1,8 +1,8 @@
-"""Forking a worker from the fork server: what the child keeps of it, and what not.
+"""Forks a worker from the fork server, and sets up the child.
 
-What is the same for all workers is done before the fork, and what a worker needs is imported there:
-a page of memory that is written to afterwards is copied, in each child, and that is most of what a
-fork costs. The child forks once more and becomes the worker's own supervisor (supervisor.py).
+The parent does before the fork what is the same for all workers, and imports what they need. Each
+page of memory that a child writes to is copied, and that is most of a fork's cost. The child forks
+once more and becomes the worker's own supervisor (supervisor.py).
 """
 
 import os
@@ -18,17 +18,17 @@ try:
 except ImportError:
     import signal
 
-#: Where a worker has its connection, and what tells it that its supervisor was killed.
+#: A worker's descriptors: its connection, and the pipe that tells that its supervisor was killed.
 READ_FD, WRITE_FD, DEATH_PIPE = 3, 4, 5
-#: Memory that the C library keeps for reuse; as connection.KEPT_MEMORY.
+#: How much memory the C library keeps for reuse; as connection.KEPT_MEMORY.
 KEPT_MEMORY = 8388608
 
 
 class Before(object):
-    """What is known before the first fork.
+    """The state from before the first fork.
 
-    It is made when the fork server has its own signal handlers, and it is told of each further
-    descriptor.
+    Create it when the fork server has its signal handlers; report further descriptors with
+    :meth:`opened`.
     """
 
     def __init__(self):
@@ -37,15 +37,15 @@ class Before(object):
         import_needed()
 
     def standard_pipes(self):
-        """Pipes for a process: its standard input, output and error, and the ends that stay here.
+        """Make pipes for a process: standard input, output and error, and the ends that stay here.
 
-        :returns: its three descriptors, and in the same order those of this process.
+        :returns: its three descriptors, and this process's in the same order.
         """
         fds = []
         try:
             for _ in range(3):
                 fds += os.pipe()
-        except OSError:  # there may be no more
+        except OSError:  # no more descriptors are allowed
             for fd in fds:
                 os.close(fd)
             raise
@@ -55,18 +55,18 @@ class Before(object):
         return theirs, ours
 
     def opened(self, fds):
-        """The fork server has these descriptors."""
+        """Report descriptors that the fork server has opened."""
         self._highest = max(self._highest, max(fds))
 
     def fork(self, fds, job=None):
         """Fork a worker.
 
-        :param fds: the descriptors that are its standard input, output and error: the first two
-            become its connection. They are closed here.
-        :param job: what was asked for; None: the worker waits until something is (preforked.py).
-        :returns: the supervisor's process id and None; in the worker None and what was asked for,
-            whose ``update`` and ``unset`` are done and which has its write buffer's ``memory``:
-            then it has those descriptors and no others.
+        :param fds: its standard input, output and error. The first two become its connection. They
+            are closed in this process.
+        :param job: the request; None: the worker waits for one (preforked.py).
+        :returns: the supervisor's process id and None. In the worker None and the request, whose
+            ``update`` and ``unset`` have been applied and which has the write buffer's ``memory``;
+            the worker has those descriptors and no others.
         """
         memory = new_memory()
         near = os.getpid()
@@ -95,7 +95,7 @@ class Before(object):
             job["memory"] = memory
             return None, job
         except BaseException as error:
-            # It must not go on as what it was forked from.
+            # The child must not go on as the fork server.
             try:
                 message = "pycomnet: can't fork: %s: %s\n" % (type(error).__name__, error)
                 os.write(error_fd, message.encode("utf-8", "replace"))
@@ -108,7 +108,7 @@ class Before(object):
         death_pipe, end = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(end)  # it may be higher than what is closed otherwise
+            os.close(end)  # it may be above the range that is closed otherwise
             os.setsid()
             return death_pipe
         try:
@@ -117,22 +117,22 @@ class Before(object):
             last_words = None
             if memory is not None:
                 last_words = lambda: WriteBuffer(WRITE_FD, memory).last_words()  # noqa: E731
-            # A number that is not the parent's may be another process's, in a container.
+            # In a container, an id that is not the parent's may be another process's.
             near_fd = open_process(near) if near == os.getppid() else None
             watch(pid, READ_FD, () if near_fd is None else (near_fd,), last_words)
         finally:
             os._exit(1)
 
     def _keep(self, fds):
-        """Keep the connection, standard error and one end of the death pipe, and nothing else."""
+        """Keep the connection, standard error and one end of the death pipe; close all others."""
         read_fd, write_fd, error_fd, death_pipe = fds
         moved = []
         for fd in (read_fd, write_fd, death_pipe):
             while fd <= DEATH_PIPE:
-                fd = os.dup(fd)  # it is where another shall be
+                fd = os.dup(fd)  # another descriptor needs its number
             moved.append(fd)
-        # Standard input is empty already. What C code and child processes print as standard output
-        # goes where errors go.
+        # Standard input is empty already. The standard output of C code and child processes goes to
+        # standard error.
         os.dup2(error_fd, 2)
         os.dup2(2, 1)
         for number, fd in zip((READ_FD, WRITE_FD, DEATH_PIPE), moved):
@@ -143,7 +143,7 @@ class Before(object):
         os.closerange(DEATH_PIPE + 1, max([self._highest] + moved) + 1)
 
     def _settle(self):
-        """Be as an interpreter that has just been started."""
+        """Reset signal handlers and random numbers, as in a fresh interpreter."""
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -162,7 +162,7 @@ def _change_environment(job):
 
 
 def highest_descriptor():
-    """The highest descriptor that this process has open, or more."""
+    """An upper bound of the open descriptors of this process."""
     try:
         return max(int(name) for name in os.listdir("/proc/self/fd"))
     except (OSError, ValueError):
@@ -170,7 +170,7 @@ def highest_descriptor():
 
 
 def changed_signals():
-    """The signals that do not what they do by default."""
+    """The signals with non-default handlers."""
     return [number for number in range(1, signal.NSIG) if _is_changed(number)]
 
 
@@ -184,8 +184,8 @@ def _is_changed(number):
 
 
 def import_needed():
-    """Import what each worker needs, in a millisecond."""
-    bytearray(KEPT_MEMORY)  # large blocks are used again from now on: see connection.keep_memory
+    """Import what each worker needs; this takes a millisecond."""
+    bytearray(KEPT_MEMORY)  # from now on large blocks are reused: see connection.keep_memory
     for name in ("mmap", "fcntl", "__future__"):
         try:
             __import__(name)
@@ -198,8 +198,8 @@ def import_needed():
 def import_more():
     """Import what workers need for errors and threads, before the next is forked.
 
-    Not ``threading`` itself, only what that imports: it does so much in each child after a fork
-    that a fifth of the memory which a fork copies is copied for that.
+    Not ``threading`` itself, only what that imports: the work that it does in each child after a
+    fork makes up a fifth of the memory that a fork copies.
     """
     import gc
 

@@ -1,10 +1,10 @@
-"""What a fork server has on its channels, and how one is forwarded to another."""
+"""The objects on a fork server's channels, and how one channel is forwarded to another."""
 
 from ...wire.frames import ERROR, bin32
 
 
 class Nobody(object):
-    """On a channel that is of no interest any more."""
+    """On a channel that is no longer of interest."""
 
     def __init__(self, peer, stream):
         self._peer = peer
@@ -12,25 +12,25 @@ class Nobody(object):
         stream.app = self
 
     def data(self, payload, cost):
-        """Dropped."""
+        """Drop it."""
         self._peer.mux.consumed(self._stream, cost)
 
     def move(self, fd, length, cost):
-        """Not worth it."""
+        """Splice nothing."""
         return False
 
     def ended(self):
-        """Then this end has no more either."""
+        """End sending as well."""
         self._peer.mux.close(self._stream)
 
     def closed(self, kind, payload):
-        """As it is."""
+        """No action needed."""
 
 
 class Waiting(object):
-    """On a raw channel that was opened and is for something that is not there yet.
+    """On a raw channel whose destination does not exist yet.
 
-    :ivar last: what came last, once nothing more comes: its method and arguments; else None.
+    :ivar last: the last event, once nothing more comes: its method and arguments; else None.
     """
 
     def __init__(self, peer, stream):
@@ -41,11 +41,11 @@ class Waiting(object):
         stream.app = self
 
     def data(self, payload, cost):
-        """Kept: at most a window."""
+        """Keep it: at most a window."""
         self._items.append((payload, cost))
 
     def move(self, fd, length, cost):
-        """There is nowhere to move it."""
+        """Splice nothing: the destination does not exist yet."""
         return False
 
     def ended(self):
@@ -57,7 +57,7 @@ class Waiting(object):
         self.last = ("closed", (kind, payload))
 
     def give(self, app):
-        """Let this take over, with what has come."""
+        """Let ``app`` take over, with what has come."""
         self._stream.app = app
         for payload, cost in self._items:
             app.data(payload, cost)
@@ -66,7 +66,7 @@ class Waiting(object):
 
 
 class Splice(object):
-    """Carries what comes on one channel to another, of another connection; one for each way."""
+    """Forwards what comes on one channel to a channel of another connection; one per direction."""
 
     def __init__(self, peer, stream, other, onto):
         self._peer = peer
@@ -78,12 +78,12 @@ class Splice(object):
             peer.mux.demand_read(stream)
 
     def data(self, payload, cost):
-        """Send it on; give its credit back when that has happened."""
+        """Forward it; give its credit back when it has been sent."""
         other, onto, stream = self._other, self._onto, self._stream
         mux = self._peer.mux
         if not onto.sending or other.closed:
             gone = True
-        elif type(payload) is memoryview:  # long bytes, without what the value begins with
+        elif type(payload) is memoryview:  # long bytes, without the value's header
             whole = payload.obj
             gone = other.mux.send(onto, whole, Sent(mux, stream, cost), bin32(len(whole)))
         else:
@@ -100,25 +100,25 @@ class Splice(object):
             mux.demand_read(stream)
 
     def move(self, fd, length, cost):
-        """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""
+        """As :meth:`data`, for bytes that can be read from a descriptor; False if impossible."""
         if not self._other.send_from(self._onto, fd, length):
             return False
         self._peer.mux.consumed(self._stream, cost)
         return True
 
     def ended(self):
-        """So does the other."""
+        """End the other channel as well."""
         if not self._other.closed:
             self._other.mux.end(self._onto)
 
     def closed(self, kind, payload):
-        """So is the other."""
+        """Close the other channel as well."""
         if not self._other.closed and (kind == ERROR or self._onto.sending):
             self._other.mux.close(self._onto, kind, payload)
 
 
 class Sent(object):
-    """Called when what came on a channel has been sent on: gives its credit back."""
+    """Called when what came on a channel has been forwarded: gives its credit back."""
 
     __slots__ = ("_mux", "_stream", "_cost")
 
@@ -132,7 +132,7 @@ class Sent(object):
 
 
 def splice(one, stream, other, onto):
-    """Make one channel of two: of ``one``'s and ``other``'s."""
+    """Join two channels into one: each forwards to the other."""
     there = Splice(one, stream, other, onto)
     onto.app = Splice(other, onto, one, stream)
     waiting = stream.app

@@ -1,4 +1,4 @@
-"""The next fork server on the route: this one starts it, and forwards to it."""
+"""The next fork server on the route, which this one starts and forwards to."""
 
 import os
 import select
@@ -24,8 +24,8 @@ except ImportError:
 class InnerForkServer(object):
     """A fork server that is reached from here.
 
-    :param argv: what is started to reach it.
-    :param config: what it is told.
+    :param argv: the command that is started to reach it.
+    :param config: its configuration.
     """
 
     def __init__(self, fork_server, key, argv, config):
@@ -34,7 +34,7 @@ class InnerForkServer(object):
         self._name = argv[0]
         self.peer = None
         self.ended_with = None
-        #: what waits for it: functions that are called with None, or with why it can't be reached
+        #: functions that are called with None when it is ready, or with why it can't be reached
         self._waiters = []
         self._lines = b""
         self._preamble = Preamble()
@@ -52,7 +52,7 @@ class InnerForkServer(object):
         fork_server.loop.watch(self._stderr, select.POLLIN, self._read_stderr)
 
     def when_ready(self, call):
-        """Call this with None once it can be asked, or with an error's text."""
+        """Call ``call`` with None once it takes requests, or with an error's text."""
         if self._gone is not None:
             call(self._gone)
         elif self.peer is not None and self.peer.ready is None:
@@ -61,7 +61,7 @@ class InnerForkServer(object):
             self._waiters.append(call)
 
     def take_preamble(self):
-        """What it printed before it began, for the first that asks; empty then."""
+        """Return its preamble on the first call; empty after that."""
         before, self._before = self._before, b""
         return before and before + b"\n"
 
@@ -118,7 +118,7 @@ class InnerForkServer(object):
         self._lines = (self._lines + data)[-4 * SHOWN :]
 
     def _lost(self, reason):
-        """The connection is over, and so is about to be the process, whose end says more."""
+        """The connection is over. The process is about to end as well, and its end says more."""
         if reason != CLOSED:
             self._lines += ("\n%s: %s" % (self._name, reason)).encode("utf-8", "replace")
             kill_group(self.pid, signal.SIGKILL)

@@ -1,21 +1,21 @@
-"""The loop of a fork server: waits for all its descriptors at once, in one thread."""
+"""The event loop of a fork server: waits for all its descriptors, in one thread."""
 
 import select
 import time
 
 from ..busypoll import LONG_WINDOW, BusyWait
 
-#: Descriptors that are looked at in one turn, before the others get theirs.
+#: The most descriptors that are served in one turn.
 MAX_EVENTS = 256
 
 
 class Loop(object):
-    """Waits for descriptors, and calls whoever watches them."""
+    """Waits for events of descriptors, and calls the functions that watch them."""
 
     def __init__(self):
         self.peers = []
         self.now = getattr(time, "monotonic", time.time)
-        # epoll takes no longer for the descriptors of hundreds of processes.
+        # epoll takes no longer for hundreds of descriptors than for a few.
         self._epoll = getattr(select, "epoll", None)
         self._set = select.poll() if self._epoll is None else self._epoll()
         self._calls = {}
@@ -23,20 +23,20 @@ class Loop(object):
         self._soon = []
         self._idle = None
         self._quiet = 0
-        #: set by whoever moves much: then the processor is better left to who takes it
+        #: set when much is forwarded: then no busy polling, as the receiver needs the processor
         self.bulk = False
 
     def soon(self, call):
-        """Call this once when what has happened in this turn is dealt with."""
+        """Call ``call`` once, when the events of this turn have been handled."""
         self._soon.append(call)
 
     def when_idle(self, call, quiet=0):
-        """Call this once when there is nothing else to do, or has been none for some seconds."""
+        """Call ``call`` once, when there has been nothing else to do for ``quiet`` seconds."""
         self._idle = call
         self._quiet = quiet
 
     def watch(self, fd, events, call):
-        """Call ``call(events)`` when these happen to a descriptor; no events: not any more."""
+        """Call ``call(events)`` when these events occur; no events: stop watching."""
         if events:
             if fd in self._calls:
                 self._set.modify(fd, events)
@@ -47,20 +47,20 @@ class Loop(object):
             self._set.unregister(fd)
 
     def _poll(self, timeout):
-        """What has happened; the time in seconds, or None."""
+        """Wait for events, at most ``timeout`` seconds, or for ever if it is None."""
         if self._epoll is not None:
             return self._set.poll(-1 if timeout is None else timeout, MAX_EVENTS)
         return self._set.poll(None if timeout is None else int(timeout * 1000) + 1)
 
     def _poll_busily(self):
-        """What happens soon, where it is polled for."""
+        """The events that busy polling finds."""
         if self.bulk:
             self.bulk = False
             return None
         return self._wait.poll()
 
     def turn(self, timeout):
-        """Wait for something to happen, at most so many seconds, and deal with it."""
+        """Wait for events, at most ``timeout`` seconds, and handle them."""
         try:
             ready = self._poll_busily()
             if self._idle is not None:

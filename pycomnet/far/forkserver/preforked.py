@@ -1,9 +1,9 @@
-"""A worker that the fork server has forked before it is asked for.
+"""A worker that the fork server forks before it is requested.
 
-Most of what a fork takes is the memory that the child copies as it begins, and that can be done
-while nobody waits for it. A fork server that was asked for gateways twice will be asked again, so
-from then on it keeps one pre-forked worker. That is as every other worker, but that what it shall
-be comes on its own standard input, before its connection does.
+Most of a fork's cost is the memory that the child copies when it starts, and it can do that while
+nobody waits for it. A fork server that was asked for two gateways will be asked for more, so from
+then on it keeps one pre-forked worker. That is like any other worker, except that its request comes
+on its standard input, before the bytes of its connection.
 """
 
 import os
@@ -11,20 +11,19 @@ import struct
 
 from ...wire.values import PureCodec
 
-#: Seconds after which one that was not asked for is ended.
+#: Seconds after which an unused one is ended.
 IDLE = 20.0
-#: What of a request is the worker's own business.
+#: The keys of a request that the worker needs.
 FOR_WORKER = ("config", "update", "unset", "cwd", "umask")
 _LENGTH = struct.Struct("!I")
 
 
 class PreforkedWorker(object):
-    """A pre-forked worker, as the fork server has it.
+    """A pre-forked worker, as the fork server sees it.
 
-    :param fds: where its standard input is written to, where its output and its standard error are
-        read from.
+    :param fds: this process's ends of its standard input, output and error.
     :param until: when it is ended, by the loop's clock.
-    :param ended: called when it has ended before anybody asked for it.
+    :param ended: called if it ends before it is used.
     """
 
     def __init__(self, pid, fds, until, ended):
@@ -34,32 +33,32 @@ class PreforkedWorker(object):
         self._ended = ended
 
     def end(self):
-        """Have it end: its connection is over."""
+        """End it: close its connection."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
 
     def reaped(self, number):
-        """It has ended: nobody asked for it, or somebody killed it."""
+        """It has ended unused, or was killed."""
         if self.fds:
             self.end()
             self._ended()
 
 
 def job_message(request):
-    """What a pre-forked worker is sent to become what was asked for."""
+    """The message that gives a pre-forked worker its request."""
     payload = PureCodec().encode(dict((k, request[k]) for k in FOR_WORKER if k in request))
     return _LENGTH.pack(len(payload)) + payload
 
 
 def wait_for_job(fd):
-    """In the worker: what it is asked to be. It ends when nobody asks."""
+    """In the worker: read its request; end the process if none comes."""
     size = _LENGTH.unpack(_read(fd, _LENGTH.size))[0]
     return PureCodec().decode(_read(fd, size))
 
 
 def wait_for_more():
-    """What was too long for the command line, from standard input."""
+    """Read from standard input what was too long for the command line."""
     from ..importer import read
 
     return PureCodec().decode(read(_LENGTH.unpack(read(_LENGTH.size))[0]))
@@ -79,9 +78,9 @@ def _read(fd, size):
 
 
 def rehearse(read_fd, write_fd):
-    """In the worker: do once what it will do at first, to have copied the memory for it.
+    """In the worker: do its first steps once in advance, so that the memory for them is copied.
 
-    A worker is made and gets a request, which it compiles; nothing is written or read.
+    It creates a far side and gives it a request, which that compiles; nothing is written or read.
     """
     from ...wire.mux import Mux
     from ..connection import FileIO

@@ -1,4 +1,4 @@
-"""Processes that a fork server has started for gateways, and what they read and write."""
+"""The processes that a fork server has started for gateways, and their pipes."""
 
 import os
 import select
@@ -20,19 +20,19 @@ try:
 except ImportError:
     import signal
 
-#: How much of a process's output is read at a time while there is that much.
+#: The most bytes of one read of a process's output while there is much.
 READ_BULK = 262144
-#: Pieces of a process's standard error that are read at its end: what a pipe holds.
+#: The most reads of a process's standard error at its end: what a pipe holds.
 STDERR_READS = 16
 
 
 class Pipes(object):
     """A process's standard input and output, on a raw channel.
 
-    :param first: what the process gets before that.
-    :param preamble: finds the marker that its output begins with; or None.
-    :ivar begun: called with what preceded the marker once that has come.
-    :ivar too_long: called when there is too much for that to come.
+    :param first: bytes that the process gets before those of the channel.
+    :param preamble: finds the marker in its output; or None.
+    :ivar begun: called with the preamble once the marker has come.
+    :ivar too_long: called when the preamble is too long.
     :ivar closing: whether nothing more comes for its standard input.
     """
 
@@ -44,7 +44,7 @@ class Pipes(object):
         self._read_fd = read_fd
         self.preamble = preamble
         self.begun = self.too_long = None
-        #: what came for it while that is held back, until it has said something; or None
+        #: its input, which is held back until it has printed something; None if it is not held back
         self.held = None
         self._size = READ_SMALL
         self._grown = False
@@ -57,7 +57,7 @@ class Pipes(object):
             self.data(first, 0)
 
     def data(self, payload, cost):
-        """Bytes for its standard input."""
+        """Write bytes to its standard input."""
         if self.held is not None:
             self.held.append((payload, cost))
             return
@@ -78,7 +78,7 @@ class Pipes(object):
         self._out.append((payload, cost))
 
     def move(self, fd, length, cost):
-        """As :meth:`data`, of bytes that can be read from a descriptor; False if it can't be."""
+        """As :meth:`data`, for bytes that can be read from a descriptor; False if impossible."""
         if self._write_fd < 0 or self._out or self.held is not None:
             return False
         rest = move(fd, self._write_fd, length)
@@ -93,7 +93,7 @@ class Pipes(object):
         try:
             return os.write(self._write_fd, payload)
         except OSError as error:
-            # It takes no more: what it said before is still read.
+            # It takes no more input; its earlier output is still read.
             return 0 if would_block(error) else len(payload)
 
     def _writable(self, events):
@@ -111,7 +111,7 @@ class Pipes(object):
             self._close_input()
 
     def _carry(self):
-        """Have the system move what there is much of; False when that isn't so, or can't be."""
+        """Let the system splice its output if there is much; False if there is not, or it can't."""
         peer, stream, fd = self._peer, self.stream, self._read_fd
         left = min(available(fd), READ_LARGE)
         moved = False
@@ -151,7 +151,7 @@ class Pipes(object):
             self._loop.watch(self._read_fd, 0, None)
 
     def _is_ours(self):
-        """Whether what it prints is the connection's."""
+        """Whether its output is now the connection's: the marker has come."""
         return self.preamble is None or self.preamble.begun
 
     def _after_marker(self, data):
@@ -163,7 +163,7 @@ class Pipes(object):
         return after
 
     def release(self):
-        """Hold nothing back any more."""
+        """Write what was held back, and hold nothing back from now on."""
         held, self.held = self.held, None
         for payload, cost in held:
             self.data(payload, cost)
@@ -175,18 +175,18 @@ class Pipes(object):
             self._loop.watch(self._read_fd, select.POLLIN, self._readable)
 
     def ended(self):
-        """There is no more for its standard input."""
+        """No more input comes."""
         self.closing = True
         if not self._out and not self.held:
             self._close_input()
 
     def closed(self, kind, payload):
-        """Nobody is there for it any more."""
+        """The channel was closed: read no more output, and end the input."""
         self._close_output()
         self.ended()
 
     def abandon(self):
-        """It is another's."""
+        """Give the channel up: another object takes it over."""
         self._out = []
         self._close_output()
         self._close_input()
@@ -207,8 +207,8 @@ class Pipes(object):
 class WorkerProcess(object):
     """A process that was started for one gateway: its standard error and its end.
 
-    :param stream: the ``start`` channel that asked for it.
-    :param stderr: the descriptor that its standard error is read from, or None.
+    :param stream: the ``start`` channel that requested it.
+    :param stderr: the descriptor from which its standard error is read, or None.
     """
 
     def __init__(self, fork_server, peer, stream, pid, stderr):
@@ -218,7 +218,7 @@ class WorkerProcess(object):
         self.pid = pid
         self._stderr = stderr
         self.ended_with = None
-        #: whether it has said something on its standard error, or was told to end
+        #: whether it has written to standard error, or was told to end
         self.touched = False
         stream.app = self
         peer.mux.demand_read(stream)
@@ -258,7 +258,7 @@ class WorkerProcess(object):
             self._stderr = None
 
     def data(self, payload, cost):
-        """A signal for it."""
+        """Send it a signal."""
         self._peer.mux.consumed(self._stream, cost)
         self._peer.mux.demand_read(self._stream)
         number = self._peer.codec.decode(payload)
@@ -267,16 +267,16 @@ class WorkerProcess(object):
             kill_group(self.pid, number)
 
     def ended(self):
-        """Nobody will send it a signal."""
+        """No more signals come."""
 
     def closed(self, kind, payload):
-        """Nobody asks for it any more."""
+        """It is not needed any more."""
         self.touched = True
         if self.ended_with is None:
             kill_group(self.pid, signal.SIGTERM)
 
     def reaped(self, number):
-        """It has ended: with this status, or killed by the signal whose negative this is."""
+        """It has ended with this status, or was killed by this signal if ``number`` is negative."""
         self.ended_with = number
         if self._stderr is not None:
             for _ in range(STDERR_READS):
@@ -292,11 +292,11 @@ class WorkerProcess(object):
 
 
 class Taken(WorkerProcess):
-    """One that was pre-forked.
+    """A process that was pre-forked.
 
-    It may have died before it was taken, or before it got to know for what: then another is forked.
+    It may have died before it was taken, or before it got its request: then another is forked.
 
-    :param instead: called in that case, with what came for it and whether there will be more.
+    :param instead: called in that case, with the input for it and whether that has ended.
     """
 
     def __init__(self, fork_server, peer, stream, pid, stderr, pipes, instead):
@@ -305,7 +305,7 @@ class Taken(WorkerProcess):
         WorkerProcess.__init__(self, fork_server, peer, stream, pid, stderr)
 
     def tell_end(self, number):
-        """Say so, if it had begun."""
+        """Report its end, if it had begun."""
         pipes = self._pipes
         if pipes.held is None or self.touched or self._peer.closed:
             if pipes.held is not None:
@@ -320,7 +320,7 @@ class Taken(WorkerProcess):
 
 
 class Booted(WorkerProcess):
-    """A process that is an interpreter of its own, started for one gateway."""
+    """A new interpreter, started for one gateway."""
 
     def __init__(self, fork_server, peer, stream, pid, stderr, pipes):
         self.pipes = pipes
@@ -334,7 +334,7 @@ class Booted(WorkerProcess):
         self._send({"began": True})
 
     def tell_end(self, number):
-        """Say so, and what it printed instead of beginning."""
+        """Report its end, and what it printed if it never began."""
         preamble = self.pipes.preamble
         if not preamble.begun and preamble.shown():
             self._send({"preamble": bytearray(preamble.shown())})
@@ -347,6 +347,6 @@ def kill_group(pid, number):
         os.killpg(pid, number)
     except OSError:
         try:
-            os.kill(pid, number)  # it has just been forked: it has no group of its own yet
+            os.kill(pid, number)  # just forked: it has no group of its own yet
         except OSError:
             pass

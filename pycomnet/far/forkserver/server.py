@@ -1,9 +1,9 @@
 """The fork server: forks workers, starts further fork servers, and forwards bytes.
 
-There is one process for all gateways of a machine (this one, an ssh host) and an interpreter. It
-has one thread, runs none of the user's code, and waits for everything at once: for its near side,
-for the workers' pipes and ends, and for the fork servers that are reached from here. Requests come
-on the channels of its connection (docs/protocol.rst, "Fork servers").
+There is one for each machine (this one, or an ssh host) and interpreter. It has one thread, runs
+none of the user's code, and waits for all events at once: from its near side, from the workers'
+pipes and their ends, and from the fork servers behind it. Requests come on the channels of its
+connection (docs/protocol.rst, "Fork servers").
 """
 
 import os
@@ -33,26 +33,25 @@ try:
 except ImportError:
     import signal
 
-#: What workers that are forked keep of it: were it freed there, it would close descriptors that are
-#: the worker's own by then.
+#: Objects that forked workers must keep: if they were freed there, they would close descriptors
+#: that are the worker's own by then.
 _kept = []
-#: Seconds between SIGTERM and SIGKILL for what a supervisor that was killed has left.
+#: Seconds between SIGTERM and SIGKILL for processes that a killed supervisor has left.
 STRAY_GRACE = 1.0
-#: Seconds between one SIGKILL and the next look.
+#: Seconds between one SIGKILL and the next check.
 KILL_AGAIN = 0.02
-#: The exit status of one that can't do its work here, as nothing can be forked.
+#: The exit status if forking is not possible here.
 NO_FORK = 78
 
 
 class ForkServer(object):
     """A fork server.
 
-    :param read_fd: where its near side is heard.
-    :param write_fd: where that hears it.
-    :param config: ``near`` (the near side's process id, when it is on this machine),
-        ``descriptor_socket`` (the socket that the near side passes descriptors over), ``silence``
-        (seconds after which a near side that says nothing is given up), ``most`` (how many
-        processes it may have at a time).
+    :param read_fd: where it reads from its near side.
+    :param write_fd: where it writes to its near side.
+    :param config: ``near`` (the near side's process id, if it is on this machine),
+        ``descriptor_socket`` (the near side's descriptor-passing socket), ``silence`` (seconds
+        after which a silent near side is given up), ``most`` (the most processes at a time).
     """
 
     def __init__(self, read_fd, write_fd, config):
@@ -61,7 +60,7 @@ class ForkServer(object):
         self.hops = {}
         self._most = config.get("most")
         self._killing = False
-        #: orphans that are being ended: when each is killed
+        #: orphan -> when it is killed: the orphans that are being ended
         self._strays = {}
         self._wake, wake = os.pipe()
         for fd in (self._wake, wake, read_fd, write_fd):
@@ -88,12 +87,12 @@ class ForkServer(object):
         )
         self.upstream.silence = config.get("silence")
         self.upstream.flush()
-        # While the near side deals with the hello.
+        # The slow work goes here, while the near side handles the hello.
         self.forker = Forker(self, self._most, config.get("descriptor_socket"))
-        become_subreaper()  # what a worker's supervisor leaves when it is killed comes here
+        become_subreaper()  # the processes that a killed supervisor leaves become children of this
 
     def run(self):
-        """Work until the near side is gone, and then return None; or in a forked child: its job."""
+        """Serve until the near side is gone; return None, or in a forked child its job."""
         loop = self.loop
         due = number = strays = 0
         wait = preforked = None
@@ -121,7 +120,7 @@ class ForkServer(object):
             self.upstream.over(reason)
 
     def _check_times(self):
-        """Ask for signs of life, end what nobody needs; the seconds until that is due again."""
+        """Send pings, end what is not needed; return the seconds until the next check."""
         waits = [peer.check_silence() for peer in list(self.loop.peers)]
         waits.append(self.forker.check_time())
         if self._strays:
@@ -153,13 +152,13 @@ class ForkServer(object):
         self._end_strays(killed)
 
     def _end_strays(self, killed=False):
-        """End what a supervisor that was killed itself has left: the system gives it to this one.
+        """End processes that a killed supervisor has left; the system made them children of this.
 
-        Each is seen to end, and what it has started is then here as well, so this goes on until
-        there is none. It gets SIGTERM first, as it may be a supervisor, which ends what it has; and
-        a second later SIGKILL.
+        When one of them ends, its own children come here as well, so this goes on until there is
+        none. Each gets SIGTERM first, as it may be a supervisor, which ends its own processes; and
+        SIGKILL a second later.
 
-        :param killed: whether a child was killed: it may have been such a supervisor.
+        :param killed: whether a child was killed, which may have been such a supervisor.
         :returns: the seconds until the next of them is killed, or None.
         """
         strays = children() - set(self.children)
@@ -188,7 +187,7 @@ class ForkServer(object):
         return max(0, min(self._strays.values()) - now) if self._strays else None
 
     def end(self):
-        """The near side is gone: see that strays are, too."""
+        """The near side is gone: end the orphans, too."""
         until = self.loop.now() + 2 * STRAY_GRACE
         while self._end_strays() is not None and self.loop.now() < until:
             time.sleep(KILL_AGAIN)
@@ -196,7 +195,7 @@ class ForkServer(object):
     # -- what the near side asks for -------------------------------------------------------------
 
     def refuse(self, peer, stream):
-        """A fork server further on asks for nothing."""
+        """Refuse a channel from an inner fork server: it may request nothing."""
         Nobody(peer, stream)
         peer.fail(stream, "purpose", "there is nothing to open here")
 
@@ -211,7 +210,7 @@ class ForkServer(object):
             peer.fail(stream, "purpose", "unknown purpose %r" % str(stream.purpose))
 
     def start(self, peer, stream, request):
-        """Do what the first value on a ``start`` channel says."""
+        """Serve a request: the first value on a ``start`` channel."""
         path = request.get("path")
         io = request.get("io")
         if self.forker.is_full():
@@ -227,7 +226,7 @@ class ForkServer(object):
             self.forker.want(peer, stream, io, request)
 
     def start_failed(self, peer, stream, error):
-        """Out of processes or descriptors, or a request that makes no sense."""
+        """Report a failed start: no more processes or descriptors, or an invalid request."""
         Nobody(peer, stream)
         peer.fail(stream, "start", "%s: %s" % (type(error).__name__, error))
 
@@ -281,8 +280,7 @@ class ForkServer(object):
         """Start a program.
 
         :param env: variables to set.
-        :returns: its process id, and where its standard input is written to, its output and its
-            standard error are read from.
+        :returns: its process id, and this process's ends of its standard input, output and error.
         """
         fds, ours = self.forker.before.standard_pipes()
         try:
@@ -308,7 +306,7 @@ class ForkServer(object):
 
 
 class StartRequest(object):
-    """On a ``start`` channel whose first value is still to come."""
+    """On a ``start`` channel whose first value has not come yet."""
 
     def __init__(self, fork_server, peer, stream):
         self._fork_server = fork_server
@@ -317,7 +315,7 @@ class StartRequest(object):
         stream.app = self
 
     def data(self, payload, cost):
-        """What is asked for."""
+        """The request has come: serve it."""
         peer, stream = self._peer, self._stream
         peer.mux.consumed(stream, cost)
         Nobody(peer, stream)
@@ -328,7 +326,7 @@ class StartRequest(object):
             self._fork_server.start_failed(peer, stream, error)
 
     def ended(self):
-        """It is not asked for anything."""
+        """The channel ended without a request."""
         self._peer.mux.close(self._stream)
 
     def closed(self, kind, payload):
@@ -336,7 +334,7 @@ class StartRequest(object):
 
 
 def become_child(fds):
-    """In a child just forked: have these standard descriptors, and nothing else of the parent's."""
+    """In a new child: set the standard descriptors, and close all others of the parent."""
     signal.set_wakeup_fd(-1)
     for number in changed_signals():
         try:
@@ -344,7 +342,7 @@ def become_child(fds):
         except (ValueError, OSError, RuntimeError):
             pass
     os.setsid()
-    # Out of the way first: one of them may have the number that another shall get.
+    # Duplicate them first: one of them may have the number that another needs.
     moved = []
     for fd in fds:
         while fd < 3:
@@ -356,11 +354,10 @@ def become_child(fds):
 
 
 def serve(config):
-    """Be a fork server.
+    """Run a fork server.
 
     :param config: as for :class:`ForkServer`, under ``fork_server``.
-    :returns: in each worker that is forked, the config that it shall go on with, its connection
-        and its write buffer; here never.
+    :returns: only in forked workers: the worker's config, its connection and its write buffer.
     """
     if not hasattr(os, "fork"):
         sys.stderr.write("pycomnet: this Python can't fork: it needs //fork=no\n")

@@ -1,4 +1,4 @@
-"""Moving bytes from one descriptor to another without looking at them, where the system can."""
+"""Moves bytes from one descriptor to another inside the system, if it can (splice)."""
 
 import os
 import sys
@@ -6,12 +6,12 @@ import sys
 from ..path import own_imports
 
 _splice = getattr(os, "splice", None)
-#: What asks how many bytes can be read from a descriptor, once it was needed; or nothing.
+#: The function that tells how many bytes a descriptor has, once it was needed; or empty.
 _asking = []
 
 
 def pending(fd):
-    """How many bytes wait in a pipe, at either end, or can be read; None where that isn't known."""
+    """How many bytes are in a pipe (either end), or can be read; None if that isn't known."""
     if not _asking:
         try:
             with own_imports:
@@ -28,14 +28,14 @@ def pending(fd):
 
 
 def available(fd):
-    """How many bytes can be read from a descriptor and moved; 0 where that isn't known."""
+    """How many bytes can be read from a descriptor and moved; 0 if that isn't known."""
     return (_splice is not None and pending(fd)) or 0
 
 
 def move(source, target, size):
-    """Move bytes that are there to a descriptor that doesn't wait.
+    """Move available bytes to a non-blocking descriptor.
 
-    :returns: what it does not take now, read from the source.
+    :returns: bytes that the target does not take now, read from the source.
     """
     try:
         while size:
@@ -44,11 +44,11 @@ def move(source, target, size):
                 break
             size -= moved
     except OSError:
-        pass  # it is full, or no pipe; an error shows when the rest is written
+        pass  # the target is full, or no pipe; an error shows when the rest is written
     rest = []
     while size:
         rest.append(os.read(source, size))
         if not rest[-1]:
-            break  # its end shows again
+            break  # the next read shows the end again
         size -= len(rest[-1])
     return b"".join(rest)

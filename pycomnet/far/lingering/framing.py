@@ -17,7 +17,7 @@ def frame(kind, id, payload=b""):
     return HEADER.pack(len(payload), kind, id) + payload
 
 
-class FrameReader(object):
+class RelayedFrameReader(object):
     """Cuts a stream into frames.
 
     :param limit: bytes of the longest payload, but for the first frame's, which is a hello.

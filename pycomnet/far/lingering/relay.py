@@ -34,7 +34,7 @@ from ...wire.frames import (
 )
 from ...wire.mux import Limits, Mux, ProtocolError
 from ...wire.values import PureCodec
-from .framing import FrameReader, frame, read_credit, read_hello
+from .framing import RelayedFrameReader, frame, read_credit, read_hello
 
 #: Bytes of values longer than a window that are kept until they are taken, of all channels of a far
 #: side together. A shorter one is always kept: credit bounds those.
@@ -176,8 +176,8 @@ class Relay(object):
         self._max_held = 0
         self._far_hello = b""
         self._parting = b""
-        self._far_reader = FrameReader(self.limits.frame)
-        self._reader = FrameReader(self.limits.frame)
+        self._far_reader = RelayedFrameReader(self.limits.frame)
+        self._reader = RelayedFrameReader(self.limits.frame)
         self._order = 0
         self._next_id = 1
         self._last_far_id = 0
@@ -193,7 +193,7 @@ class Relay(object):
         if not self.keeps:
             return {"channels": [], "next": self._next_id, "last": 0}
         self.attached = True
-        self._reader = FrameReader(self.limits.frame)
+        self._reader = RelayedFrameReader(self.limits.frame)
         channels = []
         again = []
         for record in self.records.values():

@@ -1,1 +1,1 @@
-"""The near end of the fork server: an interpreter on a machine that forks its gateways."""
+"""The near end of fork servers, which fork the gateways of their machine."""

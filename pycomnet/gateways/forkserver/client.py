@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from pycomnet.gateways.transports.forked import ForkedGatewayTransport
     from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
-#: Gateways that one fork server starts at a time: each has descriptors under way to it.
+#: The most gateways that one fork server starts at a time, as each has descriptors in flight to it.
 AT_A_TIME = 32
-#: Seconds that a fork server stays after its last gateway.
+#: Seconds that a fork server lives on after its last gateway.
 IDLE_TIMEOUT = 30.0
 #: Seconds that a fork server has to end.
 END_TIMEOUT = 5.0
 
 
 class ForkServerClient(Live):
-    """A fork server that the near side is connected to.
+    """The near side's connection to a fork server.
 
     :ivar link: the connection and its process.
     """
@@ -53,7 +53,7 @@ class ForkServerClient(Live):
         self.first_hop = first_hop
         self.users: set[ForkedGatewayTransport] = set()
         self.ready = False
-        #: where a gateway's descriptors are sent, if its Python can be given them
+        #: the descriptor-passing socket, if the fork server's Python can receive descriptors
         self.descriptor_socket: socket.socket | None = None
         self.turns = defer.DeferredSemaphore(AT_A_TIME)
         self._number = 0
@@ -97,11 +97,11 @@ class ForkServerClient(Live):
 
     @property
     def over(self) -> bool:
-        """Whether no gateway can be asked of it any more."""
+        """Whether it takes no more requests."""
         return self.failed or self.link.ending or self.link.connection.lost is not None
 
     def start(self) -> None:
-        """Start it; :meth:`when_ready` tells how that went."""
+        """Start it; :meth:`when_ready` gives the outcome."""
         # The gateways that wait for it have timeouts of their own.
         starting = self.link.start(1e6)
         if self._theirs is not None:
@@ -111,7 +111,7 @@ class ForkServerClient(Live):
     def _started(self, hello: dict[str, Any]) -> None:
         self.ready = True
         if not hello.get("info", {}).get("descriptor_socket"):
-            self._close_descriptor_socket()  # its Python can't be given descriptors
+            self._close_descriptor_socket()  # its Python can't receive descriptors
         self._begun.fire(None)
 
     def _not_started(self, failure: Failure) -> None:
@@ -122,13 +122,13 @@ class ForkServerClient(Live):
         self._begun.fail(error)
 
     def when_ready(self) -> defer.Deferred[None]:
-        """Fires once gateways can be asked of it; fails with :class:`GatewayNotStarted`."""
+        """Fires once it takes requests; fails with :class:`GatewayNotStarted`."""
         return self._begun.when_fired()
 
     def surroundings(self, now: dict[str, str]) -> dict[str, Any]:
-        """What is different here and now from what the fork server was started in.
+        """How the environment, directory and umask differ from those at the fork server's start.
 
-        :param now: the environment that a gateway shall have.
+        :param now: the environment of the new gateway.
         """
         then = self.first_hop.env
         found: dict[str, Any] = {}
@@ -143,21 +143,21 @@ class ForkServerClient(Live):
         return found
 
     def send(self, fds: list[int]) -> int:
-        """Give it descriptors; the number that it knows them under."""
+        """Pass it descriptors; return the number by which it knows them."""
         assert self.descriptor_socket is not None
         self._number += 1
         socket.send_fds(self.descriptor_socket, [self._number.to_bytes(4, "big")], fds)
         return self._number
 
     def enter(self, user: ForkedGatewayTransport) -> None:
-        """This gateway is started by this fork server."""
+        """Register a gateway of this fork server."""
         self.users.add(user)
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
 
     def leave(self, user: ForkedGatewayTransport) -> None:
-        """This gateway is not there any more."""
+        """Unregister a gateway: it has ended."""
         self.users.discard(user)
         if self.users or self.over:
             return
@@ -184,27 +184,27 @@ class ForkServerClient(Live):
             self.descriptor_socket = None
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more: as gateways have it."""
+        """A channel to which nothing refers any more; as for gateways."""
 
 
 class ForkServerClients(Live):
-    """The fork servers of one group. The group holds it; it does not hold the group."""
+    """The fork servers of one group. The group refers to it, and it does not refer to the group."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._fork_servers: dict[tuple[Any, ...], ForkServerClient] = {}
-        #: first hops that gateways have been started on
+        #: first hops on which gateways have been started
         self._begun: set[tuple[Any, ...]] = set()
-        #: calls that are starting several gateways
+        #: the number of calls that are starting several gateways
         self._several = 0
-        #: first hops that can't be forked at
+        #: first hops where forking is not possible
         self.without_fork: set[tuple[Any, ...]] = set()
 
     def starts_alone(self, key: tuple[Any, ...], first_alone: bool) -> bool:
         """Whether a gateway is started without a fork server.
 
-        :param first_alone: so is the first: most programs leave it at one, and it is there sooner,
-            and with a process less. Not of several that are started together.
+        :param first_alone: whether the first one is, unless several are started together: most
+            programs have only one, which so starts faster and needs one process less.
         """
         if key in self.without_fork:
             return True
@@ -214,7 +214,7 @@ class ForkServerClients(Live):
 
     @contextmanager
     def expecting(self, number: int) -> Iterator[None]:
-        """So many gateways are being started within this."""
+        """In a ``with`` block of this, so many gateways are started."""
         several = number > 1
         self._several += several
         try:
@@ -223,7 +223,7 @@ class ForkServerClients(Live):
             self._several -= several
 
     def find(self, first_hop: FirstHop, request: GatewayRequest) -> ForkServerClient:
-        """The fork server that a first hop leads to; started if there is none."""
+        """The fork server of a first hop; it is started if there is none."""
         fork_server = self._fork_servers.get(first_hop.key)
         if fork_server is None or fork_server.over:
             if fork_server is not None:
@@ -239,14 +239,14 @@ class ForkServerClients(Live):
         await defer.gatherResults(ending, consumeErrors=True)
 
     def abandon(self) -> None:
-        """The group is gone. Called from any thread."""
+        """The group is gone: end all. Called from any thread."""
         self._reactor.callFromThread(self.end)
 
 
 def _umask() -> int:
-    """This process's umask, which the system only tells when it is set.
+    """This process's umask, which can only be read by setting it.
 
-    What another thread makes in between is this user's alone, rather than anybody's.
+    Files that another thread creates meanwhile are private to this user, not open to all.
     """
     mask = os.umask(0o077)
     os.umask(mask)
@@ -254,7 +254,7 @@ def _umask() -> int:
 
 
 def _directory() -> tuple[int, int]:
-    """What tells the working directory from others: one that was made anew has the same name."""
+    """The identity of the working directory: its path may belong to a new one by now."""
     status = os.stat(".")
     return status.st_dev, status.st_ino
 

@@ -1,4 +1,4 @@
-"""Routes: how the fork server that starts a gateway is reached, and what it does there."""
+"""Routes: how to reach the fork server that starts a gateway, and what it does there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class HopCommand:
-    """What a fork server starts to reach another one: a program, and what that is told."""
+    """The program that a fork server starts to reach another one, and its configuration."""
 
     argv: tuple[str, ...]
     config: dict[str, Any] = attrs.field(factory=dict, eq=False)
 
     def as_map(self) -> dict[str, Any]:
-        """As it is in the request to a fork server."""
+        """Its form in the request to a fork server."""
         return {"argv": list(self.argv), "config": self.config}
 
 
@@ -27,12 +27,12 @@ class HopCommand:
 class FirstHop:
     """How the near side reaches a fork server directly.
 
-    :ivar key: what tells it from others in a group.
-    :ivar open: makes the transport of its connection; the number is the descriptor of the socket
-        that descriptors are passed over, or None.
+    :ivar key: identifies it in a group.
+    :ivar open: makes the transport of its connection; the number is the descriptor of the
+        descriptor-passing socket, or None.
     :ivar passes_descriptors: whether descriptors can be passed to it.
-    :ivar keepalive: seconds of silence after which it is asked for a sign of life, or None.
-    :ivar credential: what whoever lets this program in there asks for.
+    :ivar keepalive: seconds of silence after which it is pinged, or None.
+    :ivar credential: the credential for the service there.
     :ivar env: this process's environment when this was made, if the fork server is started in that.
     """
 
@@ -49,7 +49,7 @@ class Route:
     """How a gateway is reached: the first fork server, those behind it, and what the last does.
 
     :ivar argv: an interpreter that the last one starts for this gateway alone; empty: it forks.
-    :ivar master: the id of the gateway that it is started from, or None.
+    :ivar master: the id of the gateway from which it is started, or None.
     """
 
     first_hop: FirstHop

@@ -1,1 +1,1 @@
-"""Work that is shared out among gateways: a queue, a scheduler, and the loop at the far side."""
+"""Distributes work among gateways: a work queue, a scheduler, and the loop at the far side."""

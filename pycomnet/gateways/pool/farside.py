@@ -1,33 +1,33 @@
 # ruff: noqa: UP031, UP036
 # mypy: ignore-errors
-"""At the far side: work on the items that come, and send what comes of them.
+"""The far side's loop: works on items and sends their results.
 
-The scheduler sends this module. It first sends ``None``, or the list ``[type, message, traceback]``
-of why it can't begin, and ends. Then each value that comes is a chunk, a list whose first element
-is the list of its items. It is answered with ``[seconds, values, failures]``: a value for each item
-that was done, and by its index ``[type, message, traceback]`` for each that raised. There may be
-fewer values than items: then the time or the size that an answer may have was reached, and the rest
-is given back, for others to do. In the common subset of Python 2.7 and 3.
+The scheduler sends this module. It first sends ``None``; or, if it can't begin, the list
+``[type, message, traceback]`` of the error, and ends. Then each value that it receives is a chunk,
+a list whose first element is the list of items. It replies with ``[seconds, values, failures]``: a
+value for each finished item and, by its index, ``[type, message, traceback]`` for each that raised.
+If there are fewer values than items, the limit on a reply's time or size was reached, and the other
+items are given back. In the common subset of Python 2.7 and 3.
 """
 
 import os
 import sys
 import time
 
-#: Seconds and characters after which an answer is sent, whatever is left to do.
+#: Seconds and characters after which a reply is sent, even if items are left.
 MOST_SECONDS = 0.2
 MOST_TEXT = 100000
-#: seconds by a clock that nobody sets, where this Python has one
+#: the time in seconds by a monotonic clock, if this Python has one
 now = getattr(time, "monotonic", time.time)
-#: Values that are encoded before the fast codec is looked for: importing it takes a while.
+#: After so many values the fast codec is looked for: importing it takes a while.
 FAST_CODEC_AFTER = 100
 
 
 def serve(channel, target):
-    """Say that all is well, and answer until the channel ends.
+    """Report readiness, and work until the channel ends.
 
-    :param target: the function for all items, and what they are: a map of the parameters of
-        :func:`find`, and ``as_json``. Or None: each item is a call, as :class:`CallItems` takes it.
+    :param target: the function for all items, and their form: a map of the parameters of
+        :func:`find`, and ``as_json``. Or None: each item is a call for :class:`CallItems`.
     """
     if sys.path[:1] != [""]:
         sys.path.insert(0, "")
@@ -45,7 +45,7 @@ def serve(channel, target):
 
 
 class Texts(object):  # noqa: UP004
-    """Items that are text or JSON, all for the same function."""
+    """Works on items that are text or JSON, all for the same function."""
 
     def __init__(self, function, target):
         self.function = function
@@ -56,27 +56,27 @@ class Texts(object):  # noqa: UP004
         return self.apply
 
     def text(self, item):
-        """The result as text."""
+        """Work on an item; return the result as text."""
         result = result_of(self.function(item))
         return result if isinstance(result, type(item)) else type(item)(result)
 
     def json(self, item):
-        """The item and the result as JSON."""
+        """Work on an item; return it and the result as JSON."""
         import json
 
         result = json.dumps(result_of(self.function(json.loads(item))))
         return result if isinstance(result, type(item)) else result.decode("ascii")
 
     def failure(self, kind, value, tb):
-        """What is told of an item that raised."""
+        """The report of an item that raised."""
         return failure(kind, value, tb)
 
 
 class CallItems(object):  # noqa: UP004
-    """Items that are encoded calls: ``[number, args, kwargs]``, the function by its number.
+    """Works on encoded calls: ``[number, args, kwargs]``, where the number stands for a function.
 
-    A chunk also has the requests (docs/protocol.rst, "Remote execution") of the functions that
-    are new to this channel, by their numbers, and whether those before are to be forgotten.
+    A chunk also has the requests (docs/protocol.rst, "Remote execution") of functions that are new
+    to this channel, by their numbers, and whether the earlier functions are to be forgotten.
     """
 
     def __init__(self, channel):
@@ -104,7 +104,7 @@ class CallItems(object):  # noqa: UP004
         number, args, kwargs = self.codec.decode(item)
         function = self.functions[number]
         if isinstance(function, dict):
-            # What can't be imported or compiled is each item's own failure.
+            # If it can't be imported or compiled, each of its items fails.
             function = self.functions[number] = self.worker.function_of(function)
         if kwargs:
             result = function(*args, **self.worker.keywords(kwargs))
@@ -113,17 +113,17 @@ class CallItems(object):  # noqa: UP004
         return self.codec.encode(result_of(result))
 
     def failure(self, kind, value, tb):
-        """What is told of an item that raised: as for a call of its own."""
+        """The report of an item that raised: as for a call of its own."""
         error = self.worker.error_map((kind, value, tb))
         return [error["type"], error["message"], error["formatted"]]
 
 
 def find(where, source, filename):
-    """The function.
+    """Find the function.
 
-    :param where: ``module:function``; the module's own name when there is source.
+    :param where: ``module:function``; the module's own name if there is source.
     :param source: the module's text, bytes, or None to import it.
-    :param filename: where that was read.
+    :param filename: the file of that text.
     """
     name, _, path = where.partition(":")
     if source is None:
@@ -140,7 +140,7 @@ def find(where, source, filename):
 
 
 def refuse_generators(where, function):
-    """Refuse what returns no result, but something that would have to be iterated over."""
+    """Refuse a function that returns no result, but an iterator."""
     import inspect
 
     if inspect.isgeneratorfunction(function) or getattr(
@@ -153,7 +153,7 @@ def refuse_generators(where, function):
 
 
 def result_of(result):
-    """What a function's result comes to: that of an async one is awaited."""
+    """A function's final result: that of an async function is awaited."""
     kind = type(result).__name__
     if kind in ("generator", "async_generator"):
         raise TypeError(
@@ -167,7 +167,7 @@ def result_of(result):
 
 
 if sys.version_info[0] > 2:
-    # Python 2 can't read it, and has no async functions. An error is carried out of the event
+    # Python 2 can't compile this, and has no async functions. An error is passed out of the event
     # loop, so that its traceback has no frames of that.
     _ASYNC = """
 async def outcome_of(awaitable):
@@ -193,7 +193,7 @@ def run_in_loop(awaitable):
 
 
 def module_of(name, source, filename):
-    """The module that a file holds; made once, whoever asks."""
+    """The module of a file's text; it is created once."""
     import linecache
     import types
 
@@ -217,7 +217,7 @@ def module_of(name, source, filename):
 
 
 def answer(work, apply, items):
-    """What came of as many items as time and size allow, of one at least."""
+    """Work on as many items as time and size allow, at least on one; return the reply."""
     begun = now()
     values = []
     failures = {}
@@ -241,7 +241,7 @@ def answer(work, apply, items):
 
 
 def user_error():
-    """The exception that is dealt with, its traceback from the user's first frame on."""
+    """The exception that is being handled, with its traceback from the user's first frame on."""
     kind, value, tb = sys.exc_info()
     ours = user_error.__code__.co_filename
     while tb is not None and tb.tb_frame.f_code.co_filename == ours:
@@ -250,7 +250,7 @@ def user_error():
 
 
 def failure(kind, value, tb):
-    """An exception's type, what it says, and its traceback."""
+    """An exception's type, message and traceback."""
     import traceback
 
     try:

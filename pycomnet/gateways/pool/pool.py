@@ -1,4 +1,4 @@
-"""Calls that are worked on by whichever of several gateways is free."""
+"""Runs calls on any free one of several gateways."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from twisted.python.failure import Failure
 from pycomnet.deferred import deferred
 from pycomnet.errors import CodeNotSendable, GatewayDied, RemoteError
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, Scheduler
+from pycomnet.gateways.pool.scheduler import REPLACEMENTS, NoGatewayLeft, WorkScheduler
 from pycomnet.gateways.pool.workqueue import MAX_TRIES, Failed, Item, WorkQueue
 from pycomnet.gateways.source import without_partial
 from pycomnet.text.logs import Logger
 from pycomnet.wire.codec import make_codec
 
 log = Logger()
-#: Functions that a far side's loop keeps.
+#: The most functions that a far side's loop keeps.
 MAX_KNOWN = 256
-#: Calls of :meth:`GatewayPool.map` that are under way at a time.
+#: The most calls of :meth:`GatewayPool.map` that are in progress at a time.
 MAP_BUFFER = 2000
 
 
 @attrs.define(eq=False, order=False)
 class PoolCall(Item):
-    """A call on its way.
+    """A submitted call.
 
-    :ivar payload: its encoding, as the far side's loop takes it.
-    :ivar function: what it calls.
-    :ivar number: the place in the order; and ``key`` the function's number.
-    :ivar taken: called when a gateway takes it; False when nobody wants it any more.
+    :ivar payload: its encoding for the far side's loop.
+    :ivar function: the function.
+    :ivar number: its place in the order; ``key`` is the function's number.
+    :ivar taken: called when a gateway takes it; returns False if it was cancelled.
     :ivar done: called with the result's encoding, or with an error.
     """
 
@@ -49,7 +49,7 @@ class PoolCall(Item):
     begun: bool = False
 
     def begin(self) -> bool:
-        """It is taken: the first time, ask whether anybody wants it."""
+        """A gateway takes it: the first time, ask whether it was cancelled."""
         if not self.begun:
             self.begun = True
             return self.taken()
@@ -64,7 +64,7 @@ class CallQueue(WorkQueue[PoolCall]):
         self.over: Exception | None = None
 
     def suited(self, items: list[PoolCall], known: set[int], place: Gateway) -> list[PoolCall]:
-        """Those whose functions this gateway can run; the others' submitters are told why not."""
+        """Those whose functions this gateway can run; the others fail with the reason."""
         refused: dict[int, CodeNotSendable] = {}
         for item in items:
             if item.key not in known and item.key not in refused:
@@ -81,7 +81,7 @@ class CallQueue(WorkQueue[PoolCall]):
         return [item for item in items if item.key not in refused]
 
     def message(self, items: Sequence[PoolCall], known: set[int], place: Gateway) -> list[Any]:
-        """The calls, and the functions that this loop has not seen yet."""
+        """The message with the calls, and with the functions that are new to this loop."""
         forget = len(known) > MAX_KNOWN
         if forget:
             known.clear()
@@ -110,11 +110,11 @@ class CallQueue(WorkQueue[PoolCall]):
 class Encoder:
     """Encodes calls and decodes their results. It may be used in any thread.
 
-    :param gateways: those that each function has to be able to run on.
+    :param gateways: each function has to be able to run on all of them.
     """
 
     def __init__(self, gateways: Iterable[Gateway]) -> None:
-        # One that is gone and was replaced is not kept for it.
+        # Weakly: a gateway that was lost and replaced is not kept alive.
         self._gateways = weakref.WeakSet(gateways)
         codec = make_codec()
         self._decode = codec.decode
@@ -132,7 +132,7 @@ class Encoder:
         taken: Callable[[], bool],
         done: Callable[[bytes | None, Exception | None], object],
     ) -> PoolCall:
-        """A call, ready to be queued.
+        """Make a call, ready to be queued.
 
         :raises CodeNotSendable: the function can't run on its own.
         :raises ValueNotSendable: an argument can't be sent.
@@ -145,7 +145,7 @@ class Encoder:
         return PoolCall(next(self._counter), len(payload), payload, key, function, taken, done)
 
     def value(self, payload: bytes | None, error: Exception | None) -> Any:
-        """The result that :attr:`PoolCall.done` is told of; an error is raised."""
+        """Decode the result given to :attr:`PoolCall.done`, or raise its error."""
         if error is not None:
             raise error
         assert payload is not None
@@ -157,29 +157,30 @@ class Encoder:
             found: int = known[function]
         except (KeyError, TypeError):
             for gateway in tuple(self._gateways):
-                gateway.request_for(function, awaits=True)  # which says so if it can't be sent
+                gateway.request_for(function, awaits=True)  # raises if it can't be sent
             found = next(self._key_counter)
-            with contextlib.suppress(TypeError):  # some objects can be called, and not be kept
+            with contextlib.suppress(TypeError):  # some callables are not hashable
                 known[function] = found
         return found
 
 
 class GatewayPool:
-    """Runs calls on whichever of several gateways is free.
+    """Runs calls on any free one of several gateways.
 
     It takes work from a queue in chunks, whose size follows the time that items take, and sends
-    each function's source once. A gateway that is lost is replaced, and what it had is done by
-    others: a call may so be run more than once, unless the pool is made with ``idempotent=False``.
+    each function's source once. A lost gateway is replaced, and other gateways run its calls again:
+    so a call may run more than once, unless the pool is made with ``idempotent=False``.
 
-    Use it with ``async with``, or :meth:`shutdown` it: it holds the gateways, and one of the
-    requests that each runs at a time. It does not end them.
+    Use it with ``async with``, or call :meth:`shutdown`: it keeps the gateways alive, and uses one
+    request of each. It does not end them.
 
     :param reactor: the reactor of the gateways.
     :param gateways: a group, or some gateways.
-    :param jobs: how many calls are run at the same time on each gateway, in threads.
-    :param tries: how many gateways may be lost with a call before that fails with
-        :class:`GatewayDied`. One that was lost with two is only run where nothing else runs, so
-        that it alone is to blame. With less than three, each gateway has one call for each job.
+    :param jobs: how many calls each gateway runs at the same time, in threads.
+    :param tries: how many gateways may be lost with a call before it fails with
+        :class:`GatewayDied`. A call with which two were lost is then run alone on a gateway, so
+        that no other call can be the cause. With less than three, each gateway has one call per
+        job.
     :param idempotent: whether calls may be repeated; ``False`` is ``tries=1``.
     :param replace: how often each gateway is replaced. One that its owner ended is not.
     """
@@ -212,11 +213,11 @@ class GatewayPool:
                 raise ValueError(f"{name} is a whole number of at least {least}, not {number!r}")
         self.encoder = Encoder(chosen)
         self._queue = queue = CallQueue(tries if idempotent else 1)
-        self._scheduler: Scheduler[PoolCall] = Scheduler(
+        self._scheduler: WorkScheduler[PoolCall] = WorkScheduler(
             queue, None, jobs, replace, _said, reactor, "call"
         )
         self._over = _run(self._scheduler, queue, chosen)
-        # Whoever drops it lets what was submitted be done, as concurrent.futures has it.
+        # If it is dropped, submitted calls are still run, as in concurrent.futures.
         self._finalizer = weakref.finalize(
             self, reactor.callFromThread, _end, queue, self._scheduler
         )
@@ -225,15 +226,16 @@ class GatewayPool:
     def submit(
         self, function: str | Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> defer.Deferred[Any]:
-        """Have a function called by the next gateway that is free.
+        """Let the next free gateway call a function.
 
         :param function: a function, whose source is sent, or ``"module:function"``; as for
-            :meth:`Gateway.call`: of modules that were offered to the gateways it is imported there.
-            The result of an async one is awaited there. All of the gateways must be able to run it.
-        :returns: fires with its result; fails with :class:`RemoteError` when it raised, with
-            :class:`GatewayDied` when it took too many gateways along, with
+            :meth:`Gateway.call`, a function of a module that was offered to the gateways is
+            imported there. The result of an async function is awaited there. All gateways must be
+            able to run it.
+        :returns: fires with its result; fails with :class:`RemoteError` if it raised, with
+            :class:`GatewayDied` if too many gateways were lost with it, with
             :class:`NoGatewayLeft`, :class:`CodeNotSendable` or :class:`ValueNotSendable`.
-            Cancelling it withdraws the call if it has not begun, and else drops the result.
+            Cancelling it withdraws the call if it has not begun; otherwise it drops the result.
         """
         wanted = True
 
@@ -266,11 +268,12 @@ class GatewayPool:
         *iterables: Iterable[Any],
         buffersize: int = MAP_BUFFER,
     ) -> AsyncIterator[Any]:
-        """Call a function with the items of the iterables, as ``map`` does.
+        """Call a function with the items of the iterables, like ``map``.
 
-        :param buffersize: how many calls may be under way, or wait to be taken from here.
-        :returns: an async iterator of the results, in the order of the items; it raises what the
-            first call raised that failed. Those that have not begun are withdrawn when it is left.
+        :param buffersize: the most calls that are running, or whose results have not been taken.
+        :returns: an async iterator of the results, in the order of the items. It raises the error
+            of the first call that failed. When it is closed, calls that have not begun are
+            withdrawn.
         """
         results: deque[defer.Deferred[Any]] = deque()
         items = zip(*iterables, strict=False)
@@ -289,7 +292,7 @@ class GatewayPool:
     def add(self, calls: Iterable[PoolCall]) -> None:
         """Queue calls.
 
-        :raises NoGatewayLeft: there is nobody to run them.
+        :raises NoGatewayLeft: no gateway can run them.
         :raises RuntimeError: it was shut down.
         """
         queue = self._queue
@@ -307,11 +310,11 @@ class GatewayPool:
 
     @deferred
     async def shutdown(self, *, cancel: bool = False) -> None:
-        """Take no more calls.
+        """Accept no more calls.
 
-        :param cancel: withdraw those that have not begun; their Deferreds fail with
+        :param cancel: withdraw calls that have not begun; their Deferreds fail with
             ``CancelledError``.
-        :returns: fires when all that was submitted is done. Cancelling it changes nothing.
+        :returns: fires when all submitted calls are done. Cancelling it changes nothing.
         """
         if cancel:
             waiting = [call for call in self.pending() if not call.begun]
@@ -345,7 +348,7 @@ def _said(message: str) -> None:
     log.warn("{message}", message=message)
 
 
-def _end(queue: CallQueue, scheduler: Scheduler[PoolCall]) -> None:
+def _end(queue: CallQueue, scheduler: WorkScheduler[PoolCall]) -> None:
     queue.end()
     scheduler.changed.ring()
 
@@ -357,8 +360,10 @@ def _tell(result: Any, waiter: defer.Deferred[None]) -> Any:
 
 
 @deferred
-async def _run(scheduler: Scheduler[PoolCall], queue: CallQueue, gateways: list[Gateway]) -> None:
-    """Work until the queue is finished; if no gateway is left, all that waits fails."""
+async def _run(
+    scheduler: WorkScheduler[PoolCall], queue: CallQueue, gateways: list[Gateway]
+) -> None:
+    """Work until the queue is finished; if no gateway is left, fail all waiting calls."""
     try:
         await scheduler.work(gateways)
     except Exception as problem:

@@ -1,4 +1,4 @@
-"""Hands a queue's items to gateways that are kept busy, and replaced when they are lost."""
+"""The scheduler: gives a queue's items to free gateways, and replaces lost gateways."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.pool import farside
 from pycomnet.gateways.pool.workqueue import LOSSES_TILL_ALONE, ItemT, WorkQueue
 
-#: Seconds of work in a chunk of items: what a message costs is small beside it, and so is what the
-#: others wait for the last one.
+#: Seconds of work in a chunk of items: much more than the cost of a message, and little to wait for
+#: at the end.
 CHUNK_SECONDS = 0.05
 MAX_CHUNK = 500
-#: Chunks that a worker has when they are short, so that it need not wait for the next.
+#: How many short chunks a worker has at a time, so that it need not wait for the next.
 DEPTH = 2
 #: How often each gateway is replaced when it is lost.
 REPLACEMENTS = 10
 
 
 class CannotBegin(PycomnetError):
-    """The function is not there."""
+    """The function does not exist."""
 
 
 class NoGatewayLeft(PycomnetError):
@@ -41,7 +41,7 @@ class NoGatewayLeft(PycomnetError):
 
 
 class Bell:
-    """Wakes those who wait for something to change, in the reactor's next turn."""
+    """Notifies the waiters for a change, in the reactor's next turn."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -49,7 +49,7 @@ class Bell:
         self._rung = False
 
     def wait(self) -> defer.Deferred[None]:
-        """Fires when it rings next. Cancelling it changes nothing for others."""
+        """Fires when it rings next. Cancelling it does not affect other waiters."""
         return self._changed.wait()
 
     def ring(self) -> None:
@@ -67,11 +67,11 @@ class Bell:
 class WorkLoop(Generic[ItemT]):
     """A loop at a far side that works on one item at a time.
 
-    :ivar most: how many items a chunk may have.
-    :ivar chunks: what it has, in the order in which it answers.
-    :ivar known: what the queue told it; see :meth:`WorkQueue.message`.
-    :ivar count: how many items its next chunk has.
-    :ivar depth: how many chunks it may have.
+    :ivar most: the most items of a chunk.
+    :ivar chunks: the chunks that it has, in the order in which it replies.
+    :ivar known: the functions that it was sent; see :meth:`WorkQueue.message`.
+    :ivar count: the number of items of its next chunk.
+    :ivar depth: the most chunks that it may have.
     """
 
     most: int = MAX_CHUNK
@@ -81,7 +81,7 @@ class WorkLoop(Generic[ItemT]):
     depth: int = 1
 
     def learn(self, asked: int, done: int, seconds: float) -> None:
-        """Choose the next chunk's size by what the last one took."""
+        """Choose the next chunk's size by the time of the last one."""
         if self.most == 1:
             return
         if done < asked:
@@ -96,19 +96,19 @@ class WorkLoop(Generic[ItemT]):
         return [item for chunk in self.chunks for item in chunk]
 
 
-class Scheduler(Generic[ItemT]):
-    """Hands a queue's items to whichever gateway is free, and what comes of them back to it.
+class WorkScheduler(Generic[ItemT]):
+    """Gives a queue's items to free gateways, and returns the results to the queue.
 
     An item of a lost gateway is given to another one, as the queue's ``tries`` allow. A gateway
     that its owner ended is not replaced.
 
     :param queue: the items.
-    :param target: the function for all items, as :func:`~pycomnet.gateways.pool.farside.serve`
-        finds it; None when each item names its own.
-    :param jobs: items at a time on each gateway.
+    :param target: the function for all items, as for
+        :func:`~pycomnet.gateways.pool.farside.serve`; None if each item names its own.
+    :param jobs: the number of items at a time on each gateway.
     :param replacements: how often each gateway is replaced when it is lost.
-    :param say: told what the user should know.
-    :param noun: what it calls an item there.
+    :param say: called with messages for the user.
+    :param noun: the word for an item in these messages.
     """
 
     def __init__(
@@ -128,16 +128,16 @@ class Scheduler(Generic[ItemT]):
         self._replacements = replacements
         self._say = say
         self._noun = noun
-        # Where few losses are allowed, only an item that is being worked on may be blamed.
+        # If few losses are allowed, they may count only for items that are being worked on.
         self._most = MAX_CHUNK if queue.tries > LOSSES_TILL_ALONE else 1
-        #: gateways that work, or are being replaced
+        #: the number of gateways that work, or are being replaced
         self._left = 0
 
     async def work(self, gateways: Sequence[Gateway]) -> None:
-        """Have gateways work until the queue is finished.
+        """Let gateways work until the queue is finished.
 
-        :raises CannotBegin: the function is not there.
-        :raises NoGatewayLeft: none is left, and there is something to do.
+        :raises CannotBegin: the function does not exist.
+        :raises NoGatewayLeft: none is left, and items are.
         """
         self._left = len(gateways)
         await all_of([self._keep(gateway) for gateway in gateways])
@@ -169,11 +169,11 @@ class Scheduler(Generic[ItemT]):
             self._say(f"gateway {gateway.id} takes its place")
 
     async def _use(self, gateway: Gateway) -> ConnectionLost | None:
-        """Keep a gateway busy till all is done.
+        """Keep a gateway busy until all is done.
 
         :returns: why it was lost before that, or None.
         """
-        # Where only the main thread runs requests, a second one would wait for ever.
+        # If only the main thread runs requests, a second one would wait for ever.
         jobs = 1 if gateway.spec.execmodel == "main_thread_only" else self._jobs
         workers: list[WorkLoop[ItemT]] = [WorkLoop(self._most) for _ in range(jobs)]
         try:
@@ -240,8 +240,8 @@ class Scheduler(Generic[ItemT]):
         while len(worker.chunks) < worker.depth:
             busy = [other.chunks[0][0] for other in workers if other.chunks]
             if any(item.losses >= LOSSES_TILL_ALONE for item in busy):
-                return  # it is there alone
-            # When little is left, or little has come, all get some of it.
+                return  # it is the only one
+            # If few items wait, all gateways get some of them.
             share = self.queue.waiting // (self._left * self._jobs)
             if worker.chunks and not share:
                 return
@@ -253,13 +253,13 @@ class Scheduler(Generic[ItemT]):
                 self.changed.ring()  # it may have been the last
                 continue
             worker.chunks.append(items)
-            # What keeps it from being sent also keeps the answer from coming.
+            # If it can't be sent, the reply does not come either.
             sent = channel.send(self.queue.message(items, worker.known, gateway))
             sent.addErrback(lambda failure: None)
 
 
 def without_stderr(problem: Exception) -> str:
-    """An error's message without the far side's standard error, which was shown as it came."""
+    """An error's message without the far side's standard error, which has been shown already."""
     return str(problem).partition("; its standard error")[0]
 
 
@@ -269,7 +269,7 @@ def counted(number: int, noun: str) -> str:
 
 
 async def all_of(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Run coroutines at the same time; when one fails, cancel the others and raise its error."""
+    """Run coroutines at the same time; if one fails, cancel the others and raise its error."""
     running = [defer.Deferred.fromCoroutine(it) for it in coroutines]
     together = defer.gatherResults(running, consumeErrors=True)
     try:

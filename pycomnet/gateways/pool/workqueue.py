@@ -1,8 +1,7 @@
-"""A queue of work items: which is where, which is tried again, and which is given up.
+"""The work queue: tracks which worker has an item, which is tried again, and which is given up.
 
-No I/O and no clock: items come in, chunks of them go out to workers, answers come back. What
-becomes of an item is told to the subclass, by :meth:`WorkQueue.succeeded` and
-:meth:`WorkQueue.failed`.
+No I/O and no clock: items come in, chunks of them go out to workers, replies come back. The
+subclass gets each item's outcome with :meth:`WorkQueue.succeeded` and :meth:`WorkQueue.failed`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-#: How many workers an item may take along before it is given up.
+#: After so many lost workers an item is given up.
 MAX_TRIES = 3
-#: Characters or bytes of a chunk of items, roughly.
+#: The approximate size of a chunk of items, in characters or bytes.
 CHUNK_SIZE = 1 << 16
-#: Losses after which an item is only tried where nothing else is under way, so that it can't take
-#: the blame for another's doing.
+#: After so many losses an item is only tried on a worker that has no other item, so that another
+#: item can't be the cause of the next loss.
 LOSSES_TILL_ALONE = 2
 
 
@@ -28,7 +27,7 @@ class Item:
     """A piece of work.
 
     :ivar number: its place in the order of arrival.
-    :ivar size: what it takes in a message, in characters or bytes.
+    :ivar size: its size in a message, in characters or bytes.
     :ivar losses: how many workers were lost while they had it.
     """
 
@@ -40,7 +39,7 @@ class Item:
         return self.number < other.number
 
     def begin(self) -> bool:
-        """A worker takes it; False if nobody wants it done any more."""
+        """A worker takes it; returns False if it was cancelled."""
         return True
 
 
@@ -51,9 +50,9 @@ ItemT = TypeVar("ItemT", bound=Item)
 class Failed:
     """Why an item has no result.
 
-    :ivar type: the exception's class; empty when it was given up.
-    :ivar message: what it says.
-    :ivar traceback: the far one.
+    :ivar type: the name of the exception's class; empty if it was given up.
+    :ivar message: the exception's message.
+    :ivar traceback: the traceback at the far side.
     """
 
     type: str
@@ -62,7 +61,7 @@ class Failed:
 
 
 class WorkQueue(Generic[ItemT]):
-    """Items that wait, and the rules for those whose workers are lost.
+    """The waiting items, and the rules for those whose workers are lost.
 
     :param tries: after so many lost workers an item is given up.
     """
@@ -70,13 +69,13 @@ class WorkQueue(Generic[ItemT]):
     def __init__(self, tries: int = MAX_TRIES) -> None:
         self.tries = tries
         self._fresh: deque[ItemT] = deque()
-        #: given back or to be tried again; before all fresh ones
+        #: items that were given back or are tried again; they go before all fresh ones
         self._again: list[ItemT] = []
-        #: to be tried alone
+        #: items that are tried alone
         self._suspects: list[ItemT] = []
         #: whether no more items come
         self.ended = False
-        #: items without a result
+        #: the number of items without a result
         self.outstanding = 0
 
     # -- for subclasses --------------------------------------------------------------------------
@@ -86,19 +85,19 @@ class WorkQueue(Generic[ItemT]):
         raise NotImplementedError
 
     def failed(self, item: ItemT, failed: Failed) -> None:
-        """An item has none, and will not be tried again."""
+        """An item has no result, and will not be tried again."""
         raise NotImplementedError
 
     def message(self, items: Sequence[ItemT], known: set[int], place: Any) -> Any:
-        """What a worker is sent to have it work on these items.
+        """The message that gives a worker these items.
 
-        :param known: what the queue told this worker before; the queue's to fill.
-        :param place: where the worker is: its gateway.
+        :param known: what this worker was told before; the queue updates it.
+        :param place: the worker's gateway.
         """
         raise NotImplementedError
 
     def suited(self, items: list[ItemT], known: set[int], place: Any) -> list[ItemT]:
-        """Those of the items that can be done at a place; the others have failed.
+        """Those of the items that a gateway can do; the others fail.
 
         :param known: as for :meth:`message`.
         """
@@ -110,27 +109,27 @@ class WorkQueue(Generic[ItemT]):
 
     @property
     def crowded(self) -> bool:
-        """Whether answers should wait: see :meth:`holds_up`."""
+        """Whether replies should wait: see :meth:`holds_up`."""
         return False
 
     def holds_up(self, items: Iterable[ItemT]) -> bool:
-        """Whether the answer for these has to be received though it is crowded."""
+        """Whether the reply for these has to be received although it is crowded."""
         return True
 
     @property
     def finished(self) -> bool:
-        """Whether all is done and no more comes in."""
+        """Whether all items are done and no more come."""
         return self.ended and not self.outstanding
 
     # -- items in --------------------------------------------------------------------------------
 
     def put(self, item: ItemT) -> None:
-        """There is one more item."""
+        """Add an item."""
         self._fresh.append(item)
         self.outstanding += 1
 
     def end(self) -> None:
-        """There are no more items."""
+        """No more items come."""
         self.ended = True
 
     def waiting_items(self) -> list[ItemT]:
@@ -138,7 +137,7 @@ class WorkQueue(Generic[ItemT]):
         return [*self._suspects, *self._again, *self._fresh]
 
     def keep_only(self, wanted: Iterable[ItemT]) -> None:
-        """Forget all waiting items but these."""
+        """Drop all waiting items but these."""
         kept = set(wanted)
         before = self.waiting
         self._fresh = deque(item for item in self._fresh if item in kept)
@@ -152,15 +151,15 @@ class WorkQueue(Generic[ItemT]):
 
     @property
     def waiting(self) -> int:
-        """How many items there are to :meth:`take`."""
+        """The number of items to :meth:`take`."""
         return len(self._fresh) + len(self._again) + len(self._suspects)
 
     def take(self, count: int, alone: bool) -> list[ItemT]:
-        """Items for a worker, the oldest first.
+        """Take items for a worker, the oldest first.
 
-        :param count: at most so many, at least 1.
-        :param alone: the worker has nothing else under way.
-        :returns: none if there is nothing for it now.
+        :param count: the most items, at least 1.
+        :param alone: whether the worker has no other items.
+        :returns: a list; empty if there is nothing for it now.
         """
         while self._suspects:
             # Every worker eventually becomes idle, as none takes anything else meanwhile.
@@ -193,10 +192,10 @@ class WorkQueue(Generic[ItemT]):
         values: Sequence[Any],
         failures: Mapping[int, Sequence[str]],
     ) -> None:
-        """A worker answered for the first of its items, and gives the others back.
+        """A worker has replied for the first of its items, and gives the others back.
 
-        :param values: a result for each that it did.
-        :param failures: for those that failed, by their index: (type, message, traceback).
+        :param values: a result for each item that it did.
+        :param failures: index -> (type, message, traceback), for items that failed.
         """
         for index, (item, value) in enumerate(zip(items, values, strict=False)):
             if not self.counts(item):
@@ -210,13 +209,13 @@ class WorkQueue(Generic[ItemT]):
         self.give_back(items[len(values) :])
 
     def give_back(self, items: Iterable[ItemT]) -> None:
-        """A worker did not come to these."""
+        """A worker has not begun these."""
         for item in items:
             if self.counts(item):
                 heapq.heappush(self._again, item)
 
     def lost(self, items: Iterable[ItemT]) -> int:
-        """A worker was lost that had these; the number of those that will be tried again."""
+        """A worker that had these was lost; return how many will be tried again."""
         count = 0
         for item in items:
             if not self.counts(item):
@@ -234,7 +233,7 @@ class WorkQueue(Generic[ItemT]):
         return count
 
     def give_up(self, failed: Failed) -> None:
-        """No worker is left: all that wait fail."""
+        """No worker is left: fail all waiting items."""
         waiting = self.waiting_items()
         self.keep_only(())
         for item in waiting:

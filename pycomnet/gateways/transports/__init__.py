@@ -1,4 +1,4 @@
-"""The transports: which there are, what each takes in a spec, and the module that has it."""
+"""The transports: their names, the spec keys of each, and its module."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import attrs
 if TYPE_CHECKING:
     from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 
-#: Keys that a gateway may have however it is reached.
+#: The keys for all transports.
 _ALL = (
     *("id", "chdir", "nice", "execmodel", "linger", "resume"),
     *("trusted", "max_value", "max_items"),
 )
-#: Keys of those that start an interpreter of the user's choice.
+#: The keys for transports that start an interpreter of the user's choice.
 _STARTED = ("python", "fork", "via")
-#: Keys of those that connect to a service.
+#: The keys for transports that connect to a service.
 _SERVED = ("python", "token", "token_file", "ca", "cert", "key")
 
 
@@ -25,11 +25,11 @@ _SERVED = ("python", "token", "token_file", "ca", "cert", "key")
 class Transport:
     """A way to reach a far side.
 
-    :ivar module: where it is; loaded when it is first used. Its function
-        ``gateway_transport(request)`` makes a :class:`~.interface.GatewayTransport`, without doing
-        anything yet.
-    :ivar target: what follows ``transport=``, in words; None when nothing does.
-    :ivar keys: what a spec of it may have beside that.
+    :ivar module: its module, which is loaded on first use. The module's function
+        ``gateway_transport(request)`` makes a :class:`~.interface.GatewayTransport`, and starts
+        nothing yet.
+    :ivar target: the meaning of the text after ``transport=``; None if there is none.
+    :ivar keys: the other keys of its specs.
     """
 
     module: str
@@ -55,16 +55,16 @@ TRANSPORTS = {
     ),
 }
 
-#: Those whose own server keeps a far side, for ``//linger=`` seconds, while its client is away.
+#: The transports whose own server keeps a far side, for ``//linger=`` seconds, without its client.
 KEEPING = frozenset({"http", "https"})
 
-#: Those that lead to other machines, or through other processes: more is under way there than
+#: The transports to other machines, or through other processes: more data is in flight there than
 #: between two processes.
 DISTANT = frozenset({"ssh", "socket", "http", "https"})
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of the connection that is asked for; nothing is started yet."""
+    """Make the transport for a request; nothing is started yet."""
     module = import_module(TRANSPORTS[request.spec.transport].module)
     made: GatewayTransport = module.gateway_transport(request)
     return made

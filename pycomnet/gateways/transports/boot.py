@@ -1,4 +1,4 @@
-"""How an interpreter is started as a far side: its command line, environment and first bytes."""
+"""Starts an interpreter as a far side: its command line, environment and first bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pycomnet.far.path import FIRST_LINE
 from pycomnet.gateways.environment import divide, environment_message
 from pycomnet.gateways.spec import Spec
 
-#: What a far side on this machine is started with. It imports the far side's modules from this
-#: package's own files (and so from their cached bytecode), under a name that stands in nobody's
-#: way. Only the common subset of all Pythons, and nothing that is slow to import.
+#: The program of a far side on this machine. It imports the far side's modules from this package's
+#: own files (and so from their cached bytecode), under a name that does not hide other modules. It
+#: uses only the common subset of all Pythons, and nothing that is slow to import.
 BOOT = """\
 {first}
 import os, sys
@@ -27,8 +27,8 @@ sys.modules["_pycomnet"] = m
 from _pycomnet.far.main import main
 main({config!a})
 """
-#: Modules that Python 3.13 imports before what ``-c`` gives it, to show that in tracebacks: from
-#: the working directory first, unless this variable is set.
+#: Modules that Python 3.13 imports before the program of ``-c``, to show that in tracebacks: from
+#: the working directory first, unless PYTHONSAFEPATH is set.
 IMPORTED_FIRST = (
     *("linecache", "tokenize", "token", "re", "enum", "types", "functools", "keyword"),
     *("collections", "operator", "reprlib", "copyreg", "io", "codecs", "abc", "os"),
@@ -38,14 +38,15 @@ PACKAGE = str(Path(__file__).resolve().parents[2])
 
 
 def boot_code(config: dict[str, Any]) -> str:
-    """The program that an interpreter of this machine is started with."""
+    """The program for an interpreter of this machine."""
     return BOOT.format(first=FIRST_LINE, path=PACKAGE, config=config)
 
 
 def needs_safe_path(env: Mapping[str, str]) -> bool:
-    """Whether the working directory has what an interpreter imports before our first line.
+    """Whether the working directory has modules that an interpreter imports before our first line.
 
-    Only then is it told to keep that from its path, as code there can see that it was.
+    Only then is the interpreter told to keep the directory from its path, as code there can notice
+    that.
     """
     return SAFE_PATH not in env and any(
         os.path.exists(f"{name}.py") or os.path.isdir(name) for name in IMPORTED_FIRST
@@ -53,10 +54,10 @@ def needs_safe_path(env: Mapping[str, str]) -> bool:
 
 
 def prepare(env: Mapping[str, str], config: dict[str, Any]) -> tuple[dict[str, str], bytes]:
-    """What an interpreter is started with for an environment.
+    """Prepare the start of an interpreter with an environment.
 
-    :param config: what it is told; changed.
-    :returns: the environment it is started in, and what it is sent first.
+    :param config: its configuration; this changes it.
+    :returns: the environment in which it is started, and what it is sent first.
     """
     fits, rest = divide(env)
     if needs_safe_path(env):
@@ -69,7 +70,7 @@ def prepare(env: Mapping[str, str], config: dict[str, Any]) -> tuple[dict[str, s
 
 
 def worker_config(spec: Spec, id: str) -> dict[str, Any]:
-    """What a worker is told (far/main.py)."""
+    """The configuration of a worker (far/main.py)."""
     return {"id": id, "execmodel": spec.execmodel, "chdir": spec.chdir, "nice": spec.nice}
 
 
@@ -79,17 +80,17 @@ def interpreter(spec: Spec) -> list[str]:
 
 
 def own_interpreter() -> list[str]:
-    """The interpreter that runs this program, with the options that it was started with.
+    """The interpreter that runs this program, with the options with which it was started.
 
-    So ``-I`` or ``-X utf8`` hold for far sides, too, as they do for what multiprocessing starts.
+    So ``-I`` or ``-X utf8`` apply to far sides, too, as to the processes of multiprocessing.
     """
-    # As multiprocessing has it; there is no public way to ask.
+    # As in multiprocessing; there is no public function for it.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
     return [sys.executable, *flags]
 
 
 def boot_argv(python: Sequence[str]) -> tuple[str, ...]:
-    """The command that an interpreter is started with where nothing of ours is."""
+    """The command of an interpreter on a machine without our package."""
     return (*python, "-c", package.code())
 
 

@@ -1,4 +1,4 @@
-"""What comes before a far side's hello: what it is sent, and what else it may print."""
+"""What precedes a far side's hello: the bootstrap message, and the preamble."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pycomnet.far.preamble import TOO_LONG, Preamble, died_early
 class AfterMarker(Protocol):
     """Waits for the marker that a far side prints first, then hands its transport over.
 
-    What a login banner, a shell's profile or ``sitecustomize`` prints before that is shown, and
-    kept for the error, should there never be a marker.
+    The preamble, which a login banner, a shell's profile or ``sitecustomize`` prints before that,
+    is shown. It is also kept for the error, in case the marker never comes.
 
-    :param connection: what the transport is for.
-    :param output: called with what came before the marker, str, when that has come.
+    :param connection: the connection that gets the transport.
+    :param output: called with the preamble, str, when the marker has come.
     :param bootstrap_message: what the far side is sent first. The connection then begins with the
         marker, as reaching the far side may take long; without such a message it may write at once.
     """
@@ -36,7 +36,7 @@ class AfterMarker(Protocol):
 
     @property
     def begun(self) -> bool:
-        """Whether the marker has come, so that what is said from now on is the far side's own."""
+        """Whether the marker has come, so that further output is the far side's own."""
         return self._preamble.begun
 
     def connectionMade(self) -> None:
@@ -66,7 +66,7 @@ class AfterMarker(Protocol):
         self._connection.connectionLost(reason)
 
     def describe_end(self, words: str) -> str:
-        """How the far side ended, with what it printed if there was no marker.
+        """How the far side ended, with its output if there was no marker.
 
         :param words: how it ended, as far as that is known.
         """

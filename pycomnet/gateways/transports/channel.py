@@ -1,4 +1,4 @@
-"""A gateway's connection over a raw channel of another gateway."""
+"""The transport of a gateway over a raw channel of another gateway."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.transport import ChannelTransport
-from pycomnet.deferred import OneShot
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.gateways.transports.interface import GatewayRequest
+from pycomnet.gateways.transports.unseen import UnseenFarSide
 
 
-class ChannelGatewayTransport:
-    """Carries a connection over a raw channel: what is at its other end can't be seen."""
-
-    status: int | None = None
+class ChannelGatewayTransport(UnseenFarSide):
+    """Carries a connection over a raw channel; the process at its other end can't be seen."""
 
     def __init__(self, request: GatewayRequest, channel: Channel, what: str) -> None:
+        super().__init__()
         self.what = what
         self._channel = channel
         self._core = channel.core
-        self._reason = ""
-        self._over: OneShot[int | None] = OneShot()
 
     def connect(self, connection: Connection) -> defer.Deferred[None]:
         """Make the channel the connection's transport."""
@@ -40,25 +37,10 @@ class ChannelGatewayTransport:
             self._reason = reason.getErrorMessage()
         self._over.fire(None)
 
-    def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires once the channel is closed."""
-        return self._over.when_fired()
-
     def kill(self, number: int) -> None:
         """Close the channel."""
         self._core.close(ChannelClosed("the gateway was ended"))
         self._over.fire(None)
-
-    def describe_end(self, status: int | None) -> str:
-        """What closed the channel."""
-        return self._reason
-
-    def keep(self, text: str) -> None:
-        """Its standard error is not ours."""
-
-    def stderr_tail(self) -> str:
-        """It is shown by the gateway that the channel is of."""
-        return ""
 
 
 __all__ = ["ChannelGatewayTransport"]

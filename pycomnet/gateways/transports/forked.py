@@ -1,8 +1,8 @@
 """The transport of a gateway that a fork server forks, or starts.
 
-What such a gateway says goes straight to its process where that is on this machine: it gets the
-ends of pipes. Elsewhere it goes through raw channels of the fork server's connection, and of those
-of the fork servers further on (docs/architecture.rst).
+On this machine, the process gets the ends of pipes, so the gateway's bytes go straight to it. On
+other machines they go through raw channels of the fork server's connection, and of those of the
+fork servers behind it (docs/architecture.rst).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ KILL_TIMEOUT = 4.0
 class ForkedGatewayTransport:
     """Carries the connection of a gateway that a fork server forks, or starts.
 
-    :param route: finds out how to get there.
-    :param alone: makes what is used instead where nothing can be forked.
-    :param first_alone: whether the first of its kind is started so, too.
+    :param route: finds the route.
+    :param alone: makes the transport that is used instead if forking is not possible.
+    :param first_alone: whether the first of its kind is started with that, too.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ForkedGatewayTransport:
 
     @deferred
     async def connect(self, connection: Connection) -> None:
-        """Have the fork server fork it."""
+        """Let the fork server fork it."""
         request = self._request
         self._connection = connection
         try:
@@ -125,7 +125,7 @@ class ForkedGatewayTransport:
     ) -> None:
         spec, near = self._request.spec, fork_server.link.connection
         config = worker_config(spec, self.id)
-        if isinstance(connection, Connection):  # else a factory's, which keeps to what is usual
+        if isinstance(connection, Connection):  # a factory's keeps the default
             config["window"] = connection.mux.limits.window
         asked: dict[str, Any] = {"config": config}
         if route.path:
@@ -133,7 +133,7 @@ class ForkedGatewayTransport:
         if route.argv:
             asked["argv"] = list(route.argv)
         here = route.first_hop.passes_descriptors and not (route.path or route.argv or route.master)
-        if here:  # this machine: its own environment and directory as they are now
+        if here:  # on this machine: the present environment and directory
             asked.update(fork_server.surroundings({**route.first_hop.env, **spec.env}))
         elif route.argv:
             asked["env"], more = divide(spec.env)
@@ -174,7 +174,7 @@ class ForkedGatewayTransport:
         self._control.set_callback(self._told, self._failed, NO_ENDMARKER)
 
     def _bind(self, master: str) -> None:
-        """End when the gateway that it was started from does."""
+        """End when the gateway from which it was started ends."""
         outer = self._request.group[master].link.transport
 
         def gone(status: int | None) -> None:
@@ -187,7 +187,7 @@ class ForkedGatewayTransport:
 
         outer.when_ended().addCallback(gone)
 
-    # -- what the fork server says ---------------------------------------------------------------
+    # -- reports of the fork server --------------------------------------------------------------
 
     def _told(self, value: Any) -> Any:
         if isinstance(value, bytes):
@@ -223,7 +223,7 @@ class ForkedGatewayTransport:
             self.fork_server.leave(self)
         self._over.fire(status)
 
-    # -- as every gateway transport has it -------------------------------------------------------
+    # -- GatewayTransport ------------------------------------------------------------------------
 
     @property
     def status(self) -> int | None:
@@ -231,19 +231,19 @@ class ForkedGatewayTransport:
         return self._over.result if self._instead is None else self._instead.status
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires with how the process ended once the fork server says so."""
+        """Fires with the process's status once the fork server has reported its end."""
         if self._instead is not None:
             return self._instead.when_ended()
         return self._over.when_fired()
 
     def kill(self, number: int) -> None:
-        """Have the fork server send its process a signal."""
+        """Let the fork server send its process a signal."""
         if self._instead is not None:
             self._instead.kill(number)
         elif self._over.fired:
             return
         elif self._control is None:
-            # It was not asked for yet; what is being started for it alone is ended.
+            # It was not requested yet; a fork server that starts only for it is ended.
             fork_server = self.fork_server
             if fork_server is not None and fork_server.users == {self} and not fork_server.ready:
                 fork_server.users.clear()
@@ -258,7 +258,7 @@ class ForkedGatewayTransport:
                 self._kill = self._request.reactor.callLater(KILL_TIMEOUT, self._kill_fork_server)
 
     def _kill_fork_server(self) -> None:
-        """The fork server does not do as it is told: it ends, and all that it has."""
+        """The fork server does not respond: end it and all its processes."""
         self._kill = None
         if self.fork_server is not None:
             self.fork_server.link.transport.kill(signal.SIGKILL)
@@ -272,11 +272,11 @@ class ForkedGatewayTransport:
         return "" if status is None else describe_status(status)
 
     def keep(self, text: str) -> None:
-        """Remember what its code said on standard error."""
+        """Remember what its code wrote to standard error."""
         self._text.keep(text)
 
     def stderr_tail(self) -> str:
-        """The last lines of its standard error, or of what was to start it."""
+        """The last lines of its standard error, or of the program that was to start it."""
         if self._instead is not None:
             return self._instead.stderr_tail()
         if self._control is None and self.fork_server is not None:

@@ -1,4 +1,4 @@
-"""What a gateway needs of its transport: the seam between the two."""
+"""The interface between a gateway and its transport."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class GatewayRequest:
-    """A gateway that is to be made.
+    """A request for a gateway.
 
     :ivar id: its name in its group.
     :ivar output: called with each piece of text that the far process itself writes to its standard
-        error; a Deferred that it returns is waited for before the next piece is taken.
-    :ivar group_reference: the group it will be in; weakly, as the reactor keeps what is asked for
-        alive, and that may keep no group alive.
+        error; if it returns a Deferred, the next piece waits for that.
+    :ivar group_reference: a weak reference to its group: the reactor keeps this request alive, and
+        that must not keep the group alive.
     """
 
     spec: Spec
@@ -36,7 +36,7 @@ class GatewayRequest:
 
     @property
     def group(self) -> Group:
-        """The group it will be in."""
+        """Its group."""
         group = self.group_reference()
         if group is None:
             raise PycomnetError("the group is gone")
@@ -47,8 +47,8 @@ class GatewayRequest:
     ) -> GatewayNotStarted:
         """The error that says why this gateway could not be made.
 
-        :param status: the exit status of what was started, or minus the signal that ended it.
-        :param stderr: what it said last.
+        :param status: the exit status of the started process, or minus the signal that ended it.
+        :param stderr: the last lines of its standard error.
         """
         text = f"gateway {self.id} ({self.spec}): {words}"
         if stderr:
@@ -57,15 +57,15 @@ class GatewayRequest:
 
 
 class GatewayTransport(Protocol):
-    """What carries one gateway's connection, and what is known of the far side beside it.
+    """Carries one gateway's connection, and tells what else is known of the far side.
 
-    A transport's module has a function ``gateway_transport(request)`` that makes one of a
-    :class:`GatewayRequest`; it does nothing before :meth:`connect` is called. Everything is called
-    in the reactor's thread.
+    A transport's module has a function ``gateway_transport(request)`` that makes one for a
+    :class:`GatewayRequest`; it does nothing before :meth:`connect` is called. All methods are
+    called in the reactor's thread.
 
     :ivar status: how the far side ended: its exit status, or minus the signal that ended it; None
         while it runs, and for ever where that can't be known.
-    :ivar what: what is gone when it is gone, for messages: ``"its process"``.
+    :ivar what: the word for it in messages that say it is gone: ``"its process"``.
     """
 
     what: str
@@ -77,23 +77,24 @@ class GatewayTransport(Protocol):
     def connect(self, connection: Connection) -> defer.Deferred[None]:
         """Reach the far side and make it the protocol's transport.
 
-        :returns: fires when ``connection.makeConnection`` has been called; the hello may be still
-            to come. Fails with :class:`GatewayNotStarted`, made by
-            :meth:`GatewayRequest.not_started`. Cancelling it gives up.
+        :returns: fires when ``connection.makeConnection`` has been called; the hello may come
+            later. Fails with :class:`GatewayNotStarted`, made by
+            :meth:`GatewayRequest.not_started`. Cancelling it stops the attempt.
         """
 
     def when_ended(self) -> defer.Deferred[int | None]:
         """Wait for the far side's end.
 
-        :returns: fires with :attr:`status`. Where the far process can't be seen, it fires with None
-            as soon as it is out of reach for good. Cancelling it changes nothing there.
+        :returns: fires with :attr:`status`. If the far process can't be seen, it fires with None as
+            soon as that can't be reached any more. Cancelling it changes nothing there.
         """
 
     def kill(self, number: int) -> None:
-        """End the far side without asking it: it had its time. Called at any time after connect.
+        """End the far side by force. Called at any time after connect.
 
-        :param number: SIGTERM: it and what it started get a last moment; SIGKILL: at once. What
-            knows no signals closes what it has. After SIGKILL :meth:`when_ended` fires soon.
+        :param number: SIGTERM: it and its processes get a last moment; SIGKILL: at once. A
+            transport without signals closes its connection. After SIGKILL :meth:`when_ended` fires
+            soon.
         """
 
     def describe_end(self, status: int | None) -> str:

@@ -1,8 +1,8 @@
 """The popen transport: a far side in a process of this machine.
 
-The first is an interpreter of its own; those after it are forked from one that is there already
-(:mod:`pycomnet.gateways.forkserver.client`). With ``//fork=no``, or where nothing can be forked,
-each is started alone, with ``//fork=yes`` none is.
+The first is a new interpreter; those after it are forked from a running one
+(:mod:`pycomnet.gateways.forkserver.client`). With ``//fork=no``, or if forking is not possible,
+each is a new interpreter; with ``//fork=yes`` none is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 
 
 def alone(request: GatewayRequest) -> ProcessGatewayTransport:
-    """A process of its own for a gateway."""
+    """The transport of a gateway with a new interpreter."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
     env = {**os.environ, **spec.env}
@@ -28,7 +28,7 @@ def alone(request: GatewayRequest) -> ProcessGatewayTransport:
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of a popen gateway\'s connection."""
+    """The transport of a popen gateway's connection."""
     if request.spec.via is not None:
         return ForkedGatewayTransport(request, routes.through)
     if request.spec.fork is not False and routes.can_fork(request.spec):

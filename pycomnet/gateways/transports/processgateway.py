@@ -1,4 +1,4 @@
-"""A gateway's connection over the pipes of a process that is started for it."""
+"""The transport of a gateway over the pipes of a process that is started for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ProcessGatewayTransport:
     :param env: its whole environment, or None for this process's.
     :param bootstrap_message: what it is sent before the connection begins.
     :param pass_fds: further descriptors that it gets.
-    :param what: what it is called in messages.
+    :param what: the word for it in messages.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ProcessGatewayTransport:
 
     @property
     def begun(self) -> bool:
-        """Whether the far side's first line runs, so that what it says from now on is its own."""
+        """Whether the far side's first line has run, so that further output is its own."""
         return self._before is not None and self._before.begun
 
     def connect(self, connection: Any) -> defer.Deferred[None]:
@@ -82,12 +82,12 @@ class ProcessGatewayTransport:
             self.process.kill(number)
 
     def describe_end(self, status: int | None) -> str:
-        """The process's status in words, and what it printed if that was all it did."""
+        """The process's status in words, and its output if it never began."""
         words = "" if status is None else describe_status(status)
         return words if self._before is None else self._before.describe_end(words)
 
     def keep(self, text: str) -> None:
-        """Remember what its code said on standard error."""
+        """Remember what its code wrote to standard error."""
         if self.process is not None:
             self.process.keep(text)
 

@@ -1,4 +1,4 @@
-"""The routes to fork servers: on this machine, and further on through those that are there."""
+"""The routes to fork servers: on this machine, and through other fork servers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 def can_fork(spec: Spec) -> bool:
-    """Whether it may be worth trying: a fork server that can't says so."""
+    """Whether forking is worth a try: a fork server that can't fork reports that."""
     return hasattr(socket, "send_fds") and not any(
         "jython" in os.path.basename(word) for word in interpreter(spec)[:1]
     )
 
 
 def has_fork_server(spec: Spec) -> bool:
-    """Whether a fork server starts such a gateway, and can start others beside it."""
+    """Whether a fork server starts such a gateway, and can start others as well."""
     return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
 
 
 def here(request: GatewayRequest) -> Route:
-    """A gateway on this machine."""
+    """The route of a gateway on this machine."""
     argv = tuple(interpreter(request.spec))
     env = dict(os.environ)
     variables = {
@@ -65,7 +65,7 @@ def here(request: GatewayRequest) -> Route:
 
 
 def through(request: GatewayRequest) -> Route:
-    """A gateway that is started from another one (``via``)."""
+    """The route of a gateway that is started from another one (``via``)."""
     spec = request.spec
     assert spec.via is not None
     if spec.via not in request.group:
@@ -73,7 +73,7 @@ def through(request: GatewayRequest) -> Route:
     master = request.group[spec.via]
     transport: Any = master.link.transport
     route = getattr(transport, "route", None)
-    # One that was started alone although it could have been forked: those after it are.
+    # The first may have been started alone although it could be forked; later ones are forked.
     if route is None or route.first_hop.key in request.group.fork_servers.without_fork:
         route = inside(master)
     found = behind(route, spec, master.info["executable"])
@@ -81,17 +81,17 @@ def through(request: GatewayRequest) -> Route:
 
 
 class Inside:
-    """What a channel of a gateway's own connection belongs to, without keeping that alive."""
+    """The owner of channels on a gateway's own connection; does not keep the gateway alive."""
 
     def __init__(self, id: str) -> None:
         self.id = id
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more."""
+        """Nothing refers to a channel any more."""
 
 
 def inside(master: Gateway) -> Route:
-    """A fork server that a gateway's worker starts, for one that no fork server has forked."""
+    """The route through a fork server that a gateway's worker starts, if none has forked that."""
     link = master.link
     argv = boot_argv([master.info["executable"] or "python3"])
 
@@ -114,7 +114,7 @@ def inside(master: Gateway) -> Route:
 
 
 def behind(route: Route, spec: Spec, executable: str) -> Route:
-    """The route of a gateway that is reached from the end of another route.
+    """The route of a gateway that starts at the end of another route.
 
     :param executable: the interpreter at that end.
     """

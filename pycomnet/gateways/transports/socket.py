@@ -1,7 +1,7 @@
-"""The socket transport: far sides of a service that listens: ``twistd pycomnet-gateway``.
+"""The socket transport: far sides that a listening service starts: ``twistd pycomnet-gateway``.
 
-The service lets this program in by its hello and starts a fork server for it
-(:mod:`pycomnet.gateways.forkserver.client`), so all of a group's gateways at a service share one
+The service authenticates this program by its hello and starts a fork server for it
+(:mod:`pycomnet.gateways.forkserver.client`), so all gateways of a group at one service share a
 connection.
 """
 
@@ -10,37 +10,36 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.internet import defer, error
+from twisted.internet import error
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from pycomnet.auth import tokens
 from pycomnet.channels.connection import Connection
-from pycomnet.deferred import OneShot, deferred
+from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.forkserver.route import FirstHop, HopCommand, Route
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.boot import boot_argv
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.unseen import UnseenFarSide
 from pycomnet.net import endpoints
 
-#: Seconds of silence after which the other end is asked for a sign of life.
+#: Seconds of silence after which the other end is pinged.
 KEEPALIVE = 20.0
 
 
-class SocketGatewayTransport:
-    """Carries a connection to a service: what runs there is seen only through it."""
+class SocketGatewayTransport(UnseenFarSide):
+    """Carries a connection to a service; the processes there can't be seen otherwise."""
 
     what = "the connection to the service"
-    status: int | None = None
 
     def __init__(self, request: GatewayRequest, address: str) -> None:
+        super().__init__()
         self._request = request
         self._address = address
         self._connection: Connection | None = None
-        self._reason = ""
-        self._over: OneShot[int | None] = OneShot()
 
     @deferred
     async def connect(self, connection: Connection) -> None:
@@ -64,34 +63,20 @@ class SocketGatewayTransport:
             self._reason = endpoints.explain(reason)
         self._over.fire(None)
 
-    def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires once the connection is closed."""
-        return self._over.when_fired()
-
     def kill(self, number: int) -> None:
-        """Drop the connection: the service ends what it has for it."""
+        """Drop the connection: then the service ends the processes for it."""
         transport: Any = None if self._connection is None else self._connection.transport
         if transport is not None:
             transport.abortConnection()
         else:
             self._over.fire(None)
 
-    def describe_end(self, status: int | None) -> str:
-        """Only what ended the connection is known."""
-        return self._reason
-
-    def keep(self, text: str) -> None:
-        """It has no standard error of its own."""
-
-    def stderr_tail(self) -> str:
-        """Likewise."""
-        return ""
-
 
 def address(spec: Spec) -> str:
     """The endpoint string to connect to: the spec's target, with its certificates.
 
-    :raises EndpointError: it is none, or has no TLS and certificates.
+    :raises EndpointError: it is no endpoint string.
+    :raises PycomnetError: it has certificates without TLS.
     """
     assert spec.target is not None
     endpoint = endpoints.parse(spec.target)
@@ -119,5 +104,5 @@ def route(request: GatewayRequest) -> Route:
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of a socket gateway\'s connection."""
+    """The transport of a socket gateway's connection."""
     return ForkedGatewayTransport(request, route)

@@ -1,8 +1,8 @@
 """The ssh transport: a far side on a machine that the system's OpenSSH reaches.
 
-It is OpenSSH itself that is run, so the user's configuration, agent and known hosts are used. It
-has no terminal, so it asks no questions: what it would ask about is an error, which has what it
-said. The interpreter there needs nothing of ours; it is sent what it runs.
+It runs OpenSSH itself, with the user's configuration, agent and known hosts. ssh has no terminal,
+so it asks no questions: instead it fails, and the error has its output. The machine there needs
+only an interpreter, which is sent the far side's source.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pycomnet.gateways.transports.sshcommand import KEEPALIVE, command, fork_ser
 if TYPE_CHECKING:
     from pycomnet.gateways.group import Group
 
-#: Per group, the lines that hosts have said before Python began there, and the first gateway's id.
+#: Per group, the preambles of hosts that have been shown, and the id of the first gateway.
 _said: weakref.WeakKeyDictionary[Group, dict[tuple[str, str], str]] = weakref.WeakKeyDictionary()
 
 
 def once(request: GatewayRequest, begun: Callable[[], bool]) -> GatewayRequest:
-    """Have what a host says before Python begins there shown once, and not for each gateway.
+    """Show a host's output before Python begins there only once, and not for each gateway.
 
-    That is a login banner, or what ssh itself says. Lines that another gateway of the group has
-    shown for the same target are left out.
+    This is a login banner, or ssh's own output. Lines that another gateway of the group has shown
+    for the same target are left out.
 
     :param begun: whether Python has begun.
     """
@@ -74,14 +74,14 @@ def route(request: GatewayRequest) -> Route:
 
 
 def alone(request: GatewayRequest) -> ProcessGatewayTransport:
-    """An ssh connection and an interpreter of its own for a gateway."""
+    """The transport of a gateway with an ssh connection and an interpreter of its own."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "update": spec.env}
     return process(request, command(spec), package.bootstrap_message(config), "its ssh process")
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """The transport of an ssh gateway\'s connection."""
+    """The transport of an ssh gateway's connection."""
     if request.spec.via is not None:
         return ForkedGatewayTransport(request, through)
     if request.spec.fork is not False and can_fork(request.spec):

@@ -1,4 +1,4 @@
-"""The command line of ssh, and what a fork server behind it is told."""
+"""The command line of ssh, and the configuration of a fork server behind it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pycomnet.far import package
 from pycomnet.gateways.forkserver.route import HopCommand
 from pycomnet.gateways.spec import STARTUP, Spec
 
-#: The interpreter, where a spec names none.
+#: The interpreter if a spec names none.
 PYTHON = "python3"
-#: Seconds of silence after which the other end is asked for a sign of life. A network that is
-#: interrupted for less than three times as long harms nothing.
+#: Seconds of silence after which the other end is pinged. A network failure of less than three
+#: times as long does no harm.
 KEEPALIVE = 20.0
 #: How many times as long the other end may stay silent.
 PATIENCE = 3
 #: ssh's options that have an argument (ssh(1)).
 _WITH_ARGUMENT = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
-#: An address in brackets, as everybody but ssh has it, or a name, and a port.
+#: An address in brackets, which ssh does not accept, or a name; and a port.
 _DESTINATION = re.compile(r"((?:[^@]*@)?)(?:\[([^\[\]]+)\]|([^:\[\]@]+)(?=:))(?::(\d+))?")
 
 
 def quote(word: str) -> str:
-    """A word for the shell there; a home directory at its beginning is left to that."""
+    """Quote a word for the shell there, which still expands a home directory at its start."""
     if word.startswith("~/"):
         return "~/" + shlex.quote(word[2:])
     return shlex.quote(word)
 
 
 def destination(words: list[str]) -> list[str]:
-    """ssh's arguments with the destination as ssh has it.
+    """ssh's arguments with the destination in ssh's form.
 
-    ``user@[::1]`` and ``user@[::1]:port`` are an address in brackets, which ssh takes for a name,
-    and ``user@host:port`` is a port, which ssh takes for a part of the name.
+    In ``user@[::1]`` and ``user@[::1]:port`` ssh would take the address in brackets for a name, and
+    in ``user@host:port`` the port for a part of the name.
 
     :param words: options and a destination.
     """
@@ -47,7 +47,7 @@ def destination(words: list[str]) -> list[str]:
             user, address, name, port = found.groups()
             options = ["-p", port] if port else []
             return [*words[:at], *options, f"{user}{address or name}", *words[at + 1 :]]
-        # An option without one may stand before it in the same word: -vp 22.
+        # Options without an argument may precede it in the same word: -vp 22.
         letters = iter(word[1:])
         for letter in letters:
             if letter in _WITH_ARGUMENT:
@@ -58,7 +58,7 @@ def destination(words: list[str]) -> list[str]:
 
 
 def command(spec: Spec) -> tuple[str, ...]:
-    """What is run here to have an interpreter there wait for its package."""
+    """The command that starts an interpreter there, which waits for its package."""
     assert spec.target is not None
     words = list(spec.python or (PYTHON,))
     variables = [f"{name}={value}" for name, value in spec.env.items() if name.startswith(STARTUP)]
@@ -70,12 +70,12 @@ def command(spec: Spec) -> tuple[str, ...]:
 
 
 def fork_server_config(spec: Spec) -> dict[str, dict[str, float]]:
-    """What the fork server there is told."""
+    """The configuration of the fork server there."""
     return {"fork_server": {"silence": PATIENCE * (spec.keepalive or KEEPALIVE)}}
 
 
 def hop(spec: Spec) -> HopCommand:
-    """How a fork server that is there already starts the next one."""
+    """How a running fork server starts the next one."""
     return HopCommand(command(spec), fork_server_config(spec))
 
 

@@ -20,7 +20,7 @@ KILL_TIMEOUT = 10.0
 
 
 class HTTPGatewayTransport:
-    """A far side on a server, and the requests that reach it."""
+    """A far side on a server, and the requests to it."""
 
     what = "its process"
 
@@ -36,7 +36,7 @@ class HTTPGatewayTransport:
 
     @deferred
     async def connect(self, connection: Any) -> None:
-        """Have the server start a far side, and connect to that."""
+        """Ask the server to start a far side, and connect to it."""
         request = self._request
         try:
             server = Server.of(request.spec)
@@ -95,8 +95,8 @@ class HTTPGatewayTransport:
             reached.errback(self._request.not_started(f"{where}: {words}"))
 
     def _give_up(self) -> None:
-        # The request can't be taken back: the far side is ended once the server says what it
-        # started.
+        # The request can't be cancelled: the far side is ended once the server reports what
+        # it started.
         self._given_up = True
 
     def _stream_over(self, end: tuple[int | None, str]) -> None:
@@ -114,13 +114,13 @@ class HTTPGatewayTransport:
         return self._ended.result
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires with the process's status once the server has said that it has ended."""
+        """Fires with the process's status once the server has reported that it ended."""
         if self._client is None:
             return defer.succeed(self.status)
         return self._ended.when_fired()
 
     def kill(self, number: int) -> None:
-        """Have the server send it a signal."""
+        """Ask the server to send it a signal."""
         import signal
 
         if self._stream is not None:
@@ -141,7 +141,7 @@ class HTTPGatewayTransport:
         return words if self._before is None else self._before.describe_end(words)
 
     def keep(self, text: str) -> None:
-        """Remember what its code said on standard error."""
+        """Keep what its code wrote to standard error."""
         if self._stream is not None:
             self._stream.stderr.keep(text)
 
@@ -151,7 +151,7 @@ class HTTPGatewayTransport:
 
 
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
-    """What carries an http gateway's connection."""
+    """Make the transport of an http gateway."""
     return HTTPGatewayTransport(request)
 
 

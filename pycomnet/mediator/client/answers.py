@@ -1,4 +1,4 @@
-"""Streaming answers: what comes of a far side's streams, as it comes."""
+"""Streaming responses: a far side's streams, passed on as they arrive."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SLACK = 15.0
 class StreamingAnswer(Protocol):
     """The body of a streaming response, passed on as it arrives.
 
-    :ivar worked: bytes have come on it, it was open for a while, or it ended in order.
-    :ivar begun: fires when its first byte has come.
-    :ivar done: fires when there will be no more.
-    :ivar problem: why it is not complete, if it is not.
+    :ivar worked: whether bytes have arrived, it was open for a while, or it ended in order.
+    :ivar begun: fires when its first byte has arrived.
+    :ivar done: fires when no more will arrive.
+    :ivar problem: the reason why it is not complete, or None.
     """
 
     def __init__(self, posting: Posting, stream: str, offset: int) -> None:
@@ -47,7 +47,7 @@ class StreamingAnswer(Protocol):
         self._steady = stream.reactor.callLater(stream.steady, self._works)
 
     def _works(self) -> None:
-        """It was open for a while. That it began says little: a proxy may cut each one at once."""
+        """Note that it works. To have begun is not enough: a proxy may cut each one at once."""
         self.worked = True
         self._posting.stream.alive(self._stream)
 

@@ -1,4 +1,4 @@
-"""A far side's standard error at the client: shown as it comes."""
+"""A far side's standard error at the client: shown as it arrives."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pycomnet.mediator.queues import IncomingQueue
 class RemoteErrorText(ErrorText):
     """A far side's standard error.
 
-    What comes while its callback's Deferred has not fired is held and not confirmed, so that the
-    server reads no more of it than it keeps.
+    What arrives before the callback's Deferred has fired is held and not confirmed, so that the
+    server reads no more than it can keep.
 
-    :param output: called with each piece, str; a Deferred that it returns is waited for.
+    :param output: called with each piece, a str. The next piece waits for its Deferred, if any.
     :param taken: called when what was held has been shown.
-    :ivar incoming: what has come and is not held.
+    :ivar incoming: what has arrived and is not held.
     """
 
     def __init__(self, output: Callable[[str], Any], taken: Callable[[], object]) -> None:
@@ -32,7 +32,7 @@ class RemoteErrorText(ErrorText):
         self._finished = False
 
     def received(self, offset: int, data: bytes) -> None:
-        """Bytes of it.
+        """Bytes of standard error have arrived.
 
         :raises OffsetError: bytes before them are missing.
         """
@@ -49,12 +49,12 @@ class RemoteErrorText(ErrorText):
                 taken.addBoth(self._release)
 
     def finish(self) -> None:
-        """There will be no more."""
+        """No more will arrive."""
         self._finished = True
         self.feed(b"")
 
     def when_taken(self) -> defer.Deferred[None]:
-        """Fires when what has come is shown."""
+        """Fires when everything that has arrived is shown."""
         return defer.succeed(None) if self._held is None else self._shown.wait()
 
     def _release(self, _: object) -> None:

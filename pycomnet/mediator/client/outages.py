@@ -10,17 +10,17 @@ import attrs
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.client.requests import explain
 
-#: Seconds between two looks whether there has been no connection for too long.
+#: Seconds between two checks whether there has been no connection for too long.
 LOOK = 1.0
 
 
 @attrs.define
 class Outage:
-    """What has been failing.
+    """One kind of request that has been failing.
 
-    :ivar since: when it first did.
-    :ivar tries: how often it has.
-    :ivar problem: why, the last time.
+    :ivar since: when it first failed.
+    :ivar tries: how often it has failed.
+    :ivar problem: the reason for the last failure.
     """
 
     since: float
@@ -29,11 +29,11 @@ class Outage:
 
 
 class Outages:
-    """What has been failing, by kind; "" is any connection at all.
+    """The kinds of requests that have been failing; the kind "" stands for any connection.
 
     :param url: the server.
-    :param limit: seconds that something may fail.
-    :param too_long: called when something has for longer, with words that say so.
+    :param limit: seconds that a kind of request may fail.
+    :param too_long: called with a message when one has failed for longer.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Outages:
     def alive(self, way: str = "") -> None:
         """The server has answered.
 
-        :param way: what it did; that other things fail may go on.
+        :param way: the kind of request that worked. Other kinds may still be failing.
         """
         if self._outages:
             self._outages.pop("", None)
@@ -58,7 +58,7 @@ class Outages:
     def failed(self, problem: BaseException, way: str = "") -> None:
         """A request has failed, and will be made again.
 
-        :param way: what it was for. A proxy may answer one kind of request for ever by itself.
+        :param way: the kind of request. A proxy may reject one kind for ever.
         """
         words = str(problem) if isinstance(problem, PycomnetError) else explain(problem)
         outage = self._outages.setdefault(way, Outage(self._reactor.seconds()))
@@ -66,7 +66,7 @@ class Outages:
         outage.problem = words
 
     def look(self) -> None:
-        """See whether something fails for too long, now and from time to time."""
+        """Check whether a kind of request fails for too long, now and from time to time."""
         self._looking = self._reactor.callLater(LOOK, self.look)
         for way, outage in self._outages.items():
             seconds = self._reactor.seconds() - outage.since
@@ -79,6 +79,6 @@ class Outages:
                 return
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._looking is not None and self._looking.active():
             self._looking.cancel()

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 #: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a
 #: proxy holds responses back until they are complete.
 PROBE_TIMEOUT = 2.0
-#: Seconds after which it is looked whether the first bytes of a streaming request have arrived: if
-#: not, a proxy in between holds requests back.
+#: Seconds after which the client checks whether the first bytes of a streaming request have
+#: arrived. If not, a proxy in between holds requests back.
 TRIAL = 0.1
-#: Connections in a row that are lost before they were of any use, until another way is tried.
+#: After this many connections in a row that are lost before they worked, it tries another way.
 MAX_DROPS = 5
 
 CLOSED = StreamState.CLOSED
@@ -40,7 +40,7 @@ CLOSED = StreamState.CLOSED
 class Posting:
     """Carries a stream over requests.
 
-    :ivar position: what was written before this offset is sent.
+    :ivar position: everything before this offset has been sent.
     """
 
     def __init__(self, stream: HTTPTransport) -> None:
@@ -48,15 +48,15 @@ class Posting:
         self.position = 0
         self._stopped = False
         self._answers: set[StreamingAnswer] = set()
-        #: whether answers and requests get through before they are complete; None: not tried yet
+        #: whether incomplete responses and requests get through; None: not tried yet
         self._down: bool | None = None
         self._up: bool | None = None
         self._trial: Any = None
-        #: answers, one after the other, that were lost before they were of any use
+        #: responses in a row that were lost before they worked
         self._drops = 0
         self._upload: StreamingBody | None = None
         self._must_ask = stream.used
-        #: where a request began that was lost
+        #: the offset at which a lost request began
         self._lost_at = -1
         self._said_end = False
         self._confirming = False
@@ -65,9 +65,9 @@ class Posting:
         self._tasks: list[defer.Deferred[Any]] = []
 
     async def run(self) -> None:
-        """Carry it until the far side has ended.
+        """Carry the stream until the far side has ended.
 
-        :raises Refused: the server said why it can't go on.
+        :raises RequestRefused: the server refused to continue.
         """
         writer = defer.Deferred.fromCoroutine(self._write())
         readers = [defer.Deferred.fromCoroutine(self._read(name)) for name in ("stdout", "stderr")]
@@ -93,7 +93,7 @@ class Posting:
         self.stream.ended(ends[0])
 
     def stop(self) -> None:
-        """Be over."""
+        """Stop all requests."""
         if self._stopped:
             return
         self._stopped = True
@@ -117,7 +117,7 @@ class Posting:
             self._upload.wake()
 
     def must_end(self) -> bool:
-        """Whether the server is to be told that no more will come."""
+        """Whether to tell the server that no more will be written."""
         stream = self.stream
         return stream.state is CLOSED and not self._said_end and self.position == stream.out.end
 
@@ -147,7 +147,7 @@ class Posting:
                     self._must_ask = True
                     continue
                 if problem.status in (409, 410):
-                    return  # it has ended: who reads learns how
+                    return  # it has ended: the reader gets the reason
                 if not problem.passing:
                     raise
                 await self._failed(problem, "write", backoff)
@@ -157,7 +157,7 @@ class Posting:
                 await self._failed(problem, "write", backoff)
 
     async def _failed(self, problem: BaseException, way: str, backoff: Backoff) -> None:
-        """Wait before a request is made again."""
+        """Wait before a request is repeated."""
         if self._stopped:
             raise defer.CancelledError
         self._must_ask = True
@@ -165,7 +165,7 @@ class Posting:
         await backoff.wait()
 
     async def _send(self) -> dict[str, Any]:
-        """Send some of what there is; the server's answer."""
+        """Send some of what was written. Returns the server's response."""
         stream = self.stream
         if self._must_ask:
             about: dict[str, Any] = await stream.client.ask("POST", stream.path, Body(b""), OCTETS)
@@ -217,7 +217,7 @@ class Posting:
     def _try(self, last: int | None = None) -> None:
         """Ask whether the bytes of a request that is not complete have arrived.
 
-        :param last: what had arrived at the last check: while that grows, the server is only slow.
+        :param last: how much had arrived at the last check. If that grows, the server is only slow.
         """
         self._trial = None
         upload, position = self._upload, self.position
@@ -226,7 +226,7 @@ class Posting:
         def tried(about: dict[str, Any]) -> None:
             received = int(about.get("received", 0))
             if self._up is not None or upload is None or self._upload is not upload:
-                return  # all of it has been sent, so this says nothing
+                return  # all of it has been sent, so this check is of no use
             if received >= position:
                 self._up = True
             elif received == last:
@@ -241,10 +241,10 @@ class Posting:
 
         asking.addCallbacks(tried, failed)
 
-    # -- what comes ------------------------------------------------------------------------------
+    # -- received --------------------------------------------------------------------------------
 
     async def _read(self, name: str) -> dict[str, Any]:
-        """Read a stream up to its end; what the server then says."""
+        """Read a stream up to its end. Returns what the server reports then."""
         stream = self.stream
         backoff = stream.backoff()
         while True:
@@ -269,20 +269,19 @@ class Posting:
     def _path(self, name: str) -> str:
         return self.stream.path if name == "stdout" else f"{self.stream.path}/stderr"
 
+    def _get(self, name: str, offset: int, **query: int) -> defer.Deferred[Any]:
+        """Ask for what a stream has from an offset on."""
+        stream = self.stream
+        path = self._path(name)
+        return stream.client.request(
+            "GET", path, None, None, offset=offset, reader=stream.key, wait=WAIT, **query
+        )
+
     async def _follow(self, name: str) -> None:
-        """Read a streaming answer."""
+        """Read a streaming response."""
         stream = self.stream
         offset = stream.inputs[name].received
-        asking = stream.client.request(
-            "GET",
-            self._path(name),
-            None,
-            None,
-            offset=offset,
-            reader=stream.key,
-            wait=WAIT,
-            probe=1,
-        )
+        asking = self._get(name, offset, probe=1)
         timeout = PROBE_TIMEOUT if self._down is None else ANSWER_TIMEOUT
         try:
             response = await asking.addTimeout(timeout, stream.reactor, timed_out)
@@ -308,7 +307,7 @@ class Posting:
             await answer.done
             self._drops = 0 if answer.worked else self._drops + 1
             if self._drops >= MAX_DROPS:
-                self._down = False  # perhaps one that is short gets through
+                self._down = False  # perhaps a short one gets through
             if answer.problem is not None:
                 answer.problem.raiseException()
         finally:
@@ -316,20 +315,11 @@ class Posting:
             self._answers.discard(answer)
 
     async def _poll(self, name: str) -> None:
-        """Read an answer that is complete."""
+        """Read a complete response."""
         stream = self.stream
         offset = stream.inputs[name].received
         timeout = WAIT + SLACK
-        asking = stream.client.request(
-            "GET",
-            self._path(name),
-            None,
-            None,
-            offset=offset,
-            reader=stream.key,
-            wait=WAIT,
-            max=eager.BULK_SIZE,
-        )
+        asking = self._get(name, offset, max=eager.BULK_SIZE)
         response = await asking.addTimeout(timeout, stream.reactor, timed_out)
         await self._check(response)
         data: bytes = await response.content().addTimeout(timeout, stream.reactor, timed_out)
@@ -347,7 +337,7 @@ class Posting:
             self.stream.confirmed(int(received[0]))
 
     def received(self, name: str, offset: int, data: bytes) -> None:
-        """Bytes of a stream."""
+        """Bytes of a stream have arrived."""
         stream = self.stream
         stream.received(name, offset, data)
         if stream.unconfirmed(3 * stream.queue // 4):
@@ -356,7 +346,7 @@ class Posting:
     def confirm(self, ask: bool = False) -> None:
         """Tell the server what has been received.
 
-        :param ask: learn from it what it has.
+        :param ask: also ask how much the server has received.
         """
         if ask and self._upload is not None:
             self._upload.finish()
@@ -381,7 +371,7 @@ class Posting:
                     if self._stopped or (
                         isinstance(problem, RequestRefused) and not problem.passing
                     ):
-                        return  # who reads learns why
+                        return  # the reader gets the reason
                     stream.failed(problem, "confirm")
                     self._wanted = True
                     await backoff.wait()

@@ -28,15 +28,15 @@ from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import tune_reading
 from pycomnet.ranges import NumberRefused, real, whole
 
-#: Bytes that are shown of an answer that isn't HTTP.
+#: The most bytes that an error shows of a response that isn't HTTP.
 MOST_SAID = 60
-#: Seconds for the answer of a request that isn't one to wait for.
+#: Seconds for the response to a request that the server answers at once.
 ANSWER_TIMEOUT = 30.0
 #: Seconds to make a connection.
 CONNECT_TIMEOUT = 15.0
 #: How often the request that starts a far side is repeated if its response was lost.
 START_TRIES = 3
-#: Connections that are kept.
+#: The most idle connections that are kept.
 KEPT = 4
 #: Statuses that a proxy returns by itself: they say nothing about the far side.
 PROXY_STATUSES = frozenset({408, 425, 502, 504})
@@ -48,7 +48,7 @@ class RequestRefused(PycomnetError):
     """The server refused a request.
 
     :ivar status: the HTTP status.
-    :ivar about: what the answer's JSON says.
+    :ivar about: the JSON of the response.
     """
 
     def __init__(self, message: str, status: int, about: dict[str, Any]) -> None:
@@ -66,10 +66,10 @@ class RequestRefused(PycomnetError):
 
 @attrs.frozen
 class Server:
-    """Where a mediator is.
+    """The address of a mediator.
 
-    :ivar url: what the paths of its interface are put behind.
-    :ivar endpoint: the endpoint string that it is connected to.
+    :ivar url: the URL before the paths of its interface.
+    :ivar endpoint: the endpoint string to connect to.
     """
 
     url: str
@@ -77,9 +77,9 @@ class Server:
 
     @classmethod
     def of(cls, spec: Spec) -> Server:
-        """What a spec says.
+        """The address that a spec has.
 
-        :raises EndpointError: it can't be read.
+        :raises EndpointError: the address is not valid.
         """
         match = _TARGET.fullmatch(spec.target or "")
         scheme = spec.transport
@@ -104,7 +104,7 @@ class Server:
 
 @implementer(IStreamClientEndpoint)
 class _Endpoint:
-    """Connects, and tells the client of each transport that there is."""
+    """Connects, and tells the client about each transport."""
 
     def __init__(self, client: MediatorClient) -> None:
         self._client = client
@@ -120,7 +120,7 @@ class _Endpoint:
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """Whatever the address, there is the one endpoint."""
+    """Returns the same endpoint for any address."""
 
     def __init__(self, client: MediatorClient) -> None:
         self._client = client
@@ -131,7 +131,7 @@ class _Endpoints:
 
 @implementer(IBodyProducer)
 class Body:
-    """A request's body that is there, written at once."""
+    """A request's body that is complete, and is written at once."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -152,7 +152,7 @@ class Body:
 
 
 def _read_quickly(protocol: Any) -> None:
-    """Have a connection of the pool's read much at a time; chunks are not copied so often."""
+    """Make a connection of the pool read much at a time, and copy chunks less often."""
     _twisted.decode_answers(protocol, Chunks)
     received = protocol.dataReceived
 
@@ -178,7 +178,7 @@ class MediatorClient:
         self._transports: list[Any] = []
         self._busy_polls: dict[Any, BusyPoll] = {}
         self._closed = False
-        endpoints.client_endpoint(reactor, server.endpoint)  # what is wrong with it shows now
+        endpoints.client_endpoint(reactor, server.endpoint)  # raises now if it is not valid
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = KEPT
         self._pool.cachedConnectionTimeout = 30
@@ -192,7 +192,7 @@ class MediatorClient:
         for one in [*self._busy_polls]:
             if not one.connected:
                 self._busy_polls.pop(one).stop()
-        if hasattr(protocol, "request"):  # else it is a WebSocket
+        if hasattr(protocol, "request"):  # otherwise it is for a WebSocket
             _read_quickly(protocol)
         transport = protocol.transport
         if self._closed:
@@ -207,20 +207,19 @@ class MediatorClient:
         return protocol
 
     def asked(self) -> None:
-        """Something was sent that may be answered at once, on any connection: poll for the
-        answer."""
+        """Use busy polling for the reply to what was just sent, on any connection."""
         for busy_poll in self._busy_polls.values():
             busy_poll.wrote = True
 
     @property
     def newest(self) -> Any:
-        """The transport of the connection that was made last."""
+        """The transport of the newest connection."""
         return self._transports[-1] if self._transports else None
 
     def request(
         self, method: str, path: str, body: Any = None, headers: Any = None, **query: Any
     ) -> defer.Deferred[Any]:
-        """Make a request; fires with the response once its headers are there."""
+        """Make a request. Fires with the response once its headers have arrived."""
         url = f"{self.server.url}/{path}"
         wanted = {key: value for key, value in query.items() if value is not None}
         if wanted:
@@ -268,9 +267,9 @@ class MediatorClient:
 
     @deferred
     async def start(self, spec: Spec, id: str) -> dict[str, Any]:
-        """Have a far side started.
+        """Ask the server to start a far side.
 
-        :returns: fires with what the server says of it: ``pid`` and so on.
+        :returns: fires with the server's description of it: ``pid`` and so on.
         """
         options: dict[str, Any] = {"id": id}
         if spec.python is not None:
@@ -313,7 +312,7 @@ class MediatorClient:
 
     @deferred
     async def close(self) -> None:
-        """Drop all connections; fires when they are gone."""
+        """Drop all connections; fires when they are closed."""
         self._closed = True
         closing = self._pool.closeCachedConnections()
         self.abort()
@@ -323,7 +322,7 @@ class MediatorClient:
 
 
 async def read_json(response: Any, timeout: float, reactor: Any) -> dict[str, Any]:
-    """What an answer says, if it is JSON; else a map without ``error``."""
+    """The JSON of a response; if it is not JSON, a map without ``error``."""
     parts: list[bytes] = []
 
     def collect(data: bytes) -> None:
@@ -354,7 +353,7 @@ def numbers_checked(about: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
-#: What a mediator counts, in its answers.
+#: The numbers in a mediator's responses.
 COUNTS = ("received", "queue", "request", "low", "high")
 
 

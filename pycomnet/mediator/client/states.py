@@ -1,4 +1,4 @@
-"""The lifecycles of the client's end: of a far side's streams, and of a WebSocket for them.
+"""The lifecycles at the client's end: of a transport over HTTP, and of a WebSocket for it.
 
 docs/lifecycles.rst has the same tables, for readers.
 """
@@ -11,16 +11,16 @@ from pycomnet.mediator.lifecycle import Table
 
 
 class StreamState(Enum):
-    """Where a transport over HTTP is in its life; the value says what that means.
+    """The states of a transport over HTTP. The value describes the state.
 
-    A transport outlives its connections: whether one carries it now is no part of this.
+    A transport outlives its connections: the state does not tell whether one carries it now.
     """
 
     OPEN = "its protocol is connected"
     CLOSING = "its protocol has closed it; what was written has not all been received"
-    CLOSED = "its protocol is told that it is closed, and the far side that its input ended"
-    ABORTED = "its protocol is told that it is closed; the server is asked to end the far side"
-    OVER = "the far side has ended, or is out of reach"
+    CLOSED = "its protocol was told that it is closed, and the far side that its input has ended"
+    ABORTED = "its protocol was told that it is closed; the server is asked to end the far side"
+    OVER = "the far side has ended, or can't be reached"
 
 
 class StreamEvent(Enum):
@@ -29,56 +29,56 @@ class StreamEvent(Enum):
     LOSE = "its protocol calls ``loseConnection``"
     ABORT = "its protocol calls ``abortConnection``"
     WRITTEN = "it is CLOSING, and the server has received all that was written"
-    END = "the server says how the far side ended, or there was no connection for too long"
+    END = "the server reports how the far side ended, or there was no connection for too long"
 
 
 class StreamEffect(Enum):
-    """What is done then."""
+    """What the transport does at a transition."""
 
     ASK = "ask the server what it has received"
     CLOSE = "end the far side's input; tell the protocol"
     ABORT = "ask the server to end the far side; tell the protocol"
-    FINISH = "stop all requests; tell who waits; tell the protocol, if that is still there"
+    FINISH = "stop all requests; notify waiters; tell the protocol, if it is still connected"
 
 
 class LinkState(Enum):
-    """Where a WebSocket is in its life; the value says what that means."""
+    """The states of a WebSocket. The value describes the state."""
 
-    OPENING = "it is connected, and the server's first message awaited"
-    SENDING = "what is written goes over it"
-    ASKING = "much is waiting; the server is asked what it has received"
-    POSTING = "much is being sent in a POST beside it; what comes does so over it"
-    ENDING = "the server has said how the far side ended, and is to close it"
+    OPENING = "it is connected, and waits for the server's first message"
+    SENDING = "what is written is sent over it"
+    ASKING = "much data is waiting; the server is asked what it has received"
+    POSTING = "a POST beside it sends much data; what the server sends still comes over it"
+    ENDING = "the server has reported how the far side ended, and will close it"
     LOST = "it is closed"
 
 
 class LinkEvent(Enum):
     """What happens to a WebSocket."""
 
-    RECEIVED = "the server says how much it has received"
-    MUCH = "so much is waiting that a POST is cheaper, and the server may not have all before that"
+    RECEIVED = "the server reports how much it has received"
+    MUCH = "so much is waiting that a POST is cheaper, but the server may not have all before that"
     MUCH_ALONE = "so much is waiting, and the server has all before that"
     POSTED = "the POST is answered"
     NOT_POSTED = "the POST failed"
-    ENDED = "the server says how the far side ended"
+    ENDED = "the server reports how the far side ended"
     LOSE = "the connection is lost"
 
 
 class LinkEffect(Enum):
-    """What is done then."""
+    """What the WebSocket does at a transition."""
 
-    BEGIN = "carry the stream from where the server is"
+    BEGIN = "carry the stream, starting at what the server has received"
     SEND = "send what is waiting"
     ASK = "ask the server what it has received"
     POST = "send what is waiting in a POST"
-    DROP = "drop the connection: on a new one the server says what it has"
-    CONFIRM = "confirm all; wait 1 s for the server to close it"
-    FINISH = "stop the POST; say how the far side ended, if that is known; tell who waits"
+    DROP = "drop the connection: on a new one the server reports what it has received"
+    CONFIRM = "confirm everything; wait 1 s for the server to close it"
+    FINISH = "stop the POST; report how the far side ended, if that is known; notify waiters"
 
 
 _T, _V, _W = StreamState, StreamEvent, StreamEffect
 
-#: What may happen in which state of a transport over HTTP, and what is done then.
+#: The events that may happen in each state of a transport over HTTP, and their effects.
 STREAM: Table[StreamState, StreamEvent, StreamEffect] = {
     _T.OPEN: {
         _V.LOSE: (_T.CLOSING, _W.ASK),
@@ -104,13 +104,13 @@ STREAM: Table[StreamState, StreamEvent, StreamEffect] = {
     _T.OVER: {
         _V.LOSE: (_T.OVER, None),
         _V.ABORT: (_T.OVER, None),
-        _V.END: (_T.OVER, None),  # of several that find out, the first counts
+        _V.END: (_T.OVER, None),  # the first report of the end counts
     },
 }
 
 _S, _E, _F = LinkState, LinkEvent, LinkEffect
 
-#: What may happen in which state of a WebSocket, and what is done then.
+#: The events that may happen in each state of a WebSocket, and their effects.
 LINK: Table[LinkState, LinkEvent, LinkEffect] = {
     _S.OPENING: {
         _E.RECEIVED: (_S.SENDING, _F.BEGIN),
@@ -139,7 +139,7 @@ LINK: Table[LinkState, LinkEvent, LinkEffect] = {
     _S.ENDING: {
         _E.RECEIVED: (_S.ENDING, None),
         _E.POSTED: (_S.ENDING, None),
-        _E.NOT_POSTED: (_S.ENDING, None),  # there is nobody to take it any more
+        _E.NOT_POSTED: (_S.ENDING, None),  # the far side has ended, and takes no more input
         _E.ENDED: (_S.ENDING, None),
         _E.LOSE: (_S.LOST, _F.FINISH),
     },

@@ -33,36 +33,36 @@ OUT_LIMIT = 8 << 20
 #: if nothing confirms its bytes and the queue is full.
 POST_SIZE = 16 << 20
 MIN_POST_SIZE = 1 << 16
-#: Seconds before a request that failed is made again, at first and at most.
+#: Seconds before a failed request is repeated, at first and at most.
 FIRST_DELAY, MAX_DELAY = 0.05, 5.0
-#: Seconds after which a connection that stays is taken to work, though nothing moves on it.
+#: Seconds after which an open connection counts as working, even without traffic.
 STEADY = 5.0
-#: In these states what is written is taken.
+#: The states in which writes are accepted.
 _OPEN, _CLOSING = StreamState.OPEN, StreamState.CLOSING
 
 
 class _Nobody:
-    """Takes the bytes of a stream that nobody reads any more."""
+    """A protocol that drops the bytes of a stream without a reader."""
 
     def makeConnection(self, transport: object) -> None:
-        """It is there."""
+        """Nothing to do."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Nobody looks at it."""
+        """Drop the bytes."""
 
     def connectionLost(self, reason: object) -> None:
-        """It is gone."""
+        """Nothing to do."""
 
 
 @implementer(ITransport)
 class HTTPTransport:
     """A transport to the standard input and output of a far side on a server.
 
-    :param about: what the server said when it started it.
+    :param about: the server's response when it started the far side.
     :param websocket: ``yes``, ``no`` or ``auto``.
-    :param output: called with what it writes to standard error; a Deferred is waited for.
-    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
-    :ivar out: what goes there.
+    :param output: called with what it writes to standard error; it waits for a returned Deferred.
+    :ivar state: the state in the table of :mod:`pycomnet.mediator.client.states`.
+    :ivar out: the queue of what is sent to it.
     :ivar inputs: what has come from there, by stream.
     :ivar stderr: its standard error.
     """
@@ -88,7 +88,7 @@ class HTTPTransport:
         self.inputs = {"stdout": IncomingQueue(), "stderr": self.stderr.incoming}
         self._said = {"stdout": 0, "stderr": 0}
         self.state = StreamState.OPEN
-        #: whether anything has carried it yet
+        #: whether a connection has carried it yet
         self.used = False
         linger = float(about.get("linger", 60.0))
         #: seconds after which an open connection counts as working: less than ``linger``, after
@@ -96,12 +96,12 @@ class HTTPTransport:
         self.steady = min(STEADY, linger / 2)
         self._websocket = websocket != "no" and bool(about.get("websocket"))
         self._must = websocket == "yes"
-        #: WebSockets in a row that were closed before they were of any use
+        #: WebSockets in a row that were closed before they worked
         self._drops = 0
         self._protocol: Any = _Nobody()
         self._producer: Any = None
         self._paused = False
-        #: what carries it now
+        #: the link that carries it now, or None
         self._link: Any = None
         self._running: defer.Deferred[None] | None = None
         #: the requests to end the far side
@@ -119,7 +119,7 @@ class HTTPTransport:
     # -- its life --------------------------------------------------------------------------------
 
     def connect(self, protocol: Any) -> None:
-        """Be the transport of this protocol."""
+        """Connect a protocol to this transport."""
         self._protocol = protocol
         protocol.makeConnection(self)
 
@@ -134,7 +134,7 @@ class HTTPTransport:
         self._running.addErrback(self._crashed)
 
     def when_over(self) -> defer.Deferred[tuple[int | None, str]]:
-        """Fires when the far side has ended or is out of reach: with its status, and why."""
+        """Fires with the status and the reason when the far side has ended or can't be reached."""
         return self._over.when_fired()
 
     @deferred
@@ -155,7 +155,7 @@ class HTTPTransport:
             await backoff.wait()
 
     def backoff(self) -> Backoff:
-        """The delays between requests that fail, which begin anew whenever it has progressed."""
+        """The delays between failing requests. They start again after any progress."""
         return Backoff(self.reactor, FIRST_DELAY, MAX_DELAY, self.progress)
 
     def progress(self) -> int:
@@ -186,7 +186,7 @@ class HTTPTransport:
     async def _over_websocket(self) -> None:
         """Carry bytes over a WebSocket until it is lost.
 
-        :raises NoWebSocket: there is none to be had, or each is cut before anything comes of it.
+        :raises NoWebSocket: none can be opened, or each is cut before it works.
         """
         try:
             await over_websocket(self)
@@ -198,7 +198,7 @@ class HTTPTransport:
             self.failed(problem, "websocket")
             if self._must or self._drops < MAX_DROPS:
                 raise
-            raise NoWebSocket(f"{self._drops} in a row were of no use: {problem}") from None
+            raise NoWebSocket(f"{self._drops} in a row did not work: {problem}") from None
 
     def _crashed(self, failure: Failure) -> None:
         if self.state is not StreamState.OVER:
@@ -206,12 +206,12 @@ class HTTPTransport:
             self.over(None, f"an error here: {failure.getErrorMessage()}")
 
     def carried_by(self, link: Any) -> None:
-        """From now on this link carries what is written; None if nothing does."""
+        """Note which link carries what is written from now on; None if there is none."""
         self._link = link
         self.used = self.used or link is not None
 
     def too_large(self, problem: RequestRefused) -> bool:
-        """Whether a request was refused for its size; then those that follow are smaller."""
+        """Whether a request was refused for its size. Then later requests are smaller."""
         if problem.status != 413 or self.post_size <= MIN_POST_SIZE:
             return False
         self.post_size = max(self.post_size // 8, MIN_POST_SIZE)
@@ -229,12 +229,12 @@ class HTTPTransport:
             self.over(None, f"{self.client.server.url}: {problem}")
 
     def ended(self, about: dict[str, Any]) -> None:
-        """The far side has ended, and all that it said was received."""
+        """The far side has ended, and all its output was received."""
         number, status = about.get("signal"), about.get("exit_status")
         self.over(-number if isinstance(number, int) else status, str(about.get("reason", "")))
 
     def over(self, status: int | None, reason: str) -> None:
-        """There will be no more. Of several that say so the first counts."""
+        """The stream is over. The first report of the end counts."""
         self._end = self._end or (status, reason)
         self._happens(StreamEvent.END)
 
@@ -262,7 +262,7 @@ class HTTPTransport:
             asking.cancel()
 
     def terminate(self, signal: str | None, timeout: float | None = None) -> None:
-        """Have the server end the far side.
+        """Ask the server to end the far side.
 
         :param signal: ``TERM`` or ``KILL``; None closes its input, and gives it some seconds.
         :param timeout: seconds after ``KILL`` to wait for the server.
@@ -273,7 +273,7 @@ class HTTPTransport:
         self._asking.append(asking)
         asking.addBoth(self._asked, asking)
         if signal == "KILL" and timeout is not None and self._terminating is None:
-            words = f"{self.client.server.url} has not said that it has ended"
+            words = f"{self.client.server.url} has not reported that it has ended"
             self._terminating = self.reactor.callLater(timeout, self.over, None, words)
 
     def _asked(self, result: Any, asking: defer.Deferred[None]) -> Any:
@@ -291,7 +291,7 @@ class HTTPTransport:
                 return
             except RequestRefused as problem:
                 if not problem.passing:
-                    return  # it has ended: what carries the streams learns that
+                    return  # it has ended: what carries the streams gets to know that
             except Exception as problem:
                 self.failed(problem, "end")
             await backoff.wait()
@@ -299,7 +299,7 @@ class HTTPTransport:
     # -- what comes ------------------------------------------------------------------------------
 
     def received(self, stream: str, offset: int, data: bytes) -> None:
-        """Bytes of one of its streams.
+        """Bytes of one of its streams have arrived.
 
         :raises PycomnetError: bytes before them are missing.
         """
@@ -312,7 +312,7 @@ class HTTPTransport:
             self._protocol.dataReceived(bytes(new))
 
     def unconfirmed(self, limit: int) -> bool:
-        """Whether so much was received that it should be confirmed now.
+        """Whether enough was received to confirm it now.
 
         :param limit: bytes of standard output that may be unconfirmed.
         """
@@ -323,7 +323,7 @@ class HTTPTransport:
         ].received - done["stderr"] >= min(STDERR_CONFIRM, self.queue // 4)
 
     def confirming(self) -> dict[str, int]:
-        """What has been received: the server will be told."""
+        """What to tell the server about what has been received."""
         self._said = {name: incoming.received for name, incoming in self.inputs.items()}
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
@@ -334,7 +334,7 @@ class HTTPTransport:
     def confirmed(self, offset: int) -> None:
         """The server has received what was written before this offset.
 
-        :raises OffsetError: it can't have.
+        :raises OffsetError: that much was not written.
         """
         self.alive()
         out = self.out
@@ -371,16 +371,16 @@ class HTTPTransport:
         self._producer = None
 
     def loseConnection(self) -> None:
-        """Close it once all is written, which the server says."""
+        """Close it once the server has reported that it received all that was written."""
         self._happens(StreamEvent.LOSE)
 
     def abortConnection(self) -> None:
-        """Close it now, and have the far side ended."""
+        """Close it now, and ask the server to end the far side."""
         self._happens(StreamEvent.ABORT)
 
     @property
     def disconnecting(self) -> bool:
-        """Whether its protocol has closed it, and not been told yet that it is closed."""
+        """Whether its protocol has closed it, but has not been told yet that it is closed."""
         return self.state is StreamState.CLOSING
 
     def _happens(self, event: StreamEvent) -> None:
@@ -397,7 +397,7 @@ class HTTPTransport:
     def _asked_nothing(self) -> None:
         if self.state is not StreamState.CLOSING:
             return
-        if self.out:  # written meanwhile
+        if self.out:  # more was written meanwhile
             self._ask()
         else:
             self._happens(StreamEvent.WRITTEN)
@@ -412,12 +412,12 @@ class HTTPTransport:
         self._disconnect(error.ConnectionAborted())
 
     def _disconnect(self, reason: Exception) -> None:
-        """Tell the protocol; who was told before is not there any more."""
+        """Tell the protocol that the connection is closed, and drop it."""
         self._producer = None
         protocol, self._protocol = self._protocol, _Nobody()
         protocol.connectionLost(Failure(reason))
 
-    #: what does what the table of states says
+    #: the function for each effect in the table of states
     _effects: ClassVar[dict[StreamEffect, Callable[[HTTPTransport], None]]] = {
         StreamEffect.ASK: _ask,
         StreamEffect.CLOSE: _close,

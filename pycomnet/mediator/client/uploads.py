@@ -1,4 +1,4 @@
-"""Streaming requests: what is written to a far side, as it is written."""
+"""Streaming requests: send what is written to a far side while it is being written."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zope.interface import implementer
 from pycomnet.mediator.chunks import chunk_writer
 from pycomnet.net import eager
 
-#: Bytes up to which a write may be a request that is answered at once, and polled for.
+#: A write of up to this many bytes may be a small call: use busy polling for the reply.
 SMALL = 1 << 12
-#: Seconds without anything to send after which a streaming request is ended.
+#: A streaming request ends when there has been nothing to send for this many seconds.
 UPLOAD_IDLE = 10.0
 
-#: What a request says that its body is.
+#: The content type of a request's body.
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -25,8 +25,8 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 class StreamingBody:
     """The body of a streaming request.
 
-    :param posting: whose it is: it has a ``stream``, the ``position`` in that, and ``must_end``.
-    :param idle: seconds without anything to send after which it is ended.
+    :param posting: its owner, with a ``stream``, the ``position`` in it, and ``must_end``.
+    :param idle: it ends when there has been nothing to send for this many seconds.
     :ivar sent: how many bytes it has so far.
     """
 
@@ -65,13 +65,13 @@ class StreamingBody:
             self._timer.reset(self._idle)
             if self.sent - sent <= SMALL:
                 posting.stream.client.asked()
-        # The answer says what was received, where nothing else does.
+        # The response tells how much was received, if nothing else does.
         waits = out.full and posting.position == out.end
         if self.sent >= size or waits or posting.must_end():
             self.finish()
 
     def finish(self) -> None:
-        """That is all of it."""
+        """End the body."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if not self._ended.called:

@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 
 #: Seconds from the request for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0
-#: Seconds for the server to close it once the far side has ended.
+#: Seconds that the server has to close the WebSocket once the far side has ended.
 CLOSE_TIMEOUT = 1.0
-#: The number of waiting bytes at which they go in a POST: a client masks what it sends over a
-#: WebSocket, byte by byte, which costs both ends more than all the rest.
+#: When at least this many bytes wait, they are sent in a POST. Over a WebSocket a client masks what
+#: it sends, byte by byte, which costs both ends more than all other work.
 POST_FROM = 3 << 16
-#: Seconds without anything to send after which such a POST is ended.
+#: Such a POST ends when there has been nothing to send for this many seconds.
 POST_IDLE = 0.02
-#: Bytes that are received before they are confirmed.
+#: Received bytes are confirmed when there are this many.
 CONFIRM_EVERY = 1 << 20
-#: Bytes of the answer to the handshake, without a body.
+#: The most bytes of the response to the handshake, without a body.
 MAX_ANSWER = 1 << 16
 
 _SENDING, _POSTING, _CLOSED = LinkState.SENDING, LinkState.POSTING, StreamState.CLOSED
 STREAMS = {number: stream for stream, number in NUMBERS.items() if stream != "stdin"}
-#: The first line of an answer that another one follows.
+#: The first line of an informational response, which another response follows.
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[0-9] 1[0-9][0-9]")
 
 
 class NoWebSocket(PycomnetError):
-    """No WebSocket can be opened: a proxy does not let it through."""
+    """No WebSocket can be opened, for example because a proxy does not support them."""
 
 
 class Lost(PycomnetError):
-    """The connection is gone.
+    """The connection was lost.
 
-    :ivar worked: it was of use while it was there.
+    :ivar worked: whether data was transferred on it, or it was open for a while.
     """
 
     def __init__(self, message: str, worked: bool) -> None:
@@ -72,10 +72,11 @@ class _Factory:
 
 
 async def over_websocket(stream: HTTPTransport) -> None:
-    """Carry a stream over a WebSocket, until that ends.
+    """Carry a stream over a WebSocket, until the WebSocket ends.
 
-    :raises NoWebSocket: there is something in between that has none.
-    :raises Refused: the server does not want to.
+    :raises NoWebSocket: no WebSocket can be opened.
+    :raises RequestRefused: the server refused it.
+    :raises Lost: the WebSocket was closed.
     """
     client = stream.client
     body = b'{"path": "/exec/%s/ws"}' % stream.pid.encode()
@@ -92,7 +93,7 @@ async def over_websocket(stream: HTTPTransport) -> None:
     connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
         WebSocketClientEndpoint(client.endpoints, url).connect(_Factory(link))
     )
-    # Twisted says nothing to who waits for a handshake whose connection is lost.
+    # Twisted does not notify waiters for a handshake when its connection is lost.
     link.closed.addCallback(lambda _: connecting.cancel())
     connecting.addTimeout(OPEN_TIMEOUT, stream.reactor)
     try:
@@ -105,10 +106,10 @@ async def over_websocket(stream: HTTPTransport) -> None:
         if status in (401, 404, 410):
             # A plain GET returns the reason as JSON.
             await client.ask("GET", f"{stream.path}/status")
-        raise NoWebSocket(f"it is answered with HTTP status {status}") from None
+        raise NoWebSocket(f"the answer is HTTP status {status}") from None
     except defer.TimeoutError:
         link.drop()
-        raise NoWebSocket("it is not answered") from None
+        raise NoWebSocket("the server does not answer") from None
     except BaseException:
         link.drop()
         link.check()
@@ -124,10 +125,10 @@ async def over_websocket(stream: HTTPTransport) -> None:
 class WebSocketLink(Socket):
     """The client's end of the WebSocket.
 
-    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.client.states`.
-    :ivar worked: bytes have moved on it, or it has been open for a while.
-    :ivar answered: fires with the server's first message, or when it is closed before.
-    :ivar closed: fires when it is over.
+    :ivar state: the state in the table of :mod:`pycomnet.mediator.client.states`.
+    :ivar worked: whether data was transferred on it, or it has been open for a while.
+    :ivar answered: fires on the server's first message, or if the WebSocket is closed before it.
+    :ivar closed: fires when the WebSocket is closed.
     """
 
     client = True
@@ -135,7 +136,7 @@ class WebSocketLink(Socket):
     def __init__(self, stream: HTTPTransport) -> None:
         super().__init__(stream.reactor)
         self.state = LinkState.OPENING
-        #: the answer to the handshake, as far as it has come and Twisted has not seen it
+        #: what has arrived of the handshake's response, and was not given to Twisted yet
         self._answer = b""
         self.answered: defer.Deferred[None] = defer.Deferred()
         self.closed: defer.Deferred[None] = defer.Deferred(lambda _: self.drop())
@@ -146,7 +147,7 @@ class WebSocketLink(Socket):
         self._posting: defer.Deferred[Any] | None = None
         self._upload: StreamingBody | None = None
         self._said_end = False
-        #: what the server has received, as it said the last time
+        #: how many bytes the server has received, by its last message about it
         self._received = 0
         self._end: dict[str, Any] | None = None
         self._closing: Any = None
@@ -156,7 +157,7 @@ class WebSocketLink(Socket):
     def check(self) -> None:
         """Check that the WebSocket is open.
 
-        :raises Refused: it is closed, and the server said why.
+        :raises RequestRefused: it is closed, and the server gave a reason.
         :raises Lost: it is closed.
         """
         if self._problem is not None:
@@ -174,7 +175,7 @@ class WebSocketLink(Socket):
         transport.dataReceived = self._handshake
 
     def _handshake(self, data: bytes) -> None:
-        """Give Twisted the response to the handshake, and nothing behind it."""
+        """Give Twisted the response to the handshake, and nothing after it."""
         wire = self._wire
         self._answer += data
         while True:
@@ -186,7 +187,7 @@ class WebSocketLink(Socket):
             answer, self._answer = self._answer[:end], self._answer[end:]
             type(wire).dataReceived(wire, answer)
             if self.negotiated or not _INFORMATIONAL.match(answer):
-                break  # else it was about an answer that is still to come
+                break  # else it was informational, and the response is still to come
         rest, self._answer = self._answer, b""
         if self.negotiated:
             wire.dataReceived = self.dataReceived
@@ -205,7 +206,7 @@ class WebSocketLink(Socket):
             return
         out = self.stream.out
         if out.end - self.position >= POST_FROM:
-            # What was sent here may be overtaken by a request on another connection.
+            # A request on another connection may overtake what was sent on this one.
             alone = out.base == self.position
             self._happens(LinkEvent.MUCH_ALONE if alone else LinkEvent.MUCH)
             return
@@ -235,7 +236,7 @@ class WebSocketLink(Socket):
         return about
 
     def must_end(self) -> bool:
-        """Whether what is sent in a POST is to be ended at once."""
+        """Whether a POST should end as soon as everything is sent."""
         return self.stream.state is _CLOSED
 
     def _posted(self, about: dict[str, Any]) -> None:
@@ -248,7 +249,7 @@ class WebSocketLink(Socket):
         self._happens(LinkEvent.POSTED)
 
     def _not_posted(self, failure: Failure) -> None:
-        """How much of it has arrived isn't known here: on a new connection the server says."""
+        """It is unknown how much has arrived. On a new connection the server reports it."""
         self._posting = self._upload = None
         if not self.over:
             problem = failure.value
@@ -260,13 +261,13 @@ class WebSocketLink(Socket):
                 self.stream.not_taken()
             self._happens(LinkEvent.NOT_POSTED)
 
-    # -- what comes ------------------------------------------------------------------------------
+    # -- received --------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        """Wait for what the server says first."""
+        """Nothing to do: the server sends the first message."""
 
     def _works(self) -> None:
-        """It was open for a while. That it opened says little: a proxy may cut each one at once."""
+        """Note that it works. To have opened is not enough: a proxy may cut each one at once."""
         self.worked = True
         self.stream.alive("websocket")
 
@@ -286,9 +287,9 @@ class WebSocketLink(Socket):
             self.confirm()
 
     def confirm(self, ask: bool = False) -> None:
-        """Tell the server what has been received.
+        """Tell the server how much has been received.
 
-        :param ask: have it tell the same.
+        :param ask: ask the server to report the same.
         """
         said: dict[str, Any] = self.stream.confirming()
         if ask:
@@ -323,7 +324,7 @@ class WebSocketLink(Socket):
         )
         self._happens(LinkEvent.LOSE)
 
-    # -- its life --------------------------------------------------------------------------------
+    # -- lifecycle -------------------------------------------------------------------------------
 
     def _happens(self, event: LinkEvent) -> None:
         self.state, effect = step(LINK, self.state, event)
@@ -344,7 +345,7 @@ class WebSocketLink(Socket):
         self.confirm(ask=True)
 
     def _confirm_all(self) -> None:
-        # The server closes it when it knows that all has arrived, and then forgets all.
+        # The server closes it when it knows that everything has arrived, and then drops its state.
         self.confirm()
         self._closing = self.stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
 
@@ -362,7 +363,7 @@ class WebSocketLink(Socket):
             if not waiting.called:
                 waiting.callback(None)
 
-    #: what does what the table of states says
+    #: the function for each effect in the table of states
     _effects: ClassVar[dict[LinkEffect, Callable[[WebSocketLink], None]]] = {
         LinkEffect.BEGIN: _begin,
         LinkEffect.SEND: wake,

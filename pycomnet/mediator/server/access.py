@@ -1,10 +1,10 @@
 """Admission of requests: the Host, the Origin, the bearer token, and tickets for WebSockets.
 
-A server that runs code must not be reachable by a page in its user's browser. So there are no
-cookies and no CORS headers: a browser adds nothing by itself that authorises a request. A request
-that says where it comes from (``Origin``, ``Sec-Fetch-Site``) must come from this server's own
-page. Its ``Host`` must be a name of this server; a page that had its own name point here (DNS
-rebinding) sends its own.
+A page in a user's browser must not be able to use a server that runs code. So there are no cookies
+and no CORS headers: a browser adds nothing by itself that authorises a request. A request that says
+where it comes from (``Origin``, ``Sec-Fetch-Site``) must come from this server's own page. Its
+``Host`` must be a name of this server: a page whose own name points to this server (DNS rebinding)
+sends its own name.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from pycomnet.text.logs import Logger
 
 log = Logger()
 
-#: Seconds that a ticket is good for: a client uses it at once.
+#: Seconds that a ticket is valid. A client uses it at once.
 TICKET_TIME = 30.0
-#: Tickets of one user at a time.
+#: The most unused tickets of one user.
 MAX_TICKETS = 100
-#: The names of a server that only this machine can reach.
+#: The names of a server that only clients on this machine can connect to.
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:/\[\]@\s\x00-\x20\x7f-\U0010ffff]+)(:[0-9]{1,5})?")
 
 
 def split_host(text: str) -> str | None:
-    """The name in a Host header or after an origin's scheme, in lower case; None if it is none."""
+    """The name in a Host header or after an origin's scheme, in lower case; None if not valid."""
     match = _HOST.fullmatch(text)
     return match[1].strip("[]").lower().rstrip(".") if match else None
 
@@ -47,9 +47,9 @@ def split_host(text: str) -> str | None:
 class Names:
     """The names that a server accepts in ``Host``.
 
-    :ivar names: names, in lower case; ``*.example.com`` is any name below it.
-    :ivar numbers: whether any IP address is accepted: a request with an address does not come from
-        a name that was made to point here.
+    :ivar names: names, in lower case; ``*.example.com`` stands for any name below it.
+    :ivar numbers: whether any IP address is accepted. DNS rebinding needs a name, so an address is
+        safe.
     """
 
     names: Collection[str] = LOCAL_NAMES
@@ -84,8 +84,8 @@ class Realm:
     def requestAvatar(self, name: Any, mind: object, *interfaces: Any) -> Any:
         if IUser not in interfaces:
             raise NotImplementedError("only IUser")
-        if not isinstance(name, bytes):  # anonymous: never, whatever a checker says
-            raise UnauthorizedLogin("a user has a name")
+        if not isinstance(name, bytes):  # anonymous: refused, even if a checker accepts it
+            raise UnauthorizedLogin("a user needs a name")
         text = name.decode("utf-8", "replace")
         return IUser, User(text, self._users.get(text, self._limits)), lambda: None
 
@@ -94,6 +94,7 @@ class Realm:
 class Ticket:
     """Authorises its bearer to open one WebSocket.
 
+    :ivar user: the user that it was made for.
     :ivar path: the WebSocket's path, relative to the server's root.
     :ivar expires: when the ticket expires.
     """
@@ -104,7 +105,7 @@ class Ticket:
 
 
 def _texts(request: Any, name: bytes) -> list[str]:
-    """A request's headers of a name. They may be any bytes."""
+    """The values of a request's header. They may be any bytes."""
     found = request.requestHeaders.getRawHeaders(name, [])
     return [value.decode("latin-1") for value in found]
 
@@ -144,27 +145,27 @@ class Access:
         host = split_host(hosts[0]) if len(hosts) == 1 else None
         if host is None:
             self._denied()
-            raise HttpError(400, "host", "a request has one Host header, with a name in it")
+            raise HttpError(400, "host", "a request needs one Host header, with a valid name")
         if host not in self._names:
             self._denied()
-            raise HttpError(403, "host", "this server isn't called so: see --host")
+            raise HttpError(403, "host", "that is not a name of this server: see --host")
         for origin in _texts(request, b"origin"):
             if origin in self._origins:
                 continue
             scheme, slashes, rest = origin.partition("://")
             if not slashes or scheme not in ("http", "https") or rest != hosts[0]:
                 self._denied()
-                raise HttpError(403, "origin", "a page of another server may not ask this one")
+                raise HttpError(403, "origin", "pages of other servers may not use this one")
         for site in _texts(request, b"sec-fetch-site"):
             if site not in ("same-origin", "none") and not self._origins:
                 self._denied()
-                raise HttpError(403, "origin", "a page of another server may not ask this one")
+                raise HttpError(403, "origin", "pages of other servers may not use this one")
 
     async def login(self, request: Any, ticket_for: str | None = None) -> IUser:
         """The user who sent a request.
 
-        :param ticket_for: the path that a ticket may be for.
-        :raises HttpError: 401 or 403.
+        :param ticket_for: the path of the WebSocket, if a ticket is accepted for it.
+        :raises HttpError: 400, 401 or 403.
         """
         self.check_source(request)
         if ticket_for is not None and b"ticket" in request.args:
@@ -184,23 +185,24 @@ class Access:
         return user  # type: ignore[no-any-return]
 
     def ticket(self, user: User, path: str) -> str:
-        """Make a ticket: a browser's WebSocket can't carry a token, and a URL may be logged.
+        """Make a ticket. A browser's WebSocket can't send a token in a header, and a token in a URL
+        may be logged.
 
-        :raises HttpError: 429 when the user has too many.
+        :raises HttpError: 429 if the user has too many unused tickets.
         """
         now = self._reactor.seconds()
         self._tickets = {key: one for key, one in self._tickets.items() if one.expires > now}
         if sum(1 for one in self._tickets.values() if one.user.name == user.name) >= MAX_TICKETS:
-            raise HttpError(429, "tickets", "too many tickets that were not used")
+            raise HttpError(429, "tickets", "too many unused tickets")
         name = secrets.token_urlsafe(32)
         self._tickets[name] = Ticket(user, path, now + TICKET_TIME)
         return name
 
     def _use(self, name: bytes, path: str) -> IUser:
-        # A dict compares hashes first, and a ticket is a random one, good once and briefly: what
-        # its time says of another ticket helps nobody.
+        # Not compared in constant time: a dict compares hashes first, and a ticket is random and
+        # valid once and briefly, so that timing reveals nothing useful about other tickets.
         ticket = self._tickets.pop(name.decode("ascii", "replace"), None)
         if ticket is None or ticket.path != path or ticket.expires <= self._reactor.seconds():
             self._denied()
-            raise HttpError(401, "ticket", "the ticket is not good, or not any more")
+            raise HttpError(401, "ticket", "the ticket is not valid, or has expired")
         return ticket.user

@@ -1,4 +1,4 @@
-"""What a request says in its query and headers."""
+"""The arguments in a request's query and headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_OFFSET = (1 << 59) - 1
 
 
 def number_argument(request: Any, name: bytes, default: int = 0) -> int:
-    """A number, not below 0, of the query.
+    """Read a number, not below 0, from the query.
 
     :raises HttpError: 400.
     """
@@ -28,7 +28,7 @@ def number_argument(request: Any, name: bytes, default: int = 0) -> int:
 
 
 def seconds_argument(request: Any, name: bytes, default: float, most: float) -> float:
-    """A number of seconds in the query, within a limit.
+    """Read a number of seconds from the query, up to a limit.
 
     :raises HttpError: 400.
     """
@@ -48,13 +48,13 @@ def header_text(request: Any, name: bytes) -> str | None:
 
 
 def text_argument(request: Any, name: bytes) -> str:
-    """A text of the query; empty if it isn't there."""
+    """Read a text from the query; empty if it is missing."""
     values = request.args.get(name)
     return values[-1].decode("utf-8", "replace") if values else ""
 
 
 def confirm_arguments(request: Any, session: MediatorSession) -> None:
-    """Confirm what the query says that the client has received.
+    """Confirm the bytes that the query reports as received.
 
     :raises HttpError: that much was not sent.
     """

@@ -33,48 +33,31 @@ class AuditLog:
     def started(self, session: MediatorSession, peer: str) -> None:
         """A subprocess was started."""
         assert session.child is not None
-        self.log.info(
-            "started {pid} for {user} at {peer}: process {process}, {spec}",
-            pid=session.pid,
-            user=session.owner.name,
-            peer=peer,
-            process=session.child.pid,
-            spec=str(session.spec),
-        )
-        self._write(
-            event="start",
-            time=session.started,
-            pid=session.pid,
-            user=session.owner.name,
-            peer=peer,
-            process=session.child.pid,
-            spec=str(session.spec),
-        )
+        fields = {
+            "pid": session.pid,
+            "user": session.owner.name,
+            "peer": peer,
+            "process": session.child.pid,
+            "spec": str(session.spec),
+        }
+        self.log.info("started {pid} for {user} at {peer}: process {process}, {spec}", **fields)
+        self._write(event="start", time=session.started, **fields)
 
     def failed(self, session: MediatorSession, peer: str, problem: BaseException) -> None:
         """A subprocess could not be started."""
-        why = str(problem) or type(problem).__name__
-        self.log.info(
-            "can't start {pid} for {user} at {peer}: {why}; {spec}",
-            pid=session.pid,
-            user=session.owner.name,
-            peer=peer,
-            why=why,
-            spec=str(session.spec),
-        )
-        self._write(
-            event="failed",
-            time=session.started,
-            pid=session.pid,
-            user=session.owner.name,
-            peer=peer,
-            process=session.child.pid if session.child is not None else None,
-            why=why,
-            spec=str(session.spec),
-        )
+        fields = {
+            "pid": session.pid,
+            "user": session.owner.name,
+            "peer": peer,
+            "process": session.child.pid if session.child is not None else None,
+            "why": str(problem) or type(problem).__name__,
+            "spec": str(session.spec),
+        }
+        self.log.info("can't start {pid} for {user} at {peer}: {why}; {spec}", **fields)
+        self._write(event="failed", time=session.started, **fields)
 
     def ended(self, session: MediatorSession) -> None:
-        """It has ended."""
+        """A subprocess has ended."""
         assert session.end is not None and session.child is not None
         state = session.as_map()
         self.log.info(

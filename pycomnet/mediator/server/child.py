@@ -20,16 +20,16 @@ from pycomnet.wire.frames import WIDE_WINDOW
 
 
 class Subprocess(Protocol):
-    """A subprocess that runs, or has run."""
+    """A subprocess that runs or has ended."""
 
     pid: int
 
     @property
     def status(self) -> int | None:
-        """Its exit status, or minus the signal that ended it; None while it runs."""
+        """The exit status, or minus the number of the signal that ended it; None while it runs."""
 
     def when_ended(self) -> defer.Deferred[int]:
-        """Fires with its status."""
+        """Fires with the status when it has ended."""
 
     def kill(self, number: int) -> None:
         """Send it a signal, if it still runs."""
@@ -38,21 +38,21 @@ class Subprocess(Protocol):
         """The last lines of its standard error."""
 
 
-#: The number of processors at which client, server and subprocess can have one each. With fewer, a
-#: subprocess does not poll for its next request before it sleeps: it would poll on the processor of
-#: the process that still has the request.
+#: The number of processors with which client, server and subprocess can have one each. With fewer,
+#: a subprocess does not use busy polling: it would take the processor of the process that still has
+#: the request.
 ENOUGH_PROCESSORS = 3
 
-#: Starts a subprocess for a spec: given that, a name, the protocol for its standard input and
-#: output, and what is called with each piece of its standard error.
+#: Starts a subprocess. Its arguments: a spec, a name, the protocol for standard input and output,
+#: and a function that is called with each piece of standard error.
 Launch = Callable[[Spec, str, Any, Callable[[str], Any]], Subprocess]
 
 
 def read_spec(options: Any, limits: UserLimits) -> Spec:
-    """What a client asked for, as a spec of a popen gateway.
+    """Make the spec of a popen gateway from a client's options.
 
-    :param options: the JSON of its request.
-    :raises HttpError: 400 when it can't be read, 403 when it isn't allowed.
+    :param options: the JSON of the client's request.
+    :raises HttpError: 400 if an option is not valid, 403 if it is not allowed.
     """
     if not isinstance(options, dict):
         raise HttpError(400, "options", "expected a JSON object")
@@ -63,10 +63,10 @@ def read_spec(options: Any, limits: UserLimits) -> Spec:
             )
     env = options.get("env", {})
     if not isinstance(env, dict):
-        raise HttpError(400, "options", "env is an object of names and values")
+        raise HttpError(400, "options", "env must be an object of names and values")
     for key in ("python", "chdir", "id", "execmodel"):
         if not isinstance(options.get(key, ""), str):
-            raise HttpError(400, "options", f"{key} is a string")
+            raise HttpError(400, "options", f"{key} must be a string")
     text = options.get("python")
     try:
         python = None if text is None else split_command(text)
@@ -84,7 +84,7 @@ def read_spec(options: Any, limits: UserLimits) -> Spec:
 
 
 def launcher(reactor: Any) -> Launch:
-    """Starts real subprocesses."""
+    """Make the function that starts real subprocesses."""
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Subprocess:
         python = interpreter(spec)
@@ -134,9 +134,9 @@ def processor_time(pid: int) -> float | None:
         root = Path(f"/proc/{waiting.pop()}")
         try:
             fields = (root / "stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))  # user and system, and that of ended children
+            ticks += sum(map(int, fields[11:15]))  # user and system time, also of ended children
             for task in (root / "task").iterdir():
                 waiting += map(int, (task / "children").read_text().split())
         except (OSError, ValueError):
-            continue  # it has just ended
+            continue  # the process has just ended
     return ticks / os.sysconf("SC_CLK_TCK")

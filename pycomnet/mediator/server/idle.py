@@ -1,16 +1,16 @@
-"""Finds subprocesses that do nothing."""
+"""Finds idle subprocesses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-#: How often in its time a subprocess is looked at that may be idle.
+#: How often within its timeout an idle subprocess is checked.
 LOOKS = 4
 
 
 class IdleTimer:
-    """Looks from time to time whether something has happened since the last look.
+    """Checks from time to time whether there was activity since the last check.
 
     :param timeout: seconds without anything after which it is idle; 0 never is.
     :param activity: what is another value when something has happened; it begins with ``first``.
@@ -34,12 +34,12 @@ class IdleTimer:
         self._looking: Any = None
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start checking."""
         if self._timeout:
             self._looking = self._reactor.callLater(self._timeout / LOOKS, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         looking, self._looking = self._looking, None
         if looking is not None:
             looking.cancel()

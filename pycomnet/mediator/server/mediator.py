@@ -20,26 +20,24 @@ from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.ranges import NumberRefused, optional_real
 
-#: Subprocesses in all, unless the configuration says otherwise.
+#: The default of the most subprocesses in all.
 MAX_PROCESSES = 256
-#: Ended sessions that are remembered, for clients that ask late.
+#: The most ended sessions that are remembered, for clients that ask late.
 MAX_ENDED = 1000
-#: Random bytes of a PID: nobody guesses 192 bits.
+#: Random bytes of a PID: 192 bits can't be guessed.
 PID_BYTES = 24
-#: Seconds that subprocesses have to end, told by their input's end, when the server stops.
+#: Seconds that subprocesses have to exit after their input was closed, when the server stops.
 STOP_GRACE = 5.0
-#: Seconds after which a client that was refused for a limit may try again.
-RETRY_AFTER = 5
 
 
 class Mediator:
     """The subprocesses of a server.
 
-    :param launch: starts one.
+    :param launch: starts a subprocess.
     :param processes: how many there may be in all.
     :param audit: told of each start and end.
     :param make_pid: makes the ids by which clients know them.
-    :ivar draining: no more are started.
+    :ivar draining: whether no more subprocesses are started.
     :ivar websocket: whether clients may use WebSockets.
     :ivar metrics: what is counted.
     """
@@ -57,7 +55,7 @@ class Mediator:
         self.processes = processes
         self.draining = False
         self.websocket = True
-        #: who has connected and not said who they are; set by whoever listens
+        #: the connections that are not authenticated yet; set by the service that listens
         self.strangers: Strangers | None = None
         self.sessions: dict[str, MediatorSession] = {}
         self.metrics = Metrics(self)
@@ -65,9 +63,9 @@ class Mediator:
         self._launch = launch
         self._busy = busy
         self._make_pid = make_pid
-        #: ended, and nothing of them is left to read
+        #: the sessions that have ended and have nothing left to read
         self._past: OrderedDict[str, MediatorSession] = OrderedDict()
-        #: (user, key) of a request to start one, and which one it started
+        #: (user, key) of a request to start a subprocess -> the session that it started
         self._keys: dict[tuple[str, str], str] = {}
         self._empty = Condition()
 
@@ -96,7 +94,7 @@ class Mediator:
         self._check_room(user)
         pid = self._make_pid()
         session = self._session(pid, user, spec, linger)
-        self.sessions[pid] = session  # from here on it counts
+        self.sessions[pid] = session  # from here on it counts for the limits
         try:
             session.launch()
         except BaseException as problem:
@@ -104,7 +102,7 @@ class Mediator:
             self.audit.failed(session, peer, problem)
             if session.child is None:
                 del self.sessions[pid]
-            raise  # else it counts until it has ended
+            raise  # otherwise it counts until it has ended
         if key is not None:
             self._keys[user.name, key] = pid
         self.metrics.started.inc()
@@ -133,7 +131,7 @@ class Mediator:
             )
         if len(self.sessions) >= self.processes:
             self.metrics.refused.inc()
-            raise HttpError(429, "processes", "the server has as many subprocesses as it may")
+            raise HttpError(429, "processes", "the server has reached its limit of subprocesses")
 
     def find(self, user: User, pid: str) -> MediatorSession:
         """A subprocess of a user; other users' subprocesses count as missing.
@@ -154,7 +152,7 @@ class Mediator:
         return [one for one in self.sessions.values() if one.owner.name == user.name]
 
     def past_of(self, user: User, most: int) -> list[MediatorSession]:
-        """A user's subprocesses that are over, the newest first."""
+        """A user's ended subprocesses, the newest first."""
         found = [one for one in self._past.values() if one.owner.name == user.name]
         return found[: -most - 1 : -1]
 
@@ -176,7 +174,7 @@ class Mediator:
         self._look()
 
     def _look(self) -> None:
-        """Fire what waits until nothing runs any more."""
+        """Notify waiters if no subprocess runs any more."""
         if not self.running():
             self._empty.notify_all()
 
@@ -185,14 +183,14 @@ class Mediator:
         return [session for session in self.sessions.values() if session.end is None]
 
     def when_empty(self) -> defer.Deferred[None]:
-        """Fires when none runs."""
+        """Fires when no subprocess runs."""
         if not self.running():
             return defer.succeed(None)
         return self._empty.wait()
 
     @deferred
     async def drain(self, timeout: float) -> None:
-        """Start no more, tell the clients, wait until theirs are over, and end what is left.
+        """Start no more, tell the clients, wait for their subprocesses, and end those left.
 
         :param timeout: seconds to wait.
         :returns: fires when no subprocess is left.

@@ -1,4 +1,4 @@
-"""What the mediator counts, as Prometheus reads it."""
+"""The mediator's counters, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REASONS = {
 
 
 class Metrics:
-    """Counters of one mediator, and what it has now; users and PIDs are not in them."""
+    """Counters and gauges of one mediator. They contain no users or PIDs."""
 
     def __init__(self, mediator: Mediator) -> None:
         self._mediator = mediator
@@ -100,5 +100,5 @@ class Metrics:
         yield moved
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All metrics in the format of Prometheus."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What the mediator's parts tell each other: limits, users, ends, and errors with a status."""
+"""What the mediator's parts share: limits, users, ends, and errors with an HTTP status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pycomnet.ranges import (
     whole,
 )
 
-#: What a client may ask of a subprocess that it starts.
+#: The options that a client may set for a subprocess.
 OPTIONS = ("chdir", "env", "execmodel", "id", "nice", "python")
 
 
@@ -29,7 +29,7 @@ class HttpError(PycomnetError):
 
     :ivar status: the HTTP status.
     :ivar code: the error's stable name.
-    :ivar extra: what else the JSON body says.
+    :ivar extra: further keys of the JSON body.
     """
 
     def __init__(self, status: int, code: str, message: str, **extra: Any) -> None:
@@ -39,26 +39,26 @@ class HttpError(PycomnetError):
         self.extra = extra
 
     def as_map(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """The body of the response, as a map."""
         return {"error": self.code, "message": str(self), **self.extra}
 
 
 def wrong_offset(problem: OffsetError) -> HttpError:
-    """The answer to who asks for, or confirms, bytes that are not there."""
+    """The error for a client that reads or confirms bytes that are not there."""
     return HttpError(409, "offset", str(problem), low=problem.low, high=problem.high)
 
 
 @attrs.frozen
 class UserLimits:
-    """What one user may have.
+    """The limits of one user.
 
-    :ivar processes: subprocesses at a time.
-    :ivar queue: bytes of a subprocess's output that are kept for its reader; then it has to wait.
-    :ivar request: bytes of the body of one request.
-    :ivar linger: seconds that a subprocess is kept while nobody is connected to it.
-    :ivar idle_timeout: seconds after which a subprocess that does nothing is ended; 0 never does.
-    :ivar allow: which options a client may give.
-    :ivar pythons: the interpreters that it may ask for; empty for any.
+    :ivar processes: the most subprocesses at a time.
+    :ivar queue: the most bytes of output that are kept for the reader; then the subprocess waits.
+    :ivar request: the most bytes of the body of one request.
+    :ivar linger: seconds that a subprocess is kept while no client is connected to it.
+    :ivar idle_timeout: seconds after which an idle subprocess is ended; 0 for never.
+    :ivar allow: the options that a client may set.
+    :ivar pythons: the interpreters that a client may choose; empty for any.
     """
 
     processes: int = 64
@@ -73,9 +73,9 @@ class UserLimits:
         check_fields(self)
 
     def changed(self, options: Mapping[str, str], where: str) -> UserLimits:
-        """These limits, with those changed that a section of the tokens file sets.
+        """These limits with the changes of a section of the tokens file.
 
-        :raises TokenError: a value can't be read.
+        :raises TokenError: a value is not valid.
         """
         values: dict[str, Any] = {}
         for key, text in options.items():
@@ -123,11 +123,11 @@ def read_pythons(name: str, text: str) -> tuple[str, ...]:
     """Commands with commas between them, each split as a shell does when it is used."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for command in found:
-        shlex.split(command)  # a missing quote is found out at the start
+        shlex.split(command)  # so that a missing quote is reported at the start
     return found
 
 
-#: The keys that say a limit, as in a tokens file, and what reads each.
+#: The keys of limits, as in a tokens file, and the function that reads each.
 READERS: dict[str, Any] = {
     "processes": read_count,
     "queue": read_size,
@@ -160,7 +160,7 @@ class End:
     """How a subprocess ended.
 
     :ivar status: its exit status, or minus the signal that ended it.
-    :ivar reason: why: ``exited`` by itself, or what ended it.
+    :ivar reason: ``exited`` if it ended by itself, or what ended it.
     :ivar stderr: the last lines of its standard error.
     """
 
@@ -169,7 +169,7 @@ class End:
     stderr: str = ""
 
     def as_map(self) -> dict[str, Any]:
-        """As answers have it."""
+        """The map in responses."""
         status = self.status
         name: str | None = None
         if status is not None and status < 0:
@@ -186,7 +186,7 @@ class End:
         }
 
     def gone_error(self) -> HttpError:
-        """The answer to who asks for something of a subprocess that has ended like this."""
+        """The error for a request to a subprocess that has ended like this."""
         how = self.as_map()
         if how["signal"] is not None:
             words = f"the subprocess was killed by {how['signal_name']}"
@@ -206,7 +206,7 @@ class OutputConnection(Protocol):
     key: str
 
     def wake(self) -> None:
-        """There may be more to read, or the end is there."""
+        """There may be more to read, or the stream has ended."""
 
     def replace(self) -> None:
         """Another connection of the same client reads from now on."""

@@ -1,4 +1,4 @@
-"""Responses that a stream is read from: a streaming one, and a complete one."""
+"""Responses with bytes of a stream: a streaming one, and a complete one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @implementer(IPushProducer)
 class StreamReader:
-    """A streaming answer.
+    """A streaming response.
 
     :param wait: seconds of silence after which it ends.
     """
@@ -57,7 +57,7 @@ class StreamReader:
         session.add_reader(self._stream, self)
         session.attach()
         self._request = request
-        request.notifyFinish().addErrback(self._lost)
+        request.notifyFinish().addErrback(lambda _: self._finish())
         request.registerProducer(self, True)
         request.write(b"\n" if probe else b"")
         transport = request.channel.transport
@@ -66,7 +66,7 @@ class StreamReader:
         else:
             eager.flush_now(transport)
             self._write = lambda data: request.write(bytes(data))
-        self._timer = self._reactor.callLater(self._wait, self._silent)
+        self._timer = self._reactor.callLater(self._wait, self._finish)
         self.wake()
         try:
             await self._done
@@ -93,22 +93,17 @@ class StreamReader:
             wrote = True
         if wrote:
             self._timer.reset(self._wait)
-        if queue.ended and self._offset == queue.end and not self._done.called:
-            self._done.callback(None)
+        if queue.ended and self._offset == queue.end:
+            self._finish()
 
     @staticmethod
     def _nowhere(data: bytes | memoryview) -> None:
-        """Reads for a response that is not streamed, and so has nothing to write to yet."""
+        """The write function of a response that is not streamed: it can't write yet."""
 
     def replace(self) -> None:
-        if not self._done.called:
-            self._done.callback(None)
+        self._finish()
 
-    def _silent(self) -> None:
-        if not self._done.called:
-            self._done.callback(None)
-
-    def _lost(self, _: object) -> None:
+    def _finish(self) -> None:
         if not self._done.called:
             self._done.callback(None)
 

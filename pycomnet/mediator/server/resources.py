@@ -1,4 +1,4 @@
-"""The resources: what each path answers (docs/protocol.rst, "The HTTP interface")."""
+"""The resources: the response of each path (docs/protocol.rst, "The HTTP interface")."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = Logger()
 #: proxies drop a connection that is silent for a minute.
 WAIT = 25.0
 MAX_WAIT = 3600.0
-#: Bytes of a response that does not stream, unless its request asks for less.
+#: The most bytes of a response that does not stream. A request may ask for less.
 MAX_ANSWER = 1 << 20
 #: Signals that DELETE may send.
 SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
@@ -88,7 +88,7 @@ class Guarded(Resource):
             if not allowed:
                 raise HttpError(404, "path", "there is nothing here")
             request.setHeader("allow", ", ".join(allowed))
-            raise HttpError(405, "method", f"it can be asked with {', '.join(allowed)}")
+            raise HttpError(405, "method", f"allowed methods: {', '.join(allowed)}")
         await respond(request, user)
 
 
@@ -96,7 +96,7 @@ def _failed(failure: Any, request: HTTPRequest) -> None:
     problem = failure.value
     if not isinstance(problem, HttpError):
         log.failure("a request failed", failure)
-        problem = HttpError(500, "internal", "an error in the server; its log has it")
+        problem = HttpError(500, "internal", "an internal error; the server's log has the details")
     if not request.disconnected and not request.startedWriting:
         request.respond_error(problem)
 
@@ -134,7 +134,7 @@ class StatusPageFile(Resource):
         try:
             self._access.check_source(request)
             if request.method not in (b"GET", b"HEAD"):
-                raise HttpError(405, "method", "it can be asked with GET")
+                raise HttpError(405, "method", "allowed methods: GET")
         except HttpError as problem:
             request.respond_error(problem)
             return NOT_DONE_YET
@@ -168,10 +168,10 @@ class Exec(Guarded):
     """``/exec``: the parent of the subprocesses' paths."""
 
     def getChild(self, path: bytes, request: Any) -> Resource:
-        return Subprocess(self.mediator, self.access, path.decode("ascii", "replace"))
+        return SubprocessResource(self.mediator, self.access, path.decode("ascii", "replace"))
 
 
-class Subprocess(Guarded):
+class SubprocessResource(Guarded):
     """``/exec/PID``: its standard input and output, and its end."""
 
     stream = "stdout"
@@ -189,7 +189,7 @@ class Subprocess(Guarded):
         return super().getChild(path, request)
 
     async def respond_POST(self, request: HTTPRequest, user: User) -> None:
-        if request.upload is None:  # a path that only nearly is the one
+        if request.upload is None:  # a path that is only similar
             raise HttpError(404, "path", "there is nothing here")
         session = await request.upload.result()
         if text_argument(request, b"end"):
@@ -230,12 +230,12 @@ class Subprocess(Guarded):
         session = self.mediator.find(user, self.pid)
         name = text_argument(request, b"signal").upper().removeprefix("SIG")
         if name and name not in SIGNALS:
-            raise HttpError(400, "signal", f"a signal is one of {', '.join(SIGNALS)}")
+            raise HttpError(400, "signal", f"the signal must be one of {', '.join(SIGNALS)}")
         session.terminate("its client ended it", SIGNALS.get(name))
         request.respond(202, session.as_map())
 
 
-class Stderr(Subprocess):
+class Stderr(SubprocessResource):
     """``/exec/PID/stderr``: its standard error."""
 
     stream = "stderr"
@@ -247,7 +247,7 @@ class Stderr(Subprocess):
 
 
 class Status(Guarded):
-    """``/exec/PID/status``: how it is."""
+    """``/exec/PID/status``: its state."""
 
     def __init__(self, mediator: Mediator, access: Access, pid: str) -> None:
         super().__init__(mediator, access)
@@ -263,7 +263,7 @@ def check_websockets(mediator: Mediator) -> None:
     :raises HttpError: 404.
     """
     if not mediator.websocket:
-        raise HttpError(404, "websocket", "this server was told to have no WebSockets")
+        raise HttpError(404, "websocket", "WebSockets are disabled on this server")
 
 
 class ExecWebSocket(Guarded):
@@ -286,7 +286,7 @@ class ExecWebSocket(Guarded):
 
 
 class StatusWebSocket(Guarded):
-    """``/ws``: the list of what runs, live."""
+    """``/ws``: the list of subprocesses, live."""
 
     ticket_for = "/ws"
 
@@ -316,7 +316,7 @@ class MetricsPage(Guarded):
 
 
 def root(mediator: Mediator, access: Access) -> Resource:
-    """The tree of all."""
+    """Make the tree of all resources."""
     top = RunningResource(mediator, access)
     top.putChild(b"", top)
     top.putChild(b"popen", Popen(mediator, access))

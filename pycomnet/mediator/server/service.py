@@ -1,4 +1,4 @@
-"""The server as a service: it listens, and when it stops nothing of it is left."""
+"""The mediator as a service: it listens, and when it stops it ends all its subprocesses."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from pycomnet.text.logs import Logger
 
 log = Logger("pycomnet.mediator.server")
 
-#: The service's name, for its token's file.
+#: The service's name, which is also that of its token file.
 NAME = "http-exec"
-#: Where it listens unless it is told otherwise: this machine alone.
+#: Where it listens by default: on this machine alone.
 LISTEN = "tcp:2013:interface=127.0.0.1"
-#: Seconds that clients have, when the server stops, to end what is theirs.
+#: Seconds that clients have to end their subprocesses when the server stops.
 DRAIN = 10.0
 
 
@@ -46,11 +46,11 @@ class MediatorConfiguration:
     :ivar checkers: check credentials; without one, the token of ``token_file`` is checked.
     :ivar token_file: a file with the only token; it is created if it does not exist.
     :ivar users: the limits of each user, from a tokens file.
-    :ivar insecure: listen without TLS where other machines can reach it.
+    :ivar insecure: allow listening without TLS where other machines can connect.
     :ivar hosts: further names of the server.
     :ivar origins: further origins whose pages may send requests.
-    :ivar processes: subprocesses in all.
-    :ivar drain: seconds that clients have when it stops.
+    :ivar processes: the most subprocesses in all.
+    :ivar drain: seconds that clients have to finish when it stops.
     """
 
     listen: str = LISTEN
@@ -70,15 +70,15 @@ class MediatorConfiguration:
         check_fields(self)
 
     def check(self) -> None:
-        """Check that nobody can read the traffic.
+        """Check that nobody else can read the traffic.
 
-        :raises EndpointError: there would be no TLS, and ``insecure`` is not set.
+        :raises EndpointError: others could connect without TLS, and ``insecure`` is not set.
         """
         check_exposure(self.listen, self.insecure)
 
 
 def names_of(configuration: MediatorConfiguration) -> Names:
-    """What the server may be called: its machine, what its certificate says, and ``--host``."""
+    """The server's names: those of its machine, its certificate, and ``--host``."""
     names = {*LOCAL_NAMES, *(name.lower() for name in configuration.hosts)}
     if endpoints.is_local(configuration.listen):
         return Names(frozenset(names))
@@ -99,17 +99,17 @@ def certificate_names(options: Mapping[str, str]) -> set[str]:
         names = {name.lower() for name in found.get_values_for_type(x509.DNSName)}
         return names | {str(number) for number in found.get_values_for_type(x509.IPAddress)}
     except (OSError, ValueError, x509.ExtensionNotFound):
-        return set()  # whoever listens with it will say what is wrong
+        return set()  # listening with it gives the error
 
 
 class MediatorService(ListeningService[MediatorConfiguration]):
-    """The http mediator.
+    """The HTTP mediator.
 
-    :param configuration: what it is told; it has been checked.
-    :param failed: called with what keeps it from running.
-    :ivar port: what it listens on, once it does.
-    :ivar mediator: the subprocesses.
-    :ivar where: how a client's spec begins, once it listens.
+    :param configuration: its configuration, which has been checked.
+    :param failed: called with the error that keeps it from running.
+    :ivar port: its listening port, once it listens.
+    :ivar mediator: the mediator, which has the subprocesses.
+    :ivar where: the start of a client's spec, once it listens; empty on a unix socket.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class MediatorService(ListeningService[MediatorConfiguration]):
 
     @deferred
     async def listen(self) -> None:
-        """Listen; fires when that is so."""
+        """Start to listen. Fires when it listens."""
         self.port = await endpoints.listen(self.reactor, self.configuration.listen, self.site)
         host = self.port.getHost()
         scheme = "https" if endpoints.is_tls(self.configuration.listen) else "http"
@@ -169,7 +169,7 @@ class MediatorService(ListeningService[MediatorConfiguration]):
 
     @deferred
     async def stopService(self) -> None:
-        """Drain, and stop listening.
+        """Let clients finish, end all subprocesses, and stop listening.
 
         :returns: fires when no subprocess is left.
         """

@@ -31,7 +31,7 @@ from pycomnet.mediator.server.model import (
 from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
 from pycomnet.net import eager
 
-#: Bytes of standard error that are kept for their reader.
+#: The most bytes of standard error that are kept for their reader.
 STDERR_QUEUE = 1 << 18
 #: Seconds within which a subprocess's output has to end once the subprocess has ended: processes
 #: that it left behind may hold the output open.
@@ -43,7 +43,7 @@ STATUS_TIMEOUT = 5.0
 GRACE = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 KILL_TIMEOUT = 6.0
-#: Bytes up to which a write may be a request that is answered at once, and polled for.
+#: A write of up to this many bytes may be a small call: use busy polling for the reply.
 SMALL = 1 << 12
 
 
@@ -52,12 +52,12 @@ class MediatorSession(TwistedProtocol):
     """A subprocess that a client started.
 
     :param pid: the id that its client knows it by.
-    :param owner: who that is.
+    :param owner: the user who started it.
     :param launch: starts the subprocess.
     :param ended: called with the session when the subprocess has ended.
-    :param gone: called when nobody needs what is left of it any more.
-    :param busy: says how much processor time it has used, or None.
-    :ivar state: where it is in its life, see :mod:`pycomnet.mediator.server.states`.
+    :param gone: called when what is left of it is not needed any more.
+    :param busy: returns how much processor time it has used, or None.
+    :ivar state: the state in the table of :mod:`pycomnet.mediator.server.states`.
     :ivar end: how it ended, once it has.
     :ivar child: the subprocess, once it was launched.
     """
@@ -89,7 +89,7 @@ class MediatorSession(TwistedProtocol):
         self.reason = "exited"
         self.started = time.time()
         self._begun = reactor.seconds()
-        #: called when more input was received, on any connection; none may change this set then
+        #: called when more input was received, on any connection; they must not change this set
         self.took: set[Callable[[], object]] = set()
         #: called with each message that connections should send to the client
         self.listeners: set[Callable[[dict[str, Any]], object]] = set()
@@ -105,12 +105,12 @@ class MediatorSession(TwistedProtocol):
         self._reading = True
         self._write_now: Callable[[eager.Pieces], None] = eager.nowhere
         self._look_for_answer: Callable[[], object] = lambda: None
-        #: whether something came of what was written, when it was
+        #: whether output has arrived since the last write
         self.answered = False
         self._status: int | None = None
         self._stderr_taken: Any = None
         self._lingering: Any = None
-        #: the timer of the state, and the signal that was asked for
+        #: the timer of the state, and the requested signal
         self._timer: Any = None
         self._signal: int = signal.SIGTERM
         self._idle = IdleTimer(
@@ -150,7 +150,7 @@ class MediatorSession(TwistedProtocol):
         :raises HttpError: 409 when bytes before them are missing.
         """
         if self._input_ended and offset + len(data) > self.stdin.received:
-            raise HttpError(409, "input_ended", "its standard input was ended")
+            raise HttpError(409, "input_ended", "its standard input was closed")
         try:
             new = self.stdin.accept(offset, data)
         except OffsetError as problem:
@@ -165,7 +165,7 @@ class MediatorSession(TwistedProtocol):
                     self._look_for_answer()
 
     def end_input(self) -> None:
-        """There will be no more: close its standard input."""
+        """No more input will arrive: close its standard input."""
         if not self._input_ended:
             self._input_ended = True
             # To the far side, this is the end of its near side. Its output may still be read.
@@ -206,7 +206,7 @@ class MediatorSession(TwistedProtocol):
         before = self._readers.get(stream)
         if before is not None:
             if before.key != reader.key or not reader.key:
-                raise HttpError(409, "reader", f"somebody reads {stream} already")
+                raise HttpError(409, "reader", f"another client reads {stream} already")
             self.remove_reader(stream, before)
             before.replace()
         self._readers[stream] = reader
@@ -219,7 +219,7 @@ class MediatorSession(TwistedProtocol):
     def confirm(self, stream: str, offset: int) -> None:
         """The client confirms all bytes before this offset.
 
-        :raises HttpError: 409 when it can't have.
+        :raises HttpError: 409 if that much was not sent.
         """
         queue = self.streams[stream]
         try:
@@ -230,7 +230,7 @@ class MediatorSession(TwistedProtocol):
             self._read_on(stream)
 
     def read(self, stream: str, offset: int, size: int) -> bytes | memoryview:
-        """Some of its output.
+        """Read some of its output.
 
         :raises HttpError: 409 when there is nothing at that offset.
         """
@@ -293,14 +293,14 @@ class MediatorSession(TwistedProtocol):
     # -- who is there ----------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """A connection of its client is there."""
+        """A connection of its client has opened."""
         self._present += 1
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
 
     def detach(self) -> None:
-        """It is gone again."""
+        """A connection of its client has closed."""
         self._present -= 1
         self._linger()
 
@@ -316,9 +316,9 @@ class MediatorSession(TwistedProtocol):
             self.forget()
 
     def _activity(self) -> tuple[int, float | None]:
-        """What has changed when it has done anything: bytes that moved, and processor time.
+        """A value that changes with any activity: of bytes transferred and processor time.
 
-        Where the system does not say how much of that it has used, it has to say something itself.
+        Where the system does not report processor time, only transferred bytes are activity.
         """
         assert self.child is not None
         moved = self.stdin.received + sum(queue.end for queue in self.streams.values())
@@ -337,7 +337,7 @@ class MediatorSession(TwistedProtocol):
     def terminate(self, reason: str, number: int | None = None) -> None:
         """End the subprocess.
 
-        :param reason: why, for the 410 response.
+        :param reason: the reason for the 410 response.
         :param number: a signal; None closes its input first, and gives it some seconds.
         """
         if self.end is None and self.reason == "exited":
@@ -356,7 +356,7 @@ class MediatorSession(TwistedProtocol):
             self._effects[effect](self)
 
     def _wait(self, seconds: float) -> None:
-        """Have this state end after some time."""
+        """Set the timer of this state."""
         self._stop_timer()
         self._timer = self._reactor.callLater(seconds, self._timed_out)
 
@@ -395,7 +395,7 @@ class MediatorSession(TwistedProtocol):
         self._send_signal()
 
     def _drain(self) -> None:
-        """Wait for the end of its output: for its reader only as long as it was not told to end."""
+        """Wait for the end of its output; for its reader only if it was not told to end."""
         if self._reading:
             self._wait(DRAIN_TIMEOUT)
         elif self.state is SessionState.CUTTING:
@@ -436,10 +436,10 @@ class MediatorSession(TwistedProtocol):
             writer.resume()
         self._wake("stderr")
         self._wake("stdout")
-        self._linger()  # who comes late may ask how it ended
+        self._linger()  # late clients may ask how it ended
 
     def forget(self) -> None:
-        """Drop its output, which nobody needs any more."""
+        """Drop its output, which is not needed any more."""
         self._happens(SessionEvent.FORGET)
 
     def _forget(self) -> None:
@@ -451,11 +451,11 @@ class MediatorSession(TwistedProtocol):
         self._gone(self)
 
     def delivered(self) -> bool:
-        """Whether its client has received everything, and that it has ended."""
+        """Whether its client has received all output and the end."""
         return self.end is not None and not any(len(queue) for queue in self.streams.values())
 
     def as_map(self) -> dict[str, Any]:
-        """As ``status`` and the list show it."""
+        """The map that ``status`` and the list show."""
         end = self.end
         return {
             "pid": self.pid,
@@ -472,7 +472,7 @@ class MediatorSession(TwistedProtocol):
             **({} if end is None else {"end": end.as_map()}),
         }
 
-    #: what does what the table of states says
+    #: the function for each effect in the table of states
     _effects: ClassVar[dict[SessionEffect, Callable[[MediatorSession], None]]] = {
         SessionEffect.CLOSE_INPUT: _close_input,
         SessionEffect.SIGNAL: _send_signal,

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Finds out whose request it is, and which subprocess it is for; None for any other request.
+#: Finds the user of a request and the subprocess that it is for; None for any other request.
 Destination = Callable[["HTTPRequest"], "defer.Deferred[tuple[User, MediatorSession]] | None"]
 
-#: Bytes of a request that is JSON.
+#: The most bytes of a request that is JSON.
 MAX_JSON = 1 << 16
 
 
@@ -47,7 +47,7 @@ class HTTPRequest(server.Request):
 
     def process(self) -> None:
         if self.path == b"*":
-            # The whole server, as OPTIONS may ask; Twisted would answer whoever it is, at once.
+            # OPTIONS of the whole server: Twisted would respond at once, without authentication.
             self.path = b"/*"
         super().process()
 
@@ -89,7 +89,7 @@ class HTTPRequest(server.Request):
         super().connectionLost(reason)
 
     def log_failure(self, failure: Any) -> None:
-        """An error of the server's own."""
+        """Log an internal error of the server."""
         log.failure("a request failed", failure)
 
     def body(self) -> Any:
@@ -105,20 +105,20 @@ class HTTPRequest(server.Request):
         try:
             found = json.loads(text, parse_constant=_no_number)
             text.decode()
-            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(found, ensure_ascii=False).encode()  # fails for half a surrogate pair
         except (ValueError, RecursionError):
             raise HttpError(400, "json", "the body isn't JSON") from None
         return found
 
     def respond(self, status: int, value: Any) -> None:
-        """Answer with JSON."""
+        """Respond with JSON."""
         data = json.dumps(value).encode() + b"\n"
         self.setResponseCode(status)
         self.setHeader("content-type", "application/json")
         self.respond_bytes(data)
 
     def respond_bytes(self, data: bytes | memoryview) -> None:
-        """Answer with these bytes, complete."""
+        """Respond with these bytes, and finish."""
         self.channel.site.answered(self.code)
         self.setHeader("content-length", str(len(data)))
         if self.method != b"HEAD":
@@ -128,18 +128,18 @@ class HTTPRequest(server.Request):
         flush_now(transport)
 
     def respond_error(self, problem: HttpError) -> None:
-        """Answer with an error."""
+        """Respond with an error."""
         if problem.status == 401:
             self.setHeader("www-authenticate", 'Bearer realm="pycomnet"')
         if problem.status in (429, 503):
             self.setHeader("retry-after", str(self.channel.site.retry_after))
-        if problem.code == "host":  # what comes behind it may be meant for somebody else, too
+        if problem.code == "host":  # what follows may be for another server, too
             self.channel.persistent = False
             self.setHeader("connection", "close")
         self.respond(problem.status, problem.as_map())
 
     def answer_early(self, problem: HttpError) -> None:
-        """Answer although the body is still coming, and close the connection."""
+        """Respond while the body is still arriving, and close the connection."""
         channel = self.channel
         channel.persistent = False
         channel.dataReceived = lambda data: None
@@ -162,11 +162,11 @@ LENGTH_DIGITS = 18
 class HTTPConnection(http.HTTPChannel):
     """A connection of a client.
 
-    Twisted's timer begins anew with each piece that arrives, however small. Here a request, up to
-    the end of its head or of a JSON body, has as long in all as a connection may be idle. The body
-    of an upload may take any time, as long as some of it arrives.
+    Twisted restarts its idle timer with each piece that arrives, however small. Here a request, up
+    to the end of its head or of a JSON body, must arrive within the idle timeout. The body of an
+    upload may take any time, as long as some of it arrives.
 
-    A malformed request ends the connection: it gets a 400, once, and nothing behind it is read.
+    A malformed request ends the connection: it gets one 400 response, and nothing after it is read.
 
     :ivar busy_poll: polls for the next request, if the last was answered at once.
     :ivar request_line: the words of the first line of the request that is arriving.
@@ -174,7 +174,7 @@ class HTTPConnection(http.HTTPChannel):
 
     busy_poll: BusyPoll | None = None
     request_line: list[bytes] | None = None
-    #: whether what comes next begins a request
+    #: whether the next bytes begin a request
     _fresh = True
     transport: Any
     site: Any
@@ -220,7 +220,7 @@ class HTTPConnection(http.HTTPChannel):
             super().allContentReceived()
 
     def bad_request(self) -> None:
-        """Answer a request that can't be read."""
+        """Respond to a malformed request."""
         if self._refused:
             return
         self._refused = True
@@ -280,7 +280,7 @@ class Site(server.Site):
     """
 
     requestFactory = HTTPRequest
-    #: for answers that say when to try again, in seconds
+    #: seconds for responses that tell the client when to try again
     retry_after = 5
 
     def __init__(
@@ -292,7 +292,7 @@ class Site(server.Site):
         answered: Callable[[int], object] = lambda status: None,
         **options: Any,
     ) -> None:
-        # A body is bytes for a subprocess, whatever type curl says it is.
+        # A body is bytes for a subprocess, whatever content type curl sets.
         super().__init__(
             resource, HTTPRequest, parsePOSTFormSubmission=False, reactor=reactor, **options
         )

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Bytes of one message: what is read of a subprocess's output at a time goes in one.
+#: The most bytes of one message. One read of a subprocess's output makes one message.
 MESSAGE_SIZE = 1 << 18
-#: Bytes of a message that is taken; what is longer ends the connection.
+#: The most bytes of a received message. A longer one ends the connection.
 MAX_MESSAGE = 1 << 20
-#: Bytes that are received before they are confirmed.
+#: Received bytes are confirmed when there are this many.
 CONFIRM_EVERY = 1 << 18
 #: Bytes of messages that need an answer (pings and JSON) which are taken from a peer that does not
 #: read what it was sent.
@@ -39,7 +39,7 @@ MAX_UNREAD = 1 << 20
 PING_INTERVAL = 20.0
 #: Close codes of RFC 6455, section 7.4.1.
 NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG = 1000, 1001, 1003, 1008, 1009
-#: In these wsproto may be given bytes.
+#: The states in which wsproto may be given bytes.
 READABLE = (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
 STDIN, STDOUT, STDERR = 0, 1, 2
 NUMBERS = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR}
@@ -91,18 +91,18 @@ class Socket:
         self._frames = Frames(not self.client, MAX_MESSAGE)
         self._busy_poll: BusyPoll | None = None
         self._write: Callable[[eager.Pieces], None] = eager.nowhere
-        #: whether much is read at a time
+        #: whether the transport reads much at a time
         self._much = False
         self._heard = True
         self._asking: Any = None
         self.congested = False
-        #: bytes to be answered that have come since
+        #: bytes received while congested that need an answer
         self._unread = 0
         #: whether messages are bounded by what comes between two of them
         self._counts = False
-        #: bytes that Twisted was given since the last message
+        #: bytes that were given to Twisted since the last message
         self._uncounted = 0
-        #: the handshake is done
+        #: whether the handshake is done
         self.negotiated = False
         self.over = False
 
@@ -134,7 +134,7 @@ class Socket:
         self._heard = True
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of the connection, once it is a WebSocket."""
+        """Receive bytes of the connection, once it is a WebSocket."""
         self._heard = True
         whole = self._frames.whole(data)
         if whole is not None:
@@ -155,7 +155,7 @@ class Socket:
             self._too_big()
 
     def _pass(self, data: bytes | bytearray | memoryview) -> None:
-        """Bytes that Twisted is to look at."""
+        """Pass bytes to Twisted."""
         wire = self._wire
         if self.congested:
             self._unread += len(data)
@@ -168,7 +168,7 @@ class Socket:
         elif _twisted.websocket_state(wire) in READABLE:
             type(wire).dataReceived(wire, bytes(data))
             if _twisted.websocket_state(wire) is not ConnectionState.OPEN:
-                # It was closed by the other end, or that has sent what it may not.
+                # The other end has closed it, or has broken the protocol.
                 self.over = True
 
     def bytesMessageReceived(self, data: bytes | bytearray) -> None:
@@ -223,34 +223,34 @@ class Socket:
             eager.flush_now(self._wire.transport)
 
     def close(self, code: int = NORMAL) -> None:
-        """Close it once what was sent is written."""
+        """Close it once all messages are written."""
         if not self.over:
             self.over = True
             self._wire.detachProducer()
             self._wire.loseConnection(code)
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Abort the connection."""
         self.over = True
         self._wire.transport.abortConnection()
 
     # -- for those that are one ------------------------------------------------------------------
 
     def opened(self) -> None:
-        """It can be used."""
+        """Called when the handshake is done."""
 
     def received(self, number: int, offset: int, data: bytes) -> None:
-        """Bytes of a stream."""
+        """Called with bytes of a stream."""
         self.close(UNSUPPORTED)
 
     def told(self, value: dict[str, Any]) -> None:
-        """JSON."""
+        """Called with a JSON message."""
 
     def lost(self, reason: Failure) -> None:
-        """It is closed."""
+        """Called when it is closed."""
 
     def wake(self) -> None:
-        """There may be more to send."""
+        """Called when there may be more to send."""
 
     # -- what the transport says; not to be overridden -------------------------------------------
 
@@ -269,7 +269,7 @@ class Socket:
 class ExecSocket(Socket):
     """A subprocess's streams over a WebSocket.
 
-    :param positions: where the client is in each stream.
+    :param positions: the client's offset in each stream.
     """
 
     def __init__(
@@ -304,7 +304,7 @@ class ExecSocket(Socket):
         self.wake()
 
     def refuse(self, problem: HttpError) -> None:
-        """Say what is wrong, and close."""
+        """Send an error, and close."""
         self.tell({**problem.as_map(), "status": problem.status})
         self.close(POLICY)
 
@@ -332,7 +332,7 @@ class ExecSocket(Socket):
                 if name in value:
                     offset = value[name]
                     if type(offset) is not int:
-                        raise HttpError(400, "argument", f"{name} is a whole number")
+                        raise HttpError(400, "argument", f"{name} must be a whole number")
                     session.confirm(stream, offset)
         except HttpError as problem:
             self.refuse(problem)
@@ -391,7 +391,7 @@ class ExecSocket(Socket):
 class StatusSocket(Socket):
     """What runs, for the status page: the list, whenever it has changed.
 
-    :param interval: seconds between two looks.
+    :param interval: seconds between two checks.
     """
 
     def __init__(self, mediator: Mediator, user: User, reactor: Any, interval: float = 1.0) -> None:
@@ -414,12 +414,12 @@ class StatusSocket(Socket):
             self._look.cancel()
 
 
-#: Ended subprocesses that the list shows.
+#: The most ended subprocesses that the list shows.
 SHOWN_ENDED = 20
 
 
 def overview(mediator: Mediator, user: User) -> dict[str, Any]:
-    """What runs for a user, and what did."""
+    """The running and ended subprocesses of a user."""
     return {
         "user": user.name,
         "time": time.time(),
@@ -447,13 +447,13 @@ def upgrade(request: Any, protocol: Socket) -> None:
     headers = request.requestHeaders
     if b"websocket" not in headers.getRawHeaders(b"upgrade", [b""])[0].lower():
         request.setHeader("upgrade", "websocket")
-        raise HttpError(426, "websocket", "this is a WebSocket: Upgrade and Connection are needed")
+        raise HttpError(426, "websocket", "a WebSocket needs the headers Upgrade and Connection")
     channel = request.channel
-    channel.transport.unregisterProducer()  # the channel itself, which is out of it from now on
-    wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not right")
+    channel.transport.unregisterProducer()  # the channel, which no longer has the connection
+    wrong = HttpError(400, "websocket", "the WebSocket's opening handshake is not valid")
     try:
         answer = WebSocketResource(_Made(protocol)).render_GET(request)
-    except (ValueError, ProtocolError):  # wsproto and h11 raise, for what is no ASCII or no header
+    except (ValueError, ProtocolError):  # of wsproto and h11, for no ASCII or header
         raise wrong from None
     if isinstance(answer, bytes):
         raise wrong

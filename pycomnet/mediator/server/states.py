@@ -1,4 +1,4 @@
-"""The lifecycle of a subprocess on the server: two ends, of its process and of its output.
+"""The lifecycle of a subprocess on the server. Its process and its output end separately.
 
 docs/lifecycles.rst has the same table, for readers.
 """
@@ -11,58 +11,58 @@ from pycomnet.mediator.lifecycle import Table
 
 
 class SessionState(Enum):
-    """Where a subprocess is in its life; the value says what that means.
+    """The states of a subprocess. The value describes the state.
 
     The three ``SILENT`` states are those of a process whose standard output has ended.
     """
 
-    NEW = "it is not launched yet"
+    NEW = "it has not been launched yet"
     RUNNING = "the process runs, and its output is open"
     CLOSING = "it was told to end: its input is closed"
     TERMINATED = "SIGTERM was sent"
     KILLED = "SIGKILL was sent"
-    SILENT = "its output has ended, the process not yet"
+    SILENT = "its output has ended, but the process has not"
     SILENT_TERMINATED = "its output has ended, and SIGTERM was sent"
     SILENT_KILLED = "its output has ended, and SIGKILL was sent"
     DRAINING = "the process has ended; its output is read, at the pace of its reader"
-    CUTTING = "the process has ended, as it was told to; its output is read while that goes on"
-    ENDED = "both have ended; what its client has not received is kept"
-    GONE = "nobody needs it any more, or it could not be launched"
+    CUTTING = "the process has ended, as it was told to; its output is read as long as more arrives"
+    ENDED = "process and output have ended; what its client has not received is kept"
+    GONE = "it is not needed any more, or it could not be launched"
 
 
 class SessionEvent(Enum):
     """What happens to a subprocess."""
 
     LAUNCH = "the server starts it"
-    NOT_LAUNCHED = "that failed"
-    CLOSE = "it is told to end: by its client, or as it is idle or nobody is connected"
+    NOT_LAUNCHED = "launching it failed"
+    CLOSE = "it is told to end: by its client, or because it is idle or no client is connected"
     TERM = "SIGTERM or SIGINT is to be sent"
     KILL = "SIGKILL is to be sent"
-    TIMEOUT = "the state's time is over"
+    TIMEOUT = "the time limit of the state has passed"
     OUTPUT_ENDED = "its standard output has ended"
     PROCESS_ENDED = "its process has ended"
-    FORGET = "its client has received all, or does not come for it"
+    FORGET = "its client has received everything, or has not come back for it"
 
 
 class SessionEffect(Enum):
-    """What is done then."""
+    """What the server does at a transition."""
 
     CLOSE_INPUT = "close its input; wait 5 s"
     SIGNAL = "send the signal; wait 6 s"
-    REPEAT = "send the signal; go on waiting"
+    REPEAT = "send the signal; keep waiting"
     SIGKILL = "send SIGKILL"
     AWAIT_STATUS = "wait 5 s for the process"
-    EXPIRE = "say that it closed its output; send SIGTERM; wait 6 s"
+    EXPIRE = "report that it closed its output; send SIGTERM; wait 6 s"
     DRAIN = "wait for the end of the output: 2 s after each piece"
     CUT = "close its output"
-    FINISH = "say how it ended; keep what is unread"
+    FINISH = "report how it ended; keep unread output"
     STOP = "stop the timer"
-    FORGET = "drop what is unread; tell the mediator"
+    FORGET = "drop unread output; tell the mediator"
 
 
 S, E, F = SessionState, SessionEvent, SessionEffect
 
-#: What may happen in which state of a subprocess, and what is done then.
+#: The events that may happen in each state of a subprocess, and their effects.
 SESSION: Table[SessionState, SessionEvent, SessionEffect] = {
     S.NEW: {
         E.LAUNCH: (S.RUNNING, None),
@@ -80,7 +80,7 @@ SESSION: Table[SessionState, SessionEvent, SessionEffect] = {
         E.TERM: (S.TERMINATED, F.SIGNAL),
         E.KILL: (S.KILLED, F.SIGKILL),
         E.TIMEOUT: (S.TERMINATED, F.SIGNAL),
-        E.OUTPUT_ENDED: (S.SILENT, None),  # its time goes on
+        E.OUTPUT_ENDED: (S.SILENT, None),  # the timer keeps running
         E.PROCESS_ENDED: (S.CUTTING, F.DRAIN),
     },
     S.TERMINATED: {
@@ -143,7 +143,7 @@ SESSION: Table[SessionState, SessionEvent, SessionEffect] = {
         E.CLOSE: (S.GONE, None),
         E.TERM: (S.GONE, None),
         E.KILL: (S.GONE, None),
-        E.FORGET: (S.GONE, None),  # two connections of a client have found out that it has all
-        E.OUTPUT_ENDED: (S.GONE, None),  # of a launch that failed when the pipes were there
+        E.FORGET: (S.GONE, None),  # reported by two connections of a client
+        E.OUTPUT_ENDED: (S.GONE, None),  # the pipes of a launch that failed
     },
 }

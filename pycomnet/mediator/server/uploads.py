@@ -1,4 +1,4 @@
-"""Bodies of requests that are given to a subprocess as they arrive."""
+"""Bodies of requests that are passed to a subprocess as they arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ForwardedBody:
     """The body of a request, passed to a subprocess as it arrives.
 
     :param destination: fires with the user and the session.
-    :param length: of the body, if its sender says.
+    :param length: the body's length, if the request has it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ForwardedBody:
         self._timeout: Any = None
         self._answered = False
         self.error: HttpError | None = None
-        #: fires once all of the body was taken, or that failed
+        #: fires once all of the body was passed on, or fails
         self._done: defer.Deferred[MediatorSession | None] = defer.Deferred()
         destination.addCallbacks(self._begin, self._failed)
         if self._session is None and self.error is None:
@@ -81,7 +81,9 @@ class ForwardedBody:
         problem = failure.value
         if not isinstance(problem, HttpError):
             self._request.log_failure(failure)
-            problem = HttpError(500, "internal", "an error in the server; its log has it")
+            problem = HttpError(
+                500, "internal", "an internal error; the server's log has the details"
+            )
         self._fail(problem)
 
     def _fail(self, problem: HttpError) -> None:
@@ -92,8 +94,8 @@ class ForwardedBody:
         if self._complete:
             self._end()
         elif self._length is None or self._length - self._size > MAX_DROPPED:
-            # The rest is not read: the answer goes first, and the connection after it. Later, as
-            # the channel is at work on what has come, which may be all.
+            # The rest is not read: send the response, then close the connection. Not now, since
+            # the channel is still processing what has arrived, which may be everything.
             self._reactor.callLater(0, self._answer_early)
 
     def _answer_early(self) -> None:
@@ -102,7 +104,7 @@ class ForwardedBody:
             self._request.answer_early(self.error)
 
     def received(self, data: bytes) -> None:
-        """A piece of the body."""
+        """A piece of the body has arrived."""
         size = len(data)
         self._size += size
         if self.error is not None:
@@ -120,11 +122,11 @@ class ForwardedBody:
             return
         self._offset += size
         if self._busy_poll is not None and self._session is not None and self._session.answered:
-            # The answer has left by another connection; what follows on it comes by this one.
+            # The reply went out on another connection; the next request will arrive on this one.
             self._busy_poll.wrote = True
 
     def complete(self) -> None:
-        """That was all of it."""
+        """The body is complete."""
         self._complete = True
         if self._session is not None or self.error is not None:
             self._end()
@@ -138,7 +140,7 @@ class ForwardedBody:
         self._done.callback(session)
 
     async def result(self) -> MediatorSession:
-        """Wait until all of the body was taken.
+        """Wait until all of the body was passed on.
 
         :raises HttpError: why it was not.
         """
@@ -149,7 +151,7 @@ class ForwardedBody:
         return session
 
     def lost(self) -> None:
-        """The connection ended before the body did: what came of it has been taken."""
+        """The connection ended before the body. What has arrived was passed on."""
         self.error = HttpError(400, "lost", "the connection was lost")
         self._early.clear()
         self._leave()
@@ -169,7 +171,7 @@ class ForwardedBody:
             channel.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
         if self._paused:
             self._paused = False
             channel = self._request.channel

@@ -267,7 +267,7 @@ org.example.calc
   hang(...)
 
   introspect(...)  [idempotent]
-    What this service offers: its interfaces, their methods, and what is written on each.
+    What this service offers: its interfaces, their methods, and their documentation.
 
   reverse(...)  [3 blocks]
     Each block, backwards."""

@@ -74,7 +74,7 @@ class MemoryGatewayTransport:
             self.end(-9)
 
     def describe_end(self, status: int | None) -> str:
-        return f"status {status}"
+        return "" if status is None else f"status {status}"
 
     def keep(self, text: str) -> None:
         """Nothing is printed here."""

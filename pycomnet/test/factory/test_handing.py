@@ -17,7 +17,7 @@ from pycomnet.channels.core import ChannelCore
 from pycomnet.factory import attachment, handing
 from pycomnet.factory.handing import PREPARE_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE, READ
-from pycomnet.far.lingering.framing import FrameReader
+from pycomnet.far.lingering.framing import RelayedFrameReader
 from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.test.factory.test_farside import FarSideCase
 from pycomnet.test.kit import MemoryTransport
@@ -205,7 +205,7 @@ class Orders(FarSideCase):
         self.clock.advance(PREPARE_TIMEOUT)
         self.pump()
         self.assertEqual([list(value) for value in told], [["state"]])
-        [(kind, _, _)] = FrameReader(Limits().frame).feed(b"".join(came))
+        [(kind, _, _)] = RelayedFrameReader(Limits().frame).feed(b"".join(came))
         self.assertEqual(kind, HELLO)
         self.kept[0].close()
         self.pump()
@@ -248,14 +248,14 @@ class Orders(FarSideCase):
         self.answer(take)
         heard = self.heard()
         self.assertEqual(heard[:1], LEAVE)
-        [(kind, _, whole)] = FrameReader.feed(self.begun(), heard[1:])
+        [(kind, _, whole)] = RelayedFrameReader.feed(self.begun(), heard[1:])
         self.assertEqual(kind, OPEN)
         self.assertIn(b"pipes", whole)
 
     @staticmethod
-    def begun() -> FrameReader:
+    def begun() -> RelayedFrameReader:
         """What cuts frames that come behind a hello."""
-        reader = FrameReader(Limits().frame)
+        reader = RelayedFrameReader(Limits().frame)
         reader.begin()
         return reader
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
-from pycomnet.far.lingering.framing import FrameReader, frame
+from pycomnet.far.lingering.framing import RelayedFrameReader, frame
 from pycomnet.test.factory.kit import HandedJoined, Joined, Program
 from pycomnet.test.properties import given, settings
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
@@ -478,7 +478,7 @@ class Refused(RelayCase):
     def test_reader(self) -> None:
         """The first frame is a hello, however it comes."""
         with self.assertRaises(ProtocolError):
-            FrameReader(65536).feed(b"GET / HTTP/1.1\r\n")
+            RelayedFrameReader(65536).feed(b"GET / HTTP/1.1\r\n")
 
 
 class Anything(SynchronousTestCase):

@@ -243,15 +243,15 @@ class Owners(CollectingCase):
 
     def between(self, call: Callable[[], object]) -> None:
         """Have something called in the midst of the next value's being collected."""
-        link_collector = self.link.batcher
-        link_collector.size = -1
+        link_batcher = self.link.batcher
+        link_batcher.size = -1
 
         def putting(size: int) -> Callable[..., None]:
             patch.restore()
             put = batcher._putting(size)
 
             def interrupted(*arguments: object) -> None:
-                link_collector.put = put
+                link_batcher.put = put
                 call()
                 put(*arguments)
 

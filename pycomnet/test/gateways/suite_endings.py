@@ -281,8 +281,8 @@ class Endings(GatewayCase):
         marker = self.mktemp()
         source = """
         import os, time
+        begun = time.time()  # before the other end can have asked for the end
         channel.send((os.getpid(), os.getppid()))
-        begun = time.time()
         try:
             while True:
                 time.sleep(0.01)

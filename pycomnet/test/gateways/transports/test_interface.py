@@ -57,6 +57,7 @@ class FakeGatewayTransport:
         self.ended: OneShot[int | None] = OneShot()
         self.asked: list[Any] = []
         self.ends_at_kill = True
+        self.reason = ""
 
     def connect(self, connection: Any) -> defer.Deferred[None]:
         self.connection = connection
@@ -83,7 +84,7 @@ class FakeGatewayTransport:
             self.end()
 
     def describe_end(self, status: int | None) -> str:
-        return "" if status is None else f"status {status}"
+        return self.reason if status is None else f"status {status}"
 
     def keep(self, text: str) -> None:
         self.asked.append(text)
@@ -143,6 +144,19 @@ class Seam(SynchronousTestCase):
         self.clock.advance(60)
         error = self.failureResultOf(waiting, GatewayDied).value
         self.assertIn("cut here, and the connection to nowhere goes on", str(error))
+        self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
+
+    def test_goes_on_though_the_reason_is_known(self) -> None:
+        """The reason is told also when what was told to end takes too long for that."""
+        self.started()
+        waiting = self.link.connection.ping()
+        self.gateway_transport.reason = "the gateway master is gone"
+        self.gateway_transport.transport.loseConnection()
+        self.clock.advance(60)
+        error = self.failureResultOf(waiting, GatewayDied).value
+        self.assertEqual(
+            str(error), "gateway gw0: the connection to nowhere is gone: the gateway master is gone"
+        )
         self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
 
     def test_refused(self) -> None:
