@@ -207,9 +207,20 @@ class HandedAttachment(Attachment):
 
         send_descriptors(connection.transport, fds, write)
 
+    def fail(self, words: str) -> None:
+        """Tell it that it can't have the far side.
+
+        :param words: why, as a sentence.
+        """
+        self.tell({"failed": {"words": words, "status": None, "stderr": ""}})
+        self.channel.close()
+
     def finish(self) -> None:
-        """Ask it how much has come to it; the rest it gets from here."""
-        self.tell({"ask": "got"})
+        """Ask it how many bytes it has received. The rest it gets from here."""
+        if self.control.over is not None:
+            self._far.detach(self)  # it is gone
+        else:
+            self.tell({"ask": "got"})
 
 
 __all__ = ["Attachment", "DirectAttachment", "Ended", "Flow", "HandedAttachment"]

@@ -1,12 +1,14 @@
-"""How a far side that lingers is handed to a program by pipes of its own, and comes back.
+"""The route between a kept far side and its program: the relay, or pipes of the program's own.
 
-docs/protocol.rst, "The factory", has what is said; docs/architecture.rst, why.
+docs/protocol.rst, "The factory", has what is said; docs/architecture/factory.rst, why. The states
+are in :mod:`pycomnet.factory.states`.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from twisted.internet import defer
 from twisted.internet.protocol import Protocol
@@ -24,7 +26,17 @@ from pycomnet.factory.handover import (
     ProgramBroke,
     says_yes,
 )
+from pycomnet.factory.idling import IdleWatch
+from pycomnet.factory.states import (
+    ROUTE,
+    KeptState,
+    RouteEffect,
+    RouteEvent,
+    RouteState,
+)
+from pycomnet.far.lingering.journal import ATOMIC
 from pycomnet.far.lingering.relay import Relay
+from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.net.descriptors import passes_descriptors
@@ -33,34 +45,38 @@ from pycomnet.wire.mux import ProtocolError
 
 log = Logger("pycomnet.factory")
 
-#: Seconds that a far side has to answer that it can have pipes for a program. If it stands still,
-#: or runs what lets no other thread run, that program goes through here.
+#: Seconds that a far side has to open the pipes. If it is stopped, or runs code that lets no other
+#: thread run, its program uses the relay.
 PREPARE_TIMEOUT = 1.0
+#: Seconds that a far side which has opened the pipes has to use them. Until it answers nothing can
+#: be written to it, not even what the relay has: so its program is refused then. It answered the
+#: first question a moment ago, so it takes this long only if it was stopped in that moment.
+TAKE_TIMEOUT = 20.0
 
 
 class Handing(Protocol):
-    """What a far side of the factory's has of that; the rest is :class:`~.farside.KeptFarSide`."""
+    """A far side's route to its program. :class:`~.farside.KeptFarSide` is the rest of it.
+
+    :param route: the first state.
+    :ivar route: the state in the table of :mod:`pycomnet.factory.states`.
+    """
 
     id: str
     spec: Spec
     relay: Relay
+    state: KeptState
     attachment: Attachment | None
     ended: Ended | None
+    idle: IdleWatch
     _reactor: Any
-    _ending: bool
-    _reason: str
-    _used: float
     _write_now: Any
 
-    def __init__(self) -> None:
-        #: while a program has it by pipes of their own: what is found out of that, and whether the
-        #: far side was told to come back; fires when it is back
+    def __init__(self, route: RouteState) -> None:
+        self.route = route
+        #: the pipes and the journal of the program that has such
         self._handover: Handover | None = None
-        self._called_back = False
+        #: fires when the next program can have the far side
         self._away: OneShot[None] | None = None
-        self._trying = False
-        #: whether it was asked to use the pipes: nothing is written until it has answered
-        self._turning = False
         #: what the far side was asked: the channel's id, and what waits for the answer
         self._asking: dict[int, defer.Deferred[bytes | None]] = {}
         #: fires when it has said hello, or is gone
@@ -69,7 +85,7 @@ class Handing(Protocol):
     # -- the rest --------------------------------------------------------------------------------
 
     def detach(self, attachment: Attachment) -> None:
-        """The program is gone, or has been told all there was to tell."""
+        """The program is gone, or has been told everything."""
         raise NotImplementedError
 
     def end(self) -> defer.Deferred[None]:
@@ -85,17 +101,93 @@ class Handing(Protocol):
     def _broke(self, problem: ProtocolError) -> None:
         raise NotImplementedError
 
-    def _pump(self) -> None:
-        raise NotImplementedError
+    # -- the states ------------------------------------------------------------------------------
 
-    # -- pipes of a program's own ----------------------------------------------------------------
+    def _route_happens(self, event: RouteEvent) -> None:
+        self.route, effect = step(ROUTE, self.route, event)
+        if effect is not None:
+            self._route_effects[effect](self)
+
+    def _begin(self) -> None:
+        """The far side waits for BEGIN; the program for its pipes."""
+        handover, attachment = self._handover, self.attachment
+        assert handover is not None and isinstance(attachment, HandedAttachment)
+        state, first = handover.begin()
+        self._write_now((BEGIN,))
+        try:
+            attachment.hand_over(handover.give(), state, first)
+        except Exception:
+            log.failure("gateway {name}: its program can't be given pipes", name=self.id)
+            attachment.closed = True
+            self._route_happens(RouteEvent.RECALL)
+
+    def _leave(self) -> None:
+        self._write_now((LEAVE,))
+
+    def _use_relay(self) -> None:
+        self._close_handover()
+        attachment = self.attachment
+        if isinstance(attachment, HandedAttachment):
+            self._pass_through(attachment.channel, attachment.control)
+        self._pump()
+        self._free()
+
+    def _dismiss(self) -> None:
+        self._write_now((LEAVE,))
+        self._use_relay()
+
+    def _welcome(self) -> None:
+        self._close_handover()
+        self.relay.detach()
+        attachment = self.attachment
+        if isinstance(attachment, HandedAttachment) and attachment.closed:
+            self.detach(attachment)
+        # Otherwise its pipes are closed, and it has still to say why.
+        self._pump()
+        self._free()
+
+    def _free(self) -> None:
+        if self._away is not None:
+            back, self._away = self._away, None
+            back.fire(None)
+
+    def _close_handover(self) -> None:
+        handover, self._handover = self._handover, None
+        if handover is not None:
+            handover.close()
+
+    #: the function for each effect in the table of states
+    _route_effects: ClassVar[dict[RouteEffect, Callable[[Handing], None]]] = {
+        RouteEffect.BEGIN: _begin,
+        RouteEffect.LEAVE: _leave,
+        RouteEffect.RELAY: _use_relay,
+        RouteEffect.DISMISS: _dismiss,
+        RouteEffect.WELCOME: _welcome,
+    }
+
+    @property
+    def is_handed(self) -> bool:
+        """Whether a program has it by pipes of its own: on its connection are only signals."""
+        return self.route in (RouteState.HANDED, RouteState.RECALLED)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last program may have it by pipes, and the next one has to wait."""
+        return self._away is not None
+
+    def when_back(self) -> defer.Deferred[None]:
+        """Fires when another program can have it."""
+        return defer.succeed(None) if self._away is None else self._away.when_fired()
+
+    # -- to pipes of a program's own -------------------------------------------------------------
 
     def _may_have_pipes(self, connection: Connection) -> bool:
-        """Whether a program may have one that lingers without its being in between."""
+        """Whether a program may have pipes of its own to it."""
         spec = self.spec
         return (
             self.relay.keeps
             and self.ended is None
+            and ATOMIC
             and hasattr(os, "memfd_create")
             and (spec.transport, spec.via) == ("popen", None)
             and isinstance(self.transport, ProcessTransport)
@@ -104,55 +196,62 @@ class Handing(Protocol):
 
     @deferred
     async def _hand_over(self, attachment: HandedAttachment) -> None:
-        self._trying = True
+        self._away = OneShot()
+        self._route_happens(RouteEvent.ASK)
         try:
-            given = await self._try_to_hand_over(attachment)
+            event = await self._ask_for_pipes(attachment)
         except Exception:
             log.failure("gateway {name}: its program can't have pipes of its own", name=self.id)
-            given = False
-        self._trying = False
-        if given:
+            event = RouteEvent.REFUSE
+        if self.route not in (RouteState.ASKED, RouteState.TURNING):
+            return  # it has ended, and was let go, in the meantime
+        self._route_happens(event)
+        if event is RouteEvent.TURN:
             self._attached(attachment)
-            return
-        if self.attachment is attachment:
-            self._pass_through(attachment.channel, attachment.control)
-        self._pump()
-        self._now_back()
 
-    async def _try_to_hand_over(self, attachment: HandedAttachment) -> bool:
+    async def _ask_for_pipes(self, attachment: HandedAttachment) -> RouteEvent:
+        """Ask the far side to open the pipes, and to use them."""
         await self._heard.when_fired()
-        if self.transport is None or attachment is not self.attachment:
-            return False
+        if self.transport is None or not self._waits(attachment):
+            return RouteEvent.REFUSE
         try:
-            handover = Handover(self.relay)
+            self._handover = handover = Handover(self.relay)
         except OSError:
-            return False
+            return RouteEvent.REFUSE
+        opened = self._ask("pipes", handover.asked())
+        opened.addTimeout(PREPARE_TIMEOUT, self._reactor)
         try:
-            waiting = self._ask("pipes", handover.asked())
-            waiting.addTimeout(PREPARE_TIMEOUT, self._reactor)
-            prepared = says_yes(await waiting)
+            if not says_yes(await opened) or not self._waits(attachment):
+                return RouteEvent.REFUSE
         except defer.TimeoutError:
-            prepared = False
-        if not prepared or self.attachment is not attachment or self._ending:
-            handover.close()
-            return False
-        waiting = self._ask("take", None)
-        self._turning = True
-        turned = says_yes(await waiting)
-        self._turning = False
+            return RouteEvent.REFUSE
+        if self.route is not RouteState.ASKED:
+            return RouteEvent.LOSE
+        used = self._ask("take", None)
+        self._route_happens(RouteEvent.ACCEPT)
+        late = self._reactor.callLater(TAKE_TIMEOUT, self._too_late, attachment)
+        turned = says_yes(await used)
+        if late.active():
+            late.cancel()
         if not turned or self.transport is None:
-            handover.close()
-            return False
-        # From here on in the same turn: the far side waits for what is said now.
-        if self.attachment is not attachment or self._ending:
-            self._write_now((LEAVE,))
-            handover.close()
-            return False
-        state, first = handover.begin()
-        self._handover, self._called_back = handover, False
-        self._write_now((BEGIN,))
-        attachment.hand_over(handover.give(), state, first)
-        return True
+            return RouteEvent.REFUSE
+        # The far side waits for what is said now.
+        return RouteEvent.TURN if self._waits(attachment) else RouteEvent.MISS
+
+    def _waits(self, attachment: HandedAttachment) -> bool:
+        """Whether a program still waits for its pipes, and the far side goes on."""
+        return attachment is self.attachment and self.state is not KeptState.ENDING
+
+    def _too_late(self, attachment: HandedAttachment) -> None:
+        """The far side does not use the pipes. Whenever it does, it is told to leave."""
+        if attachment is self.attachment:
+            log.warn("gateway {name}: it does not answer", name=self.id)
+            attachment.fail(
+                f"the gateway {self.id!r} has not answered for {TAKE_TIMEOUT:g} seconds: its "
+                f"process is stopped, or runs code that lets no other thread run. It is kept: try "
+                f"again with resume=yes"
+            )
+            self.detach(attachment)
 
     def _ask(self, purpose: str, value: Any) -> defer.Deferred[bytes | None]:
         """Ask the far side something."""
@@ -174,103 +273,71 @@ class Handing(Protocol):
             if asked is not None:
                 asked.callback(answer)
 
-    def _now_back(self) -> None:
-        if self._away is not None:
-            back, self._away = self._away, None
-            back.fire(None)
+    def _pump(self) -> None:
+        """Write what the relay has."""
+        if self.is_handed or self.route is RouteState.TURNING:
+            return
+        relay = self.relay
+        if relay.to_far and self.transport is not None:
+            data, relay.to_far = b"".join(relay.to_far), []
+            self._write_now((data,))
+        if relay.to_program and self.attachment is not None:
+            data, relay.to_program = b"".join(relay.to_program), []
+            self.attachment.write(data)
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the last program had pipes of its own, and it has not come back yet."""
-        return self._away is not None
-
-    def when_back(self) -> defer.Deferred[None]:
-        """Fires when another program can have it: at once, unless the last one had pipes."""
-        return defer.succeed(None) if self._away is None else self._away.when_fired()
+    # -- while a program has it by pipes, and back -----------------------------------------------
 
     def _read_signals(self, handover: Handover, data: bytes) -> None:
-        """What the far side says here while a program has it."""
+        """What the far side writes to its connection meanwhile."""
         while data.startswith(READ):
             self._catch_up(handover)
             data = data[1:]
         if data.startswith(BACK):
             self._catch_up(handover)
-            self._come_back(handover)
+            self._route_happens(RouteEvent.RECALL)  # it waits for LEAVE, if that was not written
+            self._route_happens(RouteEvent.RETURN)
             data = data[1:]
             if data:
                 self.dataReceived(data)
         elif data:
             try:
                 handover.last_words(data)
-            except (ProtocolError, ProgramBroke) as problem:
+            except ProtocolError as problem:
                 log.warn("gateway {name}: what it said last: {why}", name=self.id, why=str(problem))
 
     def _catch_up(self, handover: Handover) -> None:
-        """Find out what was said between it and its program."""
+        """Read the journal."""
         try:
             if handover.read():
-                self._used = self._reactor.seconds()
+                self.idle.used = self._reactor.seconds()
         except ProgramBroke as problem:
             log.warn("gateway {name}: its program: {why}", name=self.id, why=str(problem))
             if isinstance(self.attachment, HandedAttachment):
                 self.attachment.closed = True
-            self._call_back()
+            self._route_happens(RouteEvent.RECALL)
         except ProtocolError as problem:
             self._broke(problem)
-        if self.relay.goodbye and not self._ending and self.ended is None:
+        if self.relay.goodbye and self.ended is None:
             self.end()
 
-    def _call_back(self) -> None:
-        """Have the far side come back."""
-        if self._handover is not None and not self._called_back:
-            self._called_back = True
-            self._write_now((LEAVE,))
-
-    def _come_back(self, handover: Handover) -> None:
-        """The far side is back."""
-        self._call_back()  # it waits for that
-        attachment = self.attachment
-        self._finish_handover(handover)
-        if isinstance(attachment, HandedAttachment) and attachment.closed:
-            self.detach(attachment)
-        # Else its pipes are closed, and it has still to say why.
-        self._pump()
-        self._now_back()
-
-    def _finish_handover(self, handover: Handover) -> None:
-        self._handover = None
-        handover.close()
-        self.relay.detach()
-
     def _told_of_pipes(self, attachment: HandedAttachment, value: dict[str, Any]) -> bool:
-        """What the program says that has pipes; whether that is all."""
-        handover = self._handover
-        if handover is None and value.get("closed") is True:
-            self.detach(attachment)
-            return True
+        """What a program says that takes pipes. False: it has to be looked at further."""
+        handover = self._handover if self.is_handed else None
         if value.get("closed") is True:
             attachment.closed = True
-        elif value.get("left") is True:
+            if handover is not None:
+                return False  # the far side comes back by itself
+            self.detach(attachment)
+            return True
+        if value.get("left") is True:
             attachment.left = True
             self.detach(attachment)
             return True
-        elif handover is None:
+        if handover is None:
             return False
-        elif "got" in value and self.ended is not None:
+        if "got" in value and self.ended is not None:
             attachment.tell({"rest": handover.not_come(int(value["got"]))})
             self.detach(attachment)
             return True
-        else:
-            self._catch_up(handover)  # what was taken may not have been known here yet
+        self._catch_up(handover)  # what was taken may not be known here yet
         return False
-
-    def _let_go(self) -> bool:
-        """The program is gone; whether it had pipes."""
-        handover = self._handover
-        if handover is None:
-            return False
-        self._catch_up(handover)
-        if self.ended is not None:
-            self._finish_handover(handover)
-        self._call_back()
-        return True

@@ -7,7 +7,7 @@ from twisted.python import usage
 
 from pycomnet.errors import PycomnetError
 from pycomnet.factory import service
-from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
+from pycomnet.factory.settings import IDLE_TIMEOUT, Settings
 from pycomnet.far.lingering.relay import MAX_KEPT
 from pycomnet.gateways.localfactory import default_path
 from pycomnet.net.clock import use_monotonic_clock

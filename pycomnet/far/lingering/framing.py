@@ -37,13 +37,15 @@ class RelayedFrameReader(object):
         self._rest = b""
 
     def feed(self, data):
-        """The frames that are complete: type, channel, and the whole frame.
+        """Yield the frames that are complete: type, channel, and the whole frame.
+
+        What precedes an invalid frame is yielded first: so it does not depend on how the stream was
+        cut into pieces how far whoever reads it gets.
 
         :raises ProtocolError: one is too long, or of an unknown type.
         """
         if self._rest:
             data = self._rest + data
-        frames = []
         position, end = 0, len(data)
         while end - position >= HEADER_SIZE:
             length, kind, id = HEADER.unpack_from(data, position)
@@ -55,10 +57,9 @@ class RelayedFrameReader(object):
             if stop > end:
                 break
             self._begun = True
-            frames.append((kind, id, bytes(data[position:stop])))
+            yield kind, id, bytes(data[position:stop])
             position = stop
         self._rest = data[position:]
-        return frames
 
 
 def read_hello(whole):

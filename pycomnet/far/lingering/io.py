@@ -1,10 +1,10 @@
-"""The connection of a worker that lingers: to the factory, or to a program by pipes of their own.
+"""The connection of a far side that lingers: to the factory, or to a program by pipes of its own.
 
-The factory asks for the pipes, which it has made for one program, in two steps: first to have them
-here, then to use them. From then on the worker has a copy of the factory's relay, so that it does
-with each byte what the factory would do, and puts all of it into the journal first, from which the
-factory finds out the same. When the program is gone, or the factory says so, the worker comes back
-to the factory. docs/protocol.rst, "The factory", has what the two say to each other meanwhile.
+The factory makes the pipes for one program. It asks the far side in two steps: first to open them,
+then to use them. While the far side uses them it has a copy of the factory's relay, and does with
+each byte what the factory would do. It writes all bytes to the journal first, and the factory reads
+them from there. When the program is gone, or the factory tells it to leave, the far side goes back
+to the factory. docs/protocol.rst, "The factory", has what the two tell each other meanwhile.
 """
 
 import errno
@@ -18,7 +18,7 @@ from ...wire.mux import ProtocolError
 from ...wire.values import PureCodec
 from ..busypoll import BusyWait, poll_of
 from ..connection import READ_LARGE, READ_SMALL, FileIO
-from .journal import FROM, PIECE, PORTION, TO, WHOLE, WRITTEN, Journal
+from .journal import ATOMIC, FROM, PIECE, PORTION, TO, WHOLE, WRITTEN, Journal
 from .relay import Relay
 
 try:
@@ -26,18 +26,21 @@ try:
 except ImportError:  # Python 2
     from thread import allocate_lock
 
-#: What the two say to each other while a program has the worker, a byte each. The factory: begin,
-#: with what is behind the journal; leave the program. The worker: read the journal; I am back.
+#: The signals while a program has the far side, a byte each. From the factory: begin, with the
+#: snapshot behind the journal; leave the program. To the factory: read the journal; I am back.
 BEGIN, LEAVE, READ, BACK = b"S", b"L", b"J", b"B"
-#: Seconds between looks whether there is room in the journal again.
+#: Seconds after which a far side looks again whether a full journal has room.
 LOOK_AGAIN = 0.001
-#: Bytes that are still read of a program that is to be left: a pipe holds no more.
+#: Bytes that are still read from a program that is left: a pipe holds no more.
 REST = 1 << 20
 _WAITS = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
 def _open(path, flags, identity):
-    """Open what the factory has; it must be what it says."""
+    """Open a descriptor of the factory's.
+
+    :param identity: what it has to be: device and inode.
+    """
     fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     found = os.fstat(fd)
     if [found.st_dev, found.st_ino] != list(identity):
@@ -47,9 +50,9 @@ def _open(path, flags, identity):
 
 
 class Prepared(object):
-    """The pipes and the memory, which are there and not used yet.
+    """The pipes and the journal, opened and not used yet.
 
-    :param asked: a map, as docs/protocol.rst has it.
+    :param asked: where they are, a map as in docs/protocol.rst.
     """
 
     def __init__(self, asked):
@@ -68,7 +71,7 @@ class Prepared(object):
             raise
 
     def close(self):
-        """It is not used."""
+        """Close the descriptors."""
         for fd in (self.read_fd, self.write_fd, self.memory_fd):
             if fd >= 0:
                 try:
@@ -77,12 +80,25 @@ class Prepared(object):
                     pass
         self.read_fd = self.write_fd = self.memory_fd = -1
 
+    def read_snapshot(self):
+        """What is behind the journal. The descriptor of the memory is closed then."""
+        snapshot = b""
+        os.lseek(self.memory_fd, WHOLE, os.SEEK_SET)
+        while True:
+            piece = os.read(self.memory_fd, 1 << 20)
+            if not piece:
+                break
+            snapshot += piece
+        os.close(self.memory_fd)
+        self.memory_fd = -1
+        return snapshot
+
 
 class Program(object):
-    """A program that has the worker.
+    """A program that has the far side by pipes.
 
-    :param prepared: its pipes, and the memory.
-    :param main: a :class:`FileIO`: the factory.
+    :param prepared: the pipes and the journal.
+    :param main: the connection to the factory, a :class:`FileIO`.
     """
 
     def __init__(self, prepared, main):
@@ -90,11 +106,13 @@ class Program(object):
         self.main = main
         self.read_fd, self.write_fd = prepared.read_fd, prepared.write_fd
         self._known = self._identities()
-        #: whether it takes no more
+        #: whether nothing more is written to it
         self.gone = False
-        #: whether it is to be left, and how much of what it says is still read then
+        #: whether the factory said to leave it, and how many bytes of it are still read then
         self._leaving = False
         self._rest = REST
+        #: whether it broke the protocol: nothing more is read
+        self._broken = False
         self._lock = allocate_lock()
         self._size = READ_SMALL
         self._wait = BusyWait(poll_of(self.read_fd))
@@ -107,17 +125,8 @@ class Program(object):
         self._journal = Journal(prepared.memory)
         self._told = 0
         self._due = PORTION
-        snapshot = b""
-        os.lseek(prepared.memory_fd, WHOLE, os.SEEK_SET)
-        while True:
-            piece = os.read(prepared.memory_fd, 1 << 20)
-            if not piece:
-                break
-            snapshot += piece
-        os.close(prepared.memory_fd)
-        prepared.memory_fd = -1
         self._relay = Relay(keeps=False)
-        self._relay.restore(snapshot)
+        self._relay.restore(prepared.read_snapshot())
 
     def read(self, busy):
         """Bytes for the multiplexer; None: none for now; no bytes: it is time to leave."""
@@ -125,6 +134,8 @@ class Program(object):
             self._wait.poll()
         size = self._size
         while True:
+            if self._broken:
+                return b""
             try:
                 data = os.read(self.read_fd, size)
                 break
@@ -151,18 +162,22 @@ class Program(object):
             try:
                 relay.from_program(data)
             except ProtocolError:
-                return b""  # the factory finds that, too
+                # The factory finds that in the journal. What precedes it counts, there and here.
+                self._broken = True
             parts = relay.to_far
             if not parts:
                 return None
             relay.to_far = []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def write(self, data):
-        """Write whole frames."""
+    def write(self, data, claim=None):
+        """Write whole frames.
+
+        :param claim: called when they are in the journal, directly before they count there.
+        """
         relay = self._relay
         with self._lock:
-            self._note(TO, data)
+            self._note(TO, data, claim)
             relay.from_far(data)
             parts = relay.to_program
             if not parts:
@@ -185,7 +200,11 @@ class Program(object):
             self._told += size
             self._journal.numbers[WRITTEN] = self._told
 
-    def _note(self, direction, data):
+    def _note(self, direction, data, claim=None):
+        """Write to the journal. If it is full, wait for the factory.
+
+        :param claim: for at most one entry: called before it counts.
+        """
         journal = self._journal
         size = len(data)
         begin = 0
@@ -193,7 +212,7 @@ class Program(object):
             piece = data if size <= PIECE else data[begin : begin + PIECE]
             while journal.room() < len(piece) + 4:
                 time.sleep(LOOK_AGAIN)
-            journal.put(direction, piece)
+            journal.put(direction, piece, claim)
             begin += len(piece)
             self._due -= len(piece) + 4
             if self._due <= 0:
@@ -201,7 +220,7 @@ class Program(object):
                 try:
                     os.write(self.main.write_fd, READ)
                 except OSError:
-                    pass  # the factory is gone: so is this process, soon
+                    pass  # the factory is gone: this process ends soon, too
 
     def _identities(self):
         found = []
@@ -214,19 +233,19 @@ class Program(object):
         return found
 
     def is_replaced(self):
-        """Whether somebody else has closed one of the pipes."""
+        """Whether other code has closed one of the pipes."""
         return self._identities() != self._known
 
     def close(self):
-        """It is left."""
+        """Close the pipes, and release the journal."""
         self.prepared.close()
         self._journal.close()
 
 
 class LingeringIO(FileIO):
-    """Reads and writes the factory's pipes, or a program's; as :class:`FileIO`.
+    """Reads and writes the factory's pipes, or a program's, as a :class:`FileIO` does.
 
-    :param link: the :class:`~..connection.FarConnection` whose it is.
+    :param link: the :class:`~..connection.FarConnection` that uses it.
     """
 
     def __init__(self, link):
@@ -234,16 +253,16 @@ class LingeringIO(FileIO):
         self.read_fd, self.write_fd = main.read_fd, main.write_fd
         self.program = None
         self._link = link
-        #: whether the factory still has to say that the program is to be left, which was
+        #: whether the factory's LEAVE for a program that was left already is still to come
         self._expected = False
 
-    # -- the two steps ---------------------------------------------------------------------------
+    # -- from the factory to a program, and back -------------------------------------------------
 
     def turn(self, stream, prepared):
-        """Answer that the pipes are used, which is the last thing said to the factory; use them.
+        """Answer the factory that the pipes are used from now on, and use them.
 
-        Only the reader calls this. The factory says in the same moment that they are, or that the
-        program is gone already.
+        Only the reader calls this. The answer is the last frame to the factory. The factory then
+        signals BEGIN, or LEAVE if the program is gone already.
         """
         link = self._link
         mux = link.mux
@@ -259,15 +278,21 @@ class LingeringIO(FileIO):
             if self._read_signal() != BEGIN:
                 prepared.close()
                 return
-            self.program = program = Program(prepared, self.main)
+            try:
+                program = Program(prepared, self.main)
+            except Exception:  # no memory, or the snapshot is damaged
+                prepared.close()
+                self._tell_back()
+                return
+            self.program = program
             if link.write_buffer is not None:
                 link.write_buffer.write = program.write
 
     def _read_signal(self):
-        """The next byte from the factory; none at the end.
+        """The next byte from the factory; no byte at the end.
 
-        What is behind it stays in the pipe: it may be the next signal, for which a program's end
-        of the pipes is watched together with this one, or frames for the multiplexer.
+        Whatever follows it stays in the pipe. It may be the next signal, which is waited for
+        together with the program's pipes, or frames for the multiplexer.
         """
         main = self.main
         while True:
@@ -288,18 +313,21 @@ class LingeringIO(FileIO):
                     link.settle()
                 write_buffer.flush()
                 write_buffer.write = None
-            self._expected = True
             self.program = None
             program.close()
-            try:
-                self.main.write_one(BACK)
-            except OSError:
-                pass  # it is read then that the factory is gone
+            self._tell_back()
+
+    def _tell_back(self):
+        self._expected = True
+        try:
+            self.main.write_one(BACK)
+        except OSError:
+            pass  # the next read finds that the factory is gone
 
     # -- as a FileIO -----------------------------------------------------------------------------
 
     def read(self, busy=False):
-        """Some bytes; None: nothing for now; empty at the end."""
+        """Some bytes; None: none for now; empty at the end."""
         program = self.program
         if program is not None:
             try:
@@ -327,7 +355,7 @@ class LingeringIO(FileIO):
         return bool(select.select(fds, [], [], timeout)[0])
 
     def write_one(self, data):
-        """Write all of some bytes: of whole frames."""
+        """Write all of some bytes, which are whole frames."""
         program = self.program
         if program is None:
             self.main.write_one(data)
@@ -335,7 +363,7 @@ class LingeringIO(FileIO):
             program.write(data)
 
     def write(self, parts):
-        """Write all of a list of bytes and memoryviews: of whole frames."""
+        """Write all of a list of bytes and memoryviews, which are whole frames."""
         program = self.program
         if program is None:
             self.main.write(parts)
@@ -350,28 +378,28 @@ class LingeringIO(FileIO):
         return self.main.is_replaced() or (program is not None and program.is_replaced())
 
     def is_taken(self):
-        """Whether somebody else has closed a descriptor."""
+        """Whether other code has closed a descriptor."""
         program = self.program
         return self.main.is_taken() or (program is not None and program.is_replaced())
 
     def close(self):
-        """Close all."""
+        """Close all descriptors."""
         self.main.close()
         if self.program is not None:
             self.program.prepared.close()
 
 
 def prepare(link, payload):
-    """The first step: have the pipes here.
+    """The first step: open the pipes and the journal.
 
-    :returns: whether they are.
+    :returns: a :class:`Prepared`, or None if they can't be opened here.
     """
     try:
-        if link.write_buffer is None:
-            return None  # it is in no memory that is shared with the supervisor
+        if link.write_buffer is None or not ATOMIC:
+            return None  # this Python shares no memory, or could show half of a number
         return Prepared(PureCodec().decode(payload))
     except Exception:
-        return None  # another system, or it is told by a number that is something else here
+        return None  # another system, or another container: its descriptors are not found there
 
 
 __all__ = ["BACK", "BEGIN", "LEAVE", "READ", "LingeringIO", "prepare"]

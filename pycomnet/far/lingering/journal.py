@@ -1,8 +1,9 @@
-"""What a far side and its program say to each other, in memory that the factory shares with both.
+"""The journal: what a far side and its program tell each other, in memory that they share.
 
-The far side puts there what it reads from the program and what it is about to write to it, before
-it does anything else with that; the program, how many values it has taken. The factory reads it
-when it gets round to that. What is there stays there, whichever process is killed.
+The far side writes to it what it reads from the program, and what it is about to write to the
+program, before it does anything else with the bytes. The program writes how many values its user
+has taken. The factory reads both, later. The memory outlives the far side and the program, so the
+factory knows everything whichever of them is killed, and when.
 """
 
 import os
@@ -13,38 +14,40 @@ try:
 except ImportError:  # Python 2
     from thread import allocate_lock
 
-#: The numbers at the beginning: bytes that the far side has put here in all, and that the factory
-#: has read of those; bytes that the far side has written to the program; and of what was taken, how
-#: many entries the program has put here, and the factory read.
+#: The numbers at the beginning, of 8 bytes each: bytes that the far side has put there in all, and
+#: how many of those the factory has read; bytes that the far side has written to the program;
+#: entries that the program has put there, and how many of those the factory has read.
 HEAD, TAIL, WRITTEN, TAKEN_HEAD, TAKEN_TAIL = range(5)
-#: Bytes for those.
+#: Bytes for the numbers.
 START = 64
-#: Bytes of what was said that there is room for.
+#: Bytes of the ring for the far side's entries.
 SIZE = 1 << 18
-#: The most that is put there as one entry.
+#: Bytes of the longest entry.
 PIECE = 1 << 14
-#: After so many bytes the factory is told to read them.
+#: After so many bytes the far side tells the factory to read them.
 PORTION = SIZE // 4
-#: Entries of what was taken: a channel's id, whether it is done, how many values.
+#: An entry of the program: a channel's id, whether it is done, how many values were taken.
 TAKEN = struct.Struct("=IIQ")
 TAKEN_ENTRIES = 4096
-#: All together. Behind it is what a copy of the factory's relay has to know.
+#: Bytes of the whole journal. Behind it is the snapshot for the far side's copy of the relay.
 WHOLE = START + SIZE + TAKEN_ENTRIES * TAKEN.size
-#: From the program, or to it.
+#: The direction of an entry: from the program, or to it.
 FROM, TO = 0, 1
 
-#: Whether the processor itself has others see what is written in the order in which it was.
-_ORDERED = os.uname()[4] in ("x86_64", "i386", "i486", "i586", "i686")
+#: Whether a number of 8 bytes is read and written as one: another process never sees half of it.
+ATOMIC = struct.calcsize("P") >= 8
+#: Whether this kind of processor shows its writes to other processors in their order.
+_ORDERED = os.name == "posix" and os.uname()[4] in ("x86_64", "i386", "i486", "i586", "i686")
 
 _entry = struct.Struct("=I")
 
 
 class BrokenJournal(Exception):
-    """What is there can't have been put there by who should."""
+    """The memory has what no correct process writes there."""
 
 
 class Journal(object):
-    """One end.
+    """One end of a journal.
 
     :param memory: an ``mmap`` of at least :data:`WHOLE` bytes.
     """
@@ -53,19 +56,19 @@ class Journal(object):
         self._memory = memory
         self.numbers = memoryview(memory)[:START].cast("Q")
         self._lock = allocate_lock()
-        #: how far it was read here: what is in the memory others can change
+        #: How far this end has read. The numbers in the memory can be changed by others.
         self._tail = self._taken_tail = 0
 
     def close(self):
-        """Let go of the memory."""
+        """Release the memory."""
         self.numbers.release()
         try:
             self._memory.close()
         except BufferError:
-            pass  # PyPy: some view of it is not freed yet
+            pass  # PyPy: a view of it is not freed yet
 
     def _in_order(self):
-        """Have another processor see what was done before this before what is done after it."""
+        """Let other processors see what was done before this before what is done after it."""
         if _ORDERED:
             return
         lock = self._lock
@@ -76,16 +79,22 @@ class Journal(object):
     # -- the far side ----------------------------------------------------------------------------
 
     def room(self):
-        """Bytes that can be put there."""
+        """The number of bytes that can be put now."""
         numbers = self.numbers
         return SIZE - (numbers[HEAD] - numbers[TAIL])
 
-    def put(self, direction, data):
-        """Put a piece of up to :data:`PIECE` bytes there, for which there is room."""
+    def put(self, direction, data, claim=None):
+        """Put an entry of up to :data:`PIECE` bytes, for which there is room.
+
+        :param claim: called when the entry is complete, directly before it counts.
+        """
         head = self.numbers[HEAD]
         self._write(head, _entry.pack(len(data) << 1 | direction) + data)
-        # Once it counts it is there, whatever happens to this process.
+        # If this process is killed before the next line the entry does not exist, and after it the
+        # entry is complete.
         self._in_order()
+        if claim is not None:
+            claim()
         self.numbers[HEAD] = head + _entry.size + len(data)
 
     def _write(self, position, data):
@@ -101,10 +110,10 @@ class Journal(object):
     # -- the program -----------------------------------------------------------------------------
 
     def put_taken(self, taken, done):
-        """Put there what was taken; False if there is no room for that.
+        """Put what the program's user has taken; False if there is no room for all of it.
 
-        :param taken: how many values of which channels, in all.
-        :param done: channels that are over and were seen to be.
+        :param taken: a map: for each channel the number of its values, from the first on.
+        :param done: channels that are over, and whose end the user has seen.
         """
         numbers = self.numbers
         head = numbers[TAKEN_HEAD]
@@ -126,14 +135,14 @@ class Journal(object):
     # -- the factory -----------------------------------------------------------------------------
 
     def read(self):
-        """What was said since this was called last: pairs of direction and bytes, joined.
+        """The far side's new entries: pairs of direction and bytes. Neighbours are joined.
 
-        :raises BrokenJournal: it makes no sense.
+        :raises BrokenJournal: the numbers or the entries are invalid.
         """
         numbers = self.numbers
         head, tail = numbers[HEAD], self._tail
         if not 0 <= head - tail <= SIZE:
-            raise BrokenJournal("%d bytes of %d" % (head - tail, SIZE))
+            raise BrokenJournal("%d bytes in a journal of %d" % (head - tail, SIZE))
         self._in_order()
         begin, size = tail % SIZE, head - tail
         memory = self._memory
@@ -162,19 +171,19 @@ class Journal(object):
         return [(direction, b"".join(pieces)) for direction, pieces in said]
 
     def taken_head(self):
-        """Entries of what was taken that are there.
+        """How many entries the program has put in all.
 
-        :raises BrokenJournal: it makes no sense.
+        :raises BrokenJournal: that can't be.
         """
         numbers = self.numbers
         head = numbers[TAKEN_HEAD]
         if not 0 <= head - self._taken_tail <= TAKEN_ENTRIES:
-            raise BrokenJournal("%d values taken" % head)
+            raise BrokenJournal("%d entries of what was taken" % head)
         self._in_order()
         return head
 
     def read_taken(self, head):
-        """What was taken up to an entry, as :meth:`put_taken` has it."""
+        """What was taken up to an entry, as in :meth:`put_taken`."""
         taken = {}
         done = []
         for number in range(self._taken_tail, head):

@@ -18,8 +18,9 @@ from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
-from pycomnet.factory.farside import KeptFarSide, Settings
+from pycomnet.factory.farside import KeptFarSide
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
+from pycomnet.factory.settings import Settings
 from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.ending import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -133,11 +134,49 @@ class HandedOver(SynchronousTestCase):
         self.assertRaises(ProgramBroke, self.handover.read)
         self.journal.put(TO, frame(DATA, 7, b""))
         self.assertRaises(ProtocolError, self.handover.read)
-        self.journal.numbers[module.TAKEN_HEAD] = 1 << 40
-        self.assertRaises(ProgramBroke, self.handover.read)
-        self.journal.numbers[module.TAKEN_HEAD] = 0
         self.journal.numbers[module.HEAD] += SIZE + 1
         self.assertRaises(ProtocolError, self.handover.read)
+
+    def test_far_side_counts_whatever_its_program_does(self) -> None:
+        """What a program says that broke the protocol no longer counts; what the far side sent
+        does, in the same reading and later, and makes room in the journal."""
+        self.journal.put(FROM, frame(OPEN, 3, b"\x00\x04test") + frame(DATA, 7, b""))
+        self.journal.put(TO, frame(DATA, 1, b"one"))
+        self.assertRaises(ProgramBroke, self.handover.read)
+        self.journal.put(FROM, frame(OPEN, 5, b"\x00\x04test"))
+        self.journal.put(TO, frame(DATA, 3, b"two"))
+        self.journal.put_taken({1: 1}, [])
+        self.handover.read()
+        # What preceded the fault counts: the far side has it, too.
+        kept = {id: [one.data for one in record.kept] for id, record in self.relay.records.items()}
+        self.assertEqual(kept, {1: [frame(DATA, 1, b"one")], 3: [frame(DATA, 3, b"two")]})
+        self.assertEqual(self.journal.room(), SIZE)
+
+    def test_nonsense_of_what_was_taken(self) -> None:
+        """A program that has written over its part of the journal breaks nothing else."""
+        self.handover.read()
+        self.journal.numbers[module.TAKEN_HEAD] = 1 << 40
+        for value in (b"one", b"two"):
+            self.journal.put(TO, frame(DATA, 1, value))
+            with contextlib.suppress(ProgramBroke):
+                self.handover.read()
+            self.assertEqual(self.journal.room(), SIZE)
+        self.assertEqual(len(self.relay.records[1].kept), 2)
+
+    def test_memory_can_not_be_cut(self) -> None:
+        """Whoever has the journal can't make it shorter, which would kill all who read it."""
+        relay = Relay()
+        relay.from_far(Mux(False).data_to_send())
+        handover = Handover(relay)
+        self.addCleanup(handover.close)
+        handover.begin()
+        fds = handover.give()
+        try:
+            for size in (0, 1 << 20):
+                self.assertRaises(PermissionError, os.ftruncate, fds[2], size)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def test_asked(self) -> None:
         """What the far side is asked, and what it says, is nothing of the program's."""

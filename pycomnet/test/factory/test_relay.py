@@ -478,7 +478,7 @@ class Refused(RelayCase):
     def test_reader(self) -> None:
         """The first frame is a hello, however it comes."""
         with self.assertRaises(ProtocolError):
-            RelayedFrameReader(65536).feed(b"GET / HTTP/1.1\r\n")
+            list(RelayedFrameReader(65536).feed(b"GET / HTTP/1.1\r\n"))
 
 
 class Anything(SynchronousTestCase):

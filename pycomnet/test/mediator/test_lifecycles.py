@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.lifecycle import IllegalTransition, step
 from pycomnet.mediator.client.states import (
     LINK,
     STREAM,
@@ -29,7 +30,6 @@ from pycomnet.mediator.client.states import (
     StreamState,
 )
 from pycomnet.mediator.client.websocket import CLOSE_TIMEOUT, POST_FROM
-from pycomnet.mediator.lifecycle import IllegalTransition, step
 from pycomnet.mediator.server import session as sessions
 from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
 from pycomnet.test.mediator.kit import JSONResponse, LinkCase, StreamCase

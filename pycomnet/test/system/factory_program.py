@@ -75,8 +75,11 @@ async def main(reactor: Any, address: str, what: str, spec: str) -> None:
         [channel] = gateway.resumed.values()
         await take(reactor, channel, False)
     elif what == "idle":
-        gateway.remote_exec("for n in range(10000): channel.send([n, b'x' * 100])")
-        say(gateway.info["pid"])
+        sent = gateway.newchannel()
+        source = "for n in range(10000):\n channel.send([n, b'x' * 100])\n if n == 99: sent.send(n)"
+        channel = gateway.remote_exec(source, sent=sent)
+        await sent.receive()
+        say([gateway.info["pid"], channel.id])
         await Deferred()
     elif what == "end":
         channel = gateway.remote_exec("channel.send(1); channel.send(channel.receive())")
