@@ -404,11 +404,11 @@ class KeptFarSide(Handing):
         """The program is gone, or has been told everything."""
         if attachment is not self.attachment:
             return
-        transport: Any = self.transport
-        if transport is not None:
-            transport.resumeProducing()  # it was stopped if the program took nothing
         if self.state is KeptState.ENDING:
             return  # the program is told when it has ended
+        transport: Any = self.transport
+        if transport is not None and self.state not in _OVER:
+            transport.resumeProducing()  # it was stopped if the program took nothing
         self.attachment = None
         if self.is_handed:
             assert self._handover is not None

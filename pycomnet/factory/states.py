@@ -112,9 +112,7 @@ KEPT: Table[KeptState, KeptEvent, KeptEffect] = {
         _E.OVER: (_K.LEFT, None),  # its time goes on
     },
     _K.ENDING: {
-        _E.ATTACH: (_K.ENDING, None),
-        _E.LEAVE: (_K.ENDING, None),
-        _E.DETACH: (_K.ENDING, None),
+        _E.DETACH: (_K.ENDING, None),  # its program has said goodbye, which is found in the journal
         _E.END: (_K.ENDING, None),
         _E.OVER: (_K.PARTING, _F.TELL),
     },
@@ -122,20 +120,16 @@ KEPT: Table[KeptState, KeptEvent, KeptEffect] = {
         _E.LEAVE: (_K.LEFT, _F.WAIT),
         _E.DETACH: (_K.GONE, _F.FORGET),
         _E.END: (_K.PARTING, None),
-        _E.OVER: (_K.TOLD, None),
     },
     _K.LEFT: {
         _E.ATTACH: (_K.TOLD, None),
         _E.END: (_K.GONE, _F.FORGET),
         _E.EXPIRE: (_K.GONE, _F.FORGET),
-        _E.OVER: (_K.LEFT, None),
     },
     _K.PARTING: {
-        _E.ATTACH: (_K.PARTING, None),
         _E.LEAVE: (_K.GONE, _F.FORGET),
         _E.DETACH: (_K.GONE, _F.FORGET),
         _E.END: (_K.PARTING, None),
-        _E.OVER: (_K.PARTING, None),
     },
     _K.GONE: {
         _E.START: (_K.GONE, None),  # it ended in the meantime
@@ -144,7 +138,6 @@ KEPT: Table[KeptState, KeptEvent, KeptEffect] = {
         _E.LEAVE: (_K.GONE, None),
         _E.DETACH: (_K.GONE, None),
         _E.END: (_K.GONE, None),
-        _E.OVER: (_K.GONE, None),
     },
 }
 

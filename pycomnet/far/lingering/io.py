@@ -112,7 +112,7 @@ class Program(object):
         self._leaving = False
         self._rest = REST
         #: whether it broke the protocol: nothing more is read
-        self._broken = False
+        self.broken = False
         self._lock = allocate_lock()
         self._size = READ_SMALL
         self._wait = BusyWait(poll_of(self.read_fd))
@@ -134,7 +134,7 @@ class Program(object):
             self._wait.poll()
         size = self._size
         while True:
-            if self._broken:
+            if self.broken:
                 return b""
             try:
                 data = os.read(self.read_fd, size)
@@ -163,7 +163,7 @@ class Program(object):
                 relay.from_program(data)
             except ProtocolError:
                 # The factory finds that in the journal. What precedes it counts, there and here.
-                self._broken = True
+                self.broken = True
             parts = relay.to_far
             if not parts:
                 return None
@@ -351,6 +351,8 @@ class LingeringIO(FileIO):
         fds = [self.main.read_fd]
         program = self.program
         if program is not None:
+            if program.broken:
+                return True  # it is left by the next read
             fds.append(program.read_fd)
         return bool(select.select(fds, [], [], timeout)[0])
 

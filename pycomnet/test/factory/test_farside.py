@@ -285,8 +285,8 @@ class Lives(FarSideCase):
         self.assertIn("broke the wire protocol (channel)", told[-1]["ended"]["how"])
 
 
-class Handed(FarSideCase):
-    """One whose pipes are its program's."""
+class GivenCase(FarSideCase):
+    """A far side whose program may have its pipes."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -338,6 +338,10 @@ class Handed(FarSideCase):
         self.assertTrue(raw.isclosed())
         del told[:]
         return far, control, told
+
+
+class Given(GivenCase):
+    """One whose pipes are its program's."""
 
     def test_given(self) -> None:
         """It gets them with what has been read, and nothing was written; here nobody has them."""

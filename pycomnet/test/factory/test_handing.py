@@ -6,6 +6,7 @@ The far side's end is played by a connection and single bytes, as docs/protocol.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,10 @@ from twisted.internet.testing import MemoryReactorClock
 from pycomnet.channels.channel import Channel
 from pycomnet.channels.core import ChannelCore
 from pycomnet.factory import attachment, handing
-from pycomnet.factory.handing import PREPARE_TIMEOUT
+from pycomnet.factory.handing import PREPARE_TIMEOUT, TAKE_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE, READ
 from pycomnet.far.lingering.framing import RelayedFrameReader
+from pycomnet.far.lingering.journal import FROM, TO, WHOLE, Journal
 from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.test.factory.test_farside import FarSideCase
 from pycomnet.test.kit import MemoryTransport
@@ -25,7 +27,9 @@ from pycomnet.wire.frames import HELLO, OPEN, RESULT
 from pycomnet.wire.mux import Limits
 
 
-class Orders(FarSideCase):
+class HandingCase(FarSideCase):
+    """A far side that lingers, and programs that take pipes."""
+
     def setUp(self) -> None:
         super().setUp()
         #: programs' ends of their channels: of each the raw one, and the control channel
@@ -56,6 +60,8 @@ class Orders(FarSideCase):
 
     def send(self, transport: Any, fds: tuple[int, ...], write: Callable[[], object]) -> None:
         write()
+        if len(fds) == 3:
+            self.journal = Journal(mmap.mmap(fds[2], WHOLE))
         for fd in fds:
             os.close(fd)
 
@@ -134,6 +140,10 @@ class Orders(FarSideCase):
         program[0].send({"left": True})
         self.pump()
         self.assertTrue(program[0].isclosed())
+
+
+class Orders(HandingCase):
+    """What the far side, its program and the factory say, in all orders."""
 
     def test_left_then_back(self) -> None:
         """The far side is told to leave; who comes meanwhile waits until it is back."""
@@ -231,6 +241,87 @@ class Orders(FarSideCase):
             self.kept[-2].close()
             self.pump()
         self.given()
+
+    def test_take_is_not_answered(self) -> None:
+        """One that is stopped just when it should use the pipes: its program is refused, nothing is
+        written to it, and whenever it goes on it is told to leave, and is there for the next."""
+        program = self.program()
+        self.answer(self.is_asked("pipes"))
+        take = self.is_asked("take")
+        self.clock.advance(TAKE_TIMEOUT - 1)
+        self.pump()
+        self.assertEqual(program[1], [])
+        self.clock.advance(1)
+        self.pump()
+        [told] = program[1]
+        self.assertIn("has not answered for 20 seconds: its process", told["failed"]["words"])
+        self.assertTrue(program[0].isclosed())
+        self.assertEqual((self.heard(), self.far.is_away, self.far.left), (b"", True, 10))
+        self.answer(take)
+        self.assertEqual(self.heard(), LEAVE)
+        self.assertFalse(self.far.is_away)
+        self.given()
+
+    def test_ended_while_it_is_not_answered(self) -> None:
+        """It is ended, as its time is over, while it should use the pipes: nothing is written to it
+        that is no signal."""
+        program = self.program()
+        self.answer(self.is_asked("pipes"))
+        self.is_asked("take")
+        program[0].close()
+        self.pump()
+        self.clock.advance(10)
+        self.assertEqual(self.heard(), b"")
+        self.gateway_transport.end(0)
+        self.assertEqual(self.gone, [self.far])
+
+    def test_program_is_killed_after_goodbye(self) -> None:
+        """A far side was told to end, and its program is killed before it has: it is let go."""
+        program = self.given()
+        ending = self.far.end()
+        self.pump()
+        self.assertEqual(program[1], [{"ask": "end"}])
+        program[0].close()
+        self.pump()
+        self.assertNoResult(ending)
+        self.transport.abortConnection()
+        self.gateway_transport.end(0)
+        self.successResultOf(ending)
+        self.assertEqual(self.gone, [self.far])
+
+    def test_program_breaks_the_protocol(self) -> None:
+        """It is dropped when the journal shows that, and what the far side sent is kept."""
+        program = self.given()
+        journal = self.journal
+        journal.put(FROM, b"no hello!")
+        self.connection.open("test", self.connection.encode("kept"))
+        self.connection.flush()
+        journal.put(TO, self.gateway_transport.far_transport.take())
+        self.say(READ)
+        self.assertEqual(self.heard(), LEAVE)
+        self.assertFalse(program[0].isclosed())
+        self.say(BACK)
+        self.assertTrue(program[0].isclosed())
+        self.assertEqual(self.heard(), b"")
+        [record] = self.far.relay.records.values()
+        self.assertEqual((record.purpose, record.count), ("test", 1))
+        self.assertEqual(self.far.left, 10)
+        self.given()
+
+    def test_who_waits_comes_in_turn(self) -> None:
+        """Two programs wait for it: the first gets it, and the second finds that it is in use."""
+        self.left(self.given())
+        found: list[Any] = []
+        for name in ("first", "second"):
+
+            def back(_: object, name: str = name) -> None:
+                found.append((name, self.far.left is not None))
+                if self.far.left is not None:
+                    self.program()
+
+            self.far.when_back().addCallback(back)
+        self.say(BACK)
+        self.assertEqual(found, [("first", True), ("second", False)])
 
     def test_gone_while_it_turns(self) -> None:
         """A program is gone before the far side has turned: that is told to leave at once, and

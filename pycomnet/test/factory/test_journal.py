@@ -32,6 +32,12 @@ class Written(SynchronousTestCase):
         self.assertEqual(self.reader.read(), [])
         self.assertEqual(self.writer.room(), SIZE)
 
+    def test_claim(self) -> None:
+        """What was collected elsewhere is claimed when it is in the journal, before it counts."""
+        seen: list[object] = []
+        self.writer.put(TO, b"frames", lambda: seen.append(self.reader.read()))
+        self.assertEqual((seen, self.reader.read()), ([[]], [(TO, b"frames")]))
+
     def test_around(self) -> None:
         """Many times as much as there is room for, in pieces of all sizes."""
         sizes = [1, 1000, PIECE, PIECE - 4, 0, 7, 4099]

@@ -121,7 +121,19 @@ class Through(RelayCase):
             far.send(value)
             self.joined.pump(10_000)
             self.assertEqual(self.successResultOf(near.receive()), value)
+        self.joined.pump()
         self.assertEqual(self.joined.relay.records[near.id].cost, 0)
+
+    def test_taken_once_the_turn_is_over(self) -> None:
+        """A program that is killed in the turn in which it got a value has done nothing with it: it
+        is for the next one."""
+        near, far = self.channel()
+        far.send("value")
+        self.joined.pump()
+        self.assertEqual(self.successResultOf(near.receive()), "value")
+        self.assertEqual(self.joined.relay.records[near.id].taken, 0)
+        self.joined.pump()
+        self.assertEqual(self.joined.relay.records[near.id].taken, 1)
 
     def test_window(self) -> None:
         """The far side's send waits until something is taken here, as without a relay."""

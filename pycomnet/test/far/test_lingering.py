@@ -8,11 +8,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.factory.handover import BACK, BEGIN, LEAVE, Handover, says_yes
+from pycomnet.factory.handover import BACK, BEGIN, LEAVE, Handover, ProgramBroke, says_yes
 from pycomnet.far.connection import FileIO
+from pycomnet.far.lingering.framing import RelayedFrameReader, frame
+from pycomnet.far.lingering.journal import WHOLE
 from pycomnet.far.lingering.relay import Relay
 from pycomnet.far.worker import FarSide
 from pycomnet.far.writebuffer import WriteBuffer, new_memory
+from pycomnet.wire.frames import CLOSE, OPEN
+from pycomnet.wire.mux import Limits, Mux
 
 #: Seconds after which a far side that should have said something never will.
 PATIENCE = 5.0
@@ -132,6 +136,78 @@ class Signals(SynchronousTestCase):
         self.assertEqual(self.hear(), BACK)
         self.assertTrue(self.answer(question))
 
+    def begin(self) -> int:
+        """It uses the pipes; the id that the program may open a channel with."""
+        take = self.relay.ask("take")
+        os.write(self.factory, self.say())
+        state, _ = self.handover.begin()
+        self.io.prompt = BEGIN
+        self.assertTrue(says_yes(self.answer(take)))
+        return int(state["next"])  # type: ignore[call-overload]
+
+    def test_program_breaks_the_protocol(self) -> None:
+        """What precedes the fault is done, as the factory's relay thinks it was; then it leaves."""
+        id = self.begin()
+        given = self.handover.give()
+        self.fds += given
+        hello = Mux(True).data_to_send()
+        opening = frame(OPEN, id, b"\x02\x06status")
+        os.write(given[0], hello + opening + frame(99, 1))
+        self.assertEqual(self.hear(), BACK)
+        frames = RelayedFrameReader(Limits().frame)
+        frames.begin()
+        answers = [(kind, id) for kind, id, _ in frames.feed(os.read(given[1], 1 << 20))]
+        self.assertEqual(answers, [(CLOSE, id)])
+        self.assertRaises(ProgramBroke, self.handover.read)
+        self.assertTrue(self.relay.records[id].far_closed)
+        os.write(self.factory, LEAVE)
+        self.assertTrue(self.ask("status"))
+
+    def test_damaged_snapshot(self) -> None:
+        """It can't use the pipes after all: it says that it is back, and goes on."""
+        take = self.relay.ask("take")
+        os.write(self.factory, self.say())
+        self.handover.begin()
+        os.pwrite(self.handover.memory_fd, b"\xc1" * 10, WHOLE)
+        self.fds += self.handover.give()
+        self.io.prompt = BEGIN
+        self.link.wait(lambda: self.io.written.endswith(BACK), timeout=PATIENCE)
+        self.relay.from_far(self.read()[:-1])
+        self.assertTrue(says_yes(self.relay.answers.pop(take)))
+        os.write(self.factory, LEAVE)
+        self.assertTrue(self.ask("status"))
+
     def test_no_program(self) -> None:
         """It is to leave at once: what is behind that are frames."""
         self.assertTrue(self.answer(self.turn(LEAVE, False)))
+
+
+class Claims(SynchronousTestCase):
+    """Frames that a worker has collected, and that it writes elsewhere than to the factory."""
+
+    def killed(self, claims: bool) -> bytes:
+        """It is killed within writing them; what its supervisor writes.
+
+        :param claims: whether they counted as written.
+        """
+        out, write_fd = os.pipe()
+        memory = new_memory()
+        assert memory is not None
+        buffer = WriteBuffer(write_fd, memory)
+
+        def write(data: bytes, claim: Any) -> None:
+            if claims:
+                claim()
+            raise KeyboardInterrupt
+
+        buffer.write = write
+        self.assertTrue(buffer.put(b"frame"))
+        self.assertRaises(KeyboardInterrupt, buffer.flush)
+        WriteBuffer(write_fd, memory).last_words()
+        os.close(write_fd)
+        with open(out, "rb") as file:
+            return file.read()
+
+    def test_frames_are_written_by_one(self) -> None:
+        """Until they are in the journal the supervisor writes them, and from then on not."""
+        self.assertEqual((self.killed(False), self.killed(True)), (b"frame", b""))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import DeferredList
 from twisted.internet.task import deferLater
 
 import pycomnet
@@ -166,6 +167,54 @@ async def test_both_killed(started: Daemons) -> None:
     assert len(seen) >= 100
     assert seen == list(range(len(seen)))
     await group.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopped_program(started: Daemons) -> None:
+    """A program that is stopped is given up: the far side, which could not write to it any more,
+    goes on, and the next program misses nothing. If the first one goes on later it harms nobody."""
+    _, address = start(started, "--keepalive", "5")
+    group = group_of(address)
+    with near(PROGRAM, address, "idle", "popen//id=build//linger=60") as program:
+        pid, id = program.line()
+        program.signal(signal.SIGSTOP)
+        await resumable(group, "build")
+        gateway = await group.makegateway("popen//id=build//resume=yes")
+        assert gateway.info["pid"] == pid
+        assert await gateway.call("operator:add", 1, 2) == 3
+        channel = gateway.resumed[id]
+        seen = [(await channel.receive())[0] for _ in range(5000)]
+        program.signal(signal.SIGCONT)
+        seen += [value[0] async for value in channel]
+        assert seen == list(range(10000))
+        assert await gateway.call("operator:add", 1, 2) == 3
+    await gateway.exit()
+    assert still_there([pid], 10) == []
+    await group.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_wait(started: Daemons) -> None:
+    """Two programs ask for one that is still another's, as it is stopped: one of them gets it."""
+    _, address = start(started)
+    group = group_of(address)
+    gateway = await group.makegateway("popen//id=x//linger=60")
+    pid = gateway.info["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    await gateway.leave()
+    others = [group_of(address) for _ in range(2)]
+    asking = [other.makegateway("popen//id=x//resume=yes") for other in others]
+    for other in others:
+        await other.resumable()
+    os.kill(pid, signal.SIGCONT)
+    found = await DeferredList(asking, consumeErrors=True)
+    assert sorted(worked for worked, _ in found) == [False, True]
+    [failure] = [result for worked, result in found if not worked]
+    assert "in use by another program" in str(failure.value)
+    [gateway] = [result for worked, result in found if worked]
+    assert await gateway.call("operator:add", 1, 2) == 3
+    for each in (group, *others):
+        await each.close()
 
 
 @pytest_twisted.ensureDeferred
