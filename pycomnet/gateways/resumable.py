@@ -1,9 +1,9 @@
 """A connection that another program can continue: it counts the values that its user has taken.
 
-It reports them to the factory, which keeps all other values for the next program (docs/protocol.rst,
-"The factory"). A value is taken when the user has it, not when it has arrived. It is reported after
-the turn of the reactor in which the user got it: a program that is killed within that turn may not
-have done anything with the value, which the next program then gets again.
+It reports them to the factory, which keeps all other values for the next program
+(docs/protocol.rst, "The factory"). A value is taken when the user has it, not when it has arrived.
+It is reported after the turn of the reactor in which the user got it: a program that is killed
+within that turn may not have done anything with the value, which the next program then gets again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pycomnet.errors import ConnectionLost
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import RESULT
 
-#: Seconds until the next check whether the user has seen the ends of channels, at first and at most.
+#: Seconds until the next check whether the user has seen the ends of channels: the first, the most.
 LOOK_AGAIN = 0.5
 MAX_DELAY = 30.0
 
