@@ -1,4 +1,4 @@
-"""Frames as wholes: cut out of a stream, without a look at what they carry; no I/O."""
+"""Whole frames, cut out of a stream; their payloads are not decoded. No I/O."""
 
 from ...wire.frames import (
     GOAWAY,
@@ -18,9 +18,9 @@ def frame(kind, id, payload=b""):
 
 
 class RelayedFrameReader(object):
-    """Cuts a stream into frames.
+    """Cuts a stream into frames. The first frame has to be a hello.
 
-    :param limit: bytes of the longest payload, but for the first frame's, which is a hello.
+    :param limit: bytes of the longest payload of all other frames.
     """
 
     def __init__(self, limit):
@@ -29,18 +29,18 @@ class RelayedFrameReader(object):
         self._begun = False
 
     def begin(self):
-        """The hello has been read elsewhere."""
+        """Begin behind the hello, which was read elsewhere."""
         self._begun = True
 
     def drop_part(self):
-        """Drop the beginning of a frame that is not complete."""
+        """Drop a frame that is not complete."""
         self._rest = b""
 
     def feed(self, data):
         """Yield the frames that are complete: type, channel, and the whole frame.
 
-        What precedes an invalid frame is yielded first: so it does not depend on how the stream was
-        cut into pieces how far whoever reads it gets.
+        What precedes an invalid frame is yielded first. So the frames that the caller gets do not
+        depend on how the stream was cut into pieces.
 
         :raises ProtocolError: one is too long, or of an unknown type.
         """
@@ -63,7 +63,7 @@ class RelayedFrameReader(object):
 
 
 def read_hello(whole):
-    """What a hello says, checked as a multiplexer does.
+    """The contents of a hello, checked as a multiplexer checks it.
 
     :param whole: the frame.
     :raises ProtocolError: it is not valid.
@@ -78,6 +78,10 @@ def read_hello(whole):
 
 
 def read_credit(whole):
+    """The credit in a CREDIT frame.
+
+    :raises ProtocolError: it is not valid.
+    """
     if len(whole) != HEADER_SIZE + U32.size:
         raise ProtocolError("frame", "CREDIT of %d bytes, not 4" % (len(whole) - HEADER_SIZE))
     credit = U32.unpack_from(whole, HEADER_SIZE)[0]

@@ -1,9 +1,9 @@
-"""What lies between a far side and the program that uses it, so that another can go on; no I/O.
+"""Between a far side and its program, so that another program can continue; no I/O.
 
-Frames go through as they are, both ways, and so do credit and everything that it bounds: the two
-ends keep the protocol with each other. What is kept here is what another program needs to go on
-where one has stopped: of each channel its state, and every frame of the far side's whose value no
-program has taken. docs/architecture.rst, "The factory", says why that is enough.
+The relay passes frames on unchanged, both ways. So credit, and everything that credit bounds, is
+between the two ends. The relay keeps what another program needs to continue where one has stopped:
+the state of each channel, and each frame of the far side whose value no program has taken.
+docs/architecture/factory.rst says why that is enough.
 """
 
 from collections import deque
@@ -36,23 +36,23 @@ from ...wire.mux import Limits, Mux, ProtocolError
 from ...wire.values import PureCodec
 from .framing import RelayedFrameReader, frame, read_credit, read_hello
 
-#: Bytes of values longer than a window that are kept until they are taken, of all channels of a far
-#: side together. A shorter one is always kept: credit bounds those.
+#: Bytes of values longer than a window that are kept until they are taken, for all channels of a
+#: far side together. Shorter values are always kept: credit bounds them.
 MAX_KEPT = 64 << 20
-#: What a window has more than a value may have that is held back until all of it has come: the cost
-#: of its frames, so that its sender never lacks the credit for the rest.
+#: A value of the program is held until it is complete if it is so much shorter than a window: the
+#: cost of its frames. So its sender never lacks the credit for the rest.
 HELD_MARGIN = 4096
 
 _plain = PureCodec()
-#: How a CLOSE begins that has a result.
+#: The first byte of a CLOSE that has a result.
 _GOOD = bytes(bytearray((RESULT,)))
 
 
 class Kept(object):
-    """A frame of the far side's that is kept.
+    """A kept frame of the far side.
 
-    :ivar order: its place among all that came.
-    :ivar number: of the value that it is a piece of: the channel's first is 1; 0 for an end.
+    :ivar order: its place among all frames of the far side.
+    :ivar number: the number of its value in its channel, from 1 on; 0 for an end.
     :ivar data: the frame.
     :ivar long: whether the value is longer than a window.
     """
@@ -67,35 +67,35 @@ class Kept(object):
 
     @property
     def cost(self):
-        """What it costs of the channel's credit."""
+        """Its cost in credit."""
         return run_cost(len(self.data), 1) if self.number else 0
 
 
 class ChannelRecord(object):
-    """What is kept of a channel.
+    """The state of a channel.
 
-    :ivar near: whether the program opened it.
-    :ivar credit: what the program may still send.
-    :ivar far_credit: what the far side may still send.
-    :ivar kept: the far side's frames that nobody has taken, in order.
-    :ivar count: the far side's whole values that have come.
+    :ivar near: whether a program opened it.
+    :ivar credit: the program's credit.
+    :ivar far_credit: the far side's credit.
+    :ivar kept: the far side's frames whose values no program has taken, in order.
+    :ivar count: the number of complete values that the far side has sent.
     :ivar taken: how many of them a program has taken.
     :ivar size: bytes of the far side's value that is not complete yet.
     :ivar unkept: the number of a value that is too long to be kept; else 0.
-    :ivar swallow: credit of the program's that the far side has had before.
-    :ivar held: the frames of a value of the program's that is not complete yet.
-    :ivar begun: whether the far side has got the beginning of such a value.
+    :ivar swallow: credit from the program that the far side has had already: it is not passed on.
+    :ivar held: frames of a value of the program that is not complete yet.
+    :ivar begun: whether the beginning of such a value was passed on.
     :ivar ended: whether the program has ended its half.
-    :ivar closed: whether the program has closed it by itself.
+    :ivar closed: whether the program has closed it first.
     :ivar far_ended: whether the far side has ended its half, or closed it.
-    :ivar far_closed: whether it has closed it.
-    :ivar pending: whether its answer to a CLOSE that was sent here is still to come.
-    :ivar over: whether the program says no more on it.
-    :ivar done: whether the program has seen its end, and all that was before that.
-    :ivar known: whether the program that is there knows it.
+    :ivar far_closed: whether the far side has closed it.
+    :ivar pending: whether the far side still has to answer a CLOSE.
+    :ivar over: whether the program will send nothing more on it.
+    :ivar done: whether the program has seen its end, and everything before that.
+    :ivar known: whether the program that is attached knows it.
     """
 
-    #: what a copy of the relay has to know of it (:meth:`Relay.snapshot`)
+    #: the attributes that a copy of the relay needs (:meth:`Relay.snapshot`)
     COPIED = (
         "id",
         "purpose",
@@ -141,24 +141,24 @@ class ChannelRecord(object):
 
     @property
     def cost(self):
-        """What all that is kept costs."""
+        """The cost of all kept frames."""
         return sum([kept.cost for kept in self.kept])
 
 
 class Relay(object):
     """Between a far side and the program that uses it.
 
-    Whoever does the I/O writes what is in :attr:`to_far` and :attr:`to_program` and empties them.
+    The caller writes what is in :attr:`to_far` and :attr:`to_program`, and empties them.
 
-    :param max_kept: bytes of long values that are kept.
-    :param keeps: whether another program may go on. If not, what the far side says is the one
-        program's that comes, which is told nothing of channels before: to it all begins.
-    :ivar far: the far side's hello, once it has come.
-    :ivar attached: whether a program is there.
-    :ivar goodbye: whether the program has said that this is the end.
+    :param max_kept: bytes of values longer than a window that are kept.
+    :param keeps: whether another program may continue. If not, everything is for the one program
+        that is attached, and nothing is kept.
+    :ivar far: the far side's hello, once it has arrived.
+    :ivar attached: whether a program is attached.
+    :ivar goodbye: whether a program has sent GOAWAY, which ends the far side.
     :ivar long_kept: bytes that are kept of values longer than a window.
-    :ivar answers: to what was asked by :meth:`ask`: None until it has come; then the value's
-        encoding, or no bytes when it was refused.
+    :ivar answers: for each id from :meth:`ask`: None until the answer has arrived; then the
+        encoding of the value, or no bytes if the far side refused.
     """
 
     def __init__(self, max_kept=MAX_KEPT, keeps=True):
@@ -185,10 +185,9 @@ class Relay(object):
     # -- programs come and go --------------------------------------------------------------------
 
     def attach(self):
-        """A program comes; what it is to be sent is in :attr:`to_program`.
+        """A program is attached. What it has to be sent first is in :attr:`to_program`.
 
-        :returns: what it has to know before its connection begins (docs/protocol.rst, "The
-            factory").
+        :returns: its ``state``, as in docs/protocol.rst, "The factory".
         """
         if not self.keeps:
             return {"channels": [], "next": self._next_id, "last": 0}
@@ -201,7 +200,7 @@ class Relay(object):
             if record.closed:
                 continue
             window = record.far_credit + record.cost
-            # Credit may have been given for pieces of a value that comes again.
+            # The last program may have given credit for pieces of a value that is sent again.
             record.swallow = max(window - self.limits.window, 0)
             again += record.kept
             channels.append(
@@ -220,7 +219,7 @@ class Relay(object):
         return {"channels": channels, "next": self._next_id, "last": self._last_far_id}
 
     def detach(self):
-        """The program is gone: what it had begun to say and not finished is dropped."""
+        """The program is gone: drop its values that are not complete."""
         self.attached = False
         self.to_program = []
         for record in self.records.values():
@@ -230,14 +229,14 @@ class Relay(object):
             elif record.unkept:
                 self._cut(record, "a value was too long to be kept for another program")
             record.begun = False
-            # The program may have taken what it had not given credit for yet.
+            # The program may have taken values that it had not given credit for yet.
             credit = self.limits.window - record.far_credit - record.cost
             if credit > 0 and not record.far_ended and not record.closed:
                 record.far_credit += credit
                 self.to_far.append(frame(CREDIT, record.id, U32.pack(credit)))
 
     def _cut(self, record, message):
-        """End a channel that nobody can go on with, at both ends."""
+        """End a channel that no program can continue, at both ends."""
         error = _plain.encode({"code": "interrupted", "message": message})
         closing = frame(CLOSE, record.id, bytearray((ERROR,)) + error)
         if not record.far_closed and not record.closed:
@@ -254,15 +253,15 @@ class Relay(object):
             self._keep(record, 0, closing)
 
     def drop_part(self):
-        """The far side is gone: what it had begun to say and not finished is dropped."""
+        """The far side is gone: drop its frame that is not complete."""
         self._far_reader.drop_part()
 
     # -- a copy, at the far side -----------------------------------------------------------------
 
     def snapshot(self):
-        """What a copy has to know that does the same from now on with the same bytes.
+        """The state for a copy of this relay. From the same bytes the copy does the same.
 
-        :returns: an encoding, for :func:`copy_of`. It keeps nothing, and confirms nothing.
+        :returns: bytes for :meth:`restore` of a relay that keeps nothing.
         """
         records = [
             [getattr(record, key) for key in ChannelRecord.COPIED]
@@ -272,7 +271,10 @@ class Relay(object):
         return _plain.encode(value)
 
     def restore(self, snapshot):
-        """Be a copy."""
+        """Become the copy of a relay.
+
+        :param snapshot: the other relay's :meth:`snapshot`.
+        """
         window, self._max_held, self._next_id, self._last_far_id, records = _plain.decode(snapshot)
         self.far = {"window": window}
         self.to_far = []
@@ -284,9 +286,9 @@ class Relay(object):
             self.records[record.id] = record
 
     def ask(self, purpose, value=None):
-        """Ask the far side something for the one who has this: by a channel that no program sees.
+        """Ask the far side something for the factory, by a channel that no program sees.
 
-        :returns: the channel's id, under which the answer will be in :attr:`answers`.
+        :returns: the channel's id, the key of the answer in :attr:`answers`.
         """
         id = self._next_id
         self._next_id += 2
@@ -298,10 +300,10 @@ class Relay(object):
     # -- what was taken --------------------------------------------------------------------------
 
     def confirm(self, taken, done=()):
-        """The program has taken values.
+        """The program has taken values: they need not be kept any more.
 
-        :param taken: how many of each channel's, from its first.
-        :param done: channels that are over, and of which it wants to know nothing more.
+        :param taken: a map: for each channel the number of its values, from the first on.
+        :param done: channels that are over, and whose end the program has seen.
         """
         for id, number in taken.items():
             record = self.records.get(id)
@@ -315,7 +317,7 @@ class Relay(object):
         for id in done:
             record = self.records.get(id)
             if record is not None:
-                # What makes it over may still be on its way.
+                # The frame that ends it may still be on its way.
                 record.done = True
                 self._settle(record)
 
@@ -323,12 +325,12 @@ class Relay(object):
         if record.over and (record.done or not self.keeps):
             self._forget(record)
 
-    # -- what the program says -------------------------------------------------------------------
+    # -- from the program ------------------------------------------------------------------------
 
     def from_program(self, data):
         """Bytes from the program.
 
-        :raises ProtocolError: it broke the protocol.
+        :raises ProtocolError: the program broke the protocol. What precedes that was passed on.
         """
         for kind, id, whole in self._reader.feed(data):
             if kind in (DATA, MORE):
@@ -342,7 +344,7 @@ class Relay(object):
                 self._program_end(kind, id, whole)
             elif kind == HELLO:
                 self._check_hello(whole)
-            elif kind != PONG:  # the far side's pings are answered here
+            elif kind != PONG:  # the relay answers the far side's pings itself
                 self.goodbye = self.goodbye or kind == GOAWAY
                 self.to_far.append(whole)
 
@@ -395,7 +397,7 @@ class Relay(object):
         record = self.records.get(id)
         if record is None or record.closed or record.over:
             return
-        # A CLOSE may come within a value, which is dropped then.
+        # If a CLOSE interrupts a value, the value is dropped.
         record.held, record.held_size, record.begun = [], 0, False
         self.to_far.append(whole)
         if kind == END:
@@ -403,7 +405,7 @@ class Relay(object):
             record.over = record.far_ended
             self._settle(record)
         elif record.far_closed:
-            record.over = True  # it answers
+            record.over = True  # this is the answer
             self._settle(record)
         else:
             record.closed = record.over = True
@@ -413,12 +415,12 @@ class Relay(object):
                 self._drop(record.kept.pop())
             self._forget(record)
 
-    # -- what the far side says ------------------------------------------------------------------
+    # -- from the far side -----------------------------------------------------------------------
 
     def from_far(self, data):
         """Bytes from the far side.
 
-        :raises ProtocolError: it broke the protocol.
+        :raises ProtocolError: the far side broke the protocol.
         """
         for kind, id, whole in self._far_reader.feed(data):
             if kind in (DATA, MORE):
@@ -454,7 +456,7 @@ class Relay(object):
     def _far_data(self, kind, id, whole):
         record = self.records.get(id)
         if record is not None and record.pending:
-            return  # the CLOSE has not got there yet
+            return  # the far side has not received the CLOSE yet
         if record is None or record.far_ended:
             self._not_there(kind, id)
         record.far_credit -= run_cost(len(whole), 1)
@@ -543,7 +545,7 @@ class Relay(object):
         self._last_far_id = id
         record.far_credit -= cost
         if flags & FIRST:
-            # Another program knows that the channel is there: to it this is as DATA would be.
+            # To another program, which knows the channel, this is as if it had come as DATA.
             self._came(record, frame(MORE if more else DATA, id, first), not more)
         if flags & OPEN_END:
             record.far_ended = True
@@ -551,7 +553,7 @@ class Relay(object):
         return record
 
     def _forget(self, record):
-        """Let it go, unless the far side still has to answer."""
+        """Drop the record, unless the far side still has to answer."""
         record.closed = True
         while record.kept:
             self._drop(record.kept.pop())
