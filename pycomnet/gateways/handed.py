@@ -1,4 +1,4 @@
-"""The pipes of a far side that lingers, which a program has for a while, and the journal of it."""
+"""A program's own pipes to a far side that lingers, and the journal: the program's end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pycomnet.gateways.transports.process import ProcessTransport
 
 
 def open_journal(fds: tuple[int, ...]) -> Journal | None:
-    """The journal behind the last of three descriptors, which is closed.
+    """Open the journal, the last of three descriptors. That one is closed then.
 
-    :returns: None, and all are closed, if there is no number left, which it takes for a moment.
+    :returns: None if there are no descriptors left: opening needs one for a moment. Then all three
+        are closed.
     """
     journal = None
     try:
@@ -32,14 +33,15 @@ def open_journal(fds: tuple[int, ...]) -> Journal | None:
 
 
 class HandedPipes(Protocol):
-    """Has a connection on the pipes.
+    """Connects a connection to the pipes.
 
-    When those are at their end the far side is gone, or the factory had it leave: that says which,
-    and what was written last and has not come through them. So the connection is told then.
+    When the pipes end, the far side has ended or was told to leave. The factory says which, and
+    sends the last bytes that did not come through the pipe. Only then is the connection told that
+    it is lost.
 
     :param fds: the descriptors that are written to and read from.
-    :param journal: where it is noted what was taken.
-    :param say: says to the factory what was taken when there is no room for it in the journal.
+    :param journal: gets what the user has taken.
+    :param say: sends the factory a value: also what was taken, if the journal is full.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class HandedPipes(Protocol):
         self._say = say
         self._came = 0
         self._lost: Failure | None = None
-        #: whether the factory has nothing more to say of it
+        #: whether the factory has nothing more to send
         self._over = False
         self._journal: Journal | None = journal
         connection.report = self._report
@@ -88,19 +90,19 @@ class HandedPipes(Protocol):
     # -- the factory -----------------------------------------------------------------------------
 
     def ended(self) -> None:
-        """The far side has ended: read what it has left in its pipe, and say how much came."""
+        """The far side has ended: read the rest of its pipe, and say how many bytes came in all."""
         if self._journal is not None:
             self._pipes.read_rest()
         self._say({"left": True} if self._connection.is_left else {"got": self._came})
 
     def rest(self, data: bytes) -> None:
-        """What has not come through the pipe; it is the end."""
+        """What did not come through the pipe. It is the end."""
         if data and self._journal is not None:
             self._connection.dataReceived(data)
         self.release()
 
     def release(self) -> None:
-        """The factory has nothing more to say."""
+        """The factory has nothing more to send."""
         self._over = True
         if self._lost is not None:
             self._finish(self._lost)
