@@ -76,11 +76,11 @@ class KeptTransitions(FarSideCase):
                 attachment.connectionLost()
                 attachment.connection.lost = None
         elif event is KeptEvent.DETACH:
-            assert far.attachment is not None or far.state is KeptState.ENDING
             if far.state is KeptState.ENDING:
-                # In ENDING: that it says goodbye is found in the journal when it is gone already.
+                # That it says goodbye is found in the journal when it is gone already.
                 far._happens(event)
             else:
+                assert far.attachment is not None
                 far.attachment.connectionLost()
         elif event is KeptEvent.END:
             far.end()

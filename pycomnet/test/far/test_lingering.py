@@ -140,10 +140,11 @@ class Signals(SynchronousTestCase):
         """It uses the pipes; the id that the program may open a channel with."""
         take = self.relay.ask("take")
         os.write(self.factory, self.say())
-        state, _ = self.handover.begin()
+        state: dict[str, Any] = self.handover.begin()[0]
         self.io.prompt = BEGIN
         self.assertTrue(says_yes(self.answer(take)))
-        return int(state["next"])  # type: ignore[call-overload]
+        next_id: int = state["next"]
+        return next_id
 
     def test_program_breaks_the_protocol(self) -> None:
         """What precedes the fault is done, as the factory's relay thinks it was; then it leaves."""

@@ -1,4 +1,4 @@
-"""A program that uses a factory: ``factory_program.py ADDRESS WHAT SPEC``; see :func:`main`."""
+"""A program that uses a factory: ``factory_program.py ADDRESS WHAT SPEC ...``; see :func:`main`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def count(channel, total):
     channel.send(["came", came])
 
 
+#: Far code: numbers with much data, 6 MB; how many were sent is the length of a file.
+FLOOD = """
+with open(path, "wb", 0) as file:
+    for number in range(100):
+        channel.send([number, b"x" * 60000])
+        file.write(b".")
+"""
+
+
 def say(value: Any) -> None:
     """Print a line of JSON."""
     print(json.dumps(value), flush=True)
@@ -51,7 +60,7 @@ async def take(reactor: Any, channel: pycomnet.Channel, answer: bool) -> None:
         await deferLater(reactor, 0)
 
 
-async def main(reactor: Any, address: str, what: str, spec: str) -> None:
+async def main(reactor: Any, address: str, what: str, spec: str, *more: str) -> None:
     """Do what the command line says, and print lines of JSON of it."""
     group = pycomnet.Group(reactor, output=lambda output: None)
     group.setlocalfactory(endpoint=address)
@@ -80,6 +89,11 @@ async def main(reactor: Any, address: str, what: str, spec: str) -> None:
         channel = gateway.remote_exec(source, sent=sent)
         await sent.receive()
         say([gateway.info["pid"], channel.id])
+        await Deferred()
+    elif what == "flood":
+        [path] = more
+        channels = [gateway.remote_exec(FLOOD, path=f"{path}{number}") for number in range(4)]
+        say([channel.id for channel in channels])
         await Deferred()
     elif what == "end":
         channel = gateway.remote_exec("channel.send(1); channel.send(channel.receive())")

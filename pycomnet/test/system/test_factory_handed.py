@@ -207,7 +207,7 @@ async def test_two_wait(started: Daemons) -> None:
     for other in others:
         await other.resumable()
     os.kill(pid, signal.SIGCONT)
-    found = await DeferredList(asking, consumeErrors=True)
+    found: list[tuple[bool, Any]] = await DeferredList(asking, consumeErrors=True)
     assert sorted(worked for worked, _ in found) == [False, True]
     [failure] = [result for worked, result in found if not worked]
     assert "in use by another program" in str(failure.value)

@@ -81,7 +81,7 @@ class PausedTransports(LinkCase):
         self.make_link()
         self.say({"received": 0})
         self.came: list[bytes] = []
-        self.protocol.dataReceived = self.came.append  # type: ignore
+        self.protocol.dataReceived = self.came.append  # type: ignore[assignment, method-assign]
         self.heard()
 
     def test_transport_is_a_producer(self) -> None:
