@@ -21,12 +21,15 @@ class RelayedFrameReader(object):
     """Cuts a stream into frames. The first frame has to be a hello.
 
     :param limit: bytes of the longest payload of all other frames.
+    :ivar problem: a :class:`ProtocolError` if a frame was too long, of an unknown type, or not the
+        hello that has to be first; else None.
     """
 
     def __init__(self, limit):
         self._limit = limit
         self._rest = b""
         self._begun = False
+        self.problem = None
 
     def begin(self):
         """Begin behind the hello, which was read elsewhere."""
@@ -37,29 +40,31 @@ class RelayedFrameReader(object):
         self._rest = b""
 
     def feed(self, data):
-        """Yield the frames that are complete: type, channel, and the whole frame.
+        """The frames that are complete: type, channel, and the whole frame.
 
-        What precedes an invalid frame is yielded first. So the frames that the caller gets do not
-        depend on how the stream was cut into pieces.
-
-        :raises ProtocolError: one is too long, or of an unknown type.
+        The caller looks at :attr:`problem` once it has processed them. So what precedes an invalid
+        frame is processed, however the stream was cut into pieces.
         """
         if self._rest:
             data = self._rest + data
+        frames = []
         position, end = 0, len(data)
         while end - position >= HEADER_SIZE:
             length, kind, id = HEADER.unpack_from(data, position)
             if not self._begun and (kind != HELLO or length > MAX_HELLO):
-                raise ProtocolError("hello", "expected a hello, got something else")
+                self.problem = ProtocolError("hello", "expected a hello, got something else")
+                break
             if self._begun and (kind > GOAWAY or kind == HELLO or length > self._limit):
-                raise ProtocolError("frame", "%s of %d bytes" % (name(kind), length))
+                self.problem = ProtocolError("frame", "%s of %d bytes" % (name(kind), length))
+                break
             stop = position + HEADER_SIZE + length
             if stop > end:
                 break
             self._begun = True
-            yield kind, id, bytes(data[position:stop])
+            frames.append((kind, id, bytes(data[position:stop])))
             position = stop
         self._rest = data[position:]
+        return frames
 
 
 def read_hello(whole):

@@ -332,7 +332,8 @@ class Relay(object):
 
         :raises ProtocolError: the program broke the protocol. What precedes that was passed on.
         """
-        for kind, id, whole in self._reader.feed(data):
+        reader = self._reader
+        for kind, id, whole in reader.feed(data):
             if kind in (DATA, MORE):
                 self._program_data(kind, id, whole)
             elif kind == CREDIT:
@@ -347,6 +348,8 @@ class Relay(object):
             elif kind != PONG:  # the relay answers the far side's pings itself
                 self.goodbye = self.goodbye or kind == GOAWAY
                 self.to_far.append(whole)
+        if reader.problem is not None:
+            raise reader.problem
 
     def _check_hello(self, whole):
         hello = read_hello(whole)
@@ -422,7 +425,8 @@ class Relay(object):
 
         :raises ProtocolError: the far side broke the protocol.
         """
-        for kind, id, whole in self._far_reader.feed(data):
+        reader = self._far_reader
+        for kind, id, whole in reader.feed(data):
             if kind in (DATA, MORE):
                 self._far_data(kind, id, whole)
             elif kind == CREDIT:
@@ -448,6 +452,8 @@ class Relay(object):
                     self._parting = whole
                 if self.attached:
                     self.to_program.append(whole)
+        if reader.problem is not None:
+            raise reader.problem
 
     def _tell(self, record, whole):
         if self.attached and record.known:

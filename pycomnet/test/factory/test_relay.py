@@ -489,8 +489,12 @@ class Refused(RelayCase):
 
     def test_reader(self) -> None:
         """The first frame is a hello, however it comes."""
+        reader = RelayedFrameReader(65536)
+        self.assertEqual(reader.feed(b"GET / HTTP/1.1\r\n"), [])
+        assert reader.problem is not None
+        self.assertEqual(reader.problem.code, "hello")
         with self.assertRaises(ProtocolError):
-            list(RelayedFrameReader(65536).feed(b"GET / HTTP/1.1\r\n"))
+            self.joined.relay.from_far(b"GET / HTTP/1.1\r\n")
 
 
 class Anything(SynchronousTestCase):
