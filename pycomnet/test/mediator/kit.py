@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -105,11 +107,22 @@ class RecordingClient:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answers: list[defer.Deferred[Any]] = []
         self.requests: list[defer.Deferred[Any]] = []
+        self.starting: defer.Deferred[dict[str, Any]] = defer.Deferred()
+        self.closing: defer.Deferred[None] | None = None
+
+    def start(self, spec: object, id: str) -> defer.Deferred[dict[str, Any]]:
+        return self.starting
+
+    def close(self) -> defer.Deferred[None]:
+        self.closing = defer.Deferred()
+        return self.closing
 
     def ask(self, method: str, path: str, *args: Any, **query: Any) -> defer.Deferred[Any]:
         self.asked.append((method, query))
-        return defer.Deferred()
+        self.answers.append(defer.Deferred())
+        return self.answers[-1]
 
     def request(self, method: str, path: str, *args: Any, **query: Any) -> defer.Deferred[Any]:
         self.requests.append(defer.Deferred())
@@ -211,3 +224,33 @@ class LinkCase(StreamCase):
                 number, offset = HEADER.unpack_from(event.data)
                 frames.append((number, offset, len(event.data) - HEADER.size))
         return told, frames
+
+
+def ways(table: Any, first: Enum) -> dict[Enum, list[Any]]:
+    """The shortest sequence of events to each state from the first one."""
+    found: dict[Enum, list[Any]] = {first: []}
+    waiting = deque([first])
+    while waiting:
+        state = waiting.popleft()
+        for event, (after, _) in table[state].items():
+            if after not in found:
+                found[after] = [*found[state], event]
+                waiting.append(after)
+    return found
+
+
+class Transitions:
+    """Walks a table with the real thing, made anew for each cell of it.
+
+    :param first: the state in which it is made.
+    """
+
+    def __init__(self, table: Any, first: Enum) -> None:
+        self._table = table
+        self._ways = ways(table, first)
+
+    def each(self) -> Any:
+        """The events that lead to a state, an event, the next state, and what is done."""
+        for state, row in self._table.items():
+            for event, (after, effect) in row.items():
+                yield [*self._ways[state], event], state, after, effect

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import signal
-from collections import deque
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +18,12 @@ from twisted.trial.unittest import SynchronousTestCase
 import pycomnet
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.client.states import (
+    FAR_SIDE,
     LINK,
     STREAM,
+    FarSideEffect,
+    FarSideEvent,
+    FarSideState,
     LinkEffect,
     LinkEvent,
     LinkState,
@@ -32,23 +35,10 @@ from pycomnet.mediator.client.websocket import CLOSE_TIMEOUT, POST_FROM
 from pycomnet.mediator.lifecycle import IllegalTransition, step
 from pycomnet.mediator.server import session as sessions
 from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
-from pycomnet.test.mediator.kit import JSONResponse, LinkCase, StreamCase
+from pycomnet.test.mediator.kit import JSONResponse, LinkCase, StreamCase, Transitions, ways
 from pycomnet.test.mediator.server.test_session import ALICE, FakeChild, MediatorCase
 
 PAGE = Path(pycomnet.__file__).parent.parent / "docs" / "lifecycles.rst"
-
-
-def ways(table: Any, first: Enum) -> dict[Enum, list[Any]]:
-    """The shortest sequence of events to each state from the first one."""
-    found: dict[Enum, list[Any]] = {first: []}
-    waiting = deque([first])
-    while waiting:
-        state = waiting.popleft()
-        for event, (after, _) in table[state].items():
-            if after not in found:
-                found[after] = [*found[state], event]
-                waiting.append(after)
-    return found
 
 
 class TableTests(SynchronousTestCase):
@@ -56,6 +46,7 @@ class TableTests(SynchronousTestCase):
 
     tables: tuple[tuple[Any, Enum, type[Enum], type[Enum]], ...] = (
         (SESSION, SessionState.NEW, SessionEvent, SessionEffect),
+        (FAR_SIDE, FarSideState.NEW, FarSideEvent, FarSideEffect),
         (STREAM, StreamState.OPEN, StreamEvent, StreamEffect),
         (LINK, LinkState.OPENING, LinkEvent, LinkEffect),
     )
@@ -110,23 +101,6 @@ class PageTests(SynchronousTestCase):
         for _, first, events, _ in TableTests.tables:
             for one in (*type(first), *events):
                 self.assertIn(f"``{one.name}``\n   {one.value[0].upper()}{one.value[1:]}.\n", text)
-
-
-class Transitions:
-    """Walks a table with the real thing, made anew for each cell of it.
-
-    :param first: the state in which it is made.
-    """
-
-    def __init__(self, table: Any, first: Enum) -> None:
-        self._table = table
-        self._ways = ways(table, first)
-
-    def each(self) -> Any:
-        """The events that lead to a state, an event, the next state, and what is done."""
-        for state, row in self._table.items():
-            for event, (after, effect) in row.items():
-                yield [*self._ways[state], event], state, after, effect
 
 
 class SessionTransitions(MediatorCase):
