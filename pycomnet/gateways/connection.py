@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
@@ -28,6 +29,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.printable import visible
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class GatewayConnection(Live):
         id: str,
         output: OutputCallback,
         group: Group,
-        reactor: Any,
+        reactor: GatewayReactor,
         make_transport: Callable[[GatewayRequest], GatewayTransport],
         connection: Connection | None = None,
     ) -> None:
@@ -236,4 +238,4 @@ class GatewayConnection(Live):
         if self.connection.lost is None:
             self.ending = True
             lost = ConnectionLost("nobody holds the gateway any more")
-            self.reactor.callFromThread(self.connection.abort, lost)
+            IReactorFromThreads(self.reactor).callFromThread(self.connection.abort, lost)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
 
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
@@ -39,7 +40,7 @@ class Owner:
     def abandoned(self, core: ChannelCore) -> None:
         """The channel has no references left. Called from any thread, at any time."""
         if self._connection.lost is None:
-            reactor: Any = self._connection.reactor
+            reactor = IReactorFromThreads(self._connection.reactor)
             reactor.callFromThread(core.abandon)
 
 
@@ -111,7 +112,7 @@ class OutgoingBlocks:
                 block.close(file)
 
     async def _send_file(self, core: ChannelCore, file: Any) -> None:
-        reactor: Any = self._connection.reactor
+        reactor = self._connection.reactor
         reading = in_thread(reactor, file.read, CHUNK)
         try:
             while True:

@@ -21,6 +21,7 @@ from pycomnet.errors import (
     message_of,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.blocked import BlockWatch, codes
 from pycomnet.services.context import Context
 from pycomnet.services.instances import ADDRESSES
@@ -135,7 +136,7 @@ def _numbers(host: str) -> list[str]:
 def launch(
     config: LaunchConfig,
     loaded: list[Loaded],
-    reactor: Any,
+    reactor: EndpointReactor,
     failed: Callable[[PycomnetError], object],
 ) -> Launcher:
     """A launcher that logs what blocks the reactor, after a third of a lease at most."""
@@ -171,7 +172,7 @@ class Launcher(service.Service):
         self,
         config: LaunchConfig,
         loaded: list[Loaded],
-        reactor: Any,
+        reactor: EndpointReactor,
         failed: Callable[[PycomnetError], object],
         policy: Policy | None = None,
         nameserver: NameserverProxy | None = None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
@@ -190,7 +190,7 @@ class ForkServerClient(Live):
 class ForkServerClients(Live):
     """The fork servers of one group. The group refers to it, and it does not refer to the group."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
         self._fork_servers: dict[tuple[Any, ...], ForkServerClient] = {}
         #: first hops on which gateways have been started

@@ -6,7 +6,7 @@ import signal
 from typing import Any, cast
 
 from twisted.internet import defer
-from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.auth import tokens
@@ -23,7 +23,7 @@ class FarSideTransitions(SynchronousTestCase):
     """A far side on a server goes from state to state as the table says."""
 
     def make(self, token: str = "of-sixteen-letters") -> None:
-        self.clock = Clock()
+        self.clock = MemoryReactorClock()
         self.client = RecordingClient()
         text = "http=server:80//websocket=yes" + (f"//token={token}" if token else "")
         request = GatewayRequest(
