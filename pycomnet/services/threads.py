@@ -42,6 +42,7 @@ class MethodThreads:
         self._most = most
         self._pool = pool
         self._own: DaemonThreads | None = None
+        self._threads: IReactorFromThreads | None = None
         #: each function that runs or waits for a thread: its name, and the time when it was queued
         self._running: dict[object, tuple[str, float]] = {}
 
@@ -55,6 +56,8 @@ class MethodThreads:
         if self._pool is None:
             self._pool = self._own = DaemonThreads(0, self._most, "pycomnet-methods")
             self._own.start()
+        if self._threads is None:  # not before: a reactor without threads serves other methods
+            self._threads = IReactorFromThreads(self._reactor)
         key = object()
         self._running[key] = (name, self._reactor.seconds())
 
@@ -62,7 +65,7 @@ class MethodThreads:
             del self._running[key]
             return result
 
-        return in_pool(IReactorFromThreads(self._reactor), self._pool, function).addBoth(over)
+        return in_pool(self._threads, self._pool, function).addBoth(over)
 
     def still_running(self) -> list[tuple[str, float]]:
         """The functions that still run or wait: the name and the age in seconds of each."""
