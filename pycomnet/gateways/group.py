@@ -93,7 +93,7 @@ class Group(Live):
         #: the service that its gateways are children of, if it has one
         self._factory: LocalFactory | None = None
         self._factory_finalizer: weakref.finalize[Any, Any] | None = None
-        self.fork_servers = ForkServerClients(IReactorFromThreads(reactor))
+        self.fork_servers = ForkServerClients(reactor)
         self._finalizer = weakref.finalize(
             self, _remove_trigger, self._reactor, self._shutdown, self.fork_servers
         )

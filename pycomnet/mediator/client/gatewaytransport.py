@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from pycomnet.auth import tokens
 from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
+from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import describe_status
@@ -23,7 +24,6 @@ from pycomnet.mediator.client.states import (
     FarSideState,
 )
 from pycomnet.mediator.client.stream import HTTPTransport
-from pycomnet.mediator.lifecycle import step
 
 if TYPE_CHECKING:
     from pycomnet.channels.connection import Connection

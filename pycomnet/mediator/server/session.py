@@ -15,8 +15,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.spec import Spec
-from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OffsetError, OutgoingQueue
 from pycomnet.mediator.server.child import Launch, Subprocess
 from pycomnet.mediator.server.idle import IdleTimer

@@ -109,7 +109,7 @@ class FarSideCase(SynchronousTestCase):
             "id",
             self,
             self.gone.append,
-            self.clock,
+            cast(Any, self.clock),  # its transport is in memory
             Settings(**settings),
             make_transport,
             direct,

@@ -16,7 +16,8 @@ from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.mediator.client.gatewaytransport import KILL_TIMEOUT, HTTPGatewayTransport
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
 from pycomnet.mediator.client.states import FAR_SIDE, FarSideEffect, FarSideEvent, FarSideState
-from pycomnet.test.mediator.kit import RecordingClient, Transitions
+from pycomnet.test.mediator.kit import RecordingClient
+from pycomnet.test.transitions import Transitions
 
 
 class FarSideTransitions(SynchronousTestCase):
