@@ -54,6 +54,7 @@ class GatewayConnection(Live):
 
     :param make_transport: makes the gateway transport.
     :param connection: the connection, if it is to be a special one.
+    :ivar call_from_thread: the reactor's ``callFromThread``.
     :ivar prefix: the start of the error's text when the far side is gone.
     """
 
@@ -70,6 +71,7 @@ class GatewayConnection(Live):
         self.spec = spec
         self.id = id
         self.reactor = reactor
+        self.call_from_thread = IReactorFromThreads(reactor).callFromThread
         self.sink = OutputSink(id, output)
         self.prefix = f"gateway {id}: "
         self.connection = connection or Connection(reactor)
@@ -238,4 +240,4 @@ class GatewayConnection(Live):
         if self.connection.lost is None:
             self.ending = True
             lost = ConnectionLost("nobody holds the gateway any more")
-            IReactorFromThreads(self.reactor).callFromThread(self.connection.abort, lost)
+            self.call_from_thread(self.connection.abort, lost)

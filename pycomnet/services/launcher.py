@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from twisted.application import service
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
@@ -285,7 +286,7 @@ class Launcher(service.Service):
         elif self._config.advertise is None:
             host = endpoints.parse(reach[0]).argument(0, "host")
             if host == socket.gethostname():  # the address to listen on names no interface
-                looking = in_thread(self._reactor, self._resolve, host)
+                looking = in_thread(IReactorThreads(self._reactor), self._resolve, host)
                 looking.addBoth(self._warn_of_name, host)
 
     def _warn_of_name(self, found: Any, host: str) -> None:

@@ -113,11 +113,10 @@ async def in_pool(
 
 
 def in_thread(
-    reactor: IReactorTime, function: Callable[..., Any], *args: Any
+    reactor: IReactorThreads, function: Callable[..., Any], *args: Any
 ) -> defer.Deferred[Any]:
     """Run a function in the reactor's own pool, as :func:`in_pool`."""
-    threads = IReactorThreads(reactor)
-    return in_pool(threads, threads.getThreadPool(), function, *args)
+    return in_pool(reactor, reactor.getThreadPool(), function, *args)
 
 
 __all__ = ["MethodThreads", "in_pool", "in_thread"]
