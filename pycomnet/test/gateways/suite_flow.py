@@ -275,7 +275,7 @@ class FlowControl(GatewayCase):
 class Threads(GatewayCase):
     """Many threads of the far side on one connection: each takes its turn at reading it."""
 
-    ROUNDS = 100
+    ROUNDS = 50
 
     async def ping_pong(self, channels: list[Any]) -> None:
         async def play(channel: Any, number: int) -> None:
