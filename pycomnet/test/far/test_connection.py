@@ -40,7 +40,7 @@ class Said(FarIO):
     def write(self, parts: list[bytes | memoryview]) -> None:
         self.data += b"".join(parts)
 
-    def write_one(self, data: bytes) -> None:
+    def write_one(self, data: bytes | memoryview) -> None:
         self.data += data
 
 

@@ -205,7 +205,7 @@ class FarIO:
     def write(self, parts: list[bytes | memoryview]) -> None:
         self.written += sum(map(len, parts))
 
-    def write_one(self, data: bytes) -> None:
+    def write_one(self, data: bytes | memoryview) -> None:
         self.written += len(data)
 
 
