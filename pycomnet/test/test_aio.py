@@ -98,7 +98,7 @@ class AioTests(SynchronousTestCase):
 
         asyncio.run(asyncio.wait_for(program(), PATIENCE))
 
-    def test_methods(self) -> None:
+    def test_async_method_awaits_futures_and_deferreds(self) -> None:
         """An async method awaits futures and Deferreds alike, and is a task."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -112,7 +112,7 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_client(self) -> None:
+    def test_client_has_futures_for_deferreds(self) -> None:
         """What the Deferred API has, each with a future in place of a Deferred."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -130,7 +130,7 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_cancel(self) -> None:
+    def test_cancel_or_deadline_cancels_the_method(self) -> None:
         """Cancelling cancels the method, whatever it awaits; so does a deadline."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -149,7 +149,7 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_stream(self) -> None:
+    def test_stream_that_is_left_is_closed(self) -> None:
         """A stream that is left is closed."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -161,7 +161,7 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_loops(self) -> None:
+    def test_several_loops_leave_nothing_behind(self) -> None:
         """Several loops, one after the other, each leave nothing behind."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -175,7 +175,7 @@ class AioTests(SynchronousTestCase):
         if before:
             self.assertLessEqual(len(os.listdir(descriptors)), before)
 
-    def test_names_and_tls(self) -> None:
+    def test_names_and_tls_install_no_other_reactor(self) -> None:
         """By a host's name, with TLS and without: no other reactor is installed for that."""
         authority = trustme.CA()
         with tempfile.TemporaryDirectory() as directory:
@@ -203,7 +203,7 @@ class AioTests(SynchronousTestCase):
                 vars(internet).pop("reactor", None)
                 asyncio.run(asyncio.wait_for(program(), PATIENCE))
 
-    def test_uvloop(self) -> None:
+    def test_aio_works_on_uvloop(self) -> None:
         """On uvloop's loop, too."""
         try:
             import uvloop
@@ -220,7 +220,7 @@ class AioTests(SynchronousTestCase):
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         self.run_program(body)
 
-    def test_no_loop(self) -> None:
+    def test_error_outside_of_a_coroutine_says_how_to_begin(self) -> None:
         """Outside of a coroutine the error says how to begin."""
         problem = self.assertRaises(RuntimeError, aio.Context)
         self.assertIn("asyncio.run", str(problem))

@@ -63,7 +63,7 @@ def registration(service: str, **args: Any) -> dict[str, Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_leases(running: Daemons, clock: Clock) -> None:
+async def test_leases_end_in_their_time_whatever_the_clock(running: Daemons, clock: Clock) -> None:
     """A lease ends when its seconds have passed, whatever the clock says meanwhile."""
     from twisted.internet import reactor
 
@@ -86,7 +86,7 @@ async def test_leases(running: Daemons, clock: Clock) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_deadlines_and_keepalives(running: Daemons, clock: Clock) -> None:
+async def test_clock_jumps_end_no_call_or_connection(running: Daemons, clock: Clock) -> None:
     """A service's clients are not silent for a day because the clock says so."""
     from twisted.internet import reactor
 
@@ -128,7 +128,7 @@ def seconds_of_a_short_wait(channel):
 
 @pytest.mark.parametrize("kind", ["gateway", "factory", "http-exec"])
 @pytest_twisted.ensureDeferred
-async def test_gateways(running: Daemons, clock: Clock, kind: str) -> None:
+async def test_gateways_live_through_clock_jumps(running: Daemons, clock: Clock, kind: str) -> None:
     """A gateway, and what its code waits for, live through it: the far side's clock jumps too."""
     from twisted.internet import reactor
 
@@ -150,7 +150,7 @@ async def test_gateways(running: Daemons, clock: Clock, kind: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_lingering(running: Daemons, clock: Clock) -> None:
+async def test_clock_jumps_end_no_lingering_gateway(running: Daemons, clock: Clock) -> None:
     """What waits for its program, or is idle, in a factory is not ended by the clock."""
     from twisted.internet import reactor
 
@@ -171,7 +171,7 @@ async def test_lingering(running: Daemons, clock: Clock) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_http(running: Daemons, clock: Clock) -> None:
+async def test_clock_jumps_end_no_session_or_ticket(running: Daemons, clock: Clock) -> None:
     """What waits for its client at the mediator is not ended, and a ticket is good for its time.
     What is shown and written is the time of day."""
     audit = running.directory / "audit"

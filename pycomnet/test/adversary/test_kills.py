@@ -36,7 +36,9 @@ def descendants(pid: int) -> set[int]:
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest_twisted.ensureDeferred
-async def test_killed(running: Daemons, kind: str) -> None:
+async def test_killed_daemon_fails_clients_and_restarts_on_its_files(
+    running: Daemons, kind: str
+) -> None:
     """The clients have an error, not a wait; the token file and the socket do for the next one."""
     from twisted.internet import reactor
 

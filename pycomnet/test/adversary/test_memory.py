@@ -69,7 +69,7 @@ async def until(condition: Any, what: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_raw_channels(running: Daemons) -> None:
+async def test_flooded_channels_cost_their_bound_alone(running: Daemons) -> None:
     """Six hundred megabytes on channels that nobody takes cost a nameserver its bound, and no
     more, and no time to others; nothing of it stays.
     """
@@ -102,7 +102,7 @@ async def test_raw_channels(running: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_connections(running: Daemons) -> None:
+async def test_all_connections_together_have_a_bound(running: Daemons) -> None:
     """All connections together have a bound, and those who hold less lose nothing."""
     from twisted.internet import reactor
 

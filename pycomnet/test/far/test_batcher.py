@@ -128,7 +128,7 @@ class Threads(CollectingCase):
 
     COUNT = 3000
 
-    def test_all_arrive(self) -> None:
+    def test_values_of_many_threads_arrive_once_and_in_order(self) -> None:
         """Each value once, and those of a thread in their order; the credit adds up."""
         shared, mine, other = (self.channel() for _ in range(3))
         begin = threading.Barrier(4)
@@ -193,13 +193,13 @@ class FreeThreaded(Threads):
         self.asked += 1
         return False
 
-    def test_all_arrive(self) -> None:
+    def test_values_of_many_threads_arrive_once_and_in_order(self) -> None:
         """Each value once, in its thread's order, with the locks held."""
-        super().test_all_arrive()
+        super().test_values_of_many_threads_arrive_once_and_in_order()
         self.assertEqual(self.made, [])
         self.assertEqual(self.asked, 1)
 
-    def test_gil(self) -> None:
+    def test_batcher_is_there_where_a_gil_is(self) -> None:
         """With a GIL, or on a Python that has nothing else, there is one."""
         self.patch(batcher, "_is_gil_enabled", lambda: True)
         self.assertTrue(batcher.may_batch())
@@ -221,7 +221,7 @@ class Owners(CollectingCase):
         self.assertIs(self.link.batcher.channel, channel)
         return channel
 
-    def test_no_lock(self) -> None:
+    def test_collecting_thread_takes_no_lock(self) -> None:
         """The thread that collects takes none."""
         channel = self.collecting()
         with self.link.write_lock, self.link.lock:
@@ -231,7 +231,7 @@ class Owners(CollectingCase):
         self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "more"])
 
-    def test_full(self) -> None:
+    def test_value_without_room_is_collected_after_a_write(self) -> None:
         """What has no room any more is collected once the rest is written."""
         channel = self.collecting()
         long = bytes(SIZE // 2)
@@ -259,7 +259,7 @@ class Owners(CollectingCase):
 
         patch = self.patch(batcher, "_putting", putting)
 
-    def test_waits(self) -> None:
+    def test_another_thread_waits_for_the_value_being_collected(self) -> None:
         """Another thread waits until the value that is being collected is whole."""
         channel = self.collecting()
         batcher = self.link.batcher
@@ -285,7 +285,7 @@ class Owners(CollectingCase):
         self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
         self.assertEqual(channel.stream.credit, credit - size - FRAME_COST)
 
-    def test_signal_handler(self) -> None:
+    def test_send_in_a_signal_handler_is_refused(self) -> None:
         """What interrupts a send and sends itself gets an error, and changes nothing."""
         channel = self.collecting()
 
@@ -304,7 +304,7 @@ class Owners(CollectingCase):
         self.assertEqual(self.near.values[channel.id][-3:], ["collected", "interrupted", "after"])
         self.assertFalse(self.link.closed)
 
-    def test_all_kinds(self) -> None:
+    def test_values_of_all_kinds_and_sizes_arrive(self) -> None:
         """Values of every kind and size arrive as they are, by the pure codec and by the other."""
         kinds: list[Any] = [
             *({"id": number} for number in (1, 1000, 2, 70000)),
@@ -333,7 +333,7 @@ class Owners(CollectingCase):
             self.link.settle()
         self.near.wait_for(came)
 
-    def test_not_sendable(self) -> None:
+    def test_unsendable_value_is_refused_and_later_ones_arrive(self) -> None:
         """What can't be sent is said as ever, and those after it arrive."""
         channel = self.collecting()
         while self.link.batcher is None or self.link.batcher.hook is None:
@@ -352,7 +352,7 @@ class Owners(CollectingCase):
             last = lambda: self.near.values[channel.id][-1:]  # noqa: E731
             self.assertTrue(self.near.changed.wait_for(lambda: last() == ["after"], 60))
 
-    def test_closed(self) -> None:
+    def test_nothing_is_collected_for_a_closed_channel(self) -> None:
         """Nothing is collected for a channel that is closed, at either end, or ended."""
         for end in ("close", "send_end"):
             channel = self.collecting()
@@ -369,14 +369,14 @@ class Owners(CollectingCase):
         with self.assertRaises(EOFError):
             channel.send("late")
 
-    def test_lost(self) -> None:
+    def test_nothing_is_collected_after_the_connection_is_lost(self) -> None:
         """Nor once the connection is lost."""
         channel = self.collecting()
         self.link._over("lost")
         with self.assertRaisesRegex(EOFError, "lost"):
             channel.send("late")
 
-    def test_little_credit(self) -> None:
+    def test_no_more_is_collected_than_credit_allows(self) -> None:
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
         channel.stream.credit = 3 * UNBATCHED * FRAME_COST
@@ -396,7 +396,7 @@ class Owners(CollectingCase):
         used: int = run_cost(batcher.end - batcher.begin, batcher.count())
         return int(batcher.credit) - used
 
-    def test_interrupted(self) -> None:
+    def test_interrupted_collecting_leaves_the_channel_as_it_was(self) -> None:
         """An exception in the midst of collecting leaves the channel as it was."""
         channel = self.collecting()
 
@@ -412,7 +412,7 @@ class Owners(CollectingCase):
         self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
 
-    def test_interrupted_at_another_size(self) -> None:
+    def test_interrupted_preparing_leaves_the_channel_as_it_was(self) -> None:
         """So does one while it is got ready for values of another size, wherever it comes."""
         channel = self.collecting()
         sent = ["collected"]

@@ -84,11 +84,11 @@ class Left(ForkServerCase):
             self.assertLess(told, killed[0])
         self.assertGreater(killed[0] - told, grace * 0.9)
 
-    async def test_at_a_place(self) -> None:
+    async def test_fork_server_ends_strays_of_a_killed_supervisor(self) -> None:
         """The fork server ends it."""
         await self.check(await self.gateway(), STRAY_GRACE)
 
-    async def test_alone(self) -> None:
+    async def test_process_above_ends_strays_of_a_killed_supervisor(self) -> None:
         """So does the process above a supervisor that no fork server has forked."""
         gw = await self.gateway(fork=False)
         await self.check(gw, supervisor.REST_GRACE)
@@ -99,7 +99,7 @@ class TwoForkServers(ForkServerCase):
 
     timeout = 120
 
-    async def test_killed_together(self) -> None:
+    async def test_two_fork_servers_killed_at_once_leave_nothing(self) -> None:
         """Nothing is left, whichever is the first."""
         for turn in range(ROUNDS):
             async with pycomnet.Group(self.reactor) as group:

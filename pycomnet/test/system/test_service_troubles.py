@@ -73,7 +73,7 @@ def registered(daemon: Daemon) -> tuple[str, str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_frozen(started: Daemons) -> None:
+async def test_frozen_instances_calls_go_to_the_other(started: Daemons) -> None:
     """One of two instances is stopped: what was sent to it fails or is made elsewhere, and all
     later calls go to the other, each within its deadline.
     """
@@ -112,7 +112,7 @@ async def test_frozen(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_method_exits(started: Daemons) -> None:
+async def test_system_exit_in_a_method_ends_nothing(started: Daemons) -> None:
     """A method that raises SystemExit is run once; the service and the connection stay."""
     from twisted.internet import reactor
 
@@ -131,7 +131,7 @@ async def test_method_exits(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_end_while_in_a_thread(started: Daemons) -> None:
+async def test_sigterm_names_the_thread_that_still_runs(started: Daemons) -> None:
     """SIGTERM while a method runs in a thread: it ends after the grace, and says what still ran."""
     from twisted.internet import reactor
 
@@ -154,7 +154,7 @@ async def test_end_while_in_a_thread(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_blocked(started: Daemons) -> None:
+async def test_method_that_blocks_past_the_lease_is_named(started: Daemons) -> None:
     """A method that blocks past the lease is named in the log, and the service comes back; within
     two thirds of the lease nobody notices.
     """
@@ -180,7 +180,7 @@ async def test_blocked(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_asyncio(started: Daemons) -> None:
+async def test_asyncio_method_needs_the_asyncio_reactor(started: Daemons) -> None:
     """A method awaits what is asyncio's on the asyncio reactor; elsewhere the error says so."""
     from twisted.internet import reactor
 
@@ -201,7 +201,7 @@ async def test_asyncio(started: Daemons) -> None:
             await context.close()
 
 
-def test_two_listeners(started: Daemons) -> None:
+def test_both_listeners_are_registered_and_usable(started: Daemons) -> None:
     """Both addresses are registered, and either can be used."""
     nameserver = started.nameserver()
     unix = f"unix:{started.directory}/s"
@@ -219,7 +219,7 @@ def test_two_listeners(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_new_certificate(started: Daemons) -> None:
+async def test_replaced_certificate_is_shown_half_a_one_is_not(started: Daemons) -> None:
     """A certificate that is replaced on disk is shown from then on; half a one is not."""
     from twisted.internet import reactor
 

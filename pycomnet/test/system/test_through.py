@@ -69,7 +69,7 @@ DEEP = ["popen//fork=yes"] + [f"popen//python={sys.executable} -X hop={n}" for n
 
 @pytest.mark.parametrize("specs", [["popen"] * 4, DEEP, ["popen//fork=no", *DEEP[1:], "popen"]])
 @pytest_twisted.ensureDeferred
-async def test_depth(group: Any, specs: list[str]) -> None:
+async def test_four_hops_carry_everything_and_end_together(group: Any, specs: list[str]) -> None:
     """Through four: values, output's end and errors; who is ended takes those behind it along."""
     made = await chain(group, *specs)
     for gateway in made:
@@ -94,7 +94,7 @@ async def test_depth(group: Any, specs: list[str]) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_worker_killed(group: Any) -> None:
+async def test_killed_worker_in_between_takes_those_behind_along(group: Any) -> None:
     """An intermediate's worker dies: everything behind it goes, and says so."""
     made = await chain(group, *DEEP)
     pids, waiting = await waits(made)
@@ -108,7 +108,7 @@ async def test_worker_killed(group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_supervisor_killed(group: Any) -> None:
+async def test_killed_fork_server_in_between_takes_those_behind_along(group: Any) -> None:
     """An intermediate fork server dies: so does all that is there and behind it."""
     made = await chain(group, *DEEP)
     pids, waiting = await waits(made)
@@ -123,7 +123,7 @@ async def test_supervisor_killed(group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_first_supervisor_killed(group: Any) -> None:
+async def test_killed_local_fork_server_is_replaced(group: Any) -> None:
     """The supervisor of this machine dies: all its gateways do, and new ones get a new one."""
     made = [await group.makegateway("popen//fork=yes") for _ in range(2)]
     pids, waiting = await waits(made)
@@ -136,7 +136,9 @@ async def test_first_supervisor_killed(group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopped_fork_server_is_not_waited_for(
+    group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A supervisor that does not answer is not waited for at the end."""
     monkeypatch.setattr("pycomnet.gateways.ending.EXIT_TIMEOUT", 0.5)
     monkeypatch.setattr("pycomnet.gateways.transports.forked.KILL_TIMEOUT", 0.5)
@@ -150,7 +152,7 @@ async def test_supervisor_stopped(group: Any, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_back_pressure(group: Any) -> None:
+async def test_sender_waits_through_hops_and_nothing_is_lost(group: Any) -> None:
     """Through hops a sender waits when nobody takes what it sends, both ways; nothing is lost."""
     *_, far = await chain(group, *DEEP[:3])
     source = "for n in range(400): channel.send(b'x' * 100000); sent.send(n)"
@@ -178,7 +180,7 @@ async def test_back_pressure(group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_refused(group: Any) -> None:
+async def test_missing_gateway_or_interpreter_is_named(group: Any) -> None:
     """A gateway that there isn't, an interpreter that there isn't."""
     with pytest.raises(pycomnet.GatewayNotStarted, match="there is no gateway 'nobody'"):
         await group.makegateway("popen//via=nobody")
@@ -193,7 +195,7 @@ async def test_refused(group: Any) -> None:
 
 @pytest.mark.parametrize(("python", "name"), [("pypy3", "pypy"), ("jython", "jython")])
 @pytest_twisted.ensureDeferred
-async def test_other_pythons(group: Any, python: str, name: str) -> None:
+async def test_other_python_behind_a_hop_works(group: Any, python: str, name: str) -> None:
     """Other Pythons are sent the same, and tracebacks have the source of that, too."""
     require(python)
     await group.makegateway("popen//id=outer")
@@ -210,7 +212,7 @@ async def test_other_pythons(group: Any, python: str, name: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_by_hand(group: Any) -> None:
+async def test_gateways_made_by_far_code_work(group: Any) -> None:
     """Code in a worker makes gateways and forwards them through its channel."""
     outer = await group.makegateway("popen//id=outer")
     maker = outer.remote_exec(MAKER)
@@ -249,7 +251,9 @@ async def test_by_hand(group: Any) -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_by_hand_refused(group: Any, spec: str, words: str) -> None:
+async def test_failed_gateway_of_far_code_leaves_its_maker(
+    group: Any, spec: str, words: str
+) -> None:
     """What goes wrong with one is the error of its gateway; the maker goes on."""
     outer = await group.makegateway("popen")
     maker = outer.remote_exec(MAKER)
@@ -262,7 +266,7 @@ async def test_by_hand_refused(group: Any, spec: str, words: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_not_raw(group: Any) -> None:
+async def test_channel_gateway_needs_a_raw_channel(group: Any) -> None:
     """A gateway operates on a raw channel."""
     outer = await group.makegateway("popen")
     with pytest.raises(pycomnet.PycomnetError, match="raw"):
@@ -285,7 +289,7 @@ if __name__ == "__main__":
 """
 
 
-def test_blocking(tmp_path: Path) -> None:
+def test_channel_gateway_works_with_the_blocking_api(tmp_path: Path) -> None:
     """The blocking API has it, too."""
     script = tmp_path / "script.py"
     script.write_text(BLOCKING.format(maker=MAKER))
@@ -295,7 +299,9 @@ def test_blocking(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tree(group: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tree_of_27_slow_hosts_answers_and_ends(
+    group: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three levels of simulated hosts, three wide and 25 ms apart: each leaf answers, all end."""
     install(tmp_path, 25)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
