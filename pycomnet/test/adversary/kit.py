@@ -39,9 +39,9 @@ ON_THE_WIRE = ("nameserver", "service", "gateway", "factory")
 WITH_TOKENS = ("gateway", "http-exec", "factory")
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 #: Seconds that a call may take while others attack, on a busy machine.
-SOON = 30.0
+SOON = 60.0
 #: Seconds that an attacker waits for an answer.
-IMPATIENCE = 20.0
+IMPATIENCE = 60.0
 #: What the log of a daemon must never show.
 BROKEN = ("Traceback", "Unhandled")
 MB = 1 << 20

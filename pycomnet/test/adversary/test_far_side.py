@@ -133,7 +133,7 @@ async def outcome(group: Any, python: str) -> Exception:
         )
         channel = gateway.remote_exec("channel.send(1)")
         while True:
-            await channel.receive().addTimeout(30, reactor)
+            await channel.receive().addTimeout(60, reactor)
     except Exception as problem:
         return problem
 
@@ -209,7 +209,7 @@ def ask(channel):
     for question in channel:
         asked = channel.link.open("module", channel.link.encode(question))
         try:
-            channel.send(asked.receive(timeout=20))
+            channel.send(asked.receive(timeout=60))
         except asked.RemoteError as error:
             channel.send(error.message)
 
@@ -247,7 +247,7 @@ async def test_far_side_behind_a_daemon_gets_only_what_was_offered(
         channel = gateway.remote_exec(ask)
         for question, words in QUESTIONS:
             channel.send(question)
-            said = await channel.receive().addTimeout(30, reactor)
+            said = await channel.receive().addTimeout(60, reactor)
             assert isinstance(said, str) and words in said, (question, said)
         channel.send({"source": ["offered"]})
         assert await channel.receive() == {"offered": b"VALUE = 1\n"}

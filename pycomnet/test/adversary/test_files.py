@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pycomnet.auth.tokens import new_token
+from pycomnet.nameserver.stores.sqlite import BUSY
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 from pycomnet.test.system.mediators import LOOPBACK
 
@@ -143,13 +144,21 @@ def test_audit_log_link_or_others_file_is_refused(running: Daemons) -> None:
 def test_second_nameserver_on_one_store_says_so(running: Daemons) -> None:
     """One that finds its file in use says so at once; one that follows on another does not."""
     store = f"sqlite:{running.directory / 'ns.sqlite'}"
+    began = time.monotonic()
     first = start(running, "nameserver", "--store", store)
     first.wait_for(READY)
-    began = time.monotonic()
-    assert "another nameserver has it open" in refused(
-        start(running, "nameserver", "--store", store)
-    )
-    assert time.monotonic() - began < 8, "it waited before it said so"
+    usual = time.monotonic() - began
+    took = []
+    for _ in range(3):  # one may be slow for other reasons
+        began = time.monotonic()
+        assert "another nameserver has it open" in refused(
+            start(running, "nameserver", "--store", store)
+        )
+        took.append(time.monotonic() - began)
+        if took[-1] < BUSY + usual / 2:
+            break
+    else:
+        raise AssertionError(f"it waited before it said so: {took}")
     first.signal()
     second = start(running, "nameserver", "--store", store)
     second.wait_for(READY)

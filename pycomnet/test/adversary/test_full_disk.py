@@ -76,7 +76,7 @@ async def test_registration_on_a_full_disk_is_refused(running: Daemons, disk: Pa
     from twisted.internet import reactor
 
     victim = ready(start(running, "nameserver", "--store", f"sqlite:{disk / 'names'}"))
-    async with pycomnet.Context(reactor, timeout=30) as context:
+    async with pycomnet.Context(reactor, timeout=60) as context:
         names = context.at(victim.where, NAMESERVER)
 
         async def register(service: str) -> None:

@@ -87,9 +87,9 @@ class Target:
         elif self.kind in ("nameserver", "service"):
             context = pycomnet.Context(reactor)
             remote = await context.connect(
-                f"tcp:127.0.0.1:{self.port}", "org.pycom.introspection", timeout=30
+                f"tcp:127.0.0.1:{self.port}", "org.pycom.introspection", timeout=60
             )
-            assert await remote.invoke("introspect", timeout=30)
+            assert await remote.invoke("introspect", timeout=60)
             await context.close()
         else:
             group: Any = pycomnet.Group(reactor)

@@ -55,9 +55,11 @@ class Near:
     def _take(self) -> None:
         codec = PureCodec()
 
-        def decode(payload: Any) -> Any:
+        def decode(stream: Stream, payload: Any) -> Any:
             # Long bytes come as what they are.
-            return payload.obj if type(payload) is memoryview else codec.decode(payload)
+            if type(payload) is memoryview:
+                return payload.obj
+            return payload if stream.raw else codec.decode(payload)
 
         while data := os.read(self._in, 65536):
             with self.changed:
@@ -66,7 +68,7 @@ class Near:
                         event[1].read_demand = True
                     elif event[0] in (EV_DATA, EV_RUN):
                         payloads = [event[2]] if event[0] == EV_DATA else event[2]
-                        self.values[event[1].id] += map(decode, payloads)
+                        self.values[event[1].id] += [decode(event[1], each) for each in payloads]
                         self.mux.consumed(event[1], event[3])
                 self._write()
                 self.changed.notify_all()
@@ -77,10 +79,14 @@ class Near:
             came = lambda: sum(map(len, self.values.values())) >= count  # noqa: E731
             assert self.changed.wait_for(came, 60), f"{self.values}"
 
-    def stop(self) -> None:
-        """The end; the far side's descriptors are its own to close."""
+    def end(self) -> None:
+        """Write no more; the far side sees the end."""
         os.close(self._out)
-        self._thread.join(20)
+
+    def stop(self) -> None:
+        """Wait for the thread, when the far side has closed its descriptors."""
+        self._thread.join(60)
+        assert not self._thread.is_alive()
         os.close(self._in)
 
 
@@ -107,6 +113,12 @@ class CollectingCase(SynchronousTestCase):
         self.addCleanup(self.end)
 
     def end(self) -> None:
+        """End the far side's reader before its descriptor is closed: another pipe of the next test
+        may get that number, and lose what is in it to this one's reader."""
+        self.near.end()
+        self.assertTrue(self.over.wait(60))
+        # Whoever reads has this; nobody begins to after the end.
+        self.assertTrue(self.link._role.acquire(timeout=60))
         self.near.io.close()
         self.near.stop()
 
@@ -134,7 +146,7 @@ class Threads(CollectingCase):
         begin = threading.Barrier(4)
 
         def send(name: str, *channels: Any) -> None:
-            begin.wait(20)
+            begin.wait(60)
             for number in range(self.COUNT):
                 channels[number // 10 % len(channels)].send((name, number))
 
@@ -171,7 +183,7 @@ class Threads(CollectingCase):
     def credit(self, stream: Stream) -> tuple[int, int]:
         """What this end may still send, and what the other allows: without what is on its way."""
         given = self.near.mux.streams[stream.id]
-        for _ in range(1000):
+        for _ in range(6000):
             with self.link.lock, self.near.changed:
                 if stream.credit == given.window:
                     break
@@ -280,7 +292,7 @@ class Owners(CollectingCase):
         end = self.write_buffer.end
         credit = channel.stream.credit + batcher.credit
         channel.send("whole")
-        self.assertTrue(settled.wait(20))
+        self.assertTrue(settled.wait(60))
         size = len(PureCodec().encode("whole"))
         self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
         self.assertEqual(channel.stream.credit, credit - size - FRAME_COST)

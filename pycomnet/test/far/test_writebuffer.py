@@ -137,7 +137,7 @@ class Pieces(OutboxCase):
         thread.start()
         self.write_buffer.put(data)
         self.assertEqual(self.flush(), [HEAD + PIECE, HEAD + len(data)])
-        thread.join(20)
+        thread.join(60)
         self.assertEqual(b"".join(taken), data)
 
     def test_socket_takes_a_page_at_a_time(self) -> None:
@@ -243,5 +243,5 @@ class Late(OutboxCase):
                 self.write_buffer.put(text)
                 self.write_buffer.wake()
                 self.write_buffer.wake()  # it is awake
-            self.assertTrue(flushed.acquire(timeout=20))
+            self.assertTrue(flushed.acquire(timeout=60))
             self.assertEqual(os.read(self.reading, 100), text)

@@ -16,7 +16,7 @@ import pytest
 from pycomnet.test.processes import children, resident, still_there
 
 #: Seconds for what takes one or two.
-PATIENCE = 30
+PATIENCE = 60
 COMMAND = [sys.executable, "-m", "pycomnet"]
 #: Far code that says who it is and then does not want to end.
 STUBBORN = """
@@ -133,7 +133,7 @@ def test_signal_ends_the_gateways_and_the_command(start, number, status):
     code, _, err = command.finish()
     assert code == status
     assert "ending the gateways" in err
-    assert still_there(pids, PATIENCE) == []
+    assert still_there(pids) == []
 
 
 def test_second_ctrl_c_does_not_wait(start):
@@ -144,7 +144,7 @@ def test_second_ctrl_c_does_not_wait(start):
     assert "ending the gateways" in command.line(command.process.stderr)
     command.process.send_signal(signal.SIGINT)
     assert command.finish()[0] == 130
-    assert still_there(pids, PATIENCE) == []
+    assert still_there(pids) == []
 
 
 def test_killed_command_leaves_no_gateway(start):
@@ -153,7 +153,7 @@ def test_killed_command_leaves_no_gateway(start):
     pids = [int(pid) for pid in command.line().split()]
     command.process.kill()
     command.process.wait()
-    assert still_there(pids, PATIENCE) == []
+    assert still_there(pids) == []
 
 
 def test_ctrl_c_works_on_a_full_pipe(start):
@@ -199,7 +199,7 @@ def test_map_gives_all_results_though_a_worker_is_killed(start, tmp_path):
     status, out, err = command.finish()
     assert (status, out.split()) == (0, [f"{line}!" for line in lines])
     assert "killed by SIGKILL" in err and "takes its place" in err
-    assert still_there([second], PATIENCE) == []
+    assert still_there([second]) == []
 
 
 def test_map_prints_each_result_when_it_is_there(start):
@@ -212,7 +212,7 @@ def test_map_prints_each_result_when_it_is_there(start):
     assert workers
     command.process.send_signal(signal.SIGINT)
     assert command.finish()[0] == 130
-    assert still_there(workers, PATIENCE) == []
+    assert still_there(workers) == []
 
 
 def test_map_ends_silently_on_a_broken_pipe(start):
@@ -226,7 +226,7 @@ def test_map_ends_silently_on_a_broken_pipe(start):
         command.close("stdout")
         assert command.process.wait(PATIENCE) == 141
         assert command.process.stderr.read() == b""
-        assert still_there(workers, PATIENCE) == []
+        assert still_there(workers) == []
         assert endless.wait(PATIENCE) == -signal.SIGPIPE
     finally:
         endless.kill()

@@ -33,11 +33,9 @@ SCRIPT = str(Path(__file__).with_name("near_side.py"))
 WAYS = ("idle", "receive", "sleep", "send", "swallow", "c_call", "stubborn", "daemon")
 #: Those of them that have no process outside of their worker's session.
 INSIDE = WAYS[:6]
-#: Seconds in which all has to be gone: six, and what a busy machine takes.
-LIMIT = 12
 #: Seconds of silence after which another end is asked, where that is what is tested: more than a
 #: busy machine needs to start eight gateways, in which a program may say nothing.
-KEEPALIVE = 1.5
+KEEPALIVE = 4
 
 
 def parent(pid: int) -> int:
@@ -124,7 +122,7 @@ def check(cells: list[Cell]) -> None:
         kill(*everything, number=0)  # all are there
         for cell, program in zip(cells, programs, strict=True):
             cell.cause(program)
-        left = still_there(everything, LIMIT)
+        left = still_there(everything)
         names = {
             pid: f"{cell.name}: {way}"
             for cell, program in zip(cells, programs, strict=True)

@@ -152,7 +152,7 @@ def test_client_ends_its_subprocess(mediator: Mediator) -> None:
     process = process_of(mediator, pid)
     answer = mediator.curl(f"/exec/{pid}?signal=TERM", "-X", "DELETE")
     assert answer.status == 202, answer.body
-    assert still_there([process], 10) == []
+    assert still_there([process]) == []
     ended = mediator.curl(f"/exec/{pid}")
     assert (ended.status, ended.json["signal_name"]) == (410, "SIGTERM")
     assert ended.json["reason"] == "its client ended it"
@@ -374,7 +374,7 @@ def test_sigterm_drains_then_ends_what_is_left(running: Daemons, finishes: bool)
         mediator.curl(f"/exec/{pid}?offset=5&end=1", "--data-binary", "")
     # twistd ends as the signal would have ended it, once all is done.
     assert mediator.daemon.wait() in (0, -signal.SIGTERM)
-    assert still_there(processes, 5) == []
+    assert still_there(processes) == []
     if not finishes:
         assert "the server was stopped" in mediator.daemon.said
 

@@ -512,7 +512,7 @@ async def test_killed_server_leaves_no_process_and_clients_learn_why(running: Da
         for one in waiting:
             with pytest.raises(pycomnet.GatewayDied, match=r"out of reach for \d+ s: .*refused"):
                 await one
-        assert still_there(processes, 10) == []
+        assert still_there(processes) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -530,7 +530,7 @@ async def test_killed_clients_far_side_ends_after_lingering(running: Daemons) ->
     ran = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     await mediator.daemon.seen("ended .*: nobody was connected to it")
-    assert still_there([int(ran.stdout)], 10) == []
+    assert still_there([int(ran.stdout)]) == []
 
 
 def produce(channel, megabytes):

@@ -227,7 +227,7 @@ async def test_far_side_learns_nothing_that_was_not_offered(
         for question in channel:
             asked = channel.link.open("module", channel.link.encode(question))
             try:
-                channel.send(asked.receive(timeout=20))
+                channel.send(asked.receive(timeout=60))
             except asked.RemoteError as error:
                 channel.send(error.message)
 

@@ -92,12 +92,12 @@ async def test_frozen_instances_calls_go_to_the_other(started: Daemons) -> None:
         assert found == set(pids)
         services[0].signal(signal.SIGSTOP)
         # Either would be asked first: those that may be run twice come to the other.
-        calls = [remote.invoke("again", timeout=10) for _ in range(4)]
+        calls = [remote.invoke("again", timeout=PATIENCE) for _ in range(4)]
         assert [await call for call in calls] == [pids[1]] * 4
-        assert [await remote.invoke("ping", timeout=10) for _ in range(20)] == [pids[1]] * 20
+        assert [await remote.invoke("ping", timeout=PATIENCE) for _ in range(20)] == [pids[1]] * 20
         # A client that has no connection to it yet, and does not know.
         other = await fresh.locate("t.w")
-        assert [await other.invoke("ping", timeout=10) for _ in range(20)] == [pids[1]] * 20
+        assert [await other.invoke("ping", timeout=PATIENCE) for _ in range(20)] == [pids[1]] * 20
         services[0].signal(signal.SIGCONT)
         for _ in range(PATIENCE * 10):
             if await remote.invoke("ping") == pids[0]:
@@ -161,17 +161,17 @@ async def test_method_that_blocks_past_the_lease_is_named(started: Daemons) -> N
     from twisted.internet import reactor
 
     nameserver = started.nameserver()
-    service = started.service(nameserver, "--ttl", "3", "--name", "w", module="tw")
+    service = started.service(nameserver, "--ttl", "8", "--name", "w", module="tw")
     registered(service)
     context = pycomnet.Context(reactor, nameserver=nameserver, timeout=PATIENCE)
     try:
         remote = await context.locate("t.w")
-        await remote.invoke("block", 1.5)
+        await remote.invoke("block", 3)
         names = await context.nameserver()
         assert len(await names.invoke("list_services", {"service": "w"})) == 1
         await service.seen(r"reactor blocked for \S+ s in t\.w\.block \(\S+tw\.py:\d+\)")
         assert "registering it again" not in service.said
-        await remote.invoke("block", 6)
+        await remote.invoke("block", 12)
         await service.seen(r"reactor blocked for \S+ s so far in t\.w\.block .*thread=True")
         await service.seen(r"registering it again[^~]*registered 'w'")
         assert len(await names.invoke("list_services", {"service": "w"})) == 1

@@ -188,7 +188,7 @@ async def test_tour_tells_what_a_failed_daemon_said() -> None:
     try:
         tour_daemons.nameserver = "nowhere"
         pid = tour_daemons.start_service()
-        assert still_there([pid], PATIENCE) == []
+        assert still_there([pid]) == []
         with pytest.raises(pycomnet.PycomnetError, match="'nowhere' is no address"):
             tour_daemons.check()
     finally:
@@ -204,7 +204,7 @@ async def test_calls_follow_a_service_restarted_elsewhere(
 ) -> None:
     """A service is killed and comes back at another address while a client calls."""
     names = context.nameserver_address
-    first = started.service(names, "--name", "moves", "--ttl", "1", module="who")
+    first = started.service(names, "--name", "moves", "--ttl", "3", module="who")
     old = registered(first)[1]
     who = await context.locate(WHO, "moves")
     assert await who.invoke("pid") == first.pid
@@ -217,7 +217,7 @@ async def test_calls_follow_a_service_restarted_elsewhere(
     waiting = who.invoke("pid")
     with pytest.raises(CallInterrupted):
         await interrupted
-    second = started.service(names, "--name", "moves", "--ttl", "1", "--wait", module="who")
+    second = started.service(names, "--name", "moves", "--ttl", "3", "--wait", module="who")
     assert await waiting == second.pid
     assert await repeated == second.pid
     assert registered(second)[1] != old
@@ -228,9 +228,9 @@ async def test_calls_follow_a_service_restarted_elsewhere(
 async def test_standby_takes_the_name_when_the_lease_ends(started: Daemons, context: Any) -> None:
     """A stand-by gets the name when the lease of the one that was killed ends, not before."""
     names = context.nameserver_address
-    first = started.service(names, "--name", "taken", "--ttl", "1.5", module="who")
+    first = started.service(names, "--name", "taken", "--ttl", "5", module="who")
     fence = registered(first)[2]
-    second = started.service(names, "--name", "taken", "--ttl", "1.5", "--wait", module="who")
+    second = started.service(names, "--name", "taken", "--ttl", "5", "--wait", module="who")
     second.wait_for("waiting for the name 'taken'.* is registered for tcp:127.0.0.1:")
     who = await context.locate(WHO, "taken")
     assert await who.invoke("pid") == first.pid
@@ -249,7 +249,7 @@ async def test_service_registers_again_at_an_empty_nameserver(
     arguments = ("--listen", f"unix:{names}", "--store", "memory:")
     first = started.start("pycomnet-nameserver", *arguments)
     first.wait_for("the nameserver is at")
-    service = started.service(f"unix:{names}", "--ttl", "1", "--name", "who", module="who")
+    service = started.service(f"unix:{names}", "--ttl", "3", "--name", "who", module="who")
     registered(service)
     mine = pycomnet.Context(context.reactor, nameserver=f"unix:{names}", timeout=PATIENCE)
     async with mine:
@@ -352,7 +352,7 @@ async def test_daemon_says_what_is_wrong_before_going_to_background(
         assert await who.invoke("pid") == pid
     finally:
         os.kill(pid, signal.SIGTERM)
-        assert still_there([pid], PATIENCE) == []
+        assert still_there([pid]) == []
     assert "unregistered 'daemon'" in (started.directory / "d.log").read_text()
     assert not (started.directory / "d.pid").exists()
 

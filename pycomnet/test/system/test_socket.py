@@ -122,7 +122,7 @@ async def test_own_user_needs_no_token_on_a_unix_socket(started: Daemons) -> Non
         assert await three.call("sys:exc_info") == (None, None, None)
         await two.exit()
         assert await one.ping() > 0
-    assert still_there(pids, 6) == []
+    assert still_there(pids) == []
 
 
 #: As another user, connects to a unix socket, says what it is given in hex, and prints the answer.

@@ -83,13 +83,13 @@ async def test_four_hops_carry_everything_and_end_together(group: Any, specs: li
     pids, waiting = await waits(made)
     assert len(set(pids)) == len(made)
     await made[-1].exit()
-    assert still_there(pids[-1:], 6) == []
+    assert still_there(pids[-1:]) == []
     for gateway in made[:-1]:
         assert await gateway.call("operator:add", 1, 2) == 3
     await made[1].exit()
     told = await reasons(waiting[2:-1])
     assert f"the gateway {made[1].id}, through which it was reached, is gone" in told[0]
-    assert still_there(pids[1:], 6) == []
+    assert still_there(pids[1:]) == []
     assert await made[0].call("operator:add", 1, 2) == 3
 
 
@@ -103,7 +103,7 @@ async def test_killed_worker_in_between_takes_those_behind_along(group: Any) -> 
     assert "its process is gone: it was killed by SIGKILL" in told[0]
     assert f"the gateway {made[1].id}, through which it was reached, is gone" in told[1]
     assert f"{made[1].id}, through which it was reached, is gone: it was killed" in told[2]
-    assert still_there(pids[1:], 6) == []
+    assert still_there(pids[1:]) == []
     assert await made[0].call("operator:add", 1, 2) == 3
 
 
@@ -118,7 +118,7 @@ async def test_killed_fork_server_in_between_takes_those_behind_along(group: Any
     for reason in told:
         assert "the route to it is gone" in reason
     assert "was killed by signal 9" in told[0]
-    assert still_there(pids[1:], 8) == []
+    assert still_there(pids[1:]) == []
     assert await made[0].call("operator:add", 1, 2) == 3
 
 
@@ -130,7 +130,7 @@ async def test_killed_local_fork_server_is_replaced(group: Any) -> None:
     os.kill(parent(parent(pids[0])), signal.SIGKILL)
     for reason in await reasons(waiting):
         assert "its fork server is gone: it was killed by SIGKILL" in reason
-    assert still_there(pids, 6) == []
+    assert still_there(pids) == []
     again = await group.makegateway("popen")
     assert await again.call("operator:add", 1, 2) == 3
 
@@ -148,7 +148,7 @@ async def test_stopped_fork_server_is_not_waited_for(
     os.kill(supervisor, signal.SIGSTOP)
     waiting[0].addErrback(lambda failure: None)
     await group.terminate(timeout=0.5)
-    assert still_there([*pids, supervisor], 6) == []
+    assert still_there([*pids, supervisor]) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -208,7 +208,7 @@ async def test_other_python_behind_a_hop_works(group: Any, python: str, name: st
     assert "payload = self.link.encode(value)" in caught.value.formatted
     pid = await gateway.remote_exec("import os; channel.send(os.getpid())").receive()
     await gateway.exit()
-    assert still_there([pid], 6) == []
+    assert still_there([pid]) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -231,13 +231,13 @@ async def test_gateways_made_by_far_code_work(group: Any) -> None:
     pids, waiting = await waits(made)
     assert len(set(pids)) == 4
     await innermost.exit()
-    assert still_there(pids[2:3], 8) == []
+    assert still_there(pids[2:3]) == []
     assert await inner.call("operator:add", 1, 2) == 3
     os.kill(pids[0], signal.SIGKILL)
     told = await reasons([waiting[0], waiting[1], waiting[3]])
     assert "the channel of gateway outer that carried it is gone: gateway outer: its" in told[1]
     assert "the gateway inner, through which it was reached, is gone" in told[2]
-    assert still_there(pids, 8) == []
+    assert still_there(pids) == []
 
 
 @pytest.mark.parametrize(
@@ -326,4 +326,4 @@ async def test_tree_of_27_slow_hosts_answers_and_ends(
     assert all("b00" in reason for reason in lost), lost
     assert await group["c010"].call("os:getpid") == pids[3]
     await group.terminate()
-    assert still_there(pids, 6) == []
+    assert still_there(pids) == []

@@ -293,10 +293,10 @@ class Signals(SynchronousTestCase):
         """A process with a group of its own, and one that was forked a moment ago and has none."""
         for own in (True, False):
             with self.subTest(own):
-                process = subprocess.Popen(["sleep", "60"], start_new_session=own)
+                process = subprocess.Popen(["sleep", "1000"], start_new_session=own)
                 self.addCleanup(process.kill)
                 kill_group(process.pid, signal.SIGTERM)
-                self.assertEqual(process.wait(20), -signal.SIGTERM)
+                self.assertEqual(process.wait(60), -signal.SIGTERM)
         kill_group(process.pid, signal.SIGTERM)  # there is nobody any more
 
 

@@ -24,7 +24,7 @@ with blocking.Group() as group:
     group.makegateway("popen//fork=yes//id=first")
     group.makegateway("popen//via=first")
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(1000)
 """
 
 
