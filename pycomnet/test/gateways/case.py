@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import pycomnet
-from pycomnet.test.processes import PATIENCE, still_there
+from pycomnet.test.processes import still_there
 from pycomnet.wire.frames import WINDOW
 
 #: The address of the factory service that the gateways are made by, if there is one.
@@ -34,7 +34,7 @@ class GatewayCase(TestCase):
 
     spec = "popen"
     #: Seconds for one test: more than what it waits for may take on a busy machine.
-    timeout = 2 * PATIENCE
+    timeout = 120
 
     def setUp(self) -> None:
         from twisted.internet import reactor

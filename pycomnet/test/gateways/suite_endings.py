@@ -11,7 +11,7 @@ from twisted.internet import defer
 import pycomnet
 from pycomnet.gateways import ending, gateway
 from pycomnet.test.gateways.case import GatewayCase, pids
-from pycomnet.test.processes import PATIENCE
+from pycomnet.test.processes import GONE
 
 
 def only_the_timeout_counts(case: GatewayCase) -> None:
@@ -255,7 +255,7 @@ class Endings(GatewayCase):
         only_the_timeout_counts(self)
         before = self.reactor.seconds()
         await gw.exit(timeout=0.1)
-        self.assertLess(self.reactor.seconds() - before, PATIENCE)
+        self.assertLess(self.reactor.seconds() - before, GONE)
         await self.assert_gone(*ids)
 
     async def test_grace_lets_code_complete_and_its_values_arrive(self) -> None:
@@ -455,7 +455,7 @@ class Groups(GatewayCase):
         only_the_timeout_counts(self)
         before = self.reactor.seconds()
         await self.group.terminate(timeout=0.2)
-        self.assertLess(self.reactor.seconds() - before, PATIENCE)
+        self.assertLess(self.reactor.seconds() - before, GONE)
         await self.assert_gone(*ids)
 
     async def test_terminate_gives_running_code_the_rest_of_the_timeout(self) -> None:
