@@ -150,7 +150,6 @@ class AioTests(SynchronousTestCase):
         self.run_program(body)
 
     def test_stream_that_is_left_is_closed(self) -> None:
-        """A stream that is left is closed."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
             async for value in remote.stream("ticks"):
@@ -221,6 +220,5 @@ class AioTests(SynchronousTestCase):
         self.run_program(body)
 
     def test_error_outside_of_a_coroutine_says_how_to_begin(self) -> None:
-        """Outside of a coroutine the error says how to begin."""
         problem = self.assertRaises(RuntimeError, aio.Context)
         self.assertIn("asyncio.run", str(problem))

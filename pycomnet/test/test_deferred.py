@@ -43,7 +43,6 @@ class DoneTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(second))
 
     def test_raising_callback_goes_to_the_next_errback(self) -> None:
-        """What a callback raises goes to the next errback."""
 
         def fail(_: object) -> None:
             raise ZeroDivisionError

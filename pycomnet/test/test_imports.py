@@ -121,7 +121,6 @@ class CheckerTests(SynchronousTestCase):
         self.assertEqual(self.found("pycomnet.gateways.group", "from .services import x"), "")
 
     def test_allowed_imports_are_not_found(self) -> None:
-        """What is allowed is not found."""
         for module, source in (
             ("pycomnet.far.main", "import pycomnet.wire.mux\nfrom ..wire import frames"),
             ("pycomnet.far.main", "import threading, Queue\nfrom . import bootstrap"),

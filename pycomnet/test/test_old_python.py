@@ -220,7 +220,6 @@ class OldPythonTests(SynchronousTestCase):
             self.assertEqual(newer_syntax(source), [], name)
 
     def test_each_newer_construct_is_found(self) -> None:
-        """Each construct is found."""
         for source in [*self.NEWER, *self.DIFFERENT]:
             self.assertNotEqual(newer_syntax(source), [], source)
         self.assertEqual(newer_syntax(self.COMMON), [])

@@ -125,7 +125,6 @@ def test_host_and_token_are_checked_before_all_else(mediator: Mediator) -> None:
 
 
 def test_header_that_is_no_text_is_no_server_error(mediator: Mediator) -> None:
-    """A header that is no text is no error of the server's."""
     odd = b"\xff\xa0\xc3("
     for name in (
         b"Origin",

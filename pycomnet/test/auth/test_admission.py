@@ -165,7 +165,6 @@ class Listening(SynchronousTestCase):
             self.assertEqual(os.listdir(os.path.dirname(path)), [])
 
     def test_lock_of_one_that_listens_stays(self) -> None:
-        """The lock of one that listens stays."""
         path = f"{tempfile.mkdtemp()}/sock"
         self.addCleanup(shutil.rmtree, os.path.dirname(path))
         os.symlink(str(os.getppid()), f"{path}.lock")
@@ -176,7 +175,6 @@ class Listening(SynchronousTestCase):
             self.assertTrue(os.path.lexists(f"{path}.lock"))
 
     def test_unix_socket_is_this_users_alone(self) -> None:
-        """The socket is this user's."""
         reactor = MemoryReactor()
         path = f"{self.mktemp()}/sock"
         self.successResultOf(listen_on(reactor, f"unix:{path}", None))

@@ -65,7 +65,6 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(self.dropped(found), [True, True, False, False, False, False])
 
     def test_strangers_go_first_when_descriptors_run_out(self) -> None:
-        """They go first when descriptors run out."""
         self.patch(strangers, "descriptor_limit", lambda: 100)
         found = self.arrive("10.0.0.1", "10.0.0.2") + self.arrive("10.0.0.3", number=90)
         self.assertEqual(self.dropped(found), [True, True, False])

@@ -58,7 +58,6 @@ class Sending(ChannelCase):
         self.assertEqual(self.receive_now(self.far), value)
 
     def test_value_is_sent_as_it_was_at_that_time(self) -> None:
-        """What is sent is what it was at that time."""
         value = [1]
         self.near.send(value)
         value.append(2)
@@ -691,7 +690,6 @@ class Between(PairCase):
             self.assertEqual(self.receive_now(mine[number]), number)
 
     def test_raw_channel_is_raw_at_its_other_end(self) -> None:
-        """A raw channel is raw at its other end."""
         mine = self.new(raw=True)
         theirs = self.pass_on(mine)
         mine.send(b"raw")
@@ -700,7 +698,6 @@ class Between(PairCase):
         self.failureResultOf(theirs.send("text"), TypeError)
 
     def test_channel_can_be_sent_over_itself(self) -> None:
-        """A channel can be sent over itself."""
         self.assertIs(self.pass_on(self.near), self.far)
 
     def test_channel_that_comes_back_is_the_same(self) -> None:

@@ -47,7 +47,6 @@ class Values(CallbackCase):
     """What the callback is called with, and when."""
 
     def test_callback_gets_each_value_in_order(self) -> None:
-        """It gets each value, in order."""
         self.set()
         self.send(1, "two", [3])
         self.send({"four": 4})
@@ -94,7 +93,6 @@ class Values(CallbackCase):
         self.assertTrue(b"".join(self.values) == HUGE)
 
     def test_callback_gets_channels_in_values(self) -> None:
-        """Channels in values are channels."""
         self.set()
         mine = Channel(self.pair.far.open("channel"), self.pair.end(self.pair.far))
         self.send([mine])
@@ -549,7 +547,6 @@ class End(CallbackCase):
         self.assertEqual(self.values, [END])
 
     def test_error_after_half_close_without_errback_is_logged(self) -> None:
-        """Without an errback it is logged."""
         self.set(errback=None)
         self.far.send_end()
         self.pair.pump()
@@ -590,7 +587,6 @@ class End(CallbackCase):
         self.assertEqual(self.values, [END])
 
     def test_error_without_errback_is_logged(self) -> None:
-        """Without an errback an error is logged."""
         self.set(errback=None)
         self.far.close("gone wrong")
         self.pair.pump()
@@ -683,7 +679,6 @@ class End(CallbackCase):
         self.assertEqual(self.values, [])
 
     def test_callback_may_drop_the_connection(self) -> None:
-        """A callback may drop the connection."""
 
         def callback(value: Any) -> None:
             self.values.append(value)

@@ -148,7 +148,6 @@ class Waiting(EndingCase):
     """Who waits for the end and must not wait for the callback."""
 
     def test_callback_may_await_its_own_channels_end(self) -> None:
-        """A callback that awaits the end of its own channel."""
         ended: list[str] = []
 
         async def callback(value: Any) -> None:

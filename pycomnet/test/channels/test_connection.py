@@ -291,7 +291,6 @@ class Writing(PairCase):
         self.assertEqual(self.writes(), [["DATA"], ["DATA"] * 5])
 
     def test_each_turn_has_its_own_first_value(self) -> None:
-        """Each turn has its own first."""
         for _ in range(3):
             self.channel.send(1)
             self.pair.turn()
@@ -496,7 +495,6 @@ class DescriptorWriting(SynchronousTestCase):
         self.assertIs(self.descriptor.doWrite(), main.CONNECTION_LOST)
 
     def test_goodbye_is_written_before_the_descriptor_closes(self) -> None:
-        """A goodbye is written before the descriptor is closed."""
         self.descriptor.room = 3
         self.near.goodbye()
         self.descriptor.room = 1 << 30

@@ -81,7 +81,6 @@ class Writing(FileCase):
             self.assertIn("closed file", str(self.failureResultOf(written, ValueError).value))
 
     def test_proxyclose_closes_the_channel(self) -> None:
-        """With ``proxyclose`` it closes the channel."""
         file = self.near.makefile("w", proxyclose=True)
         file.write("last")
         file.close()

@@ -53,7 +53,6 @@ class AccountTests(SynchronousTestCase):
         )
 
     def test_memory_within_the_bounds_is_only_counted(self) -> None:
-        """What is within the bounds is only counted."""
         one, two = Holder(10, 20), Holder(30, accepted=40)
         for each in (one, two, one):
             self.account.count(each)

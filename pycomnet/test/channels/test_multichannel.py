@@ -42,7 +42,6 @@ class Sequence(MultiCase):
     """It is a sequence of its channels."""
 
     def test_length_order_and_members_are_its_channels(self) -> None:
-        """It has a length, an order and members."""
         self.assertEqual(len(self.multi), 3)
         self.assertEqual(list(self.multi), self.near)
         self.assertIs(self.multi[1], self.near[1])
@@ -50,7 +49,6 @@ class Sequence(MultiCase):
         self.assertNotIn(self.far[2], self.multi)
 
     def test_without_channels_everything_is_done_at_once(self) -> None:
-        """Without channels everything is done at once."""
         multi = MultiChannel([])
         self.assertIsNone(self.successResultOf(multi.send_each(1)))
         self.assertEqual(self.successResultOf(multi.receive_each()), [])
@@ -241,7 +239,6 @@ class Queue(MultiCase):
             self.successResultOf(send)
 
     def test_cancelled_get_leaves_the_value_to_the_next(self) -> None:
-        """Cancelling a get leaves the value for the next."""
         queue = self.multi.make_receive_queue()
         first, second = queue.get(), queue.get()
         first.cancel()

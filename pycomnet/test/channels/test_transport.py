@@ -98,7 +98,6 @@ class Basics(TransportCase):
         self.assertEqual(self.protocol.data, b"answer")
 
     def test_megabytes_go_both_ways_at_once(self) -> None:
-        """Megabytes go both ways at once."""
         self.transport.write(HUGE)
         self.far.send(HUGE)
         got = b""

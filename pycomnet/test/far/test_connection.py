@@ -131,7 +131,6 @@ class InvalidValues(SynchronousTestCase):
             self.channels[0].receive()
 
     def test_traceback_of_an_error_raised_again_does_not_grow(self) -> None:
-        """What is raised again and again does not grow."""
         self.link(close(1))
         for _ in range(3):
             with self.assertRaises(EOFError) as raised:

@@ -75,7 +75,6 @@ class Collecting(OutboxCase):
         self.assertEqual(self.written(), second)
 
     def test_last_byte_of_the_room_is_used(self) -> None:
-        """The last byte of the room is used."""
         self.assertTrue(self.write_buffer.put(b"a" * ROOM))
         self.assertEqual(self.written(), b"")
         self.write_buffer.last_words()
@@ -108,14 +107,12 @@ class Pieces(OutboxCase):
         return claimed
 
     def test_empty_pipe_takes_one_write(self) -> None:
-        """One write."""
         data = os.urandom(ROOM)
         self.write_buffer.put(data)
         self.assertEqual(self.flush(), [SIZE])
         self.assertEqual(self.written(), data)
 
     def test_pipe_in_use_takes_a_page_at_a_time(self) -> None:
-        """A page at a time."""
         data = os.urandom(ROOM)
         os.write(self.writing, b"x")
         self.write_buffer.put(data)

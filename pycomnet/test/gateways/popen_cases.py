@@ -319,7 +319,6 @@ class NotStarted(PopenCase):
         self.assertIn("invalid option", str(error))
 
     async def test_program_printing_something_else_is_quoted(self) -> None:
-        """A program that prints something else."""
         error = await self.not_started("popen//python=/bin/echo")
         self.assertIn("before its hello it had printed:\n-c import", str(error))
 
@@ -330,12 +329,10 @@ class NotStarted(PopenCase):
         self.assertIn(said, str(error))
 
     async def test_program_printing_without_end_is_given_up(self) -> None:
-        """A program that prints without end."""
         error = await self.not_started("popen", python=self.script("exec yes"))
         self.assertIn("printed more than 1048576 bytes and no hello", str(error))
 
     async def test_program_complaining_without_end_is_cut_and_quoted(self) -> None:
-        """A program that complains without end."""
         error = await self.not_started_in_time(
             "exec yes bad >&2", lambda error: "bad\nbad\n" in error.stderr
         )
@@ -418,7 +415,6 @@ class NotStarted(PopenCase):
         self.assertEqual({output.gateway for output in self.outputs}, {"cat"})
 
     async def test_cancelled_makegateway_ends_a_hanging_process(self) -> None:
-        """Cancelling ``makegateway`` ends a process that hangs."""
         pids = Path(self.mktemp()).absolute()
         fifo = str(pids) + ".fifo"
         os.mkfifo(fifo)

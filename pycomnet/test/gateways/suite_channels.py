@@ -63,7 +63,6 @@ class Channels(GatewayCase):
         self.assertEqual(await channel.receive(), "all")
 
     async def test_echoed_channel_is_the_same_channel(self) -> None:
-        """A channel that is echoed is the same channel."""
         gw = await self.gateway()
         channel = gw.remote_exec("for value in channel: channel.send(value)")
         side = gw.newchannel()

@@ -401,7 +401,6 @@ class Groups(GatewayCase):
         self.assertEqual((await self.gateway()).id, "gw1")
 
     async def test_gateways_start_side_by_side(self) -> None:
-        """Gateways start side by side."""
         starting = [self.group.makegateway(self.spec) for _ in range(8)]
         gateways = await defer.gatherResults(starting)
         self.assertEqual(len({gw.id for gw in gateways}), 8)

@@ -86,15 +86,12 @@ class Streams(GatewayCase):
         return channel
 
     async def test_all_arrives_when_the_code_ends(self) -> None:
-        """The code ends."""
         await (await self.arrive("end")).waitclose()
 
     async def test_all_arrives_while_the_code_sleeps(self) -> None:
-        """The code sleeps."""
         await self.arrive("sleep")
 
     async def test_all_arrives_while_the_code_computes(self) -> None:
-        """The code computes."""
         await self.arrive("compute")
 
     async def test_all_arrives_when_the_code_exits_the_process(self) -> None:
@@ -114,7 +111,6 @@ class Streams(GatewayCase):
         self.assertEqual(await channel.receive(), "answer")
 
     async def test_all_arrives_when_the_code_prints(self) -> None:
-        """The code prints."""
         await self.arrive("print")
         await self.until_printed("printed")
 

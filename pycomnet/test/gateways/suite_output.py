@@ -155,7 +155,6 @@ class Printing(GatewayCase):
         await channel.waitclose()
 
     async def test_lines_that_threads_print_come_whole(self) -> None:
-        """Lines that threads print come whole."""
         gw = await self.gateway()
         source = """
         import threading

@@ -79,7 +79,6 @@ class TransportEndTests(SynchronousTestCase):
         self.assertEqual(self.transport.signals, [signal.SIGTERM])
 
     def test_no_signal_is_sent_to_what_ends_in_time(self) -> None:
-        """No signal is sent to what ends in its time."""
         ending = self.end.end(1.0)
         self.transport.ended.fire(0)
         self.assertEqual(self.successResultOf(ending), 0)

@@ -113,7 +113,6 @@ class Answers(Tree):
         )
 
     def test_package_in_a_zip_file_is_offered(self) -> None:
-        """A package in a zip file."""
         archive = self.top / "archive.zip"
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("zippedpkg/__init__.py", "z = 1\n")

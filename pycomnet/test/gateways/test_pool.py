@@ -278,7 +278,6 @@ class Losses(PoolCase):
         await pool.shutdown()
 
     async def test_gateway_ended_by_its_owner_is_not_replaced(self) -> None:
-        """A gateway that its owner ends is not replaced."""
         pool = await self.pool()
         await pool.submit(square, 1)
         await next(iter(self.group)).exit()
@@ -344,7 +343,6 @@ class FarSide(TestCase):
     """The rules of the loop there."""
 
     def test_generator_functions_are_refused_by_name(self) -> None:
-        """A generator function is refused by name, a generator by what it is."""
 
         def numbers() -> Any:
             yield 1

@@ -93,7 +93,6 @@ class Text(SynchronousTestCase):
     """Source text."""
 
     def test_text_is_sent_as_it_is(self) -> None:
-        """It is sent as it is."""
         self.assertEqual(
             exec_request("channel.send(1)\n", {}),
             {"source": "channel.send(1)\n", "filename": "<remote_exec>"},
@@ -118,7 +117,6 @@ class Text(SynchronousTestCase):
         )
 
     def test_blank_lines_in_strings_keep_their_blanks(self) -> None:
-        """Blank lines in strings keep their blanks."""
         text = "x = '''a\n   \n\t\nb'''\n"
         self.assertEqual(exec_request(text, {})["source"], text)
         indented = "    x = '''a\n      \n    b'''\n"
@@ -148,7 +146,6 @@ class Module(SynchronousTestCase):
     """Modules."""
 
     def test_modules_source_is_sent_with_its_file_name(self) -> None:
-        """Its source is sent, with its file's name."""
         got = exec_request(functools, {"x": 1})
         self.assertEqual(got["filename"], functools.__file__)
         self.assertEqual(got["source"], inspect.getsource(functools))
@@ -235,7 +232,6 @@ less
         self.assertEqual(made["line"], Box.static.__code__.co_firstlineno + 1)
 
     def test_method_taken_from_its_class_is_a_plain_function(self) -> None:
-        """A method taken from its class is a plain function."""
         self.assertEqual(run(request(Box.method), "self", "argument"), "argument")
 
     def test_renamed_function_is_sent_under_its_source_name(self) -> None:
@@ -440,7 +436,6 @@ class Refused(SynchronousTestCase):
         )
 
     def test_global_that_it_uses_is_named(self) -> None:
-        """The global that it uses is named."""
 
         def function(channel):
             channel.send(SETTING)
@@ -711,7 +706,6 @@ class Decorated(SynchronousTestCase):
     """Functions that a decorator gave back as they were."""
 
     def test_decorators_are_left_out_and_lines_stay(self) -> None:
-        """The decorators are left out, and the lines stay what they are."""
 
         @decorator
         @decorator
@@ -744,7 +738,6 @@ class WithoutSource(SynchronousTestCase):
         self.assertEqual(self.there(made, 1), (1, 2, 3))
 
     def test_compiled_function_finds_itself_by_name(self) -> None:
-        """It finds itself by its name."""
         made = self.made("def made(n): return n * made(n - 1) if n else 1")
         self.assertEqual(self.there(made, 5), 120)
 
@@ -814,7 +807,6 @@ class Partials(SynchronousTestCase):
         self.assertEqual(exec_request(part, {"b": 3})["kwargs"], {"a": 1, "b": 3})
 
     def test_partials_arguments_come_first(self) -> None:
-        """Its arguments come first."""
         part = functools.partial(functools.partial(fibonacci, None), n=10)
         made = call_request(part, (), {})
         self.assertEqual((made["args"], made["kwargs"]), ([None], {"n": 10}))
@@ -918,7 +910,6 @@ class Calling(SynchronousTestCase):
         self.assertEqual(call_request("a:B.c", (), {}), {"import": "a:B.c"})
 
     def test_name_without_module_or_function_is_refused(self) -> None:
-        """It has a module and a name."""
         for name in ("", "os", "os.path.join", ":join", "os:"):
             error = self.assertRaises(CodeNotSendable, call_request, name, (), {})
             self.assertEqual(str(error), f"expected 'module:function', not {name!r}")

@@ -168,7 +168,6 @@ class Passing(SynchronousTestCase):
             os.close(kept)
 
     def test_only_plain_unix_sockets_pass_descriptors(self) -> None:
-        """Only on a UNIX socket as it is."""
         self.assertTrue(passes_descriptors(self.sender))
         self.assertFalse(passes_descriptors(MemoryTransport()))
         self.assertFalse(passes_descriptors(None))

@@ -105,7 +105,6 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(endpoints.is_local_address(address), local, address)
 
     def test_tls_and_ssl_are_tls(self) -> None:
-        """``tls:`` and ``ssl:`` are TLS."""
         self.assertTrue(endpoints.is_tls("tls:h:1"))
         self.assertTrue(endpoints.is_tls("ssl:h:1"))
         self.assertFalse(endpoints.is_tls("h:1"))

@@ -99,7 +99,6 @@ def _about(module: str, name: str) -> str:
     ("module", "name", "printed"), SCRIPTS, ids=[_about(*script[:2]) for script in SCRIPTS]
 )
 def test_script_prints_what_its_docstring_says(module: str, name: str, printed: str) -> None:
-    """What the script's docstring says."""
     with started("-m", f"pycomnet.test.system.{module}", name) as process:
         assert end_of(process) == printed
 

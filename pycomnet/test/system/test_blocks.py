@@ -126,7 +126,6 @@ async def test_killed_server_is_an_error_and_leaves_no_file(
 async def test_blocking_methods_in_threads_stall_nobody(
     directory: Path, server: tuple[Near, str], blocks: Any
 ) -> None:
-    """Methods that block, in threads, stall nobody."""
     go = directory / "go"
     calls = [blocks.invoke("block", str(go)) for _ in range(3)]
     for _ in range(20):

@@ -320,7 +320,6 @@ def test_progress_bar_leaves_results_untouched(start, terminal, tmp_path):
 
 
 def test_each_gateways_id_has_a_colour_on_a_terminal(start, terminal):
-    """On a terminal each gateway's id has its colour."""
     master, end = terminal
     command = start("run", "-c", "print('x')", stdout=end, env=TERMINAL)
     os.close(end)

@@ -48,7 +48,6 @@ MARK = 'print("it " + "works", ch.isclosed(), ch is not None)\n'
 
 
 def test_function_from_python_c_runs() -> None:
-    """``python -c``."""
     assert "it works" in run(sys.executable, "-c", example() + MARK)
 
 

@@ -280,7 +280,6 @@ async def test_forked_child_that_imports_is_told_what_to_do(
 async def test_extension_module_is_refused_by_name(
     group: pycomnet.Group, package: Any, tmp_path: Path
 ) -> None:
-    """An extension module is refused by name."""
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
     path = Path(package.__file__).parent.parent / f"speedups{suffix}"
     path.write_bytes(b"no library")

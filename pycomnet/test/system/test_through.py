@@ -290,7 +290,6 @@ if __name__ == "__main__":
 
 
 def test_channel_gateway_works_with_the_blocking_api(tmp_path: Path) -> None:
-    """The blocking API has it, too."""
     script = tmp_path / "script.py"
     script.write_text(BLOCKING.format(maker=MAKER))
     with near(str(script)) as program:

@@ -86,7 +86,6 @@ class SentTests(SynchronousTestCase):
             self.assertEqual(self.mux.data_to_send(), sent, call)
 
     def test_acceptors_ids_are_even_from_2(self) -> None:
-        """The acceptor's ids are even, from 2."""
         mux = greeted(False)
         mux.open("", b"")
         mux.open("")
@@ -174,7 +173,6 @@ class SentTests(SynchronousTestCase):
         )
 
     def test_end_is_empty(self) -> None:
-        """END is empty."""
         stream = self.mux.open("")
         self.mux.data_to_send()
         self.mux.end(stream)

@@ -140,7 +140,6 @@ class HelloTests(HostileCase):
         self.assertLess(len(failure(Mux(True), hello(window="w" * 60000)).message), 200)
 
     def test_hello_bounds_themselves_are_allowed(self) -> None:
-        """The bounds themselves are allowed."""
         most = 0x7FFFFFFF
         self.assertIsNone(greeted(window=1024, frame=1024, channels=0).failed)
         self.assertIsNone(greeted(window=most, frame=most, channels=most).failed)

@@ -279,7 +279,6 @@ class ConnectionTableTests(SynchronousTestCase):
                 self.assertEqual(said, entry, f"{name} when {state}")
 
     def test_frame_for_one_channel_changes_no_other(self) -> None:
-        """A frame for one channel changes no other."""
         for name in ("DATA", "MORE", "CREDIT", "END", "NORMAL", "ERROR", "RESULT"):
             mux, _ = in_state("open")
             other = opened(mux, open_frame(9))

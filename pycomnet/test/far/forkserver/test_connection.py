@@ -205,7 +205,6 @@ class Splicing(RelayCase):
         return len(moves)
 
     def test_long_frames_are_moved_by_the_system(self) -> None:
-        """What is long is moved by the system."""
         moves = self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), False)
         if hasattr(os, "splice"):
             self.assertGreater(moves, 5)

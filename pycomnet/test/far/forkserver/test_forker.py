@@ -95,7 +95,6 @@ class Turns(SynchronousTestCase):
         self.loop.soon(lambda: self.done.append("soon"))
 
     def test_soon_is_called_once_after_a_turns_events(self) -> None:
-        """It is called once, after the events of a turn."""
         self.loop.watch(self.read_fd, select.POLLIN, self._readable)
         os.write(self.write_fd, b"x")
         self.loop.turn(10)

@@ -180,7 +180,6 @@ class Seam(SynchronousTestCase):
         self.assertEqual(self.gateway_transport.asked, ["cancel", signal.SIGTERM])
 
     def test_cancelled_start_gives_up_connecting(self) -> None:
-        """Cancelling gives up connecting."""
         starting = self.link.start(10)
         starting.cancel()
         self.clock.advance(0)

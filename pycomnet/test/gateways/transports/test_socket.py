@@ -24,7 +24,6 @@ class Addresses(SynchronousTestCase):
         self.assertEqual(address(Spec.parse("socket=unix:/run/x")), "unix:/run/x")
 
     def test_certificates_become_the_endpoints(self) -> None:
-        """The certificates are the endpoint's."""
         spec = Spec.parse("socket=tls:host:1//ca=a//cert=b//key=c")
         self.assertEqual(address(spec), "tls:host:1:trustRoots=a:certificate=b:privateKey=c")
         with self.assertRaisesRegex(PycomnetError, "has no TLS"):
