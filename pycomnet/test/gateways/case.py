@@ -48,8 +48,8 @@ class GatewayCase(TestCase):
         self.addCleanup(self.group.close)
 
     async def gateway(self, **options: Any) -> pycomnet.Gateway:
-        """A gateway, made from the spec and further keys."""
-        return await self.group.makegateway(self.spec, **options)
+        """A gateway, made from the spec and further keys; it may take as long as the test."""
+        return await self.group.makegateway(self.spec, **{"timeout": self.timeout, **options})
 
     @staticmethod
     def wideness(gateway: pycomnet.Gateway) -> int:

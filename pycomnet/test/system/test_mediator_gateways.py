@@ -25,7 +25,7 @@ from pycomnet.mediator.client.posting import MAX_DROPS
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
-from pycomnet.test.system.mediators import Mediator, nginx
+from pycomnet.test.system.mediators import Mediator, nginx, reserved_port
 from pycomnet.test.system.suites import run_suite
 
 
@@ -141,7 +141,7 @@ async def test_gateways_work_through_nginx(mediator: Mediator, tmp_path: Path) -
     """Through a real nginx: as it is by itself, buffering all, and as the howto has it."""
     from twisted.internet import reactor
 
-    with nginx(tmp_path, mediator.port) as port:
+    with reserved_port() as port, nginx(tmp_path, mediator.port, port):
         async with pycomnet.Group(reactor) as group:
             where = f"http=127.0.0.1:{port}"
             token = f"//token_file={mediator.token_file}"
@@ -173,7 +173,7 @@ async def test_gateways_work_through_nginx_with_tls(mediator: Mediator, tmp_path
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     issued = authority.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    with nginx(tmp_path, mediator.port, tmp_path / "server.pem") as port:
+    with reserved_port() as port, nginx(tmp_path, mediator.port, port, tmp_path / "server.pem"):
         async with pycomnet.Group(reactor) as group:
             options = f"//token_file={mediator.token_file}//ca={tmp_path}/ca.pem"
             for path, websocket, link in (
@@ -418,25 +418,28 @@ async def test_gateway_waits_for_a_restarted_nginx(mediator: Mediator, tmp_path:
 
     directory = tmp_path / "first"
     directory.mkdir()
-    with nginx(directory, mediator.port) as port:
-        group = pycomnet.Group(reactor)
-        spec = f"http=127.0.0.1:{port}/live//token_file={mediator.token_file}"
-        gateway = await group.makegateway(spec)
-        channel = gateway.remote_exec(echo)
-        await channel.send(1)
-        assert await channel.receive() == 1
-    channel.send(2)
-    waiting = channel.receive()
-    await task.deferLater(reactor, 0.3)  # so that it is tried in vain, too
-    assert not waiting.called
-    config = directory / "nginx" / "nginx.conf"
-    process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(config), "-e", "stderr"])
-    try:
-        assert await waiting == 2
-        await group.close()
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+    with reserved_port() as port:
+        with nginx(directory, mediator.port, port):
+            group = pycomnet.Group(reactor)
+            spec = f"http=127.0.0.1:{port}/live//token_file={mediator.token_file}"
+            gateway = await group.makegateway(spec)
+            channel = gateway.remote_exec(echo)
+            await channel.send(1)
+            assert await channel.receive() == 1
+        channel.send(2)
+        waiting = channel.receive()
+        await task.deferLater(reactor, 0.3)  # so that it is tried in vain, too
+        assert not waiting.called
+        config = directory / "nginx" / "nginx.conf"
+        process = subprocess.Popen(
+            ["nginx", "-p", str(directory), "-c", str(config), "-e", "stderr"]
+        )
+        try:
+            assert await waiting == 2
+            await group.close()
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
 
 
 @pytest_twisted.ensureDeferred

@@ -130,7 +130,7 @@ async def test_offered_package_works_on_each_python(
 
     python = found(name)
     async with pycomnet.Group(reactor, modules=["sentpkg"]) as group:
-        gateway = await group.makegateway("popen", python=python, chdir=str(tmp_path))
+        gateway = await group.makegateway("popen", timeout=120, python=python, chdir=str(tmp_path))
         assert await gateway.call(package.work, 4) == 49
         channel = gateway.remote_exec(package.talk)
         channel.send(1)

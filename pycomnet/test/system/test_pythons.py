@@ -24,7 +24,7 @@ from pycomnet.test.gateways.suite_values import VALUES, same
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.near_side import FAR_CODE
-from pycomnet.test.system.nearby import near, processes_end
+from pycomnet.test.system.nearby import PATIENCE, near, processes_end
 from pycomnet.test.system.suites import run_suite
 
 #: name -> (the interpreter and its arguments, what it says it is)
@@ -74,7 +74,7 @@ async def far(request: Any) -> AsyncIterator[Far]:
 
     made = Far(request.param)
     group = pycomnet.Group(reactor, output=made.output)
-    made.gateway = await group.makegateway(made.spec)
+    made.gateway = await group.makegateway(made.spec, timeout=PATIENCE)
     yield made
     await group.close()
 
@@ -493,7 +493,9 @@ async def test_exit_and_kill_are_told_as_what_they_were(name: str) -> None:
 
     spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
-        one, two = await defer.gatherResults([group.makegateway(spec) for _ in range(2)])
+        one, two = await defer.gatherResults(
+            [group.makegateway(spec, timeout=PATIENCE) for _ in range(2)]
+        )
         channel = one.remote_exec("import os; os._exit(3)")
         with pytest.raises(pycomnet.GatewayDied, match="exited with status 3"):
             await channel.receive()
@@ -511,7 +513,7 @@ async def test_exit_ends_it_and_its_children(name: str) -> None:
 
     spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
-        gateway = await group.makegateway(spec)
+        gateway = await group.makegateway(spec, timeout=PATIENCE)
         source = """
         import os, subprocess
         channel.send([os.getpid(), subprocess.Popen(["sleep", "300"]).pid])

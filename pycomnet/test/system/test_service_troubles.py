@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,19 +238,16 @@ async def test_replaced_certificate_is_shown_half_a_one_is_not(started: Daemons)
         context = pycomnet.Context(reactor, timeout=PATIENCE)
         try:
             trust = f"trustRoots={directory}/{name}-ca.pem"
-            remote = await context.connect(f"tls:127.0.0.1:{port}:{trust}", "t.w")
+            remote = await context.connect(f"{where}:{trust}", "t.w")
             return await remote.invoke("ping")
         finally:
             await context.close()
 
     install("old", "key")
     install("old", "cert")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    listen = f"tls:{port}:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
+    listen = "tls:0:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
     service = started.start("pycomnet-service", "--nameserver", "none", "--listen", listen, "tw")
-    service.wait_for("Worker offers")
+    where = service.wait_for(r"Worker offers t\.w at (tls:\S+)")[1]
     assert await ask("old") == service.pid
     install("new", "key")
     assert await ask("old") == service.pid  # that key is not the old certificate's

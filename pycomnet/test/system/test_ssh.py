@@ -127,7 +127,10 @@ async def test_profiles_output_does_no_harm(server: Sshd, group: Any) -> None:
         ("unknown", "Host key verification failed"),
         ("stranger", "Permission denied"),
         ("closed", "Connection refused"),
-        ("box -o ProxyCommand=false", "closed by|Broken pipe"),  # whichever ssh sees first
+        (
+            "box -o LogLevel=INFO -o ProxyCommand=false",
+            "closed by|Broken pipe",
+        ),  # what it sees first
         ("box -o NoSuchOption=1", "Bad configuration option"),
     ],
 )
