@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ Host closed host3
   Port 1
 Host shared
   ControlMaster auto
-  ControlPath {directory}/control
+  ControlPath {sockets}/c
   ControlPersist 5
 Host box shared unknown closed host*
   IdentityFile {directory}/user
@@ -81,6 +82,8 @@ class Sshd:
     def __init__(self, directory: Path) -> None:
         assert SSHD is not None
         self.directory = directory
+        #: for the sockets of its clients, whose names are long
+        self._sockets = tempfile.mkdtemp(prefix="ssh")
         for name in ("host", "user", "noisy", "stranger", "other"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
             subprocess.run(command, check=True)
@@ -105,7 +108,12 @@ class Sshd:
         self._write(
             "authorized", f'{self._public("user")}command="{noise}" {self._public("noisy")}'
         )
-        names = {"directory": self.directory, "port": self.port, "user": getpass.getuser()}
+        names = {
+            "directory": self.directory,
+            "sockets": self._sockets,
+            "port": self.port,
+            "user": getpass.getuser(),
+        }
         self._write("sshd_config", CONFIG.format(**names))
         self.config = self._write("ssh_config", CLIENT.format(**names))
         if os.geteuid() == 0:
@@ -142,6 +150,7 @@ class Sshd:
             process.wait()
         assert self.process.stderr is not None
         self.process.stderr.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
 
 def python() -> str:
