@@ -28,6 +28,7 @@ class Example(pycomnet.Service):
 
     def __init__(self) -> None:
         self.ended: list[str] = []
+        self.began: Any = None
         self.closed: Any = None
 
     @pycomnet.method()
@@ -55,6 +56,7 @@ class Example(pycomnet.Service):
 
     @pycomnet.method()
     async def hangs(self, request: Any) -> Any:
+        self.began.set()
         try:
             await (asyncio.sleep(3600) if request.args == "asyncio" else defer.Deferred())
         except asyncio.CancelledError:
@@ -89,7 +91,7 @@ class AioTests(SynchronousTestCase):
     def run_program(self, body: Body) -> None:
         async def program() -> None:
             service = Example()
-            service.closed = asyncio.Event()
+            service.began, service.closed = asyncio.Event(), asyncio.Event()
             async with aio.ServiceServer() as server, aio.Context(timeout=PATIENCE) as context:
                 await server.add(service)
                 address = await server.listen("tcp:0:interface=127.0.0.1")
@@ -135,16 +137,21 @@ class AioTests(SynchronousTestCase):
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
             for kind in ("asyncio", "twisted"):
-                for timeout in (None, 0.05):
-                    service.closed.clear()
-                    call = remote.invoke("hangs", kind, timeout=timeout)
-                    if timeout is None:
-                        with self.assertRaises(asyncio.TimeoutError):
-                            await asyncio.wait_for(call, 0.05)
-                    else:
-                        with self.assertRaises(pycomnet.DeadlineExceeded):
-                            await call
-                    await service.closed.wait()
+                call = remote.invoke("hangs", kind, timeout=None)
+                await service.began.wait()
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(call, 0.05)
+                await service.closed.wait()
+                service.began.clear()
+                service.closed.clear()
+                for timeout in (0.05, 1, 20):  # until it is enough for the method to begin
+                    with self.assertRaises(pycomnet.DeadlineExceeded):
+                        await remote.invoke("hangs", kind, timeout=timeout)
+                    if service.began.is_set():
+                        break
+                await service.closed.wait()
+                service.began.clear()
+                service.closed.clear()
             self.assertEqual(service.ended, ["asyncio", "asyncio", "twisted", "twisted"])
 
         self.run_program(body)

@@ -688,7 +688,7 @@ class ProcessTests(SynchronousTestCase):
             input=input,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             cwd=Path(wire.__file__).parents[2],
         )
         return f"{ran.stdout}{ran.stderr}"

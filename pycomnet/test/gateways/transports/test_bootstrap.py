@@ -228,7 +228,7 @@ class Importing(SynchronousTestCase):
         env = {**os.environ, "XDG_CACHE_HOME": str(home)}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         ran = subprocess.run(
-            argv, input=bootstrap_message, capture_output=True, timeout=60, env=env
+            argv, input=bootstrap_message, capture_output=True, timeout=300, env=env
         )
         self.assertIn(b"PYCOMNET", ran.stdout[len(MARKER) :], ran)
         self.assertEqual(ran.stderr, b"")
@@ -256,12 +256,12 @@ class Importing(SynchronousTestCase):
         bootstrap_message = package.bootstrap_message({"id": "x", "fork": False})
         argv = [sys.executable, "-S", "-E", "-c", package.code()]
         noise = io.BytesIO(bootstrap_message)
-        ran = subprocess.run(argv, input=noise.read(), capture_output=True, timeout=60)
+        ran = subprocess.run(argv, input=noise.read(), capture_output=True, timeout=300)
         self.assertTrue(ran.stdout.startswith(MARKER), ran)
         self.assertIn(b"PYCOMNET", ran.stdout[len(MARKER) :])
 
     def test_bootstrap_cut_short_ends_without_a_word(self) -> None:
         """When what it is sent ends too soon it ends, without a word."""
         argv = [sys.executable, "-c", package.code()]
-        ran = subprocess.run(argv, input=b"abc", capture_output=True, timeout=60)
+        ran = subprocess.run(argv, input=b"abc", capture_output=True, timeout=300)
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (3, b"", b""))
