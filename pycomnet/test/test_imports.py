@@ -74,7 +74,7 @@ def loads_reactor(names: list[str]) -> str | None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     if ran.returncode == 0:
         return None
