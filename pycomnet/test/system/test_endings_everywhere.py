@@ -331,8 +331,8 @@ def test_socket_gateways_end_with_their_cause_told(
 def test_http_gateways_end_with_their_cause_told(
     started: Daemons, cable: Callable[[int], Cable]
 ) -> None:
-    """On a mediator, which keeps what has lost its client for three seconds here."""
-    options = ("--linger", "3", "--drain", "0.5")
+    """On a mediator, which keeps what has lost its client for ten seconds here."""
+    options = ("--linger", "10", "--drain", "0.5")
     stays, killed, ended = (Mediator(started, *options) for _ in range(3))
     cut = cable(stays.port)
     spec = stays.spec()
@@ -492,7 +492,7 @@ def test_factory_gateways_elsewhere_end_with_their_cause_told(
                 for cell, (_, address) in zip(cells, kept, strict=True)
             ]
         )
-    mediator = Mediator(started, "--linger", "1")
+    mediator = Mediator(started, "--linger", "5")
     stays, address = make()
     killed, killed_address = make()
     inner = f"popen//via=master//python={sys.executable} -X hop=2"

@@ -265,7 +265,7 @@ async def test_faulty_proxy_is_borne_for_the_linger_time(
 
     proxy = FaultyProxy(mediator.port)
     async with through(proxy, mediator) as (group, where):
-        gateway = await group.makegateway(f"{where}//linger=2//websocket=no")
+        gateway = await group.makegateway(f"{where}//linger=6//websocket=no")
         channel = gateway.remote_exec(echo)
         await channel.send(1)
         assert await channel.receive() == 1
@@ -399,7 +399,7 @@ async def test_only_way_always_cut_is_borne_for_the_linger_time(mediator: Mediat
     proxy = CuttingProxy(mediator.port)
     async with through(proxy, mediator) as (group, where):
         proxy.cuts_sockets = False
-        gateway = await group.makegateway(f"{where}//websocket=yes//linger=2", timeout=PATIENCE)
+        gateway = await group.makegateway(f"{where}//websocket=yes//linger=6", timeout=PATIENCE)
         channel = gateway.remote_exec(echo)
         channel.send(1)
         assert await channel.receive() == 1
@@ -506,7 +506,7 @@ async def test_killed_server_leaves_no_process_and_clients_learn_why(running: Da
     mediator = Mediator(running)
     async with pycomnet.Group(reactor) as group:
         gateways = [
-            await group.makegateway(mediator.spec(websocket=websocket, linger=1))
+            await group.makegateway(mediator.spec(websocket=websocket, linger=5))
             for websocket in ("yes", "no")
         ]
         processes = [pid for gateway in gateways for pid in await gateway.call(pids)]
@@ -521,7 +521,7 @@ async def test_killed_server_leaves_no_process_and_clients_learn_why(running: Da
 @pytest_twisted.ensureDeferred
 async def test_killed_clients_far_side_ends_after_lingering(running: Daemons) -> None:
     """A client that is gone has its far side ended once it has been away for too long."""
-    mediator = Mediator(running, "--linger", "1")
+    mediator = Mediator(running, "--linger", "5")
     code = (
         "import os, signal, sys, pycomnet.blocking\n"
         "group = pycomnet.blocking.Group()\n"
