@@ -536,7 +536,7 @@ def test_killed_near_side_takes_all_along(name: str, far_code: str) -> None:
     """The near side is killed with -9: all is gone."""
     os.environ["PYCOMNET_TEST_SPEC"] = spec_of(name)
     try:
-        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line()):
+        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line(300)):
             program.signal(signal.SIGKILL)
     finally:
         del os.environ["PYCOMNET_TEST_SPEC"]
