@@ -23,8 +23,12 @@ from pycomnet.factory.states import (
 )
 from pycomnet.gateways.lifecycle import IllegalTransition, step
 from pycomnet.mediator.client.states import (
+    FAR_SIDE,
     LINK,
     STREAM,
+    FarSideEffect,
+    FarSideEvent,
+    FarSideState,
     LinkEffect,
     LinkEvent,
     LinkState,
@@ -44,6 +48,7 @@ class TableTests(SynchronousTestCase):
     #: in the order in which the page has them
     tables: tuple[tuple[Any, Enum, type[Enum], type[Enum]], ...] = (
         (SESSION, SessionState.NEW, SessionEvent, SessionEffect),
+        (FAR_SIDE, FarSideState.NEW, FarSideEvent, FarSideEffect),
         (STREAM, StreamState.OPEN, StreamEvent, StreamEffect),
         (LINK, LinkState.OPENING, LinkEvent, LinkEffect),
         (KEPT, KeptState.STARTING, KeptEvent, KeptEffect),

@@ -1,6 +1,8 @@
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 
+__all__ = ["FROM", "PIECE", "PORTION", "TO", "WHOLE", "WRITTEN", "BrokenJournal", "Journal"]
+
 HEAD: int
 TAIL: int
 WRITTEN: int

@@ -30,6 +30,7 @@ from pycomnet.far.busypoll import WINDOW, poll_of
 from pycomnet.far.live import Live
 from pycomnet.net import _twisted
 from pycomnet.net.busypoll import READS_PER_TURN, reactor_wait
+from pycomnet.net.reactors import PipeReactor
 
 #: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
 LOST_DESCRIPTOR = 79
@@ -51,7 +52,7 @@ STDERR_READS = 16
 POLL_INTERVAL = 0.05
 
 
-def _close_after_turn(fd: int, reactor: Any) -> None:
+def _close_after_turn(fd: int, reactor: PipeReactor) -> None:
     """Close a descriptor after this turn of the reactor.
 
     The reactor may have found an event on this descriptor in the same turn, and it knows
@@ -76,11 +77,13 @@ class _Readable(FileDescriptor):
     :param closed: called at the end: a reactor that sees a hang-up does not call ``readable``.
     """
 
+    reactor: PipeReactor
+
     def __init__(
         self,
         fd: int,
         readable: Callable[[], bool],
-        reactor: Any,
+        reactor: PipeReactor,
         closed: Callable[[Failure], None] | None = None,
     ) -> None:
         super().__init__(reactor)
@@ -125,8 +128,10 @@ class ProcessTransport(FileDescriptor):
     :param first: bytes that are written before the protocol writes any.
     """
 
+    reactor: PipeReactor
+
     def __init__(
-        self, write_pipe: int, pipe: int, protocol: Any, reactor: Any, first: bytes = b""
+        self, write_pipe: int, pipe: int, protocol: Any, reactor: PipeReactor, first: bytes = b""
     ) -> None:
         super().__init__(reactor)
         self._write_pipe = write_pipe
@@ -334,7 +339,7 @@ class ErrorPipe:
     :param text: gets what arrives.
     """
 
-    def __init__(self, fd: int, text: ErrorText, reactor: Any) -> None:
+    def __init__(self, fd: int, text: ErrorText, reactor: PipeReactor) -> None:
         fdesc.setNonBlocking(fd)
         self._text = text
         self._readable = _Readable(fd, self._read, reactor)
@@ -387,7 +392,7 @@ class LocalProcess(Live):
         argv: list[str],
         env: dict[str, str] | None,
         output: Callable[[str], Any],
-        reactor: Any,
+        reactor: PipeReactor,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
         self._reactor = reactor

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.internet import defer, error
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -74,7 +74,7 @@ class HTTPTransport:
         about: dict[str, Any],
         websocket: str,
         output: Callable[[str], Any],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self.client = client
         self.reactor = reactor

@@ -40,9 +40,9 @@ class PromptIO(FileIO):
         super().write(parts)
         self._wrote(b"".join(bytes(part) for part in parts))
 
-    def write_one(self, data: bytes) -> None:
+    def write_one(self, data: bytes | memoryview[int]) -> None:
         super().write_one(data)
-        self._wrote(data)
+        self._wrote(bytes(data))
 
     def _wrote(self, data: bytes) -> None:
         self.written += data
