@@ -65,6 +65,8 @@ def choose_marker(read_at, size, block):
     # All pairs at even offsets are half of all pairs.
     for values, share in ((pairs, 2), (bytearray(sample), 1)):
         for value, count in Counter(values).items():
+            if count < SEEN and share == 2:
+                continue
             often = float(count) * share * block / max(1, len(sample))
             rank = (0, often) if often >= 2 and count >= SEEN else (1, -often)
             if best is None or rank < best[0]:
@@ -84,22 +86,26 @@ def sums(read_at, size, block, marker):
     empty = b"\0" * FOLLOWING
     for begin in range(0, size, READ):
         data = read_at(begin, min(READ, size - begin))
+        view = view_of(data)
         for at in range(0, len(data), block):
-            end = at + block
-            piece = data[at:end]
-            place = piece.find(marker) + mark
-            if place < mark or place + FOLLOWING > len(piece):
-                part.append(pack(sha(piece).digest()[:STRONG], NO_ANCHOR, empty))
+            end = min(at + block, len(data))
+            strong = sha(view[at:end]).digest()[:STRONG]
+            place = data.find(marker, at, end) + mark
+            if place < mark or place + FOLLOWING > end:
+                part.append(pack(strong, NO_ANCHOR, empty))
             else:
-                part.append(
-                    pack(sha(piece).digest()[:STRONG], place, piece[place : place + FOLLOWING])
-                )
+                part.append(pack(strong, place - at, data[place : place + FOLLOWING]))
         if len(part) >= PART:
             yield b"".join(part)
             part = []
         if len(data) < min(READ, size - begin):
             break
     yield b"".join(part)
+
+
+def view_of(data):
+    """Bytes in a form whose slices are no copies; Python 2 has none that can be hashed."""
+    return data if bytes is str else memoryview(data)
 
 
 class TreeDigest(object):
@@ -119,6 +125,7 @@ class TreeDigest(object):
     def update(self, data):
         """The next bytes."""
         size = len(data)
+        data = view_of(data)
         self._size += size
         at = 0
         block = self._block
