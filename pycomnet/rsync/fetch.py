@@ -109,8 +109,8 @@ async def fetch(
     reactor = gateway.link.reactor
     run = _Run(channel, data, options, result, progress or (lambda event: None), reactor)
     try:
+        # All is here when this returns: whether the far code ends by itself does not matter.
         await in_own_thread(reactor, run.receive, os.fsencode(destination))
-        await channel.waitclose()
     except ChannelClosed as closed:
         await channel.waitclose()
         raise SyncError(f"the other end stopped before it was finished: {closed}") from None
@@ -367,8 +367,9 @@ class FetchReceiver(Receiver):
             elif isinstance(step, Literal):
                 at += len(step.data)
         self.readers[number] = here.read, descriptor
+        ranges = here.ranges()
         self._run.matched(here.size)
-        self._run.put(["parts", number, numbers_of("Q", here.ranges())])
+        self._run.put(["parts", number, numbers_of("Q", ranges)])
 
     # -- what the receiver says ------------------------------------------------------------------
 

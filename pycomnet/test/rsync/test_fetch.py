@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from typing import Any
 from unittest import mock
@@ -129,9 +130,12 @@ class FetchTests(RSyncCase):
         self.fill()
         gateway = await self.gateway()
 
+        killed: list[int] = []
+
         def kill(event: pycomnet.SyncEvent) -> None:
-            if event.kind == "sent":
-                os.kill(gateway.info["pid"], 9)
+            if event.kind == "sent" and not killed:
+                killed.append(gateway.info["pid"])
+                os.kill(killed[0], signal.SIGKILL)
 
         running = pycomnet.fetch(gateway, self.source, self.target(), progress=kill)
         await self.failure(running, pycomnet.ConnectionLost)
