@@ -40,7 +40,8 @@ class RSync(Blocking):
         if progress is None:
             result: SyncResult = wait_for(self._wrapped.send, timeout, "send")
             return result
-        return _run_with(progress, timeout, self._wrapped.send)
+        sent: SyncResult = _run_with(progress, timeout, self._wrapped.send)
+        return sent
 
     def events(self) -> Iterator[SyncEvent]:
         """As :meth:`pycomnet.RSync.events`."""

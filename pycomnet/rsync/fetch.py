@@ -213,9 +213,9 @@ class _Run:
 
     def next_data(self) -> bytes:
         """The next bytes of the raw channel."""
-        data: bytes = blockingCallFromThread(self._reactor, self._data.receive)
+        data: Any = blockingCallFromThread(self._reactor, self._data.receive)
         self._result.bytes_received += len(data)
-        return data
+        return bytes(data)
 
     def put(self, message: list[Any]) -> None:
         """Send a message. It does not wait: the far side may wait for this end to receive."""

@@ -73,7 +73,7 @@ class Batch(object):
         """Its form on the wire."""
         return entries.pack(
             self.first,
-            self.directories,
+            [[entries.binary(path), count, flags] for path, count, flags in self.directories],
             self.names,
             self.kinds,
             self.modes,
@@ -146,7 +146,7 @@ class Scan(object):
 
     def _directory(self, path, below):
         """Read one directory; ``below`` gets the directories in it."""
-        record = [entries.binary(path), 0, 0]
+        record = [path, 0, 0]
         self._batch.directories.append(record)
         incomplete = 0
         try:
@@ -163,7 +163,7 @@ class Scan(object):
                 if len(self._batch) >= self._size:
                     record[1] = count
                     yield self._full()
-                    record = [entries.binary(path), 0, 0]
+                    record = [path, 0, 0]
                     self._batch.directories.append(record)
                     count = 0
         record[1] = count
