@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
 from pycomnet.test.docnames import PACKAGE, ROOT, missing_files, missing_names
+from pycomnet.test.importrules import UPWARD
 
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
@@ -76,6 +77,11 @@ class PageTests(SynchronousTestCase):
                 if found:
                     missing[source.name] = found
         self.assertEqual(missing, {})
+
+    def test_imports_that_point_up_are_explained(self) -> None:
+        """Each module that a string may name from below is on the page about the layers."""
+        text = (DOCS / "architecture.rst").read_text(encoding="utf-8")
+        self.assertEqual([named for _, named in UPWARD if f"``{named}``" not in text], [])
 
     def test_architecture_pages_are_listed(self) -> None:
         """The index of the architecture has each of its pages, and nothing else."""
