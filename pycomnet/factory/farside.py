@@ -28,6 +28,7 @@ from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransp
 from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.net import eager
 from pycomnet.net.descriptors import passes_descriptors
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import GOAWAY
@@ -88,7 +89,7 @@ class KeptFarSide(Protocol):
         id: str,
         scope: Any,
         gone: Callable[[KeptFarSide], object],
-        reactor: Any,
+        reactor: GatewayReactor,
         settings: Settings | None = None,
         make_transport: Callable[[GatewayRequest], GatewayTransport] = transports.gateway_transport,
         direct: bool = False,

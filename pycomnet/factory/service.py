@@ -32,6 +32,7 @@ from pycomnet.gateways.localfactory import FACTORY_WINDOW, NAME, default_path
 from pycomnet.gateways.spec import Spec
 from pycomnet.net import _twisted, endpoints
 from pycomnet.net.eager import is_plain
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import RESULT
@@ -279,10 +280,12 @@ class FactoryService(ListeningService[FactoryConfiguration]):
     :ivar programs: those that are connected.
     """
 
+    reactor: GatewayReactor
+
     def __init__(
         self,
         configuration: FactoryConfiguration,
-        reactor: Any,
+        reactor: GatewayReactor,
         failed: Callable[[PycomnetError], object],
     ) -> None:
         super().__init__(configuration, reactor, failed)

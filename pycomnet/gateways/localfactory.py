@@ -39,6 +39,7 @@ from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.process import ErrorText, ProcessTransport
 from pycomnet.net import endpoints
 from pycomnet.net.descriptors import ReceivedDescriptors, passes_descriptors
+from pycomnet.net.reactors import EndpointReactor
 
 #: The service's name, for its token's file.
 NAME = "factory"
@@ -148,7 +149,7 @@ class LocalFactory(Live):
     def __init__(
         self,
         address: str,
-        reactor: Any,
+        reactor: EndpointReactor,
         token: str | None = None,
         token_file: str | os.PathLike[str] | None = None,
     ) -> None:

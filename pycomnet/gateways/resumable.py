@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -69,7 +70,7 @@ class ResumableConnection(Connection):
     """
 
     def __init__(
-        self, reactor: Any, lingers: bool = False, limits: wire.Limits | None = None
+        self, reactor: IReactorTime, lingers: bool = False, limits: wire.Limits | None = None
     ) -> None:
         super().__init__(reactor, limits=limits)
         self.lingers = lingers

@@ -29,6 +29,7 @@ from pycomnet.far.busypoll import WINDOW
 from pycomnet.far.live import Live
 from pycomnet.net import _twisted
 from pycomnet.net.busypoll import READS_PER_TURN, reactor_wait
+from pycomnet.net.reactors import PipeReactor
 
 #: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
 LOST_DESCRIPTOR = 79
@@ -50,7 +51,7 @@ STDERR_READS = 16
 POLL_INTERVAL = 0.05
 
 
-def _close_after_turn(fd: int, reactor: Any) -> None:
+def _close_after_turn(fd: int, reactor: PipeReactor) -> None:
     """Close a descriptor once the reactor has seen to all that it found in this turn.
 
     It may have found something on this one as well, and it knows descriptors by their numbers. Were
@@ -75,11 +76,13 @@ class _Readable(FileDescriptor):
     :param closed: called at the end: a reactor that sees a hang-up does not ask ``readable``.
     """
 
+    reactor: PipeReactor
+
     def __init__(
         self,
         fd: int,
         readable: Callable[[], bool],
-        reactor: Any,
+        reactor: PipeReactor,
         closed: Callable[[Failure], None] | None = None,
     ) -> None:
         super().__init__(reactor)
@@ -124,8 +127,10 @@ class ProcessTransport(FileDescriptor):
     :param first: what is written before it says anything.
     """
 
+    reactor: PipeReactor
+
     def __init__(
-        self, write_pipe: int, pipe: int, protocol: Any, reactor: Any, first: bytes = b""
+        self, write_pipe: int, pipe: int, protocol: Any, reactor: PipeReactor, first: bytes = b""
     ) -> None:
         super().__init__(reactor)
         self._write_pipe = write_pipe
@@ -327,7 +332,7 @@ class ErrorPipe:
     :param text: gets what comes.
     """
 
-    def __init__(self, fd: int, text: ErrorText, reactor: Any) -> None:
+    def __init__(self, fd: int, text: ErrorText, reactor: PipeReactor) -> None:
         fdesc.setNonBlocking(fd)
         self._text = text
         self._readable = _Readable(fd, self._read, reactor)
@@ -381,7 +386,7 @@ class LocalProcess(Live):
         argv: list[str],
         env: dict[str, str] | None,
         output: Callable[[str], Any],
-        reactor: Any,
+        reactor: PipeReactor,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
         self._reactor = reactor

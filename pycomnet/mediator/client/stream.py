@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.internet import defer, error
-from twisted.internet.interfaces import ITransport
+from twisted.internet.interfaces import IReactorTime, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot, deferred
+from pycomnet.gateways.lifecycle import step
 from pycomnet.mediator.client.errortext import RemoteErrorText
 from pycomnet.mediator.client.outages import Outages
 from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
-from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
@@ -73,7 +73,7 @@ class HTTPTransport:
         about: dict[str, Any],
         websocket: str,
         output: Callable[[str], Any],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self.client = client
         self.reactor = reactor

@@ -12,6 +12,7 @@ from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.lifecycle import step
 from pycomnet.mediator.client.requests import Body, RequestRefused, read_json, refused
 from pycomnet.mediator.client.states import (
     LINK,
@@ -21,7 +22,6 @@ from pycomnet.mediator.client.states import (
     StreamState,
 )
 from pycomnet.mediator.client.uploads import OCTETS, StreamingBody
-from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket
 

@@ -8,7 +8,7 @@ import socket
 import tempfile
 
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.auth import tokens
@@ -161,7 +161,7 @@ class Listening(SynchronousTestCase):
                 with socket.socket(socket.AF_UNIX) as bound:
                     bound.bind(path)
             os.symlink(str(os.getppid()), f"{path}.lock")
-            self.successResultOf(listen_on(MemoryReactor(), f"unix:{path}", None))
+            self.successResultOf(listen_on(MemoryReactorClock(), f"unix:{path}", None))
             self.assertEqual(os.listdir(os.path.dirname(path)), [])
 
     def test_held_lock(self) -> None:
@@ -172,12 +172,12 @@ class Listening(SynchronousTestCase):
         with socket.socket(socket.AF_UNIX) as listens:
             listens.bind(path)
             listens.listen()
-            self.successResultOf(listen_on(MemoryReactor(), f"unix:{path}", None))
+            self.successResultOf(listen_on(MemoryReactorClock(), f"unix:{path}", None))
             self.assertTrue(os.path.lexists(f"{path}.lock"))
 
     def test_mode(self) -> None:
         """The socket is this user's."""
-        reactor = MemoryReactor()
+        reactor = MemoryReactorClock()
         path = f"{self.mktemp()}/sock"
         self.successResultOf(listen_on(reactor, f"unix:{path}", None))
         self.assertEqual(reactor.unixServers[0][0::3], (path, 0o600))

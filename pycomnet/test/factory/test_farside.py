@@ -109,7 +109,7 @@ class FarSideCase(SynchronousTestCase):
             "id",
             self,
             self.gone.append,
-            self.clock,
+            cast(Any, self.clock),  # its transport is in memory
             Settings(**settings),
             make_transport,
             direct,
@@ -462,7 +462,9 @@ class Names(SynchronousTestCase):
         master = self.service.new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
         self.scope.far_sides["a"] = master
         spec = Spec.parse("popen//via=a//python=other")
-        request = GatewayRequest(spec, "b", print, lambda: cast(Any, self.scope), None)
+        request = GatewayRequest(
+            spec, "b", print, lambda: cast(Any, self.scope), MemoryReactorClock()
+        )
         forked: Any = master.gateway_transport
         forked.route = here(attrs.evolve(request, spec=Spec()))
         route = through(request)

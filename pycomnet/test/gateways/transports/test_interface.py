@@ -6,10 +6,11 @@ import signal
 from typing import Any, cast
 
 from twisted.internet import defer
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
@@ -36,11 +37,12 @@ class Wire(StringTransport):
             protocol.connectionLost(Failure(ConnectionLost("cut here")))
 
 
-class ThreadlessClock(Clock):
+@implementer(IReactorFromThreads)
+class ThreadlessClock(MemoryReactorClock):
     """A clock that everybody calls from one thread."""
 
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        function(*args)
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
 
 
 class FakeGatewayTransport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.gateways.spec import Spec
@@ -54,7 +55,9 @@ class Banners(SynchronousTestCase):
             def show(text: str) -> None:
                 shown.append((id, text))
 
-            request = GatewayRequest(Spec.parse(f"ssh={target}"), id, show, lambda: of, None)
+            request = GatewayRequest(
+                Spec.parse(f"ssh={target}"), id, show, lambda: of, MemoryReactorClock()
+            )
             return ssh.once(request, lambda: bool(begun)).output
 
         first, second, other = output("a"), output("b"), output("c", "elsewhere")
