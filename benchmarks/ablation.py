@@ -132,7 +132,7 @@ SHORTCUTS = (
         "sockets are polled for the next answer",
         (
             Change(
-                "net/busypoll.py",
+                "net/reactorpoll.py",
                 "            if not wait.poll():\n",
                 "            if True:\n",
             ),

@@ -28,7 +28,7 @@ from pycomnet.deferred import OneShot
 from pycomnet.far.busypoll import WINDOW
 from pycomnet.far.live import Live
 from pycomnet.net import _twisted
-from pycomnet.net.busypoll import READS_PER_TURN, reactor_wait
+from pycomnet.net.reactorpoll import READS_PER_TURN, reactor_wait
 from pycomnet.net.reactors import PipeReactor
 
 #: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
