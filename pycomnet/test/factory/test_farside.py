@@ -25,7 +25,7 @@ from pycomnet.gateways.ending import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.process import ProcessTransport
-from pycomnet.gateways.transports.routes import here, through
+from pycomnet.gateways.transports.routes import local_route, via_route
 from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY
@@ -466,10 +466,10 @@ class Names(SynchronousTestCase):
             spec, "b", print, lambda: cast(Any, self.scope), MemoryReactorClock()
         )
         forked: Any = master.gateway_transport
-        forked.route = here(attrs.evolve(request, spec=Spec()))
-        route = through(request)
+        forked.route = local_route(attrs.evolve(request, spec=Spec()))
+        route = via_route(request)
         self.assertEqual((route.master, route.first_hop), ("a", forked.route.first_hop))
         self.assertEqual(route.path[0].argv[0], "other")
         forked.route = None
         with self.assertRaisesRegex(PycomnetError, "has no fork server that could start"):
-            through(request).first_hop.open(request, None)
+            via_route(request).first_hop.open(request, None)
