@@ -11,6 +11,16 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
+from pycomnet.factory.states import (
+    KEPT,
+    ROUTE,
+    KeptEffect,
+    KeptEvent,
+    KeptState,
+    RouteEffect,
+    RouteEvent,
+    RouteState,
+)
 from pycomnet.gateways.lifecycle import IllegalTransition, step
 from pycomnet.mediator.client.states import (
     FAR_SIDE,
@@ -41,6 +51,8 @@ class TableTests(SynchronousTestCase):
         (FAR_SIDE, FarSideState.NEW, FarSideEvent, FarSideEffect),
         (STREAM, StreamState.OPEN, StreamEvent, StreamEffect),
         (LINK, LinkState.OPENING, LinkEvent, LinkEffect),
+        (KEPT, KeptState.STARTING, KeptEvent, KeptEffect),
+        (ROUTE, RouteState.OPEN, RouteEvent, RouteEffect),
     )
 
     def test_each_cell_is_a_transition_or_an_error(self) -> None:

@@ -86,8 +86,8 @@ async def over_websocket(stream: HTTPTransport) -> None:
     scheme, _, rest = client.server.url.partition("://")
     url = (
         f"{'wss' if scheme == 'https' else 'ws'}://{rest}/{stream.path}/ws?ticket={ticket}"
-        f"&reader={stream.key}&offset={stream.inputs['stdout'].received}"
-        f"&stderr_offset={stream.inputs['stderr'].received}"
+        f"&reader={stream.key}&offset={stream.inputs['stdout'].incoming.received}"
+        f"&stderr_offset={stream.inputs['stderr'].incoming.received}"
     )
     link = WebSocketLink(stream)
     connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
@@ -346,6 +346,7 @@ class WebSocketLink(Socket):
 
     def _confirm_all(self) -> None:
         # The server closes it when it knows that everything has arrived, and then drops its state.
+        self.stream.deliver_held()
         self.confirm()
         self._closing = self.stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
 
