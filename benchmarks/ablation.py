@@ -111,12 +111,12 @@ SHORTCUTS = (
         "the near side polls a far side's pipe",
         (
             Change(
-                "gateways/transports/process.py",
+                "gateways/transports/pipes.py",
                 "            if not self._wait.poll():\n",
                 "            if True:\n",
             ),
             Change(
-                "gateways/transports/process.py",
+                "gateways/transports/pipes.py",
                 "not self.disconnected and self._wait.poll():\n",
                 "False:\n",
             ),

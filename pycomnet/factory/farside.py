@@ -43,9 +43,8 @@ from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
-from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.net import eager
-from pycomnet.net.descriptors import passes_descriptors
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import GOAWAY
@@ -353,23 +352,6 @@ class KeptFarSide(Handing):
         self._pump()
         if self.ended is not None:
             attachment.finish()
-
-    def _release(self, connection: Connection) -> tuple[int, int] | None:
-        """Its pipes, which are its program's from now on; None if they can't be."""
-        transport: Any = self.transport
-        if self.route is not RouteState.OPEN or transport is None:
-            return None
-        pipes: tuple[int, int] | None = None
-        if passes_descriptors(connection.transport):
-            pipes = transport.release()
-        if pipes is None:
-            transport.resumeProducing()
-            self._keep_pipes()
-            return None
-        self._route_happens(RouteEvent.GIVE)
-        self.transport = None
-        self.idle.ask_from_now_on()
-        return pipes
 
     def from_program(self, attachment: Attachment, data: bytes) -> None:
         """Bytes from the program."""

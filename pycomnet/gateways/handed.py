@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.far.lingering.journal import WHOLE, Journal
 from pycomnet.gateways.resumable import ResumableConnection
-from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
 
 
 def open_journal(fds: tuple[int, ...]) -> Journal | None:

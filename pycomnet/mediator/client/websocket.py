@@ -26,7 +26,7 @@ from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.client.stream import HTTPTransport
+    from pycomnet.mediator.client.httptransport import HTTPTransport
 
 #: Seconds from the request for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0

@@ -19,8 +19,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Request, TextMessage
 
 from pycomnet.auth.tokens import TokenChecker, new_token
+from pycomnet.mediator.client.httptransport import HTTPTransport
 from pycomnet.mediator.client.requests import MediatorClient, Server
-from pycomnet.mediator.client.stream import HTTPTransport
 from pycomnet.mediator.client.websocket import WebSocketLink
 from pycomnet.mediator.frames import HEADER
 from pycomnet.mediator.server.access import Access, Realm
