@@ -37,7 +37,7 @@ VARIABLES = {
 FOREIGN = frozenset(
     {"CancelledError", "HostnameEndpoint", "TestCase"}
     | {"IConsumer", "IPushProducer", "ITransport", "ServiceMaker"}
-    | {"Allow", "Host", "Origin", "SO_PEERCRED", "SCM_RIGHTS"}
+    | {"Allow", "Host", "Origin", "F_SEAL_SHRINK", "SO_PEERCRED", "SCM_RIGHTS"}
     | {"epoll_ctl", "st_dev", "st_ino"}
 )
 #: Base classes from elsewhere whose members the pages name.
