@@ -110,9 +110,12 @@ async def over_websocket(stream: HTTPTransport) -> None:
     except defer.TimeoutError:
         link.drop()
         raise NoWebSocket("the server does not answer") from None
-    except BaseException:
+    except BaseException as problem:
         link.drop()
         link.check()
+        if isinstance(problem, Exception):
+            # The server has answered the request before: this is about WebSockets.
+            stream.failed(problem, "websocket")
         raise
     try:
         await link.closed
