@@ -284,14 +284,13 @@ class KeptFarSide(Handing):
     @deferred
     async def _find_out(self, reason: Failure) -> None:
         """The connection is over: find out how the process ended."""
-        status = None
+        status, unknown = None, ""
         how = self._reason
         try:
             status = await self._transport_end.find_status()
-            how = how or self.gateway_transport.describe_end(status)
         except StillRuns:
-            how = how or self.gateway_transport.describe_end(None)
-            how = how or "its connection is over, and it goes on"
+            unknown = "its connection is over, and it goes on"
+        how = how or self.gateway_transport.describe_end(status) or unknown
         self._reason = how or reason.getErrorMessage()
         self._over(self._how_it_ended(status))
 
