@@ -348,8 +348,10 @@ async def test_forks_and_closes(started: Daemons) -> None:
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     source = (
-        "import os, time\npid = os.fork()\nif not pid:\n"
-        "    time.sleep(1000)\nchannel.send([pid, channel.receive()])"
+        "import os, time\nreader, writer = os.pipe()\npid = os.fork()\nif not pid:\n"
+        "    os.close(reader)\n    os.close(writer)\n    time.sleep(1000)\n"
+        "os.close(writer)\nos.read(reader, 1)  # its fork has returned\n"
+        "channel.send([pid, channel.receive()])"
     )
     channel = gateway.remote_exec(source)
     await channel.send("x")
