@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 
 from pycomnet.blocking.gateways import Gateway
-from pycomnet.blocking.wrapper import Blocking, to_deferred_api, wait_for, wraps_class
+from pycomnet.blocking.waiting import wait_for
+from pycomnet.blocking.wrapper import Blocking, to_deferred_api, wraps_class
 from pycomnet.errors import TimeoutExpired
 from pycomnet.ranges import optional_real
 from pycomnet.rsync import fetch as _fetch

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 
@@ -106,7 +107,7 @@ async def fetch(
         "owners": owners,
     }
     channel = gateway.remote_exec(SEND, data=data, options=asked)
-    reactor = gateway.link.reactor
+    reactor = IReactorFromThreads(gateway.link.reactor)
     run = _Run(channel, data, options, result, progress or (lambda event: None), reactor)
     try:
         # All is here when this returns: whether the far code ends by itself does not matter.
@@ -121,7 +122,9 @@ async def fetch(
     return result
 
 
-def in_own_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+def in_own_thread(
+    reactor: IReactorFromThreads, function: Callable[..., Any], *args: Any
+) -> Deferred[Any]:
     """Run a function that takes long in a thread of its own: the pool's are for short ones.
 
     :returns: fires with its result. Cancelling it does not end the function.
@@ -153,7 +156,7 @@ class _Run:
         options: SyncOptions,
         result: TargetResult,
         progress: Callable[[SyncEvent], object],
-        reactor: Any,
+        reactor: IReactorFromThreads,
     ) -> None:
         self._channel = channel
         self._data = data

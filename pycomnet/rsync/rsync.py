@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorThreads
 
 from pycomnet.deferred import Condition, deferred
 from pycomnet.gateways.gateway import Gateway
@@ -165,7 +166,7 @@ class RSync:
             raise SyncError("there is no target: add one with add_target(gateway, path)")
         reactor = targets[0].gateway.link.reactor
         try:
-            source = Source(self._source, self._options, reactor)
+            source = Source(self._source, self._options, IReactorThreads(reactor))
         except OSError as problem:
             raise SyncError(f"the source can't be read: {problem}") from None
         results = [TargetResult(str(target)) for target in targets]

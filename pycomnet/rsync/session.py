@@ -30,11 +30,12 @@ from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync.lines import Lines
+from pycomnet.rsync.longfile import UNIT, LongFile
 from pycomnet.rsync.matching import Copy, Literal, Matcher, More, Sums
 from pycomnet.rsync.modules import RECEIVE, far_modules
 from pycomnet.rsync.options import SyncError, SyncOptions
 from pycomnet.rsync.result import EventKind, TargetResult, shown_path
-from pycomnet.rsync.source import TRIES, UNIT, LongFile, Source
+from pycomnet.rsync.source import TRIES, Source
 
 #: The most entries that wait for their content; then no more are announced.
 WAITING = 20000

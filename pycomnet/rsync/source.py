@@ -9,27 +9,25 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
 from pycomnet.deferred import OneShot, deferred
-from pycomnet.far.rsync.blocks import TreeDigest, block_size
 from pycomnet.far.rsync.entries import numbers_of
 from pycomnet.far.rsync.scan import Batch, Scan
+from pycomnet.rsync.longfile import LongFile, fingerprint
 from pycomnet.rsync.options import SyncOptions
 
 T = TypeVar("T")
 
 #: Bytes of content that are kept for targets that are a little behind.
 KEPT = 16777216
-#: Bytes of a long file that are read at a time.
-UNIT = 1048576
 #: A short file that has grown up to this size since it was listed is still sent in one piece.
 MOST = 1048576
 #: How often a file that changes while it is read is read again.
@@ -42,11 +40,6 @@ class ChangedWhileRead(OSError):
 
     def __init__(self) -> None:
         super().__init__(None, "it changed each time while it was read: try again later")
-
-
-def fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    """What changes with a file."""
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
 @attrs.define
@@ -102,13 +95,15 @@ class Source:
     """
 
     def __init__(
-        self, root: str | bytes | os.PathLike[str], options: SyncOptions, reactor: Any
+        self, root: str | bytes | os.PathLike[str], options: SyncOptions, reactor: IReactorThreads
     ) -> None:
         self.scan = Scan(os.path.abspath(os.fsencode(root)), options)
         self.status = os.stat(self.scan.root)
         if not stat.S_ISDIR(self.status.st_mode):
             raise NotADirectoryError(f"{os.fsdecode(self.scan.root)!r} is no directory")
-        self._options = options
+        # Links are followed when a file is opened where they are copied.
+        follows = "copy" in (options.links, options.outside)
+        self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW
         self._reactor = reactor
         self._iterator: Iterator[Batch] = self.scan.batches()
         #: the batches that somebody may still need, by their place
@@ -220,7 +215,7 @@ class Source:
         found = Shorts()
         for number, path in paths:
             try:
-                data, status = read_short(os.path.join(self.scan.root, path), self._follows)
+                data, status = read_short(os.path.join(self.scan.root, path), self._flags)
             except OSError as problem:
                 found.failed.append((number, problem.strerror or str(problem)))
                 continue
@@ -229,11 +224,6 @@ class Source:
             found.times.append(status.st_mtime_ns)
             found.modes.append(status.st_mode & 0o7777)
         return found
-
-    @property
-    def _follows(self) -> bool:
-        """Whether links are followed when a file is opened: where they are copied."""
-        return "copy" in (self._options.links, self._options.outside)
 
     # -- long files ------------------------------------------------------------------------------
 
@@ -244,7 +234,9 @@ class Source:
             self._drop_file(found)
         if found is None or found.changed:
             whole = os.path.join(self.scan.root, path)
-            found = self._longs[number] = LongFile(self, number, whole, self._follows)
+            found = self._longs[number] = LongFile(
+                number, whole, self._flags, self.in_thread, self.keep_unit
+            )
         found.users += 1
         return found
 
@@ -282,12 +274,12 @@ class Source:
             self._drop_file(file)
 
 
-def read_short(path: bytes, follows: bool) -> tuple[bytes, os.stat_result]:
+def read_short(path: bytes, flags: int) -> tuple[bytes, os.stat_result]:
     """Read a file in one piece: one whole state of it.
 
     :raises OSError: it can't be read, or changed each time meanwhile.
     """
-    descriptor = os.open(path, _FLAGS if follows else _FLAGS | os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
     try:
         status = os.fstat(descriptor)
         for _ in range(TRIES):
@@ -303,205 +295,3 @@ def read_short(path: bytes, follows: bool) -> tuple[bytes, os.stat_result]:
     finally:
         os.close(descriptor)
     raise ChangedWhileRead
-
-
-class LongFile:
-    """A long file that one or more targets need.
-
-    :ivar status: as it was opened; None before.
-    :ivar changed: whether it has changed since, so that a new one has to be opened.
-    :ivar users: the number of targets that read it.
-    :ivar units: offset -> what was read there, or is being read.
-    """
-
-    def __init__(self, source: Source, number: int, path: bytes, follows: bool) -> None:
-        self.number = number
-        self.users = 0
-        self.changed = False
-        self.status: os.stat_result | None = None
-        self._source = source
-        self._path = path
-        self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW
-        self._descriptor = -1
-        self._lock = threading.Lock()
-        self._reading = 0
-        self._closing = False
-        self._opening: OneShot[None] | None = None
-        self.units: dict[int, OneShot[bytes]] = {}
-        self._digest: TreeDigest | None = None
-        self._digested = 0
-        self._digesting: OneShot[bytes] | None = None
-        #: its parts: offset, size, whether it is data or a hole
-        self.extents: list[tuple[int, int, bool]] = []
-        self._holes: dict[int, int] = {}
-
-    @property
-    def size(self) -> int:
-        """Its size when it was opened."""
-        assert self.status is not None
-        return self.status.st_size
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether it has holes."""
-        return bool(self._holes)
-
-    async def open(self) -> None:
-        """Open it.
-
-        :raises OSError: it can't be opened, or is no regular file.
-        """
-        if self._opening is None:
-            self._opening = OneShot()
-            self._opening.follow(self._source.in_thread(self._open))
-        await self._opening.when_fired()
-
-    def _open(self) -> None:
-        descriptor = os.open(self._path, self._flags)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise OSError(None, "it is no regular file any more")
-        with self._lock:
-            self._descriptor = descriptor
-            self._close_unused()
-        if self._closing:
-            return
-        self.extents = extents(descriptor, status)
-        self._holes = {at: size for at, size, is_data in self.extents if not is_data}
-        self._digest = TreeDigest(block_size(status.st_size))
-        self.status = status
-
-    def pread(self, offset: int, size: int) -> bytes:
-        """Read from it, in a thread; fewer bytes than ``size`` only at its end.
-
-        :raises OSError: it was closed, as its run was ended.
-        """
-        with self._lock:
-            if self._closing:
-                raise OSError(None, "the run has ended")
-            self._reading += 1
-        try:
-            return read_fully(self._descriptor, offset, size)
-        finally:
-            with self._lock:
-                self._reading -= 1
-                self._close_unused()
-
-    async def unit(self, offset: int, size: int) -> bytes:
-        """Some bytes of data; all who read them ask for the same parts."""
-        known = self.units.get(offset)
-        if known is None:
-            known = self.units[offset] = OneShot()
-            reading = self._source.in_thread(self._read_unit, offset, size)
-            reading.addCallback(self._keep, offset)
-            known.follow(reading)
-        return await known.when_fired()
-
-    def _keep(self, data: bytes, offset: int) -> bytes:
-        if not self._closing:
-            self._source.keep_unit(self, offset, len(data))
-        return data
-
-    def _read_unit(self, offset: int, size: int) -> bytes:
-        data = self.pread(offset, size)
-        if len(data) < size:
-            raise OSError(None, "it became shorter while it was read")
-        assert self._digest is not None
-        self._pass_holes(self._digest)
-        if offset == self._digested:
-            self._digest.update(data)
-            self._digested += size
-        return data
-
-    def _pass_holes(self, digest: TreeDigest) -> None:
-        while self._digested in self._holes:
-            size = self._holes[self._digested]
-            digest.hole(size)
-            self._digested += size
-
-    async def digest(self) -> bytes:
-        """The digest of its content, once all units were read."""
-        if self._digesting is None:
-            self._digesting = OneShot()
-            self._digesting.follow(self._source.in_thread(self._end_digest))
-        return await self._digesting.when_fired()
-
-    def _end_digest(self) -> bytes:
-        assert self._digest is not None
-        self._pass_holes(self._digest)
-        if self._digested < self.size:
-            raise OSError(None, "parts of it were not read")
-        return self._digest.digest()
-
-    async def is_whole(self, digest: bytes, block: int) -> bool:
-        """Whether what was read is one state of the file: it has not changed, or has only grown."""
-        return await self._source.in_thread(self._is_whole, digest, block)
-
-    def _is_whole(self, digest: bytes, block: int) -> bool:
-        assert self.status is not None
-        after = os.fstat(self._descriptor)
-        if fingerprint(after) == fingerprint(self.status):
-            return True
-        self.changed = True
-        if after.st_size < self.size:
-            return False
-        # A log that only grows is whole up to where it ended. So it is read once more.
-        again = TreeDigest(block)
-        for begin, size, is_data in self.extents:
-            if not is_data:
-                again.hole(size)
-                continue
-            for offset in range(begin, begin + size, UNIT):
-                most = min(UNIT, begin + size - offset)
-                again.update(self.pread(offset, most))
-        return again.digest() == digest
-
-    def close(self) -> None:
-        """Close it, once no thread reads it any more."""
-        with self._lock:
-            self._closing = True
-            self._close_unused()
-
-    def _close_unused(self) -> None:
-        if self._closing and not self._reading and self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def read_fully(descriptor: int, offset: int, size: int) -> bytes:
-    """Read so many bytes at an offset; fewer only at the file's end."""
-    data = os.pread(descriptor, size, offset)
-    while data and len(data) < size:
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def extents(descriptor: int, status: os.stat_result) -> list[tuple[int, int, bool]]:
-    """The parts of a file that are data, and those that are holes.
-
-    :returns: offset, size, and whether it is data, in order; one part, for a file without holes.
-    """
-    size = status.st_size
-    if status.st_blocks * 512 >= size or not hasattr(os, "SEEK_DATA"):
-        return [(0, size, True)]
-    found = []
-    at = 0
-    try:
-        while at < size:
-            try:
-                data = os.lseek(descriptor, at, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole is left
-                data = size
-            if data > at:
-                found.append((at, min(data, size) - at, False))
-            if data >= size:
-                break
-            at = min(os.lseek(descriptor, data, os.SEEK_HOLE), size)
-            found.append((data, at - data, True))
-    except OSError:
-        return [(0, size, True)]
-    return found

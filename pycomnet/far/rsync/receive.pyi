@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from .finish import Finish
+
 class Receiver:
     flavour: Any
     filter: Any
@@ -10,8 +12,11 @@ class Receiver:
     owners: bool
     links: bool
     mask: int
+    root_mode: int
+    root_time: int
     root: Any
     tree: Any
+    finish: Finish
     pending: dict[int, Any]
     handlers: dict[str, Callable[[list[Any]], object]]
     readers: dict[int, tuple[Callable[[int, int], bytes], Any]]

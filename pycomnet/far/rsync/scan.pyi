@@ -6,7 +6,7 @@ from .patterns import Filter
 BATCH: int
 FIRST_BATCH: int
 
-class ScanOptions(Protocol):
+class _ScanOptions(Protocol):
     @property
     def filter(self) -> Filter | None: ...
     @property
@@ -44,6 +44,6 @@ class Batch:
 class Scan:
     root: bytes
     clean: bool
-    def __init__(self, root: bytes, options: ScanOptions, flavour: Any = None) -> None: ...
+    def __init__(self, root: bytes, options: _ScanOptions, flavour: Any = None) -> None: ...
     def path(self, path: bytes) -> bytes: ...
     def batches(self) -> Iterator[Batch]: ...

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from unittest import mock
 
-from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,6 +13,7 @@ from pycomnet.far.rsync import blocks
 from pycomnet.far.rsync.blocks import TreeDigest, block_size, choose_marker, sums
 from pycomnet.rsync import matching
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
+from pycomnet.test.properties import given
 
 MEGABYTE = 1048576
 

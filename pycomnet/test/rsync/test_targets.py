@@ -10,8 +10,8 @@ from unittest import mock
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.rsync import session, source
-from pycomnet.rsync.source import LongFile
+from pycomnet.rsync import longfile, session, source
+from pycomnet.rsync.longfile import LongFile
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.rsync.kit import tree_of, write
 
@@ -103,7 +103,9 @@ class RunTests(RSyncCase):
         result.raise_for_failures()
         for number in range(4):
             self.assert_arrived(number)
-        self.assertEqual(sorted(reads), [0, 0, source.UNIT, 2 * source.UNIT])  # of two long files
+        self.assertEqual(
+            sorted(reads), [0, 0, longfile.UNIT, 2 * longfile.UNIT]
+        )  # of two long files
 
     async def test_sparse_file(self) -> None:
         """A file with holes keeps them, when it is new and when it has changed."""
