@@ -15,6 +15,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+#: A lock that is not waited for.
+LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 #: What temporary names begin with.
 TEMPORARY = b".pycomnet-"
 #: Bytes that are copied at a time.
@@ -39,6 +41,19 @@ def other_temporary_name():
     """A temporary name that nobody else has."""
     number = random.SystemRandom().getrandbits(80)
     return TEMPORARY + ("%020x" % number).encode("ascii")
+
+
+class TemporaryNames(object):
+    """Temporary names that nobody else has, for short files: none goes on from what is in these."""
+
+    def __init__(self):
+        self._prefix = other_temporary_name()[:-8]
+        self._number = 0
+
+    def next(self):
+        """The next one."""
+        self._number += 1
+        return self._prefix + ("%08x" % self._number).encode("ascii")
 
 
 def write_all(descriptor, data):
@@ -98,7 +113,7 @@ class NewFile(object):
             self.descriptor = directory.create(native(self.temporary))
         if fcntl is not None and type(self.descriptor) is int:
             try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.descriptor, LOCK)
             except (OSError, IOError):
                 pass
 
@@ -139,6 +154,44 @@ class NewFile(object):
             pass
 
 
+def write_short(directory, native, temporary, name, data, mode, time, owner=None):
+    """Write a short file, whole.
+
+    :param directory: where it is, open.
+    :param native: makes the system's form of a name.
+    :param temporary: the name that it has meanwhile; nothing has it.
+    :param owner: user and group, or None.
+    """
+    if not directory_is_at(directory):
+        new = NewFile(directory, native, name)
+        try:
+            if data:
+                write_all(new.descriptor, data)
+            new.commit(mode, time, owner)
+        except BaseException:
+            new.discard()
+            raise
+        return
+    # What follows is most of the time that many files take.
+    here = directory.descriptor
+    descriptor = directory.create(temporary)
+    try:
+        try:
+            fcntl.flock(descriptor, LOCK)
+            if data:
+                write_all(descriptor, data)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, mode)
+            os.utime(descriptor, ns=(time, time))
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
+    except BaseException:
+        directory.remove(temporary)
+        raise
+
+
 def directory_is_at(directory):
     """Whether a directory is a descriptor, so that files have all that descriptors have."""
     return hasattr(directory, "descriptor")
@@ -149,7 +202,7 @@ def is_left(descriptor):
     if fcntl is None or type(descriptor) is not int:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, LOCK)
     except (OSError, IOError):
         return False
     return True

@@ -15,11 +15,12 @@ from .files import (
     ContentRefused,
     NewFile,
     Pieces,
+    TemporaryNames,
     is_left,
     read_at,
     temporary_name,
     unpack,
-    write_all,
+    write_short,
 )
 from .finish import Finish, make_room, reason_of
 from .patterns import Filter
@@ -57,6 +58,7 @@ class Receiver(object):
         self.tree = None
         self.pending = {}
         self.finish = Finish(self)
+        self._temporaries = TemporaryNames()
         self._comparison = Comparison(self)
         #: number -> what reads the basis of a long file, and its descriptor, while it is being sent
         self.readers = {}
@@ -138,29 +140,37 @@ class Receiver(object):
         _, numbers, sizes, times, modes, content, unpacked = message
         if unpacked:
             content = unpack(content, unpacked)
-        if sum(numbers_from("I", sizes)) != len(content):
-            raise BadBatch("short files whose content has another size")
+        numbers, times = numbers_from("Q", numbers), numbers_from("q", times)
         sizes, modes = numbers_from("I", sizes), numbers_from("I", modes)
-        times = numbers_from("q", times)
+        if not len(numbers) == len(sizes) == len(times) == len(modes):
+            raise BadBatch("short files whose columns differ in length")
+        if sum(sizes) != len(content):
+            raise BadBatch("short files whose content has another size")
         at = 0
         done = []
-        for place, number in enumerate(numbers_from("Q", numbers)):
-            data = content[at : at + sizes[place]]
-            at += sizes[place]
+        native, next_temporary, mask = self.flavour.native, self._temporaries.next, self.mask
+        directory = opened = None
+        for number, size, time, mode in zip(numbers, sizes, times, modes):
+            data = content[at : at + size]
+            at += size
             entry = self.pending.pop(number)
-            entry.time, entry.mode = times[place], modes[place] & self.mask
             try:
-                opened = self.tree.directory(entry.directory.path)
-                new = NewFile(opened, self.flavour.native, entry.name)
+                if entry.directory is not directory:
+                    opened = self.tree.directory(entry.directory.path)
+                    directory = entry.directory
+                    self.finish.touched.add(directory.path)
+                given = data, mode & mask, time, entry.owner
                 try:
-                    if data:
-                        write_all(new.descriptor, data)
-                    self._commit(new, entry, opened)
-                except BaseException:
-                    new.discard()
-                    raise
+                    write_short(opened, native, next_temporary(), entry.name, *given)
+                except (OSError, IOError):
+                    status = opened.status(entry.native)
+                    if status is None or not is_directory(self.flavour, status):
+                        raise
+                    make_room(self, directory.path, opened, entry.name)
+                    write_short(opened, native, next_temporary(), entry.name, *given)
                 done.append(number)
             except (OSError, IOError) as error:
+                directory = None
                 self.fail(number, reason_of(error))
         self.send(["written", numbers_of("Q", done)])
 
