@@ -23,6 +23,7 @@ from pycomnet.channels.channel import Channel
 from pycomnet.deferred import deferred
 from pycomnet.errors import ChannelClosed, PycomnetError
 from pycomnet.far.rsync.blocks import check_block
+from pycomnet.far.rsync.compose import Basis
 from pycomnet.far.rsync.entries import (
     DELTA,
     MADE,
@@ -369,7 +370,7 @@ class FetchReceiver(Receiver):
                 at += step.size
             elif isinstance(step, Literal):
                 at += len(step.data)
-        self.readers[number] = here.read, descriptor
+        self.bases[number] = Basis(here.read, descriptor)
         ranges = here.ranges()
         self._run.matched(here.size)
         self._run.put(["parts", number, numbers_of("Q", ranges)])

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pycomnet.channels.channel import Channel
+from pycomnet.far.rsync.compose import UNPACKED
 from pycomnet.far.rsync.entries import LITERAL, PACKED
-from pycomnet.far.rsync.files import UNPACKED
 from pycomnet.rsync.options import SyncError
 from pycomnet.rsync.result import TargetResult
 

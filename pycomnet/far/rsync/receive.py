@@ -9,19 +9,9 @@ import stat
 from . import names
 from .blocks import block_size, check_block, choose_marker, sums
 from .compare import MODE, Comparison, ListedDirectory
+from .compose import Basis, Composer, ContentRefused, Pieces, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
-from .files import (
-    Composer,
-    ContentRefused,
-    NewFile,
-    Pieces,
-    TemporaryNames,
-    is_left,
-    read_at,
-    temporary_name,
-    unpack,
-    write_short,
-)
+from .files import NewFile, TemporaryNames, is_left, read_at, temporary_name, write_short
 from .finish import Finish, make_room, reason_of
 from .patterns import Filter
 from .tree import is_directory, open_tree
@@ -60,8 +50,8 @@ class Receiver(object):
         self.finish = Finish(self)
         self._temporaries = TemporaryNames()
         self._comparison = Comparison(self)
-        #: number -> what reads the basis of a long file, and its descriptor, while it is being sent
-        self.readers = {}
+        #: number -> the basis of a long file, while it is being sent
+        self.bases = {}
         #: whether the list has ended, and was complete
         self._ended = None
         #: number or path, and reason, to be told with the next message
@@ -192,7 +182,7 @@ class Receiver(object):
         check_block(block)
         entry = self.pending.pop(number)
         entry.time, entry.mode = time, mode & self.mask
-        basis, descriptor = self.readers.pop(number, (None, None))
+        basis = self.bases.pop(number, None)
         new = None
         composer = Composer(self._pieces, None, basis, block, is_sparse)
         try:
@@ -221,8 +211,8 @@ class Receiver(object):
         finally:
             if new is not None:
                 new.close()  # after the end of the connection it stays, to go on from
-            if descriptor is not None:
-                os.close(descriptor)
+            if basis is not None:
+                basis.close()
 
     def _sums(self, message):
         """The other end asks for the sums of what is here of a long file."""
@@ -239,11 +229,11 @@ class Receiver(object):
         size, descriptor = found
         block = block_size(size)
         read = read_at(descriptor)
-        self.readers[number] = read, descriptor
+        basis = self.bases[number] = Basis(read, descriptor)
         marker = b""
         try:
             marker = choose_marker(read, size, block)
-            for part in sums(read, size, block, marker):
+            for part in sums(read, size, block, marker, basis.digests):
                 self._send_sums(number, size, block, marker, part, False)
         except (OSError, IOError):
             pass  # what can't be read is no basis
@@ -278,9 +268,9 @@ class Receiver(object):
         return best
 
     def _close_basis(self, number):
-        _, descriptor = self.readers.pop(number, (None, None))
-        if descriptor is not None:
-            os.close(descriptor)
+        basis = self.bases.pop(number, None)
+        if basis is not None:
+            basis.close()
 
 
 def receive(channel, data, options):
