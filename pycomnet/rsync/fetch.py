@@ -67,6 +67,7 @@ async def fetch(
     hard_links: bool = False,
     checksum: bool = False,
     owners: bool = False,
+    compress: bool | None = None,
     dry_run: bool = False,
     progress: Callable[[SyncEvent], object] | None = None,
 ) -> TargetResult:
@@ -79,6 +80,7 @@ async def fetch(
     :param source: the directory at the gateway, relative to its working directory; ``~`` stands
         for its user's home.
     :param destination: the directory here. It is made if it is not there.
+    :param compress: whether content is compressed. By default where the line is slow.
     :param progress: called with each :class:`SyncEvent`.
     :returns: fires with a :class:`TargetResult`: ``sent`` has what came. Fails with
         :class:`SyncError` if the source is no directory, or the far side does not keep to the
@@ -106,6 +108,7 @@ async def fetch(
         "outside": options.outside,
         "hard_links": hard_links,
         "owners": owners,
+        "compress": compress,
     }
     channel = gateway.remote_exec(SEND, data=data, options=asked)
     reactor = IReactorFromThreads(gateway.link.reactor)
