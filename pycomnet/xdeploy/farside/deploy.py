@@ -1,0 +1,254 @@
+"""Makes the environment that the near side asks for (docs/architecture/xdeploy.rst).
+
+The conversation is on one channel. What comes from here are maps with one key: ``ready``,
+``absent``, ``waiting``, ``resolve``, ``send``, ``progress``, ``failed``.
+"""
+
+import os
+import time
+
+from .interpreter import VenvRefused, base_executable, check, facts, stamp
+
+#: The most wheels that are asked for at a time: each has a lock, which is an open file.
+BATCH = 32
+#: Seconds between two reports of progress.
+INTERVAL = 0.1
+#: Seconds between two tries to take a lock that another process has.
+LOCK_INTERVAL = 0.02
+
+
+def create(channel, request):
+    """Answer one request for an environment, and hold it until the near side ends the channel.
+
+    :param request: a map: ``name``, ``key`` (which identifies the requirements), ``python`` (the
+        interpreter that the user named, or None), ``root`` (the directory, or None), ``upgrade``
+        (whether to resolve the requirements in any case), ``about`` (what is kept with the name),
+        ``look`` (whether only to find it, as it would be made by another interpreter).
+    """
+    try:
+        check()
+    except VenvRefused:
+        if not request["look"]:
+            raise
+        channel.send({"absent": True})
+        return
+    from .building import HookFailed
+
+    deployment = Creation(channel, request)
+    try:
+        use = deployment.find()
+        if use is None and request["look"]:
+            channel.send({"absent": True})
+            return
+        use = use or deployment.make()
+    except HookFailed as problem:
+        # As a value, as it may be too long for an error.
+        channel.send({"failed": [problem.name, problem.status, problem.output]})
+        return
+    with use:
+        for _ in channel:
+            pass  # the near side ends it when a gateway uses the environment
+
+
+class Creation(object):
+    """A request."""
+
+    def __init__(self, channel, request):
+        from .directory import VenvDirectory
+
+        self.channel = channel
+        self.request = request
+        self.directory = VenvDirectory(request["root"])
+        self.told = 0.0
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def find(self):
+        """Report the environment if it is there; return the lock on its use, or None."""
+        request = self.request
+        points = self.directory.read_name(request["name"])
+        if request["upgrade"] or points is None or points["key"] != request["key"]:
+            return None
+        if points["python"] != request["python"]:
+            return None
+        if request["python"] is None and points["executable"] != base_executable():
+            return None
+        if points["stamp"] != stamp(points["executable"]):
+            return None
+        return self.report(points["identity"], False)
+
+    def report(self, identity, made):
+        """Report an environment as ready; return the lock on its use, or None if it is not there.
+
+        :param made: whether it was made just now.
+        """
+        directory = self.directory
+        use = directory.lock("use-" + identity, shared=True)
+        about = directory.environment(identity)
+        if about is None:
+            use.release()
+            return None
+        path = directory.path("environments", identity)
+        ready = {
+            "path": path,
+            "python": os.path.join(path, "bin", "python"),
+            "identity": identity,
+            "packages": about["packages"],
+            "PATH": os.environ.get("PATH", os.defpath),
+            "made": made,
+            "name": self.request["name"],
+            "root": directory.root,
+        }
+        self.channel.send({"ready": ready})
+        return use
+
+    # -- making it -------------------------------------------------------------------------------
+
+    def make(self):
+        """Make the environment; return the lock on its use."""
+        with self.lock("name-" + self.request["name"]):
+            # Another one may have made it meanwhile.
+            use = self.find()
+            if use is not None:
+                return use
+            self.channel.send({"resolve": facts()})
+            plan = self.channel.receive()
+            return self.make_planned(plan)
+
+    def lock(self, name):
+        """Take a lock. The near side is told when another process has it, and may stop waiting."""
+        told = []
+
+        def wait(holder):
+            if not told:
+                told.append(holder)
+                self.channel.send({"waiting": holder})
+            try:
+                self.channel.receive(LOCK_INTERVAL)
+            except self.channel.TimeoutError:
+                pass
+
+        return self.directory.lock(name, wait)
+
+    def progress(self, stage, done, total):
+        """Report progress, not too often."""
+        now = time.time()
+        if done == total or abs(now - self.told) >= INTERVAL:
+            self.told = now
+            self.channel.send({"progress": [stage, done, total]})
+
+    def make_planned(self, plan):
+        """Make the environment of a plan.
+
+        :param plan: a map: ``wheels``, the files as lists of a name, a hash and a size; ``builds``,
+            the sdists, as maps of ``sdist`` (such a list), ``wheels`` (what its build requires),
+            ``backend`` and ``paths`` (the backend, and where it is imported from).
+        """
+        directory, request = self.directory, self.request
+        from .environments import identity_of
+
+        sources = [digest for _, digest, _ in plan["wheels"]]
+        for build in plan["builds"]:
+            needed = sorted(digest for _, digest, _ in build["wheels"])
+            sources.append("%s from %s" % (build["sdist"][1], identity_of(needed)))
+        identity = identity_of(sources)
+        points = {
+            "identity": identity,
+            "key": request["key"],
+            "python": request["python"],
+            "executable": base_executable(),
+            "stamp": stamp(base_executable()),
+            "about": request["about"],
+        }
+        while True:
+            made = self.make_identity(identity, plan)
+            use = directory.lock("use-" + identity, shared=True)
+            if directory.environment(identity) is not None:
+                break
+            use.release()  # it was removed again
+        with use:
+            directory.write_name(request["name"], points)
+            return self.report(identity, made)
+
+    def make_identity(self, identity, plan):
+        """Make it, if it is not there; return whether it was made."""
+        from .environments import make
+
+        directory = self.directory
+        with self.lock("environment-" + identity):
+            if directory.environment(identity) is not None:
+                return False
+            self.fetch(plan["wheels"])
+            digests = [digest for _, digest, _ in plan["wheels"]]
+            for build in plan["builds"]:
+                digests.append(self.build(build))
+            total = len(digests)
+            make(
+                directory,
+                identity,
+                digests,
+                {"interpreter": facts()["markers"]["python_full_version"]},
+                lambda done: self.progress("install", done, total),
+            )
+        return True
+
+    def fetch(self, files):
+        """Receive the wheels that the store does not have."""
+        from .wheels import receive
+
+        directory = self.directory
+        sizes = dict((digest, size) for _, digest, size in files)
+        missing = sorted(digest for digest in sizes if not directory.has_wheel(digest))
+        left, done = sum([sizes[digest] for digest in missing]), [0]
+        total = left
+
+        def received(size):
+            done[0] += size
+            self.progress("send", done[0], total)
+
+        while missing:
+            batch, missing = missing[:BATCH], missing[BATCH:]
+            locks = {}
+            try:
+                for digest in batch:
+                    lock = self.lock("wheel-" + digest)
+                    if directory.has_wheel(digest):
+                        lock.release()
+                        done[0] += sizes[digest]
+                    else:
+                        locks[digest] = lock
+                wanted = [digest for digest in batch if digest in locks]
+                self.channel.send({"send": wanted})
+                for digest in wanted:
+                    receive(directory, digest, sizes[digest], iter(self.channel), received)
+                    locks.pop(digest).release()
+            finally:
+                for lock in locks.values():
+                    lock.release()
+
+    def build(self, build):
+        """Build an sdist, if that has not been done; return the wheel's hash."""
+        from .building import build_sdist
+        from .directory import read_json, write_json
+        from .environments import identity_of
+
+        directory = self.directory
+        name, digest, _ = build["sdist"]
+        needed = sorted(each for _, each, _ in build["wheels"])
+        identity = identity_of(needed)
+        record = directory.path("built", "%s-%s.json" % (digest, identity))
+        with self.lock("built-" + digest):
+            known = read_json(record)
+            if known is not None and directory.has_wheel(known["wheel"]):
+                return known["wheel"]
+            self.make_identity(identity, {"wheels": build["wheels"], "builds": []})
+            place = directory.fresh("build-" + digest)
+            self.channel.send({"send": [digest]})
+            self.progress("build", 0, 1)
+            wheel = build_sdist(self, build, identity, place)
+            write_json(record, {"wheel": wheel, "sdist": name})
+            self.progress("build", 1, 1)
+            return wheel
+
+
+__all__ = ["create"]
