@@ -16,38 +16,68 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pycomnet.xdeploy.deploy import EnvironmentRefused as EnvironmentRefused
-    from pycomnet.xdeploy.deploy import Venv as Venv
-    from pycomnet.xdeploy.deploy import VenvProgress as VenvProgress
-    from pycomnet.xdeploy.deploy import create_venv as create_venv
-    from pycomnet.xdeploy.deploy import create_venv_gateway as create_venv_gateway
+    from pycomnet.xdeploy.farcode import EnvironmentRefused as EnvironmentRefused
+    from pycomnet.xdeploy.project import SetupFile as SetupFile
+    from pycomnet.xdeploy.request import Venv as Venv
+    from pycomnet.xdeploy.request import VenvProgress as VenvProgress
     from pycomnet.xdeploy.requirements import InvalidRequirements as InvalidRequirements
     from pycomnet.xdeploy.resolve import BuildFailed as BuildFailed
     from pycomnet.xdeploy.resolve import DeploymentFailed as DeploymentFailed
     from pycomnet.xdeploy.resolve import ResolutionFailed as ResolutionFailed
+    from pycomnet.xdeploy.upkeep import ListedVenv as ListedVenv
+    from pycomnet.xdeploy.upkeep import Pruned as Pruned
+    from pycomnet.xdeploy.upkeep import list_venvs as list
+    from pycomnet.xdeploy.upkeep import prune_venvs as prune
+    from pycomnet.xdeploy.upkeep import remove_venv as remove
+    from pycomnet.xdeploy.venvgateway import create_venv as create_venv
+    from pycomnet.xdeploy.venvgateway import create_venv_gateway as create_venv_gateway
 
+#: name -> module and name in it
 _WHERE = {
-    "BuildFailed": "resolve",
-    "DeploymentFailed": "resolve",
-    "EnvironmentRefused": "deploy",
-    "InvalidRequirements": "requirements",
-    "ResolutionFailed": "resolve",
-    "Venv": "deploy",
-    "VenvProgress": "deploy",
-    "create_venv": "deploy",
-    "create_venv_gateway": "deploy",
+    "BuildFailed": "resolve:BuildFailed",
+    "DeploymentFailed": "resolve:DeploymentFailed",
+    "EnvironmentRefused": "farcode:EnvironmentRefused",
+    "InvalidRequirements": "requirements:InvalidRequirements",
+    "ListedVenv": "upkeep:ListedVenv",
+    "Pruned": "upkeep:Pruned",
+    "ResolutionFailed": "resolve:ResolutionFailed",
+    "SetupFile": "project:SetupFile",
+    "Venv": "request:Venv",
+    "VenvProgress": "request:VenvProgress",
+    "create_venv": "venvgateway:create_venv",
+    "create_venv_gateway": "venvgateway:create_venv_gateway",
+    "list": "upkeep:list_venvs",
+    "prune": "upkeep:prune_venvs",
+    "remove": "upkeep:remove_venv",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = [
+    "BuildFailed",
+    "DeploymentFailed",
+    "EnvironmentRefused",
+    "InvalidRequirements",
+    "ListedVenv",
+    "Pruned",
+    "ResolutionFailed",
+    "SetupFile",
+    "Venv",
+    "VenvProgress",
+    "create_venv",
+    "create_venv_gateway",
+    "list",
+    "prune",
+    "remove",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    module, _, there = _WHERE[name].partition(":")
+    value = getattr(import_module(f"{__name__}.{module}"), there)
     globals()[name] = value
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Any:
     return sorted([*globals(), *_WHERE])

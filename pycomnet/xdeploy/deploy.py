@@ -1,25 +1,15 @@
-"""Makes environments where a gateway is, and gateways in them."""
+"""The conversation with a far side that makes an environment."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import weakref
-from collections.abc import Callable, Iterable
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from pycomnet.deferred import deferred
 from pycomnet.errors import RemoteError
-from pycomnet.gateways.modules import ModuleOffer, OfferedRoot
-from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.routes import has_fork_server
+from pycomnet.xdeploy.farcode import explained, start
 from pycomnet.xdeploy.interpreter import FarInterpreter
-from pycomnet.xdeploy.plan import PackageIndex, Plan, SourceFile, WheelCache
-from pycomnet.xdeploy.requirements import Requirements, check_name
+from pycomnet.xdeploy.plan import PackageIndex, Plan, SourceFile
+from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
+from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver
 from pycomnet.xdeploy.tool import in_thread
 
@@ -27,152 +17,8 @@ if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
     from pycomnet.gateways.gateway import Gateway
 
-#: The far side's modules, by the name that they have there.
-FAR_PACKAGE = "_pycomnet_xdeploy"
 #: Bytes of a wheel that are sent at a time.
 PIECE = 1 << 18
-#: The code that keeps an environment from being removed while a gateway in it runs: the descriptor,
-#: and with it the lock, ends with the process.
-KEEP = """\
-import fcntl, os
-fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), fcntl.LOCK_SH)
-"""
-
-
-class EnvironmentRefused(DeploymentFailed):
-    """No environment can be made there: by that Python, or in that directory."""
-
-
-@attrs.frozen
-class VenvProgress:
-    """What is being done for an environment.
-
-    :ivar stage: ``waiting`` for another process that makes the same; ``resolve``; ``build`` an
-        sdist; ``send`` wheels; ``install`` them; ``ready``.
-    :ivar done: of ``total`` bytes (``send``) or wheels (``install``); 0 if that is not known.
-    :ivar detail: what it is done with: the sdist's name, or the other process's number.
-    """
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    detail: str = ""
-
-
-@attrs.frozen
-class Venv:
-    """An environment at a far side.
-
-    :ivar name: what it was asked for by.
-    :ivar identity: identifies what it is made of.
-    :ivar path: its directory there.
-    :ivar python: its interpreter there.
-    :ivar packages: distribution -> version.
-    :ivar made: whether it was made by this call.
-    """
-
-    name: str
-    identity: str
-    path: str
-    python: str
-    packages: dict[str, str] = attrs.field(hash=False)
-    made: bool
-
-
-#: The environments of gateways that were made here, and what was asked for.
-_venvs: weakref.WeakKeyDictionary[Gateway, tuple[Venv, VenvRequest]] = weakref.WeakKeyDictionary()
-
-
-def far_modules() -> ModuleOffer:
-    """The offer of the far side's modules."""
-    directory = Path(__file__).with_name("farside")
-    spec = importlib.util.spec_from_file_location(
-        FAR_PACKAGE, directory / "__init__.py", submodule_search_locations=[str(directory)]
-    )
-    assert isinstance(spec, ModuleSpec)
-    return ModuleOffer({FAR_PACKAGE: OfferedRoot(spec)})
-
-
-def start(gateway: Gateway, function: str, **kwargs: Any) -> Channel:
-    """Run a function of the far side's modules there.
-
-    :param function: ``module:function``, within the far side's package.
-    :returns: the channel that the function gets.
-    """
-    # Whoever uses the gateway finds out if it is gone.
-    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
-    module, _, name = function.partition(":")
-    code = f"from {FAR_PACKAGE}.{module} import {name}\n{name}(channel, **given)\n"
-    return gateway.remote_exec(code, given=kwargs)
-
-
-def explained(problem: RemoteError) -> DeploymentFailed:
-    """The error for what was raised at the far side."""
-    if problem.type.endswith(".VenvRefused"):
-        return EnvironmentRefused(problem.message)
-    return DeploymentFailed(
-        f"the far side failed with {problem.type}: {problem.message}", problem.formatted
-    )
-
-
-def beside(gateway: Gateway, python: tuple[str, ...], **changes: Any) -> Spec:
-    """The spec of a gateway where this one is, with another interpreter.
-
-    :param changes: of other keys of the spec.
-    """
-    spec = gateway.spec
-    env = {**spec.env, **changes.pop("env", {})}
-    if spec.transport == "popen":
-        return attrs.evolve(spec, python=python, env=env, resume=False, **{"id": None, **changes})
-    return Spec(
-        transport="popen",
-        via=gateway.id,
-        python=python,
-        env=env,
-        # What a worker starts has its niceness.
-        nice=spec.nice if has_fork_server(spec) else 0,
-        execmodel=spec.execmodel,
-        trusted=spec.trusted,
-        max_value=spec.max_value,
-        max_items=spec.max_items,
-        **changes,
-    )
-
-
-@attrs.frozen(eq=False)
-class VenvRequest:
-    """What is wanted.
-
-    :ivar index: where packages come from.
-    :ivar projects: sdists on this machine to install as well.
-    :ivar directory: where environments are kept at the far side; None for the default.
-    """
-
-    name: str
-    requirements: Requirements
-    python: tuple[str, ...] | None
-    upgrade: bool
-    index: PackageIndex
-    projects: tuple[Path, ...]
-    directory: str | None
-    progress: Callable[[VenvProgress], Any]
-    cache: WheelCache
-
-    def far_map(self, digests: list[str]) -> dict[str, Any]:
-        """The request as the far side gets it.
-
-        :param digests: the hashes of the projects' sdists.
-        """
-        key = self.requirements.key
-        return {
-            "name": self.name,
-            "key": "-".join([key, *sorted(digests)]),
-            "python": None if self.python is None else list(self.python),
-            "root": self.directory,
-            # What a file or directory has today may differ from what it had.
-            "upgrade": self.upgrade or not self.requirements.fixed,
-            "about": {"requirements": list(self.requirements.lines)},
-        }
 
 
 class Deployment:
@@ -194,9 +40,7 @@ class Deployment:
     async def run(self) -> None:
         """Have the environment made; then it is kept until :meth:`close`."""
         request = self._request
-        reactor = self._gateway.link.reactor
-        files = [await in_thread(reactor, request.cache.copy, path) for path in request.projects]
-        asked = {**request.far_map([file.sha256 for file in files]), "look": self._look}
+        asked = {**request.far_map(), "look": self._look}
         self._channel = channel = start(self._gateway, "deploy:create", request=asked)
         try:
             while not self.ready:
@@ -215,6 +59,11 @@ class Deployment:
         """Let the environment go: from now on it may be removed, unless something uses it."""
         if self._channel is not None:
             self._channel.close()
+
+    @property
+    def lock_path(self) -> str:
+        """The file of the lock on the environment's use."""
+        return f"{self.ready['root']}/locks/use-{self.ready['identity']}"
 
     @property
     def venv(self) -> Venv:
@@ -239,8 +88,7 @@ class Deployment:
             case {"progress": [str(stage), int(done), int(total)]}:
                 progress(VenvProgress(stage, done, total))
             case {"resolve": dict(facts)}:
-                self._plan = await self._resolve(facts)
-                await channel.send(self._plan.as_map())
+                await channel.send(await self._answer_plan(facts))
             case {"send": [*digests]}:
                 files = self._plan.files()
                 for digest in digests:
@@ -250,22 +98,40 @@ class Deployment:
             case _:
                 raise DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
 
-    async def _resolve(self, facts: dict[str, Any]) -> Plan:
+    async def _answer_plan(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Make the plan, or what the far side needs to make it."""
+        request = self._request
+        resolver = self._resolver(facts)
+        if not request.far:
+            self._plan = await resolver.resolve(
+                request.requirements, upgrade=request.upgrade, projects=request.projects
+            )
+            return self._plan.as_map()
+        pip = Plan()
+        if not facts["pip"]:
+            pip = await resolver.resolve(Requirements.of("pip"))
+        self._plan = Plan((*pip.wheels, *request.projects))
+        return {
+            "requirements": list(request.requirements.lines),
+            "sdists": [file.row() for file in request.projects],
+            "pip": [file.row() for file in pip.wheels],
+            "index": request.index.given,
+        }
+
+    def _resolver(self, facts: dict[str, Any]) -> Resolver:
         request = self._request
 
         def told(what: str) -> None:
             stage, _, detail = what.partition(" ")
             request.progress(VenvProgress(stage, detail=detail))
 
-        resolver = Resolver(
+        return Resolver(
             FarInterpreter.of(facts),
             self._gateway.link.reactor,
-            index=request.index,
+            # An index that is given is the far machine's.
+            index=PackageIndex() if request.far else request.index,
             cache=request.cache,
             told=told,
-        )
-        return await resolver.resolve(
-            request.requirements, upgrade=request.upgrade, projects=request.projects
         )
 
     async def _send(self, channel: Channel, file: SourceFile) -> None:
@@ -285,154 +151,4 @@ class Deployment:
         )
 
 
-def request_of(
-    name: str,
-    requirements: str | Iterable[str],
-    python: str | os.PathLike[str] | Iterable[str] | None,
-    upgrade: bool,
-    index: str | os.PathLike[str] | None,
-    projects: Iterable[Path],
-    directory: str | None,
-    progress: Callable[[VenvProgress], Any] | None,
-) -> VenvRequest:
-    """Check what a user asks for.
-
-    :raises InvalidRequirements: a requirement or the name is not valid.
-    :raises SpecError: the interpreter isn't one.
-    """
-    return VenvRequest(
-        name=check_name(name),
-        requirements=Requirements.of(requirements),
-        python=Spec.parse("popen", python=python).python,
-        upgrade=bool(upgrade),
-        index=PackageIndex(None if index is None else os.fspath(index)),
-        projects=tuple(projects),
-        directory=directory,
-        progress=progress or (lambda _: None),
-        cache=WheelCache(),
-    )
-
-
-async def deploy(gateway: Gateway, request: VenvRequest) -> tuple[Deployment, Gateway | None]:
-    """Have an environment made.
-
-    :returns: the deployment, which has to be closed; and the gateway with the interpreter that the
-        request names, which has to be ended, if one was needed.
-    """
-    deployment = Deployment(gateway, request, look=request.python is not None)
-    await deployment.run()
-    if deployment.ready or request.python is None:
-        return deployment, None
-    helper = await gateway.group.makegateway(beside(gateway, request.python))
-    try:
-        deployment = Deployment(helper, request)
-        await deployment.run()
-    except BaseException:
-        await helper.exit(0)
-        raise
-    return deployment, helper
-
-
-@deferred
-async def create_venv(
-    gateway: Gateway,
-    name: str,
-    requirements: str | Iterable[str] = "",
-    *,
-    python: str | os.PathLike[str] | Iterable[str] | None = None,
-    upgrade: bool = False,
-    index: str | os.PathLike[str] | None = None,
-    directory: str | None = None,
-    progress: Callable[[VenvProgress], Any] | None = None,
-) -> Venv:
-    """Have an environment at a gateway's far side, as :func:`create_venv_gateway` does.
-
-    :returns: fires with the :class:`Venv`; fails and is cancelled as there.
-    """
-    request = request_of(name, requirements, python, upgrade, index, (), directory, progress)
-    deployment, helper = await deploy(gateway, request)
-    deployment.close()
-    if helper is not None:
-        await helper.exit(0)
-    return deployment.venv
-
-
-@deferred
-async def create_venv_gateway(
-    gateway: Gateway,
-    name: str,
-    requirements: str | Iterable[str] = "",
-    *,
-    python: str | os.PathLike[str] | Iterable[str] | None = None,
-    upgrade: bool = False,
-    index: str | os.PathLike[str] | None = None,
-    directory: str | None = None,
-    id: str | None = None,
-    progress: Callable[[VenvProgress], Any] | None = None,
-) -> Gateway:
-    """Make a gateway in a virtual environment where another gateway is.
-
-    The environment is made if there is none of that name for these requirements. Wheels are found
-    or built here, for the interpreter there, and sent. The far machine needs no pip and no network.
-
-    :param gateway: where; over any transport.
-    :param name: the environment's name there, for the user that the gateway runs as.
-    :param requirements: what is wanted in it, such as ``"requests>=2\\nattrs"``; or a list.
-    :param python: the interpreter there, and its arguments; by default the gateway's.
-    :param upgrade: whether to ask the index although the environment is there, or was resolved
-        before.
-    :param index: the address of a simple index, or a directory of wheels and sdists here, that is
-        used instead of those that pip is configured for.
-    :param directory: where environments are kept there; by default
-        ``~/.local/share/pycomnet/xdeploy``.
-    :param id: the new gateway's name in its group.
-    :param progress: called with a :class:`VenvProgress` for each step.
-    :returns: fires with the gateway. Its interpreter is the environment's, it stands in the
-        environment's directory, and scripts of the environment are found first. Fails with
-        :class:`InvalidRequirements`, :class:`ResolutionFailed`, :class:`BuildFailed`,
-        :class:`EnvironmentRefused`, other :class:`DeploymentFailed`; and as
-        :meth:`Group.makegateway`. Cancelling it ends what runs for it; nothing incomplete stays.
-    """
-    request = request_of(name, requirements, python, upgrade, index, (), directory, progress)
-    return await gateway_in(gateway, request, id)
-
-
-async def gateway_in(gateway: Gateway, request: VenvRequest, id: str | None = None) -> Gateway:
-    """Make a gateway in the environment of a request."""
-    deployment, helper = await deploy(gateway, request)
-    try:
-        ready = deployment.ready
-        path = ready["path"]
-        spec = beside(
-            gateway,
-            (ready["python"],),
-            chdir=path,
-            id=id,
-            env={
-                "VIRTUAL_ENV": path,
-                "PATH": os.pathsep.join([f"{path}/bin", ready["PATH"]]),
-            },
-        )
-        made: Gateway = await gateway.group.makegateway(spec)
-        lock = f"{ready['root']}/locks/use-{ready['identity']}"
-        try:
-            await made.remote_exec(KEEP, path=lock).waitclose()
-        except BaseException:
-            await made.exit(0)
-            raise
-        _venvs[made] = deployment.venv, request
-        return made
-    finally:
-        deployment.close()
-        if helper is not None:
-            await helper.exit(0)
-
-
-__all__ = [
-    "Deployment",
-    "EnvironmentRefused",
-    "Venv",
-    "VenvProgress",
-    "create_venv",
-    "create_venv_gateway",
-]
+__all__ = ["Deployment"]

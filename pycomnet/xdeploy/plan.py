@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +141,8 @@ class WheelCache:
             path = os.path.join(caches, "pycomnet", "xdeploy")
         self.path = Path(path)
 
-    def copy(self, path: Path) -> SourceFile:
-        """Copy a file into the cache."""
-        return self.add(path, shutil.copyfile)
-
-    def add(self, path: Path, take: Callable[[Path, Path], Any] = shutil.move) -> SourceFile:
-        """Take a file into the cache.
-
-        :param take: moves or copies it.
-        """
+    def add(self, path: Path) -> SourceFile:
+        """Move a file into the cache."""
         found = hashlib.sha256()
         with open(path, "rb") as file:
             for piece in iter(lambda: file.read(1 << 20), b""):
@@ -160,7 +153,7 @@ class WheelCache:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{path.name}.{os.getpid()}")
-            take(path, part)
+            shutil.move(path, part)
             part.rename(target)
         return SourceFile(target, digest, size)
 
@@ -188,6 +181,22 @@ class WheelCache:
     def write_plan(self, key: str, plan: Plan) -> None:
         """Keep a plan."""
         self._write("plans", key, plan.as_map())
+
+    def same_sdist(self, path: Path) -> SourceFile:
+        """Take an sdist into the cache; if one with the same content was made before, return that.
+
+        Two sdists of the same sources differ in times, and so in their hashes.
+        """
+        key = _content_hash(path)
+        found = self._read("sdists", key)
+        if found is not None:
+            try:
+                return self._file(found["sdist"])
+            except (KeyError, TypeError, ValueError, OSError):
+                pass
+        sdist = self.add(path)
+        self._write("sdists", key, {"sdist": sdist.row()})
+        return sdist
 
     def read_built(self, sdist: SourceFile) -> SourceFile | None:
         """The wheel that was built of an sdist by this interpreter."""
@@ -222,6 +231,23 @@ class WheelCache:
         part = path.with_name(f"{path.name}.{os.getpid()}")
         part.write_text(json.dumps(value))
         part.rename(path)
+
+
+def _content_hash(path: Path) -> str:
+    """A hash of the files in an sdist, without times and owners."""
+    found = hashlib.sha256(path.name.encode())
+    with tarfile.open(path) as archive:
+        members = {member.name: member for member in archive.getmembers()}
+        for name in sorted(members):
+            member = members[name]
+            kind = member.type.decode("ascii", "replace")
+            found.update(f"\0{name}\0{kind}{member.mode & 0o111}\0{member.linkname}\0".encode())
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                with file:
+                    for piece in iter(lambda opened=file: opened.read(1 << 20), b""):  # type: ignore[misc]
+                        found.update(piece)
+    return found.hexdigest()
 
 
 __all__ = ["FarBuild", "PackageIndex", "Plan", "SourceFile", "WheelCache"]

@@ -80,7 +80,7 @@ class Resolver:
         requirements: Requirements,
         *,
         upgrade: bool = False,
-        projects: Iterable[Path] = (),
+        projects: Iterable[SourceFile] = (),
     ) -> Plan:
         """Find wheels for requirements, and for sdists of projects of this machine.
 
@@ -103,7 +103,7 @@ class Resolver:
             await in_thread(self._reactor, self._cache.write_plan, key, plan)
         return plan
 
-    def _key(self, requirements: Requirements, projects: tuple[Path, ...]) -> str | None:
+    def _key(self, requirements: Requirements, projects: tuple[SourceFile, ...]) -> str | None:
         """What a plan is kept under; None if it may be another one next time."""
         if not requirements.fixed or projects:
             return None
@@ -111,12 +111,12 @@ class Resolver:
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
     async def _download(
-        self, requirements: Requirements, projects: tuple[Path, ...], place: Path
+        self, requirements: Requirements, projects: tuple[SourceFile, ...], place: Path
     ) -> list[SourceFile]:
         """Let pip choose and download."""
         files = place / "files"
         files.mkdir()
-        lines = [*requirements.lines, *(path.absolute().as_uri() for path in projects)]
+        lines = [*requirements.lines, *(file.path.absolute().as_uri() for file in projects)]
         wanted = place / "requirements.txt"
         wanted.write_text("".join(f"{line}\n" for line in lines))
         facts = "-"
@@ -195,7 +195,7 @@ class Resolver:
             raise BuildFailed(
                 f"{sdist.name} has no wheel that {self._interpreter} can use. It was to be built "
                 f"there, but what its build requires can't be had: {problem}\n"
-                f"When it was tried here:\n{_tail(output)}",
+                f"When it was tried here:\n{tail(output)}",
                 output,
             ) from None
         if plan.builds:
@@ -256,10 +256,11 @@ def _pyproject(path: Path) -> bytes | None:
 def _essence(output: str) -> str:
     """The errors in pip's output."""
     lines = [line for line in output.splitlines() if line.lstrip().startswith("ERROR:")]
-    return visible("\n".join(lines)) if lines else _tail(output)
+    return visible("\n".join(lines)) if lines else tail(output)
 
 
-def _tail(output: str) -> str:
+def tail(output: str) -> str:
+    """The end of a tool's output, for an error's message."""
     return visible(output.strip()[-MAX_SHOWN:])
 
 
@@ -269,4 +270,5 @@ __all__ = [
     "ResolutionFailed",
     "Resolver",
     "build_system",
+    "tail",
 ]

@@ -43,7 +43,7 @@ class HookFailed(Exception):
         self.output = output
 
 
-def build_sdist(deployment, build, identity, place):
+def build_sdist(creation, build, identity, place):
     """Receive an sdist, and build its wheel; return that one's hash in the store.
 
     :param build: a map of the near side's plan.
@@ -51,11 +51,11 @@ def build_sdist(deployment, build, identity, place):
     :param place: an empty directory.
     :raises HookFailed: the backend failed.
     """
-    directory = deployment.directory
+    directory = creation.directory
     name, digest, size = build["sdist"]
     try:
         path = os.path.join(place, os.path.basename(name))
-        _receive(deployment.channel, path, digest, size)
+        receive_file(creation.channel, path, digest, size)
         source = _unpack(path, os.path.join(place, "source"))
         target = os.path.join(place, "wheel")
         os.mkdir(target)
@@ -69,7 +69,11 @@ def build_sdist(deployment, build, identity, place):
         remove_tree(place)
 
 
-def _receive(channel, path, digest, size):
+def receive_file(channel, path, digest, size):
+    """Receive a file.
+
+    :raises VenvRefused: the bytes are not those of the hash.
+    """
     found = hashlib.sha256()
     with open(path, "wb") as file:
         while size > 0:
@@ -131,15 +135,26 @@ def run_hook(python, source, target, name, backend, backend_path):
     :raises HookFailed: it failed.
     """
     argv = [python, "-c", HOOK, backend, target] + _paths(source, backend_path)
+    run(argv, source, name, os.path.join(target, "output"))
+
+
+def run(argv, directory, name, output):
+    """Run a program that builds.
+
+    :param argv: the interpreter and its arguments.
+    :param directory: its working directory.
+    :param name: what is built, for the error.
+    :param output: the file for what it writes.
+    :raises HookFailed: it failed.
+    """
     environment = dict(os.environ)
-    environment["PATH"] = os.path.dirname(python) + os.pathsep + environment.get("PATH", "")
+    environment["PATH"] = os.path.dirname(argv[0]) + os.pathsep + environment.get("PATH", "")
     for variable in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(variable, None)
-    output = os.path.join(target, "output")
     with open(output, "wb") as file:
         process = subprocess.Popen(
             argv,
-            cwd=source,
+            cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,

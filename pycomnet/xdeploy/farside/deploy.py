@@ -113,6 +113,10 @@ class Creation(object):
                 return use
             self.channel.send({"resolve": facts()})
             plan = self.channel.receive()
+            if "requirements" in plan:
+                from .ownindex import resolve
+
+                plan = resolve(self, plan)
             return self.make_planned(plan)
 
     def lock(self, name):
@@ -175,7 +179,9 @@ class Creation(object):
         from .environments import make
 
         directory = self.directory
-        with self.lock("environment-" + identity):
+        # "making" keeps wheels from being removed between the question whether they are there and
+        # their use.
+        with directory.lock("making", shared=True), self.lock("environment-" + identity):
             if directory.environment(identity) is not None:
                 return False
             self.fetch(plan["wheels"])

@@ -70,6 +70,7 @@ def stamp(executable):
 
 def facts():
     """The facts: a map, for the near side (xdeploy/interpreter.py)."""
+    import importlib.util
     import platform
     import sysconfig
 
@@ -88,6 +89,7 @@ def facts():
         "libc": list(libc()),
         "mac": [platform.mac_ver()[0], platform.mac_ver()[2]],
         "executable": base_executable(),
+        "pip": importlib.util.find_spec("pip") is not None,
         "markers": {
             "implementation_name": implementation,
             "implementation_version": _version(sys.implementation.version),
