@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import defer
+from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet import xdeploy
 from pycomnet.test.needs import needs
+from pycomnet.test.processes import still_there
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy.farcode import start
@@ -412,19 +414,15 @@ async def test_cancelled(place: Place, group: Any, tmp_path: Path) -> None:
     """Cancelling ends the build that runs for it, and the gateway can be used further."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    sdist(place.index, "stuck", code=f"open({str(fifo)!r}, 'w').write(str(os.getpid()))")
+    stuck = f"open({str(fifo)!r}, 'w').write(str(os.getpid())); import time; time.sleep(10000)"
+    sdist(place.index, "stuck", code=stuck)
     gateway = await group.makegateway("popen")
-    begun: defer.Deferred[None] = defer.Deferred()
-
-    def step(progress: xdeploy.VenvProgress) -> None:
-        if progress.stage == "build":
-            begun.callback(None)
-
-    creating = xdeploy.create_venv(gateway, "work", "stuck", **place.options(progress=step))
-    await begun
+    creating = xdeploy.create_venv(gateway, "work", "stuck", **place.options())
+    pid = int(await deferToThread(fifo.read_text))
     creating.cancel()
     with pytest.raises(defer.CancelledError):
         await creating
+    assert not await deferToThread(still_there, [pid], PATIENCE)
     made = await xdeploy.create_venv(gateway, "work", "alpha", **place.options())
     assert made.made
 

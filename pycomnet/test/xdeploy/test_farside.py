@@ -1,0 +1,378 @@
+"""The far side's modules, here: the directory, the store, scripts, and what is installed."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.test.xdeploy.packages import wheel
+from pycomnet.xdeploy.farside import building, environments, scripts, wheels
+from pycomnet.xdeploy.farside.directory import Lock, VenvDirectory, read_json, write_json
+from pycomnet.xdeploy.farside.interpreter import VenvRefused
+
+#: What is raised for an sdist that leads out of its directory: by us, or by Python.
+REFUSALS: Any = (VenvRefused, tarfile.TarError)
+
+
+class DirectoryCase(SynchronousTestCase):
+    """A test with a far side's directory."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute()
+        self.path.mkdir()
+        self.directory = VenvDirectory(str(self.path / "root"))
+
+    def add(self, name: str, *args: Any, **options: Any) -> str:
+        """Make a wheel, and put it into the store; its hash."""
+        path = wheel(self.path / "index", name, *args, **options)
+        digest: str = wheels.add(self.directory, str(path))
+        return digest
+
+
+class LockTests(DirectoryCase):
+    """Locks, and files that are replaced."""
+
+    def test_excludes(self) -> None:
+        """Two can't have a lock, unless both share it."""
+        lock = self.directory.lock("a")
+        self.assertIsNone(self.directory.try_lock("a"))
+        self.assertEqual(Lock(self.directory.path("locks", "a"), False).holder(), os.getpid())
+        lock.release()
+        with self.directory.lock("a", shared=True), self.directory.lock("a", shared=True):
+            self.assertIsNone(self.directory.try_lock("a"))
+        again = self.directory.try_lock("a")
+        again.release()
+
+    def test_waits(self) -> None:
+        """Who waits is asked each time, and can stop."""
+        lock = self.directory.lock("a")
+        asked = []
+
+        def wait(holder: int) -> None:
+            asked.append(holder)
+            if len(asked) == 3:
+                lock.release()
+
+        self.directory.lock("a", wait).release()
+        self.assertEqual(asked, [os.getpid()] * 3)
+
+        def stop(holder: int) -> None:
+            raise EOFError
+
+        with self.directory.lock("a"):
+            self.assertRaises(EOFError, self.directory.lock, "a", stop)
+        self.directory.lock("a").release()
+
+    def test_ends_with_its_holder(self) -> None:
+        """A process that is killed has no lock any more."""
+        code = (
+            "import fcntl, os, sys, time\n"
+            "fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)\n"
+            "print('has it', flush=True)\ntime.sleep(1000)\n"
+        )
+        self.directory.lock("a").release()
+        argv = [sys.executable, "-c", code, self.directory.path("locks", "a")]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            self.assertIsNone(self.directory.try_lock("a"))
+            process.kill()
+        self.directory.try_lock("a").release()
+
+    def test_json(self) -> None:
+        """A file is replaced whole; what is no map is as if it were not there."""
+        path = str(self.path / "file")
+        self.assertIsNone(read_json(path))
+        write_json(path, {"a": 1})
+        self.assertEqual(read_json(path), {"a": 1})
+        self.assertRaises(TypeError, write_json, path, {"a": object()})
+        self.assertEqual(read_json(path), {"a": 1})
+        for text in ("", "[]", '{"a":'):
+            Path(path).write_text(text)
+            self.assertIsNone(read_json(path))
+        self.assertEqual(set(os.listdir(self.path)), {"root", "file"})
+
+    def test_writable_by_others(self) -> None:
+        """A directory that others may write to is refused."""
+        os.chmod(self.directory.root, 0o775)
+        self.assertRaises(VenvRefused, VenvDirectory, self.directory.root)
+        self.assertRaises(VenvRefused, VenvDirectory, "/proc/nowhere")
+
+
+class StoreTests(DirectoryCase):
+    """Unpacking wheels."""
+
+    def test_listed(self) -> None:
+        """What it has is listed with hashes, and modules are compiled."""
+        files = {"a/__init__.py": "x = 1\n", "a/bad.py": "this is no code", "a/b.txt": b"\0"}
+        digest = self.add("a", files=files, executable=("a/b.txt",))
+        about = wheels.read(self.directory, digest)
+        names = [name for name, _, _ in about["files"]]
+        self.assertEqual([name for name in names if "dist-info" not in name], list(files))
+        self.assertEqual(len(about["code"][wheels.code_key()]), 1)
+        site = Path(self.directory.path("wheels", digest, "site"))
+        self.assertEqual((site / "a/b.txt").stat().st_mode & 0o111, 0o111)
+        self.assertEqual((site / "a/__init__.py").stat().st_mode & 0o111, 0)
+        self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_code_of_another(self) -> None:
+        """A wheel that another Python has unpacked is compiled for this one when it is used."""
+        digest = self.add("a")
+        path = self.directory.path("wheels", digest, "wheel.json")
+        about = read_json(path)
+        assert about is not None
+        about["code"] = {"other-1": ["x"]}
+        write_json(path, about)
+        self.assertEqual(
+            set(wheels.read(self.directory, digest)["code"]), {"other-1", wheels.code_key()}
+        )
+
+    def test_received(self) -> None:
+        """It is received in pieces; other bytes than those of its hash are refused."""
+        path = wheel(self.path, "a")
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        got: list[int] = []
+        pieces = iter([data[:100], data[100:]])
+        wheels.receive(self.directory, digest, len(data), pieces, got.append)
+        self.assertEqual(sum(got), len(data))
+        self.assertTrue(self.directory.has_wheel(digest))
+        other = "0" * 64
+        self.assertRaises(
+            VenvRefused, wheels.receive, self.directory, other, len(data), iter([data]), got.append
+        )
+        self.assertFalse(self.directory.has_wheel(other))
+        self.assertRaises(
+            StopIteration, wheels.receive, self.directory, other, 9, iter([b"a"]), got.append
+        )
+        self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_leads_out(self) -> None:
+        """Names that lead out of the wheel are refused, in every part of it."""
+        for name in (
+            "../x",
+            "/x",
+            "a/../../x",
+            "a//b",
+            "a/./b",
+            "a\\b",
+            "a-1.0.data/scripts/../../x",
+            "a-1.0.data/nowhere/x",
+            "a-1.0.data/scripts",
+        ):
+            error = self.assertRaises(VenvRefused, self.add, "a", files={name: ""})
+            self.assertIn(name.partition("\\")[0], str(error))
+            self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_no_wheel(self) -> None:
+        """What is no wheel is refused."""
+        path = self.path / "a.whl"
+        path.write_bytes(b"nothing")
+        self.assertRaises(VenvRefused, wheels.add, self.directory, str(path))
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.py", "")
+        self.assertRaisesRegex(VenvRefused, "dist-info", wheels.add, self.directory, str(path))
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("a-1.dist-info/WHEEL", "")
+        self.assertRaises(VenvRefused, wheels.add, self.directory, str(path))
+        self.assertRaisesRegex(VenvRefused, "version 2.0", self.add, "a", wheel_version="2.0")
+
+
+class ScriptTests(SynchronousTestCase):
+    """First lines and entry points."""
+
+    def test_shebang(self) -> None:
+        """A plain path is for the kernel; one with blanks, or too long, is for the shell."""
+        self.assertEqual(scripts.shebang("/usr/bin/python"), "#!/usr/bin/python\n")
+        longest = "/" + "a" * (scripts.MAX_SHEBANG - 4)
+        self.assertEqual(scripts.shebang(longest), f"#!{longest}\n")
+        for path in (longest + "b", "/a b/python", "/a\tb/python"):
+            self.assertTrue(scripts.shebang(path).startswith("#!/bin/sh\n"))
+
+    def test_entry_points(self) -> None:
+        """Those that ask for scripts, and of these no others' files."""
+        text = (
+            "[console_scripts]\none = a.b:c.d\ntwo=a:b [extra]\n../x = a:b\nbad = nothing\n"
+            "[gui_scripts]\nThree = a:b\n[other]\nx = y:z\n"
+        )
+        found = dict(scripts.entry_scripts(text))
+        self.assertEqual(set(found), {"one", "two", "Three"})
+        self.assertIn("from a.b import c\n", found["one"])
+        self.assertIn("sys.exit(c.d())", found["one"])
+        compile(found["two"], "two", "exec")
+        self.assertEqual(scripts.entry_scripts(""), [])
+
+    def test_own_interpreter(self) -> None:
+        """Only the lines that ask for Python are replaced."""
+        for first in (b"#!python", b"#!pythonw", b"#!python\r", b"#!python -E"):
+            data = scripts.with_interpreter(first + b"\nrest\n", "/p")
+            self.assertEqual(data, b"#!/p\nrest\n")
+        for data in (b"#!/bin/sh\n", b"#!python3x\n", b"", b"\0\1"):
+            self.assertEqual(scripts.with_interpreter(data, "/p"), data)
+
+
+class InstallTests(DirectoryCase):
+    """Making environments."""
+
+    def make(self, *digests: str) -> Path:
+        """Make an environment of wheels; its directory."""
+        identity = environments.identity_of(digests)
+        environments.make(self.directory, identity, digests, {}, lambda done: None)
+        self.assertEqual(os.listdir(self.directory.path("new")), [])
+        return Path(self.directory.path("environments", identity))
+
+    def test_record(self) -> None:
+        """RECORD has each file that was installed, with its hash and size, and no others."""
+        made = self.make(
+            self.add(
+                "zeta",
+                files={
+                    "zeta/__init__.py": "x = 1\n",
+                    "zeta-1.0.data/scripts/run": "#!python\n",
+                    "zeta-1.0.data/data/share/page": "page",
+                    "zeta-1.0.data/platlib/low.py": "",
+                },
+                entry_points="[console_scripts]\nzeta = zeta:x\n",
+            )
+        )
+        [site] = made.glob("lib/*/site-packages")
+        with open(site / "zeta-1.0.dist-info" / "RECORD", newline="") as file:
+            rows = list(csv.reader(file))
+        for name, digest, size in rows:
+            data = (site / name).read_bytes()
+            if digest:
+                found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()
+                self.assertEqual(digest, f"sha256={found.rstrip('=')}")
+                self.assertEqual(int(size), len(data))
+            else:
+                self.assertTrue(name.endswith((".pyc", "/RECORD")), name)
+        recorded = {(site / name).resolve() for name, _, _ in rows}
+        plain = self.make(self.add("other", files={}))
+        basis = {path.relative_to(plain) for path in plain.rglob("*")}
+        own = {path.relative_to(made) for path in made.rglob("*") if path.is_file()} - basis
+        self.assertEqual(
+            {path.relative_to(made) for path in recorded}, own - {Path("xdeploy.json")}
+        )
+
+    def test_order(self) -> None:
+        """The identity does not depend on the order, but on each wheel."""
+        self.assertEqual(environments.identity_of(["a", "b"]), environments.identity_of(["b", "a"]))
+        self.assertNotEqual(environments.identity_of(["a"]), environments.identity_of(["a", "b"]))
+
+    def test_same_distribution(self) -> None:
+        """Two wheels of one distribution are refused, and nothing stays."""
+        digests = [self.add("a"), self.add("a", "2.0")]
+        self.assertRaisesRegex(VenvRefused, "distribution a", self.make, *digests)
+        self.assertEqual(os.listdir(self.directory.path("environments")), [])
+        self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_shared_file(self) -> None:
+        """A file that two wheels have is that of the second; the store's is unchanged."""
+        one = self.add("one", files={"common.txt": "one"})
+        two = self.add("two", files={"common.txt": "two"})
+        made = self.make(one, two)
+        [path] = made.glob("lib/*/site-packages/common.txt")
+        self.assertEqual(path.read_text(), "two")
+        kept = Path(self.directory.path("wheels", one, "site", "common.txt"))
+        self.assertEqual(kept.read_text(), "one")
+
+    def test_copies(self) -> None:
+        """Where the file system can't link, files are copied, with their times."""
+
+        def refuse(source: str, target: str) -> None:
+            raise OSError(18, "Invalid cross-device link")
+
+        self.patch(environments.os, "link", refuse)
+        digest = self.add("a")
+        made = self.make(digest)
+        [path] = made.glob("lib/*/site-packages/a.py")
+        kept = Path(self.directory.path("wheels", digest, "site", "a.py"))
+        self.assertFalse(path.samefile(kept))
+        self.assertEqual(path.stat().st_mtime_ns, kept.stat().st_mtime_ns)
+
+    def test_runs(self) -> None:
+        """Its interpreter knows that it is one, and imports the compiled code of the store."""
+        digest = self.add("a")
+        made = self.make(digest)
+        code = "import sys, a; print(sys.prefix); print(a.__cached__)"
+        argv = [made / "bin" / "python", "-c", code]
+        prefix, cached = subprocess.check_output(argv, text=True).split()
+        self.assertEqual(prefix, str(made))
+        kept = self.directory.path("wheels", digest, "site", "__pycache__")
+        self.assertTrue(os.path.samefile(cached, os.path.join(kept, os.path.basename(cached))))
+        self.assertIn(str(made), (made / "bin" / "activate").read_text())
+        self.assertNotIn("/new/", (made / "bin" / "activate").read_text())
+
+
+class SdistTests(SynchronousTestCase):
+    """Unpacking sdists."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute()
+        self.path.mkdir()
+
+    def archive(self, *members: tuple[str, bytes, str]) -> str:
+        """Make an archive: name, type and target of links."""
+        path = self.path / "a-1.0.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            for name, kind, target in members:
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, target
+                archive.addfile(info)
+        return str(path)
+
+    def test_leads_out(self) -> None:
+        """What would be written elsewhere is refused, by either way to extract."""
+        for number, members in enumerate(
+            [
+                [("../x", tarfile.REGTYPE, "")],
+                [("a/l", tarfile.SYMTYPE, "../.."), ("a/l/x", tarfile.REGTYPE, "")],
+                [("a/l", tarfile.SYMTYPE, "/tmp")],
+                [("a/l", tarfile.LNKTYPE, "../../x")],
+            ]
+        ):
+            path = self.archive(("a", tarfile.DIRTYPE, ""), *members)
+            for way in ("data_filter", "own"):
+                if way == "own" and hasattr(tarfile, "data_filter"):
+                    self.patch(building, "tarfile", _Older())
+                target = self.path / f"{number}-{way}"
+                self.assertRaises(REFUSALS, building._unpack, path, str(target))
+                self.assertFalse((self.path / "x").exists())
+                self.patch(building, "tarfile", tarfile)
+
+    def test_links_within(self) -> None:
+        """Links within the sdist are kept."""
+        path = self.archive(
+            ("a", tarfile.DIRTYPE, ""), ("a/f", tarfile.REGTYPE, ""), ("a/l", tarfile.SYMTYPE, "f")
+        )
+        for way, module in (("new", tarfile), ("old", _Older())):
+            self.patch(building, "tarfile", module)
+            found = building._unpack(path, str(self.path / way))
+            self.assertEqual(os.readlink(os.path.join(found, "l")), "f")
+
+    def test_several(self) -> None:
+        """An sdist has one directory."""
+        path = self.archive(("a", tarfile.DIRTYPE, ""), ("b", tarfile.DIRTYPE, ""))
+        self.assertRaises(VenvRefused, building._unpack, path, str(self.path / "target"))
+
+    def test_backend_path(self) -> None:
+        """A backend is imported from the sdist, and from nowhere else."""
+        self.assertEqual(building._paths(str(self.path), ["."]), [str(self.path)])
+        for bad in ("..", "/tmp", "a/../.."):
+            self.assertRaises(VenvRefused, building._paths, str(self.path), [bad])
+
+
+class _Older:
+    """``tarfile`` of a Python without filters."""
+
+    open = staticmethod(tarfile.open)
