@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pycomnet.errors import RemoteError
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
 from pycomnet.xdeploy.farcode import explained, start
 from pycomnet.xdeploy.interpreter import FarInterpreter
-from pycomnet.xdeploy.plan import PackageIndex, Plan, SourceFile
+from pycomnet.xdeploy.plan import PackageIndex, Plan
 from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver
@@ -35,6 +38,8 @@ class Deployment:
         self._look = look
         self._channel: Channel | None = None
         self._plan = Plan()
+        #: why a file could not be sent
+        self._problem: BaseException | None = None
         self.ready: dict[str, Any] = {}
 
     async def run(self) -> None:
@@ -50,8 +55,10 @@ class Deployment:
                 await self._answer(channel, message)
         except RemoteError as problem:
             raise explained(problem) from None
-        except BaseException:
+        except BaseException as problem:
             channel.close()
+            if self._problem is not None:
+                raise DeploymentFailed(f"a wheel can't be read: {self._problem}") from problem
             raise
         request.progress(VenvProgress("ready"))
 
@@ -90,9 +97,9 @@ class Deployment:
             case {"resolve": dict(facts)}:
                 await channel.send(await self._answer_plan(facts))
             case {"send": [*digests]}:
-                files = self._plan.files()
-                for digest in digests:
-                    await self._send(channel, files[digest])
+                # The far side reports its progress meanwhile.
+                sending = Deferred.fromCoroutine(self._send_all(channel, digests))
+                sending.addErrback(self._not_sent, channel)
             case {"failed": [str(name), int(status), str(output)]}:
                 raise self._build_failed(name, status, output)
             case _:
@@ -134,12 +141,20 @@ class Deployment:
             told=told,
         )
 
-    async def _send(self, channel: Channel, file: SourceFile) -> None:
-        """Send a file's bytes; the far side knows how many they are."""
+    async def _send_all(self, channel: Channel, digests: list[str]) -> None:
+        """Send files one after the other; the far side knows how many bytes each has."""
         reactor = self._gateway.link.reactor
-        with open(file.path, "rb") as opened:
-            while piece := await in_thread(reactor, opened.read, PIECE):
-                await channel.send(piece)
+        files = self._plan.files()
+        for digest in digests:
+            with open(files[digest].path, "rb") as opened:
+                while piece := await in_thread(reactor, opened.read, PIECE):
+                    await channel.send(piece)
+
+    def _not_sent(self, failure: Failure, channel: Channel) -> None:
+        """A file can't be sent: the conversation is over."""
+        if not failure.check(ChannelClosed, ConnectionLost):
+            self._problem = failure.value
+            channel.close(f"a wheel can't be read: {failure.getErrorMessage()}")
 
     def _build_failed(self, name: str, status: int, output: str) -> BuildFailed:
         here = [build.output for build in self._plan.builds if build.sdist.name == name]

@@ -86,7 +86,7 @@ def _normal(text: str, number: int) -> str:
     except InvalidRequirement as problem:
         hint = ""
         if "/" in text or text.startswith("."):
-            hint = "; a directory or setup.py is installed by SetupFile(path)"
+            hint = "; a project of this machine is given as install= (--install)"
         raise InvalidRequirements(
             f"line {number} of the requirements is {text!r}, and not a requirement such as "
             f"'requests>=2': {str(problem).splitlines()[0]}{hint}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +27,8 @@ from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy.farcode import start
 
-#: A program that makes an environment and prints whether it made it, as JSON.
+#: Programs that make environments, and print what they see as JSON.
+BLOCKING = str(Path(__file__).with_name("venv_blocking.py"))
 CREATOR = str(Path(__file__).with_name("venv_creator.py"))
 
 
@@ -256,13 +259,17 @@ async def test_no_wheel(place: Place, group: Any) -> None:
     "python",
     [
         pytest.param("jython", marks=needs("jython")),
-        pytest.param("python2.7", marks=needs("python2.7")),
+        "python2.7",
     ],
 )
 @pytest_twisted.ensureDeferred
 async def test_refused(python: str, place: Place, group: Any) -> None:
     """Jython and Python 2.7 refuse, and the error says what to do."""
-    gateway = await group.makegateway("popen", python=python)
+    if python == "python2.7":
+        found = shutil.which(python)
+        if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+            pytest.skip("there is no Python 2.7")
+    gateway = await group.makegateway("popen", python=python, timeout=3 * PATIENCE)
     problem = await failure(
         xdeploy.create_venv(gateway, "work", "beta", **place.options()), xdeploy.EnvironmentRefused
     )
@@ -355,12 +362,9 @@ async def test_sixteen_creators(place: Place, group: Any, tmp_path: Path) -> Non
     assert len(place.environments()) == 1
 
 
-@pytest_twisted.ensureDeferred
-async def test_creator_dies(place: Place, group: Any) -> None:
-    """One that dies while it has the lock holds nobody up, and leaves nothing."""
-    victim, heir = [await group.makegateway("popen") for _ in range(2)]
-    pid = await victim.call("os:getpid")
-    request = {
+def request(place: Place) -> dict[str, Any]:
+    """A request as the far side gets it."""
+    return {
         "name": "work",
         "key": "other",
         "python": None,
@@ -369,7 +373,14 @@ async def test_creator_dies(place: Place, group: Any) -> None:
         "about": {"requirements": []},
         "look": False,
     }
-    channel = start(victim, "deploy:create", request=request)
+
+
+@pytest_twisted.ensureDeferred
+async def test_creator_dies(place: Place, group: Any) -> None:
+    """One that dies while it has the lock holds nobody up, and leaves nothing."""
+    victim, heir = [await group.makegateway("popen") for _ in range(2)]
+    pid = await victim.call("os:getpid")
+    channel = start(victim, "deploy:create", request=request(place))
     assert "resolve" in await channel.receive()
     waits: defer.Deferred[None] = defer.Deferred()
 
@@ -388,24 +399,25 @@ async def test_creator_dies(place: Place, group: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_dies_half_way(place: Place, group: Any) -> None:
-    """What a creator had half made is not found: neither a wheel nor an environment."""
+    """What a creator had half received is not found, and not in the way."""
     victim, heir = [await group.makegateway("popen") for _ in range(2)]
-
-    def step(progress: xdeploy.VenvProgress) -> None:
-        # Told before the last bytes of the wheels are there, and so before the environment.
-        if progress.stage == "send":
-            victim.link.transport.kill(signal.SIGKILL)
-
-    (place.index / "beta-2.0-py3-none-any.whl").unlink()
-    big = {"beta.py": "VERSION = 5\n", "beta.bin": os.urandom(1 << 22)}
-    wheel(place.index, "beta", "5.0", files=big)
-    options = place.options(progress=step)
+    pid = await victim.call("os:getpid")
+    path = wheel(place.index, "large", files={"large.bin": os.urandom(1 << 20)})
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    channel = start(victim, "deploy:create", request=request(place))
+    assert "resolve" in await channel.receive()
+    await channel.send({"wheels": [[path.name, digest, len(data)]], "builds": []})
+    assert await channel.receive() == {"send": [digest]}
+    await channel.send(data[: len(data) // 2])
+    assert "progress" in await channel.receive()
+    os.kill(pid, signal.SIGKILL)
     with pytest.raises(pycomnet.ConnectionLost):
-        await xdeploy.create_venv(victim, "work", "alpha", **options)
-    assert place.environments() == []
-    made = await xdeploy.create_venv(heir, "work", "alpha", **place.options())
-    assert made.packages == {"alpha": "1.0", "beta": "5.0"}
-    await xdeploy.prune(heir, directory=str(place.root))
+        await channel.receive()
+    assert os.listdir(place.root / "new") == [digest]
+    assert os.listdir(place.root / "wheels") == place.environments() == []
+    made = await xdeploy.create_venv(heir, "work", "large", **place.options())
+    assert made.packages == {"large": "1.0"}
     assert os.listdir(place.root / "new") == []
 
 
@@ -646,45 +658,72 @@ async def test_far_index(place: Place, group: Any) -> None:
     assert "No matching distribution found for nowhere" in str(problem)
 
 
-def test_wheel_that_leads_out(place: Place) -> None:
+@pytest_twisted.ensureDeferred
+async def test_wheel_that_leads_out(place: Place, group: Any) -> None:
     """A wheel whose files would be written elsewhere is refused at the far side."""
-    from pycomnet.blocking import Group
-    from pycomnet.blocking import xdeploy as blocking_xdeploy
-
     path = wheel(place.index, "evil")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("../../outside.py", "")
-    with Group() as group:
-        gateway = group.makegateway("popen")
-        with pytest.raises(xdeploy.EnvironmentRefused, match="leads out"):
-            blocking_xdeploy.create_venv(
-                gateway, "work", "evil", index=place.index, directory=str(place.root)
-            )
+    gateway = await group.makegateway("popen")
+    problem = await failure(
+        xdeploy.create_venv(gateway, "work", "evil", **place.options()), xdeploy.EnvironmentRefused
+    )
+    assert "leads out" in str(problem)
     assert not list(place.root.rglob("outside.py"))
 
 
 def test_blocking(place: Place, tmp_path: Path) -> None:
     """The same without Deferreds."""
-    from pycomnet.blocking import Group
-    from pycomnet.blocking import xdeploy as blocking_xdeploy
-
-    where: dict[str, Any] = {"directory": str(place.root)}
     source = project(tmp_path / "project", "mine")
-    with Group() as group:
-        gateway = group.makegateway("popen")
-        inside = blocking_xdeploy.create_venv_gateway(
-            gateway,
-            "work",
-            "alpha",
-            index=place.index,
-            progress=place.steps.append,
-            timeout=PATIENCE,
-            **where,
-        )
-        assert inside.call(describe)[0].startswith(str(place.root))
-        assert "ready" in place.stages
-        made = blocking_xdeploy.SetupFile(source).sdist_remote_install(inside)
-        assert "mine" in made.packages
-        assert [each.name for each in blocking_xdeploy.list(gateway, **where)] == ["work"]
-        assert blocking_xdeploy.remove(gateway, "work", **where)
-        assert blocking_xdeploy.prune(gateway, **where).environments == 1
+    with near(BLOCKING, str(place.index), str(place.root), str(source)) as program:
+        found = program.line()
+        assert program.ended()[0] == 0
+    assert found["prefix"].startswith(str(place.root))
+    assert "ready" in found["stages"]
+    assert found["listed"] == [["work", {"alpha": "1.0", "beta": "2.0", "mine": "1.0"}]]
+    assert found["removed"]
+    assert found["pruned"] == 1
+
+
+def command(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run ``pycomnet venv``."""
+    argv = [sys.executable, "-m", "pycomnet", "venv", *args]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=3 * PATIENCE)
+
+
+def test_command(place: Place, tmp_path: Path) -> None:
+    """``pycomnet venv`` makes one, runs commands in it, and says what it does."""
+    where = ["--index", str(place.index), "--directory", str(place.root)]
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("# what we need\nalpha\n")
+    made = command("popen", "work", "-r", str(listed), *where)
+    assert made.returncode == 0, made.stderr
+    python = made.stdout.strip()
+    assert python.startswith(str(place.root))
+    assert "resolving" in made.stderr
+    code = "import os, sys, alpha; print(os.getcwd()); print('x', file=sys.stderr); sys.exit(7)"
+    ran = command("popen", "work", "alpha", *where, "--", "python", "-c", code)
+    assert (ran.returncode, ran.stdout.strip()) == (7, str(Path(python).parents[1]))
+    assert ran.stderr == "x\n"
+    assert command("popen", "work", "alpha", *where, "--", "nowhere").returncode == 127
+    kill = ["python", "-c", "import os; os.kill(os.getpid(), 15)"]
+    assert command("popen", "work", "alpha", *where, "--", *kill).returncode == 128 + 15
+    source = project(tmp_path / "project", "mine")
+    ran = command("popen", "app", "--install", str(source), *where, "--", "python", "-m", "mine")
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_command_refuses(place: Place) -> None:
+    """What it can't do it says, and exits with the status for that."""
+    where = ["--index", str(place.index), "--directory", str(place.root)]
+    for args, status, said in (
+        (["popen", "work", "nowhere"], 1, "nowhere"),
+        (["popen", "work", "./here"], 1, "--install"),
+        (["popen", "no/name"], 1, "no/name"),
+        (["pipen", "work"], 2, "pipen"),
+        (["popen", "work", "--"], 2, "COMMAND"),
+        (["popen"], 2, "NAME"),
+    ):
+        ran = command(*where, *args)
+        assert (ran.returncode, ran.stdout) == (status, "")
+        assert said in ran.stderr

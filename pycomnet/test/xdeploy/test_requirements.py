@@ -43,7 +43,7 @@ class RequirementsTests(SynchronousTestCase):
         for text, said in (
             ("a\n-r more.txt", "line 2 .*option of pip"),
             ("a\n\nb c", "line 3"),
-            ("./here", "SetupFile"),
+            ("./here", "install="),
             ("--index-url x", "index="),
         ):
             self.assertRaisesRegex(InvalidRequirements, said, Requirements.of, text)
