@@ -1,4 +1,7 @@
-"""Print how many tests passed and were skipped, by what trial and pytest said last in a log."""
+"""Print how many tests passed and were skipped, by what trial and pytest said last in a log.
+
+Each may have run more than once.
+"""
 
 import pathlib
 import re
@@ -7,11 +10,12 @@ import sys
 text = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace")
 trial = re.findall(r"^PASSED(?: \((.*)\))?$", text, re.M)
 pytest = re.findall(r"^(?:=+ )?((?:\d+ \w+(?:, )?)+) in [\d.]+s", text, re.M)
-if len(trial) != 1 or not pytest:
+if not trial or not pytest:
     sys.exit("cannot find the closing lines of trial and pytest in what they printed")
 counts = {}
-for name, number in re.findall(r"(\w+)=(\d+)", trial[0]):
-    counts["trial " + name] = int(number)
+for line in trial:
+    for name, number in re.findall(r"(\w+)=(\d+)", line):
+        counts["trial " + name] = counts.get("trial " + name, 0) + int(number)
 for line in pytest:
     for number, name in re.findall(r"(\d+) (\w+)", line):
         counts["pytest " + name] = counts.get("pytest " + name, 0) + int(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pycomnet.blocking.wrapper import (
     Blocking,
@@ -22,6 +22,9 @@ from pycomnet.errors import ChannelClosed
 from pycomnet.gateways import channelgateway as _channelgateway
 from pycomnet.gateways import gateway as _gateway
 from pycomnet.gateways import group as _group
+
+if TYPE_CHECKING:
+    import queue
 
 #: Methods for other classes of the package, and not for users.
 _INNER = frozenset({"abandoned", "forget", "forked", "shut_down"})
@@ -78,13 +81,15 @@ class MultiChannel(Blocking):
     def __iter__(self) -> Iterator[Channel]:
         return iter([to_blocking_api(channel) for channel in self._wrapped])
 
-    def make_receive_queue(self, endmarker: object = _channel.NO_ENDMARKER) -> Any:
+    def make_receive_queue(
+        self, endmarker: object = _channel.NO_ENDMARKER
+    ) -> queue.Queue[tuple[Channel, Any]]:
         """A ``queue.Queue`` of (channel, value) pairs, in the order of arrival."""
         import queue
 
         self._check()
 
-        filled: queue.Queue[Any] = queue.Queue()
+        filled: queue.Queue[tuple[Channel, Any]] = queue.Queue()
 
         def fill() -> None:
             for channel in self._wrapped:

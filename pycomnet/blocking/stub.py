@@ -1,8 +1,9 @@
 """Writes the stub of :mod:`pycomnet.blocking`: ``python -m pycomnet.blocking.stub``.
 
-The methods of those classes are generated on import, so no type checker sees them. The stub
-declares them: each with the types of the Deferred API, without Deferreds, and with the additional
-``timeout``. A test checks that the stub in the repository equals what this writes.
+The methods of those classes are generated on import, so no type checker and no editor sees them.
+The stub declares them: each with the types of the Deferred API, without Deferreds, with the
+additional ``timeout``, and with its docstring. A test checks that the stub in the repository equals
+what this writes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import builtins
 import functools
 import importlib
 import inspect
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,10 +40,30 @@ MAKERS: dict[str, type] = {
 }
 #: The functions of the default context, which get a timeout.
 FUNCTIONS = ("connect", "locate", "nameserver")
+#: Attributes whose class the Deferred API's own layer must not know.
+ATTRIBUTES = {("Channel", "gateway"): "Gateway"}
+#: The longest line of a docstring.
+WIDTH = 100
 STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
+#: What the docstring of each function says that gets a timeout.
+TIMEOUT_FIELD = ":param timeout: seconds; then it is cancelled and raises TimeoutExpired."
+#: What docstrings say of Deferreds, and what is so here; a blank stands for any space.
+WORDS = (
+    (":returns: fires( with)?", ":returns:"),
+    ("fails with", "raises"),
+    ("Fails with", "Raises"),
+    ("Fires with", "Returns"),
+    (", (and|or) with :class:", r", \1 :class:"),
+    ("; with None if", "; None if"),
+    ("fires after the callbacks: when what they return has fired,", "returns after the callbacks,"),
+    (" whose methods return Deferreds", ""),
+    ("If it returns a Deferred or a coroutine, the next value waits for", "The next waits for"),
+    ("; if it returns a Deferred, the next output waits for that", ", one at a time"),
+    ("wait for the Deferreds of ``send`` first", "wait for the ``send`` of other threads first"),
+)
 TIMEOUT = inspect.Parameter(
     "timeout", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="float | None"
 )
@@ -113,9 +136,15 @@ class _Writer:
         return ast.unparse(_Types(module, self.wanted).visit(ast.parse(text, mode="eval").body))
 
     def function(
-        self, name: str, parameters: Iterable[inspect.Parameter], result: Any, module: str
-    ) -> str:
-        """The stub of a function or a method."""
+        self,
+        name: str,
+        parameters: Iterable[inspect.Parameter],
+        result: Any,
+        module: str,
+        doc: str | None = None,
+        indent: str = "",
+    ) -> None:
+        """Write the stub of a function or a method."""
         shown = []
         star = False
         for each in parameters:
@@ -131,24 +160,30 @@ class _Writer:
             shown.append(
                 f"{prefix}{each.name}: {self.annotation(each.annotation, module)}{default}"
             )
-        return f"def {name}({', '.join(shown)}) -> {self.annotation(result, module)}: ..."
+        head = f"{indent}def {name}({', '.join(shown)}) -> {self.annotation(result, module)}:"
+        if doc:
+            self.lines += [head, *docstring(doc, indent + "    ")]
+        else:
+            self.lines.append(f"{head} ...")
 
-    def method(self, name: str, function: Callable[..., Any]) -> str:
-        """The stub of a method: of the Deferred API's, or of one of the blocking class itself."""
+    def method(self, name: str, function: Callable[..., Any]) -> None:
+        """Write the stub of a method of the Deferred API's, or of the blocking class itself."""
         source = inspect.unwrap(function)
         signature = inspect.signature(source)
         parameters = list(signature.parameters.values())
+        doc = source.__doc__
         waits = hasattr(function, "__wrapped__") and not name.startswith("__")
         if waits and "timeout" not in signature.parameters:
             parameters = with_timeout(parameters)
-        return self.function(name, parameters, signature.return_annotation, source.__module__)
+            doc = with_field(doc, TIMEOUT_FIELD)
+        self.function(name, parameters, signature.return_annotation, source.__module__, doc, INDENT)
 
     def cls(self, name: str, kind: type, source: type | None) -> None:
         """The stub of a class.
 
         :param source: the class of the Deferred API.
         """
-        self.lines += ["", f"class {name}:"]
+        self.lines += ["", f"class {name}:", *docstring(class_docstring(kind), INDENT)]
         maker = MAKERS.get(name)
         if maker is not None:
             signature = inspect.signature(maker.__init__)  # type: ignore[misc]
@@ -157,20 +192,19 @@ class _Writer:
                 for each in signature.parameters.values()
                 if each.name != "reactor"
             ]
-            text = self.function("__init__", given, "None", maker.__module__)
-            self.lines.append(f"    {text}")
+            self.function("__init__", given, "None", maker.__module__, indent=INDENT)
         for attribute, value in sorted(vars(kind).items()):
             if isinstance(value, property):
                 annotation, module = attribute_type(source, attribute)
-                self.lines.append("    @property")
-                text = self.function(attribute, [SELF], annotation, module)
+                annotation = ATTRIBUTES.get((name, attribute), annotation)
+                self.lines.append(f"{INDENT}@property")
+                doc = attribute_docstring(kind, attribute)
+                self.function(attribute, [SELF], annotation, module, doc, INDENT)
             elif inspect.isfunction(value) and attribute != "__init__":
-                text = self.method(attribute, value)
-            else:
-                continue
-            self.lines.append(f"    {text}")
+                self.method(attribute, value)
 
 
+INDENT = "    "
 SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -185,6 +219,65 @@ def with_timeout(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]
     if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
         place -= 1
     return [*parameters[:place], TIMEOUT, *parameters[place:]]
+
+
+def with_field(doc: str | None, field: str) -> str | None:
+    """A docstring with one more field."""
+    if doc is None:
+        return None
+    doc = inspect.cleandoc(doc)
+    has_fields = re.search(r"^:\w+.*?:", doc, re.MULTILINE)
+    return f"{doc}\n{field}" if has_fields else f"{doc}\n\n{field}"
+
+
+#: A field of a class's docstring: its kind, its name and its text.
+FIELD = re.compile(r"^:(param|ivar) (\w+): (.*(?:\n +.*)*)\n?", re.MULTILINE)
+
+
+def class_docstring(cls: type) -> str:
+    """A class's docstring without fields of what is not here: the reactor, inner attributes."""
+
+    def kept(match: re.Match[str]) -> str:
+        kind, name = match[1], match[2]
+        is_here = name != "reactor" if kind == "param" else hasattr(cls, name)
+        return match[0] if is_here else ""
+
+    return FIELD.sub(kept, inspect.cleandoc(cls.__doc__ or "")).rstrip()
+
+
+def attribute_docstring(cls: type, name: str) -> str | None:
+    """A property's docstring, or what the docstring of its class says of it."""
+    doc: str | None = vars(cls)[name].__doc__
+    if doc is None:
+        for match in FIELD.finditer(inspect.cleandoc(cls.__doc__ or "")):
+            if match[2] == name:
+                text = " ".join(match[3].split())
+                doc = text[:1].upper() + text[1:]
+    return doc
+
+
+def without_deferreds(doc: str) -> str:
+    """A docstring of the Deferred API in the words of this one."""
+    for there, here in WORDS:
+        doc = re.sub(there.replace(" ", r"\s+"), here, doc)
+    return doc
+
+
+def docstring(doc: str, indent: str) -> list[str]:
+    """The lines of a docstring."""
+    first, *rest = _wrapped(without_deferreds(inspect.cleandoc(doc)), WIDTH - len(indent) - 3)
+    prefix = "r" if "\\" in doc else ""
+    if not rest:
+        return [f'{indent}{prefix}"""{first}"""']
+    inner = [f"{indent}{line}".rstrip() for line in rest]
+    return [f'{indent}{prefix}"""{first}', *inner, f'{indent}"""']
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """The lines of a text, those that have become too long in pieces."""
+    for line in text.splitlines():
+        inner = len(line) - len(line.lstrip()) + 4 * line.startswith(":")
+        yield from textwrap.wrap(line, width, subsequent_indent=" " * inner) or [""]
 
 
 def attribute_type(cls: type | None, name: str) -> tuple[str, str]:
@@ -234,12 +327,12 @@ def stub() -> str:
             function = getattr(default, name, value) if name != "ChannelGateway" else value
             signature = inspect.signature(function)
             parameters = list(signature.parameters.values())
+            doc = function.__doc__
             if name in FUNCTIONS:
                 parameters = with_timeout(parameters)
-            text = writer.function(
-                name, parameters, signature.return_annotation, function.__module__
-            )
-            writer.lines += ["", text]
+                doc = with_field(doc, TIMEOUT_FIELD)
+            writer.lines.append("")
+            writer.function(name, parameters, signature.return_annotation, function.__module__, doc)
     lines = ["from pycomnet.blocking.executor import GatewayExecutor as GatewayExecutor"]
     for here, (module, name) in sorted(writer.wanted.items()):
         if not name:

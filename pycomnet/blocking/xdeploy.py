@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pycomnet.blocking.gateways import Gateway
+from pycomnet.blocking import Gateway
 from pycomnet.blocking.wrapper import in_pool_thread, to_blocking_api, to_deferred_api, wait_for
 from pycomnet.xdeploy import project, upkeep, venvgateway
 from pycomnet.xdeploy.farcode import EnvironmentRefused

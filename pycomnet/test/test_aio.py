@@ -19,7 +19,7 @@ import pycomnet
 from pycomnet import aio
 from twisted import internet
 
-PATIENCE = 60
+PATIENCE = 120
 
 
 @pycomnet.interface("org.example.aio")

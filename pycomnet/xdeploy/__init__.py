@@ -74,7 +74,12 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, there = _WHERE[name].partition(":")
-    value = getattr(import_module(f"{__name__}.{module}"), there)
+    try:
+        value = getattr(import_module(f"{__name__}.{module}"), there)
+    except ModuleNotFoundError as problem:
+        if problem.name != "packaging":
+            raise
+        raise ImportError("environments need more packages: install pycomnet[xdeploy]") from problem
     globals()[name] = value
     return value
 

@@ -20,7 +20,7 @@ from pycomnet.test.adversary.kit import (
 #: Drips at each daemon; less than what may be strangers there at a time.
 DRIPS = 40
 #: Seconds within which each daemon gives up one that does not come to the end of its hello.
-PATIENCE = 35
+PATIENCE = 60
 
 
 @pytest_twisted.ensureDeferred

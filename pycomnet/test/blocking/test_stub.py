@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet import blocking
-from pycomnet.blocking.stub import PATH, stub
+from pycomnet.blocking.stub import PATH, WORDS, stub
+from pycomnet.blocking.wrapper import blocking_classes
 
 
 class StubTests(SynchronousTestCase):
@@ -27,3 +32,56 @@ class StubTests(SynchronousTestCase):
         for inner in ("abandoned", "forget", "forked", "shut_down"):
             self.assertNotIn(f"def {inner}(", text)
             self.assertFalse(hasattr(blocking.Group, inner) or hasattr(blocking.Gateway, inner))
+
+    def test_has_the_docstrings(self) -> None:
+        """What has a docstring when it runs has one in the stub, where an editor looks for it."""
+        missing = [name for name, doc in stub_docstrings().items() if not doc and runtime_doc(name)]
+        self.assertEqual(missing, [])
+
+    def test_docstrings_say_timeout_where_one_was_added(self) -> None:
+        """The additional ``timeout`` is explained, and nothing else is: not the reactor."""
+        docs = stub_docstrings()
+        self.assertIn(":param timeout: seconds", docs["Channel.receive"])
+        self.assertNotIn("timeout", docs["MultiChannel.make_receive_queue"])
+        self.assertIn(":param output:", docs["Group"])
+        self.assertNotIn(":param reactor:", docs["Group"])
+
+    def test_docstrings_are_without_deferreds(self) -> None:
+        """What a Deferred would fire or fail with is returned or raised here."""
+        for name, doc in stub_docstrings().items():
+            self.assertNotRegex(doc, r"Deferred|coroutine|\b[Ff]ires\b|[Ff]ails with", name)
+
+    def test_each_replacement_is_used(self) -> None:
+        """Each phrase that the stub replaces is in a docstring of the Deferred API."""
+        docs = []
+        for kind in blocking_classes():
+            docs += [value.__doc__ or "" for value in vars(kind).values() if callable(value)]
+        text = "\n".join(map(inspect.cleandoc, docs))
+        for there, _ in WORDS:
+            self.assertRegex(text, there.replace(" ", r"\s+"))
+
+    def test_docstrings_are_no_wider_than_the_code(self) -> None:
+        """No line of a docstring is longer than 100 characters."""
+        lines = [line for line in PATH.read_text().splitlines() if not re.match(" *def ", line)]
+        self.assertEqual([line for line in lines if len(line) > 100], [])
+
+
+def stub_docstrings() -> dict[str, str]:
+    """Name of a class, function or method (``Class.method``) in the stub -> its docstring."""
+    docs = {}
+    for node in ast.parse(PATH.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            docs[node.name] = ast.get_docstring(node) or ""
+            for inner in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(inner, ast.FunctionDef):
+                    docs[f"{node.name}.{inner.name}"] = ast.get_docstring(inner) or ""
+    return docs
+
+
+def runtime_doc(name: str) -> str | None:
+    """The docstring of that when it runs; a constructor's is that of its class."""
+    owner, _, method = name.partition(".")
+    if method == "__init__":
+        return None
+    value = getattr(blocking, owner)
+    return inspect.getdoc(vars(value)[method] if method else value)

@@ -6,10 +6,17 @@ What it says of the types has to be so, or the step of the types fails.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
+from queue import Queue
 from typing import TYPE_CHECKING, Any
+
+from twisted.python.failure import Failure
 
 from pycomnet import blocking
 from pycomnet.blocking import Channel, Context, Gateway, Group, MultiChannel, ServiceServer
+from pycomnet.gateways.localfactory import Resumable
+from pycomnet.gateways.output import Output
+from pycomnet.gateways.starting import Progress
 from pycomnet.services.interface import Service
 
 if TYPE_CHECKING:
@@ -56,3 +63,62 @@ def services(service: Service) -> None:
             assert_type(stream.receive(timeout=1), Any)
     assert_type(blocking.locate("org.example.calc", timeout=1), blocking.RemoteService)
     assert_type(blocking.nameserver(), blocking.RemoteService)
+
+
+def shown(output: Output) -> None:
+    """An output callback."""
+    assert_type(output.text, str)
+
+
+def failed(failure: Failure) -> None:
+    """An errback."""
+
+
+def progressed(progress: Progress) -> None:
+    """A progress callback."""
+    assert_type(progress.done, int)
+
+
+def added(a: int, b: int) -> int:
+    """A function to be called elsewhere."""
+    return a + b
+
+
+def callbacks(group: Group) -> None:
+    """Each method that takes functions, and those whose result depends on the arguments."""
+    gateways = group.makegateways(["popen"], progress=progressed, timeout=10)
+    gateway = gateways[0]
+    gateway.setoutput(shown, timeout=1)
+    assert_type(gateway.call(added, 1, b=2, timeout=3), Any)
+    assert_type(gateway.call("operator:add", 1, 2), Any)
+    assert_type(gateway.request_for(added, awaits=True), dict[str, Any])
+    channel = gateway.remote_exec(added, a=1)
+    channel.setcallback(print, failed, None, timeout=1)
+    channel.setcallback(lambda value: print(value), errback=lambda failure: print(failure.value))
+    assert_type(channel.gateway, Gateway)
+    assert_type(gateway.resumed, dict[int, Channel])
+    assert_type(gateway.newchannel(raw=True), Channel)
+    assert_type(group.resumable(timeout=1), list[Resumable])
+    with channel.makefile("w", proxyclose=True, timeout=1) as file:
+        file.write("text")
+        file.writelines(["a", "b"])
+        file.writelines([b"a", b"b"])
+        assert_type(file.closed, bool)
+        assert_type([line for line in file], list[Any])
+    many = group.remote_exec(added, a=1, timeout=2)
+    assert_type(many.make_receive_queue(endmarker=None), Queue[tuple[Channel, Any]])
+    assert_type([channel.id for channel in many], list[int])
+    assert_type(many[0], Channel)
+    with blocking.GatewayExecutor(gateways) as executor:
+        assert_type(executor.submit(added, 1, b=2), Future[Any])
+        assert_type(list(executor.map(added, [1], [2])), list[Any])
+
+
+def refused(group: Group, channel: Channel) -> None:
+    """What is wrong is an error: mypy says so if one of these is none, by its unused ignores."""
+    group.makegateway(1)  # type: ignore[arg-type]
+    group.makegateways(["popen"], progress=lambda: None)  # type: ignore[misc,arg-type]
+    channel.setcallback(1)  # type: ignore[arg-type]
+    channel.receive(timeout="1")  # type: ignore[arg-type]
+    Group(print)  # type: ignore[call-arg]
+    group.reactor  # type: ignore[attr-defined]  # noqa: B018

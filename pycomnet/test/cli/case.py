@@ -21,7 +21,7 @@ class CommandCase(TestCase):
     """A test that runs a command's coroutine in trial's reactor."""
 
     #: Seconds for one test; nothing here takes a quarter of that.
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -16,7 +16,7 @@ from pycomnet.cli.streams import InputLines, OutputStream, never_blocks
 class StreamCase(TestCase):
     """A test with a pipe."""
 
-    timeout = 10
+    timeout = 120
 
     def setUp(self) -> None:
         from twisted.internet import reactor

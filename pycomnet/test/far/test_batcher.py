@@ -92,7 +92,9 @@ class CollectingCase(SynchronousTestCase):
         self.patch(os, "register_at_fork", lambda **calls: None)
         self.near = Near()
         self.over = threading.Event()
-        self.write_buffer: Any = WriteBuffer(self.near.far_out, new_memory())
+        memory = new_memory()
+        assert memory is not None
+        self.write_buffer: Any = WriteBuffer(self.near.far_out, memory)
         self.link: Any = FarConnection(
             self.near.io,
             FarChannel,
@@ -250,7 +252,7 @@ class Owners(CollectingCase):
             patch.restore()
             put = batcher._putting(size)
 
-            def interrupted(*arguments: object) -> None:
+            def interrupted(*arguments: Any) -> None:
                 link_batcher.put = put
                 call()
                 put(*arguments)

@@ -37,10 +37,10 @@ class Said(FarIO):
         super().__init__(iter(pieces))
         self.data = b""
 
-    def write(self, parts: list[bytes]) -> None:
+    def write(self, parts: list[bytes | memoryview]) -> None:
         self.data += b"".join(parts)
 
-    def write_one(self, data: bytes) -> None:
+    def write_one(self, data: bytes | memoryview) -> None:
         self.data += data
 
 

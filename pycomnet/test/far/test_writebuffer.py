@@ -145,7 +145,9 @@ class Pieces(OutboxCase):
         near, far = socket.socketpair()
         self.addCleanup(near.close)
         self.addCleanup(far.close)
-        self.write_buffer = WriteBuffer(far.fileno(), new_memory())
+        memory = new_memory()
+        assert memory is not None
+        self.write_buffer = WriteBuffer(far.fileno(), memory)
         self.write_buffer.put(bytes(ROOM))
         self.assertEqual(len(self.flush()), ROOM // PIECE)
         self.assertEqual(len(near.recv(ROOM, socket.MSG_WAITALL)), ROOM)

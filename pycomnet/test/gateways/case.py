@@ -34,7 +34,7 @@ class GatewayCase(TestCase):
 
     spec = "popen"
     #: Seconds for one test; nothing here takes a tenth of that.
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -275,7 +275,7 @@ class FlowControl(GatewayCase):
 class Threads(GatewayCase):
     """Many threads of the far side on one connection: each takes its turn at reading it."""
 
-    ROUNDS = 100
+    ROUNDS = 50
 
     async def ping_pong(self, channels: list[Any]) -> None:
         async def play(channel: Any, number: int) -> None:
@@ -360,8 +360,8 @@ class Threads(GatewayCase):
         source = """
         import threading
         def give(number):
-            for n in range(200):
-                channel.send((number, n, b"x" * (n * 701 % 100000)))
+            for n in range(100):
+                channel.send((number, n, b"x" * (n * 1402 % 100000)))
         threads = [threading.Thread(target=give, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()
@@ -370,9 +370,9 @@ class Threads(GatewayCase):
         """
         last = dict.fromkeys(range(8), -1)
         async for number, n, blob in gw.remote_exec(source):
-            self.assertEqual((last[number] + 1, len(blob)), (n, n * 701 % 100_000))
+            self.assertEqual((last[number] + 1, len(blob)), (n, n * 1402 % 100_000))
             last[number] = n
-        self.assertEqual(set(last.values()), {199})
+        self.assertEqual(set(last.values()), {99})
 
     async def test_own_threads_call_each_other(self) -> None:
         """Far threads that wait for each other's channels through the near side."""

@@ -88,7 +88,7 @@ def turn() -> defer.Deferred[None]:
 class PoolCase(TestCase):
     """A test with a group of two gateways."""
 
-    timeout = 30
+    timeout = 120
 
     async def pool(self, number: int = 2, **options: Any) -> pycomnet.GatewayPool:
         """A pool over some gateways."""

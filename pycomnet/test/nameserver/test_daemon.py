@@ -140,7 +140,7 @@ class StartTests(SynchronousTestCase):
 class RestartTests(TestCase):
     """With a file, over a restart."""
 
-    timeout = 30
+    timeout = 120
 
     async def test_restart_keeps_registrations_and_their_time(self) -> None:
         """Registrations are there again, with the time that they had left and not more; leases

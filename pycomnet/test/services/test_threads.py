@@ -39,7 +39,7 @@ class Worker(Service):
 class ThreadTests(TestCase):
     """One server on a loopback port."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]
         from twisted.internet import reactor

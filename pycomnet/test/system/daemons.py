@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThread
 from pycomnet.test.system.nearby import ROOT
 
 #: Seconds that anything may take on a busy machine before a test gives up.
-PATIENCE = 60
+PATIENCE = 120
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 COMMAND = [sys.executable, "-m", "pycomnet"]
 #: The services of the documentation.

@@ -17,7 +17,7 @@ from pycomnet.test.processes import still_there
 
 ROOT = Path(__file__).parents[3]
 #: Seconds that anything may take on a busy machine before the test gives up.
-PATIENCE = 60
+PATIENCE = 120
 
 
 class Near:

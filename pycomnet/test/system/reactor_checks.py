@@ -22,7 +22,7 @@ from pycomnet.test.processes import still_there
 #: For bulk transfers each way.
 SIZE = 20_000_000
 #: Seconds that one check may take.
-TIMEOUT = 30
+TIMEOUT = 120
 
 VALUES = [None, True, -1, 2**200, 1.5, 1j, "ä\ud800", b"\0\xff", (1, [2]), {3}, {"k": (4,)}]
 

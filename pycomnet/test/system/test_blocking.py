@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 #: Seconds for each script: many times what the slowest takes on a busy machine.
-TIMEOUT = 100
+TIMEOUT = 120
 #: What the blocking API is for, as it was asked for.
 EXAMPLE = """
 from pycomnet.blocking import Group

@@ -16,7 +16,7 @@ import pytest
 from pycomnet.test.processes import children, resident, still_there
 
 #: Seconds for what takes one or two.
-PATIENCE = 30
+PATIENCE = 120
 COMMAND = [sys.executable, "-m", "pycomnet"]
 #: Far code that says who it is and then does not want to end.
 STUBBORN = """

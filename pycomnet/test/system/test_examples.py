@@ -19,7 +19,7 @@ import pycomnet
 DOCS = Path(pycomnet.__file__).parent.parent / "docs"
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 #: Seconds for each: ten times what the slowest takes on a busy machine.
-TIMEOUT = 60
+TIMEOUT = 120
 
 
 def run(path: Path) -> None:

@@ -16,7 +16,7 @@ import pycomnet
 
 README = Path(pycomnet.__file__).parent.parent / "README.rst"
 #: Seconds for what takes two.
-PATIENCE = 60
+PATIENCE = 120
 
 
 def example() -> str:

@@ -108,7 +108,7 @@ async def test_everywhere(way: str, server: Sshd, tmp_path_factory: Any, tmp_pat
                 group.setlocalfactory(endpoint=address)
             gateway = None
             for spec in specs:
-                options = {} if gateway is None else {"via": gateway.id}
+                options: dict[str, Any] = {} if gateway is None else {"via": gateway.id}
                 gateway = await group.makegateway(spec, **options)
             assert gateway is not None
             found = []

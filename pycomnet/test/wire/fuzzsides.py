@@ -193,13 +193,19 @@ class FarIO:
         self.last = len(piece)
         return piece
 
+    def wait(self, timeout: float) -> bool:
+        return True
+
     def is_taken(self) -> bool:
         return False
 
-    def write(self, parts: list[bytes]) -> None:
+    def is_replaced(self) -> bool:
+        return False
+
+    def write(self, parts: list[bytes | memoryview]) -> None:
         self.written += sum(map(len, parts))
 
-    def write_one(self, data: bytes) -> None:
+    def write_one(self, data: bytes | memoryview) -> None:
         self.written += len(data)
 
 
@@ -210,7 +216,7 @@ class FarUser:
         self.rng = rng
         self.lost = 0
         self.channels: list[Any] = []
-        io = FarIO(pieces)
+        self.io = io = FarIO(pieces)
         self.link = FarConnection(io, far.FarChannel, self.channels.append, self._lost, {}, limits)
         self.link.flush()
 
@@ -252,7 +258,7 @@ def fuzz_far(rng: random.Random, limits: Limits, pieces: Iterator[bytes]) -> str
     link = user.link
     while not link.closed:
         link._read()
-        if rng.random() < ACTS + link.io.last / 500:
+        if rng.random() < ACTS + user.io.last / 500:
             user.check()
             user.act()
     assert user.lost == 1

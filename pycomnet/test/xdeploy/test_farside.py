@@ -292,7 +292,7 @@ class InstallTests(DirectoryCase):
         def refuse(source: str, target: str) -> None:
             raise OSError(18, "Invalid cross-device link")
 
-        self.patch(environments.os, "link", refuse)
+        self.patch(os, "link", refuse)
         digest = self.add("a")
         made = self.make(digest)
         [path] = made.glob("lib/*/site-packages/a.py")
@@ -305,7 +305,7 @@ class InstallTests(DirectoryCase):
         digest = self.add("a")
         made = self.make(digest)
         code = "import sys, a; print(sys.prefix); print(a.__cached__)"
-        argv = [made / "bin" / "python", "-c", code]
+        argv = [str(made / "bin" / "python"), "-c", code]
         prefix, cached = subprocess.check_output(argv, text=True).split()
         self.assertEqual(prefix, str(made))
         kept = self.directory.path("wheels", digest, "site", "__pycache__")

@@ -155,7 +155,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_old(self) -> None:
         """An old one says that it can't."""
-        self.patch(far.sys, "version_info", (2, 7, 18))
+        self.patch(sys, "version_info", (2, 7, 18))
         self.assertRaisesRegex(far.VenvRefused, "python=python3", far.check)
 
     def test_without_venv(self) -> None:

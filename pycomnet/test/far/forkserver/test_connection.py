@@ -377,7 +377,9 @@ class BeginWith(SynchronousTestCase):
         ours, there = os.pipe(), os.pipe()
         os.set_blocking(ours[1], False)
         os.set_blocking(there[0], False)
-        peer = ForkServerConnection(loop, there[0], ours[1], True, {}, None, lambda reason: None)
+        peer = ForkServerConnection(
+            loop, there[0], ours[1], True, {}, lambda peer, stream: None, lambda reason: None
+        )
         self.addCleanup(os.close, ours[0])
         self.addCleanup(os.close, there[1])
         self.addCleanup(peer.over, "the test is over")

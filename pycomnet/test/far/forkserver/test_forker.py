@@ -26,7 +26,7 @@ class NurseryCase(SynchronousTestCase):
     """A forker that forks nothing, and one in reserve without a process."""
 
     def setUp(self) -> None:
-        self.supervisor = Supervisor()
+        self.supervisor: Any = Supervisor()
         self.now = 100.0
         self.supervisor.loop.now = lambda: self.now
 
@@ -72,7 +72,7 @@ class InReserve(NurseryCase):
     def test_uncounted(self) -> None:
         """It is none of the processes that there may be; those still to be forked are."""
         self.assertFalse(self.forker().is_full())
-        forker = self.forker(2)
+        forker: Any = self.forker(2)
         self.keep(forker)
         self.supervisor.children[2] = object()
         self.assertFalse(forker.is_full())

@@ -24,7 +24,7 @@ from pycomnet.test.nameserver.kit import Follower, record
 class SQLiteCase(TestCase):
     """A test with a file."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.path = self.mktemp()

@@ -1,0 +1,3 @@
+from typing import Any
+
+def main(config: dict[str, Any]) -> None: ...

@@ -1,0 +1,3 @@
+from .channel import FarChannel
+
+def register_module(channel: FarChannel, name: str, text: str, filename: str) -> None: ...
