@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,7 +59,6 @@ class _WithCommand(click.Command):
     "files",
     metavar="FILE",
     multiple=True,
-    type=click.File(encoding="utf-8"),
     help="Also what this file lists, one requirement a line; may be given several times.",
 )
 @click.option(
@@ -79,7 +79,7 @@ class _WithCommand(click.Command):
 @click.argument("name")
 @click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]... [-- COMMAND...]")
 def venv_command(
-    files: tuple[Any, ...],
+    files: tuple[str, ...],
     spec: str,
     name: str,
     requirements: tuple[str, ...],
@@ -95,7 +95,7 @@ def venv_command(
         words = None if python is None else split_command(python)
     except (SpecError, ValueError) as problem:
         raise click.BadParameter(str(problem), param_hint="'SPEC'") from None
-    lines = [*requirements, *(line for file in files for line in file.read().splitlines())]
+    lines = [*requirements, *(line for path in files for line in read_lines(path))]
     command = click.get_current_context().meta["command"]
 
     async def main(program: CommandProgram) -> int:
@@ -104,6 +104,17 @@ def venv_command(
         )
 
     run_command(main)
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a file of requirements.
+
+    :raises click.BadParameter: it can't be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as problem:
+        raise click.BadParameter(f"can't read {path!r}: {problem}", param_hint="'-r'") from None
 
 
 async def make(

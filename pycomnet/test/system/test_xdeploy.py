@@ -722,6 +722,7 @@ def test_command_refuses(place: Place) -> None:
         (["popen", "no/name"], 1, "no/name"),
         (["pipen", "work"], 2, "pipen"),
         (["popen", "work", "--"], 2, "COMMAND"),
+        (["popen", "work", "-r", "/nowhere"], 2, "/nowhere"),
         (["popen"], 2, "NAME"),
     ):
         ran = command(*where, *args)
