@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
-from pycomnet.xdeploy.farcode import explained, start
+from pycomnet.xdeploy.farcode import ask, explained
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.plan import PackageIndex, Plan
 from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
@@ -46,7 +47,7 @@ class Deployment:
         """Have the environment made; then it is kept until :meth:`close`."""
         request = self._request
         asked = {**request.far_map(), "look": self._look}
-        self._channel = channel = start(self._gateway, "deploy:create", request=asked)
+        self._channel = channel = ask(self._gateway, asked)
         try:
             while not self.ready:
                 message = await channel.receive()
@@ -80,8 +81,8 @@ class Deployment:
             self._request.name,
             ready["identity"],
             ready["path"],
-            ready["python"],
-            dict(ready["packages"]),
+            f"{ready['path']}/bin/python",
+            json.loads(ready["about"])["packages"],
             ready["made"],
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import RemoteError
 from pycomnet.gateways.modules import ModuleOffer, OfferedRoot
+from pycomnet.xdeploy.farside import lookup
 from pycomnet.xdeploy.resolve import DeploymentFailed
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def start(gateway: Gateway, function: str, **kwargs: Any) -> Channel:
     return gateway.remote_exec(code, given=kwargs)
 
 
+def ask(gateway: Gateway, request: dict[str, Any]) -> Channel:
+    """Ask the far side for an environment: the module that finds it is sent, the others offered.
+
+    :param request: as for ``serve`` in xdeploy/farside/lookup.py.
+    :returns: the channel of the conversation.
+    """
+    gateway.offer_modules(far_modules()).addErrback(lambda _: None)
+    return gateway.remote_exec(lookup, request={**request, "package": FAR_PACKAGE})
+
+
 def explained(problem: RemoteError) -> DeploymentFailed:
     """The error for what was raised at the far side."""
     if problem.type.endswith(".VenvRefused"):
@@ -55,4 +66,4 @@ def explained(problem: RemoteError) -> DeploymentFailed:
     )
 
 
-__all__ = ["FAR_PACKAGE", "EnvironmentRefused", "explained", "far_modules", "start"]
+__all__ = ["FAR_PACKAGE", "EnvironmentRefused", "ask", "explained", "far_modules", "start"]

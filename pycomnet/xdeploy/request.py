@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class VenvRequest:
             "root": self.directory,
             # What a file or directory has today may differ from what it had.
             "upgrade": self.upgrade or not self.requirements.fixed,
-            "about": {"requirements": list(self.requirements.lines)},
+            "about": json.dumps({"requirements": self.requirements.lines}),
         }
 
 

@@ -198,7 +198,7 @@ async def gateway_in(gateway: Gateway, request: VenvRequest, id: str | None = No
         path = ready["path"]
         spec = beside(
             gateway,
-            (ready["python"],),
+            (deployment.venv.python,),
             chdir=path,
             id=id,
             env={

@@ -25,7 +25,7 @@ from pycomnet.test.needs import needs
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
-from pycomnet.xdeploy.farcode import start
+from pycomnet.xdeploy.farcode import ask
 
 #: Programs that make environments, and print what they see as JSON.
 BLOCKING = str(Path(__file__).with_name("venv_blocking.py"))
@@ -370,7 +370,7 @@ def request(place: Place) -> dict[str, Any]:
         "python": None,
         "root": str(place.root),
         "upgrade": False,
-        "about": {"requirements": []},
+        "about": "{}",
         "look": False,
     }
 
@@ -380,7 +380,7 @@ async def test_creator_dies(place: Place, group: Any) -> None:
     """One that dies while it has the lock holds nobody up, and leaves nothing."""
     victim, heir = [await group.makegateway("popen") for _ in range(2)]
     pid = await victim.call("os:getpid")
-    channel = start(victim, "deploy:create", request=request(place))
+    channel = ask(victim, request(place))
     assert "resolve" in await channel.receive()
     waits: defer.Deferred[None] = defer.Deferred()
 
@@ -405,7 +405,7 @@ async def test_dies_half_way(place: Place, group: Any) -> None:
     path = wheel(place.index, "large", files={"large.bin": os.urandom(1 << 20)})
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    channel = start(victim, "deploy:create", request=request(place))
+    channel = ask(victim, request(place))
     assert "resolve" in await channel.receive()
     await channel.send({"wheels": [[path.name, digest, len(data)]], "builds": []})
     assert await channel.receive() == {"send": [digest]}

@@ -16,8 +16,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.test.xdeploy.packages import wheel
-from pycomnet.xdeploy.farside import building, environments, scripts, wheels
-from pycomnet.xdeploy.farside.directory import Lock, VenvDirectory, read_json, write_json
+from pycomnet.xdeploy.farside import building, environments, lookup, scripts, wheels
+from pycomnet.xdeploy.farside.directory import VenvDirectory, read_json, write_json
 from pycomnet.xdeploy.farside.interpreter import VenvRefused
 
 #: What is raised for an sdist that leads out of its directory: by us, or by Python.
@@ -46,7 +46,9 @@ class LockTests(DirectoryCase):
         """Two can't have a lock, unless both share it."""
         lock = self.directory.lock("a")
         self.assertIsNone(self.directory.try_lock("a"))
-        self.assertEqual(Lock(self.directory.path("locks", "a"), False).holder(), os.getpid())
+        self.assertEqual(
+            lookup.Lock(self.directory.path("locks", "a"), False).holder(), os.getpid()
+        )
         lock.release()
         with self.directory.lock("a", shared=True), self.directory.lock("a", shared=True):
             self.assertIsNone(self.directory.try_lock("a"))
@@ -107,6 +109,106 @@ class LockTests(DirectoryCase):
         os.chmod(self.directory.root, 0o775)
         self.assertRaises(VenvRefused, VenvDirectory, self.directory.root)
         self.assertRaises(VenvRefused, VenvDirectory, "/proc/nowhere")
+
+
+class ScriptedChannel:
+    """A channel for the far side's modules: it keeps what is sent."""
+
+    TimeoutError = OSError
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, value: Any) -> None:
+        self.sent.append(value)
+
+
+class FindTests(DirectoryCase):
+    """Whether an environment is there."""
+
+    REQUEST: dict[str, Any] = {
+        "name": "work",
+        "key": "k",
+        "python": None,
+        "upgrade": False,
+        "about": "{}",
+        "look": False,
+    }
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.request = {**self.REQUEST, "root": self.directory.root}
+        self.identity = environments.identity_of(())
+        environments.make(self.directory, self.identity, (), {}, lambda done: None)
+        self.name(self.request)
+
+    def name(self, request: dict[str, Any]) -> None:
+        record = lookup.record_of(request, self.identity, '{"requirements": []}')
+        self.directory.write_name("work", record)
+
+    def found(self, **changes: Any) -> bool:
+        """Whether it is found by another request; then it is in use."""
+        channel = ScriptedChannel()
+        use = lookup.find(channel, {**self.request, **changes})
+        self.assertEqual(bool(channel.sent), use is not None)
+        if use is None:
+            return False
+        self.assertEqual(channel.sent[0]["ready"]["identity"], self.identity)
+        self.assertIsNone(self.directory.try_lock("use-" + self.identity))
+        use.release()
+        return True
+
+    def test_found(self) -> None:
+        """It is found by what it was made for, and by nothing else."""
+        self.assertTrue(self.found())
+        self.assertFalse(self.found(name="other"))
+        self.assertFalse(self.found(key="other"))
+        self.assertFalse(self.found(upgrade=True))
+        self.assertFalse(self.found(python=[sys.executable]))
+
+    def test_named_interpreter(self) -> None:
+        """With a named interpreter it is found by that name, whoever asks."""
+        self.name({**self.request, "python": ["pypy3", "-O"]})
+        self.assertTrue(self.found(python=["pypy3", "-O"]))
+        self.assertFalse(self.found(python=["pypy3"]))
+        self.assertFalse(self.found())
+
+    def test_interpreter_replaced(self) -> None:
+        """It is not found if its interpreter is another one by now."""
+        self.patch(lookup, "stamp", lambda executable: "another")
+        self.assertFalse(self.found())
+
+    def test_removed(self) -> None:
+        """It is not found if it, its interpreter or its name is gone."""
+        python = Path(self.directory.path("environments", self.identity, "bin", "python"))
+        target = os.readlink(python)
+        python.unlink()
+        self.assertFalse(self.found())
+        python.symlink_to(target)
+        self.assertTrue(self.found())
+        Path(lookup.name_path(self.directory.root, "work")).write_text("k\n")
+        self.assertFalse(self.found())
+
+    def test_writable_by_others(self) -> None:
+        """Nothing is found in a directory that others may write to."""
+        os.chmod(self.directory.root, 0o777)
+        self.assertFalse(self.found())
+
+    def test_line_breaks(self) -> None:
+        """A path may have line breaks."""
+        self.patch(lookup, "base_executable", lambda: "/a\nb/python")
+        self.patch(lookup, "stamp", lambda executable: "x" if executable == "/a\nb/python" else "")
+        self.name(self.request)
+        self.assertTrue(self.found())
+
+    def test_stamp(self) -> None:
+        """An interpreter that is replaced is seen."""
+        path = self.path / "python"
+        self.assertEqual(lookup.stamp(str(path)), "")
+        path.write_text("one")
+        first = lookup.stamp(str(path))
+        path.write_text("another")
+        self.assertNotEqual(lookup.stamp(str(path)), first)
 
 
 class StoreTests(DirectoryCase):

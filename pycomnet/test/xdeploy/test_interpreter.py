@@ -162,14 +162,3 @@ class CheckTests(SynchronousTestCase):
         """One that lacks a module names it."""
         with patch.dict(sys.modules, {"venv": None}):
             self.assertRaisesRegex(far.VenvRefused, "venv", far.check)
-
-    def test_stamp(self) -> None:
-        """An interpreter that is replaced is seen."""
-        path = self.mktemp()
-        self.assertIsNone(far.stamp(path))
-        with open(path, "w") as file:
-            file.write("one")
-        first = far.stamp(path)
-        with open(path, "w") as file:
-            file.write("another")
-        self.assertNotEqual(far.stamp(path), first)

@@ -1,53 +1,36 @@
 """Makes the environment that the near side asks for (docs/architecture/xdeploy.rst).
 
 The conversation is on one channel. What comes from here are maps with one key: ``ready``,
-``absent``, ``waiting``, ``resolve``, ``send``, ``progress``, ``failed``.
+``waiting``, ``resolve``, ``send``, ``progress``, ``failed``.
 """
 
-import os
 import time
 
-from .interpreter import VenvRefused, base_executable, check, facts, stamp
+from .interpreter import check, facts
+from .lookup import record_of, report, waits
 
 #: The most wheels that are asked for at a time: each has a lock, which is an open file.
 BATCH = 32
 #: Seconds between two reports of progress.
 INTERVAL = 0.1
-#: Seconds between two tries to take a lock that another process has.
-LOCK_INTERVAL = 0.02
 
 
 def create(channel, request):
-    """Answer one request for an environment, and hold it until the near side ends the channel.
+    """Make an environment; the caller has the lock of its name.
 
-    :param request: a map: ``name``, ``key`` (which identifies the requirements), ``python`` (the
-        interpreter that the user named, or None), ``root`` (the directory, or None), ``upgrade``
-        (whether to resolve the requirements in any case), ``about`` (what is kept with the name),
-        ``look`` (whether only to find it, as it would be made by another interpreter).
+    :param request: as for ``lookup``.
+    :returns: the lock on its use; or None, if the near side was told that its build failed.
     """
-    try:
-        check()
-    except VenvRefused:
-        if not request["look"]:
-            raise
-        channel.send({"absent": True})
-        return
+    check()
     from .building import HookFailed
 
-    deployment = Creation(channel, request)
+    creation = Creation(channel, request)
     try:
-        use = deployment.find()
-        if use is None and request["look"]:
-            channel.send({"absent": True})
-            return
-        use = use or deployment.make()
+        return creation.make()
     except HookFailed as problem:
         # As a value, as it may be too long for an error.
         channel.send({"failed": [problem.name, problem.status, problem.output]})
-        return
-    with use:
-        for _ in channel:
-            pass  # the near side ends it when a gateway uses the environment
+        return None
 
 
 class Creation(object):
@@ -61,78 +44,19 @@ class Creation(object):
         self.directory = VenvDirectory(request["root"])
         self.told = 0.0
 
-    # -- what is there ---------------------------------------------------------------------------
-
-    def find(self):
-        """Report the environment if it is there; return the lock on its use, or None."""
-        request = self.request
-        points = self.directory.read_name(request["name"])
-        if request["upgrade"] or points is None or points["key"] != request["key"]:
-            return None
-        if points["python"] != request["python"]:
-            return None
-        if request["python"] is None and points["executable"] != base_executable():
-            return None
-        if points["stamp"] != stamp(points["executable"]):
-            return None
-        return self.report(points["identity"], False)
-
-    def report(self, identity, made):
-        """Report an environment as ready; return the lock on its use, or None if it is not there.
-
-        :param made: whether it was made just now.
-        """
-        directory = self.directory
-        use = directory.lock("use-" + identity, shared=True)
-        about = directory.environment(identity)
-        if about is None:
-            use.release()
-            return None
-        path = directory.path("environments", identity)
-        ready = {
-            "path": path,
-            "python": os.path.join(path, "bin", "python"),
-            "identity": identity,
-            "packages": about["packages"],
-            "PATH": os.environ.get("PATH", os.defpath),
-            "made": made,
-            "name": self.request["name"],
-            "root": directory.root,
-        }
-        self.channel.send({"ready": ready})
-        return use
-
-    # -- making it -------------------------------------------------------------------------------
-
     def make(self):
         """Make the environment; return the lock on its use."""
-        with self.lock("name-" + self.request["name"]):
-            # Another one may have made it meanwhile.
-            use = self.find()
-            if use is not None:
-                return use
-            self.channel.send({"resolve": facts()})
-            plan = self.channel.receive()
-            if "requirements" in plan:
-                from .ownindex import resolve
+        self.channel.send({"resolve": facts()})
+        plan = self.channel.receive()
+        if "requirements" in plan:
+            from .ownindex import resolve
 
-                plan = resolve(self, plan)
-            return self.make_planned(plan)
+            plan = resolve(self, plan)
+        return self.make_planned(plan)
 
     def lock(self, name):
         """Take a lock. The near side is told when another process has it, and may stop waiting."""
-        told = []
-
-        def wait(holder):
-            if not told:
-                told.append(holder)
-                self.channel.send({"waiting": holder})
-            try:
-                self.channel.receive(LOCK_INTERVAL)
-            except self.channel.TimeoutError:
-                pass
-
-        return self.directory.lock(name, wait)
+        return self.directory.lock(name, waits(self.channel))
 
     def progress(self, stage, done, total):
         """Report progress, not too often."""
@@ -156,23 +80,15 @@ class Creation(object):
             needed = sorted(digest for _, digest, _ in build["wheels"])
             sources.append("%s from %s" % (build["sdist"][1], identity_of(needed)))
         identity = identity_of(sources)
-        points = {
-            "identity": identity,
-            "key": request["key"],
-            "python": request["python"],
-            "executable": base_executable(),
-            "stamp": stamp(base_executable()),
-            "about": request["about"],
-        }
         while True:
             made = self.make_identity(identity, plan)
-            use = directory.lock("use-" + identity, shared=True)
-            if directory.environment(identity) is not None:
-                break
-            use.release()  # it was removed again
-        with use:
-            directory.write_name(request["name"], points)
-            return self.report(identity, made)
+            # It may have been removed again before this has the lock on its use.
+            with directory.lock("use-" + identity, shared=True):
+                if directory.environment(identity) is not None:
+                    directory.write_name(
+                        request["name"], record_of(request, identity, request["about"])
+                    )
+                    return report(self.channel, directory.root, identity, made)
 
     def make_identity(self, identity, plan):
         """Make it, if it is not there; return whether it was made."""

@@ -1,24 +1,22 @@
 """The directory of environments on this machine: its parts, names and locks."""
 
-import fcntl
 import json
 import os
 import shutil
-import stat
 
-from .interpreter import VenvRefused
+from .interpreter import VenvRefused, check
+from .lookup import ABOUT, Lock, absolute, is_private, lock_path, name_path, read_record
 
-#: The file in an environment that says what it is made of.
-ABOUT = "xdeploy.json"
 PARTS = ("wheels", "built", "environments", "names", "locks", "new")
 
 
-def default_root():
-    """The directory that is used unless the near side names another."""
-    data = os.environ.get("XDG_DATA_HOME")
-    if not data or not os.path.isabs(data):
-        data = os.path.join(os.path.expanduser("~"), ".local", "share")
-    return os.path.join(data, "pycomnet", "xdeploy")
+def prepare(root):
+    """Make the directory.
+
+    :raises VenvRefused: no environment can be made here.
+    """
+    check()
+    VenvDirectory(root)
 
 
 class VenvDirectory(object):
@@ -29,16 +27,16 @@ class VenvDirectory(object):
     """
 
     def __init__(self, root=None):
-        self.root = os.path.abspath(os.path.expanduser(root)) if root else default_root()
+        self.root = absolute(root)
         try:
             for part in PARTS:
                 os.makedirs(os.path.join(self.root, part), 0o755, exist_ok=True)
-            found = os.stat(self.root)
+            private = is_private(self.root)
         except OSError as problem:
             raise VenvRefused(
                 "environments can't be kept in %s: %s" % (self.root, problem.strerror)
             )
-        if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not private:
             raise VenvRefused(
                 "environments can't be kept in %s: it has to belong to the user %d, and nobody "
                 "else may write to it" % (self.root, os.geteuid())
@@ -58,7 +56,7 @@ class VenvDirectory(object):
             called with the process that has the lock, or None if that is not known.
         :param shared: whether others may have it at the same time, if they share it, too.
         """
-        lock = Lock(self.path("locks", name), shared)
+        lock = Lock(lock_path(self.root, name), shared)
         while not lock.take(waits is None):
             try:
                 waits(lock.holder())
@@ -69,35 +67,33 @@ class VenvDirectory(object):
 
     def try_lock(self, name):
         """Take a lock if nobody has it; else return None."""
-        lock = Lock(self.path("locks", name), False)
+        lock = Lock(lock_path(self.root, name), False)
         return lock if lock.take() else None
 
     # -- names -----------------------------------------------------------------------------------
 
-    def read_name(self, name):
-        """What a name points to: a map, or None."""
-        return read_json(self.path("names", name + ".json"))
+    def write_name(self, name, record):
+        """Let a name point to something else, atomically.
 
-    def write_name(self, name, points):
-        """Let a name point to something else, atomically."""
-        write_json(self.path("names", name + ".json"), points)
+        :param record: the text of its file.
+        """
+        write_file(name_path(self.root, name), record.encode("utf-8", "surrogateescape"))
 
     def remove_name(self, name):
-        """Remove a name; return whether it was there."""
-        try:
-            os.remove(self.path("names", name + ".json"))
-        except FileNotFoundError:
-            return False
-        return True
+        """Remove a name; return the identity that it pointed to, or None if there was none."""
+        record = read_record(name_path(self.root, name))
+        if record is None:
+            return None
+        os.remove(name_path(self.root, name))
+        return record[4]
 
     def names(self):
-        """Name -> what it points to, for all names."""
+        """Name -> the identity that it points to, and what is kept with it, for all names."""
         found = {}
-        for file_name in sorted(os.listdir(self.path("names"))):
-            name, _, kind = file_name.rpartition(".")
-            points = self.read_name(name) if kind == "json" else None
-            if points is not None:
-                found[name] = points
+        for name in sorted(os.listdir(self.path("names"))):
+            record = read_record(name_path(self.root, name))
+            if record is not None:
+                found[name] = (record[4], json.loads(record[5]))
         return found
 
     # -- environments and wheels -----------------------------------------------------------------
@@ -125,48 +121,6 @@ class VenvDirectory(object):
         return path
 
 
-class Lock(object):
-    """A lock that ends with its holder.
-
-    :param path: its file.
-    """
-
-    def __init__(self, path, shared):
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-
-    def take(self, wait=False):
-        """Take it; return False if another has it."""
-        try:
-            fcntl.flock(self._fd, self._kind if wait else self._kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except BaseException:
-            self.release()
-            raise
-        if self._kind == fcntl.LOCK_EX:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d" % os.getpid(), 0)
-        return True
-
-    def holder(self):
-        """The process that has it alone, if it is known; else None."""
-        text = os.pread(self._fd, 20, 0)
-        return int(text) if text.isdigit() else None
-
-    def release(self):
-        """Give it back."""
-        if self._fd is not None:
-            fd, self._fd = self._fd, None
-            os.close(fd)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.release()
-
-
 def read_json(path):
     """A file's map, or None if there is no such file, or it is not one."""
     try:
@@ -179,10 +133,15 @@ def read_json(path):
 
 def write_json(path, value):
     """Write a file atomically."""
-    other = "%s.%d" % (path, os.getpid())
+    write_file(path, json.dumps(value, sort_keys=True).encode("utf-8"))
+
+
+def write_file(path, data):
+    """Write a file atomically."""
+    other = os.path.join(os.path.dirname(path), ".%d" % os.getpid())
     try:
         with open(other, "wb") as file:
-            file.write(json.dumps(value, sort_keys=True).encode("utf-8"))
+            file.write(data)
         os.rename(other, path)
     except BaseException:
         remove_tree(other)

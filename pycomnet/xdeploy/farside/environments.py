@@ -10,8 +10,9 @@ import re
 import sys
 
 from . import wheels
-from .directory import ABOUT, remove_tree, write_json
-from .interpreter import VenvRefused, base_executable, mark
+from .directory import remove_tree, write_json
+from .interpreter import VenvRefused, mark
+from .lookup import ABOUT, base_executable
 from .scripts import entry_scripts, shebang, with_interpreter
 
 #: A change of what environments are made of needs another number.

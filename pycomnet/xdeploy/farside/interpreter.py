@@ -3,9 +3,16 @@
 import os
 import sys
 
+from .lookup import base_executable
+
 
 class VenvRefused(Exception):
     """What was asked for can't be done here; the message says why, and what to do."""
+
+
+def prepare(root):
+    """Refuse where no environment can be made; for ``lookup``."""
+    check()
 
 
 def check():
@@ -33,19 +40,6 @@ def check():
             )
 
 
-def base_executable():
-    """The interpreter that environments are made of: not that of an environment."""
-    executable = getattr(sys, "_base_executable", None) or sys.executable
-    if sys.prefix != sys.base_prefix and executable == sys.executable:
-        # Before Python 3.8, and PyPy: it is where the environment's configuration says.
-        for name in (os.path.basename(executable), "python3", "pypy3"):
-            found = os.path.join(sys.base_exec_prefix, "bin", name)
-            if os.path.exists(found):
-                return found
-        return os.path.realpath(executable)
-    return executable
-
-
 def mark(executable=None):
     """What environments of this interpreter have in common: a list."""
     from importlib.machinery import EXTENSION_SUFFIXES
@@ -56,16 +50,6 @@ def mark(executable=None):
         "%d.%d" % sys.version_info[:2],
         (EXTENSION_SUFFIXES or [""])[0],
     ]
-
-
-def stamp(executable):
-    """What changes when an interpreter is replaced by another one: a list, or None."""
-    try:
-        path = os.path.realpath(executable)
-        found = os.stat(path)
-    except OSError:
-        return None
-    return [path, found.st_size, found.st_mtime_ns]
 
 
 def facts():

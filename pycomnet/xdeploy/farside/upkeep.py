@@ -9,16 +9,16 @@ def listed(root):
     """What there is: a list of maps, one for each name."""
     directory = _directory(root)
     found = []
-    for name, points in directory.names().items():
-        about = directory.environment(points["identity"])
+    for name, (identity, kept) in directory.names().items():
+        about = directory.environment(identity)
         if about is not None:
             found.append(
                 {
                     "name": name,
-                    "identity": points["identity"],
-                    "path": directory.path("environments", points["identity"]),
+                    "identity": identity,
+                    "path": directory.path("environments", identity),
                     "packages": about["packages"],
-                    "requirements": points["about"]["requirements"],
+                    "requirements": kept["requirements"],
                     "interpreter": about["interpreter"],
                 }
             )
@@ -32,11 +32,10 @@ def removed(root, name):
     """
     directory = _directory(root)
     with directory.lock("name-" + name):
-        points = directory.read_name(name)
-        if points is None:
-            return [False, False]
-        directory.remove_name(name)
-    return [True, _remove_unnamed(directory, points["identity"])]
+        identity = directory.remove_name(name)
+    if identity is None:
+        return [False, False]
+    return [True, _remove_unnamed(directory, identity)]
 
 
 def pruned(root):
@@ -80,7 +79,7 @@ def _remove_unnamed(directory, identity):
         return False
     with with_use:
         # Who makes it a name's takes the lock on its use before.
-        if any(points["identity"] == identity for points in directory.names().values()):
+        if any(other == identity for other, _ in directory.names().values()):
             return False
         path = directory.path("environments", identity)
         if not os.path.isdir(path):
