@@ -240,6 +240,8 @@ def in_words(step: VenvProgress) -> str:
             return f"building {step.detail or 'there'}"
         case "send":
             return f"sending {step.total / 1e6:.1f} MB of wheels"
+        case "compile":
+            return f"compiling {step.total} modules"
         case "install":
             return f"installing {step.total} wheels"
     return step.stage

@@ -23,8 +23,9 @@ class VenvProgress:
     """What is being done for an environment.
 
     :ivar stage: ``waiting`` for another process that makes the same; ``resolve``; ``build`` an
-        sdist; ``send`` wheels; ``install`` them; ``ready``.
-    :ivar done: of ``total`` bytes (``send``) or wheels (``install``); 0 if that is not known.
+        sdist; ``send`` wheels; ``compile`` their modules; ``install`` them; ``ready``.
+    :ivar done: of ``total`` bytes (``send``), modules (``compile``) or wheels (``install``); 0 if
+        that is not known.
     :ivar detail: what it is done with: the sdist's name, or the other process's number.
     """
 

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.test.xdeploy.packages import wheel
-from pycomnet.xdeploy.farside import building, environments, lookup, scripts, wheels
+from pycomnet.xdeploy.farside import building, compiling, environments, lookup, scripts, wheels
 from pycomnet.xdeploy.farside.directory import VenvDirectory, read_json, write_json
 from pycomnet.xdeploy.farside.interpreter import VenvRefused
 
@@ -139,7 +139,7 @@ class FindTests(DirectoryCase):
         super().setUp()
         self.request = {**self.REQUEST, "root": self.directory.root}
         self.identity = environments.identity_of(())
-        environments.make(self.directory, self.identity, (), {}, lambda done: None)
+        environments.make(self.directory, self.identity, (), {}, lambda *step: None)
         self.name(self.request)
 
     def name(self, request: dict[str, Any]) -> None:
@@ -212,16 +212,40 @@ class FindTests(DirectoryCase):
 
 
 class StoreTests(DirectoryCase):
-    """Unpacking wheels."""
+    """Unpacking wheels, and compiling them."""
+
+    def read(self, *digests: str) -> Any:
+        """What the store knows of wheels; they are compiled."""
+        return compiling.read_wheels(self.directory, digests, lambda number: None)
+
+    def test_compiled_beside_each_other(self) -> None:
+        """Many modules are compiled by several processes, with the same result."""
+        self.patch(compiling, "_processors", lambda: 3)
+        self.patch(compiling, "MOST_HERE", 2)
+        files = {f"a/m{n}.py": f"x = {n}\n" for n in range(5)}
+        digest = self.add("a", files={**files, "a/bad.py": "no code"})
+        [about] = self.read(digest)
+        names = sorted(os.path.basename(name) for name in about["code"][compiling.code_key()])
+        tag = sys.implementation.cache_tag
+        self.assertEqual(names, [f"m{n}.{tag}.pyc" for n in range(5)])
+        self.assertEqual(self.read(digest), [about])
+
+    def test_compilers_die(self) -> None:
+        """If a process that compiles dies, the modules are compiled here."""
+        self.patch(compiling, "_processors", lambda: 2)
+        self.patch(compiling, "MOST_HERE", 1)
+        self.patch(compiling, "PROGRAM", "raise SystemExit(3)")
+        [about] = self.read(self.add("a", files={"a.py": "", "b.py": ""}))
+        self.assertEqual(len(about["code"][compiling.code_key()]), 2)
 
     def test_listed(self) -> None:
         """What it has is listed with hashes, and modules are compiled."""
         files = {"a/__init__.py": "x = 1\n", "a/bad.py": "this is no code", "a/b.txt": b"\0"}
         digest = self.add("a", files=files, executable=("a/b.txt",))
-        about = wheels.read(self.directory, digest)
+        [about] = self.read(digest)
         names = [name for name, _, _ in about["files"]]
         self.assertEqual([name for name in names if "dist-info" not in name], list(files))
-        self.assertEqual(len(about["code"][wheels.code_key()]), 1)
+        self.assertEqual(len(about["code"][compiling.code_key()]), 1)
         site = Path(self.directory.path("wheels", digest, "site"))
         self.assertEqual((site / "a/b.txt").stat().st_mode & 0o111, 0o111)
         self.assertEqual((site / "a/__init__.py").stat().st_mode & 0o111, 0)
@@ -235,9 +259,7 @@ class StoreTests(DirectoryCase):
         assert about is not None
         about["code"] = {"other-1": ["x"]}
         write_json(path, about)
-        self.assertEqual(
-            set(wheels.read(self.directory, digest)["code"]), {"other-1", wheels.code_key()}
-        )
+        self.assertEqual(set(self.read(digest)[0]["code"]), {"other-1", compiling.code_key()})
 
     def test_received(self) -> None:
         """It is received in pieces; other bytes than those of its hash are refused."""
@@ -329,7 +351,7 @@ class InstallTests(DirectoryCase):
     def make(self, *digests: str) -> Path:
         """Make an environment of wheels; its directory."""
         identity = environments.identity_of(digests)
-        environments.make(self.directory, identity, digests, {}, lambda done: None)
+        environments.make(self.directory, identity, digests, {}, lambda *step: None)
         self.assertEqual(os.listdir(self.directory.path("new")), [])
         return Path(self.directory.path("environments", identity))
 

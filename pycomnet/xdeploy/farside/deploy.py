@@ -61,7 +61,7 @@ class Creation(object):
     def progress(self, stage, done, total):
         """Report progress, not too often."""
         now = time.time()
-        if done == total or abs(now - self.told) >= INTERVAL:
+        if done in (0, total) or abs(now - self.told) >= INTERVAL:
             self.told = now
             self.channel.send({"progress": [stage, done, total]})
 
@@ -104,13 +104,12 @@ class Creation(object):
             digests = [digest for _, digest, _ in plan["wheels"]]
             for build in plan["builds"]:
                 digests.append(self.build(build))
-            total = len(digests)
             make(
                 directory,
                 identity,
                 digests,
                 {"interpreter": facts()["markers"]["python_full_version"]},
-                lambda done: self.progress("install", done, total),
+                self.progress,
             )
         return True
 

@@ -10,6 +10,7 @@ import re
 import sys
 
 from . import wheels
+from .compiling import code_key, read_wheels
 from .directory import remove_tree, write_json
 from .interpreter import VenvRefused, mark
 from .lookup import ABOUT, base_executable
@@ -34,7 +35,7 @@ def make(directory, identity, digests, about, progress):
 
     :param digests: the hashes of its wheels, which are in the store.
     :param about: what is written into it, to say what it is.
-    :param progress: called with the number of each wheel that is installed.
+    :param progress: called with what is done, how much of it, and of how much.
     :raises VenvRefused: two wheels are of the same distribution.
     """
     place = directory.fresh(identity)
@@ -42,14 +43,15 @@ def make(directory, identity, digests, about, progress):
     try:
         layout = create(place, target)
         installed = {}
+        found = read_wheels(directory, digests, lambda number: progress("compile", 0, number))
         for number, digest in enumerate(digests):
-            wheel = wheels.read(directory, digest)
+            wheel = found[number]
             name = re.sub(r"[-_.]+", "-", wheel["name"]).lower()
             if name in installed:
                 raise VenvRefused("two wheels are of the distribution %s" % name)
             installed[name] = wheel["version"]
             install(directory.path("wheels", digest), wheel, layout)
-            progress(number + 1)
+            progress("install", number + 1, len(digests))
         about = dict(about, identity=identity, wheels=sorted(digests), packages=installed)
         write_json(os.path.join(place, ABOUT), about)
         if os.path.lexists(target):  # one whose interpreter is gone
@@ -136,7 +138,7 @@ def install(source, wheel, layout):
     for name, digest, size in wheel["files"]:
         link(os.path.join(source, "site", name), os.path.join(layout.place, site, name), layout)
         rows.append((name, digest, size))
-    for name in wheel["code"].get(wheels.code_key(), ()):
+    for name in wheel["code"].get(code_key(), ()):
         link(os.path.join(source, "site", name), os.path.join(layout.place, site, name), layout)
         rows.append((name, "", ""))
     for scheme, name, digest, size in wheel["data"]:

@@ -10,7 +10,7 @@ import os
 import posixpath
 import zipfile
 
-from .directory import read_json, remove_tree, write_json
+from .directory import remove_tree, write_json
 from .interpreter import VenvRefused
 
 #: What a wheel may put elsewhere than into ``site-packages`` (the wheel's ``.data`` directory).
@@ -70,7 +70,7 @@ def add(directory, path):
 
 
 def unpack(path, place):
-    """Unpack a wheel: its files, their compiled code, and ``wheel.json``.
+    """Unpack a wheel: its files, and ``wheel.json``.
 
     :param place: the directory to unpack it in.
     :raises VenvRefused: it is no wheel, or one that would write elsewhere.
@@ -80,7 +80,6 @@ def unpack(path, place):
             about = _unpack(archive, place)
     except (zipfile.BadZipFile, KeyError, UnicodeError) as problem:
         raise VenvRefused("a wheel can't be unpacked: %s" % (problem,))
-    _compile(place, about)
     write_json(os.path.join(place, "wheel.json"), about)
 
 
@@ -182,66 +181,3 @@ def _headers(data):
     for name, value in HeaderParser().parsestr(data.decode("utf-8")).items():
         found.setdefault(name.lower(), str(value))
     return found
-
-
-def _compile(place, about):
-    """Compile the modules in ``site``, for this interpreter; what is no valid code is left out."""
-    import sys
-
-    if sys.implementation.cache_tag is None:
-        return
-    codes = []
-    for name, _, _ in about["files"]:
-        if name.endswith(".py"):
-            compiled = _compile_file(os.path.join(place, "site", *name.split("/")), name)
-            if compiled:
-                codes.append(compiled)
-    about["code"][code_key()] = codes
-
-
-def code_key():
-    """What identifies the form of compiled code."""
-    import importlib.util
-    import sys
-
-    magic = "".join(["%02x" % number for number in bytearray(importlib.util.MAGIC_NUMBER)])
-    return "%s-%s" % (sys.implementation.cache_tag, magic)
-
-
-def _compile_file(path, name):
-    """Compile a module; return the name of its code, or None."""
-    import importlib.util
-    import py_compile
-    import warnings
-
-    code = importlib.util.cache_from_source(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            py_compile.compile(path, code, name, doraise=True)
-    except (
-        py_compile.PyCompileError,
-        UnicodeError,
-        ValueError,
-        RecursionError,
-        OSError,
-    ) as problem:
-        if isinstance(problem, OSError):
-            raise
-        return None
-    return posixpath.join(posixpath.dirname(name), "__pycache__", os.path.basename(code))
-
-
-def read(directory, digest):
-    """What the store knows of a wheel; compiled for this interpreter as well."""
-    path = directory.path("wheels", digest)
-    about = read_json(os.path.join(path, "wheel.json"))
-    if about is None:
-        raise VenvRefused("the store has no wheel %s" % digest)
-    if code_key() not in about["code"]:
-        with directory.lock("wheel-" + digest):
-            about = read_json(os.path.join(path, "wheel.json"))
-            if code_key() not in about["code"]:
-                _compile(path, about)
-                write_json(os.path.join(path, "wheel.json"), about)
-    return about
