@@ -11,6 +11,7 @@ import click
 
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
+from pycomnet.text.printable import visible
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
@@ -229,7 +230,11 @@ def _bar(program: CommandProgram) -> Iterator[Callable[[VenvProgress], None]]:
 
 
 def in_words(step: VenvProgress) -> str:
-    """What is being done, in words."""
+    """What is being done, in words; some of it may be the far side's."""
+    return visible(_in_words(step))
+
+
+def _in_words(step: VenvProgress) -> str:
     match step.stage:
         case "waiting":
             holder = f" (pid {step.detail})" if step.detail else ""

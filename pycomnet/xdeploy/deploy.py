@@ -42,6 +42,7 @@ class Deployment:
         #: why a file could not be sent
         self._problem: BaseException | None = None
         self.ready: dict[str, Any] = {}
+        self._venv: Venv | None = None
 
     async def run(self) -> None:
         """Have the environment made; then it is kept until :meth:`close`."""
@@ -75,36 +76,52 @@ class Deployment:
 
     @property
     def venv(self) -> Venv:
-        """The environment."""
-        ready = self.ready
-        return Venv(
-            self._request.name,
-            ready["identity"],
-            ready["path"],
-            f"{ready['path']}/bin/python",
-            json.loads(ready["about"])["packages"],
-            ready["made"],
-        )
+        """The environment; it has been found or made."""
+        assert self._venv is not None
+        return self._venv
+
+    def _read(self, ready: dict[str, Any]) -> Venv:
+        """The environment that the far side reports."""
+        match ready:
+            case {
+                "identity": str(identity),
+                "path": str(path),
+                "root": str(),
+                "PATH": str(),
+                "about": bytes(about),
+                "made": bool(made),
+            }:
+                try:
+                    packages = dict(json.loads(about)["packages"])
+                except (ValueError, KeyError, TypeError):
+                    raise _no_message(ready) from None
+                python = f"{path}/bin/python"
+                return Venv(self._request.name, identity, path, python, packages, made)
+        raise _no_message(ready)
 
     async def _answer(self, channel: Channel, message: Any) -> None:
         progress = self._request.progress
         match message:
             case {"ready": dict(ready)}:
+                self._venv = self._read(ready)
                 self.ready = ready
-            case {"waiting": holder}:
+            case {"waiting": int() | None as holder}:
                 progress(VenvProgress("waiting", detail=str(holder or "")))
             case {"progress": [str(stage), int(done), int(total)]}:
                 progress(VenvProgress(stage, done, total))
             case {"resolve": dict(facts)}:
                 await channel.send(await self._answer_plan(facts))
-            case {"send": [*digests]}:
+            case {"send": [*digests]} if all(map(self._is_planned, digests)):
                 # The far side reports its progress meanwhile.
                 sending = Deferred.fromCoroutine(self._send_all(channel, digests))
                 sending.addErrback(self._not_sent, channel)
             case {"failed": [str(name), int(status), str(output)]}:
                 raise self._build_failed(name, status, output)
             case _:
-                raise DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
+                raise _no_message(message)
+
+    def _is_planned(self, digest: object) -> bool:
+        return isinstance(digest, str) and digest in self._plan.files()
 
     async def _answer_plan(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Make the plan, or what the far side needs to make it."""
@@ -116,7 +133,7 @@ class Deployment:
             )
             return self._plan.as_map()
         pip = Plan()
-        if not facts["pip"]:
+        if not facts.get("pip"):
             pip = await resolver.resolve(Requirements.of("pip"))
         self._plan = Plan((*pip.wheels, *request.projects))
         return {
@@ -133,8 +150,13 @@ class Deployment:
             stage, _, detail = what.partition(" ")
             request.progress(VenvProgress(stage, detail=detail))
 
+        try:
+            interpreter = FarInterpreter.of(facts)
+            interpreter.tag_texts()
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+            raise _no_message(facts) from None
         return Resolver(
-            FarInterpreter.of(facts),
+            interpreter,
             self._gateway.link.reactor,
             # An index that is given is the far machine's.
             index=PackageIndex() if request.far else request.index,
@@ -165,6 +187,10 @@ class Deployment:
             f"{output.strip()}{tried}",
             output,
         )
+
+
+def _no_message(message: object) -> DeploymentFailed:
+    return DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
 
 
 __all__ = ["Deployment"]

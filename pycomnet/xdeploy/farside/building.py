@@ -134,7 +134,7 @@ def run_hook(python, source, target, name, backend, backend_path):
     :param backend_path: the directories to import it from, relative to the sdist's.
     :raises HookFailed: it failed.
     """
-    argv = [python, "-c", HOOK, backend, target] + _paths(source, backend_path)
+    argv = [python, "-I", "-c", HOOK, backend, target] + _paths(source, backend_path)
     run(argv, source, name, os.path.join(target, "output"))
 
 

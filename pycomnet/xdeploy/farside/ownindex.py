@@ -41,7 +41,9 @@ def resolve(creation, plan):
             os.mkdir(target)
             argv = [sys.executable] + pip + ["wheel", "--disable-pip-version-check", "--no-input"]
             argv += ["--wheel-dir", target, "--requirement", wanted]
-            if plan["index"]:
+            if plan["index"] and os.path.isdir(plan["index"]):
+                argv += ["--no-index", "--find-links", plan["index"]]
+            elif plan["index"]:
                 argv += ["--index-url", plan["index"]]
             run(argv, place, "the requirements", os.path.join(place, "output"))
             wheels = []
