@@ -77,7 +77,7 @@ class _Reactor(AsyncioSelectorReactor):
 _reactors: dict[asyncio.AbstractEventLoop, _Reactor] = {}
 
 
-def _acquire() -> Any:
+def _acquire() -> AsyncioSelectorReactor:
     """The reactor of the running loop."""
     try:
         loop = asyncio.get_running_loop()
@@ -97,7 +97,7 @@ def _acquire() -> Any:
     return reactor
 
 
-def _release(reactor: Any) -> None:
+def _release(reactor: AsyncioSelectorReactor) -> None:
     if isinstance(reactor, _Reactor):
         reactor.users -= 1
         if not reactor.users and _reactors.pop(reactor.loop, None) is not None:
@@ -179,7 +179,7 @@ class RemoteService(_Wrapper):
 class _Owner(_Wrapper):
     """An object that uses a reactor from its creation until it is closed."""
 
-    _reactor: Any = None
+    _reactor: AsyncioSelectorReactor | None = None
 
     async def close(self, *args: Any, **kwargs: Any) -> None:
         """As the Deferred API's."""

@@ -12,7 +12,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from pycomnet.errors import UsedAfterFork
 
@@ -47,7 +47,7 @@ def keep(item: object) -> None:
     _kept.append(item)
 
 
-def runs(reactor: Any) -> bool:
+def runs(reactor: object) -> bool:
     """Whether a reactor was running when this process was forked.
 
     One that was not may be meant for the child: a daemon makes its services before it forks.

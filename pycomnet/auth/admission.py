@@ -24,6 +24,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import EndpointError, PycomnetError, TokenError
 from pycomnet.net import endpoints
 from pycomnet.net.private import NotPrivate, check_directory, make_directory
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
 log = Logger()
@@ -182,7 +183,7 @@ class ListeningService(Service, Generic[ConfigurationT]):
     def __init__(
         self,
         configuration: ConfigurationT,
-        reactor: Any,
+        reactor: EndpointReactor,
         failed: Callable[[PycomnetError], object] = lambda problem: None,
     ) -> None:
         configuration.check()
@@ -213,7 +214,7 @@ def wants_certificates(listen: str) -> bool:
 
 
 @deferred
-async def listen_on(reactor: Any, listen: str, factory: Any) -> Any:
+async def listen_on(reactor: EndpointReactor, listen: str, factory: Any) -> Any:
     """Listen. Only this user can use a unix socket, and a stale socket is replaced.
 
     :param listen: an endpoint string.

@@ -16,6 +16,7 @@ import attrs
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.auth.admission import peer_credentials
@@ -80,7 +81,7 @@ class Strangers:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, most: int | None = None) -> None:
+    def __init__(self, reactor: IReactorTime, most: int | None = None) -> None:
         self.most = most or max(2, min(MAX_STRANGERS, descriptor_limit() // DESCRIPTORS))
         self.dropped = 0
         self._reactor = reactor

@@ -24,6 +24,8 @@ from typing import Any
 
 import crochet
 from twisted.internet import main
+from twisted.internet.base import ReactorBase
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, LogEvent, STDLibLogObserver, globalLogBeginner
@@ -142,7 +144,7 @@ class ReactorThread:
         globalLogBeginner.beginLoggingTo([self._log], redirectStandardIO=False)
         warnings.showwarning = shown
 
-    def _run(self, reactor: Any) -> None:
+    def _run(self, reactor: ReactorBase) -> None:
         reaping = LoopingCall(reapAllProcesses)
         reaping.clock = reactor
         reactor.callWhenRunning(reaping.start, REAP_INTERVAL, False)
@@ -206,7 +208,7 @@ def _replace_reactor() -> Any:
     return reactor
 
 
-def _close_copies(reactor: Any) -> None:
+def _close_copies(reactor: IReactorFDSet) -> None:
     """Close this child's copies of the sockets on which the parent's reactor listens.
 
     Otherwise clients could connect when the parent is gone, and wait for ever. Connections close
@@ -214,7 +216,8 @@ def _close_copies(reactor: Any) -> None:
     shares with the parent.
     """
     _twisted.silence_waker(reactor)
-    for reader in reactor.getReaders():
+    readers: list[Any] = reactor.getReaders()
+    for reader in readers:
         with contextlib.suppress(Exception):
             reader.socket.close()
 

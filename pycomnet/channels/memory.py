@@ -21,6 +21,8 @@ import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from pycomnet.errors import MemoryExceeded
 
 #: Bytes that a connection may hold on unaccepted channels.
@@ -75,7 +77,7 @@ class MemoryAccount:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         each: int = CONNECTION_MEMORY,
         most: int = SERVER_MEMORY,
         trim: Callable[[], object] | None = None,

@@ -15,6 +15,7 @@ from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIAB
 
 if TYPE_CHECKING:
     from pycomnet.cli.program import CommandProgram
+    from pycomnet.net.reactors import EndpointReactor
     from pycomnet.services.context import Context
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +46,7 @@ class Asking:
     nameserver: str
     timeout: float
 
-    def context(self, reactor: Any) -> Context:
+    def context(self, reactor: EndpointReactor) -> Context:
         """A context that calls this nameserver.
 
         :raises EndpointError: the address is not valid.

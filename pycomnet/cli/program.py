@@ -7,16 +7,19 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import click
 from twisted.internet import defer
+from twisted.internet.base import ReactorBase
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.cli.options import brief
 from pycomnet.cli.streams import OutputStream
 from pycomnet.errors import PycomnetError, TimeoutExpired
 from pycomnet.net.clock import use_monotonic_clock
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.logs import Logger
 from pycomnet.text.printable import message as safe_message
 from pycomnet.text.printable import visible
@@ -50,7 +53,7 @@ class CommandProgram:
     :ivar ending: the end of the message about a signal; empty in commands without gateways.
     """
 
-    def __init__(self, reactor: Any, stdout: int = 1, stderr: int = 2) -> None:
+    def __init__(self, reactor: GatewayReactor, stdout: int = 1, stderr: int = 2) -> None:
         self.reactor = reactor
         self.stdout = OutputStream(stdout, self._broken, reactor)
         self.stderr = OutputStream(stderr, self._broken, reactor)
@@ -130,7 +133,7 @@ class CommandProgram:
             if signal.getsignal(number) is not signal.SIG_IGN  # nohup, or a shell's "&"
         }
         try:
-            self.reactor.run(installSignalHandlers=False)
+            cast(ReactorBase, self.reactor).run(installSignalHandlers=False)
         finally:
             for number, old in previous.items():
                 signal.signal(number, old)
@@ -143,7 +146,7 @@ class CommandProgram:
                 os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(SIGNALLED + number)
         self._was_signalled = True
-        self.reactor.callFromThread(self._stop, number)
+        IReactorFromThreads(self.reactor).callFromThread(self._stop, number)
 
     def _stop(self, number: int) -> None:
         if self._ended is None:

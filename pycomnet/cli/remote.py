@@ -15,6 +15,7 @@ from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIAB
 
 if TYPE_CHECKING:
     from pycomnet.errors import ServiceError
+    from pycomnet.net.reactors import GatewayReactor
     from pycomnet.services.client import RemoteService
     from pycomnet.services.context import Context
 
@@ -39,7 +40,7 @@ class Target:
     service: str | None
     timeout: float
 
-    def context(self, reactor: Any) -> Context:
+    def context(self, reactor: GatewayReactor) -> Context:
         """A context to call the service with.
 
         :raises EndpointError: the nameserver's address is not valid.

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.deferred import Condition
 from pycomnet.net import _twisted
+from pycomnet.net.reactors import PipeReactor
 
 #: Bytes that a writable pipe takes without blocking (PIPE_BUF, POSIX and Linux).
 SURE = getattr(select, "PIPE_BUF", 512)
@@ -49,7 +50,7 @@ class OutputStream(FileDescriptor):
 
     SEND_LIMIT = TURN
 
-    def __init__(self, fd: int, failed: Callable[[OSError], object], reactor: Any) -> None:
+    def __init__(self, fd: int, failed: Callable[[OSError], object], reactor: PipeReactor) -> None:
         super().__init__(reactor)
         self._fd = fd
         self._failed = failed
@@ -137,7 +138,7 @@ class InputLines(FileDescriptor):
     :ivar taken: how many bytes have been read.
     """
 
-    def __init__(self, fd: int, reactor: Any) -> None:
+    def __init__(self, fd: int, reactor: PipeReactor) -> None:
         super().__init__(reactor)
         self._fd = fd
         self._direct = never_blocks(fd)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -18,6 +17,7 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.net.reactors import GatewayReactor
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 #: Seconds that a daemon has to exit by itself.
@@ -46,7 +46,7 @@ class Daemons:
         return self._start("pycomnet-service", *options, "pycomnet.cli.tourservice")
 
     @deferred
-    async def start_mediator(self, reactor: Any) -> str:
+    async def start_mediator(self, reactor: GatewayReactor) -> str:
         """Start an HTTP mediator on this machine.
 
         :returns: fires with the spec of gateways that it starts, once it listens.

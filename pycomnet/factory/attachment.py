@@ -1,7 +1,8 @@
-"""A program that uses a far side of the factory's: what it is told, and how it has its connection.
+"""A program that uses a far side of the factory: what it is told, and how it reaches the far side.
 
-Either all of that passes through the relay, or the program has the far side's pipes, and nothing of
-it comes here.
+Its bytes pass through the relay (:class:`Attachment`), or through the far side's own pipes, which
+it was given (:class:`DirectAttachment`), or through pipes that were made for it
+(:class:`HandedAttachment`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.channels.channel import ChannelCore
+from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.factory.framing import frame
 from pycomnet.factory.programs import ProgramConnection
+from pycomnet.far.lingering.framing import frame
 from pycomnet.net.descriptors import identity, send_descriptors
 from pycomnet.wire.frames import GOAWAY
 from pycomnet.wire.mux import ProtocolError
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class Ended:
     """How a far side ended.
 
-    :ivar what: what is gone: "its process".
-    :ivar how: how, in words.
+    :ivar what: what has ended: "its process".
+    :ivar how: how it ended, in words.
     """
 
     status: int | None
@@ -41,12 +42,15 @@ class Ended:
     stderr: str
 
     def as_map(self) -> dict[str, Any]:
-        """As a program is told."""
+        """The value that a program is sent."""
         return attrs.asdict(self)
 
 
 class Flow:
-    """Has one end stop while the other can't take more."""
+    """Pauses the transport at one end while the other end takes nothing.
+
+    :param transport: returns the transport at the one end, or None.
+    """
 
     def __init__(self, transport: Callable[[], Any]) -> None:
         self._transport = transport
@@ -62,13 +66,13 @@ class Flow:
             transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The connection's end is told otherwise."""
+        """No action needed: ``connectionLost`` is called as well."""
 
 
 class Attachment(Protocol):
-    """A program that uses a far side: its raw channel's protocol.
+    """A program that uses a far side through the relay: the protocol of its raw channel.
 
-    :param control: the channel beside that, on which everything else is said.
+    :param control: the channel for everything else.
     """
 
     def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
@@ -87,24 +91,29 @@ class Attachment(Protocol):
         self._far.detach(self)
 
     @property
+    def control(self) -> ChannelCore:
+        """The channel for everything but the connection's bytes."""
+        return self._control
+
+    @property
     def connection(self) -> Connection:
-        """The program's."""
+        """The program's connection to the factory."""
         return self._control.connection
 
     @property
     def lost(self) -> bool:
-        """Whether the program can't be told anything any more."""
+        """Whether the program can't be reached any more."""
         return self.connection.lost is not None
 
     def write(self, data: bytes) -> None:
-        """Bytes of the connection."""
+        """Send the program bytes of its connection to the far side."""
         if self.transport is not None:
             self.transport.write(data)
 
     def asked(self, look: Callable[[], object] | None) -> None:
-        """The far side was told something.
+        """Something was written to the far side.
 
-        :param look: looks for its answer, if that can be done.
+        :param look: polls for its answer; None if its transport can't.
         """
         connection = self.connection
         if isinstance(connection, ProgramConnection):
@@ -112,43 +121,48 @@ class Attachment(Protocol):
             connection.look = look
 
     def tell(self, value: dict[str, Any]) -> defer.Deferred[None]:
-        """Say something beside the connection; fires when there is room for it."""
+        """Send a value on the control channel; fires when there is room for it."""
         sent = self._control.send(self._control.connection.encode(value))
         sent.addErrback(lambda _: None)
         return sent
 
     def finish(self) -> None:
-        """Close the connection once all is written; :meth:`KeptFarSide.detach` is called then."""
+        """Close the connection once everything is written, then call :meth:`KeptFarSide.detach`."""
         transport: Any = self.transport
-        if transport is not None:
+        if transport is None:
+            self._far.detach(self)
+        else:
             transport.unregisterProducer()
             transport.loseConnection()
 
     def refuse(self, problem: ProtocolError) -> None:
-        """The program broke the protocol: tell it, and drop it."""
+        """The program broke the protocol: tell it so, and drop it."""
         payload = PureCodec().encode({"code": problem.code, "message": problem.message})
         self.write(frame(GOAWAY, 0, payload))
         self.finish()
 
     def close(self, ended: Ended | None = None) -> None:
-        """There is nothing more to say."""
+        """Close the control channel.
+
+        :param ended: how the far side ended, to be sent first.
+        """
         if ended is not None:
             self.tell({"ended": ended.as_map()})
         self._control.close()
 
 
 class DirectAttachment(Attachment):
-    """A program that has the far side's pipes: it ends when its control channel does."""
+    """A program that has the far side's pipes. It is gone when its control channel is closed."""
 
     def __init__(self, far: KeptFarSide, control: ChannelCore) -> None:
         super().__init__(far, control)
         control.wait_close().addBoth(lambda _: far.detach(self))
 
     def hand_over(self, pipes: tuple[int, int], first: bytes) -> None:
-        """Give it the pipes, which are closed here.
+        """Give it the pipes. The factory's copies are closed.
 
         :param pipes: the descriptors that are written to and read from.
-        :param first: what has been read already.
+        :param first: what the factory has read already.
         """
         connection = self.connection
         value = {"pipes": [list(identity(fd)) for fd in pipes], "first": first}
@@ -160,8 +174,60 @@ class DirectAttachment(Attachment):
         send_descriptors(connection.transport, pipes, write)
 
     def finish(self) -> None:
-        """There is nothing on its way here."""
+        """Nothing of its connection is here."""
         self._far.detach(self)
 
 
-__all__ = ["Attachment", "DirectAttachment", "Ended", "Flow"]
+class HandedAttachment(Attachment):
+    """A program that has, or will have, pipes of its own to a far side that lingers.
+
+    :param channel: the raw channel, in case that it can't have pipes.
+    """
+
+    def __init__(self, far: KeptFarSide, control: ChannelCore, channel: Channel) -> None:
+        super().__init__(far, control)
+        self.channel = channel
+        #: whether it has closed its pipes, or has to be dropped
+        self.closed = False
+        #: whether it has left the far side to another program
+        self.left = False
+        control.wait_close().addBoth(lambda _: far.detach(self))
+
+    @property
+    def lost(self) -> bool:
+        """Whether it can't be reached, or has left."""
+        return self.left or super().lost
+
+    def hand_over(self, fds: tuple[int, ...], state: dict[str, Any], first: bytes) -> None:
+        """Give it the pipes and the journal. The factory's copies are closed.
+
+        :param state: the ``state`` of docs/protocol.rst.
+        :param first: the bytes that precede those in the pipe.
+        """
+        connection = self.connection
+        pipes = [list(identity(fd)) for fd in fds]
+        value = {"pipes": pipes, "state": state, "first": first}
+
+        def write() -> None:
+            self.tell(value)
+            connection.flush()
+
+        send_descriptors(connection.transport, fds, write)
+
+    def fail(self, words: str) -> None:
+        """Tell it that it can't have the far side.
+
+        :param words: why, as a sentence.
+        """
+        self.tell({"failed": {"words": words, "status": None, "stderr": ""}})
+        self.channel.close()
+
+    def finish(self) -> None:
+        """Ask it how many bytes it has received. The rest it gets from here."""
+        if self.control.over is not None:
+            self._far.detach(self)  # it is gone
+        else:
+            self.tell({"ask": "got"})
+
+
+__all__ = ["Attachment", "DirectAttachment", "Ended", "Flow", "HandedAttachment"]

@@ -1,4 +1,4 @@
-"""A program's connection: what it asks of a far side is answered in the same turn, if it can be."""
+"""A program's connection. If a far side answers quickly, the program has that in the same turn."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pycomnet.channels.connection import Connection
 class ProgramConnection(Connection):
     """The service's end of a program's connection.
 
-    What a program says to a far side goes on to that at once. The answer often comes within less
-    time than a turn of the reactor takes, and two processes have to be woken when it is slept for.
-    So it is looked for (:mod:`pycomnet.far.busypoll`), unless several far sides were told
-    something: what one says would then wait for another.
+    What a program sends to a far side is passed on at once. The answer often comes sooner than the
+    reactor's next turn would, and sleeping costs waking two processes. So the service polls for the
+    answer (:mod:`pycomnet.far.busypoll`). If it has passed something on to several far sides, it
+    does not poll, as the answers of the others would wait for the first one's.
     """
 
-    #: looks for the answer of the far side that was told something, of the last one
+    #: polls for the answer of the far side that something was passed on to, of the last one
     look: Callable[[], object] | None = None
-    #: how many were told something while what has come is dealt with
+    #: to how many far sides something was passed on, of what has come now
     told = 0
-    #: those whom it is one of until the program has said who it is
+    #: the peers that have not said who they are: this is one of them until the program is let in
     strangers: Strangers | None = None
 
     def connectionMade(self) -> None:
@@ -43,7 +43,7 @@ class ProgramConnection(Connection):
         look, self.look = self.look, None
         if look is None or self.told != 1 or self.corked:
             return
-        # What is found is collected, and written to the program when all of it is there.
+        # What the poll finds is collected, and written to the program together.
         self.corked = True
         try:
             look()

@@ -1,4 +1,4 @@
-"""The factory as a service: it listens, lets programs in, and keeps their far sides."""
+"""The factory service: it listens, lets programs in, and keeps their far sides."""
 
 from __future__ import annotations
 
@@ -24,40 +24,42 @@ from pycomnet.channels.connection import Connection
 from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
-from pycomnet.factory.farside import KeptFarSide, Settings
+from pycomnet.factory.farside import KeptFarSide
 from pycomnet.factory.programs import ProgramConnection
+from pycomnet.factory.settings import Settings
 from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.gateways.localfactory import FACTORY_WINDOW, NAME, default_path
 from pycomnet.gateways.spec import Spec
 from pycomnet.net import _twisted, endpoints
 from pycomnet.net.eager import is_plain
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import RESULT
 
 log = Logger("pycomnet.factory")
 
-#: Programs that may be connected at a time.
+#: The most programs that are connected at a time.
 MAX_PROGRAMS = 256
-#: Gateways that there may be.
+#: The most gateways.
 MAX_GATEWAYS = 1000
-#: Seconds of silence after which a program is asked for a sign of life: it is given up, and what it
-#: has lingers, when it stays silent for as long again.
+#: Seconds of silence after which a program is sent a PING. If it stays silent for as long again, it
+#: is given up, and its gateways are left.
 KEEPALIVE = 30.0
-#: Bytes that are read at a time of what a program has left behind.
+#: Bytes that are read at a time of what a killed program has sent.
 READ = 1 << 16
 
 
 @attrs.frozen
 class FactoryConfiguration:
-    """What a factory is told.
+    """The configuration of a factory.
 
     :ivar listen: endpoint strings; by default a unix socket in the user's runtime directory.
-    :ivar token_file: a file with the token that is needed where the system does not say who
-        somebody is; it is made if it isn't there.
-    :ivar insecure: to listen without TLS where other machines can reach it.
-    :ivar max_each: gateways that one program may have; None: as many as there may be.
+    :ivar token_file: a file with the token, which a program needs if the system does not tell who
+        its user is. It is made if it does not exist.
+    :ivar insecure: whether to listen without TLS on addresses that other machines can reach.
+    :ivar max_each: the most gateways of one program; None: no limit of its own.
     :ivar keepalive: seconds of silence after which a program is asked for a sign of life.
     :ivar settings: what each far side may.
     """
@@ -75,18 +77,18 @@ class FactoryConfiguration:
         check_fields(self)
 
     def check(self) -> None:
-        """See that nobody can listen to what is said.
+        """Check that the connections can't be overheard.
 
-        :raises EndpointError: it would be without TLS, and nobody said that it may.
+        :raises EndpointError: an address needs TLS, and ``insecure`` is not set.
         """
         for listen in self.listen:
             check_exposure(listen, self.insecure)
 
 
 class Scope:
-    """What stands at the service for a program's group.
+    """A program's group, at the service.
 
-    :param fork_servers: of all programs: so their gateways on one host share a connection.
+    :param fork_servers: shared by all programs, so that their gateways on one host share one.
     """
 
     def __init__(self, fork_servers: ForkServerClients) -> None:
@@ -101,7 +103,7 @@ class Scope:
 
 
 class _Master:
-    """A far side as one that is started from it needs it."""
+    """A far side that another one is started through."""
 
     def __init__(self, far: KeptFarSide) -> None:
         self.link = self
@@ -111,14 +113,14 @@ class _Master:
 
     @property
     def connection(self) -> Connection:
-        """What would be spoken over to its worker: the relay only takes note of what is."""
+        """There is none to its worker: the relay only passes on what its program sends."""
         raise PycomnetError(f"gateway {self.id} has no fork server that could start another one")
 
 
 class FactoryProgram:
     """A program that is connected.
 
-    :ivar name: who it is, once it was let in.
+    :ivar name: its user, once it was let in.
     """
 
     def __init__(self, service: FactoryService) -> None:
@@ -168,13 +170,13 @@ class FactoryProgram:
 
     @property
     def id(self) -> str:
-        """As what stands for the gateway of its channels has it."""
+        """Its name, in place of a gateway's id in the reprs of its channels."""
         return self.name or ""
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more: whoever has it closes it."""
+        """No action needed: a channel's user closes it."""
 
-    # -- what it asks for ------------------------------------------------------------------------
+    # -- its requests ----------------------------------------------------------------------------
 
     def _gateway(self, core: ChannelCore) -> None:
         core.receive().addCallbacks(lambda asked: self._asked(core, asked), lambda _: None)
@@ -212,21 +214,25 @@ class FactoryProgram:
             self._check_room(id)
             if spec.resume:
                 far = service.find(id, spec)
+                if far.is_away:
+                    await self._when_back(core, far)
+                    if service.find(id, spec) is not far:
+                        raise PycomnetError(f"the gateway {id!r} is another one by now")
                 if spec.linger is not None:
                     far.set_linger(spec.linger)
                 self.scope.far_sides[id] = far
-                far.attach(channel, core)
+                far.attach(channel, core, direct)
                 return
             far = service.new(spec, id, shown, self.scope, direct)
             self.scope.far_sides[id] = far
             starting = far.start()
-            # Its program may give up, or be gone, before it has begun.
+            # Its program may give up, or be gone, before it has started.
             core.wait_close().addBoth(lambda _: starting.cancel())
             await starting
             if core.over is not None:
                 await far.end(0)
                 return
-            far.attach(channel, core)
+            far.attach(channel, core, direct)
         except GatewayNotStarted as problem:
             self._not_started(core, channel, problem)
         except PycomnetError as problem:
@@ -238,11 +244,18 @@ class FactoryProgram:
             words = f"an error in the factory: {type(problem).__name__}: {problem}"
             self._not_started(core, channel, GatewayNotStarted(words))
 
-    def _check_room(self, id: str) -> None:
-        """See that the program may have another gateway, or have its own again.
+    async def _when_back(self, core: ChannelCore, far: KeptFarSide) -> None:
+        """Wait until the far side is back from its last program. The next one may give up."""
+        waiting = far.when_back()
+        core.wait_close().addBoth(lambda _: waiting.cancel())
+        await waiting
+        if core.over is not None:
+            raise defer.CancelledError
 
-        What it has left counts too until another program goes on with it: leaving is no way to
-        have more.
+    def _check_room(self, id: str) -> None:
+        """Check that the program may have another gateway, or resume its own.
+
+        A gateway that it has left counts, too, until another program resumes it.
         """
         most = self._service.configuration.max_each
         if most is not None:
@@ -273,16 +286,18 @@ class _Listener(Factory):
 class FactoryService(ListeningService[FactoryConfiguration]):
     """The local factory.
 
-    :param configuration: what it is told; it has been checked.
-    :param failed: called with what keeps it from listening.
-    :ivar ports: what it listens on, once it does.
-    :ivar programs: those that are connected.
+    :param configuration: its configuration, which was checked.
+    :param failed: called with the error if it can't listen.
+    :ivar ports: the ports that it listens on.
+    :ivar programs: the programs that are connected.
     """
+
+    reactor: GatewayReactor
 
     def __init__(
         self,
         configuration: FactoryConfiguration,
-        reactor: Any,
+        reactor: GatewayReactor,
         failed: Callable[[PycomnetError], object],
     ) -> None:
         super().__init__(configuration, reactor, failed)
@@ -301,9 +316,9 @@ class FactoryService(ListeningService[FactoryConfiguration]):
     def new(
         self, spec: Spec, id: str, shown: str, scope: Scope, direct: bool = False
     ) -> KeptFarSide:
-        """A far side that is still to be started.
+        """Make a far side. The caller starts it.
 
-        :param direct: whether its program takes its pipes. One that lingers needs the relay.
+        :param direct: whether its program takes its pipes. A far side that lingers keeps them.
         """
         if self._stopping:
             raise PycomnetError("the factory is ending")
@@ -319,7 +334,8 @@ class FactoryService(ListeningService[FactoryConfiguration]):
                     f"the factory has a gateway {name!r} already: resume=yes goes on with it"
                 )
         if spec.transport == "popen" and spec.fork is None:
-            # A first one alone, as programs have it, would save nothing in a service that stays.
+            # A program starts its first gateway without a fork server, to save its start. Here many
+            # follow.
             spec = attrs.evolve(spec, fork=True)
         far = KeptFarSide(
             spec,
@@ -343,9 +359,9 @@ class FactoryService(ListeningService[FactoryConfiguration]):
                     del program.scope.far_sides[id]
 
     def find(self, name: str, spec: Spec) -> KeptFarSide:
-        """The far side of that name, for another program.
+        """Find a far side for another program.
 
-        :raises PycomnetError: there is none, it is in use, or it is something else.
+        :raises PycomnetError: there is none of that name, it is in use, or its spec differs.
         """
         for far in self._far_sides:
             if far.name != name:
@@ -359,7 +375,8 @@ class FactoryService(ListeningService[FactoryConfiguration]):
         raise PycomnetError(f"there is no gateway {name!r} to resume; there are: {names}")
 
     def resumable(self) -> list[tuple[str, str, float, float, int, bool]]:
-        """What no program uses, as :class:`~pycomnet.gateways.localfactory.Resumable` has it."""
+        """The far sides that no program uses: the fields of a
+        :class:`~pycomnet.gateways.localfactory.Resumable` for each."""
         now = self.reactor.seconds()
         return [
             (
@@ -378,23 +395,23 @@ class FactoryService(ListeningService[FactoryConfiguration]):
 
     @deferred
     async def listen(self) -> None:
-        """Listen; fires when that is so."""
+        """Listen; fires once it does."""
         for listen in self.listen_on:
             port = await listen_on(self.reactor, listen, _Listener(self))
             self.ports.append(port)
             log.info("listening on {where}", where=endpoints.describe_address(port.getHost()))
 
     def connected(self) -> Connection:
-        """Somebody has connected: what is to talk to them."""
+        """A peer has connected. Returns the protocol for it."""
         program = FactoryProgram(self)
         self.programs.add(program)
         return program.connection
 
     @deferred
     async def stopService(self) -> None:
-        """Stop listening, and end what there is.
+        """Stop listening, and end all far sides.
 
-        :returns: fires when no far side is left.
+        :returns: fires when all have ended.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         self._stopping = True
@@ -411,10 +428,10 @@ class FactoryService(ListeningService[FactoryConfiguration]):
 
 
 def keep_reading(connection: Connection) -> None:
-    """Have what a program wrote before it was killed read also when it can't be written to.
+    """Read what a killed program has sent even if a write to it fails first.
 
-    A transport that fails to write closes its socket, and what had come to that and was not read
-    yet would be lost.
+    A transport whose write fails closes its socket. Bytes that had arrived and were not read yet
+    would be lost.
     """
     transport: Any = connection.transport
     sock = getattr(transport, "socket", None)

@@ -1,11 +1,10 @@
-"""The connection at the far side: blocking I/O, done by whichever thread waits.
+"""The connection at the far side: blocking I/O, done by the threads that wait for it.
 
-There is no reader thread that hands values to others: a thread that waits in ``receive`` takes the
-*reader's role* and reads the connection itself, so that a round trip costs no switch of threads.
-Only one thread has the role; others that wait are *parked* until the reader has something for them
-or leaves. A background thread, the *reader thread*, reads while nobody else does (so that pings are
-answered and new requests start while the user's code computes) and gives the role up as soon as
-somebody wants it.
+A thread that waits in ``receive`` becomes the *reader*: it reads the connection itself, so that a
+round trip costs no switch of threads. There is one reader at a time. Other threads that wait are
+woken when the reader has a value for them, or stops reading. A background thread, the *reader
+thread*, reads while no other thread does: so pings are answered, and new requests start, while the
+user's code computes. It stops reading as soon as another thread wants to read.
 """
 
 import errno
@@ -37,25 +36,25 @@ try:
 except ImportError:  # Python 2
     from thread import allocate_lock, start_new_thread
 
-#: Seconds after which the reader thread looks again whether somebody reads. New requests wait at
-#: most this long when the code that reads has just turned to something else.
+#: Seconds after which the reader thread checks again whether another thread reads. New requests
+#: wait at most this long when the code that was reading does something else.
 READER_INTERVAL = 0.01
-#: How much is read at a time; when there is much, no more than what a processor's cache holds.
+#: Bytes that are read at a time: usually, and when there is much (a processor's cache holds it).
 READ_SMALL = 65536
 READ_LARGE = 262144
-#: Importing ormsgpack takes longer than starting Python does (20 to 40 ms: it imports dataclasses),
-#: so the pure codec begins. It is imported once so much has gone through: a value counts one, and
-#: one for each 8 bytes. So a thousand small dicts lead to it, each of which it makes 2 us quicker;
-#: or 7,000 numbers, of which it makes each only half a microsecond quicker.
+#: Importing ormsgpack takes longer than starting Python (20 to 40 ms: it imports dataclasses), so
+#: the pure codec is used first. ormsgpack is imported after so much work: each value counts one,
+#: and one for each 8 bytes. That is a thousand small dicts, each of which it encodes 2 us faster,
+#: or 7,000 numbers, each of which it encodes half a microsecond faster.
 FAST_CODEC_AFTER = 7000
-#: Pieces that one gathering write takes: no system's limit is lower.
+#: The most pieces of one gathering write: no system's limit is lower.
 MAX_PIECES = 512
-#: seconds by a clock that nobody sets, where this Python has one
+#: seconds by a monotonic clock, if this Python has one
 now = getattr(time, "monotonic", time.time)
 
 
 def timed_acquire(lock, timeout):
-    """Acquire a lock within a time in seconds (None: for ever); True when that worked."""
+    """Acquire a lock within a time in seconds (None: for ever); whether that worked."""
     if timeout is None:
         return lock.acquire()
     if timeout <= 0:
@@ -72,15 +71,15 @@ def timed_acquire(lock, timeout):
 
 
 def _must_wait(error):
-    """Whether a read or write failed that can be done later.
+    """Whether a read or write failed that will work later.
 
-    O_NONBLOCK is a property of what is open: whoever else has it may set it, at any time.
+    O_NONBLOCK belongs to the open file: any process that has it may set that, at any time.
     """
     return error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
 def _identity(fd):
-    """What tells what is open from other things; None if nothing is."""
+    """The device and inode of a descriptor; None if it is closed."""
     try:
         found = os.fstat(fd)
     except (OSError, AttributeError):
@@ -91,9 +90,9 @@ def _identity(fd):
 class FileIO(object):
     """Reads and writes file descriptors.
 
-    :param read_fd: where bytes come from; blocking.
-    :param write_fd: where they go; may be the same.
-    :param busy: whether one polls for bytes that are waited for, before sleeping.
+    :param read_fd: the descriptor to read from; blocking.
+    :param write_fd: the descriptor to write to; it may be the same.
+    :param busy: whether a reader that waits polls before it sleeps.
     """
 
     def __init__(self, read_fd, write_fd, busy=True):
@@ -105,24 +104,24 @@ class FileIO(object):
         self._known = [_identity(fd) for fd in (read_fd, write_fd)]
 
     def is_replaced(self):
-        """Whether what is written would go elsewhere: asked after all code of the user's."""
+        """Whether what is written would go elsewhere. Checked after the user's code has run."""
         return _identity(self.write_fd) != self._known[1]
 
     def is_taken(self):
-        """Whether somebody else has closed a descriptor: it is none, or something else's by now."""
+        """Whether other code has closed a descriptor. It may be something else's by now."""
         if self.read_fd < 0:
             return False  # it was closed here
         return self._known != [_identity(fd) for fd in (self.read_fd, self.write_fd)]
 
     def close(self):
-        """Close both; what is written afterwards fails."""
+        """Close both. Later writes fail."""
         fds = set((self.read_fd, self.write_fd)) - set([-1])
         self.read_fd = self.write_fd = -1
         for fd in fds:
             try:
                 os.close(fd)
             except OSError:
-                pass  # somebody else did
+                pass  # other code did
 
     def wait(self, timeout):
         """Whether there is something to read within a time in seconds."""
@@ -136,7 +135,7 @@ class FileIO(object):
     def read(self, busy=False):
         """Some bytes, at least one; empty at the end.
 
-        :param busy: somebody waits for them, who may poll before sleeping.
+        :param busy: whether to poll before sleeping, as user code waits for them.
         """
         size = self._size
         if busy:
@@ -147,11 +146,11 @@ class FileIO(object):
                 break
             except OSError as error:
                 if not _must_wait(error):
-                    return b""  # reset: as good as the end
+                    return b""  # a reset is an end, too
                 self.wait(None)
         if busy:
             self._wait.came()
-        # A large buffer is only worth its allocation while there is that much to read.
+        # A large buffer is worth its allocation only while there is much to read.
         self._size = READ_LARGE if len(data) == size else READ_SMALL
         return data
 
@@ -166,7 +165,7 @@ class FileIO(object):
                 done = self._wait_to_write(error)
 
     def _wait_to_write(self, error):
-        """Wait if a write failed as others have made what is written to non-blocking; 0."""
+        """Wait, if a write failed because another process made the file non-blocking; 0."""
         if not _must_wait(error):
             raise error
         import select
@@ -195,19 +194,19 @@ class FileIO(object):
 class FarConnection(Live):
     """One connection and its threads.
 
-    :param io: what reads and writes, as :class:`FileIO`.
-    :param channel_class: made for each stream: ``channel_class(link, stream)``.
-    :param opened: called with each channel that the peer opens; holding the lock.
-    :param lost: called once, when the connection is over; holding no lock.
+    :param io: reads and writes, as :class:`FileIO` does.
+    :param channel_class: called for each stream: ``channel_class(link, stream)``.
+    :param opened: called with each channel that the peer opens; the caller holds the lock.
+    :param lost: called once, when the connection is over; the caller holds no lock.
     :param write_buffer: an :class:`~.writebuffer.WriteBuffer`, or None to write each value at once.
     """
 
     def __init__(self, io, channel_class, opened, lost, info, limits=None, write_buffer=None):
         self.io = io
         self.write_buffer = write_buffer
-        #: how many short values are still to be written one by one before any is collected
+        #: how many more short values are written one by one before any is collected
         self.unbatched = UNBATCHED
-        #: the :class:`~.batcher.Batcher` that has the write buffer for itself just now
+        #: the :class:`~.batcher.Batcher` that now uses the write buffer alone
         self.batcher = None
         self._may_batch = may_batch()
         if write_buffer is not None:
@@ -215,22 +214,24 @@ class FarConnection(Live):
         self.mux = Mux(False, limits, info)
         self._codec = PureCodec(channel_class, self._dump_channel, self._load_channel)
         self._work_done = 0
-        #: the state of the mux and of the channels
+        #: guards the state of the mux and of the channels
         self.lock = allocate_lock()
-        #: who writes; taken before ``lock``
+        #: held by the thread that writes; acquired before ``lock``
         self.write_lock = allocate_lock()
         self.closed = False
-        #: True when it is over because the code that runs here has closed its descriptor
+        #: True if it is over because code that runs here has closed its descriptor
         self.is_taken = False
         #: True in a child that the user's code forked
         self.forked = False
-        #: why it is over, as a sentence
+        #: what the reader calls after it has processed the bytes that it read
+        self.turning = None
+        #: the reason why it is over, as a sentence
         self.reason = "the connection is closed"
         self._channel_class = channel_class
         self._opened = opened
         self._lost = lost
         self._unclaimed = []
-        #: streams of channels that nobody holds any more, still to be closed
+        #: streams of channels that nothing refers to any more, still to be closed
         self._dropped = []
         self._role = allocate_lock()
         self._waiting = []
@@ -241,7 +242,7 @@ class FarConnection(Live):
         self._reader_sleeps = False
 
     def start(self):
-        """Send the hello and let the reader thread begin."""
+        """Send the hello, and start the reader thread."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
         self.flush()
@@ -264,19 +265,19 @@ class FarConnection(Live):
     # -- values ----------------------------------------------------------------------------------
 
     def encode(self, value):
-        """The encoding of a value. Replaced by the fast codec's once that pays."""
+        """Encode a value. Replaced by the fast codec's method once that pays off."""
         payload = self._codec.encode(value)
         self._worked(value, payload)
         return payload
 
     def decode(self, payload):
-        """The value of an encoding; as :meth:`encode`."""
+        """Decode a value; replaced as :meth:`encode` is."""
         value = self._codec.decode(payload)
         self._worked(value, payload)
         return value
 
     def decode_run(self, payloads):
-        """The values of several payloads, when they can be decoded together; as :meth:`encode`."""
+        """Decode several payloads together, or None; replaced as :meth:`encode` is."""
         return None
 
     def _worked(self, value, payload):
@@ -286,7 +287,7 @@ class FarConnection(Live):
                 from ..wire.codec import make_codec
 
                 codec = make_codec(self._channel_class, self._dump_channel, self._load_channel)
-                codec.decode(codec.encode({}))  # it imports more when it is first used
+                codec.decode(codec.encode({}))  # its first use imports more
             self._codec = codec
             self.encode = codec.encode
             self.decode = codec.decode
@@ -333,20 +334,20 @@ class FarConnection(Live):
         return self._past(stream)
 
     def _past(self, stream):
-        """What stands for a channel that was over, or dropped, before the value it is in came."""
+        """A closed channel, for one that was over or dropped before a value with it arrived."""
         channel = self._channel_class(self, stream)
         channel.over = EOFError("channel %d was closed here before it came" % stream.id)
         return channel
 
     def hold(self, channel):
-        """Give a channel to the user's code: it is closed when nobody there holds it any more."""
+        """Give a channel to the user's code. It is closed when nothing there refers to it."""
         channel.claimed = True
         stream = channel.stream
         if stream.app is channel:
             stream.app = HeldChannel(channel)
 
     def dropped(self, stream):
-        """Nobody holds the channel of this stream. Called in any thread, with whatever locks."""
+        """Nothing refers to the channel of this stream. Called in any thread, with any locks."""
         if self.closed or stream.id not in self.mux.streams:
             return
         self._dropped.append(stream)
@@ -370,12 +371,12 @@ class FarConnection(Live):
     # -- writing ---------------------------------------------------------------------------------
 
     def flush(self):
-        """Write what there is to write."""
+        """Write what the mux has."""
         with self.write_lock:
             self.flush_locked()
 
     def flush_locked(self):
-        """As :meth:`flush`, for who has :attr:`write_lock`."""
+        """As :meth:`flush`. The caller holds :attr:`write_lock`."""
         scheduler = self.mux.scheduler
         while True:
             with self.lock:
@@ -391,9 +392,10 @@ class FarConnection(Live):
                 token.done(True)
 
     def write_value(self, channel, frame):
-        """Write the frame of a short value: now, or soon with others that follow it.
+        """Write the frame of a short value: now, or soon, together with others that follow.
 
-        Whoever calls this has :attr:`write_lock`, and has settled and got the frame from the mux.
+        The caller holds :attr:`write_lock`, has called :meth:`settle`, and has the frame from the
+        mux.
         """
         write_buffer = self.write_buffer
         if write_buffer is None:
@@ -407,7 +409,7 @@ class FarConnection(Live):
         else:
             write_buffer.wake()
             if not self._may_batch or self.mux.scheduler.fragment < SIZE:
-                return  # unsafe, or not each of them would fit in a frame
+                return  # unsafe, or a value could be too long for a frame
             with self.lock:
                 stream = channel.stream
                 if stream.raw:
@@ -416,11 +418,9 @@ class FarConnection(Live):
                     self.batcher = Batcher(channel, write_buffer, self.encode, self._codec.packing)
 
     def settle(self):
-        """Have no channel's values collected any more.
+        """Stop collecting values. The caller holds both locks.
 
-        Whoever calls this has both locks.
-
-        :raises RuntimeError: a signal handler does this, while what it interrupts is sending.
+        :raises RuntimeError: a signal handler calls this, and has interrupted code that is sending.
         """
         if self.batcher is not None:
             self.batcher.stop()
@@ -443,7 +443,7 @@ class FarConnection(Live):
         return not self.closed
 
     def write_parts(self, parts):
-        """Write the mux's frames, for who has :attr:`write_lock`."""
+        """Write frames of the mux. The caller holds :attr:`write_lock`."""
         if self.write_buffer is not None and self.write_buffer.end != HEAD:
             self._flush_buffer()
         try:
@@ -452,22 +452,27 @@ class FarConnection(Live):
             self.write_failed(error)
 
     def write_failed(self, error):
-        """What writing raised: it ends the connection."""
+        """Writing raised an exception: the connection is over."""
         if isinstance(error, OSError):
             self._over("can't write to the near side: %s" % error)
             return
-        # A signal's exception in the middle of a frame: what was written can't be known.
+        # A signal handler raised it within a frame: it is unknown how much was written.
         self._over("interrupted while writing a frame")
         raise error
 
-    # -- reading, and who does it ----------------------------------------------------------------
+    def read_failed(self, error):
+        """Reading raised an exception. It is unknown what was read: the connection is over."""
+        self._over("interrupted while reading a frame")
+        raise error
+
+    # -- reading ---------------------------------------------------------------------------------
 
     def wait(self, done, waiters=None, timeout=None):
-        """Block until ``done()``, reading the connection if nobody else does.
+        """Block until ``done()``. Read the connection, if no other thread does.
 
-        :param waiters: a list for this thread's waiter, which is woken when something came.
+        :param waiters: a list for this thread's waiter, which the reader wakes for something new.
         :param timeout: seconds, or None.
-        :returns: False when the time was over first.
+        :returns: False if the time was over first.
         """
         end = None if timeout is None else now() + timeout
         role = self._role
@@ -500,7 +505,7 @@ class FarConnection(Live):
                     self._park(done, waiters, timeout)
             return True
         finally:
-            # Whoever leaves sees to it that somebody else who waits reads on.
+            # A thread that stops reading wakes another one that waits, to read on.
             if self._waiting and not role.locked():
                 self._unpark()
 
@@ -512,7 +517,7 @@ class FarConnection(Live):
         if waiters is not None:
             waiters.append(waiter)
         try:
-            # Looked at again after the waiter is in the lists: nothing can be missed in between.
+            # Checked again now that the waiter is in the lists: nothing is missed in between.
             if not done() and self._role.locked():
                 timed_acquire(waiter, timeout)
         finally:
@@ -531,10 +536,10 @@ class FarConnection(Live):
 
     @staticmethod
     def wake_waiter(waiter):
-        """Let a parked thread go on."""
+        """Wake a thread that waits."""
         try:
             waiter.release()
-        except Exception:  # it was open already: thread.error, RuntimeError
+        except Exception:  # it was woken already: thread.error, RuntimeError
             pass
 
     def _reader_thread(self):
@@ -550,7 +555,7 @@ class FarConnection(Live):
                 if self._waiting:
                     self._unpark()
             elif seen == self._turns:
-                # The same thread has been reading all the time: it wakes this one when it leaves.
+                # One thread has been reading all the time. It wakes this one when it stops.
                 self._reader_sleeps = True
                 if self._role.locked():
                     self._reader_waiter.acquire()
@@ -562,9 +567,11 @@ class FarConnection(Live):
             timed_acquire(self._reader_waiter, READER_INTERVAL)
 
     def _read(self, busy=False):
-        """Read once and deal with what came. Only whoever has the role calls this."""
+        """Read once, and process what arrived. Only the reader calls this."""
         data = self.io.read(busy)
         if not data:
+            if data is None:
+                return  # of a far side that lingers: it was not for the multiplexer
             self._over("the near side closed the connection")
             return
         mux = self.mux
@@ -591,6 +598,9 @@ class FarConnection(Live):
         if calls:
             for call, argument in calls:
                 call(argument)
+        if self.turning is not None:
+            turn, self.turning = self.turning, None
+            turn()
 
     def _event(self, kind, event, calls):
         if kind == EV_OPENED:
@@ -614,18 +624,18 @@ class FarConnection(Live):
             calls.append((self._over, "the near side broke the protocol: %s" % event[1]))
 
     def violated(self, error):
-        """The near side sent bytes that are no value: tell it, and end the connection."""
+        """The near side sent bytes that are no value: tell it so, and end the connection."""
         with self.lock:
             self.mux.goaway("value", str(error))
         self.flush()
         self._over("the near side broke the protocol: value: %s" % error)
 
     def lose_io(self):
-        """Somebody else has closed the connection's descriptor."""
+        """Other code has closed the connection's descriptor."""
         self._over("the connection's descriptor is another's")
 
     def _over(self, reason):
-        """The connection is over: every thread that waits on it learns so."""
+        """The connection is over: wake every thread that waits for it."""
         with self.lock:
             if self.closed:
                 return

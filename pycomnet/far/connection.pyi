@@ -2,7 +2,7 @@ from _thread import LockType
 from _thread import allocate_lock as allocate_lock
 from _thread import start_new_thread as start_new_thread
 from collections.abc import Callable
-from typing import Any, Final, Protocol, type_check_only
+from typing import Any, Final, NoReturn, Protocol, type_check_only
 
 from ..wire.mux import LocalError as LocalError
 from ..wire.mux import Mux
@@ -56,6 +56,7 @@ class FarConnection(Live):
     closed: bool
     is_taken: bool
     forked: bool
+    turning: Callable[[], object] | None
     reason: str
     gateway: FarGateway
     def __init__(
@@ -81,6 +82,7 @@ class FarConnection(Live):
     def settle(self) -> None: ...
     def write_parts(self, parts: list[bytes | memoryview]) -> None: ...
     def write_failed(self, error: BaseException) -> None: ...
+    def read_failed(self, error: BaseException) -> NoReturn: ...
     def wait(
         self,
         done: Callable[[], object],

@@ -16,18 +16,18 @@ from .output import OutputChannel
 from .path import own_imports
 
 if str is bytes:
-    # Python 2 has one lock for all imports. Whoever reads the connection must not wait for it: the
-    # thread that has it may wait for a module to come.
+    # Python 2 has one lock for all imports. The reader must not wait for it: the thread that holds
+    # it may be waiting for a module from the near side.
     import threading as _threading
 
     from . import modules as _modules
 else:
     _threading = _modules = None
 
-#: Seconds between the connection's end and the process's, whatever the user's code does. It gets a
-#: KeyboardInterrupt at the beginning of that time.
+#: Seconds between the connection's end and the process's, whatever the user's code does. At the
+#: beginning of that time the code gets a KeyboardInterrupt.
 GRACE = 2.0
-#: What a far side ends with when its own code has closed the connection's descriptor.
+#: The exit status of a far side whose own code has closed the connection's descriptor.
 LOST_DESCRIPTOR = 79
 
 
@@ -37,12 +37,12 @@ def interrupt_main():
         import _signal as signal
     except ImportError:
         import signal
-    # A real signal: it also ends a sleep or a read that the thread is in.
+    # A real signal also interrupts a sleep or a read.
     os.kill(os.getpid(), signal.SIGINT)
 
 
 class FarGateway(Live):
-    """What ``channel.gateway`` is at the far side."""
+    """``channel.gateway`` at the far side."""
 
     def __init__(self, worker, id):
         self._worker = worker
@@ -51,25 +51,25 @@ class FarGateway(Live):
     def newchannel(self, raw=False):
         """A new channel, to be sent to the near side in a value.
 
-        :param raw: it carries bytes as they are.
+        :param raw: whether it carries bytes instead of values.
         """
         channel = self._worker.link.open("channel", raw=raw)
         self._worker.link.hold(channel)
         return channel
 
     def register_type(self, cls, name, to_value, from_value):
-        """Have values of a class sent, as ``pycomnet.register_type`` does at the near side."""
+        """Make values of a class sendable, as ``pycomnet.register_type`` does at the near side."""
         from ..wire.kinds import register_type
 
         register_type(cls, name, to_value, from_value)
 
 
 class FarSide(Live):
-    """One far side.
+    """The worker: it serves one connection.
 
-    :param io: as :class:`~.link.FileIO`.
-    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (bytes of
-        credit that each channel begins with).
+    :param io: reads and writes, as :class:`~.connection.FileIO` does.
+    :param config: ``id``, ``execmodel`` ("thread" or "main_thread_only"), ``window`` (the credit
+        that each channel begins with, in bytes).
     :param write_buffer: as for :class:`~.connection.FarConnection`.
     :param halt: ends the process at once, with a status.
     :param interrupt: raises KeyboardInterrupt in the main thread.
@@ -88,13 +88,15 @@ class FarSide(Live):
         self._main_free = True
         self._running = 0
         self._threads = 0
-        #: requests that have come and whose channels are not closed yet
+        #: the number of requests whose channels are not closed yet
         self._requests = 0
-        #: channels to be closed when there are none
+        #: channels that are closed when there is no request
         self._idle = []
         self._waiters = []
         self._ended = False
-        #: what imports modules that the near side offers, once it has offered some
+        #: pipes that the factory has made for a program: opened, and not used yet
+        self._prepared = None
+        #: imports modules that the near side has offered; None if it has offered none
         self._finder = None
 
     def _info(self):
@@ -102,21 +104,21 @@ class FarSide(Live):
             "pid": os.getpid() if hasattr(os, "getpid") else 0,
             "python": "%d.%d.%d" % sys.version_info[:3],
             "implementation": _implementation(),
-            "platform": "%s" % sys.platform,  # Jython's is no plain str
+            "platform": "%s" % sys.platform,  # Jython's is not a plain str
             "executable": sys.executable or "",
             "execmodel": self.execmodel,
             "bytecode": bytecode(),
         }
 
     def serve(self):
-        """Take requests until the connection is over. Called in the main thread."""
+        """Serve requests until the connection is over. Called in the main thread."""
         OutputChannel(self.link).install()
         try:
             self.link.start()
-        except Exception:  # a limit of threads: the near side finds why on standard error
+        except Exception:  # the limit of threads: the near side reads that on standard error
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             raise
-        warm_up()  # while the near side deals with the hello
+        warm_up()  # while the near side processes the hello
         link = self.link
         try:
             while True:
@@ -142,7 +144,7 @@ class FarSide(Live):
         link.flush()
 
     def _tell_idle(self):
-        """No request runs or waits: tell those who asked for that."""
+        """No request runs or waits: close the channels that wait for that."""
         idle, self._idle = self._idle, []
         for channel in idle:
             self.link.mux.close(channel.stream, RESULT, self.link.encode(None))
@@ -157,7 +159,7 @@ class FarSide(Live):
             self._running -= 1
             self._threads -= 1
 
-    # -- what the link says; it holds the lock ---------------------------------------------------
+    # -- called by the link, which holds the lock ------------------------------------------------
 
     def _opened(self, channel):
         purpose = channel.stream.purpose
@@ -170,6 +172,12 @@ class FarSide(Live):
             self._status(channel)
         elif purpose == "offer":
             channel.request = self._offered
+            self.link.mux.demand_read(channel.stream)
+        elif purpose == "pipes":
+            channel.request = self._prepare
+            self.link.mux.demand_read(channel.stream)
+        elif purpose == "take":
+            channel.request = self._take
             self.link.mux.demand_read(channel.stream)
         elif purpose == "idle":
             self._idle.append(channel)
@@ -216,6 +224,33 @@ class FarSide(Live):
         self._finder.offer(PureCodec().decode(payload))
         link.mux.close(channel.stream, 2, link.encode(True))
 
+    def _prepare(self, channel, payload):
+        """A factory has made pipes for a program: open them."""
+        link = self.link
+        if self._prepared is not None:
+            self._prepared.close()
+        try:
+            from .lingering.io import prepare
+
+            self._prepared = prepare(link, payload)
+        except ImportError:
+            pass  # on another machine, which does not get these modules
+        good = self._prepared is not None
+        link.mux.close(channel.stream, RESULT, link.encode(good))
+
+    def _take(self, channel, payload):
+        """The factory wants the pipes to be used, after what has arrived is processed."""
+        self.link.turning = lambda: self._turn(channel)
+
+    def _turn(self, channel):
+        link = self.link
+        prepared, self._prepared = self._prepared, None
+        from .lingering.io import LingeringIO
+
+        if not isinstance(link.io, LingeringIO):
+            link.io = LingeringIO(link)
+        link.io.turn(channel.stream, prepared)
+
     def _run_in_thread(self, request):
         self._run(request, self._thread_finished)
 
@@ -233,9 +268,9 @@ class FarSide(Live):
     # -- the end ---------------------------------------------------------------------------------
 
     def _lost(self):
-        """The connection is over: interrupt the main thread, and be gone after a while."""
+        """The connection is over: interrupt the main thread, and end the process after a while."""
         if self._main_free:
-            return  # it sees so itself, at once
+            return  # the main thread notices it by itself
         start_new_thread(self._reap, ())
 
     def _reap(self):
@@ -245,11 +280,11 @@ class FarSide(Live):
         self._halt(self._end_status(1))
 
     def _end_status(self, status):
-        """What this process ends with; it is what this was, or tells why the connection is over."""
+        """The process's exit status: this one, or the one that says why the connection is over."""
         return LOST_DESCRIPTOR if self.link.is_taken else status
 
     def _exit(self):
-        """Run the exit functions and end, without waiting for any thread."""
+        """Run the exit functions, and end without waiting for any thread."""
         if self._ended:
             return
         self._ended = True

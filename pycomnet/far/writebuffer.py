@@ -1,10 +1,10 @@
 """Frames that the far side writes together, in memory that it shares with its supervisor.
 
-Writing each small value by a system call of its own, and waking the near side for it, takes several
-times as long as making its frame. So once values follow each other quickly their frames are
-collected here, and written when there are enough of them, when their sender turns to something else
-or, by a thread, a millisecond later. The memory is shared with the supervisor, which writes what is
-left when the worker has ended, in whatever way: what was sent before a crash arrives.
+A system call for each small value, which also wakes the near side, takes several times as long as
+encoding its frame. So if values follow each other quickly, their frames are collected here. They
+are written when there are enough of them, when their sender does something else, or a millisecond
+later by a thread. When the worker has ended, in whatever way, its supervisor writes what is left in
+the memory: what was sent before a crash arrives.
 """
 
 import os
@@ -20,32 +20,35 @@ try:
 except ImportError:  # Python 2
     from thread import allocate_lock, start_new_thread
 
-#: Two numbers at the beginning: where what was collected ends, and where that begins which has not
-#: yet been given to the system.
+#: Two numbers at the beginning: the end of what was collected, and the beginning of what has not
+#: been handed to the system yet.
 HEAD = 16
-#: Where the rest ends.
+#: The end of the memory.
 SIZE = HEAD + 16384
-#: A pipe that can be written takes so much at once (PIPE_BUF): a write of it is not cut short, not
-#: even by the worker's death.
+#: A pipe that is writable takes so many bytes at once (PIPE_BUF): such a write is never partial,
+#: even if the worker is killed.
 PIECE = 4096
-#: Values in a row that are written at once, each as it is sent, before any is collected.
+#: So many values in a row are written immediately, before any is collected.
 UNBATCHED = 16
-#: Seconds after which the thread writes what nobody has written before, ...
+#: Seconds after which the thread writes what no other thread has written, ...
 DELAY = 0.001
-#: ... and after which it looks again when somebody has: each look takes the interpreter away from
-#: whoever sends a stream, and a process switch to give it back.
+#: ... and after which it checks again if another thread has. Each check interrupts the thread that
+#: sends a stream, and costs a switch of threads.
 STREAM_DELAY = 0.005
-#: Seconds that the near side has to take a dead worker's last values.
+#: Seconds that the near side has to read a dead worker's last values.
 LAST_WORDS = 2.0
 #: seconds by a clock that nobody sets, where this Python has one
 now = getattr(time, "monotonic", time.time)
 
 
 class WriteBuffer(object):
-    """What is collected. Only a thread that may write to the connection calls it.
+    """The collected frames. Only a thread that may write to the connection uses it.
 
-    :param fd: where it is written.
-    :param memory: what :func:`new_memory` gave.
+    :param fd: the descriptor that they are written to.
+    :param memory: from :func:`new_memory`.
+    :ivar end: the end of what was collected.
+    :ivar write: a function that is called instead of writing to ``fd``, or None. It gets bytes, and
+        a function that it calls directly before these count as written.
     """
 
     def __init__(self, fd, memory):
@@ -54,17 +57,17 @@ class WriteBuffer(object):
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        #: where what was collected ends
         self.end = HEAD
-        #: whether it is a pipe that can have room for everything, once somebody needs to know
+        #: whether it is a pipe that has room for everything when it is empty; None: not known yet
         self._roomy = None
-        #: how often it was written
+        #: how often the frames were written
         self._writes = 0
         self._awake = False
         self._gate = self._flush = None
+        self.write = None
 
     def put(self, frame):
-        """Collect a frame; False when it is too long for that."""
+        """Collect a frame; False if it is too long."""
         begin = self.end
         end = begin + len(frame)
         if end > SIZE:
@@ -82,9 +85,13 @@ class WriteBuffer(object):
         head = self.head
         end = self.end
         begin = HEAD
+        if self.write is not None and begin < end:
+            # Until they count as written they stay here, where the supervisor finds them.
+            self.write(bytes(self.memory[begin:end]), self._claim)
+            begin = end
         while begin < end:
-            # Until it can be written it stays here, where the supervisor finds it. What is written
-            # then is taken whole: a piece by any pipe that can be written, and all by an empty one.
+            # Until the pipe is writable the frames stay here, where the supervisor finds them. Then
+            # the write is complete: of a piece to any writable pipe, of everything to an empty one.
             self._poll.poll()
             claimed = end
             if end - begin > PIECE and not self._is_empty():
@@ -95,29 +102,33 @@ class WriteBuffer(object):
         self._writes += 1
 
     def _is_empty(self):
-        """Whether it is a pipe that has room for everything; False where that can't be known."""
+        """Whether it is a pipe that has room for everything; False if that is not known."""
         if self._roomy is None:
             self._roomy = _is_roomy(self._fd)
         return self._roomy and pending(self._fd) == 0
 
-    def flush_late(self, flush):
-        """Have a thread call a function when nobody else has flushed for a while.
+    def _claim(self):
+        """From now on the supervisor does not write what was collected."""
+        self.head[1] = self.end
 
-        :param flush: waits until it may write, and calls :meth:`flush`; False ends the thread.
+    def flush_late(self, flush):
+        """Let a thread call a function if no other thread has flushed for a while.
+
+        :param flush: it waits until it may write, and calls :meth:`flush`; False ends the thread.
         """
         self._gate = allocate_lock()
         self._gate.acquire()
         self._flush = flush
 
     def wake(self):
-        """Something was collected after a while: have the thread look after it."""
+        """A first frame was collected: let the thread write it if no other thread does."""
         if self._awake:
             return
         self._awake = True
         if self._flush is not None:
             try:
                 start_new_thread(self._flush_rest, (self._flush,))
-            except Exception:  # a limit of threads: nothing is collected until there may be one
+            except Exception:  # the limit of threads: write it now, and try again next time
                 self._awake = False
                 self.flush()
                 return
@@ -130,7 +141,7 @@ class WriteBuffer(object):
         while True:
             seen = self._writes
             time.sleep(delay)
-            if self._writes != seen:  # more is being sent, and its sender writes
+            if self._writes != seen:  # the sender sends more, and writes
                 delay = STREAM_DELAY
                 continue
             if not flush():
@@ -139,15 +150,15 @@ class WriteBuffer(object):
             delay = DELAY
 
     def rest(self):
-        """The thread has nothing to do until more is collected. It calls this where it may write"""
+        """Nothing is left for the thread until the next frame. The thread calls this."""
         self._awake = False
 
     def last_words(self):
-        """Write what a dead worker has left; its supervisor does this."""
+        """Write what a dead worker has left. Its supervisor calls this."""
         end, begin = self.head
         late = now() + LAST_WORDS
         try:
-            # What the worker was giving to the system is not here any more.
+            # What the worker had handed to the system is not written again.
             while HEAD <= begin < end <= SIZE:
                 if not self._poll.poll(int(max(late - now(), 0) * 1000)):
                     return
@@ -157,13 +168,13 @@ class WriteBuffer(object):
 
 
 def _is_roomy(fd):
-    """Whether it is a pipe that has room for a write buffer when it is empty."""
+    """Whether a descriptor is a pipe that has room for a whole write buffer when it is empty."""
     try:
         with own_imports:
             import fcntl
             import stat
 
-        # It is smaller than usual for a user who has very many.
+        # A user who has very many pipes gets smaller ones.
         room = fcntl.fcntl(fd, getattr(fcntl, "F_GETPIPE_SZ", 1032))
         return room >= SIZE + PIECE and stat.S_ISFIFO(os.fstat(fd).st_mode)
     except (ImportError, OSError):
@@ -171,7 +182,7 @@ def _is_roomy(fd):
 
 
 def new_memory():
-    """The memory of a write buffer, which forks share; None where there is no such."""
+    """The memory of a write buffer, which forks share; None if this Python has no such memory."""
     if not hasattr(memoryview, "cast"):
         return None  # Python 2
     try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
 
 from pycomnet.channels.channel import ChannelCore
 from pycomnet.channels.connection import Connection
@@ -28,6 +29,7 @@ from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.printable import visible
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class GatewayConnection(Live):
 
     :param make_transport: makes the gateway transport.
     :param connection: the connection, if it is to be a special one.
+    :ivar call_from_thread: the reactor's ``callFromThread``.
     :ivar prefix: the start of the error's text when the far side is gone.
     """
 
@@ -61,13 +64,14 @@ class GatewayConnection(Live):
         id: str,
         output: OutputCallback,
         group: Group,
-        reactor: Any,
+        reactor: GatewayReactor,
         make_transport: Callable[[GatewayRequest], GatewayTransport],
         connection: Connection | None = None,
     ) -> None:
         self.spec = spec
         self.id = id
         self.reactor = reactor
+        self.call_from_thread = IReactorFromThreads(reactor).callFromThread
         self.sink = OutputSink(id, output)
         self.prefix = f"gateway {id}: "
         self.connection = connection or Connection(reactor)
@@ -236,4 +240,4 @@ class GatewayConnection(Live):
         if self.connection.lost is None:
             self.ending = True
             lost = ConnectionLost("nobody holds the gateway any more")
-            self.reactor.callFromThread(self.connection.abort, lost)
+            self.call_from_thread(self.connection.abort, lost)

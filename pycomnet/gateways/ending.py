@@ -51,7 +51,7 @@ class TransportEnd:
     """
 
     def __init__(
-        self, transport: EndingTransport, abort: Callable[[], object], reactor: Any
+        self, transport: EndingTransport, abort: Callable[[], object], reactor: IReactorTime
     ) -> None:
         self._transport = transport
         self._abort = abort

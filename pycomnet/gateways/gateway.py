@@ -291,7 +291,7 @@ class Gateway(Live):
         """Nothing refers to a channel any more. Called from any thread, at any time."""
         # A channel of a gateway that lingers stays for the next program.
         if self._connection.lost is None and not self.lingers:
-            self.link.reactor.callFromThread(core.abandon)
+            self.link.call_from_thread(core.abandon)
 
 
 def end_times(timeout: float | None, grace: float | None) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from twisted.internet import defer
 from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IReactorFromThreads
 
 from pycomnet import forks
 from pycomnet.channels.connection import Connection
@@ -37,6 +38,7 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import PARALLEL, Progress, start_all
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.routes import has_fork_server
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import real, whole
 
 
@@ -62,7 +64,7 @@ class Group(Live):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: GatewayReactor,
         *,
         output: OutputCallback | None = None,
         modules: Iterable[str | os.PathLike[str]] = (),
@@ -214,7 +216,9 @@ class Group(Live):
                 where = os.path.abspath(path if path is not None else default_path())
                 endpoint = f"unix:{quoteStringArgument(where)}"
         self._factory = factory = LocalFactory(endpoint, self._reactor, token, token_file)
-        finalizer = weakref.finalize(self, self._reactor.callFromThread, factory.close)
+        finalizer = weakref.finalize(
+            self, IReactorFromThreads(self._reactor).callFromThread, factory.close
+        )
         finalizer.atexit = False
         self._factory_finalizer = finalizer
 
@@ -376,7 +380,7 @@ def _terminate_weakly(reference: weakref.ref[Group]) -> defer.Deferred[None] | N
     return None if group is None else group.shut_down()
 
 
-def _remove_trigger(reactor: Any, trigger: Any, fork_servers: ForkServerClients) -> None:
+def _remove_trigger(reactor: GatewayReactor, trigger: Any, fork_servers: ForkServerClients) -> None:
     fork_servers.abandon()
 
     def remove() -> None:
@@ -384,4 +388,4 @@ def _remove_trigger(reactor: Any, trigger: Any, fork_servers: ForkServerClients)
         with contextlib.suppress(ValueError, KeyError, TypeError):
             reactor.removeSystemEventTrigger(trigger)
 
-    reactor.callFromThread(remove)
+    IReactorFromThreads(reactor).callFromThread(remove)

@@ -1,8 +1,8 @@
-"""Gateways of the local factory service: the program's end of it.
+"""Gateways of the local factory service: the program's end.
 
-A group that has one (:meth:`Group.setlocalfactory`) has one connection to it. Each gateway's own
-connection is a raw channel of that, and beside it a channel on which everything else is said:
-docs/protocol.rst, "The factory".
+A group that uses a factory (:meth:`Group.setlocalfactory`) has one connection to it. Each gateway
+has two channels of that connection: a raw one, which carries the gateway's own connection unless it
+has pipes, and a *control channel* for everything else. docs/protocol.rst, "The factory", has both.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pycomnet.deferred import OneShot, deferred
 from pycomnet.errors import ConnectionLost, FactoryUnreachable, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.gateways.environment import working_directory
+from pycomnet.gateways.handed import HandedPipes, open_journal
 from pycomnet.gateways.limits import fork_server_limits
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
@@ -39,13 +40,14 @@ from pycomnet.gateways.transports.interface import GatewayRequest
 from pycomnet.gateways.transports.process import ErrorText, ProcessTransport
 from pycomnet.net import endpoints
 from pycomnet.net.descriptors import ReceivedDescriptors, passes_descriptors
+from pycomnet.net.reactors import EndpointReactor
 
 #: The service's name, for its token's file.
 NAME = "factory"
-#: Seconds of silence after which the service is asked for a sign of life.
+#: Seconds of silence after which the service is sent a PING.
 KEEPALIVE = 30.0
-#: The window of the channels that carry gateways' connections. They have windows of their own, and
-#: many; so that this one is rarely what they wait for, it is larger.
+#: The window of the raw channels. Each channel of a gateway's own connection has a window, too.
+#: This one is larger, so that those rarely wait for it.
 FACTORY_WINDOW = 2 << 20
 #: Seconds that the service has to say hello.
 CONNECT_TIMEOUT = 20.0
@@ -53,20 +55,20 @@ CONNECT_TIMEOUT = 20.0
 KILL_TIMEOUT = 5.0
 #: Seconds that the service has to confirm that a gateway is left.
 LEAVE_TIMEOUT = 5.0
-#: What of a spec are names of files, which the service would look for elsewhere.
+#: The options of a spec that are names of files. The service runs in another directory.
 _FILES = ("ssh_config", "token_file", "ca", "cert", "key")
 
-#: The keys of what the service answers first.
+#: The keys of the service's first value.
 _ANSWERS = frozenset(("state", "pipes", "failed"))
 #: Channels on which code runs.
 _CODE = ("exec", "call")
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the service's socket is: in the user's runtime directory.
+    """The path of the service's socket, in the user's runtime directory.
 
-    Where there is none it is in a directory of the user's own in that for temporary files, which
-    ``TMPDIR`` names. Both ends check whose what they find there is.
+    If there is no such directory, the socket is in a directory of the user's in ``TMPDIR``. Both
+    ends check who owns what they find there.
     """
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime:
@@ -79,12 +81,12 @@ def default_path(environ: Mapping[str, str] = os.environ) -> Path:
 class Resumable:
     """A gateway that the factory keeps, and that no program uses.
 
-    :ivar id: what it is resumed by.
-    :ivar spec: how it was made.
+    :ivar id: the name that it is resumed by.
+    :ivar spec: the spec that it was made with.
     :ivar age: seconds since it was started.
     :ivar left: seconds until it is ended.
-    :ivar channels: how many of its channels are open, or have values that nobody has taken.
-    :ivar alive: whether the far side is there; else only what it has left.
+    :ivar channels: how many of its channels are open, or have values that no program has taken.
+    :ivar alive: whether its far side still runs. If not, what it sent last is still there.
     """
 
     id: str
@@ -96,20 +98,20 @@ class Resumable:
 
 
 class _Owner:
-    """Stands for a gateway where a channel needs one."""
+    """The gateway of the channels to the service, which have none."""
 
     id = "factory"
 
     def abandoned(self, core: ChannelCore) -> None:
-        """A channel that nobody holds any more; the gateway transport closes its own."""
+        """No action needed: a gateway transport closes its own channels."""
 
 
 @implementer(IFileDescriptorReceiver)
 class _OwnConnection(Connection):
-    """A connection that says nothing to another user's process: its hello may have a token.
+    """A connection that sends nothing to another user's process, as its hello may have a token.
 
-    :ivar descriptors: what the service has given, until a gateway transport takes it.
-    :ivar takes_pipes: whether it can give any.
+    :ivar descriptors: those that have arrived and that no gateway transport has taken yet.
+    :ivar takes_pipes: whether descriptors can arrive.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -141,14 +143,14 @@ class LocalFactory(Live):
     """The connection of one group to the service.
 
     :param address: an endpoint string.
-    :param token: what the service knows this user by, or None where it knows by itself.
-    :param token_file: a file that holds it.
+    :param token: the user's token, or None if the service sees who the user is.
+    :param token_file: a file with the token.
     """
 
     def __init__(
         self,
         address: str,
-        reactor: Any,
+        reactor: EndpointReactor,
         token: str | None = None,
         token_file: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -163,9 +165,10 @@ class LocalFactory(Live):
         self.owner = _Owner()
 
     def connected(self) -> defer.Deferred[_OwnConnection]:
-        """The connection; made if there is none.
+        """Connect, if there is no connection.
 
-        :returns: fails with :class:`FactoryUnreachable`. Cancelling it only stops waiting.
+        :returns: fires with the connection, or fails with :class:`FactoryUnreachable`. Cancelling
+            it only stops waiting.
         """
         known = self._connection
         if known is not None and known.lost is None and known.mux.failed is None:
@@ -212,7 +215,7 @@ class LocalFactory(Live):
         hello.addTimeout(CONNECT_TIMEOUT, self._reactor)
         try:
             await hello
-            # Whom it does not let in it tells so after its hello; others get an answer.
+            # The service refuses a peer after its hello. Other peers get an answer.
             await connection.open("resumable", end=True).receive()
         except defer.TimeoutError:
             connection.abort(ConnectionLost("no hello"))
@@ -232,18 +235,18 @@ class LocalFactory(Live):
         return token
 
     def gateway_transport(self, request: GatewayRequest) -> FactoryGatewayTransport:
-        """What carries a gateway's connection."""
+        """The transport for a gateway."""
         return FactoryGatewayTransport(self, request)
 
     @deferred
     async def resumable(self) -> list[Resumable]:
-        """The gateways that the service keeps and that no program uses."""
+        """Ask for the gateways that the service keeps and that no program uses."""
         connection = await self.connected()
         found = await connection.open("resumable", end=True).receive()
         return [Resumable(*item) for item in found]
 
     def close(self) -> defer.Deferred[None]:
-        """Close the connection; fires when that is so."""
+        """Close the connection; fires when it is closed."""
         if self._connection is None or self._connection.lost is not None:
             return defer.succeed(None)
         self._connection.goodbye()
@@ -251,9 +254,9 @@ class LocalFactory(Live):
 
 
 def asked_for(spec: Spec, id: str, pipes: bool = False) -> dict[str, Any]:
-    """What the service is asked for: the spec, with what it says of this program's own place.
+    """The request for a gateway: the spec, made independent of this program's environment.
 
-    :param pipes: whether it may give the far side's pipes.
+    :param pipes: whether the service may give pipes.
     """
     values = {
         field.name: getattr(spec, field.name)
@@ -274,7 +277,7 @@ def asked_for(spec: Spec, id: str, pipes: bool = False) -> dict[str, Any]:
 
 
 class FactoryGatewayTransport:
-    """Carries a gateway's connection through the service, which has its far side."""
+    """The transport of a gateway whose far side the service has started."""
 
     def __init__(self, factory: LocalFactory, request: GatewayRequest) -> None:
         self.what = "its process"
@@ -284,30 +287,35 @@ class FactoryGatewayTransport:
         self._control: ChannelCore | None = None
         self._channel: Channel | None = None
         self._answer: defer.Deferred[dict[str, Any]] | None = None
-        #: the gateway's connection, when that has the far side's own pipes
+        #: the gateway's connection, if it has pipes
         self._direct: Connection | None = None
+        #: those pipes, if the gateway lingers
+        self._handed: HandedPipes | None = None
         self._reason = ""
         self._over: OneShot[int | None] = OneShot()
         self._kill_call: Any = None
 
     @deferred
     async def connect(self, connection: Connection) -> None:
-        """Have the service start it, or go on with it."""
+        """Ask the service to start the far side, or to resume it."""
         request = self._request
         try:
             near = await self._factory.connected()
             self._check_over()
-            # What another program may go on with has to pass through the service.
-            direct = near.takes_pipes and not isinstance(connection, ResumableConnection)
-            found: dict[str, Any] = await self._ask(near, direct)
+            found: dict[str, Any] = await self._ask(near, near.takes_pipes)
             pipes: tuple[int, ...] | None = ()
+            journal = None
             if "pipes" in found:
                 pipes = near.descriptors.take(*(tuple(pipe) for pipe in found["pipes"]))
+            if pipes and isinstance(connection, ResumableConnection):
+                journal = open_journal(pipes)
+                pipes = pipes[:2] if journal is not None else None
             if pipes is None:
-                # A proxy lies between that carries none, or this program has no number left.
+                # A proxy has dropped them, or this program has no descriptors left.
                 near.takes_pipes = False
+                # A far side that lingers has been started already: it is resumed.
                 self._close()
-                found = await self._ask(near, False)
+                found = await self._ask(near, False, isinstance(connection, ResumableConnection))
         except PycomnetError as problem:
             self._close()
             self._end(None)
@@ -322,6 +330,13 @@ class FactoryGatewayTransport:
             raise request.not_started(failed["words"], failed["status"], failed["stderr"])
         channel = self._channel
         assert channel is not None
+        if journal is not None and pipes and isinstance(connection, ResumableConnection):
+            channel.close()
+            connection.restore(found["state"])
+            self._direct = connection
+            self._handed = HandedPipes(connection, pipes, journal, self._say, request.reactor)
+            connection.dataReceived(found["first"])
+            return
         if pipes:
             channel.close()
             self._direct = connection
@@ -336,16 +351,18 @@ class FactoryGatewayTransport:
         ChannelTransport(channel, connection).start()
 
     @deferred
-    async def _ask(self, near: _OwnConnection, pipes: bool) -> dict[str, Any]:
-        """Ask the service; what it answers first.
+    async def _ask(self, near: _OwnConnection, pipes: bool, resume: bool = False) -> dict[str, Any]:
+        """Send a request; returns the service's first value.
 
-        :param pipes: whether it may give the far side's pipes.
+        :param pipes: whether the service may give pipes.
+        :param resume: whether to resume the far side, whatever the spec says.
         """
         self._channel = channel = Channel(near.open("channel", raw=True), self._factory.owner)
-        asked = asked_for(self._request.spec, self._request.id, pipes)
+        spec = self._request.spec
+        if resume:
+            spec = attrs.evolve(spec, resume=True)
+        asked = asked_for(spec, self._request.id, pipes)
         asked["io"] = channel
-        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
-        self._answer = answer
         self._control = control = near.open("gateway", near.encode(asked))
 
         def told(value: Any) -> Any:
@@ -356,6 +373,18 @@ class FactoryGatewayTransport:
                 self._failed(failure)
 
         control.set_callback(told, failed, NO_ENDMARKER)
+        return await self._answer_to(None)
+
+    @deferred
+    async def _answer_to(self, value: dict[str, Any] | None) -> dict[str, Any]:
+        """Wait for the service's next answer.
+
+        :param value: what to send first, or None.
+        """
+        answer: defer.Deferred[dict[str, Any]] = defer.Deferred()
+        self._answer = answer
+        if value is not None:
+            self._say(value)
         found: dict[str, Any] = await answer
         self._check_over()
         return found
@@ -372,7 +401,7 @@ class FactoryGatewayTransport:
         if control is not None and control.over is None:
             control.send(control.connection.encode(value)).addErrback(lambda _: None)
 
-    # -- what the service says -------------------------------------------------------------------
+    # -- from the service ------------------------------------------------------------------------
 
     def _told(self, value: Any) -> Any:
         if self._answer is not None and not _ANSWERS.isdisjoint(value):
@@ -383,6 +412,8 @@ class FactoryGatewayTransport:
             return self._text.feed(value["stderr"].encode())
         elif "ask" in value:
             self._asked(value["ask"])
+        elif "rest" in value and self._handed is not None:
+            self._handed.rest(value["rest"])
         elif "ended" in value:
             ended = value["ended"]
             self.what, self._reason = ended["what"], ended["how"]
@@ -390,12 +421,14 @@ class FactoryGatewayTransport:
         return None
 
     def _asked(self, what: str) -> None:
-        """What the service can't see, or do, as it has no part in the connection."""
+        """The service asks for what it can't see or do itself, as this program has pipes."""
         connection = self._direct
         if connection is None:
             return
         if what == "end":
             connection.goodbye()
+        elif what == "got" and self._handed is not None:
+            self._handed.ended()
         elif what == "idle":
             runs = any(stream.purpose in _CODE for stream in connection.mux.streams.values())
             self._say({"idle": not (connection.heard or runs)})
@@ -414,6 +447,8 @@ class FactoryGatewayTransport:
         self._end(None)
         if lost and self._direct is not None:
             self._direct.abort(ConnectionLost(self._reason))
+        if self._handed is not None:
+            self._handed.release()
 
     def _end(self, status: int | None) -> None:
         if self._kill_call is not None:
@@ -427,19 +462,19 @@ class FactoryGatewayTransport:
             if core is not None:
                 core.close()
 
-    # -- as every gateway transport has it -------------------------------------------------------
+    # -- as any gateway transport ----------------------------------------------------------------
 
     @property
     def status(self) -> int | None:
-        """How the process ended."""
+        """The process's exit status."""
         return self._over.result
 
     def when_ended(self) -> defer.Deferred[int | None]:
-        """Fires with how the process ended once the service says so, or is gone itself."""
+        """Fires with the status when the service reports the end, or is gone itself."""
         return self._over.when_fired()
 
     def kill(self, number: int) -> None:
-        """Have the service end it."""
+        """Ask the service to send a signal."""
         if self._over.fired:
             return
         if self._control is None:
@@ -458,7 +493,7 @@ class FactoryGatewayTransport:
     async def left(self) -> None:
         """The connection is closed, and the service keeps the far side.
 
-        :returns: fires when the service has seen that, so that another program can resume it.
+        :returns: fires when the service knows that, so that another program can resume it.
         """
         control = self._control
         if control is not None:
@@ -468,11 +503,11 @@ class FactoryGatewayTransport:
         self._end(None)
 
     def describe_end(self, status: int | None) -> str:
-        """How it ended, in the service's words."""
+        """How the far side ended, in the service's words."""
         return self._reason
 
     def keep(self, text: str) -> None:
-        """Remember what its code said on standard error."""
+        """Remember text that its code wrote to standard error."""
         self._text.keep(text)
 
     def stderr_tail(self) -> str:

@@ -1,8 +1,9 @@
-"""A connection that another program can go on with: it counts what its user has taken.
+"""A connection that another program can continue: it counts the values that its user has taken.
 
-What it says of that goes to the factory service beside the connection (docs/protocol.rst, "The
-factory"). A value is taken when its user has it, not when it has come: until then it would be
-delivered again to whoever resumes the gateway.
+It reports them to the factory, which keeps all other values for the next program
+(docs/protocol.rst, "The factory"). A value is taken when the user has it, not when it has arrived.
+It is reported after the turn of the reactor in which the user got it: a program that is killed
+within that turn may not have done anything with the value, which the next program then gets again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -19,17 +21,16 @@ from pycomnet.errors import ConnectionLost
 from pycomnet.wire import mux as wire
 from pycomnet.wire.frames import RESULT
 
-#: Seconds after which it is looked again whether somebody has seen the ends of channels that came.
+#: Seconds until the next check whether the user has seen the ends of channels: the first, the most.
 LOOK_AGAIN = 0.5
-#: What that grows to while nobody does.
 MAX_DELAY = 30.0
 
 
 class CountingMux(wire.Mux):
-    """Counts the values that come on each channel.
+    """Counts the values that arrive on each channel.
 
-    :ivar counts: how many have come, of the channels in :attr:`touched`.
-    :ivar touched: channels of which there may be something to say.
+    :ivar counts: how many have arrived, for the channels in :attr:`touched`.
+    :ivar touched: channels of which there may be something to report.
     """
 
     def __init__(self, initiator: bool, limits: wire.Limits | None = None) -> None:
@@ -60,32 +61,34 @@ class CountingMux(wire.Mux):
 
 
 class ResumableConnection(Connection):
-    """The program's end of a connection that a factory keeps.
+    """The program's end of a connection to a far side that the factory keeps.
 
-    :param limits: what the far side is allowed; its channels and window are the factory's.
-    :param lingers: whether what is on channels that nobody holds any more is for another program.
-    :ivar report: told what was taken: how many values of which channels, and the channels that are
-        over and seen to be.
+    :param limits: what the far side is allowed. Channels and window have to be the factory's.
+    :param lingers: whether values on channels that nobody holds any more are for another program.
+    :ivar report: called with what was taken: a map of channels and numbers of values, and a list of
+        channels that are over and whose end was seen.
     """
 
     def __init__(
-        self, reactor: Any, lingers: bool = False, limits: wire.Limits | None = None
+        self, reactor: IReactorTime, lingers: bool = False, limits: wire.Limits | None = None
     ) -> None:
         super().__init__(reactor, limits=limits)
         self.lingers = lingers
         self._counting = self.mux = CountingMux(True, limits)
         self.report: Callable[[dict[int, int], list[int]], object] = lambda taken, done: None
-        #: the channels that were there before this program was, until somebody takes them
+        #: channels of the last program, until this one's user takes them
         self.restored: list[ChannelCore] = []
+        #: whether the far side was left to another program
+        self.is_left = False
         self._reported: dict[int, int] = {}
         self._look: Any = None
         self._delay = LOOK_AGAIN
         self._receiving = False
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where another program has stopped; before the connection is made.
+        """Continue where another program has stopped. Called before the connection is made.
 
-        :param state: what the factory says of its channels.
+        :param state: the factory's ``state``, as in docs/protocol.rst.
         """
         mux = self._counting
         mux.resume(state["next"], state["last"])
@@ -97,14 +100,15 @@ class ResumableConnection(Connection):
                 self.purposes[purpose](core)
                 continue
             if not stream.local:
-                self._unclaimed[id] = core  # it may be in a value that comes again
+                self._unclaimed[id] = core  # a value that is sent again may have it
             self.restored.append(core)
 
     def leave(self) -> None:
-        """Close the connection once all is written, without a goodbye: the far side goes on."""
+        """Close the connection once everything is written. Without a goodbye the far side stays."""
         if self._receiving:
-            self.reactor.callLater(0, self.leave)  # what came is still being dealt with
+            self.reactor.callLater(0, self.leave)  # values are still being delivered
             return
+        self.is_left = True
         self._tell_taken()
         if self._reason is None:
             self._reason = ConnectionLost("the gateway was left to the factory")
@@ -112,16 +116,12 @@ class ResumableConnection(Connection):
             self._lose_connection()
 
     def _uncork(self) -> None:
+        # Not when it is flushed: what gives credit there is a value that the user is about to get.
         super()._uncork()
         self._tell_taken()
 
-    def flush(self) -> None:
-        super().flush()
-        if not self._flushing and self._counting.touched:
-            self._tell_taken()
-
     def dataReceived(self, data: bytes) -> None:
-        # What has come counts from now on, but nobody has it before it was dealt with.
+        # Values count as arrived from now on, but are taken only when they have been delivered.
         self._receiving = True
         try:
             super().dataReceived(data)
@@ -145,7 +145,7 @@ class ResumableConnection(Connection):
         for id, stream in list(mux.touched.items()):
             core: ChannelCore | None = stream.app
             if core is None:
-                continue  # the connection is broken: nobody was told that it was opened
+                continue  # the connection is broken: the user does not know of this channel
             number = mux.counts[id] - len(core.queue)
             if number != self._reported.get(id, 0):
                 taken[id] = self._reported[id] = number
@@ -166,7 +166,7 @@ class ResumableConnection(Connection):
             self._delay = LOOK_AGAIN
             self.report(taken, done)
         if waiting and self._look is None:
-            # That somebody has seen the end of a channel, or has let go of it, makes no noise.
+            # There is no event when the user sees the end of a channel, or drops it.
             self._look = self.reactor.callLater(self._delay, self._look_again)
             self._delay = min(2 * self._delay, MAX_DELAY)
 
@@ -175,7 +175,7 @@ class ResumableConnection(Connection):
         self._tell_taken()
 
     def _is_held(self, core: ChannelCore) -> bool:
-        """Whether somebody can still look at a channel."""
+        """Whether the user can still look at a channel."""
         if core.stream.id in self._unclaimed or core in self.restored:
             return True
         return core.handle is not None and core.handle() is not None

@@ -35,6 +35,7 @@ from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
 from pycomnet.gateways.transports.socket import KEEPALIVE
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 from pycomnet.wire.mux import EV_FAILED, EV_HELLO, Limits, Mux
@@ -263,10 +264,12 @@ class GatewayService(ListeningService[SocketServiceConfiguration]):
     :ivar clients: the programs that are connected.
     """
 
+    reactor: GatewayReactor
+
     def __init__(
         self,
         configuration: SocketServiceConfiguration,
-        reactor: Any,
+        reactor: GatewayReactor,
         failed: Callable[[PycomnetError], object],
     ) -> None:
         super().__init__(configuration, reactor, failed)

@@ -15,6 +15,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import LaunchFailed, PycomnetError
 from pycomnet.nameserver.requests import NameserverLimits
 from pycomnet.nameserver.service import NameService, make_server
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class NameserverService(service.Service):
         self,
         store: INameStore,
         listen: Iterable[str],
-        reactor: Any,
+        reactor: EndpointReactor,
         failed: Callable[[PycomnetError], object],
         limits: NameserverLimits | None = None,
         loading: Callable[[], AbstractContextManager[None]] = nullcontext,

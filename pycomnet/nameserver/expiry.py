@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.errors import StoreConflict
@@ -36,7 +37,7 @@ class Expiry:
         self,
         directory: Directory,
         store: INameStore,
-        reactor: Any,
+        reactor: IReactorTime,
         seconds: Callable[[], float],
     ) -> None:
         self.count = 0

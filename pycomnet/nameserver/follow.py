@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pycomnet.errors import (
     CallInterrupted,
     ConnectionLost,
@@ -38,7 +40,7 @@ _PASSING = (
 
 async def follow(
     nameserver: RemoteService,
-    reactor: Any,
+    reactor: IReactorTime,
     service: str | None = None,
     interface: str | None = None,
     tags: Sequence[str] = (),

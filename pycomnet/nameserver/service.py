@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer, task
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.auth.admission import peer_credentials
 from pycomnet.deferred import Condition
@@ -36,6 +37,7 @@ from pycomnet.nameserver.requests import (
     registration,
 )
 from pycomnet.nameserver.watch import Watch
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.context import NAMESERVER
 from pycomnet.services.interface import Service, interface, method
 from pycomnet.services.server import ServerLimits, ServiceServer
@@ -81,7 +83,7 @@ class NameService(Service):
     def __init__(
         self,
         store: INameStore,
-        reactor: Any,
+        reactor: IReactorTime,
         limits: NameserverLimits | None = None,
         seconds: Callable[[], float] = time.monotonic,
         random_lease: Callable[[], int] = lambda: secrets.randbits(LEASE_BITS),
@@ -459,7 +461,7 @@ SERVER_LIMITS = ServerLimits(
 )
 
 
-def make_server(reactor: Any) -> ServiceServer:
+def make_server(reactor: EndpointReactor) -> ServiceServer:
     """A server for a :class:`NameService`, with the limits that it needs."""
     return ServiceServer(reactor, limits=SERVER_LIMITS)
 

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IUNIXTransport
+
+if TYPE_CHECKING:
+    from twisted.internet import _IReactorCommon
+
+    #: The declared type of ``twisted.internet.reactor``. The public way: the interfaces.
+    CommonReactor: TypeAlias = _IReactorCommon
 
 C = TypeVar("C", bound=type[Any])
 
@@ -157,7 +163,7 @@ def _replace(target: object, name: str, value: object) -> bool:
 # -- reactors ------------------------------------------------------------------------------------
 
 
-def epoll_of(reactor: Any) -> select.epoll | None:
+def epoll_of(reactor: object) -> select.epoll | None:
     """The epoll on which a reactor waits, or None. The public way: poll one socket."""
     if not hasattr(select, "epoll"):
         return None
@@ -165,18 +171,18 @@ def epoll_of(reactor: Any) -> select.epoll | None:
     return poller if isinstance(poller, select.epoll) else None
 
 
-def set_clock(reactor: Any, seconds: Callable[[], float]) -> bool:
+def set_clock(reactor: object, seconds: Callable[[], float]) -> bool:
     """Let a reactor use a clock; return whether it does. The public way: the wall clock."""
     return _replace(reactor, "seconds", seconds)
 
 
-def silence_waker(reactor: Any) -> None:
+def silence_waker(reactor: object) -> None:
     """In a forked child: keep calls from threads from waking the parent's reactor."""
     if hasattr(reactor, "waker"):
         reactor.waker = None
 
 
-def runs_on(reactor: Any, loop: object) -> bool:
+def runs_on(reactor: object, loop: object) -> bool:
     """Whether an asyncio reactor runs on a loop. The public way: False."""
     return getattr(reactor, "_asyncioEventloop", None) is loop
 

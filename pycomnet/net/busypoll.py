@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+
+from twisted.internet.base import ReactorBase
 
 from pycomnet.far.busypoll import LONG_WINDOW, BusyWait, poll_of
 from pycomnet.net import _twisted
@@ -22,7 +24,7 @@ BLIND_WINDOW = 20e-6
 READS_PER_TURN = 8
 
 
-def reactor_wait(reactor: Any, fd: int, window: float) -> BusyWait:
+def reactor_wait(reactor: object, fd: int, window: float) -> BusyWait:
     """The busy polling for a descriptor that a reactor reads, within one turn of the reactor.
 
     :param window: seconds to poll, if that also sees other events.
@@ -31,7 +33,7 @@ def reactor_wait(reactor: Any, fd: int, window: float) -> BusyWait:
     if poller is None:
         return BusyWait(poll_of(fd), BLIND_WINDOW)
     poll = poller.poll
-    timeout: Callable[[], float | None] = reactor.timeout
+    timeout: Callable[[], float | None] = cast(ReactorBase, reactor).timeout
     only = [(fd, select.EPOLLIN)]
 
     def look(_: int) -> bool | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from pycomnet.net import _twisted
+from pycomnet.net.reactors import PipeReactor
 
 
-def use_monotonic_clock(reactor: Any) -> bool:
+def use_monotonic_clock(reactor: PipeReactor) -> bool:
     """Let a reactor that does not run yet use the monotonic clock.
 
     Twisted's reactors use :func:`time.time`. When an administrator or NTP sets that forward, all

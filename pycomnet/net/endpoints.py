@@ -30,6 +30,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import CertificateRefused, EndpointError
 from pycomnet.net.hostname import NamedEndpoint
 from pycomnet.net.private import narrow_umask
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import NumberRefused, real, whole
 
 #: The longest path of a unix socket, in bytes: the room in the system's structure.
@@ -216,7 +217,7 @@ def client_string(port: Any, description: str, host: str | None = None) -> str:
     return f"{kind}:{quoteStringArgument(host)}:{address.port}"
 
 
-def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+def server_endpoint(reactor: EndpointReactor, description: str) -> IStreamServerEndpoint:
     """The server endpoint of an address.
 
     :param description: ``tcp:PORT:interface=...``, ``unix:PATH``, or any of Twisted's. For TLS,
@@ -243,7 +244,7 @@ def server_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 
 @deferred
-async def listen(reactor: Any, description: str, factory: Any) -> Any:
+async def listen(reactor: EndpointReactor, description: str, factory: Any) -> Any:
     """Listen on an address.
 
     :param description: as for :func:`server_endpoint`.
@@ -296,7 +297,7 @@ def _check_unix_path(description: str, path: str) -> None:
         )
 
 
-def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
+def client_endpoint(reactor: EndpointReactor, description: str) -> IStreamClientEndpoint:
     """The client endpoint of an address.
 
     :param description: ``tcp:HOST:PORT``, ``unix:PATH``, or any of Twisted's. For TLS,

@@ -17,11 +17,14 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import (
     IAddress,
     IHostResolution,
+    IReactorPluggableNameResolver,
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from pycomnet.net.reactors import EndpointReactor
 
 #: Seconds after which the next address is tried as well (RFC 8305, 5).
 ATTEMPT_DELAY = 0.25
@@ -38,7 +41,7 @@ class NamedEndpoint:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: EndpointReactor,
         host: str,
         port: int,
         timeout: float,
@@ -64,7 +67,9 @@ class NamedEndpoint:
             return defer.fail(error.DNSLookupError(text))
         addresses: defer.Deferred[list[IAddress]] = defer.Deferred(lambda _: None)
         receiver: Any = _Receiver(addresses)
-        self._reactor.nameResolver.resolveHostName(receiver, name, portNumber=self._port)
+        IReactorPluggableNameResolver(self._reactor).nameResolver.resolveHostName(
+            receiver, name, portNumber=self._port
+        )
         return addresses.addCallback(self._connect, factory)
 
     def _connect(self, addresses: list[IAddress], factory: Any) -> defer.Deferred[Any]:
@@ -105,7 +110,7 @@ class _Attempts:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: EndpointReactor,
         endpoints: Iterator[IStreamClientEndpoint],
         factory: Any,
         host: str,

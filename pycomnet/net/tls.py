@@ -28,6 +28,7 @@ from zope.interface import implementer
 from pycomnet.errors import CertificateRefused, EndpointError
 from pycomnet.net.endpoints import BACKLOG, is_number, number, seconds
 from pycomnet.net.hostname import NamedEndpoint
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.text.logs import Logger
 
 #: The options of a TLS listener, beside its port and interface.
@@ -43,7 +44,7 @@ _OTHER_NAMES = {"caCertsDir": "trustRoots", "certKey": "certificate"}
 
 
 def listener(
-    reactor: Any, description: str, args: tuple[str, ...], options: dict[str, str]
+    reactor: EndpointReactor, description: str, args: tuple[str, ...], options: dict[str, str]
 ) -> IStreamServerEndpoint:
     """The server endpoint with TLS; see :func:`pycomnet.net.endpoints.server_endpoint`."""
     options = dict(zip(["port"], args, strict=False)) | options
@@ -65,7 +66,9 @@ class _Listener:
     the global one.
     """
 
-    def __init__(self, reactor: Any, plain: IStreamServerEndpoint, creator: _FromFiles) -> None:
+    def __init__(
+        self, reactor: EndpointReactor, plain: IStreamServerEndpoint, creator: _FromFiles
+    ) -> None:
         self._reactor = reactor
         self._plain = plain
         self._creator = creator
@@ -172,7 +175,7 @@ def _load_own(description: str, key: str, certificate: str) -> tuple[Any, list[A
 
 
 def connector(
-    reactor: Any, description: str, args: tuple[str, ...], options: dict[str, str]
+    reactor: EndpointReactor, description: str, args: tuple[str, ...], options: dict[str, str]
 ) -> IStreamClientEndpoint:
     options = {_OTHER_NAMES.get(name, name): value for name, value in options.items()}
     options = dict(zip(["host", "port"], args, strict=False)) | options

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pycomnet.text.logs import Logger
 
 #: Seconds between beats of the reactor, and between checks of it.
@@ -33,7 +35,7 @@ class BlockWatch:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         methods: Callable[[], Mapping[CodeType, str]],
         urgent: float,
         clock: Callable[[], float] = time.monotonic,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads
 
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
@@ -39,7 +40,7 @@ class Owner:
     def abandoned(self, core: ChannelCore) -> None:
         """The channel has no references left. Called from any thread, at any time."""
         if self._connection.lost is None:
-            reactor: Any = self._connection.reactor
+            reactor = IReactorFromThreads(self._connection.reactor)
             reactor.callFromThread(core.abandon)
 
 
@@ -111,7 +112,7 @@ class OutgoingBlocks:
                 block.close(file)
 
     async def _send_file(self, core: ChannelCore, file: Any) -> None:
-        reactor: Any = self._connection.reactor
+        reactor = IReactorThreads(self._connection.reactor)
         reading = in_thread(reactor, file.read, CHUNK)
         try:
             while True:
@@ -145,6 +146,7 @@ class IncomingBlocks:
         hold: Callable[[int], object] = lambda size: None,
     ) -> None:
         self._connection = connection
+        self._threads: IReactorThreads | None = None
         self._hold = hold
         self._limits = limits
         self._left = limits.total
@@ -270,7 +272,9 @@ class IncomingBlocks:
             return
         if file.in_memory:
             self._hold(len(data) - file.size)  # what was held in memory is written to disk, too
-        await in_thread(self._connection.reactor, _append, file, data)
+        if self._threads is None:
+            self._threads = IReactorThreads(self._connection.reactor)
+        await in_thread(self._threads, _append, file, data)
 
 
 def _append(file: ReceivedFile, data: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import Condition
@@ -64,7 +65,7 @@ class ServerCalls:
 
     services: list[Service]
 
-    def __init__(self, reactor: Any, limits: ServerLimits, threads: Any) -> None:
+    def __init__(self, reactor: IReactorTime, limits: ServerLimits, threads: Any) -> None:
         self.reactor = reactor
         self.limits = limits
         self.methods: dict[str, dict[str, Bound]] = {}

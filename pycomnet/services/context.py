@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from random import Random
-from typing import Any
 
 from twisted.internet import defer, task
 
@@ -13,6 +12,7 @@ from pycomnet.deferred import deferred
 from pycomnet.errors import DeadlineExceeded, InvalidArguments, PycomnetError
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import optional_real, whole
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
@@ -59,7 +59,7 @@ class Context(Live):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: EndpointReactor,
         *,
         nameserver: str | None = None,
         timeout: float | None = TIMEOUT,

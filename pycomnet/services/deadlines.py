@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 #: Longer deadlines share one bucket.
 FAR = 1e8
 
@@ -25,7 +27,7 @@ class Deadlines:
     :param reactor: for the time and delayed calls.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._seconds: Callable[[], float] = reactor.seconds
         self._buckets: dict[float, dict[Expiring, None]] = {}

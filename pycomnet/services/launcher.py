@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from twisted.application import service
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
@@ -21,6 +22,7 @@ from pycomnet.errors import (
     message_of,
 )
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.blocked import BlockWatch, codes
 from pycomnet.services.context import Context
 from pycomnet.services.instances import ADDRESSES
@@ -135,7 +137,7 @@ def _numbers(host: str) -> list[str]:
 def launch(
     config: LaunchConfig,
     loaded: list[Loaded],
-    reactor: Any,
+    reactor: EndpointReactor,
     failed: Callable[[PycomnetError], object],
 ) -> Launcher:
     """A launcher that logs what blocks the reactor, after a third of a lease at most."""
@@ -171,7 +173,7 @@ class Launcher(service.Service):
         self,
         config: LaunchConfig,
         loaded: list[Loaded],
-        reactor: Any,
+        reactor: EndpointReactor,
         failed: Callable[[PycomnetError], object],
         policy: Policy | None = None,
         nameserver: NameserverProxy | None = None,
@@ -284,7 +286,7 @@ class Launcher(service.Service):
         elif self._config.advertise is None:
             host = endpoints.parse(reach[0]).argument(0, "host")
             if host == socket.gethostname():  # the address to listen on names no interface
-                looking = in_thread(self._reactor, self._resolve, host)
+                looking = in_thread(IReactorThreads(self._reactor), self._resolve, host)
                 looking.addBoth(self._warn_of_name, host)
 
     def _warn_of_name(self, found: Any, host: str) -> None:

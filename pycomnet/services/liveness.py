@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pycomnet.errors import PeerSilent
 from pycomnet.services.pending import PendingCall
 
@@ -29,7 +31,7 @@ class Liveness:
     :param silence: seconds without an answer; None sends no pings.
     """
 
-    def __init__(self, reactor: Any, silence: float | None) -> None:
+    def __init__(self, reactor: IReactorTime, silence: float | None) -> None:
         self._reactor = reactor
         self._silence = silence
         self._watched: dict[PooledServer, None] = {}

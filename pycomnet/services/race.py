@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ServiceUnreachable
@@ -31,7 +32,9 @@ class Race:
     :param left: seconds for all attempts.
     """
 
-    def __init__(self, reactor: Any, peers: Iterator[PooledServer], left: float | None) -> None:
+    def __init__(
+        self, reactor: IReactorTime, peers: Iterator[PooledServer], left: float | None
+    ) -> None:
         self._reactor = reactor
         self._peers = peers
         self._patience = PATIENCE if left is None else min(PATIENCE, left / SHARE)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import OneShot
@@ -136,7 +137,7 @@ class RemoteStream(ValueIterator, Live):
         core = self._core
         if core is not None and not self._closed:
             # The garbage collector calls this in any thread, at any time.
-            reactor = self._service.context.reactor
+            reactor = IReactorFromThreads(self._service.context.reactor)
             reactor.callFromThread(_let_go, core, self._bucket, self._deadline)
 
 

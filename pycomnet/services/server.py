@@ -19,6 +19,7 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.calls import Bound, ServerCalls
 from pycomnet.services.context import Context
 from pycomnet.services.interface import INTROSPECTION, Service, describe, interface, method
@@ -62,9 +63,11 @@ class ServiceServer(ServerCalls, Live):
         threads don't keep the process from ending.
     """
 
+    reactor: EndpointReactor
+
     def __init__(
         self,
-        reactor: Any,
+        reactor: EndpointReactor,
         *,
         context: Context | None = None,
         limits: ServerLimits | None = None,

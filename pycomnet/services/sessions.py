@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterator, MutableMapping
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.errors import SessionTooLarge
 from pycomnet.ranges import check_fields
@@ -98,7 +99,7 @@ class Sessions:
     :param reactor: for the time, and to expire sessions.
     """
 
-    def __init__(self, limits: SessionLimits, reactor: Any) -> None:
+    def __init__(self, limits: SessionLimits, reactor: IReactorTime) -> None:
         self._limits = limits
         self._reactor = reactor
         #: key -> the session and when it was last used; the least recently used comes first

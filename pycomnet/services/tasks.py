@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 
 #: What a cancelled coroutine raises in Twisted and in asyncio.
 CANCELLED = (defer.CancelledError, asyncio.CancelledError)
@@ -27,7 +28,7 @@ class Tasks:
     :ivar asyncio: whether the reactor runs on an asyncio event loop.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         module = sys.modules.get("twisted.internet.asyncioreactor")
         self.asyncio = module is not None and isinstance(reactor, module.AsyncioSelectorReactor)
         self._reactor = type(reactor).__name__

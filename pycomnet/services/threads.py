@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads, IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -36,11 +37,12 @@ class MethodThreads:
         is needed.
     """
 
-    def __init__(self, reactor: Any, most: int, pool: Any = None) -> None:
+    def __init__(self, reactor: IReactorTime, most: int, pool: Any = None) -> None:
         self._reactor = reactor
         self._most = most
         self._pool = pool
         self._own: DaemonThreads | None = None
+        self._threads: IReactorFromThreads | None = None
         #: each function that runs or waits for a thread: its name, and the time when it was queued
         self._running: dict[object, tuple[str, float]] = {}
 
@@ -54,6 +56,8 @@ class MethodThreads:
         if self._pool is None:
             self._pool = self._own = DaemonThreads(0, self._most, "pycomnet-methods")
             self._own.start()
+        if self._threads is None:  # not before: a reactor without threads serves other methods
+            self._threads = IReactorFromThreads(self._reactor)
         key = object()
         self._running[key] = (name, self._reactor.seconds())
 
@@ -61,7 +65,7 @@ class MethodThreads:
             del self._running[key]
             return result
 
-        return in_pool(self._reactor, self._pool, function).addBoth(over)
+        return in_pool(self._threads, self._pool, function).addBoth(over)
 
     def still_running(self) -> list[tuple[str, float]]:
         """The functions that still run or wait: the name and the age in seconds of each."""
@@ -76,7 +80,9 @@ class MethodThreads:
 
 
 @deferred
-async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: Any) -> Any:
+async def in_pool(
+    reactor: IReactorFromThreads, pool: Any, function: Callable[..., Any], *args: Any
+) -> Any:
     """Run a function in a pool of threads.
 
     :returns: fires with its result. If it is cancelled, it fires only after the function has
@@ -106,7 +112,9 @@ async def in_pool(reactor: Any, pool: Any, function: Callable[..., Any], *args: 
     return result
 
 
-def in_thread(reactor: Any, function: Callable[..., Any], *args: Any) -> defer.Deferred[Any]:
+def in_thread(
+    reactor: IReactorThreads, function: Callable[..., Any], *args: Any
+) -> defer.Deferred[Any]:
     """Run a function in the reactor's own pool, as :func:`in_pool`."""
     return in_pool(reactor, reactor.getThreadPool(), function, *args)
 

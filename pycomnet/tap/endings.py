@@ -7,9 +7,9 @@ import contextlib
 import os
 import sys
 from types import TracebackType
-from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReactorCore
 
 from pycomnet.errors import PycomnetError
 from pycomnet.text.logs import Logger
@@ -36,7 +36,7 @@ class ExitStatus:
         self._excepthook = sys.excepthook
         sys.excepthook = self._raised
 
-    def fail(self, reactor: Any, problem: Exception) -> None:
+    def fail(self, reactor: IReactorCore, problem: Exception) -> None:
         """Stop the reactor, so that all services are stopped in order, and exit with status 1."""
         if self._status:
             return
@@ -44,7 +44,7 @@ class ExitStatus:
         self.say(problem)
         reactor.callWhenRunning(self._stop, reactor)
 
-    def _stop(self, reactor: Any) -> None:
+    def _stop(self, reactor: IReactorCore) -> None:
         with contextlib.suppress(ReactorNotRunning):  # it was stopped already
             reactor.stop()
 

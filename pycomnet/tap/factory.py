@@ -7,8 +7,8 @@ from twisted.python import usage
 
 from pycomnet.errors import PycomnetError
 from pycomnet.factory import service
-from pycomnet.factory.farside import IDLE_TIMEOUT, Settings
-from pycomnet.factory.relay import MAX_KEPT
+from pycomnet.factory.settings import IDLE_TIMEOUT, Settings
+from pycomnet.far.lingering.relay import MAX_KEPT
 from pycomnet.gateways.localfactory import default_path
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.ranges import MAX_COUNT

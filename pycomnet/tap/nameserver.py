@@ -6,6 +6,7 @@ import sys
 
 import attrs
 from twisted.application.service import IService
+from twisted.internet.task import Clock
 from twisted.python import usage
 
 from pycomnet.errors import EndpointError, PycomnetError, StoreFailed
@@ -89,7 +90,7 @@ Examples:
         try:
             for description in self["listen"]:
                 parse(description)
-            make_store(self["store"], None)
+            make_store(self["store"], Clock())  # to check it: it is not opened
         except (EndpointError, StoreFailed) as problem:
             raise usage.UsageError(str(problem)) from None
         max_ttl = seconds(self, "max-ttl", LIMITS.min_ttl)

@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+#: Seconds in which processes that must end have ended, on a busy machine too.
+GONE = 60
 
-def still_there(pids: Iterable[int], timeout: float) -> list[int]:
+
+def still_there(pids: Iterable[int], timeout: float = GONE) -> list[int]:
     """Wait until processes have ended (a zombie has).
 
     :param timeout: seconds for all of them together.

@@ -28,6 +28,7 @@ class Example(pycomnet.Service):
 
     def __init__(self) -> None:
         self.ended: list[str] = []
+        self.began: Any = None
         self.closed: Any = None
 
     @pycomnet.method()
@@ -55,6 +56,7 @@ class Example(pycomnet.Service):
 
     @pycomnet.method()
     async def hangs(self, request: Any) -> Any:
+        self.began.set()
         try:
             await (asyncio.sleep(3600) if request.args == "asyncio" else defer.Deferred())
         except asyncio.CancelledError:
@@ -89,7 +91,7 @@ class AioTests(SynchronousTestCase):
     def run_program(self, body: Body) -> None:
         async def program() -> None:
             service = Example()
-            service.closed = asyncio.Event()
+            service.began, service.closed = asyncio.Event(), asyncio.Event()
             async with aio.ServiceServer() as server, aio.Context(timeout=PATIENCE) as context:
                 await server.add(service)
                 address = await server.listen("tcp:0:interface=127.0.0.1")
@@ -98,7 +100,7 @@ class AioTests(SynchronousTestCase):
 
         asyncio.run(asyncio.wait_for(program(), PATIENCE))
 
-    def test_methods(self) -> None:
+    def test_async_method_awaits_futures_and_deferreds(self) -> None:
         """An async method awaits futures and Deferreds alike, and is a task."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -112,7 +114,7 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_client(self) -> None:
+    def test_client_has_futures_for_deferreds(self) -> None:
         """What the Deferred API has, each with a future in place of a Deferred."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -130,27 +132,31 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_cancel(self) -> None:
+    def test_cancel_or_deadline_cancels_the_method(self) -> None:
         """Cancelling cancels the method, whatever it awaits; so does a deadline."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
             for kind in ("asyncio", "twisted"):
-                for timeout in (None, 0.05):
-                    service.closed.clear()
-                    call = remote.invoke("hangs", kind, timeout=timeout)
-                    if timeout is None:
-                        with self.assertRaises(asyncio.TimeoutError):
-                            await asyncio.wait_for(call, 0.05)
-                    else:
-                        with self.assertRaises(pycomnet.DeadlineExceeded):
-                            await call
-                    await service.closed.wait()
+                call = remote.invoke("hangs", kind, timeout=None)
+                await service.began.wait()
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(call, 0.05)
+                await service.closed.wait()
+                service.began.clear()
+                service.closed.clear()
+                for timeout in (0.05, 1, 20):  # until it is enough for the method to begin
+                    with self.assertRaises(pycomnet.DeadlineExceeded):
+                        await remote.invoke("hangs", kind, timeout=timeout)
+                    if service.began.is_set():
+                        break
+                await service.closed.wait()
+                service.began.clear()
+                service.closed.clear()
             self.assertEqual(service.ended, ["asyncio", "asyncio", "twisted", "twisted"])
 
         self.run_program(body)
 
-    def test_stream(self) -> None:
-        """A stream that is left is closed."""
+    def test_stream_that_is_left_is_closed(self) -> None:
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
             async for value in remote.stream("ticks"):
@@ -161,7 +167,7 @@ class AioTests(SynchronousTestCase):
 
         self.run_program(body)
 
-    def test_loops(self) -> None:
+    def test_several_loops_leave_nothing_behind(self) -> None:
         """Several loops, one after the other, each leave nothing behind."""
 
         async def body(service: Example, remote: Any, context: aio.Context) -> None:
@@ -175,7 +181,7 @@ class AioTests(SynchronousTestCase):
         if before:
             self.assertLessEqual(len(os.listdir(descriptors)), before)
 
-    def test_names_and_tls(self) -> None:
+    def test_names_and_tls_install_no_other_reactor(self) -> None:
         """By a host's name, with TLS and without: no other reactor is installed for that."""
         authority = trustme.CA()
         with tempfile.TemporaryDirectory() as directory:
@@ -203,7 +209,7 @@ class AioTests(SynchronousTestCase):
                 vars(internet).pop("reactor", None)
                 asyncio.run(asyncio.wait_for(program(), PATIENCE))
 
-    def test_uvloop(self) -> None:
+    def test_aio_works_on_uvloop(self) -> None:
         """On uvloop's loop, too."""
         try:
             import uvloop
@@ -220,7 +226,6 @@ class AioTests(SynchronousTestCase):
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         self.run_program(body)
 
-    def test_no_loop(self) -> None:
-        """Outside of a coroutine the error says how to begin."""
+    def test_error_outside_of_a_coroutine_says_how_to_begin(self) -> None:
         problem = self.assertRaises(RuntimeError, aio.Context)
         self.assertIn("asyncio.run", str(problem))

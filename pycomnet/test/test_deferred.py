@@ -17,14 +17,14 @@ from pycomnet.test.kit import first_cancels_rest
 class DoneTests(SynchronousTestCase):
     """What ``done`` makes."""
 
-    def test_is_one(self) -> None:
+    def test_done_is_a_deferred_fired_with_none(self) -> None:
         """It is a Deferred that has fired with None."""
         deferred = done()
         self.assertIsInstance(deferred, defer.Deferred)
         self.assertTrue(deferred.called)
         self.assertIsNone(self.successResultOf(deferred))
 
-    def test_awaited(self) -> None:
+    def test_done_can_be_awaited_more_than_once(self) -> None:
         """It can be awaited, more than once, also after its result was changed."""
 
         async def user() -> list[Any]:
@@ -35,22 +35,21 @@ class DoneTests(SynchronousTestCase):
         result = self.successResultOf(defer.Deferred.fromCoroutine(user()))
         self.assertEqual(result, [None, None, 5])
 
-    def test_callbacks(self) -> None:
+    def test_callbacks_run_at_once_each_by_itself(self) -> None:
         """Callbacks run at once and in order, for each by itself."""
         first, second = done(), done()
         first.addCallback(lambda _: 1).addCallback(lambda value: value + 1)
         self.assertEqual(self.successResultOf(first), 2)
         self.assertIsNone(self.successResultOf(second))
 
-    def test_raising_callback(self) -> None:
-        """What a callback raises goes to the next errback."""
+    def test_raising_callback_goes_to_the_next_errback(self) -> None:
 
         def fail(_: object) -> None:
             raise ZeroDivisionError
 
         self.failureResultOf(done().addCallback(fail), ZeroDivisionError)
 
-    def test_paused(self) -> None:
+    def test_paused_runs_nothing(self) -> None:
         """While it is paused nothing runs."""
         ran: list[object] = []
         deferred = done()
@@ -60,7 +59,7 @@ class DoneTests(SynchronousTestCase):
         deferred.unpause()
         self.assertEqual(ran, [None])
 
-    def test_among_others(self) -> None:
+    def test_done_works_with_cancel_gather_chain_and_timeout(self) -> None:
         """It can be cancelled, waited for with others, chained and given a timeout."""
         done().cancel()
         both: list[defer.Deferred[Any]] = [done(), defer.succeed(3)]
@@ -89,13 +88,13 @@ class OneShotTests(SynchronousTestCase):
         self.assertEqual((self.ending.fired, self.ending.result), (True, 3))
         self.assertEqual(self.successResultOf(self.ending.when_fired()), 3)
 
-    def test_once(self) -> None:
+    def test_second_fire_changes_nothing(self) -> None:
         """The second time nothing happens, and the first result stays."""
         self.ending.fire(1)
         self.assertFalse(self.ending.fire(2))
         self.assertEqual(self.successResultOf(self.ending.when_fired()), 1)
 
-    def test_cancelled(self) -> None:
+    def test_cancelled_waiter_is_forgotten_alone(self) -> None:
         """One that is cancelled is forgotten, and the others are not."""
         first, second = self.ending.when_fired(), self.ending.when_fired()
         first.cancel()
@@ -103,14 +102,14 @@ class OneShotTests(SynchronousTestCase):
         self.ending.fire(3)
         self.assertEqual(self.successResultOf(second), 3)
 
-    def test_cancelled_by_another(self) -> None:
+    def test_waiter_cancelled_by_another_is_not_told(self) -> None:
         """One that is cancelled while those before it are told is not told."""
         first, second = self.ending.when_fired(), self.ending.when_fired()
         first.addCallback(lambda _: second.cancel())
         self.ending.fire(3)
         self.failureResultOf(second, defer.CancelledError)
 
-    def test_while_told(self) -> None:
+    def test_who_asks_while_told_is_answered(self) -> None:
         """What asks while it is told has its answer: it has happened before anybody knows."""
         asked: list[int] = []
         first = self.ending.when_fired()
@@ -118,7 +117,7 @@ class OneShotTests(SynchronousTestCase):
         self.ending.fire(3)
         self.assertEqual(asked, [3])
 
-    def test_independent(self) -> None:
+    def test_one_waiters_error_is_not_anothers(self) -> None:
         """What one does with the result the others don't see."""
         first, second = self.ending.when_fired(), self.ending.when_fired()
         first.addCallback(lambda _: 1 / 0)
@@ -126,7 +125,7 @@ class OneShotTests(SynchronousTestCase):
         self.failureResultOf(first, ZeroDivisionError)
         self.assertEqual(self.successResultOf(second), 3)
 
-    def test_failed(self) -> None:
+    def test_each_waiter_gets_a_failure_of_its_own(self) -> None:
         """Each who waits gets the error in a Failure of its own, and so does who asks later."""
         error = ValueError("why")
         first, second = self.ending.when_fired(), self.ending.when_fired()
@@ -142,7 +141,7 @@ class OneShotTests(SynchronousTestCase):
         self.assertFalse(self.ending.fail(KeyError()))
         self.failureResultOf(self.ending.when_fired(), ValueError)
 
-    def test_failure_that_nobody_waits_for(self) -> None:
+    def test_failure_that_nobody_waits_for_is_not_logged(self) -> None:
         """It is no unhandled error: that is for those who wait."""
         self.ending.fail(ValueError())
         del self.ending
@@ -164,7 +163,7 @@ class OneShotTests(SynchronousTestCase):
         }
         self.assertEqual(len(depths), 1)
 
-    def test_first_cancels_rest(self) -> None:
+    def test_first_told_may_cancel_the_rest(self) -> None:
         """Whoever is told first may cancel the others, whether it happens or fails."""
         told = first_cancels_rest(self, self.ending.when_fired, lambda: self.ending.fire(3))
         self.assertEqual(told, 3)
@@ -172,7 +171,7 @@ class OneShotTests(SynchronousTestCase):
         told = first_cancels_rest(self, failing.when_fired, lambda: failing.fail(KeyError()))
         told.trap(KeyError)
 
-    def test_abandoned(self) -> None:
+    def test_last_cancelled_before_it_happens_says_abandoned(self) -> None:
         """The last that is cancelled before it happens says so; none that is cancelled after."""
         abandoned: list[bool] = []
         ending: OneShot[int] = OneShot(lambda: abandoned.append(ending.fired))
@@ -186,7 +185,7 @@ class OneShotTests(SynchronousTestCase):
         for waiter in (first, second):
             self.failureResultOf(waiter, defer.CancelledError)
 
-    def test_follow(self) -> None:
+    def test_follow_takes_the_deferreds_result_or_failure(self) -> None:
         """It has what a Deferred fires with, or what that fails with: which is handled thereby."""
         source: defer.Deferred[int] = defer.Deferred()
         self.ending.follow(source)
@@ -203,7 +202,7 @@ class ConditionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.changed = Condition()
 
-    def test_next(self) -> None:
+    def test_each_waiter_is_told_of_the_next_time_once(self) -> None:
         """Whoever waits is told of the next time, once; who waits while it is told, of a later."""
         told: list[str] = []
         first = self.changed.wait().addCallback(lambda _: told.append("first"))
@@ -213,12 +212,12 @@ class ConditionTests(SynchronousTestCase):
         self.changed.notify_all()
         self.assertEqual((told, self.changed.waiting), (["first", "again"], 0))
 
-    def test_not_remembered(self) -> None:
+    def test_notification_without_waiters_is_not_remembered(self) -> None:
         """That it happened while nobody waited is not told later."""
         self.changed.notify_all()
         self.assertNoResult(self.changed.wait())
 
-    def test_first_cancels_rest(self) -> None:
+    def test_first_notified_may_cancel_the_rest(self) -> None:
         """Whoever is told first may cancel the others."""
         first_cancels_rest(self, self.changed.wait, self.changed.notify_all)
         self.assertEqual(self.changed.waiting, 0)

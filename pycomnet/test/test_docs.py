@@ -21,7 +21,7 @@ class PageTests(SynchronousTestCase):
     if not EXAMPLES.is_dir():
         skip = "there are no docs beside an installed package"
 
-    def test_all_are_shown(self) -> None:
+    def test_every_example_is_shown_in_a_page(self) -> None:
         """Every example is in a page, and every page's example is there."""
         shown = {
             (page.parent / name).resolve()
@@ -32,7 +32,7 @@ class PageTests(SynchronousTestCase):
         }
         self.assertEqual(shown, {path.resolve() for path in EXAMPLES.glob("*.py")})
 
-    def test_api_is_complete(self) -> None:
+    def test_every_public_name_is_in_the_reference(self) -> None:
         """Every public name is described in the reference."""
         text = (DOCS / "api.rst").read_text(encoding="utf-8")
         described = set(re.findall(r"^\.\. auto\w+:: pycomnet\.(\w+)", text, re.M))

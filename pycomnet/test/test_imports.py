@@ -38,12 +38,12 @@ class LayerTests(SynchronousTestCase):
         self.assertIn("pycomnet.wire.frames", modules)
         self.assertEqual(check(modules), [])
 
-    def test_layers_are_there(self) -> None:
+    def test_each_name_in_a_layer_exists(self) -> None:
         """Each name in a layer is that of a module or package."""
         layers = LAYERS if PLUGINS.is_file() else [names - {"twisted.plugins"} for names in LAYERS]
         self.assertEqual(empty_layers(tree(), layers), [])
 
-    def test_no_cycles(self) -> None:
+    def test_no_packages_import_each_other(self) -> None:
         """No package imports one that imports it, and of modules no more than two do."""
         self.assertEqual(cycles(tree()), [])
 
@@ -74,7 +74,7 @@ def loads_reactor(names: list[str]) -> str | None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     if ran.returncode == 0:
         return None
@@ -97,7 +97,7 @@ class CheckerTests(SynchronousTestCase):
         modules = {name: read(name, False, source) for name, source in names.items()}
         return cycles({**{name: Module(True, ()) for name in packages if name}, **modules})
 
-    def test_up(self) -> None:
+    def test_import_from_above_is_found(self) -> None:
         """An import from above is found in every form and place."""
         for source in (
             "import pycomnet.channels.channel",
@@ -114,14 +114,13 @@ class CheckerTests(SynchronousTestCase):
             self.assertIn("channel", self.found("pycomnet.far.main", source), source)
             self.assertIn("which is above it", self.found("pycomnet.far.main", source), source)
 
-    def test_relative_in_package(self) -> None:
+    def test_one_dot_in_init_is_the_package(self) -> None:
         """In an ``__init__`` one dot is the package itself."""
         self.assertIn("above", self.found("pycomnet.gateways", "from ..services import x", True))
         self.assertEqual(self.found("pycomnet.gateways", "from .services import x", True), "")
         self.assertEqual(self.found("pycomnet.gateways.group", "from .services import x"), "")
 
-    def test_down_and_beside(self) -> None:
-        """What is allowed is not found."""
+    def test_allowed_imports_are_not_found(self) -> None:
         for module, source in (
             ("pycomnet.far.main", "import pycomnet.wire.mux\nfrom ..wire import frames"),
             ("pycomnet.far.main", "import threading, Queue\nfrom . import bootstrap"),
@@ -137,7 +136,7 @@ class CheckerTests(SynchronousTestCase):
         ):
             self.assertEqual(self.found(module, source), "", (module, source))
 
-    def test_type_checking(self) -> None:
+    def test_type_checking_imports_are_exempt(self) -> None:
         """What only a type checker reads is exempt; its else is not."""
         source = "if TYPE_CHECKING:\n    import pycomnet.cli\nelse:\n    {}"
         self.assertEqual(self.found("pycomnet.channels.channel", source.format("pass")), "")
@@ -145,7 +144,7 @@ class CheckerTests(SynchronousTestCase):
             ":4:", self.found("pycomnet.channels.channel", source.format("import pycomnet.cli"))
         )
 
-    def test_twisted_privates(self) -> None:
+    def test_twisteds_privates_are_allowed_in_one_module(self) -> None:
         """What is private in Twisted is imported by one module."""
         for source in (
             "from twisted.web._newclient import X",
@@ -155,12 +154,12 @@ class CheckerTests(SynchronousTestCase):
             self.assertIn("does not promise", self.found("pycomnet.channels.x", source))
             self.assertEqual(self.found("pycomnet.net._twisted", source), "")
 
-    def test_root(self) -> None:
+    def test_package_itself_is_above_its_modules(self) -> None:
         """The package's public names are above all that they are made of."""
         for source in ("import pycomnet", "from pycomnet import Group", "from .. import Group"):
             self.assertIn("above", self.found("pycomnet.channels.channel", source), source)
 
-    def test_unplaced(self) -> None:
+    def test_module_without_layer_is_found(self) -> None:
         """A module without a layer is found, and one for tests that something else imports."""
         self.assertIn("put 'helpers'", self.found("pycomnet.helpers", ""))
         self.assertIn("put 'helpers'", self.found("pycomnet.helpers.deep", ""))
@@ -168,7 +167,7 @@ class CheckerTests(SynchronousTestCase):
             "tests only", self.found("pycomnet.channels.channel", "from pycomnet.test import x")
         )
 
-    def test_empty_layer(self) -> None:
+    def test_layer_for_what_is_not_there_is_found(self) -> None:
         """A layer for what isn't there is found, whether a package or the plugins."""
         there = ["pycomnet", "pycomnet.wire.mux", "pycomnet.errors"]
         layers = [frozenset({"wire", "errors"}), frozenset({""})]
@@ -177,7 +176,7 @@ class CheckerTests(SynchronousTestCase):
             [found] = empty_layers(there, [*layers, frozenset({name})])
             self.assertIn(repr(name), found)
 
-    def test_cycle_of_modules(self) -> None:
+    def test_cycle_of_three_modules_is_found(self) -> None:
         """Three modules are one too many; an import in a function counts, one for types doesn't."""
         ring = {
             "pycomnet_far_a": "from .b import x",
@@ -192,7 +191,7 @@ class CheckerTests(SynchronousTestCase):
         self.assertEqual(self.cycles(**{**ring, "pycomnet_far_c": typed}), [])
         self.assertEqual(self.cycles(**{**ring, "pycomnet_far_b": "from . import a"}), [])
 
-    def test_cycle_of_packages(self) -> None:
+    def test_cycle_of_two_packages_is_found(self) -> None:
         """Two packages are found that import each other, though no module does; at any depth."""
         for one, other in (
             ("mediator", "gateways"),
@@ -209,7 +208,7 @@ class CheckerTests(SynchronousTestCase):
             self.assertIn("packages in a cycle: ", found)
             self.assertIn(f"pycomnet.{one.replace('_', '.')}, ", found + ", ")
 
-    def test_package_and_its_part(self) -> None:
+    def test_package_and_its_subpackage_may_use_each_other(self) -> None:
         """A package's modules and those of a package in it may use each other."""
         found = self.cycles(
             pycomnet_far_a="from .forkserver import a\n",
@@ -218,20 +217,20 @@ class CheckerTests(SynchronousTestCase):
         )
         self.assertEqual(found, [])
 
-    def test_far_side(self) -> None:
+    def test_imports_a_bare_interpreter_lacks_are_found(self) -> None:
         """What a bare interpreter lacks is found, and I/O in the wire."""
         self.assertIn("bare", self.found("pycomnet.far.main", "import ormsgpack"))
         self.assertIn("bare", self.found("pycomnet.wire.mux", "from twisted.python import log"))
         self.assertIn("no I/O", self.found("pycomnet.wire.mux", "def f():\n    import time"))
 
-    def test_sent_later(self) -> None:
+    def test_what_is_sent_later_has_nothing_but_its_own_package(self) -> None:
         """What is sent later has nothing but the standard library and its own package."""
         module = "pycomnet.xdeploy.farside.deploy"
         self.assertIn("bare", self.found(module, "import attrs"))
         self.assertIn("not sent", self.found(module, "from pycomnet.far import files"))
         self.assertEqual(self.found(module, "import fcntl\nfrom .wheels import add"), "")
 
-    def test_reactor(self) -> None:
+    def test_reactor_at_module_level_is_found(self) -> None:
         """The reactor is found at a module's level anywhere, in functions where not allowed."""
         for source in (
             "from twisted.internet import reactor",
@@ -246,7 +245,7 @@ class CheckerTests(SynchronousTestCase):
         source = "def f():\n    from twisted.internet import reactor"
         self.assertIn("reactor", self.found("pycomnet.gateways.group", source))
 
-    def test_reactor_is_loaded(self) -> None:
+    def test_loaded_reactor_is_blamed_on_its_module(self) -> None:
         """The subprocess sees a reactor, and says which module brought it."""
         culprit = "twisted.internet.reactor"
         self.assertEqual(loads_reactor(["pycomnet", culprit, "json"]), culprit)

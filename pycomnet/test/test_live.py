@@ -49,7 +49,7 @@ LIVE: tuple[Any, ...] = (
 class Refused(SynchronousTestCase):
     """Each way to copy, of each kind."""
 
-    def test_each(self) -> None:
+    def test_pickling_or_copying_live_objects_is_refused(self) -> None:
         """An error that names the kind and says what to do, rather than an unchecked copy."""
         for kind in LIVE:
             one = object.__new__(kind)

@@ -215,13 +215,12 @@ class OldPythonTests(SynchronousTestCase):
         """
     )
 
-    def test_the_tree(self) -> None:
+    def test_far_side_has_no_newer_syntax(self) -> None:
         """No module of the wire and the worker has syntax that is newer."""
         for name, source in far_side().items():
             self.assertEqual(newer_syntax(source), [], name)
 
-    def test_finds(self) -> None:
-        """Each construct is found."""
+    def test_each_newer_construct_is_found(self) -> None:
         for source in [*self.NEWER, *self.DIFFERENT]:
             self.assertNotEqual(newer_syntax(source), [], source)
         self.assertEqual(newer_syntax(self.COMMON), [])

@@ -36,7 +36,7 @@ class Settings:
 class NumberTests(SynchronousTestCase):
     """Both kinds of numbers."""
 
-    def test_refused(self) -> None:
+    def test_what_is_no_number_is_refused_by_name(self) -> None:
         """What is none, or can't be a time or a count, is refused by its name."""
         for value in NOT_NUMBERS:
             for read in (real, whole):
@@ -45,7 +45,7 @@ class NumberTests(SynchronousTestCase):
                 self.assertTrue(len(str(problem)) < 300)
                 self.assertIsInstance(problem, ValueError)
 
-    def test_taken(self) -> None:
+    def test_numbers_and_their_texts_are_taken(self) -> None:
         """Numbers, and where that may be their text."""
         for value, found in ((0, 0.0), (2.5, 2.5), (Fraction(1, 2), 0.5), (1e9, 1e9)):
             self.assertEqual(real("x", value), found)
@@ -58,7 +58,7 @@ class NumberTests(SynchronousTestCase):
         self.assertIsNone(optional_real("x", None))
 
     @given(st.floats() | st.integers() | st.text())
-    def test_within(self, value: Any) -> None:
+    def test_result_is_always_within_the_range(self, value: Any) -> None:
         """Whatever comes, what is returned is within the range."""
         try:
             found = real("x", value, 1, 5, text=True)
@@ -66,7 +66,7 @@ class NumberTests(SynchronousTestCase):
             return
         self.assertTrue(1 <= found <= 5)
 
-    def test_fields(self) -> None:
+    def test_settings_refuse_wrong_numbers(self) -> None:
         """The numbers of settings that a program makes."""
         Settings(5, 0.5, 2.0)
         for wrong in ({"count": 1.5}, {"count": -1}, {"seconds": 0.4}, {"maybe": float("nan")}):

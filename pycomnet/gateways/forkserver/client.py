@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import ChannelCore
@@ -27,6 +27,7 @@ from pycomnet.gateways.connection import GatewayConnection
 from pycomnet.gateways.environment import working_directory
 from pycomnet.gateways.forkserver.route import FirstHop
 from pycomnet.gateways.limits import fork_server_limits
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.wire.frames import RAW_FRAGMENT, WIDE_WINDOW
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class ForkServerClient(Live):
 class ForkServerClients(Live):
     """The fork servers of one group. The group refers to it, and it does not refer to the group."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: GatewayReactor) -> None:
         self._reactor = reactor
         self._fork_servers: dict[tuple[Any, ...], ForkServerClient] = {}
         #: first hops on which gateways have been started
@@ -240,7 +241,7 @@ class ForkServerClients(Live):
 
     def abandon(self) -> None:
         """The group is gone: end all. Called from any thread."""
-        self._reactor.callFromThread(self.end)
+        IReactorFromThreads(self._reactor).callFromThread(self.end)
 
 
 def _umask() -> int:

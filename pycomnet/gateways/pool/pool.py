@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.deferred import deferred
@@ -187,7 +188,7 @@ class GatewayPool:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         gateways: Iterable[Gateway],
         *,
         jobs: int = 1,
@@ -219,7 +220,7 @@ class GatewayPool:
         self._over = _run(self._scheduler, queue, chosen)
         # If it is dropped, submitted calls are still run, as in concurrent.futures.
         self._finalizer = weakref.finalize(
-            self, reactor.callFromThread, _end, queue, self._scheduler
+            self, IReactorFromThreads(reactor).callFromThread, _end, queue, self._scheduler
         )
         self._finalizer.atexit = False
 

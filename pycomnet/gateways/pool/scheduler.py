@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 import attrs
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.channels.channel import Channel
 from pycomnet.deferred import Condition
@@ -43,7 +44,7 @@ class NoGatewayLeft(PycomnetError):
 class Bell:
     """Notifies the waiters for a change, in the reactor's next turn."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._changed = Condition()
         self._rung = False
@@ -118,7 +119,7 @@ class WorkScheduler(Generic[ItemT]):
         jobs: int,
         replacements: int,
         say: Callable[[str], object],
-        reactor: Any,
+        reactor: IReactorTime,
         noun: str = "item",
     ) -> None:
         self.queue = queue

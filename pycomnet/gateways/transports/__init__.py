@@ -48,10 +48,14 @@ TRANSPORTS = {
         "pycomnet.gateways.transports.socket", "an endpoint", (*_ALL, *_SERVED, "keepalive")
     ),
     "http": Transport(
-        "pycomnet.mediator.client", "host:port/prefix", (*_ALL, *_SERVED, "websocket")
+        "pycomnet.mediator.client.gatewaytransport",
+        "host:port/prefix",
+        (*_ALL, *_SERVED, "websocket"),
     ),
     "https": Transport(
-        "pycomnet.mediator.client", "host:port/prefix", (*_ALL, *_SERVED, "websocket")
+        "pycomnet.mediator.client.gatewaytransport",
+        "host:port/prefix",
+        (*_ALL, *_SERVED, "websocket"),
     ),
 }
 

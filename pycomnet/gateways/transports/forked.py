@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import Channel, ChannelCore
@@ -284,7 +284,7 @@ class ForkedGatewayTransport:
         return self._text.tail()
 
 
-def _pause(reactor: Any) -> defer.Deferred[None]:
+def _pause(reactor: IReactorTime) -> defer.Deferred[None]:
     paused: defer.Deferred[None] = defer.Deferred()
     reactor.callLater(0.005, paused.callback, None)
     return paused

@@ -10,6 +10,7 @@ from twisted.internet import defer
 
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.gateways.spec import Spec
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.printable import visible
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class GatewayRequest:
     id: str
     output: Callable[[str], Any]
     group_reference: Callable[[], Group | None]
-    reactor: Any
+    reactor: GatewayReactor
 
     @property
     def group(self) -> Group:

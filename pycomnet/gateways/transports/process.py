@@ -1,8 +1,9 @@
 """A local process, the transport to its standard input and output, and how it ends.
 
-``subprocess`` starts it rather than ``reactor.spawnProcess``: it does not run Python between fork
-and exec, it says at once when there is no such program, and its end is seen through a pidfd,
-without SIGCHLD. So it works under any reactor in any thread, the blocking API's included.
+``subprocess`` starts it, and not ``reactor.spawnProcess``: ``subprocess`` runs no Python code
+between fork and exec, and reports at once that there is no such program. A pidfd shows the
+process's end without SIGCHLD. So it works under any reactor, in any thread, and for the blocking
+API.
 """
 
 from __future__ import annotations
@@ -25,37 +26,38 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
-from pycomnet.far.busypoll import WINDOW
+from pycomnet.far.busypoll import WINDOW, poll_of
 from pycomnet.far.live import Live
 from pycomnet.net import _twisted
 from pycomnet.net.busypoll import READS_PER_TURN, reactor_wait
+from pycomnet.net.reactors import PipeReactor
 
 #: The exit status of a far side whose code has closed its connection's descriptor (far/worker.py).
 LOST_DESCRIPTOR = 79
 
-#: How much is read at a time: when there is much, no more than what a processor's cache holds, as a
-#: larger buffer is slower.
+#: Bytes that are read at a time: usually, and when there is much. A buffer that is larger than a
+#: processor's cache is slower.
 READ_SMALL = 1 << 16
 READ_LARGE = 1 << 18
-#: What a pipe is grown to when it is found full. Growing only those keeps within what the system
-#: grants a user's pipes together.
+#: Bytes that a pipe is grown to when it is found full. Other pipes are not grown: the system limits
+#: the size of all pipes of a user together.
 PIPE_LARGE = 1 << 20
 #: Lines of standard error that are kept for error messages, and their length in characters.
 STDERR_LINES = 20
 STDERR_LINE = 500
-#: Pieces of it that are read at the process's end: what a pipe holds, and no more, as what it left
+#: Pieces of it that are read at the process's end: as much as a pipe holds. Processes that it left
 #: may go on writing.
 STDERR_READS = 16
-#: Seconds between looks at a process that has no pidfd.
+#: Seconds between checks of a process that has no pidfd.
 POLL_INTERVAL = 0.05
 
 
-def _close_after_turn(fd: int, reactor: Any) -> None:
-    """Close a descriptor once the reactor has seen to all that it found in this turn.
+def _close_after_turn(fd: int, reactor: PipeReactor) -> None:
+    """Close a descriptor after this turn of the reactor.
 
-    It may have found something on this one as well, and it knows descriptors by their numbers. Were
-    the number free before it comes to that, a process that is started in the same turn could get it
-    for a pipe, and be taken for what has ended.
+    The reactor may have found an event on this descriptor in the same turn, and it knows
+    descriptors by their numbers. If the number were free at once, a process that is started in this
+    turn could get it for a pipe, and the event would be taken for one of that pipe.
     """
     if reactor.running:
         reactor.callLater(0, _close, fd)
@@ -69,17 +71,19 @@ def _close(fd: int) -> None:
 
 
 class _Readable(FileDescriptor):
-    """Calls a function when a descriptor can be read; closes it at the end.
+    """Calls a function when a descriptor is readable; closes it at the end.
 
-    :param readable: returns False when there is no more.
-    :param closed: called at the end: a reactor that sees a hang-up does not ask ``readable``.
+    :param readable: returns False at the end.
+    :param closed: called at the end: a reactor that sees a hang-up does not call ``readable``.
     """
+
+    reactor: PipeReactor
 
     def __init__(
         self,
         fd: int,
         readable: Callable[[], bool],
-        reactor: Any,
+        reactor: PipeReactor,
         closed: Callable[[Failure], None] | None = None,
     ) -> None:
         super().__init__(reactor)
@@ -96,7 +100,7 @@ class _Readable(FileDescriptor):
         return None if self._readable() else main.CONNECTION_DONE
 
     def release(self) -> None:
-        """Ask for it no more, and leave the descriptor to somebody else."""
+        """Stop reading, and leave the descriptor open for the caller."""
         self.stopReading()
         self.connected = 0
         self._fd = -1
@@ -115,17 +119,19 @@ class _Readable(FileDescriptor):
 class ProcessTransport(FileDescriptor):
     """A Twisted transport over two pipes.
 
-    Pipes, as what a far side writes comes in many small pieces, each with a system call of its own:
-    a pipe takes two or three of them in the time in which a socket takes one.
+    A far side writes many small pieces, each with a system call. A pipe takes two or three of them
+    in the time in which a socket takes one.
 
     :param write_pipe: the descriptor that is written to.
     :param pipe: the one that is read from.
-    :param protocol: what runs on them.
-    :param first: what is written before it says anything.
+    :param protocol: the protocol that is connected to them.
+    :param first: bytes that are written before the protocol writes any.
     """
 
+    reactor: PipeReactor
+
     def __init__(
-        self, write_pipe: int, pipe: int, protocol: Any, reactor: Any, first: bytes = b""
+        self, write_pipe: int, pipe: int, protocol: Any, reactor: PipeReactor, first: bytes = b""
     ) -> None:
         super().__init__(reactor)
         self._write_pipe = write_pipe
@@ -155,14 +161,14 @@ class ProcessTransport(FileDescriptor):
         except OSError:
             return main.CONNECTION_LOST
         if written < len(data) and self._grow_writing():
-            # It may be full all the same, as the other end can have made it grow before: what was
-            # taken is told then, and an error shows again.
+            # It may still be full, if the other end has grown it before. Then the number of written
+            # bytes is returned, and an error shows again.
             with contextlib.suppress(OSError):
                 written += os.write(self._write_pipe, data[written:])
         return written
 
     def write_parts(self, parts: list[bytes]) -> int:
-        """Write what the pipe takes at once of some pieces; the number of bytes."""
+        """Write as much of some pieces as the pipe takes at once; returns the number of bytes."""
         if len(parts) == 1:
             written = self.writeSomeData(parts[0])
             return written if isinstance(written, int) else 0  # an error shows again
@@ -192,28 +198,34 @@ class ProcessTransport(FileDescriptor):
             self._protocol.dataReceived(data)
             if not self._wrote or self.disconnected or not self._reader.connected:
                 break
-            # What came was answered at once, and so may the answer be.
+            # The protocol has answered. The other end may answer that at once, too.
             if not self._wait.poll():
                 break
         return True
 
     def look(self) -> None:
-        """Poll for the answer to what was just written, and take it if it comes soon.
+        """Poll for the answer to what was just written, and read it if it comes soon.
 
-        For who writes what has come on another connection: the answer then goes on in the same
-        turn.
+        For a caller that passes on what came on another connection: so the answer is passed on in
+        the same turn.
         """
         if self._reader.connected and not self.disconnected and self._wait.poll():
             self._read()
 
+    def read_rest(self) -> None:
+        """Read what is in the pipe, now: nothing writes to it any more."""
+        poll = poll_of(self._pipe)
+        while self._reader.connected and not self.disconnected and poll is not None and poll(0):
+            self._read()
+
     def _grow(self) -> None:
-        """There is much to read: take more at a time, and have the pipe hold it."""
+        """There is much to read: read more at a time, and grow the pipe."""
         if self._read_size < READ_LARGE:
             self._read_size = READ_LARGE
             _grow_pipe(self._pipe)
 
     def _grow_writing(self) -> bool:
-        """There is much to write: have the pipe hold it; False when that was done before."""
+        """There is much to write: grow the pipe; False if that was done before."""
         if self._write_size == PIPE_LARGE:
             return False
         self._write_size = PIPE_LARGE
@@ -227,19 +239,19 @@ class ProcessTransport(FileDescriptor):
         self._reader.stopReading()
 
     def close_write_end(self) -> None:
-        """All is written, after ``loseWriteConnection``: standard input ends, output goes on."""
+        """After ``loseWriteConnection``, when all is written: end standard input, and read on."""
         _close_after_turn(self._write_pipe, self.reactor)
         self._write_pipe = -1
 
     def hand_over(self, protocol: Any) -> None:
-        """Give what comes from now on to another protocol."""
+        """Pass all further bytes to another protocol."""
         self._protocol = protocol
 
     def release(self) -> tuple[int, int] | None:
-        """Let go of the pipes, which stay open, for somebody else. The protocol is told nothing.
+        """Stop using the pipes, and leave them open for the caller. The protocol is told nothing.
 
-        :returns: the descriptors that are written to and read from; None, with nothing changed,
-            where something is still to be written or one of the pipes is closed.
+        :returns: the descriptors that are written to and read from. None, and nothing has changed,
+            if bytes are still to be written, or one of the pipes is closed.
         """
         if _twisted.has_unwritten(self) or not self._reader.connected:
             return None
@@ -254,7 +266,7 @@ class ProcessTransport(FileDescriptor):
         return released
 
     def close_copies(self) -> None:
-        """In a forked child: close its copies of the pipes, and tell nobody."""
+        """In a forked child: close its copies of the pipes. The protocol is told nothing."""
         for fd in (self._reader.fileno(), self._write_pipe):
             if fd >= 0:
                 _close(fd)
@@ -268,8 +280,8 @@ class ProcessTransport(FileDescriptor):
         if self.disconnected:
             return
         if reason.check(error.ConnectionLost) and self._reader.connected and not self.disconnecting:
-            # Nobody takes what is written any more; what was said before may still be in the pipe,
-            # and behind it is its end.
+            # Nothing reads what is written any more. Earlier output may still be in the pipe, with
+            # the end behind it.
             _twisted.stop_taking(self)
             return
         super().connectionLost(reason)
@@ -287,10 +299,10 @@ class ProcessTransport(FileDescriptor):
 
 
 class ErrorText:
-    """What a process says on its standard error: shown as it comes, its last lines kept.
+    """A process's standard error: passed on as it arrives. The last lines are kept.
 
-    :param output: called with each piece, str; a Deferred that it returns is waited for before the
-        next piece is read.
+    :param output: called with each piece, a str. The next piece is read once its Deferred, if it
+        returns one, has fired.
     """
 
     def __init__(self, output: Callable[[str], Any]) -> None:
@@ -300,7 +312,7 @@ class ErrorText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data: bytes) -> Any:
-        """The next bytes of it; none at the end. What the callback returned."""
+        """The next bytes, none at the end. Returns what the callback returned."""
         text = self._decoder.decode(data, not data)
         if not text:
             return None
@@ -308,9 +320,9 @@ class ErrorText:
         return self._output(text)
 
     def keep(self, text: str) -> None:
-        """Remember this as well."""
+        """Keep this text, too."""
         *lines, rest = (self._line + text).split("\n")
-        # ssh ends its lines as a terminal needs it.
+        # ssh ends its lines with \r\n.
         self._lines.extend(line[:STDERR_LINE].rstrip("\r") for line in lines)
         self._line = rest[:STDERR_LINE]
 
@@ -321,21 +333,21 @@ class ErrorText:
 
 
 class ErrorPipe:
-    """The pipe that a process's standard error comes through.
+    """The pipe from a process's standard error.
 
     :param fd: its descriptor.
-    :param text: gets what comes.
+    :param text: gets what arrives.
     """
 
-    def __init__(self, fd: int, text: ErrorText, reactor: Any) -> None:
+    def __init__(self, fd: int, text: ErrorText, reactor: PipeReactor) -> None:
         fdesc.setNonBlocking(fd)
         self._text = text
         self._readable = _Readable(fd, self._read, reactor)
 
     def finish(self) -> None:
-        """The process has ended: read what it said last, and close the pipe.
+        """The process has ended: read its last output, and close the pipe.
 
-        Processes that it left may hold that open, so it may have no end.
+        Processes that it left may hold the pipe open, so there may be no end.
         """
         for _ in range(STDERR_READS):
             if not self._read():
@@ -343,7 +355,7 @@ class ErrorPipe:
         self._readable.connectionLost(Failure(main.CONNECTION_DONE))
 
     def _read(self) -> bool:
-        """Read what there is, a piece of it; False at the end."""
+        """Read a piece; False at the end."""
         try:
             data = os.read(self._readable.fileno(), READ_SMALL)
         except BlockingIOError:
@@ -352,7 +364,7 @@ class ErrorPipe:
             data = b""
         taken = self._text.feed(data)
         if isinstance(taken, defer.Deferred) and not taken.called:
-            # Whoever prints waits for it, once the pipe is full.
+            # Once the pipe is full, the process waits when it writes.
             self._readable.stopReading()
             taken.addBoth(self._read_on)
         return bool(data)
@@ -367,9 +379,8 @@ class LocalProcess(Live):
 
     :param argv: the program and its arguments.
     :param env: its whole environment.
-    :param output: called with each piece of its standard error, str; a Deferred that it returns
-        is waited for before the next piece is read.
-    :param pass_fds: further descriptors that it gets.
+    :param output: as for :class:`ErrorText`.
+    :param pass_fds: further descriptors that it inherits.
     :ivar stdin: the descriptor that its standard input is written to.
     :ivar stdout: the one that its standard output is read from.
     :ivar status: its exit status, or minus the signal that ended it; None while it runs.
@@ -381,7 +392,7 @@ class LocalProcess(Live):
         argv: list[str],
         env: dict[str, str] | None,
         output: Callable[[str], Any],
-        reactor: Any,
+        reactor: PipeReactor,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
         self._reactor = reactor
@@ -400,7 +411,7 @@ class LocalProcess(Live):
         )
         self.pid = self._process.pid
         taken: list[int] = []
-        try:  # descriptors may have run out
+        try:  # there may be no descriptors left
             for file in (self._process.stdin, self._process.stdout, self._process.stderr):
                 taken.append(_take_descriptor(file))
             self.stdin, self.stdout = taken[:2]
@@ -411,7 +422,7 @@ class LocalProcess(Live):
             raise
 
     def _never_started(self, taken: list[int]) -> None:
-        """End a process that nobody will know of."""
+        """End a process that could not be set up."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.status = self._process.wait()
@@ -423,17 +434,17 @@ class LocalProcess(Live):
                 os.close(fd)
 
     def kill(self, number: int) -> None:
-        """Send a signal to its process group, if it still runs: it may be a script's shell."""
+        """Send a signal to its process group, if it still runs: it may be a shell with a script."""
         if self.status is None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     def when_ended(self) -> defer.Deferred[int]:
-        """Fires with :attr:`status` once it has ended. Cancelling it changes nothing there."""
+        """Fires with :attr:`status` once it has ended. Cancelling it does not end the process."""
         return self._ended.when_fired()
 
     def keep(self, text: str) -> None:
-        """Remember what its code said on standard error, for :meth:`stderr_tail`."""
+        """Keep text that its code wrote to standard error, for :meth:`stderr_tail`."""
         self._text.keep(text)
 
     def stderr_tail(self) -> str:
@@ -453,7 +464,7 @@ class LocalProcess(Live):
             self._reactor.callLater(POLL_INTERVAL, self._poll)
 
     def _end_group(self) -> None:
-        """Once it has ended, kill what it left in its process group; its pid is held till then."""
+        """Once it has ended, kill its process group. Until it is reaped, its pid is not reused."""
         with contextlib.suppress(AttributeError, OSError):
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -470,7 +481,7 @@ class LocalProcess(Live):
 
 
 def _grow_pipe(fd: int) -> bool:
-    """Have a pipe hold :data:`PIPE_LARGE` bytes, where the system knows how and grants it."""
+    """Grow a pipe to :data:`PIPE_LARGE` bytes, if the system can and allows it."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
     except (AttributeError, OSError):
@@ -486,7 +497,7 @@ def _take_descriptor(file: IO[bytes] | None) -> int:
 
 
 def describe_status(status: int, platform_signal: Callable[[int], str] | None = None) -> str:
-    """What a process's status says, as words.
+    """Describe how a process ended, in words.
 
     :param status: its exit status, or minus the signal that ended it.
     """

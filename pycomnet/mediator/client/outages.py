@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.client.requests import explain
@@ -37,7 +38,7 @@ class Outages:
     """
 
     def __init__(
-        self, url: str, limit: float, too_long: Callable[[str], object], reactor: Any
+        self, url: str, limit: float, too_long: Callable[[str], object], reactor: IReactorTime
     ) -> None:
         self._url = url
         self._limit = limit

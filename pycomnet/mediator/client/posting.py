@@ -248,8 +248,7 @@ class Posting:
         stream = self.stream
         backoff = stream.backoff()
         while True:
-            if name == "stderr":
-                await stream.stderr.when_taken()
+            await stream.inputs[name].when_resumed()
             try:
                 if self._down is False:
                     await self._poll(name)
@@ -280,7 +279,7 @@ class Posting:
     async def _follow(self, name: str) -> None:
         """Read a streaming response."""
         stream = self.stream
-        offset = stream.inputs[name].received
+        offset = stream.inputs[name].incoming.received
         asking = self._get(name, offset, probe=1)
         timeout = PROBE_TIMEOUT if self._down is None else ANSWER_TIMEOUT
         try:
@@ -317,7 +316,7 @@ class Posting:
     async def _poll(self, name: str) -> None:
         """Read a complete response."""
         stream = self.stream
-        offset = stream.inputs[name].received
+        offset = stream.inputs[name].incoming.received
         timeout = WAIT + SLACK
         asking = self._get(name, offset, max=eager.BULK_SIZE)
         response = await asking.addTimeout(timeout, stream.reactor, timed_out)

@@ -14,7 +14,7 @@ import treq
 from treq.client import HTTPClient
 from twisted.internet import defer, error, task
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
@@ -26,6 +26,7 @@ from pycomnet.mediator.chunks import Chunks
 from pycomnet.net import _twisted, endpoints
 from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import tune_reading
+from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import NumberRefused, real, whole
 
 #: The most bytes that an error shows of a response that isn't HTTP.
@@ -169,7 +170,7 @@ class MediatorClient:
     :param token: the bearer token.
     """
 
-    def __init__(self, server: Server, token: str, reactor: Any) -> None:
+    def __init__(self, server: Server, token: str, reactor: EndpointReactor) -> None:
         self.server = server
         self.reactor = reactor
         #: for the WebSocket's endpoint
@@ -321,7 +322,7 @@ class MediatorClient:
         await closing
 
 
-async def read_json(response: Any, timeout: float, reactor: Any) -> dict[str, Any]:
+async def read_json(response: Any, timeout: float, reactor: IReactorTime) -> dict[str, Any]:
     """The JSON of a response; if it is not JSON, a map without ``error``."""
     parts: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""The lifecycles at the client's end: of a transport over HTTP, and of a WebSocket for it.
+"""The lifecycles at the client's end: of a far side on a server, its transport, and a WebSocket.
 
 docs/lifecycles.rst has the same tables, for readers.
 """
@@ -7,7 +7,44 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pycomnet.mediator.lifecycle import Table
+from pycomnet.gateways.lifecycle import Table
+
+
+class FarSideState(Enum):
+    """The states of a far side on a server. The value describes the state."""
+
+    NEW = "the server has not been asked to start it"
+    STARTING = "the server has been asked to start it, and has not answered"
+    ABANDONED = "as STARTING; when it has been started, it is ended at once"
+    GIVEN_UP = "as ABANDONED; it was reported as ended, as the server does not answer"
+    RUNNING = "it has been started; its streams are carried until the server reports its end"
+    CLOSING = "it has ended, or was not started; the connections to the server are being closed"
+    ENDED = "its end has been reported"
+
+
+class FarSideEvent(Enum):
+    """What happens to a far side on a server."""
+
+    ASK = "the server is asked to start it"
+    CANNOT_ASK = "the server's address or the token to it is missing or wrong"
+    STARTED = "the server has started it"
+    NOT_STARTED = "the server could not start it, or can't be reached"
+    TERM = "SIGTERM is to be sent to it, or nobody waits any more for its start"
+    KILL = "SIGKILL is to be sent to it"
+    OVER = "the server reports how it ended, or can't be reached any more"
+    CLOSED = "the connections to the server are closed"
+
+
+class FarSideEffect(Enum):
+    """What the client does at a transition."""
+
+    CONNECT = "connect its streams; notify who waits for that"
+    END = "ask the server to send SIGTERM; wait for its end"
+    TERMINATE = "ask the server to send SIGTERM"
+    KILL = "ask the server to send SIGKILL; wait 10 s for its end"
+    GIVE_UP = "report that the server does not answer"
+    CLOSE = "close the connections to the server"
+    REPORT = "report how it ended, unless that was done"
 
 
 class StreamState(Enum):
@@ -75,6 +112,50 @@ class LinkEffect(Enum):
     CONFIRM = "confirm everything; wait 1 s for the server to close it"
     FINISH = "stop the POST; report how the far side ended, if that is known; notify waiters"
 
+
+_A, _B, _C = FarSideState, FarSideEvent, FarSideEffect
+
+#: The events that may happen in each state of a far side on a server, and their effects.
+FAR_SIDE: Table[FarSideState, FarSideEvent, FarSideEffect] = {
+    _A.NEW: {
+        _B.ASK: (_A.STARTING, None),
+        _B.CANNOT_ASK: (_A.ENDED, _C.REPORT),
+        _B.TERM: (_A.NEW, None),
+        _B.KILL: (_A.NEW, None),
+    },
+    _A.STARTING: {
+        _B.STARTED: (_A.RUNNING, _C.CONNECT),
+        _B.NOT_STARTED: (_A.CLOSING, _C.CLOSE),
+        _B.TERM: (_A.ABANDONED, None),
+        _B.KILL: (_A.GIVEN_UP, _C.GIVE_UP),
+    },
+    _A.ABANDONED: {
+        _B.STARTED: (_A.RUNNING, _C.END),
+        _B.NOT_STARTED: (_A.CLOSING, _C.CLOSE),
+        _B.TERM: (_A.ABANDONED, None),
+        _B.KILL: (_A.GIVEN_UP, _C.GIVE_UP),
+    },
+    _A.GIVEN_UP: {
+        _B.STARTED: (_A.RUNNING, _C.END),
+        _B.NOT_STARTED: (_A.CLOSING, _C.CLOSE),
+        _B.TERM: (_A.GIVEN_UP, None),
+        _B.KILL: (_A.GIVEN_UP, None),
+    },
+    _A.RUNNING: {
+        _B.TERM: (_A.RUNNING, _C.TERMINATE),
+        _B.KILL: (_A.RUNNING, _C.KILL),
+        _B.OVER: (_A.CLOSING, _C.CLOSE),
+    },
+    _A.CLOSING: {
+        _B.TERM: (_A.CLOSING, None),
+        _B.KILL: (_A.CLOSING, None),
+        _B.CLOSED: (_A.ENDED, _C.REPORT),
+    },
+    _A.ENDED: {
+        _B.TERM: (_A.ENDED, None),
+        _B.KILL: (_A.ENDED, None),
+    },
+}
 
 _T, _V, _W = StreamState, StreamEvent, StreamEffect
 

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.internet import defer, error
-from twisted.internet.interfaces import ITransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pycomnet.deferred import OneShot, deferred
+from pycomnet.gateways.lifecycle import step
 from pycomnet.mediator.client.errortext import RemoteErrorText
+from pycomnet.mediator.client.inputs import PausableInput
 from pycomnet.mediator.client.outages import Outages
 from pycomnet.mediator.client.posting import MAX_DROPS, Posting
 from pycomnet.mediator.client.requests import MediatorClient, RequestRefused
 from pycomnet.mediator.client.states import STREAM, StreamEffect, StreamEvent, StreamState
 from pycomnet.mediator.client.websocket import Lost, NoWebSocket, over_websocket
-from pycomnet.mediator.lifecycle import step
-from pycomnet.mediator.queues import IncomingQueue, OutgoingQueue
+from pycomnet.mediator.queues import OutgoingQueue
 from pycomnet.net.backoff import Backoff
 from pycomnet.text.logs import Logger
 
@@ -54,7 +55,7 @@ class _Nobody:
         """Nothing to do."""
 
 
-@implementer(ITransport)
+@implementer(ITransport, IPushProducer)
 class HTTPTransport:
     """A transport to the standard input and output of a far side on a server.
 
@@ -73,7 +74,7 @@ class HTTPTransport:
         about: dict[str, Any],
         websocket: str,
         output: Callable[[str], Any],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self.client = client
         self.reactor = reactor
@@ -84,8 +85,8 @@ class HTTPTransport:
         #: bytes of a request
         self.post_size = min(POST_SIZE, int(about.get("request", POST_SIZE)))
         self.out = OutgoingQueue(OUT_LIMIT)
-        self.stderr = RemoteErrorText(output, self._stderr_taken)
-        self.inputs = {"stdout": IncomingQueue(), "stderr": self.stderr.incoming}
+        self.stderr = RemoteErrorText(output, self._taken)
+        self.inputs = {"stdout": PausableInput(self._arrived), "stderr": self.stderr.input}
         self._said = {"stdout": 0, "stderr": 0}
         self.state = StreamState.OPEN
         #: whether a connection has carried it yet
@@ -160,7 +161,7 @@ class HTTPTransport:
 
     def progress(self) -> int:
         """A number that grows with the bytes moved, in both directions."""
-        return self.out.base + sum(incoming.received for incoming in self.inputs.values())
+        return self.out.base + sum(one.incoming.received for one in self.inputs.values())
 
     async def _carry(self) -> None:
         """Carry bytes over a WebSocket, or over requests, until that fails."""
@@ -240,6 +241,7 @@ class HTTPTransport:
 
     def _finish(self) -> None:
         assert self._end is not None
+        self.deliver_held()
         status, reason = self._end
         self._outages.stop()
         if self._terminating is not None and self._terminating.active():
@@ -304,32 +306,34 @@ class HTTPTransport:
         :raises PycomnetError: bytes before them are missing.
         """
         self.alive(stream)
-        if stream == "stderr":
-            self.stderr.received(offset, data)
-            return
-        new = self.inputs[stream].accept(offset, data)
-        if new:
-            self._protocol.dataReceived(bytes(new))
+        self.inputs[stream].received(offset, data)
+
+    def _arrived(self, data: bytes) -> None:
+        self._protocol.dataReceived(data)
 
     def unconfirmed(self, limit: int) -> bool:
         """Whether enough was received to confirm it now.
 
         :param limit: bytes of standard output that may be unconfirmed.
         """
-        done = self._said
-        inputs = self.inputs
-        return inputs["stdout"].received - done["stdout"] >= limit or inputs[
-            "stderr"
-        ].received - done["stderr"] >= min(STDERR_CONFIRM, self.queue // 4)
+        said, inputs = self._said, self.inputs
+        if inputs["stdout"].incoming.received - said["stdout"] >= limit:
+            return True
+        new = inputs["stderr"].incoming.received - said["stderr"]
+        return new >= min(STDERR_CONFIRM, self.queue // 4)
 
     def confirming(self) -> dict[str, int]:
         """What to tell the server about what has been received."""
-        self._said = {name: incoming.received for name, incoming in self.inputs.items()}
+        self._said = {name: one.incoming.received for name, one in self.inputs.items()}
         return {"received": self._said["stdout"], "stderr_received": self._said["stderr"]}
 
-    def _stderr_taken(self) -> None:
+    def _taken(self) -> None:
         if self._link is not None:
             self._link.confirm()
+
+    def deliver_held(self) -> None:
+        """All has arrived: deliver what is held for a paused reader, which is not asked again."""
+        self.inputs["stdout"].resume()
 
     def confirmed(self, offset: int) -> None:
         """The server has received what was written before this offset.
@@ -348,7 +352,19 @@ class HTTPTransport:
         if not out and self.state is StreamState.CLOSING:
             self._happens(StreamEvent.WRITTEN)
 
-    # -- ITransport, and a consumer --------------------------------------------------------------
+    # -- ITransport, a producer and a consumer ---------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Hold what arrives, and let the server stop reading from the far side."""
+        self.inputs["stdout"].pause()
+
+    def resumeProducing(self) -> None:
+        """Deliver what was held, and what arrives from now on."""
+        if self.inputs["stdout"].resume():
+            self._taken()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
 
     def write(self, data: bytes) -> None:
         if not data or not (self.state is _OPEN or self.state is _CLOSING):

@@ -12,6 +12,7 @@ from twisted.web.websocket import ConnectionRejected, WebSocketClientEndpoint
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.lifecycle import step
 from pycomnet.mediator.client.requests import Body, RequestRefused, read_json, refused
 from pycomnet.mediator.client.states import (
     LINK,
@@ -21,7 +22,6 @@ from pycomnet.mediator.client.states import (
     StreamState,
 )
 from pycomnet.mediator.client.uploads import OCTETS, StreamingBody
-from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket
 
@@ -86,8 +86,8 @@ async def over_websocket(stream: HTTPTransport) -> None:
     scheme, _, rest = client.server.url.partition("://")
     url = (
         f"{'wss' if scheme == 'https' else 'ws'}://{rest}/{stream.path}/ws?ticket={ticket}"
-        f"&reader={stream.key}&offset={stream.inputs['stdout'].received}"
-        f"&stderr_offset={stream.inputs['stderr'].received}"
+        f"&reader={stream.key}&offset={stream.inputs['stdout'].incoming.received}"
+        f"&stderr_offset={stream.inputs['stderr'].incoming.received}"
     )
     link = WebSocketLink(stream)
     connecting: defer.Deferred[Any] = defer.Deferred.fromCoroutine(
@@ -346,6 +346,7 @@ class WebSocketLink(Socket):
 
     def _confirm_all(self) -> None:
         # The server closes it when it knows that everything has arrived, and then drops its state.
+        self.stream.deliver_held()
         self.confirm()
         self._closing = self.stream.reactor.callLater(CLOSE_TIMEOUT, self.drop)
 

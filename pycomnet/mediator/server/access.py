@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from pycomnet.auth.tokens import BearerToken
@@ -123,7 +124,7 @@ class Access:
     def __init__(
         self,
         portal: Portal,
-        reactor: Any,
+        reactor: IReactorTime,
         names: Names | None = None,
         origins: Collection[str] = (),
         denied: Any = lambda: None,

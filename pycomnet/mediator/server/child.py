@@ -16,6 +16,7 @@ from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
 from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
 from pycomnet.mediator.server.model import HttpError, UserLimits
+from pycomnet.net.reactors import PipeReactor
 from pycomnet.wire.frames import WIDE_WINDOW
 
 
@@ -83,7 +84,7 @@ def read_spec(options: Any, limits: UserLimits) -> Spec:
     return spec
 
 
-def launcher(reactor: Any) -> Launch:
+def launcher(reactor: PipeReactor) -> Launch:
     """Make the function that starts real subprocesses."""
 
     def launch(spec: Spec, name: str, protocol: Any, stderr: Callable[[str], Any]) -> Subprocess:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 #: How often within its timeout an idle subprocess is checked.
 LOOKS = 4
 
@@ -23,7 +25,7 @@ class IdleTimer:
         activity: Callable[[], object],
         first: object,
         idle: Callable[[], object],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self._timeout = timeout
         self._activity = activity

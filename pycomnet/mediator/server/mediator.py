@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.auth.strangers import Strangers
 from pycomnet.deferred import Condition, deferred
@@ -45,7 +46,7 @@ class Mediator:
     def __init__(
         self,
         launch: Launch,
-        reactor: Any,
+        reactor: IReactorTime,
         processes: int = MAX_PROCESSES,
         audit: AuditLog | None = None,
         busy: Callable[[int], float | None] = processor_time,

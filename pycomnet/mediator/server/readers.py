@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
 from pycomnet.mediator.chunks import chunk_writer
@@ -31,7 +31,7 @@ class StreamReader:
         offset: int,
         key: str,
         wait: float,
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self.key = key
         self._session = session
@@ -142,7 +142,7 @@ async def wait_for_output(
     key: str,
     wait: float,
     request: HTTPRequest,
-    reactor: Any,
+    reactor: IReactorTime,
 ) -> None:
     """Wait until there is something at an offset, or the stream has ended.
 

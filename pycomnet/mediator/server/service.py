@@ -25,6 +25,7 @@ from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.resources import destination, root
 from pycomnet.mediator.server.site import Site
 from pycomnet.net import endpoints
+from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields
 from pycomnet.text.logs import Logger
 
@@ -115,7 +116,7 @@ class MediatorService(ListeningService[MediatorConfiguration]):
     def __init__(
         self,
         configuration: MediatorConfiguration,
-        reactor: Any,
+        reactor: GatewayReactor,
         failed: Callable[[PycomnetError], object] = lambda problem: None,
     ) -> None:
         super().__init__(configuration, reactor, failed)

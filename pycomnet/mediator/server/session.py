@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.spec import Spec
-from pycomnet.mediator.lifecycle import step
 from pycomnet.mediator.queues import IncomingQueue, OffsetError, OutgoingQueue
 from pycomnet.mediator.server.child import Launch, Subprocess
 from pycomnet.mediator.server.idle import IdleTimer
@@ -68,7 +68,7 @@ class MediatorSession(TwistedProtocol):
         owner: User,
         spec: Spec,
         launch: Launch,
-        reactor: Any,
+        reactor: IReactorTime,
         ended: Callable[[MediatorSession], object],
         gone: Callable[[MediatorSession], object],
         busy: Callable[[int], float | None] = lambda pid: None,

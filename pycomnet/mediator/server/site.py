@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -288,7 +289,7 @@ class Site(server.Site):
         resource: Any,
         access: Access,
         destination: Destination,
-        reactor: Any,
+        reactor: IReactorTime,
         answered: Callable[[int], object] = lambda status: None,
         **options: Any,
     ) -> None:

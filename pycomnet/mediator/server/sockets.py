@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from h11 import ProtocolError
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.websocket import WebSocketResource
 from wsproto.connection import ConnectionState
@@ -85,7 +85,7 @@ class Socket:
 
     client = False
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._wire: Any = None
         self._frames = Frames(not self.client, MAX_MESSAGE)
@@ -273,7 +273,7 @@ class ExecSocket(Socket):
     """
 
     def __init__(
-        self, session: MediatorSession, positions: dict[str, int], key: str, reactor: Any
+        self, session: MediatorSession, positions: dict[str, int], key: str, reactor: IReactorTime
     ) -> None:
         super().__init__(reactor)
         self.key = key
@@ -394,7 +394,9 @@ class StatusSocket(Socket):
     :param interval: seconds between two checks.
     """
 
-    def __init__(self, mediator: Mediator, user: User, reactor: Any, interval: float = 1.0) -> None:
+    def __init__(
+        self, mediator: Mediator, user: User, reactor: IReactorTime, interval: float = 1.0
+    ) -> None:
         super().__init__(reactor)
         self._mediator = mediator
         self._user = user

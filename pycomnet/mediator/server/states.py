@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pycomnet.mediator.lifecycle import Table
+from pycomnet.gateways.lifecycle import Table
 
 
 class SessionState(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 
 from pycomnet.mediator.server.arguments import confirm_arguments, number_argument
 from pycomnet.mediator.server.model import HttpError, User
@@ -29,7 +30,7 @@ class ForwardedBody:
         request: HTTPRequest,
         destination: defer.Deferred[tuple[User, MediatorSession]],
         length: int | None,
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self._request = request
         self._reactor = reactor

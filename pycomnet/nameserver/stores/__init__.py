@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pycomnet.errors import StoreFailed
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ SCHEMES = {
 }
 
 
-def make_store(description: str, reactor: Any) -> INameStore:
+def make_store(description: str, reactor: IReactorTime) -> INameStore:
     """Make the store that a description names; it is not opened yet.
 
     :param description: ``memory:`` or ``sqlite:PATH``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from pycomnet.errors import StoreFailed
@@ -50,7 +51,7 @@ class MemoryStore:
         return defer.succeed(None)
 
 
-def make(rest: str, reactor: Any) -> INameStore:
+def make(rest: str, reactor: IReactorTime) -> INameStore:
     """The store that ``memory:`` names."""
     if rest:
         raise StoreFailed(f"memory: takes nothing after the colon, not {rest!r}")

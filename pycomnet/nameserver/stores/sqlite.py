@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.enterprise import adbapi
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import blockingCallFromThread
 from zope.interface import implementer
 
@@ -103,7 +104,9 @@ class SQLiteStore:
 
     ends_leases = False
 
-    def __init__(self, path: str, reactor: Any, revisions: Revisions = first_revision) -> None:
+    def __init__(
+        self, path: str, reactor: IReactorTime, revisions: Revisions = first_revision
+    ) -> None:
         self.name = f"sqlite:{path}"
         self._path = path
         self._reactor = reactor
@@ -213,7 +216,7 @@ class SQLiteStore:
             if self._closing:
                 raise StoreFailed(f"{self._path}: closed while it was read")
             records = list(_records(rows, clean, shared))
-            blockingCallFromThread(self._reactor, self._follower.load, records)
+            blockingCallFromThread(IReactorFromThreads(self._reactor), self._follower.load, records)
         return revision
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -423,7 +426,7 @@ def _save_times(transaction: Any, follower: INameFollower) -> None:
     transaction.execute("UPDATE state SET value = 1 WHERE key = 'clean'")
 
 
-def make(rest: str, reactor: Any) -> INameStore:
+def make(rest: str, reactor: IReactorTime) -> INameStore:
     """The store that ``sqlite:PATH`` names."""
     if not rest or rest == ":memory:":
         raise StoreFailed("sqlite: needs the path of a file after the colon")

@@ -63,22 +63,22 @@ def registration(service: str, **args: Any) -> dict[str, Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_leases(running: Daemons, clock: Clock) -> None:
+async def test_leases_end_in_their_time_whatever_the_clock(running: Daemons, clock: Clock) -> None:
     """A lease ends when its seconds have passed, whatever the clock says meanwhile."""
     from twisted.internet import reactor
 
     victim = started(running, clock, "nameserver")
-    async with pycomnet.Context(reactor, timeout=20) as context:
+    async with pycomnet.Context(reactor, timeout=60) as context:
         names = context.at(victim.where, NAMESERVER)
         await names.invoke("register", registration("long", ttl=600))
-        await names.invoke("register", registration("short", ttl=2))
         begun = time.monotonic()
+        await names.invoke("register", registration("short", ttl=2))
         clock.set(-DAY)
         services = {"long", "short"}
         while "short" in services:
-            assert time.monotonic() - begun < 20, "a lease did not end"
+            assert time.monotonic() - begun < 60, "a lease did not end"
             services = {one["service"] for one in await names.invoke("list_services")}
-        assert time.monotonic() - begun >= 1.5, "a lease ended early"
+        assert time.monotonic() - begun >= 2, "a lease ended early"
         for jump in (2 * DAY, -2 * DAY, 0):
             clock.set(jump)
             found = await names.invoke("locate", {"interface": "org.example.x"})
@@ -86,24 +86,24 @@ async def test_leases(running: Daemons, clock: Clock) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_deadlines_and_keepalives(running: Daemons, clock: Clock) -> None:
+async def test_clock_jumps_end_no_call_or_connection(running: Daemons, clock: Clock) -> None:
     """A service's clients are not silent for a day because the clock says so."""
     from twisted.internet import reactor
 
     victim = started(running, clock, "service")
-    async with pycomnet.Context(reactor, timeout=20) as context:
+    async with pycomnet.Context(reactor, timeout=60) as context:
         calc = await context.connect(victim.where, CALC)
         for jump in (DAY, -DAY, 3 * DAY, 0):
             clock.set(jump)
             # None is repeated on another connection: there is one.
-            assert await calc.invoke("add", {"a": jump, "b": 1}, timeout=20) == jump + 1
+            assert await calc.invoke("add", {"a": jump, "b": 1}, timeout=60) == jump + 1
     assert "silent" not in victim.daemon.said
 
 
 def wait_and_say(channel):
     channel.send("waiting")
     try:
-        channel.send(channel.receive(timeout=30))
+        channel.send(channel.receive(timeout=3600))
     except Exception as problem:
         channel.send("gave up: " + type(problem).__name__)
 
@@ -128,7 +128,7 @@ def seconds_of_a_short_wait(channel):
 
 @pytest.mark.parametrize("kind", ["gateway", "factory", "http-exec"])
 @pytest_twisted.ensureDeferred
-async def test_gateways(running: Daemons, clock: Clock, kind: str) -> None:
+async def test_gateways_live_through_clock_jumps(running: Daemons, clock: Clock, kind: str) -> None:
     """A gateway, and what its code waits for, live through it: the far side's clock jumps too."""
     from twisted.internet import reactor
 
@@ -142,15 +142,15 @@ async def test_gateways(running: Daemons, clock: Clock, kind: str) -> None:
             said = await gateway.remote_exec(time_of_day).receive()
             assert abs(said - time.time() - jump) < 60, "its clock was not set"
             channel.send("it is there")
-            assert await channel.receive().addTimeout(20, reactor) == "it is there"
+            assert await channel.receive().addTimeout(60, reactor) == "it is there"
         channel = gateway.remote_exec(seconds_of_a_short_wait)
         assert await channel.receive() == "waiting"
         clock.set(-DAY)
-        assert 0.9 < await channel.receive().addTimeout(20, reactor) < 15
+        assert 0.9 < await channel.receive().addTimeout(60, reactor) < 60
 
 
 @pytest_twisted.ensureDeferred
-async def test_lingering(running: Daemons, clock: Clock) -> None:
+async def test_clock_jumps_end_no_lingering_gateway(running: Daemons, clock: Clock) -> None:
     """What waits for its program, or is idle, in a factory is not ended by the clock."""
     from twisted.internet import reactor
 
@@ -167,11 +167,11 @@ async def test_lingering(running: Daemons, clock: Clock) -> None:
         clock.set(-3 * DAY)
         begun = time.monotonic()
         while any(item.id == "brief" for item in await group.resumable()):
-            assert time.monotonic() - begun < 20, "its time is never over"
+            assert time.monotonic() - begun < 60, "its time is never over"
 
 
 @pytest_twisted.ensureDeferred
-async def test_http(running: Daemons, clock: Clock) -> None:
+async def test_clock_jumps_end_no_session_or_ticket(running: Daemons, clock: Clock) -> None:
     """What waits for its client at the mediator is not ended, and a ticket is good for its time.
     What is shown and written is the time of day."""
     audit = running.directory / "audit"

@@ -20,11 +20,13 @@ from pycomnet.test.adversary.kit import (
 #: Drips at each daemon; less than what may be strangers there at a time.
 DRIPS = 40
 #: Seconds within which each daemon gives up one that does not come to the end of its hello.
-PATIENCE = 60
+PATIENCE = 120
 
 
 @pytest_twisted.ensureDeferred
-async def test_hellos(victims: dict[str, Victim]) -> None:
+async def test_dripping_hello_ends_in_time_and_others_are_served(
+    victims: dict[str, Victim],
+) -> None:
     """A hello in single bytes ends with its time, at all daemons at once; the others are served
     meanwhile. Whoever says more does not have more time."""
     drips = {kind: [victims[kind].connect() for _ in range(DRIPS)] for kind in ON_THE_WIRE}
@@ -59,7 +61,9 @@ async def test_hellos(victims: dict[str, Victim]) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_http(victims: dict[str, Victim]) -> None:
+async def test_dripping_requests_cost_little_and_others_are_served(
+    victims: dict[str, Victim],
+) -> None:
     """Heads, and bodies that are JSON, that come in single bytes, by the hundred: the others are
     served, and each takes a few kilobytes. (When they are given up is in test_site.py.)"""
     victim = victims["http-exec"]

@@ -133,13 +133,13 @@ async def outcome(group: Any, python: str) -> Exception:
         )
         channel = gateway.remote_exec("channel.send(1)")
         while True:
-            await channel.receive().addTimeout(30, reactor)
+            await channel.receive().addTimeout(60, reactor)
     except Exception as problem:
         return problem
 
 
 @pytest_twisted.ensureDeferred
-async def test_rules(tmp_path: Path) -> None:
+async def test_broken_rule_ends_its_gateway_by_name(tmp_path: Path) -> None:
     """Each broken rule is an error of that gateway by its name; the gateway beside it goes on, and
     this program does not grow."""
     from twisted.internet import reactor
@@ -156,7 +156,7 @@ async def test_rules(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_hello(tmp_path: Path) -> None:
+async def test_wrong_hello_is_said_to_be_none(tmp_path: Path) -> None:
     """What is no hello is said to be none."""
     from twisted.internet import reactor
 
@@ -169,7 +169,7 @@ async def test_no_hello(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_pings(tmp_path: Path) -> None:
+async def test_ping_flood_is_not_read_on(tmp_path: Path) -> None:
     """A flood of pings whose answers nobody reads is not read on: nothing grows, others go on."""
     from twisted.internet import reactor
 
@@ -187,7 +187,7 @@ async def test_pings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [60_000])
 @pytest_twisted.ensureDeferred
-async def test_endless_value(tmp_path: Path, size: int) -> None:
+async def test_endless_value_is_bounded_by_the_window(tmp_path: Path, size: int) -> None:
     """A value whose fragments never end, for a channel that nobody reads: the window bounds it."""
     from twisted.internet import reactor
 
@@ -209,7 +209,7 @@ def ask(channel):
     for question in channel:
         asked = channel.link.open("module", channel.link.encode(question))
         try:
-            channel.send(asked.receive(timeout=20))
+            channel.send(asked.receive(timeout=60))
         except asked.RemoteError as error:
             channel.send(error.message)
 
@@ -232,7 +232,9 @@ QUESTIONS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("kind", ["gateway", "factory"])
 @pytest_twisted.ensureDeferred
-async def test_modules(running: Daemons, tmp_path: Path, kind: str) -> None:
+async def test_far_side_behind_a_daemon_gets_only_what_was_offered(
+    running: Daemons, tmp_path: Path, kind: str
+) -> None:
     """Behind a daemon, too, a far side gets what was offered to it and nothing else."""
     from twisted.internet import reactor
 
@@ -245,7 +247,7 @@ async def test_modules(running: Daemons, tmp_path: Path, kind: str) -> None:
         channel = gateway.remote_exec(ask)
         for question, words in QUESTIONS:
             channel.send(question)
-            said = await channel.receive().addTimeout(30, reactor)
+            said = await channel.receive().addTimeout(60, reactor)
             assert isinstance(said, str) and words in said, (question, said)
         channel.send({"source": ["offered"]})
         assert await channel.receive() == {"offered": b"VALUE = 1\n"}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pycomnet.auth.tokens import new_token
+from pycomnet.nameserver.stores.sqlite import BUSY
 from pycomnet.test.system.daemons import Daemon, Daemons, daemons
 from pycomnet.test.system.mediators import LOOPBACK
 
@@ -46,7 +47,7 @@ def start(running: Daemons, kind: str, *more: str) -> Daemon:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_modes(running: Daemons, kind: str) -> None:
+def test_all_that_a_daemon_makes_is_its_users(running: Daemons, kind: str) -> None:
     """All that a daemon makes is its user's alone: directories, tokens, the store, the log."""
     store = running.directory / "ns.sqlite"
     audit = running.directory / "audit"
@@ -63,7 +64,7 @@ def test_modes(running: Daemons, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ("gateway", "factory"))
-def test_sockets(running: Daemons, kind: str) -> None:
+def test_socket_is_its_users_from_the_start(running: Daemons, kind: str) -> None:
     """A socket is its user's, from when it is made; so is the directory that it needs."""
     path = running.directory / "run" / "deep" / "s"
     daemon = running.start(f"pycomnet-{kind}", "--listen", f"unix:{path}")
@@ -86,7 +87,7 @@ def refused(daemon: Daemon) -> str:
 
 
 @pytest.mark.parametrize("kind", ("gateway", "http-exec", "factory"))
-def test_token_of_others(running: Daemons, kind: str) -> None:
+def test_token_others_can_read_is_refused_with_advice(running: Daemons, kind: str) -> None:
     """A token that others can read, or whose directory they can write to, is said, and how to mend
     that.
     """
@@ -102,7 +103,7 @@ def test_token_of_others(running: Daemons, kind: str) -> None:
     assert "chmod 600" in refused(start(running, kind, "--token-file", str(token)))
 
 
-def test_store_of_others(running: Daemons) -> None:
+def test_store_others_can_read_or_link_is_refused(running: Daemons) -> None:
     """A store that others can read, a link, or a planted file beside it."""
     victim = running.directory / "victim"
     victim.write_text("precious")
@@ -125,7 +126,7 @@ def test_store_of_others(running: Daemons) -> None:
     assert victim.read_text() == "precious"
 
 
-def test_audit_of_others(running: Daemons) -> None:
+def test_audit_log_link_or_others_file_is_refused(running: Daemons) -> None:
     """The audit log follows no link, and is none that others can change."""
     victim = running.directory / "victim"
     audit = running.directory / "audit"
@@ -140,16 +141,24 @@ def test_audit_of_others(running: Daemons) -> None:
     assert "chmod go-w" in refused(start(running, "http-exec", "--audit-log", str(audit)))
 
 
-def test_second_nameserver(running: Daemons) -> None:
+def test_second_nameserver_on_one_store_says_so(running: Daemons) -> None:
     """One that finds its file in use says so at once; one that follows on another does not."""
     store = f"sqlite:{running.directory / 'ns.sqlite'}"
+    began = time.monotonic()
     first = start(running, "nameserver", "--store", store)
     first.wait_for(READY)
-    began = time.monotonic()
-    assert "another nameserver has it open" in refused(
-        start(running, "nameserver", "--store", store)
-    )
-    assert time.monotonic() - began < 8, "it waited before it said so"
+    usual = time.monotonic() - began
+    took = []
+    for _ in range(3):  # one may be slow for other reasons
+        began = time.monotonic()
+        assert "another nameserver has it open" in refused(
+            start(running, "nameserver", "--store", store)
+        )
+        took.append(time.monotonic() - began)
+        if took[-1] < BUSY + usual / 2:
+            break
+    else:
+        raise AssertionError(f"it waited before it said so: {took}")
     first.signal()
     second = start(running, "nameserver", "--store", store)
     second.wait_for(READY)

@@ -35,7 +35,7 @@ async def outcomes(asked: list[defer.Deferred[object]]) -> dict[str, int]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_registrations(names: Victim) -> None:
+async def test_registration_flood_gets_its_share_alone(names: Victim) -> None:
     """One that registers ten times what it may have gets its share; others get theirs."""
     from twisted.internet import reactor
 
@@ -53,7 +53,7 @@ async def test_registrations(names: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_arguments(names: Victim) -> None:
+async def test_odd_arguments_are_refused_and_not_kept(names: Victim) -> None:
     """Arguments that are as long, as many or as odd as can be are refused, and kept nowhere."""
     from twisted.internet import reactor
 
@@ -86,7 +86,7 @@ async def test_arguments(names: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_watches(names: Victim) -> None:
+async def test_watch_flood_gets_its_share_alone(names: Victim) -> None:
     """A thousand watches of one connection that reads nothing: it has its share of them."""
     from twisted.internet import reactor
 
@@ -103,7 +103,7 @@ async def test_watches(names: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_guesses(names: Victim) -> None:
+async def test_guessed_secrets_change_nothing(names: Victim) -> None:
     """Two thousand guesses of a secret change nothing, and cost no more than calls do."""
     from twisted.internet import reactor
 

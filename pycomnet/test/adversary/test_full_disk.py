@@ -70,13 +70,13 @@ def said(victim: Victim) -> str:
 
 
 @pytest_twisted.ensureDeferred
-async def test_store(running: Daemons, disk: Path) -> None:
+async def test_registration_on_a_full_disk_is_refused(running: Daemons, disk: Path) -> None:
     """A registration that can't be kept is refused with the store's error, and changes nothing;
     reading goes on, and so does writing when there is room again."""
     from twisted.internet import reactor
 
     victim = ready(start(running, "nameserver", "--store", f"sqlite:{disk / 'names'}"))
-    async with pycomnet.Context(reactor, timeout=30) as context:
+    async with pycomnet.Context(reactor, timeout=60) as context:
         names = context.at(victim.where, NAMESERVER)
 
         async def register(service: str) -> None:
@@ -102,7 +102,7 @@ async def test_store(running: Daemons, disk: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_attachments(running: Daemons, disk: Path) -> None:
+async def test_blocks_over_the_disk_fail_their_call_alone(running: Daemons, disk: Path) -> None:
     """Blocks that are larger than the disk fail their call alone, and leave nothing there."""
     from twisted.internet import reactor
 

@@ -49,7 +49,7 @@ def assert_unharmed(mediator: Mediator) -> None:
     assert "Traceback" not in mediator.daemon.said, mediator.daemon.said
 
 
-def test_refused_once(mediator: Mediator) -> None:
+def test_malformed_request_is_one_400_and_nothing_more(mediator: Mediator) -> None:
     """Whatever is wrong with a request, the answer is one 400, and what follows it is not read."""
     popen = head(mediator, b"POST /popen HTTP/1.1", b"Content-Length: 2") + b"{}"
     pid = mediator.curl("/popen", "-d", "{}").json["pid"].encode()
@@ -102,7 +102,7 @@ def test_refused_once(mediator: Mediator) -> None:
     assert len(mediator.curl("/").json["processes"]) == 1, "a hidden request was carried out"
 
 
-def test_who_comes_first(mediator: Mediator) -> None:
+def test_host_and_token_are_checked_before_all_else(mediator: Mediator) -> None:
     """Host and token count before anything else, whatever is asked and however."""
     for target in (
         b"*",
@@ -124,8 +124,7 @@ def test_who_comes_first(mediator: Mediator) -> None:
     assert_unharmed(mediator)
 
 
-def test_bytes_in_headers(mediator: Mediator) -> None:
-    """A header that is no text is no error of the server's."""
+def test_header_that_is_no_text_is_no_server_error(mediator: Mediator) -> None:
     odd = b"\xff\xa0\xc3("
     for name in (
         b"Origin",
@@ -146,7 +145,7 @@ def test_bytes_in_headers(mediator: Mediator) -> None:
     assert_unharmed(mediator)
 
 
-def test_nearly_a_path(mediator: Mediator) -> None:
+def test_path_that_decodes_to_a_subprocess_is_none(mediator: Mediator) -> None:
     """A path that means a subprocess once it is decoded is nobody's, or that one's."""
     pid = mediator.curl("/popen", "-d", "{}").json["pid"].encode()
     for path in (b"/%65xec/" + pid, b"//exec/" + pid, b"/exec/" + pid + b"/", b"/exec%2f" + pid):

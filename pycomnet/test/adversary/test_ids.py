@@ -61,7 +61,7 @@ def mediator(running: Daemons) -> Victim:
     return ready(Victim("http-exec", daemon, ""))
 
 
-def test_sessions(mediator: Victim, running: Daemons) -> None:
+def test_anothers_subprocess_is_as_if_not_there(mediator: Victim, running: Daemons) -> None:
     """Whatever is asked of another's subprocess, the answer is that there is none, exactly as for
     an id that nobody has; it goes on, and the log has nothing of it."""
     alice, mallory = User(mediator, ALICE), User(mediator, MALLORY)
@@ -105,7 +105,7 @@ def test_sessions(mediator: Victim, running: Daemons) -> None:
     assert not [line for line in audit if line["event"] == "end"]
 
 
-def test_tickets(mediator: Victim) -> None:
+def test_ticket_is_for_one_path_and_user_once(mediator: Victim) -> None:
     """A ticket is for one path, of its maker's, once; and nobody else's subprocess."""
     alice, mallory = User(mediator, ALICE), User(mediator, MALLORY)
     pid = alice.ask("POST", "/popen", body=CAT)[1]["pid"]
@@ -136,7 +136,7 @@ def test_tickets(mediator: Victim) -> None:
         assert opened(path, wrong) == 401, wrong
 
 
-def test_paths(mediator: Victim) -> None:
+def test_no_spelling_of_a_path_leads_elsewhere(mediator: Victim) -> None:
     """No way of writing a path leads elsewhere than it says."""
     mallory = User(mediator, MALLORY)
     for path in (
@@ -155,7 +155,7 @@ def test_paths(mediator: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_factory(running: Daemons) -> None:
+async def test_anothers_factory_gateway_cannot_be_resumed(running: Daemons) -> None:
     """What a program uses at the factory another can't resume, nor take the name of."""
     from twisted.internet import reactor
 
@@ -169,14 +169,14 @@ async def test_factory(running: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_leases(running: Daemons) -> None:
+async def test_lease_without_its_secret_changes_nothing(running: Daemons) -> None:
     """Who knows a lease, but not its secret, changes nothing; and it takes as long as any."""
     from twisted.internet import reactor
 
     victim = start_all(running, "nameserver")["nameserver"]
     async with (
-        pycomnet.Context(reactor, timeout=20) as alice,
-        pycomnet.Context(reactor, timeout=20) as mallory,
+        pycomnet.Context(reactor, timeout=60) as alice,
+        pycomnet.Context(reactor, timeout=60) as mallory,
         withstands(victim),
     ):
         wanted = {"service": "a", "interfaces": ["x"], "address": "tcp:h:1", "ttl": 60}

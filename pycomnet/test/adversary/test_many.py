@@ -43,7 +43,9 @@ def connect(victim: Victim, sockets: list[socket.socket], count: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_many(running: Daemons, many_descriptors: None) -> None:
+async def test_service_serves_beside_ten_thousand_idle(
+    running: Daemons, many_descriptors: None
+) -> None:
     """A service serves one more beside ten thousand that are idle, in 30 kB for each; the
     nameserver's are in its own tests."""
     victim = ready(start(running, "service"))
@@ -62,7 +64,9 @@ async def test_many(running: Daemons, many_descriptors: None) -> None:
 
 @pytest.mark.parametrize("kind", ["gateway", "factory", "http-exec"])
 @pytest_twisted.ensureDeferred
-async def test_refused(running: Daemons, many_descriptors: None, kind: str) -> None:
+async def test_connections_over_the_limit_cost_nothing_lasting(
+    running: Daemons, many_descriptors: None, kind: str
+) -> None:
     """What runs code lets in as many as it was told to: the others cost it nothing that lasts."""
     victim = ready(start(running, kind))
     await victim.serves()

@@ -62,14 +62,14 @@ async def until(condition: Any, what: str) -> None:
     """Wait for something that only another process's state says."""
     from twisted.internet import reactor
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, what
         await task.deferLater(reactor, 0.05)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred
-async def test_raw_channels(running: Daemons) -> None:
+async def test_flooded_channels_cost_their_bound_alone(running: Daemons) -> None:
     """Six hundred megabytes on channels that nobody takes cost a nameserver its bound, and no
     more, and no time to others; nothing of it stays.
     """
@@ -85,7 +85,7 @@ async def test_raw_channels(running: Daemons) -> None:
     cores = await flood(attacker)
     peak = resident(pid) - before
     assert peak < CONNECTION_MEMORY + SLACK, peak
-    stat = await names.invoke("stat", timeout=10)
+    stat = await names.invoke("stat", timeout=60)
     memory = stat["memory"]
     assert 0 < memory["held"] <= CONNECTION_MEMORY + (2 << 20), memory
     assert memory["largest"] == memory["held"]
@@ -102,7 +102,7 @@ async def test_raw_channels(running: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_connections(running: Daemons) -> None:
+async def test_all_connections_together_have_a_bound(running: Daemons) -> None:
     """All connections together have a bound, and those who hold less lose nothing."""
     from twisted.internet import reactor
 
@@ -119,7 +119,7 @@ async def test_many_connections(running: Daemons) -> None:
     )
     await defer.gatherResults([defer.ensureDeferred(flood(each, 60)) for each in attackers])
     assert resident(pid) - before < SERVER_MEMORY + SLACK
-    assert (await names.invoke("stat", timeout=10))["memory"]["held"] <= SERVER_MEMORY + (16 << 20)
+    assert (await names.invoke("stat", timeout=60))["memory"]["held"] <= SERVER_MEMORY + (16 << 20)
     await modest.ping()
     assert small.over is None and modest.lost is None
     for each in [*attackers, modest]:

@@ -51,7 +51,7 @@ def options_of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("daemon", OPTIONS)
-def test_options(daemon: str) -> None:
+def test_each_option_refuses_wrong_numbers_by_name(daemon: str) -> None:
     """Each option of each daemon refuses each of them, and says its name."""
     from twisted.python.usage import UsageError
 
@@ -63,7 +63,7 @@ def test_options(daemon: str) -> None:
             assert option in str(refused.value), refused.value
 
 
-def test_no_option_is_forgotten() -> None:
+def test_every_numeric_option_is_tested() -> None:
     """An option whose default is a number is one of those above."""
     for daemon, known in OPTIONS.items():
         for name, _, default, *_ in options_of(daemon).optParameters:
@@ -71,7 +71,7 @@ def test_no_option_is_forgotten() -> None:
                 assert name in known, f"{daemon} --{name}"
 
 
-def test_popen(running: Daemons) -> None:
+def test_request_with_wrong_numbers_starts_nothing(running: Daemons) -> None:
     """A request with such a number starts nothing, whatever else it has."""
     mediator = Mediator(running, "--processes", "1")
     for key in ("linger", "nice"):
@@ -100,7 +100,7 @@ def test_popen(running: Daemons) -> None:
     assert "Traceback" not in mediator.daemon.said
 
 
-def test_not_started(running: Daemons) -> None:
+def test_failed_start_is_counted_and_audited(running: Daemons) -> None:
     """What can't be started is counted, and in the audit log."""
     audit = running.directory / "audit"
     mediator = Mediator(running, "--processes", "1", "--audit-log", str(audit))
@@ -114,7 +114,7 @@ def test_not_started(running: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_arguments() -> None:
+async def test_api_refuses_wrong_numbers_before_anything_starts() -> None:
     """What a program gives to the API is looked at before anything is started or sent."""
     from twisted.internet import reactor
 
@@ -140,7 +140,7 @@ async def test_arguments() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_requests(running: Daemons) -> None:
+async def test_nameserver_and_calls_refuse_wrong_numbers(running: Daemons) -> None:
     """The nameserver's requests and the calls' deadlines."""
     from twisted.internet import reactor
 

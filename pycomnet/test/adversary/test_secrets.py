@@ -49,7 +49,9 @@ def assert_clean(found: dict[str, str], pid: int) -> None:
 
 @pytest.mark.parametrize("kind", ("gateway", "factory"))
 @pytest_twisted.ensureDeferred
-async def test_gateways(running: Daemons, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_workers_do_not_inherit_the_daemons_secrets(
+    running: Daemons, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Workers that a daemon starts for a program, which has secrets of its own."""
     from twisted.internet import reactor
 
@@ -71,7 +73,9 @@ async def test_gateways(running: Daemons, kind: str, monkeypatch: pytest.MonkeyP
         await group.terminate()
 
 
-def test_mediator(running: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subprocesses_do_not_inherit_the_mediators_secrets(
+    running: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Subprocesses of the mediator, with variables of their own and without."""
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
@@ -85,7 +89,7 @@ def test_mediator(running: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_given(running: Daemons) -> None:
+async def test_secret_given_by_a_client_is_kept(running: Daemons) -> None:
     """What a client gives to its own subprocess is its own."""
     from twisted.internet import reactor
 

@@ -87,9 +87,9 @@ class Target:
         elif self.kind in ("nameserver", "service"):
             context = pycomnet.Context(reactor)
             remote = await context.connect(
-                f"tcp:127.0.0.1:{self.port}", "org.pycom.introspection", timeout=30
+                f"tcp:127.0.0.1:{self.port}", "org.pycom.introspection", timeout=60
             )
-            assert await remote.invoke("introspect", timeout=30)
+            assert await remote.invoke("introspect", timeout=60)
             await context.close()
         else:
             group: Any = pycomnet.Group(reactor)
@@ -107,7 +107,7 @@ class Target:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest_twisted.ensureDeferred
-async def test_idle(running: Daemons, kind: str) -> None:
+async def test_idle_strangers_shut_nobody_out(running: Daemons, kind: str) -> None:
     """More of them than a daemon keeps shut nobody out."""
     target = Target(running, kind)
     with idle(target.port, MANY):
@@ -118,7 +118,7 @@ async def test_idle(running: Daemons, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest_twisted.ensureDeferred
-async def test_no_descriptors(running: Daemons, kind: str) -> None:
+async def test_strangers_go_first_when_descriptors_run_out(running: Daemons, kind: str) -> None:
     """Where descriptors run out, they are those who go."""
     target = Target(running, kind)
     resource.prlimit(target.daemon.pid, resource.RLIMIT_NOFILE, (FEW, FEW))

@@ -134,7 +134,9 @@ def talked(victim: Victim, context: ssl.SSLContext, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest_twisted.ensureDeferred
-async def test_no_tls(secure: dict[str, Victim], files: Files, kind: str) -> None:
+async def test_plain_bytes_at_a_tls_port_get_no_answer(
+    secure: dict[str, Victim], files: Files, kind: str
+) -> None:
     """Plain bytes, rubbish and half of a handshake at a TLS port: nothing is answered in the clear,
     and it costs next to nothing."""
     victim = secure[kind]
@@ -182,7 +184,9 @@ def client_hello() -> bytes:
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest_twisted.ensureDeferred
-async def test_handshakes_that_stop(secure: dict[str, Victim], files: Files, kind: str) -> None:
+async def test_stopped_handshakes_are_bounded_and_others_get_in(
+    secure: dict[str, Victim], files: Files, kind: str
+) -> None:
     """Two hundred that begin a handshake and say no more: others get in, and what each takes is
     bounded."""
     victim = secure[kind]
@@ -200,7 +204,9 @@ async def test_handshakes_that_stop(secure: dict[str, Victim], files: Files, kin
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest_twisted.ensureDeferred
-async def test_certificates(secure: dict[str, Victim], files: Files, kind: str) -> None:
+async def test_token_without_certificate_does_not_help(
+    secure: dict[str, Victim], files: Files, kind: str
+) -> None:
     """Without a certificate, and with one of another authority that has a good name in it, nothing
     is said and nothing is started, whatever else is known: a token does not help."""
     victim = secure[kind]
@@ -219,7 +225,9 @@ async def test_certificates(secure: dict[str, Victim], files: Files, kind: str) 
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest_twisted.ensureDeferred
-async def test_renegotiation(secure: dict[str, Victim], files: Files, kind: str) -> None:
+async def test_renegotiation_is_not_obeyed(
+    secure: dict[str, Victim], files: Files, kind: str
+) -> None:
     """A client that asks for one handshake after the other on a connection is not obeyed."""
     victim = secure[kind]
     used = processor_time(victim.pid)
@@ -252,7 +260,9 @@ async def test_renegotiation(secure: dict[str, Victim], files: Files, kind: str)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-def test_old_versions(secure: dict[str, Victim], files: Files, version: Any) -> None:
+def test_broken_tls_versions_are_not_spoken(
+    secure: dict[str, Victim], files: Files, version: Any
+) -> None:
     """What has been broken for years is not spoken."""
     context = client(files, "alice.pem")
     context.minimum_version = context.maximum_version = version

@@ -47,7 +47,9 @@ def own(shared: Path) -> Path:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tmpdir(running: Daemons, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_factory_below_tmpdir_is_its_users_alone(
+    running: Daemons, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The factory is found below TMPDIR by who has that, too, and nobody else can reach it."""
     from twisted.internet import reactor
 
@@ -96,7 +98,7 @@ def plant_file(place: Path) -> None:
 @pytest.mark.parametrize(
     "plant", [plant_directory, plant_open_directory, plant_link, plant_link_to_own, plant_file]
 )
-def test_planted_directory(running: Daemons, shared: Path, plant: Any) -> None:
+def test_planted_directory_is_refused(running: Daemons, shared: Path, plant: Any) -> None:
     """What is another's, or what others may write to, is not used: the daemon says so and ends."""
     place = own(shared)
     plant(place)
@@ -110,7 +112,7 @@ def test_planted_directory(running: Daemons, shared: Path, plant: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "directory", "link"])
-def test_planted_socket(running: Daemons, shared: Path, what: str) -> None:
+def test_planted_file_at_the_socket_stays(running: Daemons, shared: Path, what: str) -> None:
     """What is at the socket's own place and is none stays: a daemon removes dead sockets alone."""
     place = own(shared)
     place.mkdir(0o700)
@@ -156,7 +158,9 @@ print(heard.hex())
 
 @needs_root
 @pytest_twisted.ensureDeferred
-async def test_other_users_factory(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_users_factory_is_told_nothing(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another user listens where this one's factory would be: the program says nothing to it, least
     of all the token of its environment, and says whose it is."""
     from twisted.internet import reactor
@@ -188,7 +192,7 @@ async def test_other_users_factory(shared: Path, monkeypatch: pytest.MonkeyPatch
     assert heard.stdout.splitlines() == [str(NOBODY), ""], "it was told something"
 
 
-def test_dead_socket(running: Daemons, shared: Path) -> None:
+def test_dead_socket_and_lock_are_replaced(running: Daemons, shared: Path) -> None:
     """A socket that a killed factory left is replaced, with its lock."""
     place = own(shared)
     place.mkdir(0o700)

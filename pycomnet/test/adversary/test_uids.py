@@ -71,7 +71,7 @@ def goodbye(data: bytes) -> str:
 
 @pytest.mark.parametrize("kind", ["gateway", "factory"])
 @pytest_twisted.ensureDeferred
-async def test_unix(running: Daemons, kind: str) -> None:
+async def test_another_user_is_refused_on_a_unix_socket(running: Daemons, kind: str) -> None:
     """The system's word counts: without a token nobody else comes in, even where the socket lets
     them connect; and as it is made they can't even do that."""
     running.directory.chmod(0o755)
@@ -95,7 +95,7 @@ async def test_unix(running: Daemons, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gateway", "factory", "http-exec"])
 @pytest_twisted.ensureDeferred
-async def test_loopback(running: Daemons, kind: str) -> None:
+async def test_another_user_is_a_stranger_on_loopback(running: Daemons, kind: str) -> None:
     """On loopback everybody is a stranger: nobody's user needs the token, and can't read it."""
     victim = ready(start(running, kind))
     assert victim.token_file is not None

@@ -139,7 +139,7 @@ def closed_with(http: Http) -> int:
 
 @pytest.mark.parametrize("pieces", [0, 1], ids=["at once", "in single bytes"])
 @pytest_twisted.ensureDeferred
-async def test_wrong_frames(mediator: Victim, pieces: int) -> None:
+async def test_wrong_frame_is_answered_by_its_close_code(mediator: Victim, pieces: int) -> None:
     """Each is answered by its close code, whether it comes at once or a byte at a time, and its
     subprocess has had nothing of it."""
 
@@ -161,7 +161,7 @@ async def test_wrong_frames(mediator: Victim, pieces: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_fragments(mediator: Victim) -> None:
+async def test_endless_fragments_are_bounded(mediator: Victim) -> None:
     """A message in twenty thousand fragments without content, and one that never ends: neither
     is kept beyond the size of a message, nor does anybody else wait."""
 
@@ -192,7 +192,7 @@ async def test_fragments(mediator: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_pings_without_reading(mediator: Victim) -> None:
+async def test_unread_pongs_are_bounded(mediator: Victim) -> None:
     """Pings whose answers nobody reads: not kept without a bound."""
 
     def attack() -> int:
@@ -216,7 +216,7 @@ async def test_pings_without_reading(mediator: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_output_that_nobody_reads(mediator: Victim) -> None:
+async def test_unread_output_is_bounded(mediator: Victim) -> None:
     """A subprocess that writes without end to a WebSocket that is not read waits, in a bound."""
     endless = json.dumps({"python": "sh -c 'exec cat /dev/zero'", "linger": 60})
 
@@ -240,7 +240,7 @@ async def test_output_that_nobody_reads(mediator: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_handshakes(mediator: Victim) -> None:
+async def test_wrong_handshake_is_an_answer_and_no_websocket(mediator: Victim) -> None:
     """A handshake that is not right is an answer, and no WebSocket."""
 
     def attack(*headers: str) -> int:
@@ -264,7 +264,7 @@ async def test_handshakes(mediator: Victim) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_readers_by_the_hundred(mediator: Victim) -> None:
+async def test_vanished_status_sockets_leave_nothing(mediator: Victim) -> None:
     """Status sockets that come and vanish without a word leave nothing."""
 
     def attack() -> None:
@@ -281,7 +281,7 @@ async def test_readers_by_the_hundred(mediator: Victim) -> None:
     assert len(children(mediator.pid)) < 200
 
 
-def test_no_websockets(running: Daemons) -> None:
+def test_disabled_websockets_are_404(running: Daemons) -> None:
     """A server that offers none does not speak it."""
     victim = ready(start(running, "http-exec", "--no-websocket"))
     http = Http(victim.connect())

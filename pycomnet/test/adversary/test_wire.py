@@ -141,7 +141,7 @@ def refused(victim: Victim, data: bytes) -> tuple[str, str]:
 
 @pytest.mark.parametrize("kind", ON_THE_WIRE)
 @pytest_twisted.ensureDeferred
-async def test_no_hello(victims: dict[str, Victim], kind: str) -> None:
+async def test_anything_but_a_hello_is_told_so(victims: dict[str, Victim], kind: str) -> None:
     """What begins with anything else than a hello is told so, and costs nothing."""
     victim = victims[kind]
     async with withstands(victim):
@@ -151,7 +151,7 @@ async def test_no_hello(victims: dict[str, Victim], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ON_THE_WIRE)
 @pytest_twisted.ensureDeferred
-async def test_broken_rules(victims: dict[str, Victim], kind: str) -> None:
+async def test_each_broken_rule_is_an_error_by_name(victims: dict[str, Victim], kind: str) -> None:
     """Each rule of the wire, broken by a client that was let in: an error by its name."""
     victim = victims[kind]
     async with withstands(victim, processor=6):
@@ -163,7 +163,7 @@ async def test_broken_rules(victims: dict[str, Victim], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["nameserver", "service", "factory"])
 @pytest_twisted.ensureDeferred
-async def test_pings_without_reading(victims: dict[str, Victim], kind: str) -> None:
+async def test_unread_pongs_end_the_connection(victims: dict[str, Victim], kind: str) -> None:
     """Whoever pings and never reads the answers is cut off at a megabyte of them."""
     victim = victims[kind]
 
@@ -182,7 +182,9 @@ async def test_pings_without_reading(victims: dict[str, Victim], kind: str) -> N
 
 @pytest.mark.parametrize("kind", ON_THE_WIRE)
 @pytest_twisted.ensureDeferred
-async def test_noise(victims: dict[str, Victim], kind: str) -> None:
+async def test_damaged_frames_are_a_named_error_or_none(
+    victims: dict[str, Victim], kind: str
+) -> None:
     """Valid frames that were damaged, a thousand of them: a named error or none, and no more."""
     victim = victims[kind]
     noise = random.Random(kind)
@@ -209,7 +211,9 @@ def colliding(count: int) -> dict[Any, int]:
 
 @pytest.mark.parametrize(("kind", "interface"), [("nameserver", NAMESERVER), ("service", CALC)])
 @pytest_twisted.ensureDeferred
-async def test_colliding_keys(victims: dict[str, Victim], kind: str, interface: str) -> None:
+async def test_colliding_keys_delay_nobody_beyond_a_call(
+    victims: dict[str, Victim], kind: str, interface: str
+) -> None:
     """Keys that all have the same hash: with as many as a request may have others still wait no
     longer than a call may take, as the time grows with the square."""
     victim = victims[kind]
@@ -229,7 +233,9 @@ async def test_colliding_keys(victims: dict[str, Victim], kind: str, interface: 
 
 @pytest.mark.parametrize(("kind", "interface"), [("nameserver", NAMESERVER), ("service", CALC)])
 @pytest_twisted.ensureDeferred
-async def test_requests(victims: dict[str, Victim], kind: str, interface: str) -> None:
+async def test_malformed_requests_end_at_most_their_connection(
+    victims: dict[str, Victim], kind: str, interface: str
+) -> None:
     """Requests that are none: each is refused by itself, or ends its own connection alone."""
     victim = victims[kind]
     requests = [
@@ -268,14 +274,14 @@ async def test_requests(victims: dict[str, Victim], kind: str, interface: str) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_wrong_among_many(victims: dict[str, Victim]) -> None:
+async def test_violation_ends_that_connection_alone(victims: dict[str, Victim]) -> None:
     """Whoever breaks the wire loses that connection; those beside it notice nothing."""
     from twisted.internet import reactor
 
     import pycomnet
 
     victim = victims["service"]
-    async with pycomnet.Context(reactor, timeout=10) as context:
+    async with pycomnet.Context(reactor, timeout=60) as context:
         calc = await context.connect(victim.where, CALC)
         peers = [await in_thread(Peer.of, victim) for _ in range(20)]
         with closing(peers):

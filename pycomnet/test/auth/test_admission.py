@@ -8,7 +8,7 @@ import socket
 import tempfile
 
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.auth import tokens
@@ -44,7 +44,7 @@ class Admitting(SynchronousTestCase):
         self.checker = tokens.TokenChecker.of_one(TOKEN, "alice")
         self.tcp = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
 
-    def test_token(self) -> None:
+    def test_right_token_is_admitted_others_are_told(self) -> None:
         """The right token lets in; a wrong one and none do not, and say what is needed."""
         admission = Admission(self.checker)
         self.assertEqual(admission.admit(self.tcp, TOKEN.encode()), "alice")
@@ -56,7 +56,7 @@ class Admitting(SynchronousTestCase):
         with self.assertRaisesRegex(NotAdmitted, "or a certificate"):
             Admission(self.checker, certificates=True).admit(self.tcp, None)
 
-    def test_of_service(self) -> None:
+    def test_service_has_a_token_file_only_where_needed(self) -> None:
         """A token is for where neither the system nor a certificate says who somebody is."""
         state = self.mktemp()
         self.patch(os, "environ", {**os.environ, "XDG_STATE_HOME": state})
@@ -74,7 +74,7 @@ class Admitting(SynchronousTestCase):
             token = tokens.load_token(str(found.token_path))
             self.assertEqual(found.admit(self.tcp, token.encode()), "default")
 
-    def test_files_of_service(self) -> None:
+    def test_named_token_file_counts_on_unix_too(self) -> None:
         """A file that is named counts, on a unix socket as well; its home directory is meant."""
         home = os.path.abspath(self.mktemp())
         self.patch(os, "environ", {**os.environ, "HOME": home})
@@ -91,12 +91,12 @@ class Admitting(SynchronousTestCase):
         self.assertEqual(found.admit(self.tcp, TOKEN.encode()), "alice")
         self.assertIsNone(found.token_path)
 
-    def test_nobody(self) -> None:
+    def test_tcp_without_checker_admits_nobody(self) -> None:
         """Without a checker nothing that comes over TCP is let in."""
         with self.assertRaises(NotAdmitted):
             Admission().admit(self.tcp, TOKEN.encode())
 
-    def test_peer(self) -> None:
+    def test_unix_peer_is_admitted_by_its_user_id(self) -> None:
         """On a unix socket the system says who it is; another user needs a token."""
         transport = UnixTransport(self.one)
         found = peer_credentials(transport)
@@ -109,7 +109,7 @@ class Admitting(SynchronousTestCase):
         self.assertEqual(others.admit(transport, TOKEN.encode()), "alice")
         self.assertIsNone(peer_credentials(self.tcp))
 
-    def test_exposure(self) -> None:
+    def test_exposed_listener_without_tls_is_refused(self) -> None:
         """Where others can listen there must be TLS."""
         for listen in ("tcp:1:interface=127.0.0.1", "unix:/x", "tls:1:privateKey=k"):
             check_exposure(listen)
@@ -118,7 +118,7 @@ class Admitting(SynchronousTestCase):
             with self.assertRaisesRegex(EndpointError, "has no TLS"):
                 check_exposure(listen)
 
-    def test_certificates(self) -> None:
+    def test_only_listeners_with_client_cas_check_certificates(self) -> None:
         """Only a listener that asks for certificates has checked them."""
         self.assertTrue(wants_certificates("tls:1:privateKey=k:clientCAs=ca"))
         self.assertFalse(wants_certificates("tls:1:privateKey=k"))
@@ -128,7 +128,7 @@ class Admitting(SynchronousTestCase):
 class Listening(SynchronousTestCase):
     """Where a unix socket may be."""
 
-    def test_directory(self) -> None:
+    def test_socket_directory_others_may_write_is_refused(self) -> None:
         """It is made for this user alone; one that others can write to is refused."""
         path = f"{self.mktemp()}/deep/sock"
         prepare_directory(path)
@@ -137,7 +137,7 @@ class Listening(SynchronousTestCase):
         with self.assertRaisesRegex(PycomnetError, "others than this user can write there"):
             prepare_directory(path)
 
-    def test_another_users_link(self) -> None:
+    def test_directory_that_is_another_users_link_is_refused(self) -> None:
         """A directory that is another user's link is refused, wherever it leads now."""
         here = os.path.abspath(self.mktemp())
         os.mkdir(here, 0o700)
@@ -152,7 +152,7 @@ class Listening(SynchronousTestCase):
         with self.assertRaisesRegex(PycomnetError, "it belongs to another user"):
             prepare_directory(f"{link}/sock")
 
-    def test_stale_lock(self) -> None:
+    def test_stale_lock_is_removed(self) -> None:
         """A killed one's lock is removed also when its number is a living process's by now."""
         path = f"{tempfile.mkdtemp()}/sock"
         self.addCleanup(shutil.rmtree, os.path.dirname(path))
@@ -161,23 +161,21 @@ class Listening(SynchronousTestCase):
                 with socket.socket(socket.AF_UNIX) as bound:
                     bound.bind(path)
             os.symlink(str(os.getppid()), f"{path}.lock")
-            self.successResultOf(listen_on(MemoryReactor(), f"unix:{path}", None))
+            self.successResultOf(listen_on(MemoryReactorClock(), f"unix:{path}", None))
             self.assertEqual(os.listdir(os.path.dirname(path)), [])
 
-    def test_held_lock(self) -> None:
-        """The lock of one that listens stays."""
+    def test_lock_of_one_that_listens_stays(self) -> None:
         path = f"{tempfile.mkdtemp()}/sock"
         self.addCleanup(shutil.rmtree, os.path.dirname(path))
         os.symlink(str(os.getppid()), f"{path}.lock")
         with socket.socket(socket.AF_UNIX) as listens:
             listens.bind(path)
             listens.listen()
-            self.successResultOf(listen_on(MemoryReactor(), f"unix:{path}", None))
+            self.successResultOf(listen_on(MemoryReactorClock(), f"unix:{path}", None))
             self.assertTrue(os.path.lexists(f"{path}.lock"))
 
-    def test_mode(self) -> None:
-        """The socket is this user's."""
-        reactor = MemoryReactor()
+    def test_unix_socket_is_this_users_alone(self) -> None:
+        reactor = MemoryReactorClock()
         path = f"{self.mktemp()}/sock"
         self.successResultOf(listen_on(reactor, f"unix:{path}", None))
         self.assertEqual(reactor.unixServers[0][0::3], (path, 0o600))

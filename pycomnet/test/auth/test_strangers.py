@@ -43,7 +43,7 @@ class StrangerTests(SynchronousTestCase):
         """Which of them were."""
         return [bool(one.disconnecting or one.disconnected) for one in transports]
 
-    def test_oldest(self) -> None:
+    def test_oldest_stranger_goes_and_nobody_known(self) -> None:
         """The oldest goes, and nobody who has said who they are."""
         found = self.arrive(*["10.0.0.1"] * 4)
         self.strangers.known(found[0])
@@ -51,7 +51,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(self.dropped(found), [False, True, False, False, False, False])
         self.assertEqual((len(self.strangers), self.strangers.dropped), (4, 1))
 
-    def test_shares(self) -> None:
+    def test_origin_with_many_strangers_loses_its_own(self) -> None:
         """One who has many of them loses theirs, and not another's oldest."""
         other = self.arrive("10.0.0.2")
         found = self.arrive(*["10.0.0.1"] * 20)
@@ -59,18 +59,17 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(self.dropped(other + late), [False, False])
         self.assertEqual(sum(self.dropped(found)), 18)
 
-    def test_everybody(self) -> None:
+    def test_oldest_of_all_goes_not_the_newcomer(self) -> None:
         """Where each is from somewhere else, the oldest of all goes: not the newcomer."""
         found = self.arrive(*(f"10.0.0.{number}" for number in range(6)))
         self.assertEqual(self.dropped(found), [True, True, False, False, False, False])
 
-    def test_descriptors(self) -> None:
-        """They go first when descriptors run out."""
+    def test_strangers_go_first_when_descriptors_run_out(self) -> None:
         self.patch(strangers, "descriptor_limit", lambda: 100)
         found = self.arrive("10.0.0.1", "10.0.0.2") + self.arrive("10.0.0.3", number=90)
         self.assertEqual(self.dropped(found), [True, True, False])
 
-    def test_gone(self) -> None:
+    def test_nothing_is_kept_of_those_gone(self) -> None:
         """Nothing is kept of those that are gone, and to say so twice does no harm."""
         for one in self.arrive(*["10.0.0.1"] * 9):
             self.strangers.known(one)
@@ -78,7 +77,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertEqual(len(self.strangers), 0)
         self.assertEqual(self.strangers._by_origin, {})
 
-    def test_origin(self) -> None:
+    def test_ipv6_network_is_one_origin(self) -> None:
         """An IPv6 network is one: whoever has an address of it has all."""
         self.assertEqual(origin(Transport("2001:db8::1")), origin(Transport("2001:db8::ffff:2")))
         self.assertNotEqual(origin(Transport("2001:db8:0:1::1")), origin(Transport("2001:db8::1")))

@@ -39,14 +39,14 @@ class FileCase(SynchronousTestCase):
 class TokenFileTests(FileCase):
     """A file with one token."""
 
-    def test_new(self) -> None:
+    def test_new_tokens_are_valid_and_differ(self) -> None:
         """No two are the same, and each is one."""
         made = {tokens.new_token() for _ in range(100)}
         self.assertEqual(len(made), 100)
         for token in made:
             self.assertEqual(tokens.check_token(token, "here"), token)
 
-    def test_make(self) -> None:
+    def test_token_file_has_mode_600_whatever_the_umask(self) -> None:
         """It is of mode 0600 whatever the umask, in a directory of its owner's."""
         for mask in (0o000, 0o777):
             path = Path(self.mktemp()) / "deeper" / "x.token"
@@ -61,37 +61,37 @@ class TokenFileTests(FileCase):
             self.assertEqual(tokens.load_token(path), token)
             self.assertEqual(os.listdir(path.parent), ["x.token"])
 
-    def test_make_directory(self) -> None:
+    def test_token_directory_is_made_for_its_owner(self) -> None:
         """The directory is made, for its owner only."""
         path = Path(self.mktemp()) / "x.token"
         tokens.make_token_file(path)
         self.assertEqual(stat.S_IMODE(path.parent.stat().st_mode) & 0o077, 0)
 
-    def test_make_again(self) -> None:
+    def test_existing_token_file_is_not_replaced(self) -> None:
         """A file that is there is not replaced."""
         path = self.file(TOKEN)
         self.assertIn("File exists", self.refused(tokens.make_token_file, path))
         self.assertEqual(path.read_text(), TOKEN)
         self.assertEqual(tokens.load_or_make_token(path), (TOKEN, False))
 
-    def test_load_or_make(self) -> None:
+    def test_missing_token_file_is_made_once(self) -> None:
         """What isn't there is made, once."""
         path = Path(self.mktemp())
         token, made = tokens.load_or_make_token(path)
         self.assertTrue(made)
         self.assertEqual(tokens.load_or_make_token(path), (token, False))
 
-    def test_directory_missing(self) -> None:
+    def test_unwritable_place_is_named(self) -> None:
         """A place that can't be written to is named."""
         path = self.file("") / "x.token"
         self.assertIn(str(path), self.refused(tokens.make_token_file, path))
 
-    def test_readable_by_others(self) -> None:
+    def test_token_file_others_can_read_is_refused(self) -> None:
         """A file that others can read is refused, with what to do."""
         for mode in (0o640, 0o604, 0o620):
             self.assertIn("chmod 600", self.refused(tokens.load_token, self.file(TOKEN, mode)))
 
-    def test_bad(self) -> None:
+    def test_what_is_no_token_is_refused_and_not_shown(self) -> None:
         """What isn't a token is refused and not shown."""
         for text in (
             "",
@@ -107,7 +107,7 @@ class TokenFileTests(FileCase):
         self.assertIn("text", self.refused(tokens.load_token, path))
         self.assertIn("No such file", self.refused(tokens.load_token, "/no/such/file"))
 
-    def test_find(self) -> None:
+    def test_given_token_goes_before_the_environment(self) -> None:
         """What is given goes before the environment, and a token before a file."""
         path = self.file(TOKEN + "\n")
         both = {"PYCOMNET_TOKEN": "x" * 20, "PYCOMNET_TOKEN_FILE": str(path)}
@@ -119,7 +119,7 @@ class TokenFileTests(FileCase):
         self.assertEqual(tokens.find_token(environ={}), None)
         self.refused(tokens.find_token, "bad token " + TOKEN)
 
-    def test_default_path(self) -> None:
+    def test_default_path_is_the_xdg_state_directory(self) -> None:
         """It is where the XDG specification has a program's state."""
         path = tokens.default_token_path("http-exec", {"XDG_STATE_HOME": "/x"})
         self.assertEqual(path, Path("/x/pycomnet/http-exec.token"))
@@ -130,7 +130,7 @@ class TokenFileTests(FileCase):
 class TokensFileTests(FileCase):
     """A file with several tokens and their limits."""
 
-    def test_read(self) -> None:
+    def test_tokens_file_takes_each_form_of_token(self) -> None:
         """Each form of a token, and what else is said."""
         one = self.file("one-" + TOKEN)
         path = self.file(
@@ -148,7 +148,7 @@ class TokensFileTests(FileCase):
         self.assertNotIn(found[0].digest.hex(), repr(found))
         self.assertNotIn(TOKEN, repr(given))
 
-    def test_relative(self) -> None:
+    def test_token_file_is_relative_to_the_tokens_file(self) -> None:
         """A token file is looked for beside the tokens file."""
         directory = Path(self.mktemp()).absolute()
         tokens.make_token_file(directory / "a.token")
@@ -156,7 +156,7 @@ class TokensFileTests(FileCase):
         path = path.rename(directory / "tokens.ini")
         self.assertEqual(len(tokens.load_tokens(path)), 1)
 
-    def test_bad(self) -> None:
+    def test_wrong_tokens_file_is_named_without_the_token(self) -> None:
         """What is wrong is named, but not the token."""
         for text, words in (
             ("", "no section"),
@@ -179,7 +179,7 @@ class TokensFileTests(FileCase):
 class CheckerTests(SynchronousTestCase):
     """Who is let in."""
 
-    def test_interface(self) -> None:
+    def test_checker_works_with_a_cred_portal(self) -> None:
         """It is a checker as twisted.cred has it, and a portal asks it."""
         checker = tokens.TokenChecker.of_one(TOKEN)
         verifyObject(ICredentialsChecker, checker)
@@ -197,7 +197,7 @@ class CheckerTests(SynchronousTestCase):
             login = portal.login(tokens.BearerToken(wrong), None, interface)
             self.failureResultOf(login, UnauthorizedLogin)
 
-    def test_all_are_compared(self) -> None:
+    def test_every_token_is_compared_by_compare_digest(self) -> None:
         """Every known token is compared, whichever fits, and by compare_digest."""
         compared = []
 

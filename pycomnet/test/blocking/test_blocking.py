@@ -15,7 +15,7 @@ OWN = {"abandoned", "forget", "forked", "shut_down"}
 class NamesTests(SynchronousTestCase):
     """Every public name of the Deferred API."""
 
-    def test_complete(self) -> None:
+    def test_every_public_name_is_there_and_documented(self) -> None:
         """Each is here, and documented."""
         classes = (pycomnet.Channel, pycomnet.Gateway, pycomnet.Group, pycomnet.MultiChannel)
         for source in (*classes, ChannelFile):

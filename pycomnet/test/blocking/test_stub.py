@@ -16,13 +16,13 @@ from pycomnet.blocking.wrapper import blocking_classes
 class StubTests(SynchronousTestCase):
     """``pycomnet/blocking/__init__.pyi``."""
 
-    def test_is_up_to_date(self) -> None:
+    def test_stub_is_up_to_date(self) -> None:
         """It is what ``python -m pycomnet.blocking.stub`` writes."""
         self.assertEqual(
             PATH.read_text(), stub(), "write it anew: python -m pycomnet.blocking.stub"
         )
 
-    def test_says_all_that_is_public(self) -> None:
+    def test_stub_has_exactly_what_is_public(self) -> None:
         """Each public method and property of each class is in it, and no other."""
         text = PATH.read_text()
         for name in blocking.__all__:

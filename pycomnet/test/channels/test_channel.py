@@ -50,22 +50,21 @@ class ChannelCase(PairCase):
 class Sending(ChannelCase):
     """``send`` and its Deferred."""
 
-    def test_fires(self) -> None:
+    def test_send_fires_at_once_while_there_is_room(self) -> None:
         """While there is room, it fires at once; the value arrives as it was."""
         value = {"a": [1, 2.5, None, (True, {3}), "ä", b"\x00"]}
         self.assertIsNone(self.successResultOf(self.near.send(value)))
         self.pair.pump()
         self.assertEqual(self.receive_now(self.far), value)
 
-    def test_copied(self) -> None:
-        """What is sent is what it was at that time."""
+    def test_value_is_sent_as_it_was_at_that_time(self) -> None:
         value = [1]
         self.near.send(value)
         value.append(2)
         self.pair.pump()
         self.assertEqual(self.receive_now(self.far), [1])
 
-    def test_back_pressure(self) -> None:
+    def test_send_waits_for_a_full_window(self) -> None:
         """When the window is full it waits; the other end's receiving lets it go on."""
         sends = [self.near.send(n.to_bytes(2, "big") + bytes(50_000)) for n in range(60)]
         self.pair.pump()
@@ -79,7 +78,7 @@ class Sending(ChannelCase):
         for send in sends:
             self.successResultOf(send)
 
-    def test_long(self) -> None:
+    def test_long_bytes_go_through_while_awaited(self) -> None:
         """A value of many windows goes through while somebody waits for it, and not otherwise."""
         value = HUGE * 3
         sending = self.near.send(value)
@@ -90,7 +89,7 @@ class Sending(ChannelCase):
         self.assertTrue(self.successResultOf(received) == value)
         self.successResultOf(sending)
 
-    def test_long_other(self) -> None:
+    def test_long_other_values_go_through_while_awaited(self) -> None:
         """So does a long value that is not bytes."""
         value = [HUGE.hex(), HUGE.hex()]
         sending = self.near.send(value)
@@ -99,7 +98,7 @@ class Sending(ChannelCase):
         self.assertTrue(self.successResultOf(received) == value)
         self.successResultOf(sending)
 
-    def test_small_frames(self) -> None:
+    def test_peer_with_short_frames_gets_the_same_values(self) -> None:
         """A peer that takes only short frames gets the same values."""
         pair = Pair(far_limits=Limits(frame=1024, window=1024))
         near, far = pair.channel()
@@ -114,7 +113,7 @@ class Sending(ChannelCase):
         near.close()
         pair.pump()
 
-    def test_cancel_waiting(self) -> None:
+    def test_cancelled_send_is_taken_back_and_others_go_on(self) -> None:
         """Cancelling takes back a value of which nothing was sent; the others go on."""
         self.fill()
         first, second, third = (self.near.send(n) for n in range(3))
@@ -126,7 +125,7 @@ class Sending(ChannelCase):
         self.successResultOf(first)
         self.successResultOf(third)
 
-    def test_cancel_before_short(self) -> None:
+    def test_short_value_behind_a_cancelled_one_goes_at_once(self) -> None:
         """What waits behind a value that is taken back goes at once, if there is room for it."""
         for _ in range(15):
             self.near.send(SIXTEENTH)
@@ -141,7 +140,7 @@ class Sending(ChannelCase):
         self.pair.turn()
         self.successResultOf(short)
 
-    def test_cancel_begun(self) -> None:
+    def test_cancelled_value_that_has_begun_follows(self) -> None:
         """A value of which a part was sent follows all the same."""
         sending = self.near.send(HUGE)
         sending.cancel()
@@ -150,7 +149,7 @@ class Sending(ChannelCase):
         self.pair.pump()
         self.assertTrue(self.successResultOf(received) == HUGE)
 
-    def test_cancel_then_close(self) -> None:
+    def test_close_behind_a_cancelled_value_goes(self) -> None:
         """Taking back the value that a close waited behind lets the close go."""
         self.fill()
         sending = self.near.send("never mind")
@@ -162,7 +161,7 @@ class Sending(ChannelCase):
         self.pair.pump()
         self.assertTrue(self.far.isclosed())
 
-    def test_cancel_sent(self) -> None:
+    def test_cancelling_a_sent_value_changes_nothing(self) -> None:
         """Cancelling what has fired changes nothing."""
         sending = self.near.send(1)
         sending.cancel()
@@ -170,7 +169,7 @@ class Sending(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), [1])
 
-    def test_not_sendable(self) -> None:
+    def test_unsendable_value_fails_saying_what_and_where(self) -> None:
         """A value that can't be sent fails, saying what and where; nothing is sent."""
         problem = self.failureResultOf(self.near.send({"jobs": [1, object()]}), ValueNotSendable)
         self.assertIn('value["jobs"][1]', str(problem.value))
@@ -180,7 +179,7 @@ class Sending(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), ["fine"])
 
-    def test_too_long(self) -> None:
+    def test_too_long_value_is_not_sendable(self) -> None:
         """Neither can one be sent that is longer than any may be."""
         self.patch(scheduler, "MAX_VALUE", 100_000)
         problem = self.failureResultOf(self.near.send(bytes(200_000)), ValueNotSendable).value
@@ -191,7 +190,7 @@ class Sending(ChannelCase):
         self.assertIn("100000 are the limit", str(problem))
         self.assertFalse(self.near.isclosed())
 
-    def test_refused_by_one(self) -> None:
+    def test_what_the_fast_codec_refuses_the_pure_one_sends(self) -> None:
         """What the faster codec refuses the other one sends; without the faster it sends all."""
         sent: list[Any] = [{1: "one", None: {(2,): 3}}, "\udc80", [1 << 70], {"key": (4, {5})}]
         for value in sent:
@@ -206,14 +205,14 @@ class Sending(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), sent)
 
-    def test_closed(self) -> None:
+    def test_send_on_a_closed_channel_fails(self) -> None:
         """On a channel that is closed it fails, whoever closed it."""
         self.near.close()
         self.failureResultOf(self.near.send(1), ChannelClosed)
         self.pair.pump()
         self.failureResultOf(self.far.send(1), ChannelClosed)
 
-    def test_within_fired(self) -> None:
+    def test_send_within_a_callback_keeps_the_order(self) -> None:
         """Whoever is told that there is room may send more; the order stays."""
         self.fill()
         first = self.near.send("first")
@@ -226,7 +225,7 @@ class Sending(ChannelCase):
 class Receiving(ChannelCase):
     """``receive`` and its Deferred."""
 
-    def test_order(self) -> None:
+    def test_values_and_receives_are_in_order(self) -> None:
         """Values come in the order they were sent, to receives in the order they were asked."""
         early = [self.far.receive() for _ in range(2)]
         for value in range(4):
@@ -235,7 +234,7 @@ class Receiving(ChannelCase):
         late = [self.far.receive() for _ in range(2)]
         self.assertEqual([self.successResultOf(d) for d in early + late], [0, 1, 2, 3])
 
-    def test_cancel(self) -> None:
+    def test_cancelled_receive_leaves_the_value_to_the_next(self) -> None:
         """Cancelling leaves the value for the next."""
         first, second = self.far.receive(), self.far.receive()
         first.cancel()
@@ -244,7 +243,7 @@ class Receiving(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.successResultOf(second), "value")
 
-    def test_cancel_keeps_credit(self) -> None:
+    def test_cancelled_receive_of_a_long_value_stops_the_sender(self) -> None:
         """With the wait for a long value cancelled, the sender waits; the next receive resumes."""
         value = HUGE * 3
         sending, received = self.near.send(value), self.far.receive()
@@ -258,13 +257,13 @@ class Receiving(ChannelCase):
         self.successResultOf(sending)
         self.assertTrue(self.successResultOf(received) == value)
 
-    def test_timeout(self) -> None:
+    def test_deferreds_timeout_works_on_receive(self) -> None:
         """A Deferred's own timeout works on it."""
         received = self.far.receive().addTimeout(3, self.pair.clock)
         self.pair.clock.advance(3)
         self.failureResultOf(received, defer.TimeoutError)
 
-    def test_within(self) -> None:
+    def test_receive_send_and_close_within_a_callback_work(self) -> None:
         """Whoever gets a value may ask for the next, send and close."""
         values: list[Any] = []
 
@@ -284,7 +283,7 @@ class Receiving(ChannelCase):
         self.assertEqual(self.receive_all(self.near), ["enough"])
         self.assertTrue(self.near.isclosed())
 
-    def test_iteration(self) -> None:
+    def test_iteration_gives_the_values_up_to_the_end(self) -> None:
         """``async for`` gives the values up to the end."""
 
         async def collect() -> list[Any]:
@@ -299,7 +298,7 @@ class Receiving(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.successResultOf(collected), [0, 1, 2])
 
-    def test_iteration_error(self) -> None:
+    def test_iteration_ends_with_the_other_ends_error(self) -> None:
         """``async for`` ends with the other end's error, after the values before it."""
         values: list[Any] = []
 
@@ -317,7 +316,7 @@ class Receiving(ChannelCase):
         )
         self.assertEqual(values, [1])
 
-    def test_iteration_cancel(self) -> None:
+    def test_cancelled_iteration_leaves_the_channel_open(self) -> None:
         """A coroutine that iterates can be cancelled; the channel goes on."""
 
         async def collect() -> list[Any]:
@@ -334,7 +333,7 @@ class Receiving(ChannelCase):
 class Closing(ChannelCase):
     """``close``, ``send_end``, ``waitclose`` and ``isclosed``."""
 
-    def test_close(self) -> None:
+    def test_close_delivers_what_was_sent_then_ends_both(self) -> None:
         """What was sent before arrives; then both ends are at their end."""
         self.near.send(1)
         self.near.close()
@@ -348,7 +347,7 @@ class Closing(ChannelCase):
         self.assertEqual(self.pair.near.mux.streams, {})
         self.assertEqual(self.pair.far.mux.streams, {})
 
-    def test_close_waits_for_room(self) -> None:
+    def test_close_goes_behind_a_value_that_waits(self) -> None:
         """A close goes behind a value that waits for room, and the value arrives."""
         sending = self.near.send(HUGE)
         self.near.close()
@@ -360,7 +359,7 @@ class Closing(ChannelCase):
         self.assertTrue(self.successResultOf(received) == HUGE)
         self.failureResultOf(self.far.receive(), ChannelClosed)
 
-    def test_close_again(self) -> None:
+    def test_second_close_does_nothing(self) -> None:
         """Closing again, from either side, does nothing."""
         self.near.close()
         self.near.close()
@@ -370,7 +369,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertIsNone(self.successResultOf(self.far.waitclose()))
 
-    def test_close_wakes(self) -> None:
+    def test_close_fails_own_receives_at_once(self) -> None:
         """Who waits at the end that closes is told at once."""
         waiting = [self.near.receive(), self.near.receive()]
         closing = self.near.waitclose()
@@ -379,7 +378,7 @@ class Closing(ChannelCase):
             self.failureResultOf(deferred, ChannelClosed)
         self.assertIsNone(self.successResultOf(closing))
 
-    def test_close_keeps(self) -> None:
+    def test_values_that_came_before_close_can_be_received(self) -> None:
         """What had come before the close can be received; what comes after it is dropped."""
         self.far.send("came")
         self.pair.pump()
@@ -388,7 +387,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.near), ["came"])
 
-    def test_close_within_batch(self) -> None:
+    def test_close_drops_the_rest_of_the_same_piece(self) -> None:
         """That holds too when both come in one piece."""
         for value in range(3):
             self.far.send(value)
@@ -397,7 +396,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.near), [])
 
-    def test_close_error(self) -> None:
+    def test_close_error_reaches_receive_waitclose_and_send(self) -> None:
         """The other end gets the error: from receive, waitclose and send."""
         waiting = [self.far.receive(), self.far.waitclose(), self.far.send(HUGE)]
         self.near.close("out of order")
@@ -408,7 +407,7 @@ class Closing(ChannelCase):
             self.assertEqual((problem.code, problem.message), ("remote", "out of order"))
         self.assertEqual(str(problem), "out of order")
 
-    def test_close_exception(self) -> None:
+    def test_close_exception_arrives_with_its_type(self) -> None:
         """An exception arrives with its type, one's own class by its full name."""
 
         class Odd(Exception):
@@ -422,7 +421,7 @@ class Closing(ChannelCase):
             self.assertTrue(problem.type.startswith(name), problem.type)
             self.assertEqual(problem.message, str(error))
 
-    def test_close_long_error(self) -> None:
+    def test_too_long_error_is_cut_and_arrives(self) -> None:
         """An error that is too long for a frame is cut, and arrives."""
         error = RemoteError("ValueError", "m" * 500_000, "f" * 500_000, "odd")
         self.near.close(error)
@@ -432,7 +431,7 @@ class Closing(ChannelCase):
         self.assertTrue(problem.message.startswith("mmm"))
         self.assertIsNone(self.pair.far.lost)
 
-    def test_close_remote_error(self) -> None:
+    def test_remote_error_is_passed_on_whole(self) -> None:
         """A RemoteError is passed on whole."""
         self.near.close(RemoteError("ZeroDivisionError", "by zero", "Traceback: ...", "remote"))
         self.pair.pump()
@@ -440,7 +439,7 @@ class Closing(ChannelCase):
         self.assertEqual(problem.as_map()["formatted"], "Traceback: ...")
         self.assertEqual(str(problem), "Traceback: ...")
 
-    def test_close_error_drops(self) -> None:
+    def test_close_error_goes_before_values_that_wait(self) -> None:
         """An error goes before what waits for room: that fails."""
         sending = self.near.send(HUGE)
         self.near.close("stop")
@@ -448,7 +447,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.failureResultOf(self.far.receive(), RemoteError)
 
-    def test_close_then_error(self) -> None:
+    def test_error_after_a_waiting_close_goes_before_both(self) -> None:
         """After a close that waits behind a value, an error still goes before both."""
         sending = self.near.send(HUGE)
         self.near.close()
@@ -458,7 +457,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.failureResultOf(self.far.receive(), RemoteError)
 
-    def test_values_before_error(self) -> None:
+    def test_values_before_an_error_are_received_first(self) -> None:
         """What was sent before an error is received before it."""
         self.near.send(1)
         self.near.close("then this")
@@ -466,7 +465,7 @@ class Closing(ChannelCase):
         self.assertEqual(self.receive_now(self.far), 1)
         self.failureResultOf(self.far.receive(), RemoteError)
 
-    def test_crossing(self) -> None:
+    def test_crossing_closes_leave_nothing(self) -> None:
         """Both ends close at once, one with an error: both are closed, nothing is left."""
         self.near.close()
         self.far.close("mine")
@@ -475,7 +474,7 @@ class Closing(ChannelCase):
         self.failureResultOf(self.far.receive(), ChannelClosed)
         self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
 
-    def test_sends_fail(self) -> None:
+    def test_peers_close_fails_sends_that_wait(self) -> None:
         """Sends that wait when the other end closes are told."""
         sending = self.near.send(HUGE)
         self.pair.pump()
@@ -483,7 +482,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.failureResultOf(sending, ChannelClosed)
 
-    def test_waitclose_of_code_that_both_ends_have_ended(self) -> None:
+    def test_waitclose_fires_when_both_ends_have_ended(self) -> None:
         """It fires though the code may still run: no CLOSE comes after both have ended."""
         for first, second in ((True, False), (False, True)):
             near, far = self.pair.channel("exec")
@@ -492,7 +491,7 @@ class Closing(ChannelCase):
                 self.pair.pump()
             self.assertIsNone(self.successResultOf(near.waitclose()))
 
-    def test_waitclose_while_the_end_waits_for_credit(self) -> None:
+    def test_waitclose_fires_when_a_waiting_end_has_gone(self) -> None:
         """It fires once the END has gone that waited behind a long value."""
         near, far = self.pair.channel("exec")
         closing = near.waitclose()
@@ -507,7 +506,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertIsNone(self.successResultOf(closing))
 
-    def test_waitclose_when_end_and_close_come_together(self) -> None:
+    def test_waitclose_tells_an_error_read_together_with_the_end(self) -> None:
         """The code's error is told, also when it is read at once with the END before it."""
         near, far = self.pair.channel("exec")
         closing = near.waitclose()
@@ -516,7 +515,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertIn("late", str(self.failureResultOf(closing, RemoteError)))
 
-    def test_half_close(self) -> None:
+    def test_after_send_end_only_the_other_end_sends(self) -> None:
         """After ``send_end`` nothing more is sent, and the other end goes on."""
         closing = self.far.waitclose()
         self.near.send(1)
@@ -535,7 +534,7 @@ class Closing(ChannelCase):
         self.failureResultOf(self.near.receive(), ChannelClosed)
         self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
 
-    def test_half_close_waits(self) -> None:
+    def test_send_end_goes_behind_a_value_that_waits(self) -> None:
         """The end goes behind a value that waits for room."""
         sending = self.near.send(HUGE)
         self.near.send_end()
@@ -545,7 +544,7 @@ class Closing(ChannelCase):
         self.assertTrue(self.successResultOf(received) == HUGE)
         self.failureResultOf(end, ChannelClosed)
 
-    def test_half_then_error(self) -> None:
+    def test_error_after_half_close_is_told_to_who_asks(self) -> None:
         """An error after the half-close is not lost: whoever asks from then on gets it."""
         self.near.send_end()
         self.pair.pump()
@@ -556,7 +555,7 @@ class Closing(ChannelCase):
         for deferred in (sending, self.far.receive(), self.far.waitclose(), self.far.send(1)):
             self.failureResultOf(deferred, RemoteError)
 
-    def test_half_then_lost(self) -> None:
+    def test_connection_lost_after_half_close_fails_sends_alone(self) -> None:
         """When the connection ends after the half-close, only what would be sent is lost."""
         self.near.send_end()
         self.pair.pump()
@@ -566,7 +565,7 @@ class Closing(ChannelCase):
         self.failureResultOf(self.far.receive(), ChannelClosed)
         self.assertIsNone(self.successResultOf(self.far.waitclose()))
 
-    def test_half_then_close(self) -> None:
+    def test_close_after_half_close_ends_the_rest(self) -> None:
         """The end that was told of the half-close closes the rest."""
         self.near.send_end()
         self.pair.pump()
@@ -575,7 +574,7 @@ class Closing(ChannelCase):
         self.failureResultOf(self.near.receive(), ChannelClosed)
         self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
 
-    def test_waitclose_cancel(self) -> None:
+    def test_cancelled_waitclose_changes_nothing(self) -> None:
         """Cancelling a wait for the end changes nothing."""
         first, second = self.far.waitclose(), self.far.waitclose()
         first.cancel()
@@ -585,7 +584,7 @@ class Closing(ChannelCase):
         self.pair.pump()
         self.assertIsNone(self.successResultOf(second))
 
-    def test_told_cancels(self) -> None:
+    def test_callback_may_cancel_others_that_wait(self) -> None:
         """Whoever is told of the end may cancel the others that wait for it."""
         first, second = self.far.receive(), self.far.receive()
         closing = [self.far.waitclose(), self.far.waitclose()]
@@ -601,7 +600,7 @@ class Closing(ChannelCase):
         for deferred in (second, *closing):
             self.failureResultOf(deferred, defer.CancelledError)
 
-    def test_result(self) -> None:
+    def test_result_is_a_last_value_and_the_end(self) -> None:
         """A result is a last value and the end in one."""
         received, closing = self.far.receive(), self.far.waitclose()
         self.pair.near.mux.close(self.near.core.stream, 2, self.pair.near.encode({"answer": 42}))
@@ -611,14 +610,14 @@ class Closing(ChannelCase):
         self.assertIsNone(self.successResultOf(closing))
         self.failureResultOf(self.far.receive(), ChannelClosed)
 
-    def test_result_kept(self) -> None:
+    def test_result_is_kept_until_somebody_asks(self) -> None:
         """A result that nobody waits for is kept until somebody asks."""
         self.pair.near.mux.close(self.near.core.stream, 2, self.pair.near.encode(42))
         self.pair.near.flush_soon()
         self.pair.pump()
         self.assertEqual(self.receive_now(self.far), 42)
 
-    def test_repr(self) -> None:
+    def test_repr_shows_number_gateway_and_state(self) -> None:
         """It shows its number, where it leads and whether it is open."""
         self.assertEqual(repr(self.near), "<Channel 1 of near, open>")
         self.near.close()
@@ -628,7 +627,7 @@ class Closing(ChannelCase):
 class Raw(PairCase):
     """Channels that carry bytes."""
 
-    def test_bytes(self) -> None:
+    def test_raw_channel_sends_bytes_alone(self) -> None:
         """Bytes and what is like them arrive as bytes; nothing else can be sent."""
         near, far = self.pair.channel(raw=True)
         for data in (b"one", bytearray(b"two"), memoryview(b"three")):
@@ -638,7 +637,7 @@ class Raw(PairCase):
         for value in ("text", 1, None, [b"x"]):
             self.failureResultOf(near.send(value), TypeError)
 
-    def test_order(self) -> None:
+    def test_long_raw_bytes_arrive_in_order(self) -> None:
         """A long run arrives in order, in pieces, with back pressure."""
         near, far = self.pair.channel(raw=True)
         sending = near.send(HUGE)
@@ -670,7 +669,7 @@ class Between(PairCase):
         self.pair.pump()
         return self.receive_now(self.far)
 
-    def test_both_ways(self) -> None:
+    def test_sent_channel_works_both_ways(self) -> None:
         """A channel that is sent works at its other end, both ways."""
         mine = self.new()
         theirs = self.pass_on({"reply to": [mine]})["reply to"][0]
@@ -680,7 +679,7 @@ class Between(PairCase):
         self.assertEqual(self.receive_now(mine), "from far")
         self.assertEqual(self.receive_now(theirs), "from near")
 
-    def test_from_far(self) -> None:
+    def test_several_channels_of_the_far_end_can_be_sent(self) -> None:
         """The far end's channels can be sent as well, several in one value."""
         mine = [self.new(far=True) for _ in range(3)]
         self.far.send(tuple(mine))
@@ -690,8 +689,7 @@ class Between(PairCase):
             self.pair.pump()
             self.assertEqual(self.receive_now(mine[number]), number)
 
-    def test_raw(self) -> None:
-        """A raw channel is raw at its other end."""
+    def test_raw_channel_is_raw_at_its_other_end(self) -> None:
         mine = self.new(raw=True)
         theirs = self.pass_on(mine)
         mine.send(b"raw")
@@ -699,11 +697,10 @@ class Between(PairCase):
         self.assertEqual(self.receive_now(theirs), b"raw")
         self.failureResultOf(theirs.send("text"), TypeError)
 
-    def test_itself(self) -> None:
-        """A channel can be sent over itself."""
+    def test_channel_can_be_sent_over_itself(self) -> None:
         self.assertIs(self.pass_on(self.near), self.far)
 
-    def test_echo(self) -> None:
+    def test_channel_that_comes_back_is_the_same(self) -> None:
         """A channel that comes back is the very one that was sent."""
         mine = self.new()
         theirs = self.pass_on(mine)
@@ -713,14 +710,14 @@ class Between(PairCase):
         self.assertIs(back, mine)
         self.assertIs(me, self.near)
 
-    def test_twice(self) -> None:
+    def test_channel_sent_twice_is_the_same_object(self) -> None:
         """Sent twice, it is the same at the other end while somebody holds it there."""
         mine = self.new()
         one, two = self.pass_on([mine, mine])
         self.assertIs(one, two)
         self.assertIs(self.pass_on(mine), one)
 
-    def test_nested(self) -> None:
+    def test_channels_go_over_sent_channels(self) -> None:
         """Channels go over channels that went over channels."""
         outer = self.new()
         outer_far = self.pass_on(outer)
@@ -732,7 +729,7 @@ class Between(PairCase):
         self.pair.pump()
         self.assertEqual(self.receive_now(inner), "deep")
 
-    def test_data_before(self) -> None:
+    def test_values_sent_before_the_channel_arrives_wait(self) -> None:
         """What is sent on it before the value with it is received waits for that."""
         mine = self.new()
         mine.send("early")
@@ -745,7 +742,7 @@ class Between(PairCase):
         self.failureResultOf(theirs.receive(), ChannelClosed)
         self.failureResultOf(theirs.send(1), ChannelClosed)
 
-    def test_error_before(self) -> None:
+    def test_error_sent_before_the_channel_arrives_waits(self) -> None:
         """So does an error."""
         mine = self.new()
         self.near.send(mine)
@@ -756,7 +753,7 @@ class Between(PairCase):
             self.failureResultOf(theirs.receive(), RemoteError).value.message, "never mind"
         )
 
-    def test_closed_in_between(self) -> None:
+    def test_channel_closed_by_its_first_receiver_comes_closed(self) -> None:
         """Of two values with it the first's receiver closes it: the second has a closed one."""
         mine = self.new()
         self.near.send(mine)
@@ -774,7 +771,7 @@ class Between(PairCase):
         self.pair.pump()
         self.assertIsNone(self.pair.far.lost)
 
-    def test_own_closed_in_between(self) -> None:
+    def test_own_channel_closed_meanwhile_comes_back_closed(self) -> None:
         """It comes back after it was closed here: a closed one."""
         mine = self.new()
         theirs = self.pass_on(mine)
@@ -785,7 +782,7 @@ class Between(PairCase):
         self.assertEqual((back.id, back.isclosed()), (mine.id, True))
         self.assertIsNone(self.pair.near.lost)
 
-    def test_own_gone_in_between(self) -> None:
+    def test_own_channel_forgotten_meanwhile_comes_back_closed(self) -> None:
         """It comes back after it was closed and forgotten here."""
         mine = self.new()
         theirs = self.pass_on(mine)
@@ -800,7 +797,7 @@ class Between(PairCase):
         self.assertTrue(back.isclosed())
         self.assertIsNone(self.pair.near.lost)
 
-    def test_refused(self) -> None:
+    def test_closed_or_foreign_channel_is_refused_with_its_place(self) -> None:
         """A closed channel, or one of another connection, can't be sent; where it is is said."""
         closed = self.new()
         closed.close()
@@ -814,7 +811,7 @@ class Between(PairCase):
         problem = self.failureResultOf(self.near.send([other]), ValueNotSendable).value
         self.assertIn("it belongs to another connection", str(problem))
 
-    def test_refused_open(self) -> None:
+    def test_foreign_channel_is_refused_in_a_first_value(self) -> None:
         """Neither in the first value that a channel is opened with."""
         other, _ = Pair().channel()
         with self.assertRaises(ValueNotSendable):
@@ -830,7 +827,7 @@ class Abandoned(PairCase):
         gc.collect()
         self.pair.pump()
 
-    def test_closed(self) -> None:
+    def test_channel_that_nobody_holds_is_closed(self) -> None:
         """A plain channel that nobody holds is closed."""
         near, far = self.pair.channel()
         waiting = near.receive()
@@ -839,7 +836,7 @@ class Abandoned(PairCase):
         self.failureResultOf(waiting, ChannelClosed)
         self.assertEqual((self.pair.near.mux.streams, self.pair.far.mux.streams), ({}, {}))
 
-    def test_what_was_sent(self) -> None:
+    def test_values_of_a_dropped_channel_still_arrive(self) -> None:
         """What was sent on it still arrives, also what waited for room."""
         near, far = self.pair.channel()
         far.send("short")
@@ -852,7 +849,7 @@ class Abandoned(PairCase):
         self.assertTrue(self.successResultOf(received) == HUGE)
         self.successResultOf(sending)
 
-    def test_waited_for(self) -> None:
+    def test_dropped_channel_stays_open_while_received_from(self) -> None:
         """One that somebody waits for stays open until that has come."""
         near, far = self.pair.channel()
         received = far.receive()
@@ -866,7 +863,7 @@ class Abandoned(PairCase):
         self.drop_all()
         self.assertTrue(near.isclosed())
 
-    def test_waited_for_end(self) -> None:
+    def test_dropped_channel_stays_open_while_its_end_is_awaited(self) -> None:
         """So does one whose end somebody waits for."""
         near, far = self.pair.channel()
         closing = far.waitclose()
@@ -877,7 +874,7 @@ class Abandoned(PairCase):
         self.pair.pump()
         self.failureResultOf(closing, RemoteError)
 
-    def test_callback(self) -> None:
+    def test_dropped_channel_with_a_callback_stays_open(self) -> None:
         """One with a callback stays open."""
         near, far = self.pair.channel()
         values: list[Any] = []
@@ -888,7 +885,7 @@ class Abandoned(PairCase):
         self.pair.pump()
         self.assertEqual(values, [1])
 
-    def test_received_and_dropped(self) -> None:
+    def test_channel_in_a_dropped_value_is_closed(self) -> None:
         """One that came in a value that nobody kept is closed."""
         near, far = self.pair.channel()
         mine = Channel(self.pair.near.open("channel"), self.pair.end(self.pair.near))
@@ -899,7 +896,7 @@ class Abandoned(PairCase):
         self.pair.pump()
         self.assertTrue(mine.isclosed())
 
-    def test_came_back(self) -> None:
+    def test_dropped_channel_that_comes_back_in_time_stays_open(self) -> None:
         """One that was let go, but comes back before that was noticed, stays open."""
         near, far = self.pair.channel()
         mine = Channel(self.pair.near.open("channel"), self.pair.end(self.pair.near))
@@ -918,7 +915,7 @@ class Abandoned(PairCase):
         self.pair.pump()
         self.assertEqual(self.receive_now(theirs), "still open")
 
-    def test_exec_runs_on(self) -> None:
+    def test_code_of_a_dropped_channel_runs_on(self) -> None:
         """Code runs on when nobody holds its channel; what it sends is taken and dropped."""
         near, far = self.pair.channel("exec")
         for _ in range(4):
@@ -932,7 +929,7 @@ class Abandoned(PairCase):
             self.successResultOf(send)
         self.assertFalse(far.isclosed())
 
-    def test_exec_error(self) -> None:
+    def test_error_of_dropped_code_is_logged_once(self) -> None:
         """What it raises is logged, once, with its words."""
         near, far = self.pair.channel("exec")
         del near
@@ -944,7 +941,7 @@ class Abandoned(PairCase):
 
         self.assertEqual(self.logged_errors(end), ["Traceback: bad"])
 
-    def test_exec_error_before(self) -> None:
+    def test_error_before_the_drop_is_logged(self) -> None:
         """So is what it had raised before."""
         near, far = self.pair.channel("exec")
         far.close(RemoteError("ValueError", "bad", "Traceback: bad"))
@@ -958,7 +955,7 @@ class Abandoned(PairCase):
         del near
         self.assertEqual(self.logged_errors(lambda: drop(held)), ["Traceback: bad"])
 
-    def test_exec_error_seen(self) -> None:
+    def test_error_already_told_is_not_logged(self) -> None:
         """But not what somebody was told of."""
         near, far = self.pair.channel("exec")
         far.close("bad")
@@ -973,7 +970,7 @@ class Abandoned(PairCase):
 
         self.assertEqual(self.logged_errors(drop), [])
 
-    def test_exec_lost(self) -> None:
+    def test_lost_connection_of_dropped_code_is_not_logged(self) -> None:
         """Nor the end of the connection."""
         near, far = self.pair.channel("exec")
         del near
@@ -981,7 +978,7 @@ class Abandoned(PairCase):
         self.assertEqual(self.logged_errors(self.pair.lose), [])
         self.failureResultOf(far.send(1), ConnectionLost)
 
-    def test_exec_receives_end(self) -> None:
+    def test_dropped_code_receives_the_end_and_its_eof_is_quiet(self) -> None:
         """It learns that nothing comes any more; if that ends it, there is nothing to log."""
         near, far = self.pair.channel("exec")
         near.send("before")
@@ -997,7 +994,7 @@ class Abandoned(PairCase):
 
         self.assertEqual(self.logged_errors(end), [])
 
-    def test_lost(self) -> None:
+    def test_dropping_channels_of_a_lost_connection_does_nothing(self) -> None:
         """Letting go of channels of a connection that is over does nothing."""
         held = [*self.pair.channel(), *self.pair.channel("exec")]
         self.pair.lose()
@@ -1010,13 +1007,13 @@ class Abandoned(PairCase):
 class Misuse(ChannelCase):
     """What can't be done at the same time."""
 
-    def test_receive_with_callback(self) -> None:
+    def test_receive_with_a_callback_set_is_refused(self) -> None:
         """A channel with a callback can't be received from."""
         self.near.setcallback(lambda value: None)
         with self.assertRaisesRegex(PycomnetError, "channel 1 has a callback"):
             self.failureResultOf(self.near.receive()).raiseException()
 
-    def test_callback_with_receive(self) -> None:
+    def test_callback_while_a_receive_waits_is_refused(self) -> None:
         """A callback can't be set while a receive waits; after that it can."""
         waiting = self.near.receive()
         with self.assertRaises(PycomnetError):
@@ -1046,7 +1043,9 @@ class Everything(SynchronousTestCase):
     @given(
         st.lists(values, max_size=12), st.integers(1, 5000), st.integers(1024, 9000), st.booleans()
     )
-    def test_any(self, sent: list[Any], size: int, window: int, callback: bool) -> None:
+    def test_any_values_arrive_in_order_with_any_windows(
+        self, sent: list[Any], size: int, window: int, callback: bool
+    ) -> None:
         """All values arrive, equal and in order, and every send fires."""
         pair = Pair(far_limits=Limits(window=window, frame=max(1024, window // 2)))
         near, far = pair.channel()

@@ -51,7 +51,7 @@ class EndingCase(PairCase):
 class Order(EndingCase):
     """Each is told when the one before it has done."""
 
-    def test_error(self) -> None:
+    def test_value_error_endmarker_and_waitclose_follow_in_order(self) -> None:
         """A value, the error, the endmarker; then ``waitclose`` fails."""
         self.set()
         waiting = self.near.waitclose()
@@ -63,7 +63,7 @@ class Order(EndingCase):
             self.done()
         self.failureResultOf(waiting, RemoteError)
 
-    def test_good(self) -> None:
+    def test_endmarker_follows_the_last_value_without_error(self) -> None:
         """Without an error the endmarker is next."""
         self.set()
         waiting = self.near.waitclose()
@@ -75,7 +75,7 @@ class Order(EndingCase):
             self.done()
         self.assertIsNone(self.successResultOf(waiting))
 
-    def test_asked_later(self) -> None:
+    def test_waitclose_after_the_end_waits_for_the_callbacks(self) -> None:
         """``waitclose`` that is called when the end has come waits for them as well."""
         self.far.send(1)
         self.close()
@@ -87,7 +87,7 @@ class Order(EndingCase):
         self.successResultOf(waiting)
         self.successResultOf(self.near.waitclose())
 
-    def test_lost(self) -> None:
+    def test_waitclose_after_the_loss_waits_for_the_callbacks(self) -> None:
         """So it is when the connection is lost."""
         failures: list[Failure] = []
         self.near.setcallback(self.work, failures.append, END)
@@ -104,7 +104,7 @@ class Order(EndingCase):
         self.done()
         self.failureResultOf(waiting, ConnectionLost)
 
-    def test_callback_fails(self) -> None:
+    def test_waitclose_waits_for_the_errback_of_a_failed_callback(self) -> None:
         """When a callback fails the channel's end is told once the errback has done."""
         self.near.setcallback(self.work, self.told.append, END)
         waiting = self.near.waitclose()
@@ -118,7 +118,7 @@ class Order(EndingCase):
         self.successResultOf(waiting)
         self.assertEqual(self.told, [1])
 
-    def test_endmarker_fails(self) -> None:
+    def test_waitclose_waits_for_the_endmarkers_errback(self) -> None:
         """What the endmarker's callback raises goes to the errback, and ``waitclose`` waits."""
 
         def callback(value: Any) -> Any:
@@ -132,7 +132,7 @@ class Order(EndingCase):
         slow.callback(None)
         self.successResultOf(waiting)
 
-    def test_error_after_end(self) -> None:
+    def test_error_during_the_endmarker_is_told_after_it(self) -> None:
         """An error that comes while the end is being told is told after it."""
         self.set()
         self.far.send_end()
@@ -147,8 +147,7 @@ class Order(EndingCase):
 class Waiting(EndingCase):
     """Who waits for the end and must not wait for the callback."""
 
-    def test_callback_awaits(self) -> None:
-        """A callback that awaits the end of its own channel."""
+    def test_callback_may_await_its_own_channels_end(self) -> None:
         ended: list[str] = []
 
         async def callback(value: Any) -> None:
@@ -164,14 +163,14 @@ class Waiting(EndingCase):
         self.assertEqual(ended, ["waits", END])
         self.successResultOf(other)
 
-    def test_callback_returns(self) -> None:
+    def test_callback_may_return_its_own_channels_waitclose(self) -> None:
         """A callback that returns what waits for it."""
         self.near.setcallback(lambda value: self.near.waitclose(), None, END)
         self.far.send(1)
         self.close()
         self.successResultOf(self.near.waitclose())
 
-    def test_queue(self) -> None:
+    def test_queued_values_can_be_taken_after_the_end(self) -> None:
         """Values that wait in a queue of several channels can be taken after the end."""
         other, others = self.pair.channel()
         both = MultiChannel([self.near, other])
@@ -190,7 +189,7 @@ class RunningCode(EndingCase):
 
     purpose = "exec"
 
-    def test_waits(self) -> None:
+    def test_waitclose_waits_for_code_that_sends_no_more(self) -> None:
         """``waitclose`` waits for the code; values have their end at once."""
         waiting = self.near.waitclose()
         received = self.near.receive()
@@ -202,7 +201,7 @@ class RunningCode(EndingCase):
         self.failureResultOf(waiting, RemoteError)
         self.failureResultOf(self.near.waitclose(), RemoteError)
 
-    def test_lost(self) -> None:
+    def test_waitclose_fails_when_running_codes_connection_is_lost(self) -> None:
         """When the connection is lost nobody knows how the code ended."""
         waiting = self.near.waitclose()
         self.far.send_end()
@@ -210,7 +209,7 @@ class RunningCode(EndingCase):
         self.pair.lose()
         self.failureResultOf(waiting, ConnectionLost)
 
-    def test_closed_here(self) -> None:
+    def test_closing_here_ends_waitclose(self) -> None:
         """Closing it here ends the wait."""
         waiting = self.near.waitclose()
         self.far.send_end()

@@ -46,7 +46,7 @@ from pycomnet.wire.values import PureCodec, ValueNotReceivable
 class Hello(SynchronousTestCase):
     """The first frame each way."""
 
-    def test_ready(self) -> None:
+    def test_each_end_learns_the_others_limits(self) -> None:
         """Each end learns the other's limits and info, before or after it asks."""
         pair = Pair(far_limits=Limits(window=5000), greet=False)
         before = pair.near.when_ready()
@@ -55,7 +55,7 @@ class Hello(SynchronousTestCase):
         self.assertEqual(self.successResultOf(before)["window"], 5000)
         self.assertEqual(self.successResultOf(pair.far.when_ready())["window"], WINDOW)
 
-    def test_info(self) -> None:
+    def test_info_of_an_end_arrives(self) -> None:
         """What an end says of itself arrives."""
         clock = Clock()
         near, far = Connection(clock, True), Connection(clock, False, info={"pid": 7})
@@ -65,7 +65,7 @@ class Hello(SynchronousTestCase):
         near.dataReceived(transports[1].take())
         self.assertEqual(self.successResultOf(near.when_ready())["info"], {"pid": 7})
 
-    def test_credential(self) -> None:
+    def test_credential_arrives_as_given(self) -> None:
         """A credential arrives as it was given."""
         clock = Clock()
         near, far = Connection(clock, True, credential=b"open sesame"), Connection(clock, False)
@@ -75,7 +75,7 @@ class Hello(SynchronousTestCase):
         far.dataReceived(transport.take())
         self.assertEqual(self.successResultOf(far.when_ready())["credential"], b"open sesame")
 
-    def test_cancel(self) -> None:
+    def test_cancelled_wait_for_the_hello_leaves_the_others(self) -> None:
         """Cancelling one wait for the hello leaves the others."""
         pair = Pair(greet=False)
         first, second = pair.near.when_ready(), pair.near.when_ready()
@@ -84,7 +84,7 @@ class Hello(SynchronousTestCase):
         pair.pump()
         self.assertIn("info", self.successResultOf(second))
 
-    def test_cancel_within(self) -> None:
+    def test_callback_may_cancel_anothers_wait_for_the_hello(self) -> None:
         """Whoever is told of the hello may cancel another's wait for it."""
         pair = Pair(greet=False)
         first, second = pair.near.when_ready(), pair.near.when_ready()
@@ -93,13 +93,13 @@ class Hello(SynchronousTestCase):
         self.successResultOf(first)
         self.failureResultOf(second, defer.CancelledError)
 
-    def test_open_before(self) -> None:
+    def test_open_before_the_hello_is_refused(self) -> None:
         """No channel can be opened before the hello."""
         pair = Pair(greet=False)
         with self.assertRaisesRegex(PycomnetError, "no hello"):
             pair.near.open("test")
 
-    def test_nothing_before(self) -> None:
+    def test_ping_waits_for_the_hello(self) -> None:
         """A ping waits for the hello, as nothing else may be sent before."""
         pair = Pair(greet=False)
         ping = pair.near.ping()
@@ -121,21 +121,21 @@ class Hello(SynchronousTestCase):
         self.assertEqual(violation.code, code)
         return violation
 
-    def test_not_ours(self) -> None:
+    def test_another_protocols_bytes_are_in_the_error(self) -> None:
         """A peer that speaks something else is told so, and what it said is in the error."""
         violation = self.refused(b"HTTP/1.1 400 Bad Request\r\n", "hello")
         self.assertIn("HTTP/1.1 400", violation.reason)
 
-    def test_other_version(self) -> None:
+    def test_other_version_is_refused_by_number(self) -> None:
         """A peer with another version of the protocol is refused by name."""
         violation = self.refused(frame(0, 0, MAGIC + b"\x00\x09\x80"), "version")
         self.assertIn("version 9", violation.reason)
 
-    def test_not_first(self) -> None:
+    def test_other_frame_before_the_hello_is_refused(self) -> None:
         """Anything else than a hello first is refused."""
         self.refused(frame(PING, 0, bytes(8)), "hello")
 
-    def test_lost_before(self) -> None:
+    def test_connection_lost_before_the_hello_fails_who_waits(self) -> None:
         """A connection that ends before the hello fails those who wait for it."""
         pair = Pair(greet=False)
         ready = pair.near.when_ready()
@@ -147,7 +147,7 @@ class Hello(SynchronousTestCase):
 class Ping(PairCase):
     """Asking for a sign of life."""
 
-    def test_time(self) -> None:
+    def test_ping_fires_with_the_seconds_it_took(self) -> None:
         """It fires with the seconds that the answer took."""
         ping = self.pair.near.ping()
         self.assertNoResult(ping)
@@ -155,7 +155,7 @@ class Ping(PairCase):
         self.pair.pump()
         self.assertEqual(self.successResultOf(ping), 1.5)
 
-    def test_several(self) -> None:
+    def test_each_ping_gets_its_own_answer(self) -> None:
         """Each gets its own answer, and cancelling one forgets only that."""
         pings = []
         for _ in range(3):
@@ -166,20 +166,20 @@ class Ping(PairCase):
         self.pair.pump()
         self.assertEqual([self.successResultOf(pings[n]) for n in (0, 2)], [3.0, 1.0])
 
-    def test_unasked(self) -> None:
+    def test_answer_that_nobody_asked_for_is_ignored(self) -> None:
         """An answer that nobody asked for is nothing."""
         self.pair.near.dataReceived(frame(8, 0, b"whatever"))
         self.pair.pump()
         self.assertIsNone(self.pair.near.lost)
 
-    def test_lost(self) -> None:
+    def test_ping_fails_when_the_connection_ends(self) -> None:
         """It fails when the connection ends, and at once after that."""
         ping = self.pair.near.ping()
         self.pair.lose()
         self.failureResultOf(ping, ConnectionLost)
         self.failureResultOf(self.pair.near.ping(), ConnectionLost)
 
-    def test_cancel_within(self) -> None:
+    def test_callback_may_cancel_anothers_ping(self) -> None:
         """Whoever is told of the end may cancel another's ping."""
         first, second = self.pair.near.ping(), self.pair.near.ping()
         first.addErrback(lambda _: second.cancel())
@@ -187,7 +187,7 @@ class Ping(PairCase):
         self.successResultOf(first)
         self.failureResultOf(second, defer.CancelledError)
 
-    def test_not_behind_bulk(self) -> None:
+    def test_ping_does_not_wait_for_a_long_value(self) -> None:
         """A ping does not wait for a long value that is on its way."""
         near, _ = self.pair.channel()
         sending = near.send(HUGE)
@@ -210,13 +210,13 @@ class Keepalive(SynchronousTestCase):
             if deliver:
                 self.pair.pump()
 
-    def test_idle(self) -> None:
+    def test_idle_peer_that_answers_is_kept(self) -> None:
         """A peer that has nothing to say, but answers, is not given up."""
         self.pass_seconds(200, deliver=True)
         self.assertFalse(self.pair.near_transport.disconnecting)
         self.assertIn("PING", [f[0] for f in frames(b"".join(self.pair.near_transport.writes))])
 
-    def test_dead(self) -> None:
+    def test_silent_peer_is_given_up(self) -> None:
         """A silent peer is given up, and what waits for it fails."""
         channel = self.pair.open()
         waiting = channel.receive()
@@ -227,7 +227,7 @@ class Keepalive(SynchronousTestCase):
         self.assertEqual(lost.reason, "the other end was silent for 20 seconds")
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])
 
-    def test_talking(self) -> None:
+    def test_talking_peer_is_not_pinged(self) -> None:
         """A peer that talks is not asked."""
         _, far = self.pair.channel()
         for _ in range(50):
@@ -237,7 +237,7 @@ class Keepalive(SynchronousTestCase):
         written = frames(b"".join(self.pair.near_transport.writes))
         self.assertNotIn("PING", [f[0] for f in written])
 
-    def test_busy_here(self) -> None:
+    def test_answer_that_came_while_this_end_was_busy_counts(self) -> None:
         """When it was this end that did nothing for long, what came in that time counts."""
         self.pass_seconds(20, deliver=False)  # asked by now
         self.assertIn("PING", [f[0] for f in frames(self.pair.near_transport.value())])
@@ -247,7 +247,7 @@ class Keepalive(SynchronousTestCase):
         self.pair.turn()
         self.assertFalse(self.pair.near_transport.disconnecting)
 
-    def test_silent_hello(self) -> None:
+    def test_peer_without_hello_is_given_up(self) -> None:
         """A peer that never says hello is given up without being sent anything more."""
         pair = Pair(keepalive=10, greet=False)
         for _ in range(31):
@@ -255,12 +255,12 @@ class Keepalive(SynchronousTestCase):
         self.assertTrue(pair.near_transport.disconnected)
         self.assertEqual([f[0] for f in frames(pair.near_transport.value())], ["HELLO"])
 
-    def test_off(self) -> None:
+    def test_without_keepalive_nothing_is_asked(self) -> None:
         """Without an interval nothing is ever asked."""
         pair = Pair()
         self.assertEqual(pair.clock.getDelayedCalls(), [])
 
-    def test_stops(self) -> None:
+    def test_lost_connection_leaves_no_delayed_call(self) -> None:
         """Nothing is left to be called when the connection is over."""
         ping = self.pair.near.ping()
         self.pair.lose()
@@ -280,7 +280,7 @@ class Writing(PairCase):
         """What has been written since: the frames of each write."""
         return [[f[0] for f in frames(data)] for data in self.pair.near_transport.writes]
 
-    def test_first_at_once(self) -> None:
+    def test_first_value_of_a_turn_is_written_at_once(self) -> None:
         """The first value of a turn is written at once, the others of it together."""
         self.channel.send(1)
         self.assertEqual(self.writes(), [["DATA"]])
@@ -290,15 +290,14 @@ class Writing(PairCase):
         self.pair.turn()
         self.assertEqual(self.writes(), [["DATA"], ["DATA"] * 5])
 
-    def test_next_turn(self) -> None:
-        """Each turn has its own first."""
+    def test_each_turn_has_its_own_first_value(self) -> None:
         for _ in range(3):
             self.channel.send(1)
             self.pair.turn()
         self.assertEqual(self.writes(), [["DATA"]] * 3)
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])
 
-    def test_answers_together(self) -> None:
+    def test_answers_to_one_piece_are_written_together(self) -> None:
         """What is sent while data is dealt with is written in one piece after it."""
         self.channel.setcallback(lambda value: self.channel.send(value) and None)
         for value in range(10):
@@ -307,7 +306,7 @@ class Writing(PairCase):
         self.pair.to_near()
         self.assertEqual(self.writes(), [["DATA"] * 10])
 
-    def test_paused(self) -> None:
+    def test_sends_wait_for_a_paused_transport(self) -> None:
         """While the transport takes no more, sends wait, and go in order when it does."""
         self.pair.near.pauseProducing()
         sends = [self.channel.send(value) for value in range(3)]
@@ -321,7 +320,7 @@ class Writing(PairCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), [0, 1, 2])
 
-    def test_pausing_transport(self) -> None:
+    def test_transport_that_pauses_at_each_write_gets_all(self) -> None:
         """A transport that pauses after each write gets all there is, in order."""
         self.pair.near_transport.capacity = 1000
         values = [bytes([n]) * 3000 for n in range(50)]
@@ -332,7 +331,7 @@ class Writing(PairCase):
         for send in sends:
             self.successResultOf(send)
 
-    def test_paused_cancel(self) -> None:
+    def test_value_that_waits_for_the_transport_is_taken_back(self) -> None:
         """A value that waits for the transport can be taken back."""
         self.pair.near.pauseProducing()
         first, second = self.channel.send("first"), self.channel.send("second")
@@ -343,7 +342,7 @@ class Writing(PairCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), ["second"])
 
-    def test_sent_cancels_sent(self) -> None:
+    def test_callback_may_cancel_another_sent_value(self) -> None:
         """Whoever is told that a value is on its way may cancel another that went with it."""
         self.pair.near.pauseProducing()
         first, second = self.channel.send(1), self.channel.send(2)
@@ -354,7 +353,7 @@ class Writing(PairCase):
         self.pair.pump()
         self.assertEqual(self.receive_all(self.far), [1, 2])
 
-    def test_sent_aborts(self) -> None:
+    def test_callback_of_a_sent_value_may_abort(self) -> None:
         """Whoever is told that a value is on its way may drop the connection."""
         self.pair.near.pauseProducing()
         first, second = self.channel.send(1), self.channel.send(2)
@@ -368,7 +367,7 @@ class Writing(PairCase):
         self.successResultOf(first)
         self.failureResultOf(second, ConnectionLost)
 
-    def test_stopped(self) -> None:
+    def test_stopped_transport_takes_nothing_more(self) -> None:
         """A transport that is gone before the connection is told takes nothing more."""
         self.pair.near.stopProducing()
         send = self.channel.send(1)
@@ -377,7 +376,7 @@ class Writing(PairCase):
         self.pair.lose()
         self.failureResultOf(send, ConnectionLost)
 
-    def test_fair_turns(self) -> None:
+    def test_two_long_values_are_written_in_turns(self) -> None:
         """Two long values on two channels are written in turns."""
         other, _ = self.pair.channel()
         self.pair.near_transport.writes.clear()
@@ -439,13 +438,13 @@ class DescriptorWriting(SynchronousTestCase):
         self.descriptor.taken = b""
         vars(self.descriptor)["gathered"] = []
 
-    def test_at_once(self) -> None:
+    def test_descriptor_is_written_at_once(self) -> None:
         """Nothing waits for the reactor."""
         self.core.send(b"\x01")
         self.assertEqual(frames(self.descriptor.taken), [("DATA", 1, b"\x01")])
         self.assertEqual(self.reactor.getWriters(), [])
 
-    def test_rest_later(self) -> None:
+    def test_rest_is_left_to_the_transport_in_order(self) -> None:
         """What the system does not take is left to the transport, and what follows goes behind."""
         self.descriptor.room = 5
         self.core.send(b"\x01")
@@ -459,7 +458,7 @@ class DescriptorWriting(SynchronousTestCase):
             frames(self.descriptor.taken), [("DATA", 1, b"\x01"), ("DATA", 1, b"\x02")]
         )
 
-    def test_pieces(self) -> None:
+    def test_long_value_is_written_whole_in_any_pieces(self) -> None:
         """So is what is left of a long value, however much of it the system takes at a time."""
         payload = bytes(range(256)) * 1000
         for room in (1, 9, 70_000, 1 << 30):
@@ -472,7 +471,7 @@ class DescriptorWriting(SynchronousTestCase):
         fragments = frames(self.descriptor.taken)
         self.assertTrue(b"".join(f[2] for f in fragments) == payload * 4)
 
-    def test_reading_size(self) -> None:
+    def test_reading_size_grows_while_there_is_much(self) -> None:
         """It reads much at a time while there is much, and no more than usual otherwise."""
         usual = self.descriptor.bufferSize
         self.near.dataReceived(frame(DATA, 1, bytes(60_000)) * 2)
@@ -480,7 +479,7 @@ class DescriptorWriting(SynchronousTestCase):
         self.near.dataReceived(frame(DATA, 1, b"\x01"))
         self.assertEqual(self.descriptor.bufferSize, usual)
 
-    def test_reading_less(self) -> None:
+    def test_server_may_read_less_at_a_time(self) -> None:
         """A server may read less at a time, so that others have their turn."""
         self.near.small_size, self.near.bulk_size = 1000, 2000
         self.near.dataReceived(frame(DATA, 1, bytes(60_000)))
@@ -488,15 +487,14 @@ class DescriptorWriting(SynchronousTestCase):
         self.near.dataReceived(frame(DATA, 1, b"\x01"))
         self.assertEqual(self.descriptor.bufferSize, 1000)
 
-    def test_broken(self) -> None:
+    def test_write_error_is_left_to_the_transport(self) -> None:
         """An error is left to the transport's own writing, which ends the connection by it."""
         self.descriptor.broken = True
         self.core.send(b"\x01")
         self.assertEqual(self.reactor.getWriters(), [self.descriptor])
         self.assertIs(self.descriptor.doWrite(), main.CONNECTION_LOST)
 
-    def test_closing(self) -> None:
-        """A goodbye is written before the descriptor is closed."""
+    def test_goodbye_is_written_before_the_descriptor_closes(self) -> None:
         self.descriptor.room = 3
         self.near.goodbye()
         self.descriptor.room = 1 << 30
@@ -509,7 +507,7 @@ class GatheredWriting(DescriptorWriting):
 
     kind = Gathering
 
-    def test_taken_whole(self) -> None:
+    def test_gathered_pieces_are_not_joined(self) -> None:
         """What it takes at once is not put together before."""
         descriptor: Any = self.descriptor
         self.core.send(bytes(60_000))
@@ -520,7 +518,7 @@ class GatheredWriting(DescriptorWriting):
 class Ending(PairCase):
     """All the ways a connection ends."""
 
-    def test_closed(self) -> None:
+    def test_when_closed_is_told_before_the_explanation(self) -> None:
         """Who wants to know is told once what the transport says; who explains it may wait."""
         near = self.pair.near
         told: list[Any] = []
@@ -533,7 +531,7 @@ class Ending(PairCase):
         assert near.lost is not None
         self.assertEqual(near.lost.reason, "so it was")
 
-    def test_nothing_is_kept(self) -> None:
+    def test_raised_errors_keep_no_channel_alive(self) -> None:
         """What is raised keeps the frames that it passed, but nothing keeps what is raised."""
         ended: list[str] = []
 
@@ -591,26 +589,26 @@ class Ending(PairCase):
         self.pair.turn()
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])
 
-    def test_closed_there(self) -> None:
+    def test_close_by_the_other_end_is_the_reason(self) -> None:
         """The other end closes the connection."""
         waiting = self.waiting()
         self.pair.lose()
         self.check_all(waiting, "^the other end closed the connection$")
 
-    def test_broken(self) -> None:
+    def test_broken_connection_is_the_reason(self) -> None:
         """The connection breaks."""
         waiting = self.waiting()
         self.pair.lose(error.ConnectionLost("cable cut"))
         self.check_all(waiting, "the connection was lost: .*cable cut")
 
-    def test_goodbye_there(self) -> None:
+    def test_goodbye_of_the_other_end_is_the_reason(self) -> None:
         """The other end says goodbye."""
         waiting = self.waiting()
         self.pair.far.goodbye()
         self.pair.pump()
         self.check_all(waiting, "^the other end said goodbye$")
 
-    def test_goodbye_here(self) -> None:
+    def test_own_goodbye_fails_what_waits_at_both_ends(self) -> None:
         """This end says goodbye; what waits fails, at the other end too."""
         waiting = self.waiting()
         far = self.far.waitclose()
@@ -619,14 +617,14 @@ class Ending(PairCase):
         self.check_all(waiting, "^the connection was closed here$")
         self.failureResultOf(far, ConnectionLost)
 
-    def test_abort(self) -> None:
+    def test_abort_has_its_given_reason(self) -> None:
         """This end drops the connection, for a reason."""
         waiting = self.waiting()
         self.pair.near.abort(ConnectionLost("I had enough"))
         self.pair.pump()
         self.check_all(waiting, "^I had enough$")
 
-    def test_garbage(self) -> None:
+    def test_garbage_is_the_reason_at_both_ends(self) -> None:
         """The peer sends garbage: everything that waits is told what was wrong with it."""
         waiting = self.waiting()
         self.pair.near.dataReceived(frame(77, 0, b"?"))
@@ -639,7 +637,7 @@ class Ending(PairCase):
         self.assertEqual(self.pair.far.lost.code, "frame")
         self.assertIn("refused what this end sent", self.pair.far.lost.reason)
 
-    def test_invalid_value(self) -> None:
+    def test_invalid_value_is_found_when_received(self) -> None:
         """A payload that is no value is found out when it is received."""
         channel, _ = self.pair.channel()
         self.pair.near.dataReceived(frame(DATA, channel.id, b"\xc1"))
@@ -648,7 +646,7 @@ class Ending(PairCase):
         self.pair.pump()
         self.assertIs(self.pair.near.lost, violation)
 
-    def test_invalid_value_callback(self) -> None:
+    def test_invalid_value_goes_to_errback_not_callback(self) -> None:
         """The same, for a callback: it is not called, the errback is."""
         channel, _ = self.pair.channel()
         values: list[Any] = []
@@ -659,7 +657,7 @@ class Ending(PairCase):
         self.assertEqual(values, [])
         self.assertEqual([f.type for f in failures], [ProtocolViolation])
 
-    def test_two_invalid(self) -> None:
+    def test_two_invalid_values_are_one_goodbye(self) -> None:
         """Two bad values in one piece are one violation, and one goodbye."""
         one, two = self.pair.channel()[0], self.pair.channel()[0]
         waiting = [one.receive(), two.receive()]
@@ -671,7 +669,7 @@ class Ending(PairCase):
         written = frames(b"".join(self.pair.near_transport.writes))
         self.assertEqual([f[0] for f in written], ["GOAWAY"])
 
-    def test_violation_goodbye_once(self) -> None:
+    def test_violation_is_answered_by_one_goaway(self) -> None:
         """A frame that breaks the protocol is answered by one GOAWAY, and nothing follows it."""
         channel, _ = self.pair.channel()
         self.pair.near_transport.writes.clear()
@@ -682,7 +680,7 @@ class Ending(PairCase):
         written = frames(b"".join(self.pair.near_transport.writes))
         self.assertEqual([f[0] for f in written], ["GOAWAY"])
 
-    def test_nothing_after_goodbye(self) -> None:
+    def test_nothing_is_sent_after_a_goodbye(self) -> None:
         """After a goodbye nothing is sent: it waits, and fails when the connection is over."""
         channel, _ = self.pair.channel()
         self.pair.near.goodbye()
@@ -698,7 +696,7 @@ class Ending(PairCase):
         self.pair.pump()
         self.failureResultOf(send, ConnectionLost)
 
-    def test_goodbye_behind(self) -> None:
+    def test_values_before_a_goodbye_arrive(self) -> None:
         """What was sent before a goodbye arrives before it."""
         near, far = self.pair.channel()
         for value in range(10):
@@ -708,14 +706,14 @@ class Ending(PairCase):
         self.assertEqual(self.receive_all(far), list(range(10)))
         self.failureResultOf(far.receive(), ConnectionLost)
 
-    def test_goodbye_congested(self) -> None:
+    def test_goodbye_is_written_to_a_full_transport(self) -> None:
         """A goodbye is written even while the transport takes no more."""
         self.pair.near.pauseProducing()
         self.pair.near.goodbye()
         written = frames(self.pair.near_transport.value())
         self.assertEqual([f[0] for f in written], ["GOAWAY"])
 
-    def test_goodbye_within_write(self) -> None:
+    def test_goodbye_in_a_sends_callback_goes_behind_it(self) -> None:
         """A goodbye that is said when a value is on its way goes behind it."""
         near, far = self.pair.channel()
         self.pair.near.pauseProducing()
@@ -726,28 +724,28 @@ class Ending(PairCase):
         assert self.pair.far.lost is not None
         self.assertEqual(self.pair.far.lost.reason, "the other end said goodbye")
 
-    def test_goodbye_unregisters(self) -> None:
+    def test_goodbye_unregisters_the_producer(self) -> None:
         """A transport that waits for its producer to go before it closes is not kept waiting."""
         self.pair.near.goodbye()
         self.assertIsNone(self.pair.near_transport.producer)
         self.pair.to_far()
         self.assertIsNone(self.pair.far_transport.producer)
 
-    def test_linger(self) -> None:
+    def test_peer_that_reads_nothing_is_dropped_after_lingering(self) -> None:
         """A peer that does not read what is left is not waited for without end."""
         self.pair.near.dataReceived(frame(77, 0))
         self.assertFalse(self.pair.near_transport.disconnected)
         self.pair.clock.advance(LINGER)
         self.assertTrue(self.pair.near_transport.disconnected)
 
-    def test_linger_peer(self) -> None:
+    def test_peer_that_keeps_the_connection_after_goodbye_is_dropped(self) -> None:
         """Neither is one that said goodbye and then kept the connection open."""
         self.pair.far.goodbye()
         self.pair.to_near()
         self.pair.clock.advance(LINGER)
         self.assertTrue(self.pair.near_transport.disconnected)
 
-    def test_explained(self) -> None:
+    def test_what_waits_waits_for_the_explanation(self) -> None:
         """Who owns the connection finds out why it ended; until then what waits, waits."""
         why: defer.Deferred[ConnectionLost] = defer.Deferred()
         self.pair.near.explain = lambda lost: why
@@ -761,7 +759,7 @@ class Ending(PairCase):
         why.callback(ConnectionLost("it was the cat"))
         self.check_all(waiting, "^it was the cat$")
 
-    def test_explain_fails(self) -> None:
+    def test_failed_explanation_tells_the_plain_reason(self) -> None:
         """When that can't be found out, what waits is told all the same."""
 
         def explain(lost: ConnectionLost) -> Any:
@@ -773,7 +771,7 @@ class Ending(PairCase):
         self.check_all(waiting, "^the other end closed the connection$")
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
-    def test_reentrant(self) -> None:
+    def test_callback_of_the_end_may_use_other_channels(self) -> None:
         """Whoever is told of the end may cancel, close and ask on any other channel."""
         one, two = self.pair.channel()[0], self.pair.channel()[0]
         asked: list[defer.Deferred[Any]] = []
@@ -795,13 +793,13 @@ class Ending(PairCase):
         for deferred in asked:
             self.failureResultOf(deferred, ConnectionLost, ChannelClosed)
 
-    def test_bad_goodbye(self) -> None:
+    def test_malformed_goaway_is_a_violation(self) -> None:
         """A GOAWAY that is not one is itself against the protocol."""
         self.pair.near.dataReceived(frame(GOAWAY, 0, b"\x80"))
         self.pair.pump()
         self.assertIsInstance(self.pair.near.lost, ProtocolViolation)
 
-    def test_after_goodbye(self) -> None:
+    def test_values_after_a_goodbye_are_not_taken(self) -> None:
         """What a peer sends after its goodbye is not taken."""
         near, _ = self.pair.channel()
         values: list[Any] = []
@@ -816,7 +814,7 @@ class Ending(PairCase):
 class Purposes(PairCase):
     """What a channel is opened for."""
 
-    def test_unknown(self) -> None:
+    def test_unknown_purpose_fails_that_channel_alone(self) -> None:
         """A purpose that the other end does not know is an error of that channel alone."""
         other, _ = self.pair.channel()
         channel = self.pair.open("teleport", first=b"\x01")
@@ -827,7 +825,7 @@ class Purposes(PairCase):
         self.assertFalse(other.isclosed())
         self.assertEqual(len(self.pair.far.mux.streams), 1)
 
-    def test_first(self) -> None:
+    def test_first_value_comes_with_the_channel(self) -> None:
         """The first value comes with the channel, however long it is."""
         for value in ("short", HUGE):
             channel = self.pair.open(first=self.pair.near.encode(value), end=True)
@@ -841,7 +839,7 @@ class Purposes(PairCase):
             far.close()
             self.pair.pump()
 
-    def test_raising(self) -> None:
+    def test_raising_acceptor_costs_that_channel_alone(self) -> None:
         """Whoever takes channels for a purpose and raises loses that channel, nothing else."""
         other, far = self.pair.channel()
 
@@ -859,7 +857,7 @@ class Purposes(PairCase):
         self.pair.pump()
         self.assertEqual(self.receive_now(other), "still here")
 
-    def test_peer_limit(self) -> None:
+    def test_peers_channel_limit_is_kept(self) -> None:
         """No more channels can be opened than the peer allows; one that is over makes room."""
         pair = Pair(far_limits=Limits(channels=2))
         channels = [pair.open(), pair.open()]
@@ -878,7 +876,7 @@ class Purposes(PairCase):
         new.close()
         self.pair.pump()
 
-    def test_unclaimed(self) -> None:
+    def test_any_number_of_small_closed_channels_is_kept(self) -> None:
         """Any number of small channels may be over before anybody receives them."""
         near, far = self.pair.channel()
         for number in range(1000):
@@ -886,7 +884,7 @@ class Purposes(PairCase):
         for number in range(1000):
             self.assertEqual(self.receive_all(self.receive_now(near)), [number])
 
-    def test_unclaimed_limit(self) -> None:
+    def test_of_big_closed_channels_only_the_last_are_kept(self) -> None:
         """But not of big ones: of those only the last are kept, and the others come as closed."""
         near, far = self.pair.channel()
         full = [bytes(65_000)] * 16
@@ -910,14 +908,14 @@ class Purposes(PairCase):
 class HostilePeer(PairCase):
     """A peer that breaks the rules costs only its own connection."""
 
-    def test_foreign_channel(self) -> None:
+    def test_channel_never_opened_ends_the_connection(self) -> None:
         """A value with a channel that was never opened ends the connection with a named error."""
         near, _ = self.pair.channel()
         self.pair.near.dataReceived(frame(DATA, near.id, b"\xd6\x06\x00\x00\x00\x63"))
         violation = self.failureResultOf(near.receive(), ProtocolViolation).value
         self.assertIn("channel 99 was never opened", violation.reason)
 
-    def test_bad_error(self) -> None:
+    def test_error_that_is_no_value_ends_the_connection(self) -> None:
         """So does an error that is not a value."""
         near, _ = self.pair.channel()
         waiting = near.waitclose()
@@ -926,7 +924,7 @@ class HostilePeer(PairCase):
         self.pair.pump()
         self.assertIsInstance(self.pair.near.lost, ProtocolViolation)
 
-    def test_odd_error(self) -> None:
+    def test_error_that_is_no_map_has_no_words(self) -> None:
         """An error that is a value, but not a map, is an error without words."""
         near, _ = self.pair.channel()
         waiting = near.waitclose()
@@ -939,7 +937,7 @@ class HostilePeer(PairCase):
         self.pair = Pair(Limits(**limits))
         return self.pair.channel()
 
-    def test_long_value(self) -> None:
+    def test_value_over_the_limit_ends_the_connection_early(self) -> None:
         """A value over the limit ends the connection when so much has come, not when all has."""
         near, far = self.hostile(value=200_000)
         received = near.receive()
@@ -953,7 +951,7 @@ class HostilePeer(PairCase):
         self.assertEqual(problem.code, "value")
         self.assertIn("a value over 200000 bytes", problem.reason)
 
-    def test_many_items(self) -> None:
+    def test_value_of_too_many_items_ends_the_connection(self) -> None:
         """So does one of too many items, in whatever way it is taken."""
         for take in ("receive", "setcallback"):
             near, far = self.hostile(items=2000)
@@ -969,7 +967,7 @@ class HostilePeer(PairCase):
             self.assertEqual(failure.value.code, "value")
             self.assertIn("more than 2000 elements", failure.value.reason)
 
-    def test_unknown_type(self) -> None:
+    def test_value_of_unknown_type_fails_alone(self) -> None:
         """A value of a type that is not known here can't be had, and the connection goes on."""
         near, far = self.pair.channel()
         payload = b"\xc7\x0b\x12\x92\xa8no.there\x05"
@@ -993,7 +991,7 @@ class HostilePeer(PairCase):
         self.assertIn("no.there", self.failureResultOf(ended, RemoteError).value.message)
         self.assertIsNone(self.pair.near.lost)
 
-    def test_own_parity(self) -> None:
+    def test_peer_cannot_open_under_our_ids(self) -> None:
         """A peer can't open a channel under an id that is ours to give."""
         self.pair.near.dataReceived(frame(OPEN, 5, b"\x00\x04test"))
         self.pair.pump()

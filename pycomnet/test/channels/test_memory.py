@@ -52,8 +52,7 @@ class AccountTests(SynchronousTestCase):
             self.clock, 40, 100, lambda: self.trims.append(self.clock.seconds())
         )
 
-    def test_within(self) -> None:
-        """What is within the bounds is only counted."""
+    def test_memory_within_the_bounds_is_only_counted(self) -> None:
         one, two = Holder(10, 20), Holder(30, accepted=40)
         for each in (one, two, one):
             self.account.count(each)
@@ -62,7 +61,7 @@ class AccountTests(SynchronousTestCase):
 
     no = {"refused": 0}
 
-    def test_channels(self) -> None:
+    def test_connection_over_its_share_loses_its_largest_channels(self) -> None:
         """A connection over its share loses the channels that hold most, and no more of them."""
         one = Holder(5, 30, 20)
         self.account.count(one)
@@ -71,13 +70,13 @@ class AccountTests(SynchronousTestCase):
         )
         self.assertEqual(self.account.size, 25)
 
-    def test_accepted(self) -> None:
+    def test_accepted_values_are_not_of_the_share(self) -> None:
         """What somebody has accepted is not of a connection's share."""
         one = Holder(5, accepted=90)
         self.account.count(one)
         self.assertEqual((one.problems, one.closed), ([], None))
 
-    def test_largest(self) -> None:
+    def test_connection_that_holds_most_is_closed(self) -> None:
         """When all hold too much, it is the one that holds most that loses, whoever is counted."""
         small, large = Holder(20, accepted=10), Holder(10, 10, accepted=55)
         self.account.count(large)
@@ -91,7 +90,7 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual((small.closed, large.closed), (None, "memory"))
         self.assertEqual(self.account.size, small.held_bytes())
 
-    def test_given_back(self) -> None:
+    def test_memory_is_given_back_once_after_a_delay(self) -> None:
         """What was held is given back once, a little after it was released."""
         account = MemoryAccount(self.clock, 4 * WORTH, 9 * WORTH, self.account._trim)
         one, two = Holder(WORTH), Holder(WORTH)

@@ -41,16 +41,14 @@ class MultiCase(SynchronousTestCase):
 class Sequence(MultiCase):
     """It is a sequence of its channels."""
 
-    def test_sequence(self) -> None:
-        """It has a length, an order and members."""
+    def test_length_order_and_members_are_its_channels(self) -> None:
         self.assertEqual(len(self.multi), 3)
         self.assertEqual(list(self.multi), self.near)
         self.assertIs(self.multi[1], self.near[1])
         self.assertIn(self.near[2], self.multi)
         self.assertNotIn(self.far[2], self.multi)
 
-    def test_empty(self) -> None:
-        """Without channels everything is done at once."""
+    def test_without_channels_everything_is_done_at_once(self) -> None:
         multi = MultiChannel([])
         self.assertIsNone(self.successResultOf(multi.send_each(1)))
         self.assertEqual(self.successResultOf(multi.receive_each()), [])
@@ -60,13 +58,13 @@ class Sequence(MultiCase):
 class SendEach(MultiCase):
     """``send_each``."""
 
-    def test_send(self) -> None:
+    def test_send_each_reaches_each_channel(self) -> None:
         """Each gets the value."""
         self.assertIsNone(self.successResultOf(self.multi.send_each("hello")))
         self.pump()
         self.assertEqual([self.successResultOf(far.receive()) for far in self.far], ["hello"] * 3)
 
-    def test_slowest(self) -> None:
+    def test_send_each_fires_with_the_slowest(self) -> None:
         """It fires when there is room on the slowest."""
         sending = self.multi.send_each(HUGE)
         for far in self.far:
@@ -76,7 +74,7 @@ class SendEach(MultiCase):
             self.assertTrue(self.successResultOf(receiving) == HUGE)
         self.assertIsNone(self.successResultOf(sending))
 
-    def test_failure(self) -> None:
+    def test_send_each_fails_as_the_first_and_sends_the_others(self) -> None:
         """It fails as the first that fails, with that error itself; the others are sent."""
         self.far[1].close("closed")
         self.pump()
@@ -85,11 +83,11 @@ class SendEach(MultiCase):
         self.pump()
         self.assertEqual(self.successResultOf(self.far[2].receive()), "value")
 
-    def test_not_sendable(self) -> None:
+    def test_send_each_refuses_unsendable_values(self) -> None:
         """A value that can't be sent is refused."""
         self.failureResultOf(self.multi.send_each(object()), ValueNotSendable)
 
-    def test_cancel(self) -> None:
+    def test_cancelled_send_each_takes_back_what_waits(self) -> None:
         """Cancelling takes back what was not sent."""
         for pair in self.pairs[1:]:
             pair.near.pauseProducing()
@@ -108,7 +106,7 @@ class SendEach(MultiCase):
 class ReceiveEach(MultiCase):
     """``receive_each``."""
 
-    def test_receive(self) -> None:
+    def test_receive_each_gives_values_in_channel_order(self) -> None:
         """One value from each, in the channels' order, when the last has come."""
         receiving = self.multi.receive_each()
         for number in (2, 0, 1):
@@ -117,14 +115,14 @@ class ReceiveEach(MultiCase):
         self.assertEqual(self.successResultOf(receiving), [0, 1, 2])
         self.assertEqual(self.successResultOf(self.multi.receive_each()), ["later"] * 3)
 
-    def test_withchannel(self) -> None:
+    def test_receive_each_gives_channels_when_asked(self) -> None:
         """They can be given with their channels."""
         for far in self.far:
             self.send(far, far.id)
         pairs = self.successResultOf(self.multi.receive_each(withchannel=True))
         self.assertEqual(pairs, [(channel, channel.id) for channel in self.near])
 
-    def test_failure(self) -> None:
+    def test_receive_each_fails_as_the_first_and_loses_nothing(self) -> None:
         """It fails as the first that fails; values that come later on the others are not lost."""
         receiving = self.multi.receive_each()
         self.far[1].close("broken")
@@ -133,7 +131,7 @@ class ReceiveEach(MultiCase):
         self.send(self.far[0], "later")
         self.assertEqual(self.successResultOf(self.near[0].receive()), "later")
 
-    def test_cancel(self) -> None:
+    def test_cancelled_receive_each_loses_nothing(self) -> None:
         """Cancelling leaves what has not come for later."""
         receiving = self.multi.receive_each()
         receiving.cancel()
@@ -146,7 +144,7 @@ class ReceiveEach(MultiCase):
 class WaitClose(MultiCase):
     """``waitclose``."""
 
-    def test_all(self) -> None:
+    def test_waitclose_fires_when_all_are_closed(self) -> None:
         """It fires when all are closed."""
         closing = self.multi.waitclose()
         for far in self.far:
@@ -155,7 +153,7 @@ class WaitClose(MultiCase):
             self.pump()
         self.assertIsNone(self.successResultOf(closing))
 
-    def test_failure(self) -> None:
+    def test_waitclose_fails_as_the_first_in_channel_order(self) -> None:
         """It fails with the first channel's failure in their order, when all are closed."""
         closing = self.multi.waitclose()
         self.far[2].close("third")
@@ -166,7 +164,7 @@ class WaitClose(MultiCase):
         self.pump()
         self.assertEqual(self.failureResultOf(closing, RemoteError).value.message, "second")
 
-    def test_lost(self) -> None:
+    def test_waitclose_fails_for_a_lost_connection(self) -> None:
         """A connection that ends is a failure."""
         closing = self.multi.waitclose()
         self.pairs[0].lose()
@@ -175,7 +173,7 @@ class WaitClose(MultiCase):
         self.pump()
         self.failureResultOf(closing, ConnectionLost)
 
-    def test_cancel(self) -> None:
+    def test_cancelled_waitclose_changes_nothing(self) -> None:
         """Cancelling changes nothing for the channels."""
         closing = self.multi.waitclose()
         closing.cancel()
@@ -191,7 +189,7 @@ class Queue(MultiCase):
         item: tuple[Channel, Any] = self.successResultOf(queue.get())
         return item
 
-    def test_get(self) -> None:
+    def test_queue_gives_values_with_channels_as_they_came(self) -> None:
         """Values come with their channels, in the order they came in."""
         queue = self.multi.make_receive_queue()
         waiting = queue.get()
@@ -200,7 +198,7 @@ class Queue(MultiCase):
         got = [self.successResultOf(waiting), *(self.get(queue) for _ in range(3))]
         self.assertEqual(got, [(self.near[number], number) for number in (1, 0, 2, 1)])
 
-    def test_endmarker(self) -> None:
+    def test_queue_gives_an_endmarker_for_each_end(self) -> None:
         """The endmarker comes when a channel ends, well or not; which, its waitclose says."""
         queue = self.multi.make_receive_queue(endmarker=END)
         self.send(self.far[0], "last")
@@ -216,7 +214,7 @@ class Queue(MultiCase):
         self.failureResultOf(near[1].waitclose(), RemoteError)
         self.failureResultOf(near[2].waitclose(), ConnectionLost)
 
-    def test_without_endmarker(self) -> None:
+    def test_queue_without_endmarker_logs_errors_alone(self) -> None:
         """Without one, a good end puts nothing in, and an error is logged."""
         queue = self.multi.make_receive_queue()
         self.far[0].close()
@@ -225,7 +223,7 @@ class Queue(MultiCase):
         self.assertNoResult(queue.get())
         self.assertEqual(len(self.flushLoggedErrors(RemoteError)), 1)
 
-    def test_back_pressure(self) -> None:
+    def test_sender_waits_for_an_unread_queue(self) -> None:
         """Whoever sends faster than the queue is read waits."""
         queue = self.multi.make_receive_queue()
         sends = [self.far[0].send(bytes(60_000)) for _ in range(60)]
@@ -240,8 +238,7 @@ class Queue(MultiCase):
         for send in sends:
             self.successResultOf(send)
 
-    def test_cancel(self) -> None:
-        """Cancelling a get leaves the value for the next."""
+    def test_cancelled_get_leaves_the_value_to_the_next(self) -> None:
         queue = self.multi.make_receive_queue()
         first, second = queue.get(), queue.get()
         first.cancel()
@@ -249,7 +246,7 @@ class Queue(MultiCase):
         self.send(self.far[0], "value")
         self.assertEqual(self.successResultOf(second), (self.near[0], "value"))
 
-    def test_waiting_receive(self) -> None:
+    def test_queue_while_a_receive_waits_is_refused(self) -> None:
         """No queue can be made while a receive waits on one of them."""
         waiting = self.near[2].receive()
         with self.assertRaises(PycomnetError):

@@ -83,13 +83,13 @@ class TransportCase(PairCase):
 class Basics(TransportCase):
     """Being a transport."""
 
-    def test_interfaces(self) -> None:
+    def test_transport_provides_twisteds_interfaces(self) -> None:
         """It provides what it says."""
         for interface in (interfaces.ITransport, interfaces.IConsumer, interfaces.IPushProducer):
             verifyObject(interface, self.transport)
         verifyObject(interfaces.IAddress, self.transport.getPeer())
 
-    def test_both_ways(self) -> None:
+    def test_writes_arrive_and_data_is_received(self) -> None:
         """What is written arrives, what arrives is received."""
         self.transport.write(b"one")
         self.transport.writeSequence([b"two", b"", b"three"])
@@ -97,8 +97,7 @@ class Basics(TransportCase):
         self.send(b"answer")
         self.assertEqual(self.protocol.data, b"answer")
 
-    def test_bulk(self) -> None:
-        """Megabytes go both ways at once."""
+    def test_megabytes_go_both_ways_at_once(self) -> None:
         self.transport.write(HUGE)
         self.far.send(HUGE)
         got = b""
@@ -109,17 +108,17 @@ class Basics(TransportCase):
         self.assertTrue(got == HUGE)
         self.assertTrue(self.protocol.data == HUGE)
 
-    def test_not_bytes(self) -> None:
+    def test_write_of_text_is_refused(self) -> None:
         """Only bytes can be written."""
         with self.assertRaises(TypeError):
             self.transport.write("text")  # type: ignore[arg-type]
 
-    def test_addresses(self) -> None:
+    def test_addresses_name_gateway_and_channel(self) -> None:
         """It says where it leads."""
         self.assertEqual(self.transport.getPeer(), ChannelAddress("near", self.near.id))
         self.assertEqual(self.transport.getHost(), ChannelAddress("", self.near.id))
 
-    def test_lines(self) -> None:
+    def test_twisteds_protocols_run_at_both_ends(self) -> None:
         """Protocols of Twisted run on it, at both ends."""
 
         class Upper(LineReceiver):
@@ -140,7 +139,7 @@ class Basics(TransportCase):
         self.assertEqual(client.data, b"ONE\r\nTWO\r\n")
         self.assertIsInstance(client.reason(), error.ConnectionDone)
 
-    def test_nested(self) -> None:
+    def test_whole_connection_runs_over_a_channel(self) -> None:
         """A whole connection runs over a channel of another, and ends with a goodbye."""
         near, far = self.pair.channel(raw=True)
         inner = Pair(greet=False)
@@ -173,7 +172,7 @@ class Basics(TransportCase):
 class Attaching(PairCase):
     """``attach``."""
 
-    def test_what_came_before(self) -> None:
+    def test_earlier_data_is_given_in_the_next_turn(self) -> None:
         """What came before is given to the protocol, but only in the next turn."""
         near, far = self.pair.channel(raw=True)
         far.send(b"before")
@@ -186,7 +185,7 @@ class Attaching(PairCase):
         self.assertEqual(recorder.data, b"before")
         self.assertIsInstance(recorder.reason(), error.ConnectionDone)
 
-    def test_order(self) -> None:
+    def test_earlier_data_goes_before_later(self) -> None:
         """What comes in the meantime goes behind it."""
         near, far = self.pair.channel(raw=True)
         far.send(b"first ")
@@ -198,7 +197,7 @@ class Attaching(PairCase):
         self.pair.pump()
         self.assertEqual(recorder.data, b"first second")
 
-    def test_refused(self) -> None:
+    def test_only_a_free_raw_channel_takes_a_protocol(self) -> None:
         """Only a raw channel that nothing else takes from can have a protocol, and only one."""
         recorder = Recorder()
         values, _ = self.pair.channel()
@@ -224,7 +223,7 @@ class Attaching(PairCase):
         self.failureResultOf(taken.receive(), PycomnetError)
         self.assertEqual((recorder.connected, recorder.reasons), (0, []))
 
-    def test_connection_made_raises(self) -> None:
+    def test_protocol_that_fails_to_begin_costs_the_channel(self) -> None:
         """A protocol that fails to begin costs the channel, and whoever attached it is told."""
         near, far = self.pair.channel(raw=True)
 
@@ -239,7 +238,7 @@ class Attaching(PairCase):
         self.assertIsInstance(broken.reason(), KeyError)
         self.failureResultOf(far.receive(), RemoteError)
 
-    def test_write_at_once(self) -> None:
+    def test_connection_made_may_write_and_close(self) -> None:
         """A protocol may write and close when it begins."""
         near, far = self.pair.channel(raw=True)
 
@@ -255,7 +254,7 @@ class Attaching(PairCase):
         self.assertEqual(self.receive_all(far), [b"hello and goodbye"])
         self.assertIsInstance(hello.reason(), error.ConnectionDone)
 
-    def test_pause_at_once(self) -> None:
+    def test_connection_made_may_pause(self) -> None:
         """A protocol may pause when it begins."""
         near, far = self.pair.channel(raw=True)
         far.send(b"data")
@@ -277,7 +276,7 @@ class Attaching(PairCase):
 class Ending(TransportCase):
     """How it ends."""
 
-    def test_lose(self) -> None:
+    def test_lose_connection_writes_the_rest_then_tells(self) -> None:
         """``loseConnection`` writes what was written and closes; the protocol is told later."""
         self.transport.write(b"last")
         self.transport.loseConnection()
@@ -293,7 +292,7 @@ class Ending(TransportCase):
         self.pair.pump()
         self.assertEqual(len(self.protocol.reasons), 1)
 
-    def test_lose_waits(self) -> None:
+    def test_lose_connection_waits_for_room_and_receives(self) -> None:
         """It waits for room for what was written; meanwhile data is still received."""
         self.transport.write(HUGE)
         self.transport.loseConnection()
@@ -307,7 +306,7 @@ class Ending(TransportCase):
         self.pair.pump()
         self.assertIsInstance(self.protocol.reason(), error.ConnectionDone)
 
-    def test_lose_paused(self) -> None:
+    def test_paused_protocol_can_lose_connection(self) -> None:
         """A protocol that is paused can close all the same."""
         self.transport.pauseProducing()
         self.send(b"unread")
@@ -317,7 +316,7 @@ class Ending(TransportCase):
         self.assertEqual(self.protocol.data, b"")
         self.assertTrue(self.far.isclosed())
 
-    def test_lose_within(self) -> None:
+    def test_lose_connection_in_data_received_is_told_later(self) -> None:
         """A protocol that closes within ``dataReceived`` is told after it has returned."""
         order: list[str] = []
 
@@ -336,7 +335,7 @@ class Ending(TransportCase):
         self.pair.pump()
         self.assertEqual(order, ["returned", "told"])
 
-    def test_peer_closes(self) -> None:
+    def test_peers_close_is_told_after_all_data(self) -> None:
         """When the other end closes, it is done, after all data."""
         self.far.send(b"last")
         self.far.close()
@@ -346,7 +345,7 @@ class Ending(TransportCase):
         self.assertTrue(self.near.isclosed())
         self.transport.write(b"too late")
 
-    def test_peer_closes_paused(self) -> None:
+    def test_paused_protocol_gets_all_data_before_the_close(self) -> None:
         """A protocol that is paused has all the data first."""
         self.transport.pauseProducing()
         self.far.send(b"unread")
@@ -358,7 +357,7 @@ class Ending(TransportCase):
         self.assertEqual(self.protocol.data, b"unread")
         self.assertIsInstance(self.protocol.reason(), error.ConnectionDone)
 
-    def test_peer_ends(self) -> None:
+    def test_half_close_closes_a_plain_protocol(self) -> None:
         """A half-close of the other end closes a protocol that knows nothing of those."""
         self.far.send_end()
         self.pair.pump()
@@ -366,19 +365,19 @@ class Ending(TransportCase):
         self.assertTrue(self.far.isclosed())
         self.assertEqual(self.pair.near.mux.streams, {})
 
-    def test_peer_error(self) -> None:
+    def test_peers_error_is_the_reason(self) -> None:
         """An error of the other end is the reason."""
         self.far.close("out of coffee")
         self.pair.pump()
         self.assertIsInstance(self.protocol.reason(), RemoteError)
 
-    def test_connection_lost(self) -> None:
+    def test_lost_connection_is_the_reason(self) -> None:
         """So is the end of the connection below."""
         self.transport.write(HUGE)
         self.pair.lose()
         self.assertIs(self.protocol.reason(), self.pair.near.lost)
 
-    def test_abort(self) -> None:
+    def test_abort_drops_unsent_data_at_both_ends(self) -> None:
         """``abortConnection`` drops what was not sent, and says so at both ends."""
         self.transport.write(HUGE)
         self.transport.abortConnection()
@@ -389,7 +388,7 @@ class Ending(TransportCase):
         problem = self.failureResultOf(self.far.receive(), RemoteError).value
         self.assertEqual(problem.message, "the connection was aborted")
 
-    def test_channel_closed(self) -> None:
+    def test_closed_channel_disconnects_the_protocol(self) -> None:
         """Closing the channel itself disconnects the protocol."""
         self.transport.pauseProducing()
         self.near.close()
@@ -397,7 +396,7 @@ class Ending(TransportCase):
         self.pair.pump()
         self.assertIsInstance(self.protocol.reason(), error.ConnectionDone)
 
-    def test_raises(self) -> None:
+    def test_raising_protocol_loses_its_channel_alone(self) -> None:
         """A protocol that raises loses its channel; the connection and other channels go on."""
 
         class Broken(Recorder):
@@ -419,7 +418,7 @@ class Ending(TransportCase):
         self.assertEqual(self.protocol.data, b"fine")
         self.assertIsNone(self.pair.near.lost)
 
-    def test_lost_raises(self) -> None:
+    def test_raising_connection_lost_harms_nobody(self) -> None:
         """Neither does one that raises when it is told of the end harm anybody."""
 
         class Broken(Recorder):
@@ -443,7 +442,7 @@ class HalfClosing(TransportCase):
     def make_protocol(self) -> HalfCloseable:
         return HalfCloseable()
 
-    def test_peer_ends(self) -> None:
+    def test_half_closeable_protocol_writes_on_after_the_peers_end(self) -> None:
         """The protocol is told that no more comes, and goes on writing until it closes."""
         self.far.send(b"question")
         self.far.send_end()
@@ -456,7 +455,7 @@ class HalfClosing(TransportCase):
         self.assertIsInstance(self.protocol.reason(), error.ConnectionDone)
         self.assertEqual(self.pair.near.mux.streams, {})
 
-    def test_end_writing(self) -> None:
+    def test_lose_write_connection_goes_behind_waiting_data(self) -> None:
         """``loseWriteConnection`` goes behind what waits for room; reading goes on."""
         self.transport.write(HUGE)
         self.transport.loseWriteConnection()
@@ -474,7 +473,7 @@ class HalfClosing(TransportCase):
         self.pair.pump()
         self.assertIsInstance(self.protocol.reason(), error.ConnectionDone)
 
-    def test_both_halves(self) -> None:
+    def test_both_halves_closed_end_the_connection(self) -> None:
         """When both directions are closed, whichever first, it is over."""
         self.transport.loseWriteConnection()
         self.pair.pump()
@@ -493,7 +492,7 @@ class HalfClosing(TransportCase):
         self.assertIsInstance(other.reason(), error.ConnectionDone)
         self.assertEqual(self.pair.near.mux.streams, {})
 
-    def test_peer_ends_paused(self) -> None:
+    def test_paused_protocol_is_told_of_the_half_after_data(self) -> None:
         """A protocol that is paused is told after the data before it."""
         self.transport.pauseProducing()
         self.far.send(b"unread")
@@ -504,7 +503,7 @@ class HalfClosing(TransportCase):
         self.pair.pump()
         self.assertEqual((self.protocol.data, self.protocol.halves), (b"unread", ["read"]))
 
-    def test_then_closed(self) -> None:
+    def test_close_error_or_loss_after_the_half_is_the_end(self) -> None:
         """After the other end's half, its close, its error or the connection's end is the end."""
         ends: list[tuple[Any, type[Exception]]] = [
             (lambda far: far.close(), error.ConnectionDone),
@@ -522,7 +521,7 @@ class HalfClosing(TransportCase):
             self.pair.pump()
             self.assertIsInstance(half.reason(), reason)
 
-    def test_raises(self) -> None:
+    def test_raising_read_connection_lost_loses_its_channel_alone(self) -> None:
         """One that raises when it is told loses its channel, no more."""
 
         class Broken(HalfCloseable):
@@ -542,7 +541,7 @@ class HalfClosing(TransportCase):
 class Reading(TransportCase):
     """A protocol that reads slowly."""
 
-    def test_pause(self) -> None:
+    def test_paused_protocol_gets_nothing_and_the_sender_waits(self) -> None:
         """While it is paused, nothing is given to it, and the sender waits."""
         self.transport.pauseProducing()
         sending = self.far.send(HUGE)
@@ -555,7 +554,7 @@ class Reading(TransportCase):
         self.assertTrue(self.protocol.data == HUGE)
         self.successResultOf(sending)
 
-    def test_resume_and_pause(self) -> None:
+    def test_resume_and_pause_at_once_gives_nothing(self) -> None:
         """Resumed and paused again at once, it gets nothing."""
         self.transport.pauseProducing()
         self.send(b"data")
@@ -565,7 +564,7 @@ class Reading(TransportCase):
         self.pair.pump()
         self.assertEqual(self.protocol.data, b"")
 
-    def test_pieces(self) -> None:
+    def test_pausing_in_data_received_gives_one_piece(self) -> None:
         """Pausing within ``dataReceived`` gives it piece for piece, in order."""
 
         class Careful(Recorder):
@@ -588,7 +587,7 @@ class Reading(TransportCase):
             self.pair.pump()
         self.assertEqual(careful.data, b"01234")
 
-    def test_not_nested(self) -> None:
+    def test_resuming_in_data_received_does_not_nest(self) -> None:
         """Pausing and resuming within ``dataReceived`` doesn't call it within itself."""
         depth: list[int] = []
 
@@ -611,7 +610,7 @@ class Reading(TransportCase):
         self.pair.pump()
         self.assertEqual((nervous.data, depth), (b"01234", [1] * 5))
 
-    def test_stop(self) -> None:
+    def test_stop_producing_closes_the_channel(self) -> None:
         """Stopping it closes the channel."""
         self.transport.stopProducing()
         self.pair.pump()
@@ -625,7 +624,7 @@ class Writing(TransportCase):
         super().setUp()
         self.producer = Producer()
 
-    def test_push(self) -> None:
+    def test_push_producer_is_paused_and_resumed(self) -> None:
         """A push producer is paused when too much waits, and resumed when all is written."""
         self.transport.registerProducer(self.producer, True)
         self.transport.write(HUGE)
@@ -640,7 +639,7 @@ class Writing(TransportCase):
         self.pair.pump()
         self.assertEqual(self.producer.calls, ["pause", "resume"])
 
-    def test_one_producer(self) -> None:
+    def test_second_producer_is_refused(self) -> None:
         """There is one producer at a time."""
         self.transport.registerProducer(self.producer, True)
         with self.assertRaises(RuntimeError):
@@ -648,7 +647,7 @@ class Writing(TransportCase):
         self.transport.unregisterProducer()
         self.transport.registerProducer(Producer(), True)
 
-    def test_pull(self) -> None:
+    def test_pull_producer_is_asked_until_done(self) -> None:
         """A pull producer is asked again and again, whether or not there is room at once."""
         sender = FileSender()
         done = sender.beginFileTransfer(io.BytesIO(HUGE), self.transport)
@@ -662,7 +661,7 @@ class Writing(TransportCase):
         self.assertTrue(got == HUGE)
         self.assertEqual(self.pair.clock.getDelayedCalls(), [])
 
-    def test_pull_waits(self) -> None:
+    def test_pull_producer_is_not_asked_while_data_waits(self) -> None:
         """It is not asked while what it wrote waits for room."""
         transport = self.transport
 
@@ -683,7 +682,7 @@ class Writing(TransportCase):
         transport.unregisterProducer()
         self.take()
 
-    def test_lose_with_producer(self) -> None:
+    def test_registered_producer_keeps_the_channel_open(self) -> None:
         """A registered producer keeps the channel open until it unregisters."""
         self.transport.registerProducer(self.producer, True)
         self.transport.loseConnection()
@@ -694,7 +693,7 @@ class Writing(TransportCase):
         self.assertTrue(self.far.isclosed())
         self.assertEqual(self.producer.calls, [])
 
-    def test_stopped(self) -> None:
+    def test_producer_is_stopped_when_the_channel_ends(self) -> None:
         """When the channel ends, the producer is stopped, and not resumed."""
         self.transport.registerProducer(self.producer, True)
         self.transport.write(HUGE)
@@ -705,7 +704,7 @@ class Writing(TransportCase):
         self.transport.registerProducer(late, True)
         self.assertEqual(late.calls, ["stop"])
 
-    def test_stop_raises(self) -> None:
+    def test_raising_producer_does_not_keep_the_end_back(self) -> None:
         """A producer that raises when it is stopped does not keep the protocol from being told."""
 
         class Broken(Producer):
@@ -718,7 +717,7 @@ class Writing(TransportCase):
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.assertIsInstance(self.protocol.reason(), error.ConnectionDone)
 
-    def test_proxy(self) -> None:
+    def test_joined_channels_pass_back_pressure_on(self) -> None:
         """Two channels joined as producer and consumer pass the back pressure on."""
         in_near, in_far = self.pair.channel(raw=True)
 
@@ -757,7 +756,7 @@ class Writing(TransportCase):
 class Holding(PairCase):
     """What keeps a channel with a protocol."""
 
-    def test_kept(self) -> None:
+    def test_attached_protocol_keeps_the_channel_open(self) -> None:
         """The protocol keeps it open, whether or not anybody holds the channel."""
         near, far = self.pair.channel(raw=True)
         recorder = Recorder()

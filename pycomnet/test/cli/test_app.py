@@ -32,7 +32,7 @@ def imported_by(module: str) -> list[str]:
         [sys.executable, "-c", IMPORTED.format(module=module)],
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=300,
     )
     names: list[str] = json.loads(done.stdout)
     return names

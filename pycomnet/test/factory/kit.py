@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from typing import Any
 
 from twisted.internet import error
@@ -10,7 +12,9 @@ from twisted.python.failure import Failure
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import ConnectionLost
-from pycomnet.factory.relay import Relay
+from pycomnet.factory.handover import Handover
+from pycomnet.far.lingering.journal import FROM, PIECE, TO, WHOLE, Journal
+from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.test.kit import ROUNDS, MemoryTransport, TurnClock
 
@@ -50,10 +54,10 @@ class Program:
         self.connection.make_handle = lambda core: Channel(core, self.owner)
         self.connection.purposes["test"] = self._accept
         self.accepted: list[Channel] = []
-        state = relay.attach()
+        state = link.attach()
         self.restored: dict[int, Channel] = {}
         if relay.keeps:
-            resumable.report = relay.confirm
+            resumable.report = link.confirm
             resumable.restore(state)
             self.restored = {
                 core.stream.id: Channel(core, self.owner) for core in resumable.restored
@@ -97,6 +101,14 @@ class Joined:
         """Open a channel from the far side."""
         payload = None if first is None else self.far.encode(first)
         return Channel(self.far.open(purpose, payload, **options), self.far_owner)
+
+    def attach(self) -> dict[str, Any]:
+        """What a program that begins has to know."""
+        return self.relay.attach()
+
+    def confirm(self, taken: dict[int, int], done: list[int]) -> None:
+        """It has taken values."""
+        self.relay.confirm(taken, done)
 
     def start(self) -> Program:
         """A program begins, or goes on."""
@@ -149,3 +161,67 @@ class Joined:
             ):
                 return
         raise AssertionError("they never stop talking")
+
+
+class HandedJoined(Joined):
+    """The same where each program has the far side by pipes: the relay reads the journal later.
+
+    A copy of it is what both speak through.
+    """
+
+    def attach(self) -> dict[str, Any]:
+        self.handover = Handover(self.relay)
+        state, self.first = self.handover.begin()
+        fds = self.handover.give()
+        memory = mmap.mmap(fds[2], 0)
+        self.journal = Journal(memory)
+        self.copy = Relay(keeps=False)
+        self.copy.restore(memory[WHOLE:])
+        for fd in fds:
+            os.close(fd)
+        return state
+
+    def confirm(self, taken: dict[int, int], done: list[int]) -> None:
+        if not self.journal.put_taken(taken, done):
+            self.handover.read()
+            self.relay.confirm(taken, done)
+
+    def kill(self) -> None:
+        self.handover.read()
+        self.handover.close()
+        self.journal.close()
+        super().kill()
+
+    def _note(self, direction: int, data: bytes) -> None:
+        for begin in range(0, len(data), PIECE):
+            piece = data[begin : begin + PIECE]
+            if self.journal.room() < len(piece) + 4:
+                self.handover.read()
+            self.journal.put(direction, piece)
+
+    def step(self, size: int | None = None) -> int:
+        program, copy = self.program, self.copy if self.program is not None else None
+        if program is None or copy is None:
+            return super().step(size)
+        self.clock.advance(0)
+        moved = len(self.first)
+        if self.first:
+            first, self.first = self.first, b""
+            program.connection.dataReceived(first)
+        data = program.transport.take(size)
+        if data:
+            self._note(FROM, data)
+            copy.from_program(data)
+            moved += len(data)
+        data, copy.to_far = b"".join(copy.to_far), []
+        if data:
+            self.far.dataReceived(data)
+        data = self.far_transport.take(size)
+        if data:
+            self._note(TO, data)
+            copy.from_far(data)
+            moved += len(data)
+        data, copy.to_program = b"".join(copy.to_program), []
+        if data:
+            program.connection.dataReceived(data)
+        return moved

@@ -18,9 +18,10 @@ from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot
 from pycomnet.errors import GatewayNotStarted, PycomnetError
 from pycomnet.factory import attachment, farside
-from pycomnet.factory.farside import KeptFarSide, Settings
-from pycomnet.factory.relay import Relay
+from pycomnet.factory.farside import KeptFarSide
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
+from pycomnet.factory.settings import Settings
+from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.ending import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
@@ -28,7 +29,7 @@ from pycomnet.gateways.transports.process import ProcessTransport
 from pycomnet.gateways.transports.routes import here, through
 from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
-from pycomnet.wire.frames import GOAWAY
+from pycomnet.wire.frames import GOAWAY, WINDOW
 
 
 class MemoryGatewayTransport:
@@ -109,7 +110,7 @@ class FarSideCase(SynchronousTestCase):
             "id",
             self,
             self.gone.append,
-            self.clock,
+            cast(Any, self.clock),  # its transport is in memory
             Settings(**settings),
             make_transport,
             direct,
@@ -246,6 +247,19 @@ class Lives(FarSideCase):
         self.assertEqual(told[1]["stderr"], "some words" + "x" * 100_000)
         self.successResultOf(waiting)
 
+    def test_gone_while_it_was_full(self) -> None:
+        """A program that has taken nothing for long is gone: the far side is read again."""
+        far = self.started("popen//id=x//linger=10")
+        raw, _, _ = self.attach(far)
+        for _ in range(2):
+            opened = self.gateway_transport.far.open("test", raw=True)
+            opened.send(bytes(WINDOW))
+        self.move()
+        self.assertEqual(self.gateway_transport.near_transport.producerState, "paused")
+        raw.close()
+        self.move()
+        self.assertEqual(self.gateway_transport.near_transport.producerState, "producing")
+
     def test_not_started(self) -> None:
         """What makes it impossible is told; giving up ends what was begun."""
         far = self.make("popen")
@@ -271,8 +285,8 @@ class Lives(FarSideCase):
         self.assertIn("broke the wire protocol (channel)", told[-1]["ended"]["how"])
 
 
-class Handed(FarSideCase):
-    """One whose pipes are its program's."""
+class GivenCase(FarSideCase):
+    """A far side whose program may have its pipes."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -324,6 +338,10 @@ class Handed(FarSideCase):
         self.assertTrue(raw.isclosed())
         del told[:]
         return far, control, told
+
+
+class Given(GivenCase):
+    """One whose pipes are its program's."""
 
     def test_given(self) -> None:
         """It gets them with what has been read, and nothing was written; here nobody has them."""
@@ -462,7 +480,9 @@ class Names(SynchronousTestCase):
         master = self.service.new(Spec.parse("popen//id=a"), "a", "popen", self.scope)
         self.scope.far_sides["a"] = master
         spec = Spec.parse("popen//via=a//python=other")
-        request = GatewayRequest(spec, "b", print, lambda: cast(Any, self.scope), None)
+        request = GatewayRequest(
+            spec, "b", print, lambda: cast(Any, self.scope), MemoryReactorClock()
+        )
         forked: Any = master.gateway_transport
         forked.route = here(attrs.evolve(request, spec=Spec()))
         route = through(request)

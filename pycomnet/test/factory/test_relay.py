@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.channel import Channel
 from pycomnet.errors import ChannelClosed, RemoteError
-from pycomnet.factory.framing import RelayedFrameReader, frame
-from pycomnet.test.factory.kit import Joined, Program
+from pycomnet.far.lingering.framing import RelayedFrameReader, frame
+from pycomnet.test.factory.kit import HandedJoined, Joined, Program
 from pycomnet.test.properties import given, settings
 from pycomnet.wire.frames import CREDIT, DATA, HELLO, OPEN, WINDOW
 from pycomnet.wire.mux import Limits, Mux, ProtocolError
@@ -121,7 +121,19 @@ class Through(RelayCase):
             far.send(value)
             self.joined.pump(10_000)
             self.assertEqual(self.successResultOf(near.receive()), value)
+        self.joined.pump()
         self.assertEqual(self.joined.relay.records[near.id].cost, 0)
+
+    def test_taken_once_the_turn_is_over(self) -> None:
+        """A program that is killed in the turn in which it got a value has done nothing with it: it
+        is for the next one."""
+        near, far = self.channel()
+        far.send("value")
+        self.joined.pump()
+        self.assertEqual(self.successResultOf(near.receive()), "value")
+        self.assertEqual(self.joined.relay.records[near.id].taken, 0)
+        self.joined.pump()
+        self.assertEqual(self.joined.relay.records[near.id].taken, 1)
 
     def test_window(self) -> None:
         """The far side's send waits until something is taken here, as without a relay."""
@@ -477,15 +489,20 @@ class Refused(RelayCase):
 
     def test_reader(self) -> None:
         """The first frame is a hello, however it comes."""
+        reader = RelayedFrameReader(65536)
+        self.assertEqual(reader.feed(b"GET / HTTP/1.1\r\n"), [])
+        assert reader.problem is not None
+        self.assertEqual(reader.problem.code, "hello")
         with self.assertRaises(ProtocolError):
-            RelayedFrameReader(65536).feed(b"GET / HTTP/1.1\r\n")
+            self.joined.relay.from_far(b"GET / HTTP/1.1\r\n")
 
 
 class Anything(SynchronousTestCase):
     """Whatever is done and whenever a program is killed: every value comes once, in order."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(
+        st.booleans(),
         st.lists(
             st.tuples(
                 st.sampled_from(["far", "near", "take", "far_take", "step", "step", "kill", "end"]),
@@ -493,10 +510,10 @@ class Anything(SynchronousTestCase):
                 st.sampled_from([1, 50, 1000, 70_000, 300_000, 1_500_000]),
             ),
             max_size=60,
-        )
+        ),
     )
-    def test_any(self, actions: list[tuple[str, int, int]]) -> None:
-        joined = Joined()
+    def test_any(self, handed: bool, actions: list[tuple[str, int, int]]) -> None:
+        joined = HandedJoined() if handed else Joined()
         joined.pump()
         program = joined.start()
         nears = [program.open() for _ in range(3)]
@@ -548,4 +565,6 @@ class Anything(SynchronousTestCase):
             record = joined.relay.records.get(ids[index])
             if record is not None and not record.far_ended:
                 self.assertLessEqual(record.far_credit, WINDOW)
+        if isinstance(joined, HandedJoined):
+            joined.kill()  # what was taken is known then
         self.assertEqual(joined.relay.long_kept, 0)

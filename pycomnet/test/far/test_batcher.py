@@ -55,9 +55,11 @@ class Near:
     def _take(self) -> None:
         codec = PureCodec()
 
-        def decode(payload: Any) -> Any:
+        def decode(stream: Stream, payload: Any) -> Any:
             # Long bytes come as what they are.
-            return payload.obj if type(payload) is memoryview else codec.decode(payload)
+            if type(payload) is memoryview:
+                return payload.obj
+            return payload if stream.raw else codec.decode(payload)
 
         while data := os.read(self._in, 65536):
             with self.changed:
@@ -66,7 +68,7 @@ class Near:
                         event[1].read_demand = True
                     elif event[0] in (EV_DATA, EV_RUN):
                         payloads = [event[2]] if event[0] == EV_DATA else event[2]
-                        self.values[event[1].id] += map(decode, payloads)
+                        self.values[event[1].id] += [decode(event[1], each) for each in payloads]
                         self.mux.consumed(event[1], event[3])
                 self._write()
                 self.changed.notify_all()
@@ -77,10 +79,14 @@ class Near:
             came = lambda: sum(map(len, self.values.values())) >= count  # noqa: E731
             assert self.changed.wait_for(came, 60), f"{self.values}"
 
-    def stop(self) -> None:
-        """The end; the far side's descriptors are its own to close."""
+    def end(self) -> None:
+        """Write no more; the far side sees the end."""
         os.close(self._out)
-        self._thread.join(20)
+
+    def stop(self) -> None:
+        """Wait for the thread, when the far side has closed its descriptors."""
+        self._thread.join(60)
+        assert not self._thread.is_alive()
         os.close(self._in)
 
 
@@ -109,6 +115,12 @@ class CollectingCase(SynchronousTestCase):
         self.addCleanup(self.end)
 
     def end(self) -> None:
+        """End the far side's reader before its descriptor is closed: another pipe of the next test
+        may get that number, and lose what is in it to this one's reader."""
+        self.near.end()
+        self.assertTrue(self.over.wait(60))
+        # Whoever reads has this; nobody begins to after the end.
+        self.assertTrue(self.link._role.acquire(timeout=60))
         self.near.io.close()
         self.near.stop()
 
@@ -130,13 +142,13 @@ class Threads(CollectingCase):
 
     COUNT = 3000
 
-    def test_all_arrive(self) -> None:
+    def test_values_of_many_threads_arrive_once_and_in_order(self) -> None:
         """Each value once, and those of a thread in their order; the credit adds up."""
         shared, mine, other = (self.channel() for _ in range(3))
         begin = threading.Barrier(4)
 
         def send(name: str, *channels: Any) -> None:
-            begin.wait(20)
+            begin.wait(60)
             for number in range(self.COUNT):
                 channels[number // 10 % len(channels)].send((name, number))
 
@@ -173,7 +185,7 @@ class Threads(CollectingCase):
     def credit(self, stream: Stream) -> tuple[int, int]:
         """What this end may still send, and what the other allows: without what is on its way."""
         given = self.near.mux.streams[stream.id]
-        for _ in range(1000):
+        for _ in range(6000):
             with self.link.lock, self.near.changed:
                 if stream.credit == given.window:
                     break
@@ -195,13 +207,13 @@ class FreeThreaded(Threads):
         self.asked += 1
         return False
 
-    def test_all_arrive(self) -> None:
+    def test_values_of_many_threads_arrive_once_and_in_order(self) -> None:
         """Each value once, in its thread's order, with the locks held."""
-        super().test_all_arrive()
+        super().test_values_of_many_threads_arrive_once_and_in_order()
         self.assertEqual(self.made, [])
         self.assertEqual(self.asked, 1)
 
-    def test_gil(self) -> None:
+    def test_batcher_is_there_where_a_gil_is(self) -> None:
         """With a GIL, or on a Python that has nothing else, there is one."""
         self.patch(batcher, "_is_gil_enabled", lambda: True)
         self.assertTrue(batcher.may_batch())
@@ -223,7 +235,7 @@ class Owners(CollectingCase):
         self.assertIs(self.link.batcher.channel, channel)
         return channel
 
-    def test_no_lock(self) -> None:
+    def test_collecting_thread_takes_no_lock(self) -> None:
         """The thread that collects takes none."""
         channel = self.collecting()
         with self.link.write_lock, self.link.lock:
@@ -233,7 +245,7 @@ class Owners(CollectingCase):
         self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "more"])
 
-    def test_full(self) -> None:
+    def test_value_without_room_is_collected_after_a_write(self) -> None:
         """What has no room any more is collected once the rest is written."""
         channel = self.collecting()
         long = bytes(SIZE // 2)
@@ -261,7 +273,7 @@ class Owners(CollectingCase):
 
         patch = self.patch(batcher, "_putting", putting)
 
-    def test_waits(self) -> None:
+    def test_another_thread_waits_for_the_value_being_collected(self) -> None:
         """Another thread waits until the value that is being collected is whole."""
         channel = self.collecting()
         batcher = self.link.batcher
@@ -282,12 +294,12 @@ class Owners(CollectingCase):
         end = self.write_buffer.end
         credit = channel.stream.credit + batcher.credit
         channel.send("whole")
-        self.assertTrue(settled.wait(20))
+        self.assertTrue(settled.wait(60))
         size = len(PureCodec().encode("whole"))
         self.assertEqual(self.write_buffer.end, end + HEADER_SIZE + size)
         self.assertEqual(channel.stream.credit, credit - size - FRAME_COST)
 
-    def test_signal_handler(self) -> None:
+    def test_send_in_a_signal_handler_is_refused(self) -> None:
         """What interrupts a send and sends itself gets an error, and changes nothing."""
         channel = self.collecting()
 
@@ -306,7 +318,7 @@ class Owners(CollectingCase):
         self.assertEqual(self.near.values[channel.id][-3:], ["collected", "interrupted", "after"])
         self.assertFalse(self.link.closed)
 
-    def test_all_kinds(self) -> None:
+    def test_values_of_all_kinds_and_sizes_arrive(self) -> None:
         """Values of every kind and size arrive as they are, by the pure codec and by the other."""
         kinds: list[Any] = [
             *({"id": number} for number in (1, 1000, 2, 70000)),
@@ -335,7 +347,7 @@ class Owners(CollectingCase):
             self.link.settle()
         self.near.wait_for(came)
 
-    def test_not_sendable(self) -> None:
+    def test_unsendable_value_is_refused_and_later_ones_arrive(self) -> None:
         """What can't be sent is said as ever, and those after it arrive."""
         channel = self.collecting()
         while self.link.batcher is None or self.link.batcher.hook is None:
@@ -354,7 +366,7 @@ class Owners(CollectingCase):
             last = lambda: self.near.values[channel.id][-1:]  # noqa: E731
             self.assertTrue(self.near.changed.wait_for(lambda: last() == ["after"], 60))
 
-    def test_closed(self) -> None:
+    def test_nothing_is_collected_for_a_closed_channel(self) -> None:
         """Nothing is collected for a channel that is closed, at either end, or ended."""
         for end in ("close", "send_end"):
             channel = self.collecting()
@@ -371,14 +383,14 @@ class Owners(CollectingCase):
         with self.assertRaises(EOFError):
             channel.send("late")
 
-    def test_lost(self) -> None:
+    def test_nothing_is_collected_after_the_connection_is_lost(self) -> None:
         """Nor once the connection is lost."""
         channel = self.collecting()
         self.link._over("lost")
         with self.assertRaisesRegex(EOFError, "lost"):
             channel.send("late")
 
-    def test_little_credit(self) -> None:
+    def test_no_more_is_collected_than_credit_allows(self) -> None:
         """No more is collected than there is credit for, however short the values are."""
         channel = self.link.open("channel", raw=True)
         channel.stream.credit = 3 * UNBATCHED * FRAME_COST
@@ -398,7 +410,7 @@ class Owners(CollectingCase):
         used: int = run_cost(batcher.end - batcher.begin, batcher.count())
         return int(batcher.credit) - used
 
-    def test_interrupted(self) -> None:
+    def test_interrupted_collecting_leaves_the_channel_as_it_was(self) -> None:
         """An exception in the midst of collecting leaves the channel as it was."""
         channel = self.collecting()
 
@@ -414,7 +426,7 @@ class Owners(CollectingCase):
         self.near.wait_for(UNBATCHED + 2)
         self.assertEqual(self.near.values[channel.id][-2:], ["collected", "after"])
 
-    def test_interrupted_at_another_size(self) -> None:
+    def test_interrupted_preparing_leaves_the_channel_as_it_was(self) -> None:
         """So does one while it is got ready for values of another size, wherever it comes."""
         channel = self.collecting()
         sent = ["collected"]

@@ -71,7 +71,7 @@ class BusyWaitTests(SynchronousTestCase):
             pass
         self.assertTrue(self._takes(WINDOW / 2))
 
-    def test_needed_elsewhere(self) -> None:
+    def test_processor_back_late_makes_polling_rare(self) -> None:
         """A processor that comes back late makes polling rare, even if it brought the answer."""
         self._takes(STEP)
         self.away = 2 * WINDOW
@@ -80,7 +80,7 @@ class BusyWaitTests(SynchronousTestCase):
         self.assertFalse(self._takes(STEP))
         self.assertTrue(self._takes(STEP))
 
-    def test_something_else_to_do(self) -> None:
+    def test_other_work_ends_polling_and_is_not_in_vain(self) -> None:
         """What else there is to do ends it at once, and does not count as in vain."""
         other = True
         self.wait = BusyWait(lambda timeout: None if other else self._look(timeout))
@@ -96,7 +96,7 @@ class BusyWaitTests(SynchronousTestCase):
         other = True
         self.assertFalse(self._takes(STEP))
 
-    def test_nothing_to_look_with(self) -> None:
+    def test_nothing_is_polled_without_a_look_or_yield(self) -> None:
         """Where there is nothing to look with, or no way to yield, none is polled for."""
         wait = BusyWait(None)
         for _ in range(3):
@@ -145,11 +145,11 @@ class TwoEndsTests(SynchronousTestCase):
             due = began[end] = now
         return slept
 
-    def test_neither_sleeps(self) -> None:
+    def test_both_ends_poll_after_a_few_messages(self) -> None:
         """Though a sleeping end takes long to wake up, both poll after a few messages."""
         self.assertLess(max(self._asleep(2000)), 10)
 
-    def test_neither_sleeps_after_a_lull(self) -> None:
+    def test_both_ends_poll_again_after_a_lull(self) -> None:
         """So they do after answers that took long."""
         for lull in (WINDOW, QUICK, 100 * QUICK):
             self.assertLess(max(self._asleep(2000, lull)), 20 + 50, lull)

@@ -64,17 +64,17 @@ class FastCodec(SynchronousTestCase):
             self.assertEqual(self.link.decode(self.link.encode(value)), value)
         raise AssertionError("never")
 
-    def test_dicts(self) -> None:
+    def test_fast_codec_comes_after_hundreds_of_dicts(self) -> None:
         """After some hundreds of round trips of a dict."""
         taken = self._takes({"id": 1, "name": "a name", "score": 0.5, "ok": True})
         self.assertTrue(500 < taken < 1000, taken)
 
-    def test_numbers(self) -> None:
+    def test_fast_codec_comes_after_thousands_of_numbers(self) -> None:
         """The first thousands of small numbers don't pay for it."""
         taken = self._takes(12345)
         self.assertTrue(3000 < taken < 4000, taken)
 
-    def test_long(self) -> None:
+    def test_fast_codec_comes_after_one_long_list(self) -> None:
         """One long list is enough."""
         self.assertEqual(self._takes([1.5] * 10000), 1)
 
@@ -105,7 +105,7 @@ class InvalidValues(SynchronousTestCase):
         self.assertEqual(reason["code"], "value")
         self.assertIn("value", link.reason)
 
-    def test_received(self) -> None:
+    def test_invalid_value_ends_the_channel_for_its_receiver(self) -> None:
         """The user's code that receives it gets the end of the channel."""
         link = self.link(frame(DATA, 1, INVALID))
         self.assertFalse(link.closed)
@@ -113,7 +113,7 @@ class InvalidValues(SynchronousTestCase):
             self.channels[0].receive()
         self.assert_refused(link)
 
-    def test_in_a_run(self) -> None:
+    def test_values_before_an_invalid_one_are_received(self) -> None:
         """The values before it are there."""
         link = self.link(
             frame(DATA, 1, b"\x05") + frame(DATA, 1, INVALID) + frame(DATA, 1, b"\x06")
@@ -123,15 +123,14 @@ class InvalidValues(SynchronousTestCase):
             self.channels[0].receive()
         self.assert_refused(link)
 
-    def test_error(self) -> None:
+    def test_invalid_error_ends_the_connection(self) -> None:
         """As the error that a channel is closed with."""
         link = self.link(close(1, ERROR, INVALID))
         self.assert_refused(link)
         with self.assertRaises(EOFError):
             self.channels[0].receive()
 
-    def test_tracebacks(self) -> None:
-        """What is raised again and again does not grow."""
+    def test_traceback_of_an_error_raised_again_does_not_grow(self) -> None:
         self.link(close(1))
         for _ in range(3):
             with self.assertRaises(EOFError) as raised:
@@ -187,7 +186,7 @@ class Limited(SynchronousTestCase):
             with self.assertRaisesRegex(EOFError, code):
                 channel.receive()
 
-    def test_each(self) -> None:
+    def test_each_broken_limit_is_told_to_both_ends(self) -> None:
         """In one lump, and byte by byte (the long ones in a few pieces)."""
         for code, words, data in BREAKS:
             start = hello() + open_frame(1)
@@ -196,18 +195,18 @@ class Limited(SynchronousTestCase):
             cut = [data[i : i + size] for i in range(0, len(data), size)]
             self.check(code, words, *(bytes([byte]) for byte in start), *cut)
 
-    def test_channels(self) -> None:
+    def test_too_many_channels_are_refused(self) -> None:
         """More channels than there may be."""
         most = Limits().channels
         opens = b"".join(open_frame(id) for id in range(1, 2 * most + 2, 2))
         self.check("channels", str(most), hello(), opens)
 
-    def test_beginning(self) -> None:
+    def test_no_hello_or_another_version_is_refused(self) -> None:
         """Something else than a hello, and one of another version."""
         self.check("hello", "hello", b"GET / HTTP/1.1\r\n\r\n")
         self.check("version", "version", hello(version=9))
 
-    def test_half_a_frame(self) -> None:
+    def test_half_a_frame_waits_until_the_connection_ends(self) -> None:
         """A near side that stops within a frame: this one goes on, until the connection ends."""
         whole = frame(DATA, 1, b"\x05" * 100)
         for size in (1, 5, 9, 10, 108):

@@ -55,7 +55,7 @@ class OutboxCase(SynchronousTestCase):
 class Collecting(OutboxCase):
     """What is put in comes out, in order, when it is flushed or there is no room."""
 
-    def test_flush(self) -> None:
+    def test_flush_writes_everything_once(self) -> None:
         """Nothing is written before, everything then, and nothing twice."""
         self.assertTrue(self.write_buffer.put(b"one,"))
         self.assertTrue(self.write_buffer.put(b"two"))
@@ -65,7 +65,7 @@ class Collecting(OutboxCase):
         self.write_buffer.flush()
         self.assertEqual(self.written(), b"")
 
-    def test_full(self) -> None:
+    def test_value_without_room_has_the_rest_written_first(self) -> None:
         """What has no room any more has what was collected before it written first."""
         first, second = b"a" * (ROOM - 10), b"b" * 11
         self.assertTrue(self.write_buffer.put(first))
@@ -74,14 +74,13 @@ class Collecting(OutboxCase):
         self.write_buffer.flush()
         self.assertEqual(self.written(), second)
 
-    def test_just_full(self) -> None:
-        """The last byte of the room is used."""
+    def test_last_byte_of_the_room_is_used(self) -> None:
         self.assertTrue(self.write_buffer.put(b"a" * ROOM))
         self.assertEqual(self.written(), b"")
         self.write_buffer.last_words()
         self.assertEqual(self.written(), b"a" * ROOM)
 
-    def test_too_long(self) -> None:
+    def test_frame_over_the_room_is_left_to_its_owner(self) -> None:
         """A frame that it has no room for at all is its owner's to write, after the others."""
         self.write_buffer.put(b"before")
         self.assertFalse(self.write_buffer.put(bytes(ROOM + 1)))
@@ -107,22 +106,20 @@ class Pieces(OutboxCase):
         self.write_buffer.head = head
         return claimed
 
-    def test_empty(self) -> None:
-        """One write."""
+    def test_empty_pipe_takes_one_write(self) -> None:
         data = os.urandom(ROOM)
         self.write_buffer.put(data)
         self.assertEqual(self.flush(), [SIZE])
         self.assertEqual(self.written(), data)
 
-    def test_not_empty(self) -> None:
-        """A page at a time."""
+    def test_pipe_in_use_takes_a_page_at_a_time(self) -> None:
         data = os.urandom(ROOM)
         os.write(self.writing, b"x")
         self.write_buffer.put(data)
         self.assertEqual(self.flush(), list(range(HEAD + PIECE, SIZE + 1, PIECE)))
         self.assertEqual(self.written(), b"x" + data)
 
-    def test_small(self) -> None:
+    def test_small_pipe_takes_pieces(self) -> None:
         """A pipe that could not take it all."""
         fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, 4096)
         data = os.urandom(PIECE + 10)
@@ -137,10 +134,10 @@ class Pieces(OutboxCase):
         thread.start()
         self.write_buffer.put(data)
         self.assertEqual(self.flush(), [HEAD + PIECE, HEAD + len(data)])
-        thread.join(20)
+        thread.join(60)
         self.assertEqual(b"".join(taken), data)
 
-    def test_socket(self) -> None:
+    def test_socket_takes_a_page_at_a_time(self) -> None:
         """What is no pipe can't say how much it takes."""
         near, far = socket.socketpair()
         self.addCleanup(near.close)
@@ -156,7 +153,7 @@ class Pieces(OutboxCase):
 class LastWords(OutboxCase):
     """What the supervisor writes when the worker has died."""
 
-    def test_left(self) -> None:
+    def test_last_words_are_what_a_killed_child_left(self) -> None:
         """What was collected and not written, of a child that was killed."""
         pid = os.fork()
         if pid == 0:
@@ -170,7 +167,7 @@ class LastWords(OutboxCase):
         self.write_buffer.last_words()
         self.assertEqual(self.written(), b"left,left, too")
 
-    def test_nothing(self) -> None:
+    def test_last_words_without_rest_write_nothing(self) -> None:
         """Nothing is written where nothing is left."""
         self.write_buffer.last_words()
         self.write_buffer.put(b"x")
@@ -179,7 +176,7 @@ class LastWords(OutboxCase):
         self.write_buffer.last_words()
         self.assertEqual(self.written(), b"")
 
-    def test_being_written(self) -> None:
+    def test_last_words_begin_after_what_was_being_written(self) -> None:
         """What a worker was writing when it died is not written again; what follows it is."""
         data = os.urandom(3 * PIECE)
         self.write_buffer.put(data)
@@ -190,7 +187,7 @@ class LastWords(OutboxCase):
         self.write_buffer.last_words()
         self.assertEqual(self.written(), b"")
 
-    def test_no_room(self) -> None:
+    def test_last_words_do_not_wait_for_a_full_pipe(self) -> None:
         """A near side that takes nothing is not waited for without end."""
         self.patch(module, "LAST_WORDS", 0.01)
         self.write_buffer.put(b"x" * 100)
@@ -199,7 +196,7 @@ class LastWords(OutboxCase):
         while data := self.written():
             self.assertNotIn(b"x", data)
 
-    def test_nobody(self) -> None:
+    def test_last_words_to_nobody_are_no_error(self) -> None:
         """It is no error when the near side is gone."""
         os.close(self.reading)
         self.write_buffer.put(b"x")
@@ -210,7 +207,7 @@ class LastWords(OutboxCase):
 class Late(OutboxCase):
     """The thread that writes what nobody has written."""
 
-    def test_no_more_threads(self) -> None:
+    def test_without_threads_all_is_written_at_once(self) -> None:
         """Where no thread can be had, what is collected is written at once, and later ones, too."""
 
         def refuse(*_: object) -> None:
@@ -223,7 +220,7 @@ class Late(OutboxCase):
             self.write_buffer.wake()
             self.assertEqual(self.written(), text)
 
-    def test_late(self) -> None:
+    def test_late_writer_flushes_each_time_it_is_woken(self) -> None:
         """It asks for a flush once nothing is written any more, each time that it is woken."""
         flushed = threading.Semaphore(0)
         lock = threading.Lock()
@@ -245,5 +242,5 @@ class Late(OutboxCase):
                 self.write_buffer.put(text)
                 self.write_buffer.wake()
                 self.write_buffer.wake()  # it is awake
-            self.assertTrue(flushed.acquire(timeout=20))
+            self.assertTrue(flushed.acquire(timeout=60))
             self.assertEqual(os.read(self.reading, 100), text)

@@ -15,7 +15,7 @@ from pycomnet.test.gateways.case import GatewayCase
 class Channels(GatewayCase):
     """What channels can do, with the far end in other hands."""
 
-    async def test_channel_to_far(self) -> None:
+    async def test_sent_channel_works_at_the_far_side(self) -> None:
         """A channel that is sent to the far side works there, both ways."""
         gw = await self.gateway()
         side = gw.newchannel()
@@ -25,7 +25,7 @@ class Channels(GatewayCase):
         self.assertEqual(await side.receive(), 2)
         await self.failure(side.receive(), pycomnet.ChannelClosed)
 
-    async def test_channel_to_near(self) -> None:
+    async def test_channels_made_by_far_code_arrive_within_values(self) -> None:
         """Far code makes channels and sends them here, within values."""
         gw = await self.gateway()
         source = """
@@ -42,7 +42,7 @@ class Channels(GatewayCase):
             await c.send(f"to {c.id}")
             self.assertEqual(await channel.receive(), f"to {c.id}")
 
-    async def test_channel_closed_before_taken(self) -> None:
+    async def test_far_channel_closed_before_taken_keeps_its_values(self) -> None:
         """A far channel that is full and closed before the value that it is in is received."""
         gw = await self.gateway()
         source = """
@@ -62,8 +62,7 @@ class Channels(GatewayCase):
             await self.failure(new.receive(), pycomnet.ChannelClosed)
         self.assertEqual(await channel.receive(), "all")
 
-    async def test_channel_back(self) -> None:
-        """A channel that is echoed is the same channel."""
+    async def test_echoed_channel_is_the_same_channel(self) -> None:
         gw = await self.gateway()
         channel = gw.remote_exec("for value in channel: channel.send(value)")
         side = gw.newchannel()
@@ -73,7 +72,7 @@ class Channels(GatewayCase):
         await back[1].send("through the copy")
         self.assertEqual(await channel.receive(), "through the copy")
 
-    async def test_channel_over_channel(self) -> None:
+    async def test_channels_travel_over_channels(self) -> None:
         """Channels that are sent over channels that were sent over channels."""
         gw = await self.gateway()
         source = """
@@ -90,7 +89,7 @@ class Channels(GatewayCase):
         self.assertEqual(await outer.receive(), "deep")
         await channel.waitclose()
 
-    async def test_channel_of_another(self) -> None:
+    async def test_another_gateways_or_closed_channel_is_refused(self) -> None:
         """A channel of another gateway can't be sent, and neither can a closed one."""
         one, two = await self.gateway(), await self.gateway()
         channel = two.remote_exec("channel.receive()")
@@ -101,7 +100,7 @@ class Channels(GatewayCase):
         await channel.send(1)
         await channel.waitclose()
 
-    async def test_raw(self) -> None:
+    async def test_raw_channel_carries_bytes_alone(self) -> None:
         """A raw channel carries bytes, both ways, and refuses anything else."""
         gw = await self.gateway()
         raw = gw.newchannel(raw=True)
@@ -122,7 +121,7 @@ class Channels(GatewayCase):
         self.assertTrue(got == data[::-1])
         await channel.waitclose()
 
-    async def test_raw_protocol(self) -> None:
+    async def test_protocol_runs_on_a_raw_channel(self) -> None:
         """A Twisted protocol runs on a raw channel to far code."""
         gw = await self.gateway()
         raw = gw.newchannel(raw=True)
@@ -145,7 +144,7 @@ class Channels(GatewayCase):
         raw.attach(Shouted())
         self.assertEqual(await done, (b"SHOUT", "ConnectionDone"))
 
-    async def test_far_file_write(self) -> None:
+    async def test_what_far_code_prints_to_a_channel_is_read_in_lines(self) -> None:
         """Far code prints to a channel as to a file; the near side reads lines."""
         gw = await self.gateway()
         source = """
@@ -157,7 +156,7 @@ class Channels(GatewayCase):
         lines = [await file.readline() for _ in range(4)]
         self.assertEqual(lines, ["one 1\n", "two\n", "three", ""])
 
-    async def test_far_file_read(self) -> None:
+    async def test_far_code_reads_lines_and_pieces_from_a_channel(self) -> None:
         """The near side writes to a channel as to a file; far code reads lines and pieces."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -173,7 +172,7 @@ class Channels(GatewayCase):
         got = await report.receive()
         self.assertEqual(got, ["one", " two\n", ["three\n", "four"], ""])
 
-    async def test_far_file_bytes(self) -> None:
+    async def test_channel_files_carry_bytes(self) -> None:
         """Files over channels carry bytes as well."""
         gw = await self.gateway()
         source = """
@@ -185,7 +184,7 @@ class Channels(GatewayCase):
         channel.send_end()
         self.assertEqual(await channel.makefile("r").read(), b"d\nbc\na\n")
 
-    async def test_far_iteration(self) -> None:
+    async def test_far_iteration_lasts_until_the_near_side_ends_its_half(self) -> None:
         """Far code iterates over a channel until the near side ends its half."""
         gw = await self.gateway()
         channel = gw.remote_exec("channel.send(sum(channel)); channel.send(channel.isclosed())")
@@ -195,13 +194,13 @@ class Channels(GatewayCase):
         self.assertEqual(await channel.receive(), 4950)
         self.assertIs(await channel.receive(), False)
 
-    async def test_near_iteration(self) -> None:
+    async def test_near_iteration_lasts_until_far_code_has_run(self) -> None:
         """The near side iterates until far code has run."""
         gw = await self.gateway()
         channel = gw.remote_exec("for n in range(10): channel.send(n)")
         self.assertEqual([n async for n in channel], list(range(10)))
 
-    async def test_near_iteration_error(self) -> None:
+    async def test_near_iteration_ends_with_far_codes_error(self) -> None:
         """Iterating ends with the error that far code raised."""
         gw = await self.gateway()
         got = []
@@ -210,7 +209,7 @@ class Channels(GatewayCase):
                 got.append(value)
         self.assertEqual(got, [1])
 
-    async def test_half_close_far(self) -> None:
+    async def test_far_code_still_receives_after_send_end(self) -> None:
         """Far code ends its half, and still receives."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -230,7 +229,7 @@ class Channels(GatewayCase):
         await channel.send("still open")
         self.assertEqual(await report.receive(), "still open")
 
-    async def test_half_close_near(self) -> None:
+    async def test_far_code_still_sends_after_near_send_end(self) -> None:
         """The near side ends its half, and far code still sends."""
         gw = await self.gateway()
         source = """
@@ -244,7 +243,7 @@ class Channels(GatewayCase):
         await self.failure(channel.send(1), pycomnet.ChannelClosed)
         self.assertEqual(await channel.receive(), "saw the end")
 
-    async def test_close_near(self) -> None:
+    async def test_far_code_gets_what_was_sent_before_close_then_eof(self) -> None:
         """The near side closes: far code's receive ends, after what was sent, and send fails."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -266,7 +265,7 @@ class Channels(GatewayCase):
         await self.failure(channel.send(2), pycomnet.ChannelClosed)
         await self.failure(channel.receive(), pycomnet.ChannelClosed)
 
-    async def test_dropped_near(self) -> None:
+    async def test_code_whose_channel_is_dropped_here_sees_its_end(self) -> None:
         """Code whose channel nobody holds any more sees its end, and does not wait for ever."""
         gw = await self.gateway()
         source = """
@@ -286,7 +285,7 @@ class Channels(GatewayCase):
             pass
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    async def test_dropped_far(self) -> None:
+    async def test_channel_dropped_by_far_code_is_closed_here(self) -> None:
         """A channel that far code holds no more is closed here, when what it sent has come."""
         gw = await self.gateway()
         source = """
@@ -317,7 +316,7 @@ class Channels(GatewayCase):
         await channel.send("done")
         await channel.waitclose()
 
-    async def test_dropped_and_given_again(self) -> None:
+    async def test_channel_dropped_while_on_its_way_again_comes_closed(self) -> None:
         """A channel that is dropped there while it is on its way again comes closed."""
         gw = await self.gateway()
         source = """
@@ -338,7 +337,7 @@ class Channels(GatewayCase):
         await given.waitclose()
         self.assertTrue(gw.isalive())
 
-    async def test_held_far(self) -> None:
+    async def test_channel_held_by_callback_thread_or_value_stays_open(self) -> None:
         """One that a callback, a thread or a value that waits there has stays open."""
         gw = await self.gateway()
         source = """
@@ -369,7 +368,7 @@ class Channels(GatewayCase):
             await each.send("here")
             self.assertEqual(await where.receive(), "here")
 
-    async def test_close_far(self) -> None:
+    async def test_what_far_code_sent_before_closing_arrives_then_the_end(self) -> None:
         """Far code closes before it is done: the near side has what was sent, then the end."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -390,7 +389,7 @@ class Channels(GatewayCase):
         await self.failure(channel.send(1), pycomnet.ChannelClosed)
         self.assertEqual([await report.receive() for _ in "ab"], ["EOFError", "StopIteration"])
 
-    async def test_waitclose_far(self) -> None:
+    async def test_far_waitclose_tells_how_the_channel_ended(self) -> None:
         """Far code waits for a channel's end, however it ends."""
         gw = await self.gateway()
         source = """
@@ -409,7 +408,7 @@ class Channels(GatewayCase):
             closing.close(error)
             self.assertEqual(await channel.receive(), seen)
 
-    async def test_far_timeouts(self) -> None:
+    async def test_far_receive_and_waitclose_time_out_and_lose_nothing(self) -> None:
         """Far code's receive and waitclose end with their timeout; what comes later is there."""
         gw = await self.gateway()
         source = """
@@ -427,7 +426,7 @@ class Channels(GatewayCase):
         await channel.send("late")
         self.assertEqual(await channel.receive(), "late")
 
-    async def test_far_timeouts_in_threads(self) -> None:
+    async def test_far_threads_time_out_while_another_reads_for_them(self) -> None:
         """So do those of threads that another thread reads for."""
         gw = await self.gateway()
         main = gw.remote_exec("channel.receive()")
@@ -446,7 +445,7 @@ class Channels(GatewayCase):
         self.assertEqual([await channel.receive() for channel in channels], list(range(5)))
         main.close()
 
-    async def test_far_callback(self) -> None:
+    async def test_far_callback_gets_values_in_order_then_endmarker(self) -> None:
         """Far code's callback gets each value in order and then the endmarker."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -468,7 +467,7 @@ class Channels(GatewayCase):
         got = [await report.receive() for _ in range(51)]
         self.assertEqual(got, [*range(50), "end"])
 
-    async def test_far_callback_raises(self) -> None:
+    async def test_raising_far_callback_closes_its_channel_alone(self) -> None:
         """A far callback that raises closes its channel with the error, and no other."""
         gw = await self.gateway()
         side = gw.newchannel()
@@ -486,7 +485,7 @@ class Channels(GatewayCase):
         await channel.send("unharmed")
         self.assertEqual(await channel.receive(), "unharmed")
 
-    async def test_near_callback(self) -> None:
+    async def test_near_callback_gets_earlier_and_later_values_then_endmarker(self) -> None:
         """The near callback gets what came before and after, then the endmarker."""
         gw = await self.gateway()
         channel = gw.remote_exec("channel.send(1); channel.send(channel.receive())")
@@ -505,7 +504,7 @@ class Channels(GatewayCase):
         await done
         self.assertEqual(got, [1, 2, "end"])
 
-    async def test_near_errback(self) -> None:
+    async def test_near_errback_gets_far_codes_error_once(self) -> None:
         """The near errback gets a Failure that wraps what far code raised, once."""
         gw = await self.gateway()
         failures: defer.Deferred[list[Failure]] = defer.Deferred()
@@ -517,7 +516,7 @@ class Channels(GatewayCase):
         self.assertEqual(failure.value.type, "ZeroDivisionError")
         self.assertEqual(got, [1])
 
-    async def test_near_callback_raises(self) -> None:
+    async def test_raising_near_callback_ends_its_channel_at_the_far_side(self) -> None:
         """A near callback that raises ends its channel at the far side with that error."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -539,7 +538,7 @@ class Channels(GatewayCase):
         failure.trap(LookupError)
         self.assertEqual(await report.receive(), "not found here")
 
-    async def test_dropped(self) -> None:
+    async def test_plain_channel_dropped_here_is_closed_at_the_far_side(self) -> None:
         """A plain channel that nobody holds at the near side is closed at the far side."""
         gw = await self.gateway()
         channel = gw.remote_exec("side = channel.receive(); channel.send(list(side))")
@@ -550,7 +549,7 @@ class Channels(GatewayCase):
         gc.collect()
         self.assertEqual(await channel.receive(), [1])
 
-    async def test_group_exec(self) -> None:
+    async def test_group_runs_code_at_all_its_gateways(self) -> None:
         """A group runs code at all its gateways and reads from all of them."""
         for _ in range(3):
             await self.gateway()
@@ -569,7 +568,7 @@ class Channels(GatewayCase):
 class Asking(GatewayCase):
     """Status and ping."""
 
-    async def test_status(self) -> None:
+    async def test_status_counts_running_code_channels_and_threads(self) -> None:
         """The status tells of what runs and of the open channels."""
         gw = await self.gateway()
         status = await gw.remote_status()
@@ -593,7 +592,7 @@ class Asking(GatewayCase):
             pass
         self.assertEqual((await gw.remote_status())["channels"], 0)
 
-    async def test_ping(self) -> None:
+    async def test_ping_is_answered_whatever_far_code_does(self) -> None:
         """A ping is answered while far code waits, computes, or holds a channel full."""
         gw = await self.gateway()
         self.assertGreater(await gw.ping(), 0)
@@ -617,7 +616,7 @@ class Asking(GatewayCase):
         self.assertEqual(len(await full.receive()), 10_000_000)
         await waits.send(1)
 
-    async def test_request_while_computing(self) -> None:
+    async def test_request_starts_while_the_main_thread_computes(self) -> None:
         """A new request starts while the main thread computes and reads nothing."""
         gw = await self.gateway()
         source = """

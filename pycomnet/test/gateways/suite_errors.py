@@ -59,7 +59,7 @@ class Errors(GatewayCase):
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
         return error
 
-    async def test_function(self) -> None:
+    async def test_functions_traceback_has_its_own_file_and_lines(self) -> None:
         """A function's traceback names the file and lines it was written at, and shows them."""
         error = await self.error(divide, by=0)
         self.assertEqual(error.type, "ZeroDivisionError")
@@ -75,7 +75,7 @@ class Errors(GatewayCase):
         self.assertNotIn("far/", error.formatted)
         self.assertIn("line to blame", str(error))
 
-    async def test_function_within(self) -> None:
+    async def test_indented_functions_traceback_has_its_own_lines(self) -> None:
         """So does an indented function's."""
 
         def fails(channel):
@@ -86,14 +86,14 @@ class Errors(GatewayCase):
         self.assertIn(where, error.formatted)
         self.assertIn('raise LookupError("deep")  # within', error.formatted)
 
-    async def test_source(self) -> None:
+    async def test_sources_traceback_shows_its_own_lines(self) -> None:
         """Source text's traceback shows its own lines."""
         error = await self.error("x = 1\ny = 2\nraise RuntimeError(x + y)")
         self.assertIn("line 3, in <module>", error.formatted)
         self.assertIn("raise RuntimeError(x + y)", error.formatted)
         self.assertEqual((error.type, error.message), ("RuntimeError", "3"))
 
-    async def test_sources_apart(self) -> None:
+    async def test_each_sources_traceback_shows_its_own_lines(self) -> None:
         """Each of several source texts shows its own lines, also when a later one has run."""
         gw = await self.gateway()
         first = gw.remote_exec("channel.receive()\nraise ValueError('the first')")
@@ -104,7 +104,7 @@ class Errors(GatewayCase):
         error = await self.failure(first.waitclose(), pycomnet.RemoteError)
         self.assertIn("raise ValueError('the first')", error.formatted)
 
-    async def test_sources_without_end(self) -> None:
+    async def test_ever_new_sources_leave_no_memory_behind(self) -> None:
         """Running ever new source texts leaves no memory behind at the far side."""
         gw = await self.gateway()
 
@@ -122,7 +122,7 @@ class Errors(GatewayCase):
         after = await gw.remote_exec(peak).receive()
         self.assertLess(after - before, 4096)
 
-    async def test_module_line(self) -> None:
+    async def test_functions_of_a_source_keep_their_lines(self) -> None:
         """A module's traceback has its file."""
         path = Path(self.mktemp() + ".py").absolute()
         path.write_text("def f():\n    raise OSError(2, 'gone')\n")
@@ -133,7 +133,7 @@ class Errors(GatewayCase):
         self.assertEqual(error.type, "FileNotFoundError")
         self.assertIn("line 2, in f", error.formatted)
 
-    async def test_syntax(self) -> None:
+    async def test_syntax_error_has_its_line_and_nothing_of_ours(self) -> None:
         """Text that can't be compiled says so, with the line."""
         error = await self.error("x = 1\ny = = 2\n")
         self.assertEqual(error.type, "SyntaxError")
@@ -146,7 +146,7 @@ class Errors(GatewayCase):
             self.assertTrue(second.startswith("  File "), error.formatted)
             self.assertEqual(error.formatted.count("Traceback"), 1)
 
-    async def test_own_class(self) -> None:
+    async def test_error_type_has_its_module_unless_builtin(self) -> None:
         """An exception's class has its module; a builtin one has none."""
         source = "class Own(Exception): pass\nraise Own('mine')"
         error = await self.error(source)
@@ -154,7 +154,7 @@ class Errors(GatewayCase):
         error = await self.error("import subprocess; subprocess.run(['false'], check=True)")
         self.assertEqual(error.type, "subprocess.CalledProcessError")
 
-    async def test_causes(self) -> None:
+    async def test_traceback_has_causes_and_contexts(self) -> None:
         """The traceback has the causes and contexts, with their own lines."""
         gw = await self.gateway()
         error = await self.failure(gw.call(chain), pycomnet.RemoteError)
@@ -171,7 +171,7 @@ class Errors(GatewayCase):
         self.assertNotIn(-1, places)
         self.assertEqual(places, sorted(places))
 
-    async def test_notes(self) -> None:
+    async def test_traceback_has_notes_and_group_members(self) -> None:
         """The traceback has the notes of an exception and the members of a group."""
         gw = await self.gateway()
         major, minor = gw.info["python"].split(".")[:2]
@@ -184,7 +184,7 @@ class Errors(GatewayCase):
         for part in ("several", "ValueError: one", "KeyError: 'two'"):
             self.assertIn(part, error.formatted)
 
-    async def test_str_raises(self) -> None:
+    async def test_exception_with_bad_str_is_reported_nevertheless(self) -> None:
         """An exception that can't be shown is reported nevertheless, whatever its __str__ does."""
         for what in ("raise ValueError('no')", "raise SystemExit(3)", "return 5"):
             error = await self.error(
@@ -198,7 +198,7 @@ class Errors(GatewayCase):
             self.assertIn("__str__", error.message)
             self.assertIn("raise Rude()", error.formatted)
 
-    async def test_huge(self) -> None:
+    async def test_huge_message_is_cut_in_the_middle(self) -> None:
         """A huge message is cut in the middle, whatever its characters take."""
         for character in ("x", "\u20ac", "\U0001f600", "\ud800"):
             error = await self.error(
@@ -212,17 +212,17 @@ class Errors(GatewayCase):
             self.assertIn("Traceback", error.formatted)
             self.assertIn("raise ValueError", error.formatted)
 
-    async def test_recursion(self) -> None:
+    async def test_endless_recursion_is_an_error(self) -> None:
         """Endless recursion is an error as any other."""
         error = await self.error("def f(): f()\nf()")
         self.assertEqual(error.type, "RecursionError")
 
-    async def test_memory(self) -> None:
+    async def test_memory_error_is_an_error(self) -> None:
         """So is asking for more memory than there is."""
         error = await self.error("x = bytearray(1 << 60)")
         self.assertEqual(error.type, "MemoryError")
 
-    async def test_exits(self) -> None:
+    async def test_system_exit_and_keyboard_interrupt_are_errors(self) -> None:
         """SystemExit and KeyboardInterrupt in far code are errors; the far side goes on."""
         for source, kind, message in (
             ("import sys; sys.exit(3)", "SystemExit", "3"),
@@ -232,7 +232,7 @@ class Errors(GatewayCase):
             error = await self.error(source)
             self.assertEqual((error.type, error.message), (kind, message))
 
-    async def test_in_threads(self) -> None:
+    async def test_errors_in_further_threads_are_reported(self) -> None:
         """What is raised in a further thread is reported as well, SystemExit too."""
         gw = await self.gateway()
         first = gw.remote_exec("channel.receive()")
@@ -242,7 +242,7 @@ class Errors(GatewayCase):
         self.assertEqual((await gw.remote_status())["running"], 1)
         first.close()
 
-    async def test_after_values(self) -> None:
+    async def test_error_comes_after_the_values_before_it(self) -> None:
         """What was sent before the error comes before it."""
         gw = await self.gateway()
         channel = gw.remote_exec("channel.send(1); channel.send('x' * 200000); 1/0")
@@ -252,7 +252,7 @@ class Errors(GatewayCase):
         for _ in range(2):
             await self.failure(channel.receive(), pycomnet.RemoteError)
 
-    async def test_send_after(self) -> None:
+    async def test_send_fails_with_what_far_code_raised(self) -> None:
         """Sending to code that has raised fails with what it raised."""
         gw = await self.gateway()
         channel = gw.remote_exec("1/0")
@@ -260,7 +260,7 @@ class Errors(GatewayCase):
         error = await self.failure(channel.send(1), pycomnet.RemoteError)
         self.assertEqual(error.type, "ZeroDivisionError")
 
-    async def test_to_far(self) -> None:
+    async def test_near_close_with_error_is_raised_at_far_receive(self) -> None:
         """An error that the near side closes with is raised where far code receives."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -283,7 +283,7 @@ class Errors(GatewayCase):
         self.assertEqual(await report.receive(), ["", "not wanted any more"])
         self.assertEqual(await report.receive(), "not wanted any more")
 
-    async def test_to_far_exception(self) -> None:
+    async def test_exception_given_to_close_arrives_with_its_class(self) -> None:
         """An exception instance given to ``close`` arrives with its class's name."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -297,7 +297,7 @@ class Errors(GatewayCase):
         channel.close(LookupError("no such job"))
         self.assertEqual(await report.receive(), ["LookupError", "no such job"])
 
-    async def test_huge_to_far(self) -> None:
+    async def test_huge_error_given_to_close_is_cut(self) -> None:
         """A huge error of the near side is cut, too, and harms nothing."""
         gw = await self.gateway()
         source = """
@@ -312,14 +312,14 @@ class Errors(GatewayCase):
             channel.close(error)
             self.assertEqual(await report.receive(), "begin")
 
-    async def test_far_close(self) -> None:
+    async def test_far_code_closes_with_its_own_message(self) -> None:
         """Far code can close with an error of its own words."""
         gw = await self.gateway()
         channel = gw.remote_exec("channel.close('enough'); channel.close()")
         error = await self.failure(channel.waitclose(), pycomnet.RemoteError)
         self.assertEqual((error.message, str(error)), ("enough", "enough"))
 
-    async def test_after_close(self) -> None:
+    async def test_error_after_far_close_is_told_and_printed(self) -> None:
         """What far code raises after it has closed its channel is told, and printed."""
         for way in ("close", "send_end"):
             gw = await self.gateway()
@@ -332,7 +332,7 @@ class Errors(GatewayCase):
             await gw.exit()
             self.assertEqual("".join(printed).count("ValueError: late"), 1)
 
-    async def test_after_near_close(self) -> None:
+    async def test_error_after_near_close_is_printed_but_not_eof(self) -> None:
         """So is what it raises when the near side has closed it, but not that it was closed."""
         gw = await self.gateway()
         printed = self.told_by(gw)
@@ -354,7 +354,7 @@ class Errors(GatewayCase):
         gw.setoutput(lambda output: printed.append(output.text))
         return printed
 
-    async def test_passed_on(self) -> None:
+    async def test_error_passed_on_to_another_far_side_keeps_its_parts(self) -> None:
         """An error of one far side that the near side gives to another keeps its parts."""
         first, second = await self.gateway(), await self.gateway()
         error = await self.failure(first.call(chain), pycomnet.RemoteError)

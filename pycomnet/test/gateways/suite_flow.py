@@ -85,40 +85,36 @@ class Streams(GatewayCase):
         self.assertEqual([await channel.receive() for _ in range(500)], [*range(500)])
         return channel
 
-    async def test_nothing_after(self) -> None:
-        """The code ends."""
+    async def test_all_arrives_when_the_code_ends(self) -> None:
         await (await self.arrive("end")).waitclose()
 
-    async def test_sleep(self) -> None:
-        """The code sleeps."""
+    async def test_all_arrives_while_the_code_sleeps(self) -> None:
         await self.arrive("sleep")
 
-    async def test_compute(self) -> None:
-        """The code computes."""
+    async def test_all_arrives_while_the_code_computes(self) -> None:
         await self.arrive("compute")
 
-    async def test_exit(self) -> None:
+    async def test_all_arrives_when_the_code_exits_the_process(self) -> None:
         """The code ends the process without a goodbye."""
         channel = await self.arrive("exit")
         await self.failure(channel.receive(), pycomnet.ConnectionLost)
 
-    async def test_killed(self) -> None:
+    async def test_all_arrives_when_the_process_is_killed(self) -> None:
         """The process is killed in that moment."""
         channel = await self.arrive("kill")
         await self.failure(channel.receive(), pycomnet.ConnectionLost)
 
-    async def test_receive(self) -> None:
+    async def test_all_arrives_while_the_code_receives(self) -> None:
         """The code waits for an answer."""
         channel = await self.arrive("receive")
         await channel.send("answer")
         self.assertEqual(await channel.receive(), "answer")
 
-    async def test_print(self) -> None:
-        """The code prints."""
+    async def test_all_arrives_when_the_code_prints(self) -> None:
         await self.arrive("print")
         await self.until_printed("printed")
 
-    async def test_by_turns(self) -> None:
+    async def test_values_on_several_channels_stay_in_order(self) -> None:
         """On several channels, short and long, each in its order."""
         gw = await self.gateway()
         other = gw.newchannel()
@@ -128,7 +124,7 @@ class Streams(GatewayCase):
         self.assertEqual([got[1], got[-1000]], [b"x" * 100000, b"x" * 100000])
         self.assertEqual([await other.receive() for _ in range(50)], [*range(0, 5000, 100)])
 
-    async def test_callback_fails(self) -> None:
+    async def test_raising_callback_gets_no_more_values(self) -> None:
         """A callback that raises in the midst gets no more, and the gateway goes on."""
         gw = await self.gateway()
         got = []
@@ -153,7 +149,7 @@ class FlowControl(GatewayCase):
         """How many values of this size the window of a channel has room for."""
         return self.wideness(gw) * WINDOW // (size + FRAME_COST)
 
-    async def test_far_to_near(self) -> None:
+    async def test_far_send_waits_while_nobody_receives(self) -> None:
         """Far code waits in ``send`` while the near side receives nothing."""
         gw = await self.gateway()
         before = resident(os.getpid())
@@ -168,7 +164,7 @@ class FlowControl(GatewayCase):
             got += len(piece)
         self.assertEqual(got, MANY * PIECE)
 
-    async def test_near_to_far(self) -> None:
+    async def test_near_send_waits_while_far_code_does_not_receive(self) -> None:
         """The near side's ``send`` waits while far code receives nothing."""
         gw = await self.gateway()
         before = await gw.call(memory)
@@ -200,7 +196,7 @@ class FlowControl(GatewayCase):
         self.assertEqual(len([value async for value in full]), 100)
         await defer.DeferredList(sends, consumeErrors=True)
 
-    async def test_slow_callback(self) -> None:
+    async def test_callbacks_deferred_holds_up_its_sender(self) -> None:
         """A callback's Deferred holds up the sender of its channel, and of no other."""
         gw = await self.gateway()
         gate: defer.Deferred[None] = defer.Deferred()
@@ -225,7 +221,7 @@ class FlowControl(GatewayCase):
         await ended
         self.assertEqual(got, [PIECE] * 100)
 
-    async def test_many_small(self) -> None:
+    async def test_small_values_are_counted_with_their_overhead(self) -> None:
         """Small values that nobody receives are counted with what holding them costs."""
         gw = await self.gateway()
         before = resident(os.getpid())
@@ -238,7 +234,7 @@ class FlowControl(GatewayCase):
         self.assertLess(resident(os.getpid()) - before, 8_000_000 * self.wideness(gw))
         channel.close()
 
-    async def test_sender_released_by_close(self) -> None:
+    async def test_close_ends_a_far_send_that_waits(self) -> None:
         """Closing a full channel ends the far ``send`` that waits."""
         gw = await self.gateway()
         report = gw.newchannel()
@@ -254,7 +250,7 @@ class FlowControl(GatewayCase):
         channel.close()
         self.assertEqual(await report.receive(), "eof")
 
-    async def test_send_cancelled(self) -> None:
+    async def test_cancelled_send_is_taken_back_and_others_arrive(self) -> None:
         """A send that waits can be taken back, and those around it arrive."""
         gw = await self.gateway()
         go = gw.newchannel()
@@ -291,7 +287,7 @@ class Threads(GatewayCase):
         ]
         await defer.gatherResults(plays)
 
-    async def test_while_computing(self) -> None:
+    async def test_threads_ping_pong_while_the_main_thread_computes(self) -> None:
         """Twenty threads play ping-pong while the main thread computes: nothing is lost."""
         gw = await self.gateway()
         source = """
@@ -306,13 +302,13 @@ class Threads(GatewayCase):
         await main.send(1)
         await main.waitclose()
 
-    async def test_while_receiving(self) -> None:
+    async def test_threads_ping_pong_with_the_main_thread(self) -> None:
         """The same, with the main thread among them."""
         gw = await self.gateway()
         echo = "for value in channel: channel.send(value)"
         await self.ping_pong([gw.remote_exec(echo) for _ in range(21)])
 
-    async def test_with_timeouts(self) -> None:
+    async def test_threads_ping_pong_with_receives_that_time_out(self) -> None:
         """The same, with receives that time out all the time."""
         gw = await self.gateway()
         echo = """
@@ -326,13 +322,13 @@ class Threads(GatewayCase):
         """
         await self.ping_pong([gw.remote_exec(echo) for _ in range(10)])
 
-    async def test_with_callbacks(self) -> None:
+    async def test_far_callbacks_ping_pong(self) -> None:
         """The same, with far callbacks."""
         gw = await self.gateway()
         echo = "channel.setcallback(channel.send); channel.waitclose()"
         await self.ping_pong([gw.remote_exec(echo) for _ in range(20)])
 
-    async def test_one_channel_many_receivers(self) -> None:
+    async def test_far_threads_on_one_channel_get_each_value_once(self) -> None:
         """Far threads that receive from one channel get each value once."""
         gw = await self.gateway()
         source = """
@@ -354,7 +350,7 @@ class Threads(GatewayCase):
         channel.send_end()
         self.assertEqual(await channel.receive(), list(range(2000)))
 
-    async def test_one_channel_many_senders(self) -> None:
+    async def test_far_threads_values_arrive_whole_and_in_order(self) -> None:
         """What far threads send on one channel arrives whole, and each thread's in order."""
         gw = await self.gateway()
         source = """
@@ -374,7 +370,7 @@ class Threads(GatewayCase):
             last[number] = n
         self.assertEqual(set(last.values()), {99})
 
-    async def test_own_threads_call_each_other(self) -> None:
+    async def test_far_threads_reach_each_other_through_the_near_side(self) -> None:
         """Far threads that wait for each other's channels through the near side."""
         gw = await self.gateway()
         source = """

@@ -16,7 +16,7 @@ from pycomnet.test.gateways.case import GatewayCase
 class Printing(GatewayCase):
     """print() and everything else that writes where a program prints."""
 
-    async def test_print(self) -> None:
+    async def test_printed_text_is_there_when_the_channel_closes(self) -> None:
         """What is printed is there when the channel is closed, with its stream and gateway."""
         gw = await self.gateway(id="printer")
         source = "import sys; print('out', 1); print('err', file=sys.stderr)"
@@ -25,7 +25,7 @@ class Printing(GatewayCase):
         self.assertEqual(self.printed(2), "err\n")
         self.assertEqual({output.gateway for output in self.outputs}, {"printer"})
 
-    async def test_order(self) -> None:
+    async def test_output_comes_before_what_is_sent_after_it(self) -> None:
         """Output comes in the order in which it was printed, before what is sent after it."""
         gw = await self.gateway()
         channel = gw.remote_exec("for n in range(100): print(n); channel.send(n)")
@@ -33,7 +33,7 @@ class Printing(GatewayCase):
             self.assertIn(f"{n}\n", self.printed())
         self.assertEqual(self.printed().split(), [str(n) for n in range(100)])
 
-    async def test_without_newline(self) -> None:
+    async def test_unfinished_line_is_there_when_the_code_has_run(self) -> None:
         """Output without a line's end is there at the latest when the code has run."""
         gw = await self.gateway()
         source = "import sys; sys.stdout.write('no end'); sys.stderr.write('nor here')"
@@ -43,7 +43,7 @@ class Printing(GatewayCase):
         await self.until_printed("no endx")
         await channel.send(1)
 
-    async def test_before_error(self) -> None:
+    async def test_output_before_an_error_is_there_with_it(self) -> None:
         """What was printed before an error is there when the error is."""
         gw = await self.gateway()
         call = gw.call("builtins:exec", "print('before', end=''); 1/0")
@@ -51,7 +51,7 @@ class Printing(GatewayCase):
         self.assertEqual(error.type, "ZeroDivisionError")
         self.assertEqual(self.printed(), "before")
 
-    async def test_characters(self) -> None:
+    async def test_any_characters_can_be_printed(self) -> None:
         """Any text can be printed: other scripts, lone surrogates, a character in two pieces."""
         gw = await self.gateway()
         source = r"""
@@ -66,7 +66,7 @@ class Printing(GatewayCase):
         self.assertEqual(self.printed(1), "ünï €\U0001f600\n€bad \ufffd\ufffd!\n\ufffd\n")
         self.assertEqual(self.printed(2), "\\ud800\n")
 
-    async def test_descriptors(self) -> None:
+    async def test_bytes_written_to_descriptors_come_as_stderr(self) -> None:
         """What goes to the descriptors themselves comes as standard error, as bad as it may be."""
         gw = await self.gateway()
         source = r"""
@@ -80,7 +80,7 @@ class Printing(GatewayCase):
         await self.until_printed("to __stdout__\n", 2)
         self.assertEqual(self.printed(2), "to 1\nto 2 \ufffd\nto __stdout__\n")
 
-    async def test_children(self) -> None:
+    async def test_childrens_output_comes_as_stderr_and_stdin_is_empty(self) -> None:
         """So does what child processes print, and their standard input is empty."""
         gw = await self.gateway()
         source = """
@@ -94,7 +94,7 @@ class Printing(GatewayCase):
         self.assertEqual(self.printed(2), "child out\nchild err\n")
         await channel.waitclose()
 
-    async def test_forked_child(self) -> None:
+    async def test_forked_child_does_not_touch_the_connection(self) -> None:
         """A forked child that prints, raises and exits does not touch the connection."""
         gw = await self.gateway()
         source = """
@@ -116,7 +116,7 @@ class Printing(GatewayCase):
             await self.until_printed(text, 2)
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
 
-    async def test_forked_child_returns(self) -> None:
+    async def test_forked_child_that_returns_ends_alone(self) -> None:
         """A forked child that returns from the code that was sent ends, and nothing else does."""
         gw = await self.gateway()
         source = """
@@ -129,7 +129,7 @@ class Printing(GatewayCase):
         self.assertEqual([status async for status in channel], [0])
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
 
-    async def test_multiprocessing(self) -> None:
+    async def test_multiprocessing_children_print_and_give_results(self) -> None:
         """multiprocessing's children print and give results as anywhere."""
         gw = await self.gateway()
         source = """
@@ -154,8 +154,7 @@ class Printing(GatewayCase):
             await self.until_printed(f"work {n}\n", 2)
         await channel.waitclose()
 
-    async def test_threads(self) -> None:
-        """Lines that threads print come whole."""
+    async def test_lines_that_threads_print_come_whole(self) -> None:
         gw = await self.gateway()
         source = """
         import threading
@@ -170,7 +169,7 @@ class Printing(GatewayCase):
         lines = self.printed().split()
         self.assertEqual(sorted(lines), sorted(str(n) * 100 for n in range(5) for _ in range(50)))
 
-    async def test_flood(self) -> None:
+    async def test_code_that_prints_too_fast_waits_for_the_callback(self) -> None:
         """Code that prints faster than the callback takes waits for it."""
         gw = await self.gateway()
         gate: defer.Deferred[None] = defer.Deferred()
@@ -205,7 +204,7 @@ class Printing(GatewayCase):
         await channel.waitclose()
         self.assertEqual(len("".join(got)), 8_000_000)
 
-    async def test_flood_of_descriptor(self) -> None:
+    async def test_descriptor_flood_waits_and_pings_go_on(self) -> None:
         """So does what writes to the descriptor, and the rest of the near side goes on."""
         gw = await self.gateway()
         gate: defer.Deferred[None] = defer.Deferred()
@@ -227,7 +226,7 @@ class Printing(GatewayCase):
         while size < 8_000_000:
             await gw.ping()
 
-    async def test_callback_raises(self) -> None:
+    async def test_raising_output_callback_harms_output_alone(self) -> None:
         """An output callback that raises harms nothing but the output."""
         gw = await self.gateway()
 
@@ -241,7 +240,7 @@ class Printing(GatewayCase):
         await gw.exit()
         self.flushLoggedErrors(ValueError)
 
-    async def test_prefixed(self) -> None:
+    async def test_default_output_prefixes_lines_with_the_gateway(self) -> None:
         """By default each line is shown under the gateway's id, an unfinished last one too."""
         out, err = io.StringIO(), io.StringIO()
         with patch("sys.stdout", out), patch("sys.stderr", err):
@@ -258,7 +257,7 @@ class Printing(GatewayCase):
         self.assertEqual(out.getvalue(), "[shown] one\n[shown] two\n[shown] rest\n")
         self.assertEqual(err.getvalue(), "[shown] error\n")
 
-    async def test_nothing_printed(self) -> None:
+    async def test_far_side_prints_nothing_of_its_own(self) -> None:
         """A far side whose code prints nothing shows nothing, from its start to its end."""
         gw = await self.gateway()
         await gw.call("operator:add", 1, 2)

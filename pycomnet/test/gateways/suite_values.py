@@ -47,7 +47,7 @@ def same(a: Any, b: Any) -> bool:
 class Values(GatewayCase):
     """Values there and back."""
 
-    async def test_echo(self) -> None:
+    async def test_each_type_comes_back_as_it_went(self) -> None:
         """Each type comes back as it went, from the bare far side's codec and the fast one."""
         gw = await self.gateway()
         channel = gw.remote_exec(ECHO)
@@ -59,14 +59,14 @@ class Values(GatewayCase):
                 back = await channel.receive()
                 self.assertTrue(same(back, value), f"{value!r:.200} came back as {back!r:.200}")
 
-    async def test_nan(self) -> None:
+    async def test_nan_arrives_as_nan(self) -> None:
         """NaN, which equals nothing, arrives as a NaN."""
         gw = await self.gateway()
         channel = gw.remote_exec(ECHO)
         await channel.send([math.nan])
         self.assertTrue(math.isnan((await channel.receive())[0]))
 
-    async def test_buffers(self) -> None:
+    async def test_bytearray_and_memoryview_arrive_as_bytes(self) -> None:
         """bytearray and memoryview arrive as bytes, at both ends."""
         gw = await self.gateway()
         source = (
@@ -75,7 +75,7 @@ class Values(GatewayCase):
         channel = gw.remote_exec(source, got=[bytearray(b"c"), memoryview(b"d")])
         self.assertEqual(await channel.receive(), [b"a", b"b", ["bytes", "bytes"]])
 
-    async def test_big(self) -> None:
+    async def test_big_values_come_back(self) -> None:
         """20 MB of bytes go there and back, 5 MB of text, and many small things."""
         gw = await self.gateway()
         channel = gw.remote_exec(ECHO)
@@ -84,7 +84,7 @@ class Values(GatewayCase):
             channel.send(value)
             self.assertTrue(await channel.receive() == value)
 
-    async def test_refused_here(self) -> None:
+    async def test_unsendable_value_is_refused_with_its_place(self) -> None:
         """What can't be sent is refused at once, with its type and where in the value it is."""
         gw = await self.gateway()
         channel = gw.remote_exec(ECHO)
@@ -95,7 +95,7 @@ class Values(GatewayCase):
         await channel.send("goes on")
         self.assertEqual(await channel.receive(), "goes on")
 
-    async def test_refused_there(self) -> None:
+    async def test_unsendable_value_is_a_type_error_in_far_code(self) -> None:
         """So it is at the far side, where it is a TypeError, and the channel goes on."""
         gw = await self.gateway()
         channel = gw.remote_exec(
@@ -115,7 +115,7 @@ class Values(GatewayCase):
         self.assertIn("ValueNotSendable", error.type)
         self.assertIn("channel.send([object()])", error.formatted)
 
-    async def test_too_deep(self) -> None:
+    async def test_too_deep_value_is_refused_naming_the_argument(self) -> None:
         """What nests too deep or holds itself is refused at both ends, however deep that is, and
         the error says which argument it is."""
         gw = await self.gateway()
@@ -146,7 +146,7 @@ class Values(GatewayCase):
             self.assertIn("ValueNotSendable", remote.type)
             self.assertTrue(remote.message.startswith("result: list can't"), remote.message[:99])
 
-    async def test_refused_result(self) -> None:
+    async def test_unsendable_result_fails_its_call(self) -> None:
         """A call whose result can't be sent fails with that."""
         gw = await self.gateway()
 

@@ -50,13 +50,13 @@ class TransportEndTests(SynchronousTestCase):
     def tearDown(self) -> None:
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_process_ends_first(self) -> None:
+    def test_connection_held_open_is_aborted_after_the_drain(self) -> None:
         """What it said last has its time; then the connection, which is held open, is aborted."""
         self.end.process_ended()
         self.clock.advance(DRAIN_TIMEOUT)
         self.assertEqual(self.aborted, [DRAIN_TIMEOUT])
 
-    def test_connection_is_over_soon_after(self) -> None:
+    def test_connection_over_in_time_is_not_aborted(self) -> None:
         """The status is known, and nothing is aborted."""
         self.end.process_ended()
         self.transport.ended.fire(3)
@@ -64,28 +64,27 @@ class TransportEndTests(SynchronousTestCase):
         self.clock.advance(DRAIN_TIMEOUT)
         self.assertEqual((self.aborted, self.transport.signals), ([], []))
 
-    def test_connection_is_over_first(self) -> None:
+    def test_status_is_waited_for_after_the_connection(self) -> None:
         """The status is waited for."""
         finding = self.end.find_status()
         self.assertNoResult(finding)
         self.transport.ended.fire(-9)
         self.assertEqual(self.successResultOf(finding), -9)
 
-    def test_process_goes_on(self) -> None:
+    def test_process_that_goes_on_is_terminated_not_awaited(self) -> None:
         """It is told to end, and not waited for."""
         finding = self.end.find_status()
         self.clock.advance(STATUS_TIMEOUT)
         self.failureResultOf(finding, StillRuns)
         self.assertEqual(self.transport.signals, [signal.SIGTERM])
 
-    def test_ends_by_itself(self) -> None:
-        """No signal is sent to what ends in its time."""
+    def test_no_signal_is_sent_to_what_ends_in_time(self) -> None:
         ending = self.end.end(1.0)
         self.transport.ended.fire(0)
         self.assertEqual(self.successResultOf(ending), 0)
         self.assertEqual((self.aborted, self.transport.signals), ([], []))
 
-    def test_has_to_be_ended(self) -> None:
+    def test_what_does_not_end_gets_sigterm_then_sigkill(self) -> None:
         """A signal that asks, then one that does not; it is waited for in any case."""
         ending = self.end.end(1.0)
         self.clock.advance(1.0)

@@ -53,7 +53,7 @@ class Tree(SynchronousTestCase):
 class Answers(Tree):
     """What there is."""
 
-    def test_package(self) -> None:
+    def test_package_lists_its_modules_without_importing(self) -> None:
         """A package tells of all that is directly in it, with hashes of the sources."""
         (self.top / "offeredpkg" / "fast.cpython-311-x86_64-linux-gnu.so").write_bytes(b"elf")
         suffix = EXTENSION_SUFFIXES[0]
@@ -79,13 +79,13 @@ class Answers(Tree):
         )
         self.assertNotIn("offeredpkg", sys.modules)  # nothing of it was imported
 
-    def test_nothing(self) -> None:
+    def test_missing_module_lists_nothing(self) -> None:
         """Of a module that isn't there nothing is told."""
         offer = ModuleOffer.of(["offeredpkg"])
         for name in ("offeredpkg.nope", "offeredpkg.one.nope", "offeredpkg.nope.nope"):
             self.assertEqual(offer.answer({"list": name}), [])
 
-    def test_sources(self) -> None:
+    def test_sources_come_together_while_there_is_room(self) -> None:
         """Sources come together, the first in any case, the others while there is room."""
         offer = ModuleOffer.of(["offeredpkg"])
         names = ["offeredpkg.one", "offeredpkg", "offeredpkg.sub.deep", "offeredpkg.nope"]
@@ -100,7 +100,7 @@ class Answers(Tree):
         self.patch(modules, "MAX_SOURCES", 9)
         self.assertEqual(list(offer.answer({"source": names})), ["offeredpkg.one"])
 
-    def test_data(self) -> None:
+    def test_package_files_are_given_up_to_a_length(self) -> None:
         """Files of a package, and what is in its directories."""
         offer = ModuleOffer.of(["offeredpkg"])
         self.assertEqual(offer.answer({"data": ["offeredpkg", "data/text.txt"]}), b"text")
@@ -112,8 +112,7 @@ class Answers(Tree):
             "longer than 3", self.refused(offer, {"data": ["offeredpkg.data", "text.txt"]})
         )
 
-    def test_zip(self) -> None:
-        """A package in a zip file."""
+    def test_package_in_a_zip_file_is_offered(self) -> None:
         archive = self.top / "archive.zip"
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("zippedpkg/__init__.py", "z = 1\n")
@@ -129,7 +128,7 @@ class Answers(Tree):
         self.assertEqual(offer.answer({"data": ["zippedpkg", "d.txt"]}), b"data")
         self.assertIn("no path within", self.refused(offer, {"data": ["zippedpkg", "../x"]}))
 
-    def test_directory(self) -> None:
+    def test_directory_offers_its_modules_and_packages_first(self) -> None:
         """Of a directory: modules and packages first, other directories last."""
         self.write("no-module.py", "")
         offer = ModuleOffer.of([self.top])
@@ -144,7 +143,7 @@ class Answers(Tree):
 class Hostile(Tree):
     """What a far side asks for that may want to know more than it was offered."""
 
-    def test_other_modules(self) -> None:
+    def test_module_not_offered_is_refused(self) -> None:
         """Modules that were not offered: on the path, of the library, imported here."""
         offer = ModuleOffer.of(["offeredpkg"])
         for name in (
@@ -158,7 +157,7 @@ class Hostile(Tree):
             for question in ({"list": name}, {"source": [name]}, {"data": [name, "x"]}):
                 self.assertIn("was not offered", self.refused(offer, question))
 
-    def test_names(self) -> None:
+    def test_malformed_module_name_is_refused(self) -> None:
         """Names that are no names."""
         offer = ModuleOffer.of(["offeredpkg"])
         for name in (
@@ -170,7 +169,7 @@ class Hostile(Tree):
             self.assertIn("is no module's name", message)
             self.assertLess(len(message), 1000)
 
-    def test_paths(self) -> None:
+    def test_path_out_of_the_package_is_refused(self) -> None:
         """Paths that lead out of a package."""
         offer = ModuleOffer.of(["offeredpkg"])
         for path in (
@@ -185,7 +184,7 @@ class Hostile(Tree):
         self.assertIn("is no file", self.refused(offer, {"data": ["offeredpkg", "data"]}))
         self.assertIn("is no package", self.refused(offer, {"data": ["offeredpkg.one", "x"]}))
 
-    def test_links(self) -> None:
+    def test_symbolic_link_out_of_the_offer_is_refused(self) -> None:
         """Symbolic links that lead out: files, directories, modules and packages."""
         package = self.top / "offeredpkg"
         (package / "link.txt").symlink_to(self.top / "secret.txt")
@@ -207,7 +206,7 @@ class Hostile(Tree):
         self.assertNotIn("offeredpkg.linkmod", names)
         self.assertNotIn("offeredpkg.linked", names)
 
-    def test_of_directory(self) -> None:
+    def test_offered_directory_gives_no_data_outside_packages(self) -> None:
         """An offered directory is modules: no data outside packages, no links that lead out."""
         self.write("scripts/script.py", "")
         self.write("scripts/private/letter.txt", "dear")
@@ -219,7 +218,7 @@ class Hostile(Tree):
         for question in ({"data": ["private", "letter.txt"]}, {"names": ["private", ""]}):
             self.assertIn("has no __init__.py", self.refused(offer, question))
 
-    def test_no_questions(self) -> None:
+    def test_malformed_question_is_refused(self) -> None:
         """Whatever else comes."""
         offer = ModuleOffer.of(["offeredpkg"])
         questions: tuple[Any, ...] = (
@@ -246,7 +245,7 @@ class Asking(Tree):
         far = self.pair.far
         return far.open("module", far.encode(question)).receive()
 
-    def test_answers(self) -> None:
+    def test_each_question_has_its_answer_in_turn(self) -> None:
         """Each question has its answer or its error, in turn."""
         waiting = [self.ask({"source": ["offeredpkg.one"]}), self.ask(5), self.ask({"list": "os"})]
         self.pair.pump()
@@ -254,7 +253,7 @@ class Asking(Tree):
         for failed, words in zip(waiting[1:], ("is no question", "was not offered"), strict=True):
             self.assertIn(words, self.failureResultOf(failed, RemoteError).getErrorMessage())
 
-    def test_one_at_a_time(self) -> None:
+    def test_next_answer_waits_until_one_is_taken(self) -> None:
         """Answers that are not taken are one, not as many as are asked for."""
         (self.top / "offeredpkg" / "large").write_bytes(bytes(3 << 20))
         read = []
@@ -282,7 +281,7 @@ class Offering(Tree):
         """The message of the error."""
         return str(self.assertRaises(CodeNotSendable, ModuleOffer.of, names))
 
-    def test_refused(self) -> None:
+    def test_what_cannot_be_offered_is_refused_with_the_reason(self) -> None:
         """No module, none with source, no directory, part of a package."""
         self.assertIn("there is none of that name here", self.refusal("there_is_no_such"))
         self.assertIn("has no Python source", self.refusal("sys"))
@@ -291,7 +290,7 @@ class Offering(Tree):
         self.assertIn("is none", self.refusal(self.top / "nope"))
         self.assertIn("is none", self.refusal(str(self.top / "offeredmod.py")))
 
-    def test_one(self) -> None:
+    def test_single_name_needs_no_list(self) -> None:
         """One name need not be in a list."""
         self.assertEqual(list(ModuleOffer.of("offeredmod").roots), ["offeredmod"])
 
@@ -302,7 +301,7 @@ class Offering(Tree):
             main.__file__ = path
         return patch.dict(sys.modules, {"__main__": main})
 
-    def test_main_of_a_directory(self) -> None:
+    def test_main_of_a_directory_or_zip_gets_a_name(self) -> None:
         """The ``__main__.py`` of a zip file or directory has a name of its own there."""
         source = 'def f(): pass\nif __name__ == "__main__":\n    f()\n'
         path = self.write("app/__main__.py", source)
@@ -329,7 +328,7 @@ class Offering(Tree):
             )
             self.assertIn('if __name__ == "__main__":', self.refusal("__main__"))
 
-    def test_main(self) -> None:
+    def test_guarded_program_is_offered_under_its_files_name(self) -> None:
         """The program itself goes under its file's name, if it is guarded."""
         guarded = self.write("prog.py", 'def f(): pass\nif __name__ == "__main__":\n    f()\n')
         with self.main(str(guarded)):

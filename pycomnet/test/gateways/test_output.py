@@ -25,19 +25,19 @@ class Lines(SynchronousTestCase):
         for text in texts:
             self.lines(Output(gateway, stream, text))
 
-    def test_lines(self) -> None:
+    def test_each_line_has_the_id_before_it(self) -> None:
         """Each line has the id before it, empty ones as well."""
         self.show("one\ntwo\n\nthree\n")
         self.assertEqual(self.out.getvalue(), "[gw0] one\n[gw0] two\n[gw0] \n[gw0] three\n")
 
-    def test_pieces(self) -> None:
+    def test_line_is_shown_when_it_is_whole(self) -> None:
         """A line is shown when it is whole, wherever it was cut."""
         self.show("on", "e")
         self.assertEqual(self.out.getvalue(), "")
         self.show("\ntw", "o\n")
         self.assertEqual(self.out.getvalue(), "[gw0] one\n[gw0] two\n")
 
-    def test_forged(self) -> None:
+    def test_prefix_cannot_be_forged(self) -> None:
         """A line can't pretend to be another gateway's, whatever a reader takes for its end."""
         for end in "\r\v\f\x1c\x85\u2028":
             self.show(f"a{end}[gw1] b\n")
@@ -48,7 +48,7 @@ class Lines(SynchronousTestCase):
         self.show("x\n", gateway="a\n[gw1] b")
         self.assertTrue(self.out.getvalue().endswith("\n[a\\n[gw1] b] x\n"))
 
-    def test_terminal(self) -> None:
+    def test_control_characters_are_made_visible_on_a_terminal(self) -> None:
         """On a terminal control characters are made visible, and tabs are tabs."""
         self.patch(self.out, "isatty", lambda: True)
         self.show("\x1b[2J\ta\rb\x9b\u202e\x7f\r\n")
@@ -56,7 +56,7 @@ class Lines(SynchronousTestCase):
         self.show("\x1b[2J\n", stream=STDERR)
         self.assertEqual(self.err.getvalue(), "[gw0] \x1b[2J\n")
 
-    def test_encoding(self) -> None:
+    def test_unencodable_characters_are_shown_with_backslashes(self) -> None:
         """What a stream can't encode is shown with backslashes, and nothing is lost."""
         for encoding, shown in (
             ("ascii", "\\xe4\\u20ac\\U0001f600"),
@@ -67,7 +67,7 @@ class Lines(SynchronousTestCase):
             lines(Output("gw0", STDOUT, "plain\n\xe4\u20ac\U0001f600\n"))
             self.assertEqual(binary.getvalue().decode(encoding), f"[gw0] plain\n[gw0] {shown}\n")
 
-    def test_apart(self) -> None:
+    def test_pieces_of_gateways_and_streams_do_not_mix(self) -> None:
         """The pieces of several gateways, and of their two streams, do not mix."""
         self.show("a")
         self.show("b", gateway="gw1")
@@ -78,7 +78,7 @@ class Lines(SynchronousTestCase):
         self.assertEqual(self.out.getvalue(), "[gw0] aA\n[gw1] bB\n")
         self.assertEqual(self.err.getvalue(), "[gw0] cC\n")
 
-    def test_flush(self) -> None:
+    def test_flush_shows_one_gateways_unfinished_lines(self) -> None:
         """At its end a gateway's last lines are shown without their own end; others' wait on."""
         self.show("rest")
         self.show("error", stream=STDERR)
@@ -91,7 +91,7 @@ class Lines(SynchronousTestCase):
         self.show(" one\n", gateway="gw1")
         self.assertIn("[gw1] other one\n", self.out.getvalue())
 
-    def test_endless(self) -> None:
+    def test_endless_line_is_shown_in_parts(self) -> None:
         """A line that never ends is shown in parts: it is not kept without a bound."""
         for _ in range(5):
             self.show("x" * (MAX_LINE // 2 + 1))
@@ -100,7 +100,7 @@ class Lines(SynchronousTestCase):
         self.lines.flush("gw0")
         self.assertEqual(self.out.getvalue().count("x"), 5 * (MAX_LINE // 2 + 1))
 
-    def test_current_streams(self) -> None:
+    def test_default_streams_are_looked_up_at_each_output(self) -> None:
         """By default it goes to what ``sys.stdout`` and ``sys.stderr`` are at that time."""
         lines = PrefixedLines()
         out, err = io.StringIO(), io.StringIO()
@@ -110,7 +110,7 @@ class Lines(SynchronousTestCase):
         lines(Output("gw0", STDERR, "b\n"))
         self.assertEqual((out.getvalue(), err.getvalue()), ("[gw0] a\n", "[gw0] b\n"))
 
-    def test_nobody_sees_it(self) -> None:
+    def test_missing_or_closed_stream_is_no_error(self) -> None:
         """Without a stream, or with one that is closed, it goes nowhere: as with print()."""
         lines = PrefixedLines()
         closed = io.StringIO()
@@ -120,7 +120,7 @@ class Lines(SynchronousTestCase):
             lines(Output("gw0", STDOUT, "a\n"))
         PrefixedLines(closed)(Output("gw0", STDOUT, "a\n"))
 
-    def test_write_alone(self) -> None:
+    def test_stream_needs_write_alone(self) -> None:
         """What stands in for a stream may have nothing but ``write``."""
 
         class Tee:
@@ -165,12 +165,12 @@ class Sink(PairCase):
         """What has come of a stream."""
         return "".join(o.text for o in self.outputs if o.stream == stream)
 
-    def test_streams(self) -> None:
+    def test_output_has_text_stream_and_gateway_id(self) -> None:
         """It comes as text, with its stream and the gateway's id."""
         self.print((STDOUT, b"out"), (STDERR, b"err"))
         self.assertEqual(self.outputs, [Output("gw0", 1, "out"), Output("gw0", 2, "err")])
 
-    def test_utf8(self) -> None:
+    def test_cut_utf8_characters_are_joined_in_each_stream(self) -> None:
         """A character that is cut in two is one, in each stream; what is none is shown as such."""
         data = "äö€\U0001f600".encode()
         for at in range(len(data)):
@@ -179,7 +179,7 @@ class Sink(PairCase):
         self.print((STDOUT, b"\xff!"))
         self.assertEqual(self.texts(), "äö€\U0001f600\ufffd!")
 
-    def test_cut_at_end(self) -> None:
+    def test_flush_replaces_half_a_character(self) -> None:
         """Half a character at the very end is not lost without a trace."""
         self.print((STDOUT, b"x\xe2\x82"))
         self.assertEqual(self.texts(), "x")
@@ -187,7 +187,7 @@ class Sink(PairCase):
         self.sink.flush()
         self.assertEqual(self.texts(), "x\ufffd")
 
-    def test_waits(self) -> None:
+    def test_far_side_waits_for_the_callbacks_deferred(self) -> None:
         """A Deferred that the callback returns is waited for, and so does the far side."""
         self.result = waiting = defer.Deferred[None]()
         sent = self.print(*[(STDOUT, bytes(60_000))] * 40)
@@ -199,7 +199,7 @@ class Sink(PairCase):
         self.assertEqual(len(self.outputs), 40)
         self.successResultOf(sent)
 
-    def test_raises(self) -> None:
+    def test_raising_callback_is_logged_and_called_again(self) -> None:
         """A callback that raises is logged each time, and gets what comes next."""
 
         def broken(output: Output) -> None:
@@ -212,7 +212,7 @@ class Sink(PairCase):
         self.assertEqual([o.text for o in self.outputs], ["one", "two", "three"])
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 3)
 
-    def test_fails(self) -> None:
+    def test_failing_coroutine_callback_is_logged_and_called_again(self) -> None:
         """So is one whose Deferred or coroutine fails."""
 
         async def broken(output: Output) -> None:
@@ -225,7 +225,7 @@ class Sink(PairCase):
         self.assertEqual([o.text for o in self.outputs], ["one", "two", "three"])
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 3)
 
-    def test_changed(self) -> None:
+    def test_callback_can_be_changed(self) -> None:
         """The callback can be changed in between."""
         self.print((STDOUT, b"one"))
         others: list[Output] = []
@@ -234,7 +234,7 @@ class Sink(PairCase):
         self.assertEqual([o.text for o in self.outputs + others], ["one", "two"])
         self.assertEqual(len(others), 1)
 
-    def test_end(self) -> None:
+    def test_end_of_channel_is_no_output(self) -> None:
         """The channel's end, and the connection's, are no output and no error."""
         self.far.close()
         self.pair.pump()
@@ -242,7 +242,7 @@ class Sink(PairCase):
         self.pair.lose()
         self.assertEqual(self.outputs, [])
 
-    def test_not_an_event(self) -> None:
+    def test_malformed_output_event_ends_the_connection(self) -> None:
         """What is no output event ends the connection at once, with an error that says so."""
         wrong: list[Any] = [
             "just text",
@@ -275,7 +275,7 @@ class Sink(PairCase):
             self.assertEqual(self.texts(), "right")
             self.outputs.clear()
 
-    def test_flush_shows(self) -> None:
+    def test_flush_reaches_the_default_callback(self) -> None:
         """At the end the default callback shows what has no line's end."""
         out = io.StringIO()
         self.sink.callback = PrefixedLines(out)

@@ -110,7 +110,7 @@ class PoolCase(TestCase):
 class Calls(PoolCase):
     """What comes of calls."""
 
-    async def test_map(self) -> None:
+    async def test_map_results_are_in_order_from_all_gateways(self) -> None:
         """Results come in order, and more than one gateway works."""
         async with await self.pool() as pool:
             found = [value async for value in pool.map(square, range(3000))]
@@ -118,7 +118,7 @@ class Calls(PoolCase):
             pids = {value async for value in pool.map(pid, range(2000), buffersize=50)}
             self.assertEqual(len(pids), 2)
 
-    async def test_functions(self) -> None:
+    async def test_functions_are_called_by_value_or_by_name(self) -> None:
         """Several functions, keyword arguments, and what is imported there."""
         async with await self.pool() as pool:
             calls = [
@@ -128,7 +128,7 @@ class Calls(PoolCase):
             ]
             self.assertEqual(await defer.gatherResults(calls), [9, 3, "a/b"])
 
-    async def test_failures(self) -> None:
+    async def test_each_call_has_its_own_error(self) -> None:
         """Each call has its own error; the others go on."""
         async with await self.pool(1) as pool:
             calls = [
@@ -144,7 +144,7 @@ class Calls(PoolCase):
             self.assertEqual(name, expected)
             self.assertEqual(await calls[4], 16)
 
-    async def test_traceback(self) -> None:
+    async def test_traceback_has_the_users_frames_alone(self) -> None:
         """A far traceback has the user's frames, with their lines, and none of ours."""
         async with await self.pool(1) as pool:
             for function, line in ((square, "return x * x"), (interrupt, "raise Keyb")):
@@ -154,7 +154,7 @@ class Calls(PoolCase):
                 self.assertIn(line, error.formatted)
                 self.assertEqual(error.formatted.count('File "'), 1, error.formatted)
 
-    async def test_async(self) -> None:
+    async def test_async_functions_result_is_awaited(self) -> None:
         """An async function's result is awaited there."""
         async with await self.pool(1) as pool:
             self.assertEqual(await pool.submit("asyncio:sleep", 0, "done"), "done")
@@ -164,7 +164,7 @@ class Calls(PoolCase):
             call = gateway.call(doubled_later, 4)
             await self.assertFailure(call, pycomnet.CodeNotSendable)
 
-    async def test_offered(self) -> None:
+    async def test_function_of_an_offered_module_is_imported(self) -> None:
         """A function of a module that was offered is imported, and finds what it uses there."""
         pool = await self.pool()
         self.assertRaises(pycomnet.CodeNotSendable, pool.encoder.call, uses_module, (), {}, *NOBODY)
@@ -175,7 +175,7 @@ class Calls(PoolCase):
             self.assertEqual(await pool.submit(uses_module, 4), 16)
             self.assertEqual([value async for value in pool.map(uses_module, range(9))][8], 64)
 
-    async def test_offered_to_one(self) -> None:
+    async def test_function_that_not_all_gateways_can_run_is_refused(self) -> None:
         """Where only some of its gateways can run a function, it is refused when it is submitted;
         and a call alone fails whose gateway turns out not to be able to."""
         async with await self.pool() as pool:
@@ -199,12 +199,12 @@ class Calls(PoolCase):
             self.assertEqual((suited, queue.outstanding), ([other], 1))
             self.assertIsInstance(ends[0][1], pycomnet.CodeNotSendable)
 
-    async def test_without_source(self) -> None:
+    async def test_lambda_goes_as_compiled_code(self) -> None:
         """A lambda goes as compiled code, as for calls."""
         async with await self.pool() as pool:
             self.assertEqual([n async for n in pool.map(lambda x: x + 1, range(3))], [1, 2, 3])
 
-    async def test_partial(self) -> None:
+    async def test_partials_arguments_go_before_the_calls(self) -> None:
         """A partial's arguments go before the call's own."""
         async with await self.pool(1) as pool:
             half = functools.partial(quotient, 20)
@@ -212,13 +212,13 @@ class Calls(PoolCase):
             by_name = functools.partial(quotient, divisor=2)
             self.assertEqual(await pool.submit(by_name, 10), 5)
 
-    async def test_refused(self) -> None:
+    async def test_unsendable_argument_fails_before_anything_is_sent(self) -> None:
         """What can't be sent fails before anything is."""
         async with await self.pool(1) as pool:
             await self.assertFailure(pool.submit(square, object()), ValueNotSendable)
             await self.assertFailure(pool.submit(lambda: 1, 1, 2, 3), Exception)
 
-    async def test_many_functions(self) -> None:
+    async def test_more_functions_than_are_kept_still_work(self) -> None:
         """More functions than a loop keeps."""
         async with await self.pool(1) as pool:
             names = [f"builtins:{name}" for name in ("abs", "float", "int")]
@@ -226,7 +226,7 @@ class Calls(PoolCase):
             found = await defer.gatherResults([pool.submit(names[n % 3], n) for n in range(50)])
             self.assertEqual(found, list(range(50)))
 
-    async def test_not_gateways(self) -> None:
+    async def test_pool_of_specs_is_refused_with_advice(self) -> None:
         """A pool of specs, or of what else is no gateway, is refused, with what to do."""
         from twisted.internet import reactor
 
@@ -237,7 +237,7 @@ class Calls(PoolCase):
 class Losses(PoolCase):
     """Gateways that are lost."""
 
-    async def test_done_elsewhere(self) -> None:
+    async def test_lost_gateways_calls_are_done_elsewhere(self) -> None:
         """All results come, and the gateway is replaced."""
         marker = str(self.path("died"))
         async with await self.pool() as pool:
@@ -248,7 +248,7 @@ class Losses(PoolCase):
             self.assertEqual(found.count("second"), 1)
         self.assertEqual(len(self.group), 2)
 
-    async def test_given_up(self) -> None:
+    async def test_call_that_kills_gateways_fails_after_its_tries(self) -> None:
         """A call that ends each gateway fails after its tries; its neighbours do not."""
         async with await self.pool(tries=3) as pool:
             calls = [pool.submit(square, n) for n in range(10)]
@@ -259,7 +259,7 @@ class Losses(PoolCase):
             found = await defer.gatherResults(calls)
             self.assertEqual(found, [n * n for n in range(20)])
 
-    async def test_not_idempotent(self) -> None:
+    async def test_call_that_may_not_be_repeated_is_lost_alone(self) -> None:
         """What may not be repeated isn't: only the call that ran is lost."""
         marker = str(self.path("died"))
         async with await self.pool(1, idempotent=False) as pool:
@@ -268,7 +268,7 @@ class Losses(PoolCase):
             await self.assertFailure(calls[1], pycomnet.GatewayDied)
             self.assertEqual(await calls[2], 4)
 
-    async def test_none_left(self) -> None:
+    async def test_all_calls_fail_when_no_gateway_is_left(self) -> None:
         """When all are gone, what waits fails, and so does what comes later."""
         pool = await self.pool(1, replace=0, tries=5)
         calls = [pool.submit(die, 1), *(pool.submit(square, n) for n in range(600))]
@@ -277,8 +277,7 @@ class Losses(PoolCase):
         await self.assertFailure(pool.submit(square, 1), pycomnet.NoGatewayLeft)
         await pool.shutdown()
 
-    async def test_owner_ends_it(self) -> None:
-        """A gateway that its owner ends is not replaced."""
+    async def test_gateway_ended_by_its_owner_is_not_replaced(self) -> None:
         pool = await self.pool()
         await pool.submit(square, 1)
         await next(iter(self.group)).exit()
@@ -286,7 +285,7 @@ class Losses(PoolCase):
         self.assertEqual(len(self.group), 1)
         await pool.shutdown()
 
-    async def test_group_ends(self) -> None:
+    async def test_terminated_group_fails_every_call(self) -> None:
         """A group that is terminated leaves no call without an answer."""
         pool = await self.pool()
         path = str(self.path("never"))
@@ -299,7 +298,7 @@ class Losses(PoolCase):
 class Cancelling(PoolCase):
     """What nobody wants any more."""
 
-    async def test_withdrawn(self) -> None:
+    async def test_cancelled_call_that_has_not_begun_never_runs(self) -> None:
         """A call that has not begun never runs; the result of one that has is dropped."""
         pool = await self.pool(1, idempotent=False)
         go, never = self.path("go"), self.path("never")
@@ -314,7 +313,7 @@ class Cancelling(PoolCase):
         self.assertFalse(never.exists())
         await pool.shutdown()
 
-    async def test_shutdown(self) -> None:
+    async def test_shutdown_waits_for_what_runs_and_withdraws_the_rest(self) -> None:
         """Shutting down waits for what runs, withdraws the rest when asked, and takes no more."""
         pool = await self.pool(1, idempotent=False)
         go = self.path("go")
@@ -330,7 +329,7 @@ class Cancelling(PoolCase):
         self.assertEqual(await first, str(go))
         await over
 
-    async def test_arguments(self) -> None:
+    async def test_senseless_numbers_are_refused(self) -> None:
         """Numbers that make no sense are refused, and a pool of nothing."""
         await self.pool(1)
         from twisted.internet import reactor
@@ -343,8 +342,7 @@ class Cancelling(PoolCase):
 class FarSide(TestCase):
     """The rules of the loop there."""
 
-    def test_generators(self) -> None:
-        """A generator function is refused by name, a generator by what it is."""
+    def test_generator_functions_are_refused_by_name(self) -> None:
 
         def numbers() -> Any:
             yield 1
@@ -353,7 +351,7 @@ class FarSide(TestCase):
         self.assertIn("m:numbers is a generator function", str(error))
         self.assertRaises(TypeError, farside.result_of, numbers())
 
-    def test_async(self) -> None:
+    def test_async_functions_error_has_its_own_frames(self) -> None:
         """What an async function raises has its own frames only."""
 
         async def fails() -> None:

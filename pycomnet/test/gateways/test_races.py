@@ -35,20 +35,20 @@ class Races(GatewayCase):
             self.assertTrue(outcome is defer.CancelledError or may_be_done, outcome)
         return told[0]
 
-    async def test_fork_server(self) -> None:
+    async def test_first_gateway_of_a_fork_server_cancels_the_rest(self) -> None:
         """They wait for the fork server that they are forked by."""
         gw = await self.first_cancels_rest(
             lambda: self.group.makegateway("popen//fork=yes"), may_be_done=True
         )
         self.assertNotEqual(await gw.call("os:getpid"), os.getpid())
 
-    async def test_fork_server_fails(self) -> None:
+    async def test_fork_servers_failure_cancels_the_rest(self) -> None:
         """They wait for one that does not start."""
         spec = "popen//fork=yes//python=/bin/false"
         told = await self.first_cancels_rest(lambda: self.group.makegateway(spec))
         told.trap(pycomnet.GatewayNotStarted)
 
-    async def test_factory(self) -> None:
+    async def test_unreachable_factory_cancels_the_rest(self) -> None:
         """They wait for the connection to a factory, which is not there."""
         group = pycomnet.Group(self.reactor)
         group.setlocalfactory(endpoint="unix:/nowhere/factory")

@@ -92,19 +92,18 @@ def wrapping(function):
 class Text(SynchronousTestCase):
     """Source text."""
 
-    def test_text(self) -> None:
-        """It is sent as it is."""
+    def test_text_is_sent_as_it_is(self) -> None:
         self.assertEqual(
             exec_request("channel.send(1)\n", {}),
             {"source": "channel.send(1)\n", "filename": "<remote_exec>"},
         )
 
-    def test_kwargs(self) -> None:
+    def test_keyword_arguments_go_with_the_text(self) -> None:
         """Its global names go with it."""
         self.assertEqual(exec_request("x", {"a": 1})["kwargs"], {"a": 1})
         self.assertNotIn("kwargs", exec_request("x", {}))
 
-    def test_dedented(self) -> None:
+    def test_common_indent_is_removed_and_line_numbers_stay(self) -> None:
         """What all lines are indented by is removed, and their numbers stay."""
         text = """
             if True:
@@ -117,24 +116,23 @@ class Text(SynchronousTestCase):
             "\nif True:\n    channel.send(1)\n\n# done\n",
         )
 
-    def test_strings_kept(self) -> None:
-        """Blank lines in strings keep their blanks."""
+    def test_blank_lines_in_strings_keep_their_blanks(self) -> None:
         text = "x = '''a\n   \n\t\nb'''\n"
         self.assertEqual(exec_request(text, {})["source"], text)
         indented = "    x = '''a\n      \n    b'''\n"
         self.assertEqual(exec_request(indented, {})["source"], "x = '''a\n  \nb'''\n")
 
-    def test_tabs(self) -> None:
+    def test_tabs_are_dedented_unless_mixed_with_blanks(self) -> None:
         """Tabs are as good as blanks; what is not indented alike is left alone."""
         self.assertEqual(exec_request("\tx\n\t\ty", {})["source"], "x\n\ty")
         self.assertEqual(exec_request("\tx\n    y", {})["source"], "\tx\n    y")
 
-    def test_nothing(self) -> None:
+    def test_empty_and_blank_texts_are_sent(self) -> None:
         """No text, and blank text, are texts."""
         for text in ("", "\n", "   ", "\n   \n"):
             self.assertEqual(exec_request(text, {})["source"], text)
 
-    def test_others(self) -> None:
+    def test_other_types_are_refused_by_name(self) -> None:
         """Nothing else can be run, and what can is said."""
         for thing, kind in ((5, "int"), (b"x", "bytes"), (None, "NoneType")):
             error = self.assertRaises(CodeNotSendable, exec_request, thing, {})
@@ -147,27 +145,26 @@ class Text(SynchronousTestCase):
 class Module(SynchronousTestCase):
     """Modules."""
 
-    def test_module(self) -> None:
-        """Its source is sent, with its file's name."""
+    def test_modules_source_is_sent_with_its_file_name(self) -> None:
         got = exec_request(functools, {"x": 1})
         self.assertEqual(got["filename"], functools.__file__)
         self.assertEqual(got["source"], inspect.getsource(functools))
         self.assertEqual(got["kwargs"], {"x": 1})
 
-    def test_package(self) -> None:
+    def test_packages_source_is_its_init(self) -> None:
         """A package's is that of its ``__init__``."""
         self.assertEqual(
             exec_request(pycomnet, {}),
             {"source": inspect.getsource(pycomnet), "filename": pycomnet.__file__},
         )
 
-    def test_without_source(self) -> None:
+    def test_module_without_source_is_refused(self) -> None:
         """One without source is refused by name."""
         for module, name in ((sys, "sys"), (types.ModuleType("made_up"), "made_up")):
             error = self.assertRaises(CodeNotSendable, exec_request, module, {})
             self.assertEqual(str(error), f"module {name}: its source can't be found")
 
-    def test_fresh(self) -> None:
+    def test_module_made_from_a_file_has_its_text(self) -> None:
         """A module made from a file just now has that file's text."""
         path = self.mktemp() + ".py"
         Path(path).write_text("channel.send('from a file')\n")
@@ -197,7 +194,7 @@ class Lines(SynchronousTestCase):
             return traceback.tb_lineno
         self.fail("it did not raise")
 
-    def test_top_level(self) -> None:
+    def test_function_has_file_name_and_line(self) -> None:
         """A module's function has the lines of its file."""
         made = request(top_level)
         self.assertEqual(made["function"], "top_level")
@@ -205,7 +202,7 @@ class Lines(SynchronousTestCase):
         self.assertEqual(made["filename"], __file__)
         self.raising_line(top_level)
 
-    def test_nested(self) -> None:
+    def test_indented_functions_lines_stay_as_in_its_file(self) -> None:
         """So does an indented one, whose strings and continued lines may be indented less."""
 
         def nested(channel):
@@ -218,7 +215,7 @@ less
 
         self.raising_line(nested)
 
-    def test_deeply_nested(self) -> None:
+    def test_function_in_nested_blocks_keeps_its_lines(self) -> None:
         """And one in a block in a block."""
         if SETTING:
             for _ in range(1):
@@ -228,17 +225,16 @@ less
 
         self.raising_line(nested)
 
-    def test_static_method(self) -> None:
+    def test_static_methods_source_begins_below_the_decorator(self) -> None:
         """A static method is a plain function: its source begins below the decorator."""
         made = request(Box.static)
         self.assertEqual(run(made, 5), [5])
         self.assertEqual(made["line"], Box.static.__code__.co_firstlineno + 1)
 
-    def test_from_class(self) -> None:
-        """A method taken from its class is a plain function."""
+    def test_method_taken_from_its_class_is_a_plain_function(self) -> None:
         self.assertEqual(run(request(Box.method), "self", "argument"), "argument")
 
-    def test_renamed(self) -> None:
+    def test_renamed_function_is_sent_under_its_source_name(self) -> None:
         """A function with another name than its source has is found all the same."""
 
         def original(channel):
@@ -249,7 +245,7 @@ less
         self.assertEqual(made["function"], "original")
         self.assertEqual(run(made, None), "ran")
 
-    def test_kept(self) -> None:
+    def test_requests_of_one_function_share_source_not_arguments(self) -> None:
         """What was found out of a function is kept, not shared: requests are apart."""
         first, second = request(top_level, a=1), request(top_level, b=2)
         self.assertEqual((first["kwargs"], second["kwargs"]), ({"a": 1}, {"b": 2}))
@@ -269,7 +265,7 @@ class Alone(SynchronousTestCase):
         """Run it from its request."""
         self.assertEqual(run(request(function), None, *args), expected)
 
-    def test_builtins(self) -> None:
+    def test_function_may_use_builtins(self) -> None:
         """Builtins are everywhere, also when a module has them by their own name."""
 
         def function(channel):
@@ -278,7 +274,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, ([1, 2], True, True))
 
-    def test_imports(self) -> None:
+    def test_function_may_use_its_own_imports(self) -> None:
         """What it imports itself is its own."""
 
         def function(channel):
@@ -289,7 +285,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, (1, "a/b"))
 
-    def test_recursion(self) -> None:
+    def test_recursive_function_finds_itself(self) -> None:
         """It may call itself: it is there under its name."""
 
         def factorial(channel, n=5):
@@ -307,7 +303,7 @@ class Alone(SynchronousTestCase):
             self.assertIn("is a closure over", str(error))
         self.check(fibonacci, 55, 10)
 
-    def test_annotations(self) -> None:
+    def test_annotations_are_not_evaluated(self) -> None:
         """Annotations are not evaluated there, wherever they are."""
 
         def function(channel: Box, *rest: SETTING, key: BytesIO = None) -> pycomnet.Channel:
@@ -324,7 +320,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, (1, 2, 3))
 
-    def test_defaults(self) -> None:
+    def test_defaults_may_use_builtins(self) -> None:
         """Defaults may use builtins and names of their own."""
 
         def function(channel, a=max(1, 2), *, key=lambda x: x + 1, c=tuple(n * 2 for n in [1])):
@@ -332,7 +328,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, (2, 2, (2,)))
 
-    def test_nested_scopes(self) -> None:
+    def test_nested_scopes_see_each_other(self) -> None:
         """Functions, lambdas, comprehensions, generators and classes within see each other."""
 
         def function(channel):
@@ -357,7 +353,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, ([8, 10], {"a": 8, "b": 10}, 2))
 
-    def test_own_globals(self) -> None:
+    def test_function_may_make_globals(self) -> None:
         """It may make globals of its own, wherever it sets and reads them."""
 
         def function(channel):
@@ -376,7 +372,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, (2, 2, 3))
 
-    def test_exceptions(self) -> None:
+    def test_names_bound_by_except_are_the_functions_own(self) -> None:
         """What ``except`` and ``with`` bind is its own."""
 
         def function(channel):
@@ -387,7 +383,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, "KeyError('x')")
 
-    def test_walrus_and_match(self) -> None:
+    def test_names_bound_by_walrus_and_match_are_its_own(self) -> None:
         """So is what newer syntax binds."""
 
         def function(channel):
@@ -398,7 +394,7 @@ class Alone(SynchronousTestCase):
 
         self.check(function, (5, [2]))
 
-    def test_python_2(self) -> None:
+    def test_python_2_builtins_may_be_used(self) -> None:
         """Builtins that only Python 2 has can be used: the far side may be one."""
 
         def function(channel):
@@ -406,7 +402,7 @@ class Alone(SynchronousTestCase):
 
         self.assertEqual(request(function)["function"], "function")
 
-    def test_stars(self) -> None:
+    def test_channel_may_come_in_star_arguments(self) -> None:
         """The channel may come as one of any arguments."""
 
         def stars(*args, **kwargs):
@@ -439,15 +435,14 @@ class Refused(SynchronousTestCase):
             f"module's top level and offer that: gateway.send_modules('pycomnet')",
         )
 
-    def test_global(self) -> None:
-        """The global that it uses is named."""
+    def test_global_that_it_uses_is_named(self) -> None:
 
         def function(channel):
             channel.send(SETTING)
 
         self.uses(function, "SETTING")
 
-    def test_import_outside(self) -> None:
+    def test_module_imported_outside_is_named(self) -> None:
         """A module that is imported outside is a global."""
 
         def function(channel):
@@ -455,7 +450,7 @@ class Refused(SynchronousTestCase):
 
         self.uses(function, "system")
 
-    def test_hidden_builtin(self) -> None:
+    def test_global_that_hides_a_builtin_is_named(self) -> None:
         """So is what hides a builtin: it would run, and do something else."""
 
         def function(channel):
@@ -463,7 +458,7 @@ class Refused(SynchronousTestCase):
 
         self.uses(function, "open")
 
-    def test_other_name(self) -> None:
+    def test_builtin_under_another_name_is_named(self) -> None:
         """So is a builtin by another name."""
 
         def function(channel):
@@ -471,7 +466,7 @@ class Refused(SynchronousTestCase):
 
         self.uses(function, "same")
 
-    def test_misspelt(self) -> None:
+    def test_undefined_name_is_named(self) -> None:
         """So is a name that there isn't."""
 
         def function(channel):
@@ -479,7 +474,7 @@ class Refused(SynchronousTestCase):
 
         self.uses(function, "lne")
 
-    def test_nested(self) -> None:
+    def test_global_in_nested_scopes_is_named(self) -> None:
         """In whatever is within it."""
 
         def in_function(channel):
@@ -532,7 +527,7 @@ class Refused(SynchronousTestCase):
         self.uses(in_base, "Box")
         self.uses(in_decorator, "decorator")
 
-    def test_class_names(self) -> None:
+    def test_class_body_names_do_not_count_in_its_methods(self) -> None:
         """A class's names are not those of the functions within it."""
 
         def function(channel):
@@ -546,7 +541,7 @@ class Refused(SynchronousTestCase):
 
         self.uses(function, "SETTING")
 
-    def test_defaults(self) -> None:
+    def test_global_in_defaults_is_named(self) -> None:
         """Defaults are evaluated there."""
 
         def positional(channel, x=SETTING):
@@ -561,7 +556,7 @@ class Refused(SynchronousTestCase):
         for function in (positional, keyword, lambdas):
             self.uses(function, "SETTING")
 
-    def test_first_of_several(self) -> None:
+    def test_first_of_several_globals_is_named(self) -> None:
         """Of several the first by name is named."""
 
         def function(channel):
@@ -569,7 +564,7 @@ class Refused(SynchronousTestCase):
 
         self.uses(function, "Box")
 
-    def test_closure(self) -> None:
+    def test_closure_variables_are_named(self) -> None:
         """The variables that it is a closure over are named."""
         one = two = 1
 
@@ -581,7 +576,7 @@ class Refused(SynchronousTestCase):
             "function function is a closure over one, two: pass it as an argument",
         )
 
-    def test_super(self) -> None:
+    def test_method_with_super_is_a_closure_over_its_class(self) -> None:
         """A method that uses ``super`` is a closure over its class."""
 
         class Derived(Box):
@@ -590,7 +585,7 @@ class Refused(SynchronousTestCase):
 
         self.assertIn("is a closure over __class__", self.refused(Derived.method))
 
-    def test_lambda(self) -> None:
+    def test_lambda_for_another_python_is_refused(self) -> None:
         """A lambda has no source of its own, and its code is for the same Python only."""
         message = self.refused(lambda channel: channel.send(1))
         self.assertEqual(
@@ -600,14 +595,14 @@ class Refused(SynchronousTestCase):
         )
         self.assertIn("global 'SETTING'", self.refused(lambda channel: SETTING))
 
-    def test_generators(self) -> None:
+    def test_generator_function_is_refused(self) -> None:
         """A generator function, whose body would never run."""
         for kind in (exec_request, call_request):
             args: tuple[Any, ...] = ({},) if kind is exec_request else ((), {})
             error = self.assertRaises(CodeNotSendable, kind, generates, *args)
             self.assertIn("generates is a generator function", str(error))
 
-    def test_async(self) -> None:
+    def test_async_function_is_refused(self) -> None:
         """Nothing awaits there."""
 
         async def function(channel):
@@ -617,7 +612,7 @@ class Refused(SynchronousTestCase):
             self.refused(function), "function function is async: only plain functions can be sent"
         )
 
-    def test_decorated(self) -> None:
+    def test_decorated_function_is_refused_with_advice(self) -> None:
         """What a decorator made of a function is another, which is not there where it runs."""
 
         @wrapping
@@ -630,7 +625,7 @@ class Refused(SynchronousTestCase):
             "its module's top level and offer that: gateway.send_modules('pycomnet')",
         )
 
-    def test_cached(self) -> None:
+    def test_functools_cached_function_is_refused(self) -> None:
         """So is what ``functools`` makes of a function."""
 
         @functools.lru_cache
@@ -640,7 +635,7 @@ class Refused(SynchronousTestCase):
         self.assertIn("is decorated: send what it wraps", self.refused(function))
         self.assertEqual(run(request(function.__wrapped__), None), 1)
 
-    def test_bound(self) -> None:
+    def test_bound_method_is_refused_with_advice(self) -> None:
         """A bound method has an object with it."""
         self.assertEqual(
             self.refused(Box().method),
@@ -648,7 +643,7 @@ class Refused(SynchronousTestCase):
             "the object there, or offer its module: gateway.send_modules('pycomnet')",
         )
 
-    def test_partial(self) -> None:
+    def test_partial_with_positional_arguments_is_refused(self) -> None:
         """The channel is a function's first argument, so a partial can't have that."""
         self.assertEqual(
             self.refused(functools.partial(top_level, 1)),
@@ -656,7 +651,7 @@ class Refused(SynchronousTestCase):
             "is the first: give them by keyword",
         )
 
-    def test_not_python(self) -> None:
+    def test_what_is_not_written_in_python_is_refused(self) -> None:
         """What isn't a function, or isn't written in Python, is named by its type."""
         words = "only functions written in Python can be sent, not "
         by_name = "; what is installed there is found by name: call('"
@@ -667,7 +662,7 @@ class Refused(SynchronousTestCase):
         self.assertEqual(self.refused(Box()), f"{words}Box")
         self.assertEqual(self.refused("".join), f"{words}builtin_function_or_method")
 
-    def test_no_source(self) -> None:
+    def test_function_without_source_is_refused_for_another_python(self) -> None:
         """A function that was made from a text that is nowhere to be found."""
         namespace: dict[str, Any] = {}
         exec("def made(channel): pass", namespace)
@@ -677,7 +672,7 @@ class Refused(SynchronousTestCase):
             f"{bytecode()} only, not on any other: define it in a file, or send its source as text",
         )
 
-    def test_changed_file(self) -> None:
+    def test_function_whose_file_has_changed_is_refused(self) -> None:
         """A function whose file was changed since, so that something else is where it was."""
         for text in ("x = (", "def other(channel):\n    pass\n", "def made(channel:\n"):
             path = self.mktemp() + ".py"
@@ -687,7 +682,7 @@ class Refused(SynchronousTestCase):
             message = self.refused(namespace["made"])
             self.assertIn("function made: its source can't be found", message)
 
-    def test_no_channel(self) -> None:
+    def test_function_without_channel_parameter_is_refused(self) -> None:
         """A function for ``remote_exec`` takes the channel first."""
 
         def nothing():
@@ -710,8 +705,7 @@ class Refused(SynchronousTestCase):
 class Decorated(SynchronousTestCase):
     """Functions that a decorator gave back as they were."""
 
-    def test_itself(self) -> None:
-        """The decorators are left out, and the lines stay what they are."""
+    def test_decorators_are_left_out_and_lines_stay(self) -> None:
 
         @decorator
         @decorator
@@ -738,21 +732,20 @@ class WithoutSource(SynchronousTestCase):
         """Its result, run as the far side does."""
         return far_function(call_request(function, (), {}, self.far))(*args)
 
-    def test_function(self) -> None:
+    def test_compiled_function_keeps_its_defaults(self) -> None:
         """It runs with its defaults."""
         made = self.made("def made(a, b=2, *, c=3): return a, b, c")
         self.assertEqual(self.there(made, 1), (1, 2, 3))
 
-    def test_recursion(self) -> None:
-        """It finds itself by its name."""
+    def test_compiled_function_finds_itself_by_name(self) -> None:
         made = self.made("def made(n): return n * made(n - 1) if n else 1")
         self.assertEqual(self.there(made, 5), 120)
 
-    def test_lambda(self) -> None:
+    def test_compiled_lambda_runs(self) -> None:
         """A lambda, too."""
         self.assertEqual(self.there(lambda x, y=4: x + y, 1), 5)
 
-    def test_same_checks(self) -> None:
+    def test_compiled_function_is_refused_for_the_same_reasons(self) -> None:
         """What it needs is named as it is of a function with source."""
         for text, words in (
             ("import os\ndef made(channel): return os.getpid()", "uses the global 'os'"),
@@ -765,7 +758,7 @@ class WithoutSource(SynchronousTestCase):
             error = self.assertRaises(CodeNotSendable, exec_request, self.made(text), {}, self.far)
             self.assertIn(words, str(error))
 
-    def test_other_python(self) -> None:
+    def test_compiled_code_goes_to_the_same_python_alone(self) -> None:
         """Another Python gets none, and the far side takes none from another."""
         made = self.made("def made(): pass")
         error = self.assertRaises(
@@ -778,7 +771,7 @@ class WithoutSource(SynchronousTestCase):
         refusal = self.assertRaises(ValueError, far_function, request)
         self.assertIn("the code of a function for pypy-3.9-50010d0a can't run on", str(refusal))
 
-    def test_linecache(self) -> None:
+    def test_source_known_to_linecache_is_sent(self) -> None:
         """Where whoever ran the text has told linecache, its source is sent."""
         text = "\ndef made(channel):\n    return 1 / 0  # here\n"
         name = "<python-input-7>"
@@ -790,7 +783,7 @@ class WithoutSource(SynchronousTestCase):
         self.assertEqual((made["line"], made["filename"]), (2, name))
         self.assertTrue(made["source"].startswith("def made"))
 
-    def test_doctest(self) -> None:
+    def test_source_known_to_doctest_is_sent(self) -> None:
         """doctest tells linecache in its own way."""
         example = ">>> def made(channel): return 5\n>>> keep(made)\n"
         kept: list[Any] = []
@@ -808,13 +801,12 @@ class WithoutSource(SynchronousTestCase):
 class Partials(SynchronousTestCase):
     """``functools.partial``."""
 
-    def test_exec(self) -> None:
+    def test_partials_keywords_yield_to_given_ones(self) -> None:
         """Its keywords are the function's, unless others are given."""
         part = functools.partial(top_level, a=1, b=2)  # type: ignore[call-arg]
         self.assertEqual(exec_request(part, {"b": 3})["kwargs"], {"a": 1, "b": 3})
 
-    def test_call(self) -> None:
-        """Its arguments come first."""
+    def test_partials_arguments_come_first(self) -> None:
         part = functools.partial(functools.partial(fibonacci, None), n=10)
         made = call_request(part, (), {})
         self.assertEqual((made["args"], made["kwargs"]), ([None], {"n": 10}))
@@ -833,7 +825,7 @@ class Offered(SynchronousTestCase):
         self.assertNotIn("source", made)
         return str(made["import"]).removeprefix(f"{__name__}:")
 
-    def test_imported(self) -> None:
+    def test_functions_and_classes_of_an_offered_module_are_imported(self) -> None:
         """A function, whatever it uses; a decorated one, a class and what is in it."""
         self.assertEqual(self.where(uses_setting), "uses_setting")
         self.assertEqual(self.where(decorated), "decorated")
@@ -841,13 +833,13 @@ class Offered(SynchronousTestCase):
         self.assertEqual(self.where(Box), "Box")
         self.assertEqual(self.where(Box.static), "Box.static")
 
-    def test_bound(self) -> None:
+    def test_bound_methods_of_module_objects_are_imported(self) -> None:
         """A bound method of a class or of an object that the module has; the object itself."""
         self.assertEqual(self.where(Box.of_class), "Box.of_class")
         self.assertEqual(self.where(box.method), "box.method")
         self.assertEqual(self.where(box), "box")
 
-    def test_not_there(self) -> None:
+    def test_what_its_module_lacks_is_sent_or_refused(self) -> None:
         """What the module has not under its name is sent, or refused, as ever."""
         error = self.assertRaises(CodeNotSendable, call_request, Box().method, (), {}, self.far)
         self.assertIn("is bound to what can't be sent", str(error))
@@ -859,7 +851,7 @@ class Offered(SynchronousTestCase):
         nested.__qualname__ = "uses_setting"  # another one's name
         self.assertIn("source", exec_request(nested, {}, self.far))
 
-    def test_other_file(self) -> None:
+    def test_offered_directorys_module_is_not_ours_of_that_name(self) -> None:
         """A directory's module is not one that is imported here from elsewhere."""
         directory = Path(self.mktemp())
         directory.mkdir()
@@ -868,7 +860,7 @@ class Offered(SynchronousTestCase):
         far = FarPython("", ModuleOffer.of([directory]))
         self.assertIn("source", exec_request(top_level, {}, far))
 
-    def test_signature(self) -> None:
+    def test_imported_function_must_take_the_channel(self) -> None:
         """For remote_exec it takes the channel, too."""
         self.assertIn("import", exec_request(uses_setting, {}, self.far))
         self.assertRaises(CodeNotSendable, exec_request, takes_nothing, {}, self.far)
@@ -899,7 +891,7 @@ def cached(channel):
 class Calling(SynchronousTestCase):
     """``call``."""
 
-    def test_function(self) -> None:
+    def test_call_sends_a_function_with_its_arguments(self) -> None:
         """A function goes with its arguments, as ``remote_exec``'s does; none are left out."""
         made = call_request(fibonacci, (None, 10), {})
         self.assertEqual(made["args"], [None, 10])
@@ -909,7 +901,7 @@ class Calling(SynchronousTestCase):
         self.assertEqual(made["kwargs"], {"n": 1})
         self.assertNotIn("args", made)
 
-    def test_name(self) -> None:
+    def test_call_by_name_is_an_import(self) -> None:
         """A name is imported there."""
         self.assertEqual(
             call_request("os.path:join", ("a", "b"), {}),
@@ -917,13 +909,12 @@ class Calling(SynchronousTestCase):
         )
         self.assertEqual(call_request("a:B.c", (), {}), {"import": "a:B.c"})
 
-    def test_bad_name(self) -> None:
-        """It has a module and a name."""
+    def test_name_without_module_or_function_is_refused(self) -> None:
         for name in ("", "os", "os.path.join", ":join", "os:"):
             error = self.assertRaises(CodeNotSendable, call_request, name, (), {})
             self.assertEqual(str(error), f"expected 'module:function', not {name!r}")
 
-    def test_refused(self) -> None:
+    def test_call_refuses_what_cannot_run_alone(self) -> None:
         """What can't run alone is refused here too."""
 
         def function():

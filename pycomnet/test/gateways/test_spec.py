@@ -16,7 +16,7 @@ from pycomnet.wire.frames import CHANNELS, WIDE_WINDOW, WINDOW
 class Reading(SynchronousTestCase):
     """What a text says."""
 
-    def test_defaults(self) -> None:
+    def test_bare_transport_has_defaults(self) -> None:
         """A bare transport has its defaults."""
         spec = Spec.parse("popen")
         self.assertEqual(spec, Spec())
@@ -25,7 +25,7 @@ class Reading(SynchronousTestCase):
             ("popen", None, None, None, 0, "thread", {}),
         )
 
-    def test_all(self) -> None:
+    def test_all_keys_are_read_in_any_order(self) -> None:
         """Each key is read, in any order; values may have an equals sign and blanks."""
         text = (
             "popen//env:A=1//python=pypy3 -X a=b//id=w//chdir=/tmp/x y//nice=5"
@@ -43,7 +43,7 @@ class Reading(SynchronousTestCase):
             ),
         )
 
-    def test_targets(self) -> None:
+    def test_target_follows_the_transports_name(self) -> None:
         """What follows the transport's name is where it leads; it may have blanks and colons."""
         for text, transport, target in (
             ("ssh=host", "ssh", "host"),
@@ -57,7 +57,7 @@ class Reading(SynchronousTestCase):
             self.assertEqual((spec.transport, spec.target), (transport, target))
             self.assertEqual(str(spec), text)
 
-    def test_transports_keys(self) -> None:
+    def test_keys_of_single_transports_are_read(self) -> None:
         """Keys that only some transports have."""
         spec = Spec.parse("ssh=h//ssh_config=/c//keepalive=1.5//fork=no//via=gw0//python=pypy3")
         self.assertEqual(
@@ -71,11 +71,11 @@ class Reading(SynchronousTestCase):
         )
         self.assertEqual(Spec.parse("popen", fork=False, linger=2), Spec(fork=False, linger=2.0))
 
-    def test_negative(self) -> None:
+    def test_nice_may_be_negative(self) -> None:
         """A niceness may be below zero."""
         self.assertEqual(Spec.parse("popen//nice=-5").nice, -5)
 
-    def test_options(self) -> None:
+    def test_options_override_the_text_and_none_says_nothing(self) -> None:
         """Options go before what the text says, and may hold what it can't; None says nothing."""
         spec = Spec.parse(
             "popen//id=a//python=b//env:A=1//env:B=2",
@@ -98,7 +98,7 @@ class Reading(SynchronousTestCase):
             ),
         )
 
-    def test_spec(self) -> None:
+    def test_spec_is_copied_with_changes(self) -> None:
         """A Spec is taken as it is, or changed as a text is; itself it stays."""
         base = Spec(id="a", env={"A": "1"})
         self.assertEqual(Spec.parse(base), base)
@@ -106,7 +106,7 @@ class Reading(SynchronousTestCase):
         self.assertEqual(changed, Spec(id="a", nice=7, env={"A": "1", "B": "2"}))
         self.assertEqual(base.env, {"A": "1"})
 
-    def test_frozen(self) -> None:
+    def test_spec_is_immutable_and_hashable(self) -> None:
         """It can't be changed in place, and can be kept in sets."""
         spec = Spec.parse("popen//env:A=1")
         with self.assertRaises(AttributeError):
@@ -117,7 +117,7 @@ class Reading(SynchronousTestCase):
 class Showing(SynchronousTestCase):
     """How a spec is shown."""
 
-    def test_str(self) -> None:
+    def test_str_reads_back_as_the_same_spec(self) -> None:
         """As a text with what isn't a default, even if it looks like one."""
         for text in (
             "popen",
@@ -128,7 +128,7 @@ class Showing(SynchronousTestCase):
             self.assertEqual(str(Spec.parse(text)), text)
             self.assertEqual(Spec.parse(str(Spec.parse(text))), Spec.parse(text))
 
-    def test_no_secrets(self) -> None:
+    def test_secrets_are_shown_nowhere(self) -> None:
         """The values of environment variables are never shown: not in errors either."""
         text = "popen//env:TOKEN=s3cret//env:URL=a=s3cret"
         spec = Spec.parse(text)
@@ -156,7 +156,7 @@ class Showing(SynchronousTestCase):
 class TrustTests(SynchronousTestCase):
     """The limits on what a far side sends."""
 
-    def test_read(self) -> None:
+    def test_limits_are_read_and_give_way_to_the_spec(self) -> None:
         """From text and from keywords; the spec's word counts, then the group's."""
         text = "ssh=a//trusted=no//max_value=65536//max_items=1024"
         spec = Spec.parse("ssh=a", trusted=False, max_value=65536, max_items="1024")
@@ -171,7 +171,7 @@ class TrustTests(SynchronousTestCase):
         strict = far_limits(Spec(trusted=False), kept=True)
         self.assertEqual((strict.value, strict.channels), (16 << 20, CHANNELS))
 
-    def test_wrong(self) -> None:
+    def test_limit_out_of_range_is_refused_with_the_range(self) -> None:
         """What can't be is refused, with what can."""
         for key, value, says in (
             ("max_value", 65535, "max_value: expected a whole number from 65536 to 4294967295"),
@@ -197,7 +197,7 @@ class Refusing(SynchronousTestCase):
         self.assertIsInstance(error, ValueError)
         return str(error)
 
-    def test_transport(self) -> None:
+    def test_unknown_transport_suggests_the_nearest(self) -> None:
         """A transport that there isn't: the nearest, and all there are."""
         self.assertEqual(
             self.refused("poppen//id=x"),
@@ -215,7 +215,7 @@ class Refusing(SynchronousTestCase):
             "spec 'popen=python3': 'popen' alone, with nothing after it",
         )
 
-    def test_target(self) -> None:
+    def test_missing_or_malformed_target_is_refused(self) -> None:
         """Where to: it can't be missing, and what ssh gets is split as a shell does."""
         for text in ("ssh", "ssh=", "ssh= //id=x"):
             self.assertIn("expected ssh=... (host, or", self.refused(text))
@@ -224,20 +224,20 @@ class Refusing(SynchronousTestCase):
         self.assertIn("No closing quotation", self.refused("ssh=host -i 'a key"))
         self.assertIn("without NUL", self.refused("ssh=ho\0st"))
 
-    def test_keys_of_others(self) -> None:
+    def test_key_of_another_transport_is_refused(self) -> None:
         """A key that other transports have is said to be theirs."""
         message = self.refused("popen//ssh_config=x")
         self.assertIn("'ssh_config' is no key of popen gateways; there are: python", message)
         self.assertIn("'via' is no key of http gateways", self.refused("http=h:1//via=x"))
         self.assertIn("no option 'token'", self.refused("ssh=h", token="x"))
 
-    def test_yes_or_no(self) -> None:
+    def test_flag_must_be_yes_or_no(self) -> None:
         """What is yes or no is nothing else."""
         for key in ("fork", "resume"):
             self.assertIn(f"{key} is yes or no, not 'maybe'", self.refused(f"popen//{key}=maybe"))
             self.assertIn(f"{key} is yes or no, not 7", self.refused("popen", **{key: 7}))
 
-    def test_seconds(self) -> None:
+    def test_seconds_must_be_a_number_above_zero(self) -> None:
         """Times are numbers above 0."""
         for value in ("soon", "0", "-1", "nan", "inf"):
             message = self.refused(f"ssh=h//keepalive={value}")
@@ -246,7 +246,7 @@ class Refusing(SynchronousTestCase):
                 message,
             )
 
-    def test_keys(self) -> None:
+    def test_misspelt_key_suggests_the_right_one(self) -> None:
         """A misspelt key: each is suggested for its slips, and all are listed."""
         for slip, meant in (
             ("pyhton=3", "python"),
@@ -265,7 +265,7 @@ class Refusing(SynchronousTestCase):
             self.assertIn("there are: python, id, chdir, nice, execmodel, fork, via, ", message)
         self.assertIn("no key 'xyz'; there are", self.refused("popen//xyz=3"))
 
-    def test_options(self) -> None:
+    def test_misspelt_option_suggests_the_right_one(self) -> None:
         """An option that there isn't is treated likewise."""
         self.assertEqual(
             self.refused("popen", niec=3),
@@ -275,7 +275,7 @@ class Refusing(SynchronousTestCase):
         self.assertIn("no option 'transport'", self.refused("popen", transport="ssh"))
         self.assertIn("(did you mean 'nice'?)", self.refused(Spec(), niec=3))
 
-    def test_pairs(self) -> None:
+    def test_part_must_be_key_and_value(self) -> None:
         """Each part is a key and a value."""
         for part in ("nice", "nice=", "", "=5", "/tmp/x"):
             message = self.refused(f"popen//{part}")
@@ -284,13 +284,13 @@ class Refusing(SynchronousTestCase):
             else:
                 self.assertIn(f"expected key=value, not {part!r}", message)
 
-    def test_twice(self) -> None:
+    def test_repeated_key_is_refused(self) -> None:
         """No key, and no variable, is given twice."""
         self.assertIn("nice twice", self.refused("popen//nice=1//nice=2"))
         self.assertIn("env:A twice", self.refused("popen//env:A=1//env:A=2"))
         self.assertIn("no key 'transport'", self.refused("popen//transport=ssh"))
 
-    def test_nice(self) -> None:
+    def test_nice_must_be_a_whole_number(self) -> None:
         """The niceness is a whole number."""
         values: list[Any] = [
             "high",
@@ -313,7 +313,7 @@ class Refusing(SynchronousTestCase):
         self.assertIn("not 'high'", self.refused("popen//nice=high"))
         self.assertEqual(Spec.parse("popen", nice=2.0).nice, 2)
 
-    def test_execmodel(self) -> None:
+    def test_unknown_execution_model_suggests_the_nearest(self) -> None:
         """There are two execution models; the nearest is suggested."""
         self.assertEqual(
             self.refused("popen//execmodel=threads"),
@@ -323,7 +323,7 @@ class Refusing(SynchronousTestCase):
         self.assertIn("'main_thread_only'?", self.refused("popen", execmodel="main_thread"))
         self.assertIn("not 5", self.refused("popen", execmodel=5))
 
-    def test_python(self) -> None:
+    def test_python_must_be_a_path_or_list(self) -> None:
         """A path, or a list of one and its arguments; a text is split, an option is not."""
         for value in (5, b"bytes", "", "a\0b", [5], [], ["", "-O"], ["a", "\0"]):
             message = self.refused("popen", python=value)
@@ -335,14 +335,14 @@ class Refusing(SynchronousTestCase):
         self.assertEqual(text, "popen//python='a b' -c")
         self.assertEqual(Spec.parse(text), Spec(python=("a b", "-c")))
 
-    def test_texts(self) -> None:
+    def test_text_keys_refuse_other_types(self) -> None:
         """What is text can be nothing else."""
         for key in ("id", "chdir"):
             for value in (5, b"bytes", "", "a\0b", ["x"]):
                 message = self.refused("popen", **{key: value})
                 self.assertIn(f"{key} is text, not {value!r}", message)
 
-    def test_variables(self) -> None:
+    def test_environment_variable_needs_name_and_text(self) -> None:
         """Environment variables have a name, and text as their value."""
         self.assertIn("can be called ''", self.refused("popen//env:=1"))
         for name in ("", "a=b", "a\0", 5):

@@ -53,7 +53,7 @@ class Starting(SynchronousTestCase):
         else:
             found[1].callback(cast(Any, Made(id)))
 
-    def test_bound(self) -> None:
+    def test_no_more_than_parallel_are_started_at_a_time(self) -> None:
         """No more than so many at a time, also of those that have waited for another one."""
         followers = [f"popen//via=m//id=f{n}" for n in range(4)]
         result = self.start(2, "popen//id=m", *followers, "popen//id=a", "popen//id=b")
@@ -73,7 +73,7 @@ class Starting(SynchronousTestCase):
         self.assertEqual([gateway.id for gateway in made], ["m", "f0", "f1", "f2", "f3", "a", "b"])
         self.assertEqual([progress.done for progress in self.told], list(range(1, 8)))
 
-    def test_failed(self) -> None:
+    def test_failed_start_makes_room_for_the_next(self) -> None:
         """One that fails makes room for the next, and the rest goes on."""
         result = self.start(1, "popen//id=a", "popen//id=b")
         self.done("a", pycomnet.GatewayNotStarted("no such host"))
@@ -81,7 +81,7 @@ class Starting(SynchronousTestCase):
         problem = self.failureResultOf(result, pycomnet.GatewaysNotStarted).value
         self.assertEqual([gateway and gateway.id for gateway in problem.gateways], [None, "b"])
 
-    def test_cancelled(self) -> None:
+    def test_cancelling_gives_up_started_and_begins_no_other(self) -> None:
         """Cancelling gives up those that are being started, and begins with no other."""
         result = self.start(2, *(f"popen//id={id}" for id in "abcd"))
         result.cancel()
@@ -89,7 +89,7 @@ class Starting(SynchronousTestCase):
         self.assertEqual(sorted(cast(Any, self.cancelled)), ["a", "b"])
         self.assertEqual(self.ids(), ["a", "b"])
 
-    def test_none(self) -> None:
+    def test_no_specs_make_no_gateways(self) -> None:
         """There may be none."""
         self.assertEqual(self.successResultOf(self.start(1)), [])
         self.failureResultOf(self.start(0, "popen"), ValueError)

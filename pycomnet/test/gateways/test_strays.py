@@ -53,7 +53,7 @@ def start_sleeper(channel):
     """Far code: start a process with a session of its own."""
     import subprocess
 
-    channel.send(subprocess.Popen(["sleep", "60"], start_new_session=True).pid)
+    channel.send(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid)
 
 
 class Left(ForkServerCase):
@@ -73,22 +73,23 @@ class Left(ForkServerCase):
         killed: list[float] = []
 
         def wait() -> None:
+            killed.append(supervisor.now())
             os.kill(parent, signal.SIGKILL)
-            self.assertEqual(still_there([ends], 6), [])
-            self.assertEqual(still_there([stays], 6), [])
+            self.assertEqual(still_there([ends, stays]), [])
             killed.append(supervisor.now())
 
         await deferToThread(wait)
         for name in ("ends", "stays"):
             told = float(Path(f"{path}-{name}").read_text())
-            self.assertLess(told, killed[0])
-        self.assertGreater(killed[0] - told, grace * 0.9)
+            self.assertLess(told, killed[1])
+        # Both are told after the supervisor was killed; when they note it is the system's choice.
+        self.assertGreater(killed[1] - killed[0], grace * 0.9)
 
-    async def test_at_a_place(self) -> None:
+    async def test_fork_server_ends_strays_of_a_killed_supervisor(self) -> None:
         """The fork server ends it."""
         await self.check(await self.gateway(), STRAY_GRACE)
 
-    async def test_alone(self) -> None:
+    async def test_process_above_ends_strays_of_a_killed_supervisor(self) -> None:
         """So does the process above a supervisor that no fork server has forked."""
         gw = await self.gateway(fork=False)
         await self.check(gw, supervisor.REST_GRACE)
@@ -99,7 +100,7 @@ class TwoForkServers(ForkServerCase):
 
     timeout = 120
 
-    async def test_killed_together(self) -> None:
+    async def test_two_fork_servers_killed_at_once_leave_nothing(self) -> None:
         """Nothing is left, whichever is the first."""
         for turn in range(ROUNDS):
             async with pycomnet.Group(self.reactor) as group:

@@ -105,11 +105,22 @@ class RecordingClient:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answers: list[defer.Deferred[Any]] = []
         self.requests: list[defer.Deferred[Any]] = []
+        self.starting: defer.Deferred[dict[str, Any]] = defer.Deferred()
+        self.closing: defer.Deferred[None] | None = None
+
+    def start(self, spec: object, id: str) -> defer.Deferred[dict[str, Any]]:
+        return self.starting
+
+    def close(self) -> defer.Deferred[None]:
+        self.closing = defer.Deferred()
+        return self.closing
 
     def ask(self, method: str, path: str, *args: Any, **query: Any) -> defer.Deferred[Any]:
         self.asked.append((method, query))
-        return defer.Deferred()
+        self.answers.append(defer.Deferred())
+        return self.answers[-1]
 
     def request(self, method: str, path: str, *args: Any, **query: Any) -> defer.Deferred[Any]:
         self.requests.append(defer.Deferred())

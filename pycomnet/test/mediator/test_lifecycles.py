@@ -1,23 +1,17 @@
-"""The tables of the mediator's lifecycles: each transition of the real thing, and the docs."""
+"""The mediator's lifecycles: each transition of the real thing."""
 
 from __future__ import annotations
 
-import csv
-import re
 import signal
-from collections import deque
-from enum import Enum
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.internet import error
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
-import pycomnet
 from pycomnet.errors import PycomnetError
+from pycomnet.gateways.lifecycle import IllegalTransition
 from pycomnet.mediator.client.states import (
     LINK,
     STREAM,
@@ -29,104 +23,11 @@ from pycomnet.mediator.client.states import (
     StreamState,
 )
 from pycomnet.mediator.client.websocket import CLOSE_TIMEOUT, POST_FROM
-from pycomnet.mediator.lifecycle import IllegalTransition, step
 from pycomnet.mediator.server import session as sessions
 from pycomnet.mediator.server.states import SESSION, SessionEffect, SessionEvent, SessionState
 from pycomnet.test.mediator.kit import JSONResponse, LinkCase, StreamCase
 from pycomnet.test.mediator.server.test_session import ALICE, FakeChild, MediatorCase
-
-PAGE = Path(pycomnet.__file__).parent.parent / "docs" / "lifecycles.rst"
-
-
-def ways(table: Any, first: Enum) -> dict[Enum, list[Any]]:
-    """The shortest sequence of events to each state from the first one."""
-    found: dict[Enum, list[Any]] = {first: []}
-    waiting = deque([first])
-    while waiting:
-        state = waiting.popleft()
-        for event, (after, _) in table[state].items():
-            if after not in found:
-                found[after] = [*found[state], event]
-                waiting.append(after)
-    return found
-
-
-class TableTests(SynchronousTestCase):
-    """Each table by itself."""
-
-    tables: tuple[tuple[Any, Enum, type[Enum], type[Enum]], ...] = (
-        (SESSION, SessionState.NEW, SessionEvent, SessionEffect),
-        (STREAM, StreamState.OPEN, StreamEvent, StreamEffect),
-        (LINK, LinkState.OPENING, LinkEvent, LinkEffect),
-    )
-
-    def test_each_cell_is_a_transition_or_an_error(self) -> None:
-        """What is in the table is done; all else is an error that names state and event."""
-        for table, first, events, _ in self.tables:
-            for state in type(first):
-                for event in events:
-                    if event in table[state]:
-                        self.assertEqual(step(table, state, event), table[state][event])
-                        continue
-                    problem = self.assertRaises(IllegalTransition, step, table, state, event)
-                    self.assertEqual((problem.state, problem.event), (state, event))
-                    self.assertIn(state.name, str(problem))
-                    self.assertIn(event.name, str(problem))
-
-    def test_each_state_is_reached_and_each_effect_used(self) -> None:
-        """No state without a way to it, no event or effect that is nowhere in the table."""
-        for table, first, events, effects in self.tables:
-            self.assertEqual(set(table), set(type(first)))
-            self.assertEqual(set(ways(table, first)), set(type(first)))
-            self.assertEqual({event for row in table.values() for event in row}, set(events))
-            used = {effect for row in table.values() for _, effect in row.values()}
-            self.assertEqual(used - {None}, set(effects))
-
-
-class PageTests(SynchronousTestCase):
-    """The page of the docs that has the tables."""
-
-    if not PAGE.is_file():
-        skip = "there are no docs beside an installed package"
-
-    def test_tables_are_those_of_the_code(self) -> None:
-        """Row by row: the state, the event, the next state, and what is done."""
-        blocks = re.findall(
-            r"^\.\. csv-table::\n(?:   :.*\n)+\n((?:   .+\n)+)", PAGE.read_text("utf-8"), re.M
-        )
-        self.assertEqual(len(blocks), len(TableTests.tables))
-        for block, (table, *_) in zip(blocks, TableTests.tables, strict=True):
-            found = list(csv.reader(block.splitlines(), skipinitialspace=True))
-            expected = [
-                [state.name, event.name, after.name, "" if effect is None else effect.value]
-                for state, row in table.items()
-                for event, (after, effect) in row.items()
-            ]
-            self.assertEqual([[cell.strip() for cell in row] for row in found], expected)
-
-    def test_each_state_and_event_is_explained(self) -> None:
-        """In the words of the code."""
-        text = PAGE.read_text("utf-8")
-        for _, first, events, _ in TableTests.tables:
-            for one in (*type(first), *events):
-                self.assertIn(f"``{one.name}``\n   {one.value[0].upper()}{one.value[1:]}.\n", text)
-
-
-class Transitions:
-    """Walks a table with the real thing, made anew for each cell of it.
-
-    :param first: the state in which it is made.
-    """
-
-    def __init__(self, table: Any, first: Enum) -> None:
-        self._table = table
-        self._ways = ways(table, first)
-
-    def each(self) -> Any:
-        """The events that lead to a state, an event, the next state, and what is done."""
-        for state, row in self._table.items():
-            for event, (after, effect) in row.items():
-                yield [*self._ways[state], event], state, after, effect
+from pycomnet.test.transitions import Transitions
 
 
 class SessionTransitions(MediatorCase):

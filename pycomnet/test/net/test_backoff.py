@@ -27,7 +27,7 @@ class BackoffTests(SynchronousTestCase):
         for attempt in (0, 20):
             self.assertEqual(len({policy(attempt) for _ in range(20)}), 20)
 
-    def test_begins_anew(self) -> None:
+    def test_delay_begins_anew_after_reset_or_progress(self) -> None:
         """After a reset, or when the number has changed, the delay is the first one again."""
         progress = [0]
         backoff = Backoff(Clock(), 0.1, 5.0, lambda: progress[0])
@@ -37,7 +37,7 @@ class BackoffTests(SynchronousTestCase):
             change()
         self.between(backoff.next_delay(), 0.05, 0.1)
 
-    def test_wait(self) -> None:
+    def test_wait_fires_after_its_delay_or_is_cancelled(self) -> None:
         """It fires after the delay; cancelling it leaves no call behind."""
         clock = Clock()
         backoff = Backoff(clock, 0.1, 5.0)

@@ -100,7 +100,7 @@ class LookaheadTests(SynchronousTestCase):
         reactor.register(self.transport.fileno())
         return reactor
 
-    def test_reads_on(self) -> None:
+    def test_answered_reads_go_on_at_once_up_to_a_bound(self) -> None:
         """While what is read is answered, what comes is read at once; but not without end."""
         self.there.sendall(b"x" * (READS_PER_TURN + 4))
         self.assertEqual(self._reads(), 1)  # nothing is known yet
@@ -108,12 +108,12 @@ class LookaheadTests(SynchronousTestCase):
         self.there.sendall(b"x" * 5)
         self.assertEqual(self._reads(), 8)
 
-    def test_reads_on_with_epoll(self) -> None:
+    def test_answered_reads_go_on_with_epoll(self) -> None:
         """So it does where the looks are the reactor's own."""
         self._on_epoll()
-        self.test_reads_on()
+        self.test_answered_reads_go_on_at_once_up_to_a_bound()
 
-    def test_only_what_is_quick(self) -> None:
+    def test_slow_answers_are_not_looked_for(self) -> None:
         """What was not answered quickly is not looked for, until it is again."""
         self.there.sendall(b"x" * 50)
         self.assertEqual(self._reads(), 1)
@@ -123,7 +123,7 @@ class LookaheadTests(SynchronousTestCase):
         self.clock.now += QUICK / 2
         self.assertEqual(self._reads(), READS_PER_TURN)
 
-    def test_in_vain(self) -> None:
+    def test_looks_in_vain_become_rare(self) -> None:
         """Looks that are in vain become rare, and one that is not makes them frequent again."""
         self.clock.step = BLIND_WINDOW / 3
         self.there.sendall(b"x")
@@ -144,7 +144,7 @@ class LookaheadTests(SynchronousTestCase):
             pass
         self.assertEqual(self._reads(), READS_PER_TURN)
 
-    def test_late(self) -> None:
+    def test_late_look_reads_but_counts_as_in_vain(self) -> None:
         """What came while the processor was away for long is read; but it counts as in vain."""
         self.there.sendall(b"x" * 10)
         self.assertEqual(self._reads(), 1)
@@ -152,7 +152,7 @@ class LookaheadTests(SynchronousTestCase):
         self.assertEqual(self._reads(), 2)
         self.assertEqual(self._reads(), 1)
 
-    def test_others(self) -> None:
+    def test_other_ready_descriptors_end_the_looks(self) -> None:
         """Where something else is ready too, or is due, the reactor has its turn, at once."""
         reactor = self._on_epoll()
         self.there.sendall(b"x" * 50)
@@ -169,7 +169,7 @@ class LookaheadTests(SynchronousTestCase):
         reactor.due = 1.0
         self.assertEqual(self._reads(), READS_PER_TURN)
 
-    def test_stops(self) -> None:
+    def test_looks_end_without_writes_or_at_the_end(self) -> None:
         """It does not when nothing was written, what is written waits, or the end has come."""
         self.there.sendall(b"x" * 50)
         self.assertEqual(self._reads(), 1)
@@ -188,7 +188,7 @@ class LookaheadTests(SynchronousTestCase):
                 setattr(self.transport, name, old)
             self.assertEqual(len(self.transport.reads), before + 1, change)
 
-    def test_stop(self) -> None:
+    def test_stop_restores_the_transports_own_read(self) -> None:
         """Afterwards the transport reads as it did."""
         self.ahead.stop()
         self.assertNotIn("doRead", self.transport.__dict__)

@@ -17,7 +17,7 @@ class MonotonicTests(SynchronousTestCase):
         self.reactor = SelectReactor()
         self.addCleanup(self.reactor.removeAll)
 
-    def test_set_clock(self) -> None:
+    def test_timers_ignore_a_wall_clock_that_is_set(self) -> None:
         """A timer is due when its seconds have passed, though the wall clock is a day ahead."""
         self.assertTrue(use_monotonic_clock(self.reactor))
         called: list[str] = []
@@ -29,7 +29,7 @@ class MonotonicTests(SynchronousTestCase):
         self.assertEqual(called, ["due"])
         self.assertEqual(use_monotonic_clock(self.reactor), True, "again is no matter")
 
-    def test_left_alone(self) -> None:
+    def test_reactor_with_timers_keeps_its_clock(self) -> None:
         """A reactor with timers, or that runs, keeps the clock that they have their times by."""
         seconds = self.reactor.seconds
         call = self.reactor.callLater(1000, lambda: None)

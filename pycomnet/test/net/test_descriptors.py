@@ -88,7 +88,7 @@ class Passing(SynchronousTestCase):
         for _ in range(100):
             self.there.doRead()
 
-    def test_with_their_bytes(self) -> None:
+    def test_descriptors_come_before_the_last_of_their_bytes(self) -> None:
         """They come before the last of what was written with them, and are closed here."""
         with pipes() as fds:
             given = [identity(fds[1]), identity(fds[2])]
@@ -111,7 +111,7 @@ class Passing(SynchronousTestCase):
             for fd in taken:
                 os.close(fd)
 
-    def test_full(self) -> None:
+    def test_descriptors_wait_for_a_full_socket(self) -> None:
         """When the socket is full they are kept until they are sent, or nobody is there."""
         with pipes() as fds:
             size = 0
@@ -131,7 +131,7 @@ class Passing(SynchronousTestCase):
             self.assertEqual(said(self.receiver.came)[size:], b"these")
             self.receiver.received.close()
 
-    def test_lost(self) -> None:
+    def test_descriptors_that_cannot_be_sent_are_closed(self) -> None:
         """They are closed when they can't be sent any more."""
         with pipes() as fds:
             self.sender.connected = 0
@@ -139,7 +139,7 @@ class Passing(SynchronousTestCase):
             send_descriptors(self.sender, (fds[0], fds[2]), lambda: None)
             self.assertEqual([is_open(fd) for fd in fds], [False, True, False, True])
 
-    def test_missing(self) -> None:
+    def test_none_is_taken_when_one_is_missing(self) -> None:
         """Of several of which one did not come none is taken, and none is left open."""
         received = ReceivedDescriptors(self.reactor)
         with pipes() as fds:
@@ -154,7 +154,7 @@ class Passing(SynchronousTestCase):
             self.assertFalse(is_open(other))
             self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_not_taken(self) -> None:
+    def test_descriptors_not_taken_are_closed_after_a_while(self) -> None:
         """What nobody takes is closed after a while; what was taken is not."""
         received = ReceivedDescriptors(self.reactor)
         with pipes() as fds:
@@ -167,8 +167,7 @@ class Passing(SynchronousTestCase):
             self.assertIsNone(received.take(identity(fds[2])))
             os.close(kept)
 
-    def test_where(self) -> None:
-        """Only on a UNIX socket as it is."""
+    def test_only_plain_unix_sockets_pass_descriptors(self) -> None:
         self.assertTrue(passes_descriptors(self.sender))
         self.assertFalse(passes_descriptors(MemoryTransport()))
         self.assertFalse(passes_descriptors(None))

@@ -77,7 +77,9 @@ class EagerTests(SynchronousTestCase):
         st.lists(st.tuples(st.booleans(), st.integers(1, 2 * APART_FROM)), max_size=8),
         st.lists(st.integers(0, 2 * APART_FROM), max_size=12),
     )
-    def test_in_order(self, writes: list[tuple[bool, int]], takes: list[int]) -> None:
+    def test_every_byte_is_written_once_and_in_order(
+        self, writes: list[tuple[bool, int]], takes: list[int]
+    ) -> None:
         """Every byte once and in order, however little is taken at a time."""
         socket = Socket(takes)
         transport = Transport(socket)
@@ -99,7 +101,7 @@ class EagerTests(SynchronousTestCase):
         transport.finish()
         self.assertEqual(socket.taken, wanted)
 
-    def test_one_call(self) -> None:
+    def test_what_the_system_takes_costs_one_call(self) -> None:
         """What the system takes at once costs one call, and the reactor is not asked for a turn."""
         for size in (10, 2 * APART_FROM):
             socket = Socket([])
@@ -108,7 +110,7 @@ class EagerTests(SynchronousTestCase):
             flush_now(transport)
             self.assertEqual((socket.calls, transport.watch.writers), (1, set()))
 
-    def test_many_pieces(self) -> None:
+    def test_more_pieces_than_the_system_takes_are_written(self) -> None:
         """More pieces than the system takes at a time."""
         socket = Socket([])
         transport = Transport(socket)
@@ -118,7 +120,7 @@ class EagerTests(SynchronousTestCase):
         transport.finish()
         self.assertEqual(socket.taken, b"".join(wanted))
 
-    def test_back_pressure(self) -> None:
+    def test_producer_is_paused_and_resumed(self) -> None:
         """Who produces is paused by what the system does not take, and resumed after that."""
         socket = Socket([10])
         transport = Transport(socket)
@@ -133,7 +135,7 @@ class EagerTests(SynchronousTestCase):
         flush_now(transport)
         self.assertEqual(producer.calls, ["pause", "resume"] * 2)
 
-    def test_broken(self) -> None:
+    def test_error_is_left_to_the_transports_own_writing(self) -> None:
         """An error is the transport's own writing's to report."""
 
         def broken(pieces: Any) -> int:
@@ -146,7 +148,7 @@ class EagerTests(SynchronousTestCase):
         self.assertEqual(transport.watch.writers, {transport})
         self.assertIs(transport.doWrite(), main.CONNECTION_LOST)
 
-    def test_not_plain(self) -> None:
+    def test_tls_or_another_transport_writes_as_ever(self) -> None:
         """With TLS, or another transport, it is written as ever; nothing is once it closes."""
         socket = Socket([])
         transport: Any = Transport(socket)

@@ -47,7 +47,7 @@ class FakePort:
 class ParseTests(SynchronousTestCase):
     """Reading strings."""
 
-    def test_clean(self) -> None:
+    def test_each_form_has_one_usual_form(self) -> None:
         """Each form has one usual form, which is its own."""
         for given, cleaned in (
             ("127.0.0.1:80", "tcp:127.0.0.1:80"),
@@ -66,14 +66,14 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(endpoints.clean(given), cleaned)
             self.assertEqual(endpoints.clean(cleaned), cleaned)
 
-    def test_not_an_address(self) -> None:
+    def test_other_strings_are_refused_with_what_is_expected(self) -> None:
         """Anything else is an error that shows what was expected."""
         for given in ("", "  ", "tcp", "a=b:c", ":", ":80", "tcp:\x00:1"):
             problem = self.assertRaises(EndpointError, endpoints.parse, given)
             self.assertIn("tcp:HOST:PORT", str(problem))
         self.assertRaises(EndpointError, endpoints.parse, 2012)
 
-    def test_local(self) -> None:
+    def test_local_endpoints_are_loopback_and_unix(self) -> None:
         """What only this machine can reach: loopback interfaces and UNIX sockets."""
         for given, local in (
             ("tcp:0:interface=127.0.0.1", True),
@@ -90,7 +90,7 @@ class ParseTests(SynchronousTestCase):
         ):
             self.assertEqual(endpoints.is_local(given), local, given)
 
-    def test_local_address(self) -> None:
+    def test_local_addresses_are_loopback_and_unix(self) -> None:
         """Of a transport's addresses, too; an IPv4 one may come in IPv6's form."""
         for address, local in (
             (IPv4Address("TCP", "127.0.0.2", 1), True),
@@ -104,13 +104,12 @@ class ParseTests(SynchronousTestCase):
         ):
             self.assertEqual(endpoints.is_local_address(address), local, address)
 
-    def test_tls(self) -> None:
-        """``tls:`` and ``ssl:`` are TLS."""
+    def test_tls_and_ssl_are_tls(self) -> None:
         self.assertTrue(endpoints.is_tls("tls:h:1"))
         self.assertTrue(endpoints.is_tls("ssl:h:1"))
         self.assertFalse(endpoints.is_tls("h:1"))
 
-    def test_client_string(self) -> None:
+    def test_client_string_says_what_to_connect_to(self) -> None:
         """What to connect to: the interface, or the host that is given."""
         four = FakePort(IPv4Address("TCP", "127.0.0.1", 99))
         every = FakePort(IPv4Address("TCP", "0.0.0.0", 99))
@@ -123,7 +122,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(endpoints.client_string(unix, "unix:/tmp/x"), r"unix:/tmp/a\:b")
         self.assertRaises(EndpointError, endpoints.client_string, FakePort(None), "tcp:0")
 
-    def test_describe(self) -> None:
+    def test_address_is_described_as_an_endpoint(self) -> None:
         """A transport's address, as a string."""
         self.assertEqual(endpoints.describe_address(IPv6Address("TCP", "::1", 5)), r"tcp:\:\:1:5")
         self.assertEqual(endpoints.describe_address(UNIXAddress(None)), "unix:")
@@ -132,7 +131,7 @@ class ParseTests(SynchronousTestCase):
 class EndpointTests(SynchronousTestCase):
     """Making Twisted's endpoints."""
 
-    def test_listen(self) -> None:
+    def test_twisteds_kinds_are_its_own_endpoints(self) -> None:
         """Twisted's own kinds are Twisted's own endpoints."""
         reactor = MemoryReactorClock()
         tcp = endpoints.server_endpoint(reactor, "tcp:0:interface=127.0.0.1")
@@ -140,7 +139,7 @@ class EndpointTests(SynchronousTestCase):
         unix = endpoints.server_endpoint(reactor, "unix:/tmp/x")
         self.assertIsInstance(unix, UNIXServerEndpoint)
 
-    def test_backlog(self) -> None:
+    def test_backlog_is_long_unless_given(self) -> None:
         """As many as come back to what was restarted can wait, unless something else is said."""
         reactor = MemoryReactorClock()
         for text, expected in (("tcp:80", endpoints.BACKLOG), ("tcp:80:backlog=5", 5)):
@@ -149,7 +148,7 @@ class EndpointTests(SynchronousTestCase):
         endpoints.server_endpoint(reactor, "unix:/tmp/x").listen(Factory())
         self.assertEqual(reactor.unixServers[-1][2], endpoints.BACKLOG)
 
-    def test_mistakes(self) -> None:
+    def test_mistake_is_an_error_with_the_string(self) -> None:
         """Each mistake is an error that has the string and says what is wrong."""
         reactor = MemoryReactorClock()
         long_path = "unix:/" + endpoints.MAX_UNIX_PATH * "x"
@@ -178,7 +177,7 @@ class EndpointTests(SynchronousTestCase):
             problem = self.assertRaises(EndpointError, make, reactor, given)
             self.assertIn(says, str(problem), given)
 
-    def test_underscore(self) -> None:
+    def test_name_with_underscore_is_resolved_and_all_tried(self) -> None:
         """A name with an underscore is resolved like any other, and each address is tried."""
         reactor: Any = MemoryReactorClock()
         reactor.nameResolver = FakeResolver("my_names", "192.0.2.1", "192.0.2.2")
@@ -191,7 +190,7 @@ class EndpointTests(SynchronousTestCase):
         unknown = endpoints.client_endpoint(reactor, "tcp:your_names:2012").connect(Factory())
         self.failureResultOf(unknown, error.DNSLookupError)
 
-    def test_cannot_listen(self) -> None:
+    def test_failure_to_listen_says_where_and_why(self) -> None:
         """What keeps one from listening is an error that says where, and why."""
         from twisted.internet import reactor
 
@@ -207,7 +206,7 @@ class EndpointTests(SynchronousTestCase):
             self.assertIn(f"can't listen on {given}: ", str(problem))
             self.assertIn(says, str(problem))
 
-    def test_check_client(self) -> None:
+    def test_check_client_accepts_what_can_be_connected_to(self) -> None:
         """What could be connected to, from somewhere."""
         for given in ("h.org:1", "tls:h.org:443:trustRoots=/not/here", "unix:/a", "tor:x.onion:1"):
             endpoints.check_client(given)
@@ -222,7 +221,7 @@ class EndpointTests(SynchronousTestCase):
             problem = self.assertRaises(EndpointError, endpoints.check_client, given)
             self.assertIn(says, str(problem), given)
 
-    def test_explain(self) -> None:
+    def test_missing_connection_is_explained_in_words(self) -> None:
         """Why there is no connection, in words."""
         for problem, says in (
             (error.ConnectionRefusedError(), "refused"),

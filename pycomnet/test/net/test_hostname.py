@@ -66,7 +66,7 @@ class NamedEndpointTests(SynchronousTestCase):
         """An attempt succeeds."""
         return self.reactor.tcpClients[number][2].buildProtocol(None)
 
-    def test_first(self) -> None:
+    def test_first_address_that_answers_is_taken(self) -> None:
         """The first address that answers is it, and nothing goes on."""
         waiting = self.connect()
         self.assertEqual(self.tried(), ["::1"])
@@ -77,7 +77,7 @@ class NamedEndpointTests(SynchronousTestCase):
         self.assertEqual(self.tried(), ["::1"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_refused(self) -> None:
+    def test_next_address_is_tried_when_one_refuses(self) -> None:
         """When one refuses, the next is tried at once: ``localhost`` is ``::1`` first."""
         waiting = self.connect()
         self.refuse(0)
@@ -86,7 +86,7 @@ class NamedEndpointTests(SynchronousTestCase):
         self.successResultOf(waiting)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_silent(self) -> None:
+    def test_next_address_is_tried_beside_a_silent_one(self) -> None:
         """When one says nothing, the next is tried beside it; that may still win."""
         waiting = self.connect()
         self.reactor.advance(ATTEMPT_DELAY)
@@ -96,7 +96,7 @@ class NamedEndpointTests(SynchronousTestCase):
         self.assertTrue(self.reactor.connectors[1].stoppedConnecting)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_none(self) -> None:
+    def test_last_failure_is_told_when_all_have_failed(self) -> None:
         """When none answers, the last failure is told, once all have failed."""
         waiting = self.connect()
         self.reactor.advance(ATTEMPT_DELAY)
@@ -110,7 +110,7 @@ class NamedEndpointTests(SynchronousTestCase):
         self.failureResultOf(waiting, error.TimeoutError)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_cancel(self) -> None:
+    def test_cancel_ends_all_attempts(self) -> None:
         """Cancelling ends all attempts."""
         waiting = self.connect()
         self.reactor.advance(ATTEMPT_DELAY)
@@ -121,7 +121,7 @@ class NamedEndpointTests(SynchronousTestCase):
         self.assertEqual(self.tried(), ["::1", "127.0.0.1"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_no_host(self) -> None:
+    def test_host_without_addresses_is_a_lookup_error(self) -> None:
         """No address, none of TCP, and what is no name: all fail the same way."""
         for addresses in ([], [UNIXAddress("/tmp/x")]):
             self.resolver.addresses = addresses
@@ -131,12 +131,12 @@ class NamedEndpointTests(SynchronousTestCase):
             self.failureResultOf(self.connect(host), error.DNSLookupError)
         self.assertEqual(self.resolver.asked, ["nowhere.example"] * 2)
 
-    def test_idna(self) -> None:
+    def test_other_scripts_name_is_looked_up_in_ascii(self) -> None:
         """A name in another script is looked up as what it is in ASCII."""
         self.connect("bücher.example")
         self.assertEqual(self.resolver.asked, ["xn--bcher-kva.example"])
 
-    def test_no_global_reactor(self) -> None:
+    def test_global_reactor_is_not_imported(self) -> None:
         """The global reactor is not imported, which would install one."""
         endpoint = endpoints.client_endpoint(self.reactor, "tcp:localhost:80")
         with (

@@ -101,14 +101,14 @@ class BufferTests(SynchronousTestCase):
             self.assertIs(_twisted.is_congested(descriptor), expected)
         self.assertEqual(descriptor.taken, b"abcdef")
 
-    def test_unwritten(self) -> None:
+    def test_unwritten_bytes_are_seen_in_either_way(self) -> None:
         """It is seen whether there is something to write, in either way."""
         self.unwritten()
         for name in ("has_unwritten", "is_congested"):
             self.patch(_twisted, name, _twisted._waits_to_write)
         self.unwritten()
 
-    def test_has_buffer(self) -> None:
+    def test_twisteds_write_buffer_is_where_it_was(self) -> None:
         """It is where it was: pieces until it is written, then one."""
         self.assertTrue(_twisted.HAS_BUFFER)
         descriptor = Descriptor()
@@ -126,7 +126,7 @@ class BufferTests(SynchronousTestCase):
         descriptor.doWrite()
         self.assertEqual(descriptor.taken, b"1234xyz")
 
-    def test_without_buffer(self) -> None:
+    def test_unknown_buffer_keeps_order_and_loses_nothing(self) -> None:
         """Without it nothing is taken out of order, nor lost."""
         self.patch(_twisted, "HAS_BUFFER", False)
         descriptor = Descriptor()
@@ -138,7 +138,7 @@ class BufferTests(SynchronousTestCase):
         descriptor.doWrite()
         self.assertEqual(descriptor.taken, b"abcdef")
 
-    def test_queued_descriptors(self) -> None:
+    def test_unix_transports_queued_descriptors_are_seen(self) -> None:
         """Those that a UNIX transport has yet to send are in a list; others have none."""
         transport = Unix()
         queued = _twisted.queued_descriptors(transport)
@@ -147,7 +147,7 @@ class BufferTests(SynchronousTestCase):
         self.assertEqual(queued, [7])
         self.assertEqual(_twisted.queued_descriptors(Descriptor()), ())
 
-    def test_unknown_descriptors(self) -> None:
+    def test_unknown_queue_leaves_writing_to_the_transport(self) -> None:
         """Where they can't be known the transport writes all by itself."""
         transport: Any = Unix()
         del transport._sendmsgQueue
@@ -174,14 +174,14 @@ class HalfCloseTests(SynchronousTestCase):
         descriptor.write(b"more")
         self.assertFalse(_twisted.has_unwritten(descriptor))
 
-    def test_closes_write_end(self) -> None:
+    def test_write_end_closes_when_all_is_written(self) -> None:
         """It is closed when all is written, and takes no more; in either way."""
         self.assertTrue(_twisted.HAS_HALF_CLOSE)
         self.half_closed(_twisted.closes_write_end(type("Known", (Descriptor,), {})))
         self.patch(_twisted, "HAS_HALF_CLOSE", False)
         self.half_closed(_twisted.closes_write_end(type("Unknown", (Descriptor,), {})))
 
-    def test_stop_taking(self) -> None:
+    def test_stop_taking_drops_what_is_written(self) -> None:
         """What is written is dropped; in either way."""
         self.assertTrue(hasattr(FileDescriptor, "_writeDisconnected"))
         slotted: Any = type("Other", (), {"stopWriting": lambda self: None})()
@@ -194,7 +194,7 @@ class HalfCloseTests(SynchronousTestCase):
 class ReplacedTests(SynchronousTestCase):
     """Methods that stand in for a transport's, and what a reactor has."""
 
-    def test_read(self) -> None:
+    def test_reactor_calls_the_replaced_read(self) -> None:
         """A reactor calls what stands in for ``doRead``, until that is over."""
         reactor = SelectReactor()  # type: ignore[no-untyped-call]
         here, there = socket.socketpair()
@@ -223,7 +223,7 @@ class ReplacedTests(SynchronousTestCase):
             _twisted.restore_read(transport)
         self.assertEqual((got, len(calls)), ([b"one", b"two"], 1))
 
-    def test_write(self) -> None:
+    def test_descriptor_writes_by_the_replaced_write(self) -> None:
         """A descriptor writes by what stands in for ``writeSomeData``."""
         descriptor = Descriptor()
         wrote: list[bytes] = []
@@ -237,7 +237,7 @@ class ReplacedTests(SynchronousTestCase):
         descriptor.doWrite()
         self.assertEqual(wrote, [b"abc"])
 
-    def test_refused(self) -> None:
+    def test_irreplaceable_methods_are_left_alone(self) -> None:
         """What can't be replaced is left alone, and its user is told."""
 
         class Fixed:
@@ -255,7 +255,7 @@ class ReplacedTests(SynchronousTestCase):
         self.assertIsNone(_twisted.replaced_read(Fixed()))
         _twisted.restore_read(Fixed())
 
-    def test_clock(self) -> None:
+    def test_timers_go_by_the_given_clock(self) -> None:
         """Timers go by the clock that a reactor was given."""
         reactor = SelectReactor()  # type: ignore[no-untyped-call]
         now = [1000.0]
@@ -267,7 +267,7 @@ class ReplacedTests(SynchronousTestCase):
             reactor.runUntilCurrent()
             self.assertEqual(len(fired), number)
 
-    def test_epoll(self) -> None:
+    def test_epoll_is_found_in_an_epoll_reactor_alone(self) -> None:
         """An epoll reactor sleeps in an epoll; another one has none."""
         self.assertIsNone(_twisted.epoll_of(SelectReactor()))  # type: ignore[no-untyped-call]
         self.assertIsNone(_twisted.epoll_of(None))
@@ -283,7 +283,7 @@ class ReplacedTests(SynchronousTestCase):
         self.addCleanup(os.close, write)
         self.assertIn(reactor.waker.fileno(), [r.fileno() for r in reactor.getReaders()])
 
-    def test_waker(self) -> None:
+    def test_silenced_reactor_is_not_woken(self) -> None:
         """A reactor without a waker is not woken, and one that never had one is left alone."""
         reactor = SelectReactor()  # type: ignore[no-untyped-call]
         self.assertIsNotNone(reactor.waker)
@@ -293,7 +293,7 @@ class ReplacedTests(SynchronousTestCase):
         _twisted.silence_waker(bare)
         self.assertFalse(hasattr(bare, "waker"))
 
-    def test_loop(self) -> None:
+    def test_asyncio_reactors_loop_is_recognised(self) -> None:
         """It is seen which loop an asyncio reactor runs on."""
         loop = asyncio.new_event_loop()
         self.addCleanup(loop.close)
@@ -332,7 +332,7 @@ class HTTPTests(SynchronousTestCase):
         channel.makeConnection(transport)
         return channel, transport
 
-    def test_decode_body(self) -> None:
+    def test_servers_chunks_come_by_our_decoder(self) -> None:
         """A server's body in chunks comes by the decoder, and its end is the request's."""
         channel, transport = self.server()
         channel.dataReceived(self.REQUEST[:-12])
@@ -343,7 +343,7 @@ class HTTPTests(SynchronousTestCase):
         self.assertEqual(b"".join(request.pieces), b"abcdefg")
         self.assertIn(b"done", transport.value())
 
-    def test_own_decoder(self) -> None:
+    def test_twisteds_own_decoder_is_the_fallback(self) -> None:
         """Where it can't be put in, Twisted's own takes the body apart."""
         self.patch(http, "_ChunkedTransferDecoder", object)
         self.assertIs(_twisted.chunk_decoder(), object)
@@ -351,7 +351,7 @@ class HTTPTests(SynchronousTestCase):
         _twisted.decode_body(channel, Chunks, lambda data: None)
         self.assertEqual(vars(channel), {})
 
-    def test_bad_request(self) -> None:
+    def test_unreadable_request_calls_bad_request(self) -> None:
         """Twisted calls what a class has for a request that can't be read."""
         refused: list[Any] = []
         members = {"bad_request": lambda self: refused.append(self)}
@@ -362,7 +362,7 @@ class HTTPTests(SynchronousTestCase):
         channel.dataReceived(b"nonsense\r\n")
         self.assertEqual(refused, [channel])
 
-    def test_decode_answers(self) -> None:
+    def test_clients_chunks_come_by_our_decoder(self) -> None:
         """A client's answer in chunks comes by the decoder."""
         protocol: Any = HTTP11ClientProtocol()
         _twisted.decode_answers(protocol, Chunks)
@@ -383,7 +383,7 @@ class HTTPTests(SynchronousTestCase):
 class OneModule(SynchronousTestCase):
     """What is private in Twisted is used there alone."""
 
-    def test_used_there_alone(self) -> None:
+    def test_twisteds_privates_are_in_one_module(self) -> None:
         """No other module has one of the names."""
         names = set(re.findall(r"[.\"](_[a-z]+[A-Z]\w*|_wsconn|_poller)\b", source(_twisted)))
         self.assertIn("_tempDataBuffer", names)
@@ -413,7 +413,7 @@ class WebSocketTests(SynchronousTestCase):
     def wire(self) -> Any:
         return _WebSocketWireProtocol(WSConnection(ConnectionType.SERVER), print, Messages())
 
-    def test_bound_messages(self) -> None:
+    def test_websocket_pieces_can_be_counted(self) -> None:
         """Where a WebSocket collects pieces they can be counted; elsewhere its user is told."""
         wire = self.wire()
         got: list[Any] = []
@@ -430,7 +430,7 @@ class WebSocketTests(SynchronousTestCase):
         self.assertEqual(got, ["text", b"bytes"])
         self.assertFalse(_twisted.bound_messages(object(), 1, 2))
 
-    def test_state(self) -> None:
+    def test_websocket_state_is_wsprotos_or_open(self) -> None:
         """It is that of wsproto's connection; where that isn't known it is taken to be open."""
         wire = self.wire()
         self.assertIs(_twisted.websocket_state(wire), ConnectionState.OPEN)

@@ -7,8 +7,10 @@ from typing import Any
 
 from twisted.internet import defer, error
 from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from pycomnet.services.context import Context
 from pycomnet.services.interface import Service
@@ -59,6 +61,8 @@ class Network(TurnClock):
 
     def __init__(self) -> None:
         super().__init__()
+        # Of IReactorThreads it has what is called, and its thread pool is the test's.
+        alsoProvides(self, IReactorThreads)
         self.ports: dict[int, Port] = {}
         self.wires: list[tuple[Side, Side]] = []
         self.threads: list[Callable[[], None]] = []

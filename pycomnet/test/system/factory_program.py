@@ -1,4 +1,4 @@
-"""A program that uses a factory: ``factory_program.py ADDRESS WHAT SPEC``; see :func:`main`."""
+"""A program that uses a factory: ``factory_program.py ADDRESS WHAT SPEC ...``; see :func:`main`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def count(channel, total):
     channel.send(["came", came])
 
 
+#: Far code: numbers with much data, 6 MB; how many were sent is the length of a file.
+FLOOD = """
+with open(path, "wb", 0) as file:
+    for number in range(100):
+        channel.send([number, b"x" * 60000])
+        file.write(b".")
+"""
+
+
 def say(value: Any) -> None:
     """Print a line of JSON."""
     print(json.dumps(value), flush=True)
@@ -44,14 +53,14 @@ async def take(reactor: Any, channel: pycomnet.Channel, answer: bool) -> None:
         if first == "came":
             say(second)
             return
-        assert second == b"x" * (first % 3000)
+        assert not second.strip(b"x")
         say(first)
         if answer:
             await channel.send(first)
         await deferLater(reactor, 0)
 
 
-async def main(reactor: Any, address: str, what: str, spec: str) -> None:
+async def main(reactor: Any, address: str, what: str, spec: str, *more: str) -> None:
     """Do what the command line says, and print lines of JSON of it."""
     group = pycomnet.Group(reactor, output=lambda output: None)
     group.setlocalfactory(endpoint=address)
@@ -70,6 +79,22 @@ async def main(reactor: Any, address: str, what: str, spec: str) -> None:
         channel.send_end()
         await take(reactor, channel, False)
         await gateway.exit()
+    elif what == "take":
+        say(gateway.info["pid"])
+        [channel] = gateway.resumed.values()
+        await take(reactor, channel, False)
+    elif what == "idle":
+        sent = gateway.newchannel()
+        source = "for n in range(10000):\n channel.send([n, b'x' * 100])\n if n == 99: sent.send(n)"
+        channel = gateway.remote_exec(source, sent=sent)
+        await sent.receive()
+        say([gateway.info["pid"], channel.id])
+        await Deferred()
+    elif what == "flood":
+        [path] = more
+        channels = [gateway.remote_exec(FLOOD, path=f"{path}{number}") for number in range(4)]
+        say([channel.id for channel in channels])
+        await Deferred()
     elif what == "end":
         channel = gateway.remote_exec("channel.send(1); channel.send(channel.receive())")
         say([gateway.info["pid"], channel.id, await channel.receive()])

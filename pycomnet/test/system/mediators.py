@@ -82,12 +82,13 @@ class Answer:
         return json.loads(self.body)
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of this machine for what listens with ``SO_REUSEPORT``; nobody else gets it."""
     with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+        yield one.getsockname()[1]
 
 
 NGINX = """
@@ -104,7 +105,7 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     server {{
-        listen 127.0.0.1:{port}{tls};
+        listen 127.0.0.1:{port} reuseport{tls};
         # As nginx is by itself: answers and requests are buffered, and nothing is upgraded.
         location /code/ {{
             proxy_pass http://127.0.0.1:{upstream}/;
@@ -127,15 +128,17 @@ http {{
 
 
 @contextmanager
-def nginx(directory: Path, upstream: int, certificate: Path | None = None) -> Iterator[int]:
-    """A real nginx before a server; its port.
+def nginx(
+    directory: Path, upstream: int, port: int, certificate: Path | None = None
+) -> Iterator[None]:
+    """A real nginx before a server.
 
+    :param port: where it listens: a reserved one.
     :param certificate: a file with a key and a certificate, for TLS.
     """
     require("nginx")
     directory = directory / "nginx"
     directory.mkdir()
-    port = free_port()
     config = directory / "nginx.conf"
     config.write_text(
         NGINX.format(
@@ -156,7 +159,7 @@ def nginx(directory: Path, upstream: int, certificate: Path | None = None) -> It
     )
     try:
         wait_for_port(port, process)
-        yield port
+        yield
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)

@@ -85,6 +85,8 @@ channel.receive()
 }
 #: What the gateways are made from.
 SPEC = os.environ.get("PYCOMNET_TEST_SPEC", "popen")
+#: Seconds that a gateway has to start, on a busy machine and with Java.
+START = 300.0
 #: What the gateway ``master`` is made from, which they may be started through; or nothing.
 MASTER = os.environ.get("PYCOMNET_TEST_MASTER")
 #: The address of the factory service that makes them, if there is one.
@@ -112,7 +114,7 @@ async def start(group: Any, names: list[str]) -> tuple[list[list[int]], list[Any
         pids.append(await channel.receive())
         held.append((master, channel))
     for name in names:
-        gateway = await group.makegateway(SPEC)
+        gateway = await group.makegateway(SPEC, timeout=START)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
         pids.append(await channel.receive())
         held.append((gateway, channel))
@@ -168,7 +170,7 @@ def blocking_near(ending: str, names: list[str]) -> None:
     pids: list[int] = []
     held = []
     for name in names:
-        gateway = group.makegateway(SPEC)
+        gateway = group.makegateway(SPEC, timeout=START)
         channel = gateway.remote_exec(BEGIN + FAR_CODE[name])
         pids += channel.receive()
         held.append((gateway, channel))

@@ -13,7 +13,7 @@ from pathlib import Path
 from select import poll
 from typing import Any
 
-from pycomnet.test.processes import still_there
+from pycomnet.test.processes import GONE, still_there
 
 ROOT = Path(__file__).parents[3]
 #: Seconds that anything may take on a busy machine before the test gives up.
@@ -81,7 +81,7 @@ def near(*argv: str, **env: str) -> Iterator[Near]:
 
 
 @contextmanager
-def processes_end(pids: list[int], timeout: float = 6) -> Iterator[None]:
+def processes_end(pids: list[int], timeout: float = GONE) -> Iterator[None]:
     """Fail unless all these processes live now, and have ended so many seconds after the block."""
     assert len(pids) == len(set(pids))
     for pid in pids:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ Host closed host3
   Port 1
 Host shared
   ControlMaster auto
-  ControlPath {directory}/control
+  ControlPath {sockets}/c
   ControlPersist 5
 Host box shared unknown closed host*
   IdentityFile {directory}/user
@@ -62,6 +63,13 @@ NOISE = (
 )
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Sshd:
     """A running sshd.
 
@@ -74,12 +82,25 @@ class Sshd:
     def __init__(self, directory: Path) -> None:
         assert SSHD is not None
         self.directory = directory
+        #: for the sockets of its clients, whose names are long
+        self._sockets = tempfile.mkdtemp(prefix="ssh")
         for name in ("host", "user", "noisy", "stranger", "other"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
             subprocess.run(command, check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        for _ in range(10):  # another process may listen on the port that was free
+            self.port = _free_port()
+            self.process = self._start()
+            if self._listens():
+                break
+            self.process.communicate()
+        else:
+            pytest.fail("sshd does not start")
+        # It goes on to log; nobody may wait for that.
+        self._log = subprocess.Popen(
+            ["cat"], stdin=self.process.stderr, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
         host, other = (self._public(name) for name in ("host", "other"))
         self._write("known", f"[127.0.0.1]:{self.port} {host}")
         self._write("wrong", f"[127.0.0.1]:{self.port} {other}")
@@ -87,23 +108,23 @@ class Sshd:
         self._write(
             "authorized", f'{self._public("user")}command="{noise}" {self._public("noisy")}'
         )
-        names = {"directory": directory, "port": self.port, "user": getpass.getuser()}
+        names = {
+            "directory": self.directory,
+            "sockets": self._sockets,
+            "port": self.port,
+            "user": getpass.getuser(),
+        }
         self._write("sshd_config", CONFIG.format(**names))
         self.config = self._write("ssh_config", CLIENT.format(**names))
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)  # it wants it, and Debian makes it at boot
-        argv = [SSHD, "-D", "-e", "-f", str(directory / "sshd_config")]
-        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, start_new_session=True)
+        argv = [str(SSHD), "-D", "-e", "-f", str(self.directory / "sshd_config")]
+        return subprocess.Popen(argv, stderr=subprocess.PIPE, start_new_session=True)
+
+    def _listens(self) -> bool:
+        """Wait until it listens; False when it has ended."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if b"Server listening" in line:
-                break
-        else:
-            pytest.fail("sshd does not start")
-        # It goes on to log; nobody may wait for that.
-        self._log = subprocess.Popen(
-            ["cat"], stdin=self.process.stderr, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        return any(b"Server listening" in line for line in self.process.stderr)
 
     def _public(self, name: str) -> str:
         return (self.directory / f"{name}.pub").read_text()
@@ -129,6 +150,7 @@ class Sshd:
             process.wait()
         assert self.process.stderr is not None
         self.process.stderr.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
 
 def python() -> str:

@@ -98,13 +98,12 @@ def _about(module: str, name: str) -> str:
 @pytest.mark.parametrize(
     ("module", "name", "printed"), SCRIPTS, ids=[_about(*script[:2]) for script in SCRIPTS]
 )
-def test_script(module: str, name: str, printed: str) -> None:
-    """What the script's docstring says."""
+def test_script_prints_what_its_docstring_says(module: str, name: str, printed: str) -> None:
     with started("-m", f"pycomnet.test.system.{module}", name) as process:
         assert end_of(process) == printed
 
 
-def test_example(tmp_path: Path) -> None:
+def test_example_of_the_issue_runs_from_a_file(tmp_path: Path) -> None:
     """The example of the issue runs as it stands, from a file."""
     path = tmp_path / "example.py"
     path.write_text(EXAMPLE)
@@ -112,7 +111,7 @@ def test_example(tmp_path: Path) -> None:
         end_of(process)
 
 
-def test_interactive() -> None:
+def test_blocking_api_works_in_the_repl() -> None:
     """It is there for the REPL, too."""
     lines = [
         "from pycomnet.blocking import Group",
@@ -132,7 +131,7 @@ def test_interactive() -> None:
     assert (process.returncode, process.stdout) == (0, "2\n"), process.stderr
 
 
-def test_interrupted() -> None:
+def test_ctrl_c_ends_only_what_the_main_thread_awaits() -> None:
     """Ctrl-C ends what the main thread waits for, and nothing else."""
     with started("-m", "pycomnet.test.system.blocking_scripts", "interrupted") as process:
         assert process.stdout is not None

@@ -76,7 +76,9 @@ def _reactor() -> Any:
 
 @pytest.mark.parametrize("method", ["take", "echo"])
 @pytest_twisted.ensureDeferred
-async def test_long(method: str, directory: Path, server: tuple[Near, str], blocks: Any) -> None:
+async def test_long_block_passes_in_bounded_memory(
+    method: str, directory: Path, server: tuple[Near, str], blocks: Any
+) -> None:
     """A long block goes through while neither process grows, and nothing of it stays."""
     with sender(directory, server[1], method, LONG) as process:
         assert (await deferToThread(process.line))["begun"]
@@ -92,7 +94,9 @@ async def test_long(method: str, directory: Path, server: tuple[Near, str], bloc
 
 
 @pytest_twisted.ensureDeferred
-async def test_sender_is_killed(directory: Path, server: tuple[Near, str], blocks: Any) -> None:
+async def test_killed_sender_leaves_nothing_and_no_call(
+    directory: Path, server: tuple[Near, str], blocks: Any
+) -> None:
     """A sender that is killed midway: the method is not run, nothing stays, others go on."""
     before = await blocks.invoke("how")
     with sender(directory, server[1], "take", 3 << 30) as process:
@@ -106,7 +110,9 @@ async def test_sender_is_killed(directory: Path, server: tuple[Near, str], block
 
 
 @pytest_twisted.ensureDeferred
-async def test_server_is_killed(directory: Path, server: tuple[Near, str], blocks: Any) -> None:
+async def test_killed_server_is_an_error_and_leaves_no_file(
+    directory: Path, server: tuple[Near, str], blocks: Any
+) -> None:
     """A server that is killed while it gives a block: an error at the caller, and no file."""
     with sender(directory, server[1], "give", 3 << 30) as process:
         await deferToThread(process.line)
@@ -117,8 +123,9 @@ async def test_server_is_killed(directory: Path, server: tuple[Near, str], block
 
 
 @pytest_twisted.ensureDeferred
-async def test_blocking_method(directory: Path, server: tuple[Near, str], blocks: Any) -> None:
-    """Methods that block, in threads, stall nobody."""
+async def test_blocking_methods_in_threads_stall_nobody(
+    directory: Path, server: tuple[Near, str], blocks: Any
+) -> None:
     go = directory / "go"
     calls = [blocks.invoke("block", str(go)) for _ in range(3)]
     for _ in range(20):

@@ -97,7 +97,7 @@ def start() -> Iterator[Any]:
         command.kill()
 
 
-def test_exit_status(start, tmp_path):
+def test_run_passes_status_streams_and_arguments_on(start, tmp_path):
     """The script's own status, its output on each stream, its arguments."""
     script = tmp_path / "script.py"
     script.write_text("import sys; print(sys.argv[1:]); print('e', file=sys.stderr); sys.exit(7)")
@@ -105,7 +105,7 @@ def test_exit_status(start, tmp_path):
     assert (status, out, err) == (7, "[gw0] ['--on', 'x']\n", "[gw0] e\n")
 
 
-def test_standard_input_is_the_script(start):
+def test_script_from_stdin_runs_without_prefix(start):
     """``-``, and plain output without a prefix."""
     command = start("run", "--no-prefix", "-", "a", stdin=subprocess.PIPE)
     command.send("import sys\nprint(sys.argv, __name__)\n1/0\n")
@@ -114,7 +114,7 @@ def test_standard_input_is_the_script(start):
     assert err.startswith('Traceback (most recent call last):\n  File "<stdin>", line 3, in')
 
 
-def test_usage(start):
+def test_mistake_is_status_2_with_a_hint(start):
     """A mistake is status 2, with a hint; nothing of a traceback."""
     status, out, err = start("run", "--on", "popem", "script.py").finish()
     assert (status, out) == (2, "")
@@ -124,7 +124,7 @@ def test_usage(start):
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_signal(start, number, status):
+def test_signal_ends_the_gateways_and_the_command(start, number, status):
     """The command ends its gateways, however little they want to, and exits."""
     command = start("run", "--no-prefix", "--on", "2xpopen", "-c", STUBBORN)
     pids = {int(pid) for _ in range(2) for pid in command.line().split()}
@@ -133,10 +133,10 @@ def test_signal(start, number, status):
     code, _, err = command.finish()
     assert code == status
     assert "ending the gateways" in err
-    assert still_there(pids, PATIENCE) == []
+    assert still_there(pids) == []
 
 
-def test_second_signal(start):
+def test_second_ctrl_c_does_not_wait(start):
     """The second Ctrl-C does not wait; the gateways end all the same."""
     command = start("run", "--no-prefix", "-c", STUBBORN)
     pids = [int(pid) for pid in command.line().split()]
@@ -144,19 +144,19 @@ def test_second_signal(start):
     assert "ending the gateways" in command.line(command.process.stderr)
     command.process.send_signal(signal.SIGINT)
     assert command.finish()[0] == 130
-    assert still_there(pids, PATIENCE) == []
+    assert still_there(pids) == []
 
 
-def test_killed(start):
+def test_killed_command_leaves_no_gateway(start):
     """When the command itself is killed, nothing is left either."""
     command = start("run", "--no-prefix", "-c", STUBBORN)
     pids = [int(pid) for pid in command.line().split()]
     command.process.kill()
     command.process.wait()
-    assert still_there(pids, PATIENCE) == []
+    assert still_there(pids) == []
 
 
-def test_signal_while_nobody_reads(start):
+def test_ctrl_c_works_on_a_full_pipe(start):
     """A full pipe does not keep Ctrl-C from working."""
     code = "import sys\nprint('begun', file=sys.stderr, flush=True)\nwhile True: print('x' * 1000)"
     command = start("run", "-c", code)
@@ -180,7 +180,7 @@ def work(line):
 """
 
 
-def test_map_loses_a_gateway(start, tmp_path):
+def test_map_gives_all_results_though_a_worker_is_killed(start, tmp_path):
     """A worker is killed while it has a line: all results come, in order, and it is said."""
     held, go = tmp_path / "held", tmp_path / "go"
     os.mkfifo(held)
@@ -199,10 +199,10 @@ def test_map_loses_a_gateway(start, tmp_path):
     status, out, err = command.finish()
     assert (status, out.split()) == (0, [f"{line}!" for line in lines])
     assert "killed by SIGKILL" in err and "takes its place" in err
-    assert still_there([second], PATIENCE) == []
+    assert still_there([second]) == []
 
 
-def test_map_as_lines_come(start):
+def test_map_prints_each_result_when_it_is_there(start):
     """A result is printed when it is there, not when the input ends."""
     command = start("map", "builtins:len", stdin=subprocess.PIPE)
     for text, length in (("abc", "3"), ("", "0"), ("abcd", "4")):
@@ -212,10 +212,10 @@ def test_map_as_lines_come(start):
     assert workers
     command.process.send_signal(signal.SIGINT)
     assert command.finish()[0] == 130
-    assert still_there(workers, PATIENCE) == []
+    assert still_there(workers) == []
 
 
-def test_broken_pipe(start):
+def test_map_ends_silently_on_a_broken_pipe(start):
     """``| head -1``: it ends silently, as a program that SIGPIPE ends, and so do its gateways."""
     endless = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
     try:
@@ -226,14 +226,14 @@ def test_broken_pipe(start):
         command.close("stdout")
         assert command.process.wait(PATIENCE) == 141
         assert command.process.stderr.read() == b""
-        assert still_there(workers, PATIENCE) == []
+        assert still_there(workers) == []
         assert endless.wait(PATIENCE) == -signal.SIGPIPE
     finally:
         endless.kill()
         endless.wait()
 
 
-def test_run_broken_pipe(start):
+def test_run_ends_silently_on_a_broken_pipe(start):
     """So does ``run``, though its script would print for ever."""
     command = start("run", "-c", "while True: print('x')")
     assert command.line() == "[gw0] x"
@@ -242,7 +242,7 @@ def test_run_broken_pipe(start):
     assert command.process.stderr.read() == b""
 
 
-def test_endless_input(start):
+def test_endless_input_takes_bounded_memory(start):
     """Input that does not end takes no more memory the longer it lasts."""
     endless = subprocess.Popen(["yes", "x" * 1000], stdout=subprocess.PIPE)
     try:
@@ -261,7 +261,7 @@ def test_endless_input(start):
         endless.wait()
 
 
-def test_closed_descriptors(start, tmp_path):
+def test_closed_stdout_does_not_reach_a_gateways_socket(start, tmp_path):
     """With standard output closed from the start, results do not end up in a gateway's socket."""
     source = Path(tmp_path / "in")
     source.write_text("1\n2\n")
@@ -270,7 +270,7 @@ def test_closed_descriptors(start, tmp_path):
     assert done.stderr == b"status 0\n"
 
 
-def test_verbose(start):
+def test_verbose_logs_to_stderr_alone(start):
     """``-v`` logs to standard error, and results stay what they are."""
     status, out, err = start("-v", "run", "--no-prefix", "-c", "print(1)").finish()
     assert (status, out) == (0, "1\n")
@@ -304,7 +304,7 @@ TERMINAL = {name: value for name, value in os.environ.items() if name != "NO_COL
 TERMINAL.update(TERM="xterm-256color", COLUMNS="120")
 
 
-def test_progress(start, terminal, tmp_path):
+def test_progress_bar_leaves_results_untouched(start, terminal, tmp_path):
     """On a terminal there is a bar, reports are put above it, and results are not touched."""
     master, end = terminal
     (tmp_path / "in").write_text("1\nx\n" * 50)
@@ -319,8 +319,7 @@ def test_progress(start, terminal, tmp_path):
     assert shown.rstrip().endswith("\x1b[?25h"), "the cursor is not shown again"
 
 
-def test_colours(start, terminal):
-    """On a terminal each gateway's id has its colour."""
+def test_each_gateways_id_has_a_colour_on_a_terminal(start, terminal):
     master, end = terminal
     command = start("run", "-c", "print('x')", stdout=end, env=TERMINAL)
     os.close(end)
@@ -344,7 +343,7 @@ main()
 
 @pytest.mark.parametrize("module", ["click", "pycomnet.cli.program", "twisted.internet.reactor"])
 @pytest.mark.parametrize("command", ["run -c pass", "map a:b", "demo", "ns list", "call a b"])
-def test_early_interrupt(module, command):
+def test_ctrl_c_during_import_or_start_is_silent_130(module, command):
     """Ctrl-C while a command is being imported or started is status 130, without a word."""
     argv = [sys.executable, "-c", IMPORTING, module, *command.split()]
     ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
@@ -354,7 +353,7 @@ def test_early_interrupt(module, command):
 @pytest.mark.parametrize(
     "command", ["demo", "run --on 3xpopen -c print(1)", "--help", "run --help", "--version"]
 )
-def test_nobody_reads(start, command):
+def test_command_whose_output_nobody_reads_ends_quietly(start, command):
     """A command whose output nobody reads ends quietly, whatever was under way."""
     read, write = os.pipe()
     os.close(read)
@@ -368,7 +367,7 @@ def test_nobody_reads(start, command):
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("command", ["run", "map"])
-def test_terminal(start, raw, command):
+def test_escape_sequences_are_made_visible_unless_raw(start, raw, command):
     """On a terminal escape sequences are made visible, in output, results and errors."""
     main, other = os.openpty()
     options = ["--raw-output"] if raw else []

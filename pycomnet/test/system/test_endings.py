@@ -31,13 +31,13 @@ def is_near_side(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("far_code", FAR_CODE)
-def test_killed(far_code: str) -> None:
+def test_killed_near_side_takes_far_code_along(far_code: str) -> None:
     """The near side is killed with -9 while the far side does this."""
     with near(SCRIPT, "wait", far_code) as program, processes_end(program.line()):
         program.signal(signal.SIGKILL)
 
 
-def test_killed_with_a_child() -> None:
+def test_killed_near_side_takes_all_along_despite_its_child() -> None:
     """The near side is killed, and a process that it forked goes on and holds its descriptors."""
     with near(SCRIPT, "fork_wait", *ALL) as program:
         pids = program.line()
@@ -55,7 +55,7 @@ def test_killed_with_a_child() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-def test_signalled(number: signal.Signals) -> None:
+def test_signal_to_the_near_side_ends_all(number: signal.Signals) -> None:
     """Ctrl-C, or SIGTERM, that reaches only the near side stops its reactor and so all."""
     with near(SCRIPT, "wait", *ALL) as program:
         with processes_end(program.line()):
@@ -63,7 +63,7 @@ def test_signalled(number: signal.Signals) -> None:
         program.ended()
 
 
-def test_interrupted_twice() -> None:
+def test_second_ctrl_c_changes_nothing() -> None:
     """A second Ctrl-C, while it waits for far sides that swallow theirs, changes nothing."""
     with near(SCRIPT, "wait", "swallow", "stubborn", "c_call") as program:
         with processes_end(program.line()):
@@ -73,7 +73,7 @@ def test_interrupted_twice() -> None:
 
 
 @pytest.mark.parametrize("ending", ["return", "stop", "exit", "os_exit", "raise"])
-def test_ends(ending: str) -> None:
+def test_near_side_that_ends_takes_all_along(ending: str) -> None:
     """The near side ends by itself, in this way, without terminating its group."""
     with near(SCRIPT, ending, *ALL) as program:
         with processes_end(program.line()):
@@ -83,7 +83,7 @@ def test_ends(ending: str) -> None:
     assert ("unhandled" in stderr) == (ending == "raise")
 
 
-def test_collected() -> None:
+def test_collected_group_ends_its_gateways() -> None:
     """A group that nobody holds any more ends its gateways while the near side goes on."""
     with near(SCRIPT, "collect", *ALL) as program:
         with processes_end(program.line()):
@@ -92,7 +92,7 @@ def test_collected() -> None:
 
 
 @pytest.mark.parametrize("far_code", ["idle", "receive", "c_call", "session", "forked"])
-def test_supervisor_killed(far_code: str) -> None:
+def test_killed_supervisor_takes_its_worker_along(far_code: str) -> None:
     """The process between the near side and the worker is killed with -9: the worker goes, too."""
     with near(SCRIPT, "wait", far_code) as program:
         worker, supervisor, *others = program.line()
@@ -107,7 +107,7 @@ def test_supervisor_killed(far_code: str) -> None:
 
 
 @pytest.mark.parametrize("far_code", FAR_CODE)
-def test_worker_killed(far_code: str) -> None:
+def test_killed_worker_takes_supervisor_and_children_along(far_code: str) -> None:
     """The worker is killed with -9: its supervisor, and what it started, go, too."""
     with near(SCRIPT, "wait", far_code) as program:
         pids = program.line()
@@ -117,13 +117,13 @@ def test_worker_killed(far_code: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
-def test_blocking_killed(number: signal.Signals) -> None:
+def test_killed_blocking_script_takes_all_along(number: signal.Signals) -> None:
     """A script on the blocking API is killed."""
     with near(SCRIPT, "blocking_wait", *SILENT) as program, processes_end(program.line()):
         program.signal(number)
 
 
-def test_blocking_interrupted() -> None:
+def test_ctrl_c_in_a_blocking_receive_is_a_keyboard_interrupt() -> None:
     """Ctrl-C while a blocking script waits to receive: KeyboardInterrupt, then its end."""
     with near(SCRIPT, "blocking_receive", *SILENT) as program:
         with processes_end(program.line()):
@@ -134,7 +134,7 @@ def test_blocking_interrupted() -> None:
 
 
 @pytest.mark.parametrize("ending", ["blocking_end", "blocking_raise"])
-def test_blocking_ends(ending: str) -> None:
+def test_blocking_script_that_ends_takes_all_along(ending: str) -> None:
     """A script on the blocking API ends, in this way, without terminating its group."""
     with near(SCRIPT, ending, *SILENT) as program:
         with processes_end(program.line()):
@@ -144,7 +144,7 @@ def test_blocking_ends(ending: str) -> None:
     assert ("unhandled" in stderr) == (ending == "blocking_raise")
 
 
-def test_blocking_collected() -> None:
+def test_collected_blocking_group_ends_its_gateways() -> None:
     """A blocking group that nobody holds any more ends its gateways while the script goes on."""
     with near(SCRIPT, "blocking_collect", *SILENT) as program:
         with processes_end(program.line()):

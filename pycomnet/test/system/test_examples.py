@@ -39,7 +39,7 @@ def run(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
-def test_example(path: Path) -> None:
+def test_example_does_what_its_first_line_says(path: Path) -> None:
     """Each does what its first line says."""
     run(path)
 
@@ -52,7 +52,7 @@ def test_example(path: Path) -> None:
         ("async def main(): pass\nmain()", "never awaited"),
     ],
 )
-def test_failure(tmp_path: Path, source: str, seen: str) -> None:
+def test_failing_example_is_seen(tmp_path: Path, source: str, seen: str) -> None:
     """A failing assertion is seen, an unhandled failure, and a coroutine that nobody awaits."""
     path = tmp_path / "example.py"
     path.write_text(source)
@@ -60,7 +60,7 @@ def test_failure(tmp_path: Path, source: str, seen: str) -> None:
         run(path)
 
 
-def test_success(tmp_path: Path) -> None:
+def test_right_example_passes(tmp_path: Path) -> None:
     """One that is right passes, whatever it prints."""
     path = tmp_path / "example.py"
     path.write_text("print('fine')")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.test.processes import still_there
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.mediators import Mediator
-from pycomnet.test.system.test_factory import group_of, resumable, start
+from pycomnet.test.system.nearby import PATIENCE, near
+from pycomnet.test.system.test_factory import PROGRAM, group_of, resumable, start
 
 
 @pytest.fixture
@@ -108,3 +111,37 @@ async def test_through(started: Daemons, kind: str) -> None:
         with pytest.raises(pycomnet.GatewayDied, match="outer"):
             await innermost.newchannel().receive()
         assert still_there(pids, 8) == []
+
+
+@pytest.mark.parametrize("websocket", ["yes", "no"])
+@pytest_twisted.ensureDeferred
+async def test_program_that_takes_nothing(started: Daemons, websocket: str) -> None:
+    """Its far side is stopped, in whatever is between; the next program gets all, in order."""
+    from twisted.internet import reactor
+
+    mediator = Mediator(started)
+    daemon, address = start(started)
+    spec = mediator.spec(websocket=websocket)
+    path = f"{started.directory}/sent"
+    with near(PROGRAM, address, "flood", f"{spec}//id=far//linger=60", path) as program:
+        ids = program.line()
+        program.signal(signal.SIGSTOP)
+        counts: list[int] = []
+        end = time.monotonic() + PATIENCE
+        # Until it has sent nothing for some seconds.
+        while not (len(counts) > 6 and counts[-6:] == [counts[-1]] * 6):
+            assert time.monotonic() < end
+            await deferLater(reactor, 0.5)
+            files = [f"{path}{number}" for number in range(4)]
+            counts.append(sum(os.path.getsize(file) for file in files if os.path.exists(file)))
+        assert 0 < counts[-1] < 400
+        program.signal(signal.SIGKILL)
+        program.ended()
+    group = group_of(address)
+    await resumable(group, "far")
+    gateway = await group.makegateway(f"{spec}//id=far//resume=yes")
+    for id in ids:
+        assert [value[0] async for value in gateway.resumed[id]] == list(range(100))
+    assert "Traceback" not in daemon.said
+    await gateway.exit()
+    await group.close()

@@ -47,12 +47,11 @@ def run(*argv: str, stdin: str = "", **env: str) -> str:
 MARK = 'print("it " + "works", ch.isclosed(), ch is not None)\n'
 
 
-def test_c() -> None:
-    """``python -c``."""
+def test_function_from_python_c_runs() -> None:
     assert "it works" in run(sys.executable, "-c", example() + MARK)
 
 
-def test_stdin() -> None:
+def test_function_from_stdin_runs() -> None:
     """A program on standard input, as one and as typed into the REPL."""
     assert "it works" in run(sys.executable, "-", stdin=example() + MARK)
     typed = run(sys.executable, "-i", stdin=example() + MARK)
@@ -60,7 +59,7 @@ def test_stdin() -> None:
     assert "Error" not in typed
 
 
-def test_terminal(tmp_path: Path) -> None:
+def test_function_from_the_repl_runs(tmp_path: Path) -> None:
     """The REPL on a terminal."""
     main, other = pty.openpty()
     with subprocess.Popen(
@@ -79,7 +78,7 @@ def test_terminal(tmp_path: Path) -> None:
     assert b"\nit works" in printed, printed.decode()
 
 
-def test_ipython() -> None:
+def test_function_from_ipython_keeps_its_source() -> None:
     """IPython, as Jupyter's kernel, keeps the sources of its cells."""
     ipython = pytest.importorskip("IPython")
     assert ipython
@@ -95,7 +94,7 @@ def test_ipython() -> None:
     assert "raise KeyError(1)  # this line" in printed  # in the far side's traceback, by source
 
 
-def test_lambda_and_defaults() -> None:
+def test_functions_without_source_run_as_compiled_code() -> None:
     """What has no source: lambdas, defaults, its own name."""
     program = (
         "from pycomnet.blocking import Group\ngw = Group().makegateway('popen')\n"
@@ -108,7 +107,7 @@ def test_lambda_and_defaults() -> None:
     assert run(sys.executable, "-c", program).split() == ["42", "120", "6"]
 
 
-def test_other_python() -> None:
+def test_compiled_code_for_another_python_is_refused_here() -> None:
     """A far side that is another Python: what to do is said, where there is no source."""
     if shutil.which("pypy3") is None:
         if os.environ.get("PYCOMNET_REQUIRE_ALL"):
@@ -124,7 +123,7 @@ def test_other_python() -> None:
     assert "define it in a file, or send its source as text" in printed
 
 
-def test_refused_there() -> None:
+def test_compiled_code_for_another_python_is_refused_there() -> None:
     """Code for another Python is refused at the far side, before it is unmarshalled."""
     program = (
         "from pycomnet.blocking import Group\n"

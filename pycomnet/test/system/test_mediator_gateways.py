@@ -25,7 +25,7 @@ from pycomnet.mediator.client.posting import MAX_DROPS
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.cutting import carry_through_cuts
 from pycomnet.test.system.daemons import PATIENCE, Daemons, daemons, environment
-from pycomnet.test.system.mediators import Mediator, nginx
+from pycomnet.test.system.mediators import Mediator, nginx, reserved_port
 from pycomnet.test.system.suites import run_suite
 
 
@@ -78,7 +78,7 @@ def test_passes_the_suite(mediator: Mediator, tmp_path: Path, websocket: str) ->
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 @pytest_twisted.ensureDeferred
-async def test_cuts(mediator: Mediator, websocket: str) -> None:
+async def test_everything_arrives_once_through_cuts(mediator: Mediator, websocket: str) -> None:
     """Connections that are cut at any byte: all arrives, once; nothing of them is left."""
     from twisted.internet import reactor
 
@@ -95,7 +95,7 @@ async def test_cuts(mediator: Mediator, websocket: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_wish(mediator: Mediator) -> None:
+async def test_wish_works_with_await(mediator: Mediator) -> None:
     """The example of the wish, with ``await``."""
     from twisted.internet import reactor
 
@@ -110,7 +110,7 @@ async def test_the_wish(mediator: Mediator) -> None:
         assert await ch.receive() == 2
 
 
-def test_the_wish_blocking(mediator: Mediator, tmp_path: Path) -> None:
+def test_wish_works_with_the_blocking_api(mediator: Mediator, tmp_path: Path) -> None:
     """The example as it stands, through the blocking API."""
     script = tmp_path / "wish.py"
     script.write_text(
@@ -137,11 +137,11 @@ def test_the_wish_blocking(mediator: Mediator, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_nginx(mediator: Mediator, tmp_path: Path) -> None:
+async def test_gateways_work_through_nginx(mediator: Mediator, tmp_path: Path) -> None:
     """Through a real nginx: as it is by itself, buffering all, and as the howto has it."""
     from twisted.internet import reactor
 
-    with nginx(tmp_path, mediator.port) as port:
+    with reserved_port() as port, nginx(tmp_path, mediator.port, port):
         async with pycomnet.Group(reactor) as group:
             where = f"http=127.0.0.1:{port}"
             token = f"//token_file={mediator.token_file}"
@@ -165,7 +165,7 @@ async def test_nginx(mediator: Mediator, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_nginx_with_tls(mediator: Mediator, tmp_path: Path) -> None:
+async def test_gateways_work_through_nginx_with_tls(mediator: Mediator, tmp_path: Path) -> None:
     """An nginx that has the certificate: checked, over a WebSocket, streaming and buffered."""
     from twisted.internet import reactor
 
@@ -173,7 +173,7 @@ async def test_nginx_with_tls(mediator: Mediator, tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     issued = authority.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    with nginx(tmp_path, mediator.port, tmp_path / "server.pem") as port:
+    with reserved_port() as port, nginx(tmp_path, mediator.port, port, tmp_path / "server.pem"):
         async with pycomnet.Group(reactor) as group:
             options = f"//token_file={mediator.token_file}//ca={tmp_path}/ca.pem"
             for path, websocket, link in (
@@ -257,13 +257,15 @@ async def through(
     ("methods", "status"), [((b"POST", b"GET"), 502), ((b"POST",), 504), ((b"GET",), 500)]
 )
 @pytest_twisted.ensureDeferred
-async def test_faulty_proxy(mediator: Mediator, methods: tuple[bytes, ...], status: int) -> None:
+async def test_faulty_proxy_is_borne_for_the_linger_time(
+    mediator: Mediator, methods: tuple[bytes, ...], status: int
+) -> None:
     """A proxy that fails for ever, in all or one thing, is borne for so long; then it is said."""
     from twisted.internet import reactor
 
     proxy = FaultyProxy(mediator.port)
     async with through(proxy, mediator) as (group, where):
-        gateway = await group.makegateway(f"{where}//linger=2//websocket=no")
+        gateway = await group.makegateway(f"{where}//linger=6//websocket=no")
         channel = gateway.remote_exec(echo)
         await channel.send(1)
         assert await channel.receive() == 1
@@ -372,7 +374,9 @@ class CuttingProxy(portforward.ProxyFactory):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_cut_at_once(mediator: Mediator, options: str, cut_answers_at: bytes) -> None:
+async def test_way_that_is_always_cut_is_given_up_for_another(
+    mediator: Mediator, options: str, cut_answers_at: bytes
+) -> None:
     """A way that is let through and then cut, each time, is given up for another."""
     from twisted.internet import reactor
 
@@ -388,14 +392,14 @@ async def test_cut_at_once(mediator: Mediator, options: str, cut_answers_at: byt
 
 
 @pytest_twisted.ensureDeferred
-async def test_cut_for_ever(mediator: Mediator) -> None:
+async def test_only_way_always_cut_is_borne_for_the_linger_time(mediator: Mediator) -> None:
     """Where there is no other way it is borne for as long as no connection at all would be."""
     from twisted.internet import reactor
 
     proxy = CuttingProxy(mediator.port)
     async with through(proxy, mediator) as (group, where):
         proxy.cuts_sockets = False
-        gateway = await group.makegateway(f"{where}//websocket=yes//linger=2", timeout=PATIENCE)
+        gateway = await group.makegateway(f"{where}//websocket=yes//linger=6", timeout=PATIENCE)
         channel = gateway.remote_exec(echo)
         channel.send(1)
         assert await channel.receive() == 1
@@ -408,35 +412,40 @@ async def test_cut_for_ever(mediator: Mediator) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_nginx_restarts(mediator: Mediator, tmp_path: Path) -> None:
+async def test_gateway_waits_for_a_restarted_nginx(mediator: Mediator, tmp_path: Path) -> None:
     """While there is no proxy things wait; they go on with the next."""
     from twisted.internet import reactor
 
     directory = tmp_path / "first"
     directory.mkdir()
-    with nginx(directory, mediator.port) as port:
-        group = pycomnet.Group(reactor)
-        spec = f"http=127.0.0.1:{port}/live//token_file={mediator.token_file}"
-        gateway = await group.makegateway(spec)
-        channel = gateway.remote_exec(echo)
-        await channel.send(1)
-        assert await channel.receive() == 1
-    channel.send(2)
-    waiting = channel.receive()
-    await task.deferLater(reactor, 0.3)  # so that it is tried in vain, too
-    assert not waiting.called
-    config = directory / "nginx" / "nginx.conf"
-    process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(config), "-e", "stderr"])
-    try:
-        assert await waiting == 2
-        await group.close()
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+    with reserved_port() as port:
+        with nginx(directory, mediator.port, port):
+            group = pycomnet.Group(reactor)
+            spec = f"http=127.0.0.1:{port}/live//token_file={mediator.token_file}"
+            gateway = await group.makegateway(spec)
+            channel = gateway.remote_exec(echo)
+            await channel.send(1)
+            assert await channel.receive() == 1
+        channel.send(2)
+        waiting = channel.receive()
+        await task.deferLater(reactor, 0.3)  # so that it is tried in vain, too
+        assert not waiting.called
+        config = directory / "nginx" / "nginx.conf"
+        process = subprocess.Popen(
+            ["nginx", "-p", str(directory), "-c", str(config), "-e", "stderr"]
+        )
+        try:
+            assert await waiting == 2
+            await group.close()
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls(running: Daemons, tmp_path: Path) -> None:
+async def test_certificates_name_and_authority_are_checked(
+    running: Daemons, tmp_path: Path
+) -> None:
     """With TLS: the name and the authority are checked."""
     from twisted.internet import reactor
 
@@ -462,7 +471,9 @@ async def test_tls(running: Daemons, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_refused(mediator: Mediator, tmp_path: Path) -> None:
+async def test_unreachable_or_refusing_mediator_is_said_at_once(
+    mediator: Mediator, tmp_path: Path
+) -> None:
     """What can't be reached, or does not let one in, is said at once."""
     from twisted.internet import reactor
 
@@ -488,14 +499,14 @@ async def test_refused(mediator: Mediator, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_server_killed(running: Daemons) -> None:
+async def test_killed_server_leaves_no_process_and_clients_learn_why(running: Daemons) -> None:
     """No process outlives a server that is killed; clients learn why, in the time they gave."""
     from twisted.internet import reactor
 
     mediator = Mediator(running)
     async with pycomnet.Group(reactor) as group:
         gateways = [
-            await group.makegateway(mediator.spec(websocket=websocket, linger=1))
+            await group.makegateway(mediator.spec(websocket=websocket, linger=5))
             for websocket in ("yes", "no")
         ]
         processes = [pid for gateway in gateways for pid in await gateway.call(pids)]
@@ -504,13 +515,13 @@ async def test_server_killed(running: Daemons) -> None:
         for one in waiting:
             with pytest.raises(pycomnet.GatewayDied, match=r"out of reach for \d+ s: .*refused"):
                 await one
-        assert still_there(processes, 10) == []
+        assert still_there(processes) == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_client_killed(running: Daemons) -> None:
+async def test_killed_clients_far_side_ends_after_lingering(running: Daemons) -> None:
     """A client that is gone has its far side ended once it has been away for too long."""
-    mediator = Mediator(running, "--linger", "1")
+    mediator = Mediator(running, "--linger", "5")
     code = (
         "import os, signal, sys, pycomnet.blocking\n"
         "group = pycomnet.blocking.Group()\n"
@@ -522,7 +533,7 @@ async def test_client_killed(running: Daemons) -> None:
     ran = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     await mediator.daemon.seen("ended .*: nobody was connected to it")
-    assert still_there([int(ran.stdout)], 10) == []
+    assert still_there([int(ran.stdout)]) == []
 
 
 def produce(channel, megabytes):
@@ -532,7 +543,7 @@ def produce(channel, megabytes):
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_reader(mediator: Mediator) -> None:
+async def test_unread_output_is_bounded_and_arrives_whole(mediator: Mediator) -> None:
     """What nobody reads is kept up to a bound, the producer waits, and all of it arrives."""
     # On the wire itself: 100 MB to standard output, without anybody who reads.
     python = (
@@ -567,7 +578,7 @@ async def _read_all(mediator: Mediator, pid: str) -> bytes:
 
 
 @pytest_twisted.ensureDeferred
-async def test_slow_callback(mediator: Mediator) -> None:
+async def test_far_code_waits_for_a_slow_receiver_through_http(mediator: Mediator) -> None:
     """Far code that produces much waits for who takes it, through all that is in between."""
     from twisted.internet import reactor
 
@@ -588,7 +599,7 @@ async def test_slow_callback(mediator: Mediator) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_many(mediator: Mediator) -> None:
+async def test_many_gateways_echo_through_one_server(mediator: Mediator) -> None:
     """Many gateways at once through one server, each echoing."""
     from twisted.internet import reactor
 
@@ -607,7 +618,7 @@ async def test_many(mediator: Mediator) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tour() -> None:
+async def test_tours_http_part_works_and_leaves_nothing() -> None:
     """What the demo shows of HTTP is so, and nothing is left of it."""
     from twisted.internet import reactor
 

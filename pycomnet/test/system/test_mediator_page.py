@@ -161,7 +161,7 @@ def mediator(tmp_path: Path) -> Iterator[Mediator]:
         yield Mediator(started)
 
 
-def test_status_page(mediator: Mediator) -> None:
+def test_status_page_shows_what_runs_and_ends_it(mediator: Mediator) -> None:
     """It asks for the token, shows what runs as it changes, and ends what it is told to."""
     running = "document.querySelectorAll('#running tr').length"
     with browser(f"{mediator.url}/") as page:
@@ -209,7 +209,7 @@ def test_status_page(mediator: Mediator) -> None:
         assert broken == []
 
 
-def test_other_page(mediator: Mediator, tmp_path: Path) -> None:
+def test_another_servers_page_gets_nothing(mediator: Mediator, tmp_path: Path) -> None:
     """A page of another server, which even has the token, gets nothing."""
     ask = (
         "fetch({url}, {{headers: {{authorization: {bearer}}}}})"

@@ -28,7 +28,7 @@ def measured(*argv: str) -> Any:
 
 
 @pytest.mark.parametrize("how", ["receive", "callback", "print"])
-def test_far_to_near(how: str) -> None:
+def test_near_side_does_not_grow_with_untaken_values(how: str) -> None:
     """Far code that sends 300 MB waits while nobody takes them; the near side does not grow."""
     found = measured("far_to_near", how)
     assert found["stood_at"] <= 2
@@ -36,7 +36,7 @@ def test_far_to_near(how: str) -> None:
     assert found["total"] == TOTAL
 
 
-def test_near_to_far() -> None:
+def test_far_side_does_not_grow_with_untaken_values() -> None:
     """So does the near side, and the far side does not grow."""
     found = measured("near_to_far", "receive")
     assert found["stood_at"] <= 2
@@ -57,7 +57,7 @@ def constant(rounds: list[dict[str, int]], key: str) -> None:
     assert len(set(values)) == 1, values
 
 
-def test_gateways() -> None:
+def test_ended_gateways_leave_nothing_in_the_near_process() -> None:
     """Gateways that are made and ended, in all ways, leave nothing in the near process."""
     found = measured("gateways", str(GATEWAYS))
     rounds = found["rounds"]
@@ -70,7 +70,7 @@ def test_gateways() -> None:
     steady(rounds, "memory", 500_000)
 
 
-def test_channels() -> None:
+def test_closed_channels_leave_nothing_at_either_end() -> None:
     """10,000 channels that are opened and closed leave nothing behind at either end."""
     rounds = measured("channels", str(CHANNELS))["rounds"]
     constant(rounds, "near_channels")

@@ -122,13 +122,15 @@ async def group(package: Any, tmp_path: Path) -> AsyncIterator[pycomnet.Group]:
 
 @pytest.mark.parametrize("name", PYTHONS)
 @pytest_twisted.ensureDeferred
-async def test_pythons(name: str, package: Any, tmp_path: Path) -> None:
+async def test_offered_package_works_on_each_python(
+    name: str, package: Any, tmp_path: Path
+) -> None:
     """Functions with all of their module, on each Python; tracebacks and data files."""
     from twisted.internet import reactor
 
     python = found(name)
     async with pycomnet.Group(reactor, modules=["sentpkg"]) as group:
-        gateway = await group.makegateway("popen", python=python, chdir=str(tmp_path))
+        gateway = await group.makegateway("popen", timeout=120, python=python, chdir=str(tmp_path))
         assert await gateway.call(package.work, 4) == 49
         channel = gateway.remote_exec(package.talk)
         channel.send(1)
@@ -142,7 +144,9 @@ async def test_pythons(name: str, package: Any, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_resources(group: pycomnet.Group, package: Any, tmp_path: Path) -> None:
+async def test_importlib_resources_finds_offered_files(
+    group: pycomnet.Group, package: Any, tmp_path: Path
+) -> None:
     """importlib.resources finds the package's files."""
     gateway = await group.makegateway("popen", chdir=str(tmp_path))
     assert await gateway.call(package.resources) == [
@@ -155,7 +159,9 @@ async def test_resources(group: pycomnet.Group, package: Any, tmp_path: Path) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_through_hops(group: pycomnet.Group, package: Any, tmp_path: Path) -> None:
+async def test_offered_package_works_behind_other_gateways(
+    group: pycomnet.Group, package: Any, tmp_path: Path
+) -> None:
     """Behind another gateway, and behind that, likewise."""
     await group.makegateway("popen//id=one", chdir=str(tmp_path))
     await group.makegateway("popen//id=two//via=one", chdir=str(tmp_path))
@@ -164,7 +170,7 @@ async def test_through_hops(group: pycomnet.Group, package: Any, tmp_path: Path)
 
 
 @pytest_twisted.ensureDeferred
-async def test_compiled_once(
+async def test_compiled_modules_are_not_sent_again(
     group: pycomnet.Group, package: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """What one worker has compiled others of this machine are not sent; what has changed, is."""
@@ -196,7 +202,7 @@ async def test_compiled_once(
 
 
 @pytest_twisted.ensureDeferred
-async def test_not_offered(package: Any, tmp_path: Path) -> None:
+async def test_missing_offer_is_named_and_a_later_one_works(package: Any, tmp_path: Path) -> None:
     """Without an offer the error names it; with one that comes later it works."""
     from twisted.internet import reactor
 
@@ -211,7 +217,9 @@ async def test_not_offered(package: Any, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_hostile(group: pycomnet.Group, tmp_path: Path) -> None:
+async def test_far_side_learns_nothing_that_was_not_offered(
+    group: pycomnet.Group, tmp_path: Path
+) -> None:
     """A far side that asks for what it was not offered learns nothing, and all goes on."""
     gateway = await group.makegateway("popen", chdir=str(tmp_path))
 
@@ -219,7 +227,7 @@ async def test_hostile(group: pycomnet.Group, tmp_path: Path) -> None:
         for question in channel:
             asked = channel.link.open("module", channel.link.encode(question))
             try:
-                channel.send(asked.receive(timeout=20))
+                channel.send(asked.receive(timeout=60))
             except asked.RemoteError as error:
                 channel.send(error.message)
 
@@ -239,7 +247,9 @@ async def test_hostile(group: pycomnet.Group, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_forked_by_the_user(group: pycomnet.Group, package: Any, tmp_path: Path) -> None:
+async def test_forked_child_that_imports_is_told_what_to_do(
+    group: pycomnet.Group, package: Any, tmp_path: Path
+) -> None:
     """A process that far code forks can't ask any more, and is told what to do."""
     gateway = await group.makegateway("popen", chdir=str(tmp_path))
 
@@ -267,8 +277,9 @@ async def test_forked_by_the_user(group: pycomnet.Group, package: Any, tmp_path:
 
 
 @pytest_twisted.ensureDeferred
-async def test_extension(group: pycomnet.Group, package: Any, tmp_path: Path) -> None:
-    """An extension module is refused by name."""
+async def test_extension_module_is_refused_by_name(
+    group: pycomnet.Group, package: Any, tmp_path: Path
+) -> None:
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
     path = Path(package.__file__).parent.parent / f"speedups{suffix}"
     path.write_bytes(b"no library")
@@ -284,7 +295,7 @@ async def test_extension(group: pycomnet.Group, package: Any, tmp_path: Path) ->
         path.unlink()
 
 
-def test_program_itself(tmp_path: Path) -> None:
+def test_program_itself_can_be_offered(tmp_path: Path) -> None:
     """``__main__`` is offered as any module; blocking, with functions that use its globals."""
     script = tmp_path / "program.py"
     script.write_text(

@@ -122,7 +122,7 @@ async def everything(client: Any) -> dict[str, int]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_killed_under_load(started: Daemons) -> None:
+async def test_killed_nameserver_has_all_it_acknowledged(started: Daemons) -> None:
     """Killed at any moment, it has everything that it acknowledged, and fences only grow. Clients
     go on with the nameserver that comes back, without a restart of anything."""
     from twisted.internet import reactor
@@ -164,7 +164,7 @@ async def test_killed_under_load(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_restarted(started: Daemons) -> None:
+async def test_restarted_nameserver_keeps_leases_and_followers(started: Daemons) -> None:
     """Stopped and started it has what it had, with the time that was left, and ends no lease early
     or late; who follows it goes on."""
     from twisted.internet import reactor
@@ -185,8 +185,8 @@ async def test_restarted(started: Daemons) -> None:
         following = defer.ensureDeferred(collect(names))
         following.addErrback(lambda failure: failure.trap(defer.CancelledError))
         held = await names.invoke("register", registration("long", metadata={"v": [1]}))
-        await names.invoke("register", registration("short", ttl=3))
         begun = time.monotonic()
+        await names.invoke("register", registration("short", ttl=3))
         before = {one["service"]: one for one in await names.invoke("list_services")}
         await deferLater(reactor, 0.5)
         daemon.signal(signal.SIGTERM)
@@ -208,7 +208,7 @@ async def test_restarted(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_does_not_start(started: Daemons) -> None:
+async def test_what_keeps_it_from_starting_is_one_line(started: Daemons) -> None:
     """What keeps it from running is said in a line, with status 1."""
     _, address = start(started, "tcp:0:interface=127.0.0.1", "memory:")
     listen = f"tcp:{address.rpartition(':')[2]}:interface=127.0.0.1"
@@ -315,7 +315,9 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_hostile_clients(started: Daemons, many_descriptors: None) -> None:
+async def test_hostile_clients_neither_slow_nor_grow_it(
+    started: Daemons, many_descriptors: None
+) -> None:
     """Idle connections by the thousand, rubbish and floods: the others are served as before, and
     it does not grow."""
     from twisted.internet import reactor

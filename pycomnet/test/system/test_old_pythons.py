@@ -112,14 +112,14 @@ def pythons() -> list[str]:
     return found
 
 
-def test_the_tree_compiles() -> None:
+def test_far_side_compiles_on_every_old_python() -> None:
     """Every one compiles all of them."""
     for python in pythons():
         assert compile_with(python, checks.far_side()) == {}, python
 
 
 @pytest_twisted.ensureDeferred
-async def test_forked() -> None:
+async def test_python_2_forks_gateways() -> None:
     """Python 2 forks gateways; it can't be given descriptors, so its fork server forwards bytes."""
     forking = [python for python in pythons() if "jython" not in python]
     if not forking:
@@ -139,7 +139,7 @@ async def test_forked() -> None:
         assert received == [[2, "0"], [2, "1"], [2, "2"]]
 
 
-def test_finds_what_2_refuses() -> None:
+def test_real_python_2_refuses_just_the_newer_examples() -> None:
     """The unit test's examples are what they are said to be: a real 2.7 refuses just these."""
     examples = checks.OldPythonTests
     sources = {s: s for s in [*examples.NEWER, *examples.DIFFERENT, examples.COMMON]}
@@ -147,7 +147,7 @@ def test_finds_what_2_refuses() -> None:
         assert sorted(compile_with(python, sources)) == sorted(examples.NEWER), python
 
 
-def test_same_events() -> None:
+def test_recorded_streams_give_the_same_events_everywhere() -> None:
     """Recorded streams, some of them mutated, become the same events and the same answers."""
     found_pythons = pythons()
     rng = random.Random(27)

@@ -92,13 +92,15 @@ def run(
     return json.loads(out.read_text())
 
 
-def test_sigchld_ignored(tmp_path: Path) -> None:
+def test_gateways_work_with_sigchld_ignored(tmp_path: Path) -> None:
     """ray#6736: SIGCHLD is ignored, so no exit status can be had; it is all the same."""
     assert run(tmp_path, before=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) == SEEN
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
-def test_closed_streams(tmp_path: Path, closed: tuple[int, ...]) -> None:
+def test_gateways_work_with_closed_standard_streams(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
     """gunicorn#123: a daemon has closed its standard streams, and starts processes."""
 
     def close() -> None:
@@ -108,7 +110,7 @@ def test_closed_streams(tmp_path: Path, closed: tuple[int, ...]) -> None:
     assert run(tmp_path, before=close) == SEEN
 
 
-def test_no_streams(tmp_path: Path) -> None:
+def test_gateways_work_without_sys_stdout(tmp_path: Path) -> None:
     """cpython#75985, ipykernel#1119: ``sys.stdout`` is None, or closed, and far code prints."""
     program = PROGRAM.replace(
         "    seen = [",
@@ -132,20 +134,20 @@ def test_no_streams(tmp_path: Path) -> None:
     [("-W", "error"), ("-X", "dev", "-W", "error"), ("-OO",), ("-X", "importtime")],
     ids=" ".join,
 )
-def test_interpreter_options(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_gateways_work_with_interpreter_options(tmp_path: Path, options: tuple[str, ...]) -> None:
     """execnet#74, xdist#247: a warning shows at the end, or is an error."""
     streams: dict[str, Any] = {"stderr": subprocess.DEVNULL} if "importtime" in options else {}
     assert run(tmp_path, *options, "-s", **streams) == SEEN
 
 
-def test_bare_environment(tmp_path: Path) -> None:
+def test_gateways_work_in_a_bare_environment(tmp_path: Path) -> None:
     """ansible#39166: there is no HOME, no LANG, no PATH."""
     assert run(tmp_path, env={}) == SEEN
     assert run(tmp_path, env={"LC_ALL": "C", "PYTHONUTF8": "0", "HOME": "/nonexistent"}) == SEEN
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_zipapp(tmp_path: Path, packed: bool) -> None:
+def test_gateways_work_in_a_zip_or_directory(tmp_path: Path, packed: bool) -> None:
     """distributed#1718: the program is a zip file or a directory, and ``__main__`` is offered."""
     source = tmp_path / "app"
     source.mkdir()
@@ -163,7 +165,7 @@ def test_zipapp(tmp_path: Path, packed: bool) -> None:
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])
-def test_umask_and_limits(tmp_path: Path, umask: int) -> None:
+def test_gateways_work_with_odd_umask_and_64_descriptors(tmp_path: Path, umask: int) -> None:
     """mitogen#644: little may be open, and the umask is odd."""
 
     def limit() -> None:
@@ -176,7 +178,7 @@ def test_umask_and_limits(tmp_path: Path, umask: int) -> None:
     assert run(tmp_path, before=limit) == SEEN
 
 
-def test_too_few_descriptors(tmp_path: Path) -> None:
+def test_too_few_descriptors_are_named_in_the_error(tmp_path: Path) -> None:
     """ray-legacy#431: it says that too many files are open, and what could not be started."""
     program = """
 import json, resource, sys
@@ -196,7 +198,7 @@ group.terminate(timeout=5)
     assert run(tmp_path, program=program) == [["GatewayNotStarted", True], 3]
 
 
-def test_no_more_threads(tmp_path: Path) -> None:
+def test_far_side_without_threads_reports_and_goes_on(tmp_path: Path) -> None:
     """mitogen#644, ray#34829: the far side can have no more threads: an error, and it goes on."""
     program = """
 import json, sys
@@ -231,7 +233,7 @@ json.dump(seen, open(sys.argv[1], "w"))
     assert run(tmp_path, program=program) == [["RemoteError", words], 3, 0]
 
 
-def test_no_threads_here(tmp_path: Path) -> None:
+def test_near_side_without_threads_raises_pythons_error(tmp_path: Path) -> None:
     """dask#1958: this side can have no more threads: the error is Python's; later it works."""
     program = """
 import json, sys, threading
@@ -254,7 +256,7 @@ json.dump(seen, open(sys.argv[1], "w"))
     assert run(tmp_path, program=program) == ["can't start new thread"] * 2 + [3]
 
 
-def test_pool_that_is_over(tmp_path: Path) -> None:
+def test_pool_without_workers_fails_every_call(tmp_path: Path) -> None:
     """cpython#152967, loky#663: what is submitted after the last worker died never ends."""
     program = """
 import json, sys
@@ -278,7 +280,7 @@ json.dump(seen, open(sys.argv[1], "w"))
     assert run(tmp_path, program=program, stderr=subprocess.DEVNULL) == ["NoGatewayLeft"] * 3
 
 
-def test_environment_changes(tmp_path: Path) -> None:
+def test_changed_environment_counts_for_the_next_gateway(tmp_path: Path) -> None:
     """ray#2260: what the program changes after the first gateway counts for the next one."""
     program = """
 import json, os, resource, sys, time
@@ -304,7 +306,7 @@ json.dump(seen, open(sys.argv[1], "w"))
     assert run(tmp_path, program=program) == ["1", "JST", 0, 0o27, "/"]
 
 
-def test_interrupted_waits(tmp_path: Path) -> None:
+def test_waits_survive_a_timers_signals(tmp_path: Path) -> None:
     """nanomsg#39: a timer's signals come all the time; one of them raises."""
     program = """
 import json, signal, sys
@@ -334,7 +336,7 @@ json.dump(seen, open(sys.argv[1], "w"))
     assert run(tmp_path, program=program) == [4950, "alarm", 3, True]
 
 
-def test_finalizers(tmp_path: Path) -> None:
+def test_finalizer_may_use_a_gateway(tmp_path: Path) -> None:
     """rpyc#166, ray#59643: a finalizer that uses a gateway, wherever gc runs it."""
     program = """
 import gc, json, sys

@@ -24,7 +24,7 @@ from pycomnet.test.gateways.suite_values import VALUES, same
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import resident, still_there
 from pycomnet.test.system.near_side import FAR_CODE
-from pycomnet.test.system.nearby import near, processes_end
+from pycomnet.test.system.nearby import PATIENCE, near, processes_end
 from pycomnet.test.system.suites import run_suite
 
 #: name -> (the interpreter and its arguments, what it says it is)
@@ -74,7 +74,7 @@ async def far(request: Any) -> AsyncIterator[Far]:
 
     made = Far(request.param)
     group = pycomnet.Group(reactor, output=made.output)
-    made.gateway = await group.makegateway(made.spec)
+    made.gateway = await group.makegateway(made.spec, timeout=PATIENCE)
     yield made
     await group.close()
 
@@ -123,7 +123,7 @@ def sent():
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_it_is(far: Far) -> None:
+async def test_bare_python_is_the_one_asked_for(far: Far) -> None:
     """It is the Python that was asked for, and has nothing of ours or of site-packages."""
     assert far.gateway.info["implementation"] == PYTHONS[far.name][1]
     source = """
@@ -140,7 +140,7 @@ async def test_what_it_is(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_dropped(far: Far) -> None:
+async def test_code_of_a_dropped_channel_ends(far: Far) -> None:
     """Code whose channel nobody holds any more sees its end, and does not wait for ever."""
     source = """
     report.send("begun")
@@ -160,7 +160,7 @@ async def test_dropped(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_exec(far: Far) -> None:
+async def test_source_functions_and_calls_run(far: Far) -> None:
     """Source text, functions and calls run."""
     channel = far.gateway.remote_exec("channel.send(channel.receive() * n)", n=6)
     await channel.send(7)
@@ -174,7 +174,7 @@ async def test_exec(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_values(far: Far) -> None:
+async def test_every_type_comes_back_as_it_went(far: Far) -> None:
     """Every type of value comes back as it went."""
     channel = far.gateway.remote_exec("for value in channel: channel.send(value)")
     for _ in range(3):
@@ -186,7 +186,7 @@ async def test_values(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_values_seen_there(far: Far) -> None:
+async def test_values_are_right_at_the_far_side(far: Far) -> None:
     """The values are what they should be there, too."""
     source = """
     value = channel.receive()
@@ -225,7 +225,7 @@ def deep(depth):
 
 
 @pytest_twisted.ensureDeferred
-async def test_too_deep(far: Far) -> None:
+async def test_too_deep_result_is_no_recursion_error(far: Far) -> None:
     """What nests too deep or holds itself is no RecursionError there, however deep it is."""
     for depth in (0, 256, 900, 20_000):
         with pytest.raises(pycomnet.RemoteError) as caught:
@@ -234,7 +234,7 @@ async def test_too_deep(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_types_there(far: Far) -> None:
+async def test_library_types_are_right_at_the_far_side(far: Far) -> None:
     """The standard library's types are what they should be there; what it lacks is an error."""
     source = """
     import datetime, decimal, fractions, uuid, collections
@@ -277,7 +277,7 @@ async def test_types_there(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_refused(far: Far) -> None:
+async def test_unsendable_value_is_refused_with_its_place(far: Far) -> None:
     """What can't be sent is refused there with its type and place."""
     channel = far.gateway.remote_exec("channel.send({'a': [1, object()]})")
     with pytest.raises(pycomnet.RemoteError) as caught:
@@ -286,7 +286,7 @@ async def test_refused(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_errors(far: Far) -> None:
+async def test_errors_arrive_with_type_message_and_source(far: Far) -> None:
     """Errors arrive with their type, message, lines and source."""
     with pytest.raises(pycomnet.RemoteError) as caught:
         await far.gateway.call(fails)
@@ -310,7 +310,7 @@ async def test_errors(far: Far) -> None:
 
 @pytest.mark.parametrize("far", [under("jython")], indirect=True)
 @pytest_twisted.ensureDeferred
-async def test_java_error(far: Far) -> None:
+async def test_java_exception_is_an_error(far: Far) -> None:
     """What Java code raises is an error as any other."""
     channel = far.gateway.remote_exec("import java\njava.util.ArrayList().get(0)")
     with pytest.raises(pycomnet.RemoteError) as caught:
@@ -320,7 +320,7 @@ async def test_java_error(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_error_to_far(far: Far) -> None:
+async def test_near_sides_error_is_raised_at_the_far_side(far: Far) -> None:
     """An error of the near side is raised there."""
     source = """
     channel.send(1)
@@ -337,7 +337,7 @@ async def test_error_to_far(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_output(far: Far) -> None:
+async def test_printed_output_comes_back(far: Far) -> None:
     """What is printed comes back, and touches nothing else."""
     source = """
     import os, subprocess, sys
@@ -363,7 +363,7 @@ async def test_output(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_channels(far: Far) -> None:
+async def test_channels_callbacks_half_close_and_files_work(far: Far) -> None:
     """Channels over channels, callbacks, half-close and files there."""
     side, report = far.gateway.newchannel(), far.gateway.newchannel()
     source = """
@@ -388,7 +388,7 @@ async def test_channels(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_timeouts(far: Far) -> None:
+async def test_receive_times_out_and_loses_nothing(far: Far) -> None:
     """A receive ends with its timeout; what comes later is there."""
     source = """
     for timeout in (0, 0.01, 0.05):
@@ -406,7 +406,7 @@ async def test_timeouts(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_near_to_far_waits(far: Far) -> None:
+async def test_near_send_waits_while_nothing_is_received(far: Far) -> None:
     """The near side's send waits while nothing is received there."""
     go = far.gateway.newchannel()
     source = "go.receive(); channel.send(sum(len(piece) for piece in channel))"
@@ -422,7 +422,7 @@ async def test_near_to_far_waits(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_far_to_near_waits(far: Far) -> None:
+async def test_far_send_waits_while_nothing_is_received(far: Far) -> None:
     """Far code waits in send while nothing is received here."""
     before = resident(os.getpid())
     channel = far.gateway.remote_exec(send_pieces, count=640, size=65536)
@@ -435,7 +435,7 @@ async def test_far_to_near_waits(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_bulk(far: Far) -> None:
+async def test_values_of_20_megabytes_come_back(far: Far) -> None:
     """Values of 20 MB go there and back."""
     source = """
     blob = channel.receive()
@@ -455,7 +455,7 @@ async def test_bulk(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_threads(far: Far) -> None:
+async def test_ten_threads_ping_pong_beside_a_busy_main_thread(far: Far) -> None:
     """Ten threads play ping-pong while the main thread computes."""
     source = """
     stop = []
@@ -478,7 +478,7 @@ async def test_threads(far: Far) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_asked(far: Far) -> None:
+async def test_ping_and_status_are_answered(far: Far) -> None:
     """It answers pings and says how it is."""
     assert await far.gateway.ping() > 0
     status = await far.gateway.remote_status()
@@ -487,13 +487,15 @@ async def test_asked(far: Far) -> None:
 
 @pytest.mark.parametrize("name", EACH)
 @pytest_twisted.ensureDeferred
-async def test_deaths(name: str) -> None:
+async def test_exit_and_kill_are_told_as_what_they_were(name: str) -> None:
     """os._exit and kill -9 there are told as what they were."""
     from twisted.internet import reactor
 
     spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
-        one, two = await defer.gatherResults([group.makegateway(spec) for _ in range(2)])
+        one, two = await defer.gatherResults(
+            [group.makegateway(spec, timeout=PATIENCE) for _ in range(2)]
+        )
         channel = one.remote_exec("import os; os._exit(3)")
         with pytest.raises(pycomnet.GatewayDied, match="exited with status 3"):
             await channel.receive()
@@ -505,13 +507,13 @@ async def test_deaths(name: str) -> None:
 
 @pytest.mark.parametrize("name", EACH)
 @pytest_twisted.ensureDeferred
-async def test_exit(name: str) -> None:
+async def test_exit_ends_it_and_its_children(name: str) -> None:
     """exit() ends it and what it started."""
     from twisted.internet import reactor
 
     spec = spec_of(name)
     async with pycomnet.Group(reactor) as group:
-        gateway = await group.makegateway(spec)
+        gateway = await group.makegateway(spec, timeout=PATIENCE)
         source = """
         import os, subprocess
         channel.send([os.getpid(), subprocess.Popen(["sleep", "300"]).pid])
@@ -519,7 +521,7 @@ async def test_exit(name: str) -> None:
         """
         pids = await gateway.remote_exec(source).receive()
         await gateway.exit()
-    assert still_there(pids, 6) == []
+    assert still_there(pids) == []
 
 
 #: Jython has no fork and no interpreter lock, and takes seconds to start.
@@ -530,11 +532,11 @@ ON_JYTHON = ("idle", "receive", "timed", "sleep", "swallow", "child", "session")
     ("name", "far_code"),
     [under("pypy3", code) for code in FAR_CODE] + [under("jython", code) for code in ON_JYTHON],
 )
-def test_near_side_killed(name: str, far_code: str) -> None:
-    """The near side is killed with -9: all is gone within six seconds."""
+def test_killed_near_side_takes_all_along(name: str, far_code: str) -> None:
+    """The near side is killed with -9: all is gone."""
     os.environ["PYCOMNET_TEST_SPEC"] = spec_of(name)
     try:
-        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line()):
+        with near(NEAR_SIDE, "wait", far_code) as program, processes_end(program.line(300)):
             program.signal(signal.SIGKILL)
     finally:
         del os.environ["PYCOMNET_TEST_SPEC"]

@@ -22,7 +22,7 @@ REACTORS = {
 
 
 @pytest.mark.parametrize("name", REACTORS)
-def test_reactor(name: str) -> None:
+def test_all_checks_pass_on_this_reactor(name: str) -> None:
     """All checks pass in a process that runs this reactor, and nothing else is said."""
     if name == "uvloop" and find_spec("uvloop") is None:
         missing("uvloop is not installed")

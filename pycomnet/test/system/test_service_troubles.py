@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +72,7 @@ def registered(daemon: Daemon) -> tuple[str, str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_frozen(started: Daemons) -> None:
+async def test_frozen_instances_calls_go_to_the_other(started: Daemons) -> None:
     """One of two instances is stopped: what was sent to it fails or is made elsewhere, and all
     later calls go to the other, each within its deadline.
     """
@@ -92,12 +91,12 @@ async def test_frozen(started: Daemons) -> None:
         assert found == set(pids)
         services[0].signal(signal.SIGSTOP)
         # Either would be asked first: those that may be run twice come to the other.
-        calls = [remote.invoke("again", timeout=10) for _ in range(4)]
+        calls = [remote.invoke("again", timeout=PATIENCE) for _ in range(4)]
         assert [await call for call in calls] == [pids[1]] * 4
-        assert [await remote.invoke("ping", timeout=10) for _ in range(20)] == [pids[1]] * 20
+        assert [await remote.invoke("ping", timeout=PATIENCE) for _ in range(20)] == [pids[1]] * 20
         # A client that has no connection to it yet, and does not know.
         other = await fresh.locate("t.w")
-        assert [await other.invoke("ping", timeout=10) for _ in range(20)] == [pids[1]] * 20
+        assert [await other.invoke("ping", timeout=PATIENCE) for _ in range(20)] == [pids[1]] * 20
         services[0].signal(signal.SIGCONT)
         for _ in range(PATIENCE * 10):
             if await remote.invoke("ping") == pids[0]:
@@ -112,7 +111,7 @@ async def test_frozen(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_method_exits(started: Daemons) -> None:
+async def test_system_exit_in_a_method_ends_nothing(started: Daemons) -> None:
     """A method that raises SystemExit is run once; the service and the connection stay."""
     from twisted.internet import reactor
 
@@ -131,7 +130,7 @@ async def test_method_exits(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_end_while_in_a_thread(started: Daemons) -> None:
+async def test_sigterm_names_the_thread_that_still_runs(started: Daemons) -> None:
     """SIGTERM while a method runs in a thread: it ends after the grace, and says what still ran."""
     from twisted.internet import reactor
 
@@ -154,24 +153,24 @@ async def test_end_while_in_a_thread(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_blocked(started: Daemons) -> None:
+async def test_method_that_blocks_past_the_lease_is_named(started: Daemons) -> None:
     """A method that blocks past the lease is named in the log, and the service comes back; within
     two thirds of the lease nobody notices.
     """
     from twisted.internet import reactor
 
     nameserver = started.nameserver()
-    service = started.service(nameserver, "--ttl", "3", "--name", "w", module="tw")
+    service = started.service(nameserver, "--ttl", "8", "--name", "w", module="tw")
     registered(service)
     context = pycomnet.Context(reactor, nameserver=nameserver, timeout=PATIENCE)
     try:
         remote = await context.locate("t.w")
-        await remote.invoke("block", 1.5)
+        await remote.invoke("block", 3)
         names = await context.nameserver()
         assert len(await names.invoke("list_services", {"service": "w"})) == 1
         await service.seen(r"reactor blocked for \S+ s in t\.w\.block \(\S+tw\.py:\d+\)")
         assert "registering it again" not in service.said
-        await remote.invoke("block", 6)
+        await remote.invoke("block", 12)
         await service.seen(r"reactor blocked for \S+ s so far in t\.w\.block .*thread=True")
         await service.seen(r"registering it again[^~]*registered 'w'")
         assert len(await names.invoke("list_services", {"service": "w"})) == 1
@@ -180,7 +179,7 @@ async def test_blocked(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_asyncio(started: Daemons) -> None:
+async def test_asyncio_method_needs_the_asyncio_reactor(started: Daemons) -> None:
     """A method awaits what is asyncio's on the asyncio reactor; elsewhere the error says so."""
     from twisted.internet import reactor
 
@@ -201,7 +200,7 @@ async def test_asyncio(started: Daemons) -> None:
             await context.close()
 
 
-def test_two_listeners(started: Daemons) -> None:
+def test_both_listeners_are_registered_and_usable(started: Daemons) -> None:
     """Both addresses are registered, and either can be used."""
     nameserver = started.nameserver()
     unix = f"unix:{started.directory}/s"
@@ -219,7 +218,7 @@ def test_two_listeners(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_new_certificate(started: Daemons) -> None:
+async def test_replaced_certificate_is_shown_half_a_one_is_not(started: Daemons) -> None:
     """A certificate that is replaced on disk is shown from then on; half a one is not."""
     from twisted.internet import reactor
 
@@ -239,19 +238,16 @@ async def test_new_certificate(started: Daemons) -> None:
         context = pycomnet.Context(reactor, timeout=PATIENCE)
         try:
             trust = f"trustRoots={directory}/{name}-ca.pem"
-            remote = await context.connect(f"tls:127.0.0.1:{port}:{trust}", "t.w")
+            remote = await context.connect(f"{where}:{trust}", "t.w")
             return await remote.invoke("ping")
         finally:
             await context.close()
 
     install("old", "key")
     install("old", "cert")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    listen = f"tls:{port}:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
+    listen = "tls:0:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"
     service = started.start("pycomnet-service", "--nameserver", "none", "--listen", listen, "tw")
-    service.wait_for("Worker offers")
+    where = service.wait_for(r"Worker offers t\.w at (tls:\S+)")[1]
     assert await ask("old") == service.pid
     install("new", "key")
     assert await ask("old") == service.pid  # that key is not the old certificate's

@@ -132,7 +132,7 @@ def howto_commands() -> list[list[str]]:
     return found
 
 
-def test_howto(started: Daemons, nameserver: str) -> None:
+def test_howtos_commands_print_what_it_says(started: Daemons, nameserver: str) -> None:
     """The commands of the howto, one after the other, print what it says they do."""
     shown = howto_commands()
     assert [words[0].split()[:3] for words in shown] == [
@@ -154,7 +154,7 @@ def test_howto(started: Daemons, nameserver: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tour(context: Any) -> None:
+async def test_tours_services_part_works_and_leaves_nothing(context: Any) -> None:
     """What the demo shows of services is so, and nothing is left of it."""
     tour_daemons = tourdaemons.Daemons()
     try:
@@ -182,13 +182,13 @@ async def test_tour(context: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tour_goes_wrong() -> None:
+async def test_tour_tells_what_a_failed_daemon_said() -> None:
     """A daemon that can't run is told, with what it said."""
     tour_daemons = tourdaemons.Daemons()
     try:
         tour_daemons.nameserver = "nowhere"
         pid = tour_daemons.start_service()
-        assert still_there([pid], PATIENCE) == []
+        assert still_there([pid]) == []
         with pytest.raises(pycomnet.PycomnetError, match="'nowhere' is no address"):
             tour_daemons.check()
     finally:
@@ -199,10 +199,12 @@ async def test_tour_goes_wrong() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path) -> None:
+async def test_calls_follow_a_service_restarted_elsewhere(
+    started: Daemons, context: Any, tmp_path: Path
+) -> None:
     """A service is killed and comes back at another address while a client calls."""
     names = context.nameserver_address
-    first = started.service(names, "--name", "moves", "--ttl", "1", module="who")
+    first = started.service(names, "--name", "moves", "--ttl", "3", module="who")
     old = registered(first)[1]
     who = await context.locate(WHO, "moves")
     assert await who.invoke("pid") == first.pid
@@ -215,7 +217,7 @@ async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path)
     waiting = who.invoke("pid")
     with pytest.raises(CallInterrupted):
         await interrupted
-    second = started.service(names, "--name", "moves", "--ttl", "1", "--wait", module="who")
+    second = started.service(names, "--name", "moves", "--ttl", "3", "--wait", module="who")
     assert await waiting == second.pid
     assert await repeated == second.pid
     assert registered(second)[1] != old
@@ -223,12 +225,12 @@ async def test_restart_elsewhere(started: Daemons, context: Any, tmp_path: Path)
 
 
 @pytest_twisted.ensureDeferred
-async def test_takeover(started: Daemons, context: Any) -> None:
+async def test_standby_takes_the_name_when_the_lease_ends(started: Daemons, context: Any) -> None:
     """A stand-by gets the name when the lease of the one that was killed ends, not before."""
     names = context.nameserver_address
-    first = started.service(names, "--name", "taken", "--ttl", "1.5", module="who")
+    first = started.service(names, "--name", "taken", "--ttl", "5", module="who")
     fence = registered(first)[2]
-    second = started.service(names, "--name", "taken", "--ttl", "1.5", "--wait", module="who")
+    second = started.service(names, "--name", "taken", "--ttl", "5", "--wait", module="who")
     second.wait_for("waiting for the name 'taken'.* is registered for tcp:127.0.0.1:")
     who = await context.locate(WHO, "taken")
     assert await who.invoke("pid") == first.pid
@@ -239,13 +241,15 @@ async def test_takeover(started: Daemons, context: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_nameserver_restarts(started: Daemons, context: Any) -> None:
+async def test_service_registers_again_at_an_empty_nameserver(
+    started: Daemons, context: Any
+) -> None:
     """It comes back without what it knew: the service registers again, nobody restarts anything."""
     names = started.directory / "lost"
     arguments = ("--listen", f"unix:{names}", "--store", "memory:")
     first = started.start("pycomnet-nameserver", *arguments)
     first.wait_for("the nameserver is at")
-    service = started.service(f"unix:{names}", "--ttl", "1", "--name", "who", module="who")
+    service = started.service(f"unix:{names}", "--ttl", "3", "--name", "who", module="who")
     registered(service)
     mine = pycomnet.Context(context.reactor, nameserver=f"unix:{names}", timeout=PATIENCE)
     async with mine:
@@ -265,7 +269,9 @@ async def test_nameserver_restarts(started: Daemons, context: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_clean_stop(started: Daemons, context: Any, tmp_path: Path) -> None:
+async def test_sigterm_unregisters_and_ends_calls(
+    started: Daemons, context: Any, tmp_path: Path
+) -> None:
     """SIGTERM: it is taken out at once, and the call that ran is ended."""
     names = context.nameserver_address
     service = started.service(names, "--name", "stops", "--ttl", "3600", module="who")
@@ -283,7 +289,7 @@ async def test_clean_stop(started: Daemons, context: Any, tmp_path: Path) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_failures(started: Daemons, context: Any) -> None:
+async def test_failed_start_is_status_1_and_leaves_nothing(started: Daemons, context: Any) -> None:
     """Each ends with status 1 and says why; nothing is left registered or listening."""
     names = context.nameserver_address
     (started.directory / "broken.py").write_text("import no_such_module\n")
@@ -321,7 +327,9 @@ async def test_failures(started: Daemons, context: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_daemon(started: Daemons, context: Any) -> None:
+async def test_daemon_says_what_is_wrong_before_going_to_background(
+    started: Daemons, context: Any
+) -> None:
     """Without ``-n``: what is wrong is said before it goes to the background; then it runs on."""
 
     def start(*args: str) -> subprocess.CompletedProcess[str]:
@@ -344,7 +352,7 @@ async def test_daemon(started: Daemons, context: Any) -> None:
         assert await who.invoke("pid") == pid
     finally:
         os.kill(pid, signal.SIGTERM)
-        assert still_there([pid], PATIENCE) == []
+        assert still_there([pid]) == []
     assert "unregistered 'daemon'" in (started.directory / "d.log").read_text()
     assert not (started.directory / "d.pid").exists()
 
@@ -362,7 +370,7 @@ async def located(context: Any, name: str) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls(started: Daemons, context: Any) -> None:
+async def test_service_with_tls_checks_both_ways(started: Daemons, context: Any) -> None:
     """The launcher's service with TLS: checked both ways, and the client's name arrives."""
     authority, other = trustme.CA(), trustme.CA()
     directory = started.directory

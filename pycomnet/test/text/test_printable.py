@@ -19,7 +19,7 @@ from pycomnet.text.logs import Logger
 class Visible(SynchronousTestCase):
     """Control characters."""
 
-    def test_which(self) -> None:
+    def test_control_characters_alone_are_made_visible(self) -> None:
         """C0, DEL, C1, separators and bidirectional controls; nothing that is text."""
         for text in ("plain \t\n", "\xe4\xa0\xad \u20ac \u05d0 \U0001f600 \u200b"):
             self.assertEqual(printable.visible(text), text)
@@ -28,7 +28,7 @@ class Visible(SynchronousTestCase):
             self.assertTrue(shown.isprintable() and shown.startswith("a\\"), shown)
         self.assertEqual(printable.visible_line("a\nb"), "a\\nb")
 
-    def test_messages(self) -> None:
+    def test_messages_further_lines_do_not_look_like_others(self) -> None:
         """A message's further lines don't look like the beginning of others."""
         text = "gw0: Traceback:\n  File x\nValueError: y\n[gw1] fine\npycomnet: all is well\r"
         self.assertEqual(
@@ -36,7 +36,7 @@ class Visible(SynchronousTestCase):
             "gw0: Traceback:\n  File x\nValueError: y\n  [gw1] fine\n  pycomnet: all is well\\r",
         )
 
-    def test_errors(self) -> None:
+    def test_far_error_is_shown_without_control_characters(self) -> None:
         """A far error that is shown commands no terminal; its attributes have it as it came."""
         error = RemoteError("E", "\x1b[2J", "Traceback\n\x1b[2J\n")
         self.assertEqual(str(error), "Traceback\n\\x1b[2J")
@@ -53,7 +53,7 @@ class Logging(SynchronousTestCase):
         log.emit(LogLevel.info, "gateway {field} is here", **fields)
         return file.getvalue()
 
-    def test_forged(self) -> None:
+    def test_forged_field_stays_within_its_log_line(self) -> None:
         """An id with ends of lines and escape sequences stays within its line."""
         forged = "x\n2026-01-01T00:00:00+0000 [pycomnet#info] all is well\r\x1b[2J\x9b"
         for field in (forged, ValueError(forged)):
@@ -62,14 +62,14 @@ class Logging(SynchronousTestCase):
             self.assertTrue(text.rstrip("\n").isprintable(), text)
         self.assertIn("gateway plain is here\n", self.line(field="plain"))
 
-    def test_failures(self) -> None:
+    def test_logged_failure_stays_a_failure(self) -> None:
         """A failure that is logged stays one, whatever its text has."""
         problem = ValueError("a\nb")
         Logger().failure("it failed", Failure(problem))
         (failure,) = self.flushLoggedErrors(ValueError)
         self.assertIs(failure.value, problem)
 
-    def test_everywhere(self) -> None:
+    def test_no_module_takes_twisteds_logger(self) -> None:
         """All modules log with it: none takes Twisted's own logger."""
         package = Path(pycomnet.__file__).parent
         found = [
@@ -81,7 +81,7 @@ class Logging(SynchronousTestCase):
         ]
         self.assertEqual(found, [], "import Logger from pycomnet.text.logs")
 
-    def test_exceptions(self) -> None:
+    def test_logged_exception_stays_or_is_named(self) -> None:
         """An exception stays one where its text needs nothing; one without a text is named."""
         events: list[Any] = []
         log = Logger(observer=events.append)  # type: ignore[arg-type]

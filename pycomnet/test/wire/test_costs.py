@@ -30,7 +30,7 @@ class CostTests(SynchronousTestCase):
     """The cost of frames."""
 
     @given(st.lists(st.integers(0, 5000), max_size=20))
-    def test_costs_agree(self, sizes: list[int]) -> None:
+    def test_costs_agree_alone_together_and_backwards(self, sizes: list[int]) -> None:
         """One by one, together and backwards it is the same."""
         payloads = [bytes(size) for size in sizes]
         costs = [frame_cost(size) for size in sizes]
@@ -39,7 +39,7 @@ class CostTests(SynchronousTestCase):
         self.assertEqual(run_cost(in_all, len(sizes)), sum(costs))
         self.assertEqual([frame_room(cost) for cost in costs], sizes)
 
-    def test_copies_name_their_row(self) -> None:
+    def test_inlined_costs_name_their_benchmark_row(self) -> None:
         """Who adds it up elsewhere says which row of the benchmarks a call would slow down."""
         found: dict[str, int] = {}
         for path in ROOT.rglob("*.py"):

@@ -24,12 +24,12 @@ HELLO = (
 class HelloTests(SynchronousTestCase):
     """The first frame."""
 
-    def test_sent(self) -> None:
+    def test_both_ends_send_the_same_hello(self) -> None:
         """Both ends say the same by default, without waiting for the other."""
         self.assertEqual(Mux(True).data_to_send(), HELLO)
         self.assertEqual(Mux(False).data_to_send(), HELLO)
 
-    def test_sent_with_all(self) -> None:
+    def test_hello_has_limits_info_and_credential(self) -> None:
         """The limits, the info and a credential, which is bytes, are in it."""
         mux = Mux(False, Limits(1024, 2048, 3), {"pid": 7}, b"key")
         self.assertEqual(
@@ -38,7 +38,7 @@ class HelloTests(SynchronousTestCase):
             b"\xa4info\x81\xa3pid\x07\xaacredential\xc4\x03key",
         )
 
-    def test_received(self) -> None:
+    def test_received_hello_is_in_the_event_and_kept(self) -> None:
         """What it says is in the event and kept."""
         mux = Mux(True)
         data = hello(
@@ -54,7 +54,7 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(plain(mux.receive_data(data)), [(wire.EV_HELLO, said)])
         self.assertEqual(mux.peer, said)
 
-    def test_received_empty(self) -> None:
+    def test_hellos_missing_keys_are_defaults(self) -> None:
         """What it doesn't say is the default."""
         mux = greeted()
         self.assertEqual(
@@ -69,7 +69,7 @@ class SentTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.mux = greeted(True)
 
-    def test_open(self) -> None:
+    def test_open_has_its_flags_and_odd_ids(self) -> None:
         """Each of the flags, and ids that are odd for the initiator."""
         for call, sent in (
             ({}, b"\x00\x00\x00\x06\x04\x00\x00\x00\x01\x00\x04exec"),
@@ -85,8 +85,7 @@ class SentTests(SynchronousTestCase):
             self.mux.open("exec", **call)
             self.assertEqual(self.mux.data_to_send(), sent, call)
 
-    def test_open_acceptor(self) -> None:
-        """The acceptor's ids are even, from 2."""
+    def test_acceptors_ids_are_even_from_2(self) -> None:
         mux = greeted(False)
         mux.open("", b"")
         mux.open("")
@@ -96,7 +95,7 @@ class SentTests(SynchronousTestCase):
             b"\x00\x00\x00\x02\x04\x00\x00\x00\x04\x00\x00",
         )
 
-    def test_open_with_long_value(self) -> None:
+    def test_long_first_value_goes_on_in_more_and_data(self) -> None:
         """A first value that does not fit goes on in MORE and DATA; END follows as a frame."""
         value = bytes(range(256)) * 520
         self.mux.open("exec", value, end=True)
@@ -112,7 +111,7 @@ class SentTests(SynchronousTestCase):
             + b"\x00\x00\x00\x00\x05\x00\x00\x00\x01",
         )
 
-    def test_open_is_full(self) -> None:
+    def test_first_value_that_just_fits_is_whole(self) -> None:
         """A first value that just fits in a frame, or in the window, is whole."""
         for window, size in ((1 << 20, 65536 - 6), (2000, 2000 - 64)):
             for more, sent in ((0, [b"\x02"]), (1, [b"\x06", b"v"])):
@@ -122,7 +121,7 @@ class SentTests(SynchronousTestCase):
                 starts = [payload[:1] for _, _, payload in muxkit.frames(mux.data_to_send())]
                 self.assertEqual(starts, sent)
 
-    def test_open_raw_with_long_bytes(self) -> None:
+    def test_long_raw_first_bytes_go_on_in_data(self) -> None:
         """On a raw channel every fragment is DATA, and OPEN has no MORE."""
         data = b"r" * 65537
         self.mux.open("exec", data, raw=True)
@@ -134,7 +133,7 @@ class SentTests(SynchronousTestCase):
             + data[65530:],
         )
 
-    def test_data(self) -> None:
+    def test_short_value_is_one_data_with_its_prefix(self) -> None:
         """A short value is one DATA, with or without what goes in front of it."""
         stream = self.mux.open("")
         self.mux.data_to_send()
@@ -146,7 +145,7 @@ class SentTests(SynchronousTestCase):
             self.mux.immediate(stream, b"abc"), b"\x00\x00\x00\x03\x01\x00\x00\x00\x01abc"
         )
 
-    def test_more(self) -> None:
+    def test_long_value_is_more_frames_then_data(self) -> None:
         """A long value is MORE, ..., DATA; the last may be as long as any."""
         for size in (65536, 65537, 131072, 131073):
             with self.subTest(size):
@@ -162,7 +161,7 @@ class SentTests(SynchronousTestCase):
                     sent += b"\x00\x00\x00\x01" + b"x" * length
                 self.assertEqual(mux.data_to_send(), sent)
 
-    def test_credit(self) -> None:
+    def test_credit_is_given_at_half_a_window(self) -> None:
         """What was taken, once it is half a window."""
         mux = greeted(limits=Limits(window=2048))
         stream = opened(mux, open_frame(0x10203))
@@ -173,14 +172,13 @@ class SentTests(SynchronousTestCase):
             mux.data_to_send(), b"\x00\x00\x00\x04\x03\x00\x01\x02\x03\x00\x00\x04\x00"
         )
 
-    def test_end(self) -> None:
-        """END is empty."""
+    def test_end_is_empty(self) -> None:
         stream = self.mux.open("")
         self.mux.data_to_send()
         self.mux.end(stream)
         self.assertEqual(self.mux.data_to_send(), b"\x00\x00\x00\x00\x05\x00\x00\x00\x01")
 
-    def test_close(self) -> None:
+    def test_close_has_its_kind_and_payload(self) -> None:
         """The three kinds."""
         for kind, payload, sent in (
             (frames.NORMAL, b"", b"\x00\x00\x00\x01\x06\x00\x00\x00\x01\x00"),
@@ -193,14 +191,14 @@ class SentTests(SynchronousTestCase):
             mux.close(stream, kind, payload)
             self.assertEqual(mux.data_to_send(), sent)
 
-    def test_ping(self) -> None:
+    def test_pongs_bytes_are_the_pings(self) -> None:
         """A ping's bytes are its user's; the answer's are the ping's."""
         self.mux.ping(b"01234567")
         self.assertEqual(self.mux.data_to_send(), b"\x00\x00\x00\x08\x07\x00\x00\x00\x0001234567")
         self.mux.receive_data(b"\x00\x00\x00\x08\x07\x00\x00\x00\x00abcdefgh")
         self.assertEqual(self.mux.data_to_send(), b"\x00\x00\x00\x08\x08\x00\x00\x00\x00abcdefgh")
 
-    def test_goaway(self) -> None:
+    def test_goaway_has_code_message_and_last_channel(self) -> None:
         """A map of a code, a message and the last of the peer's channels that was seen."""
         self.mux.goaway("exit", "bye")
         self.assertEqual(
@@ -213,7 +211,7 @@ class SentTests(SynchronousTestCase):
 class ReceivedTests(SynchronousTestCase):
     """The event that each frame becomes."""
 
-    def test_events(self) -> None:
+    def test_each_frame_becomes_its_event(self) -> None:
         """One of each, in turn, on channels of the initiator's."""
         mux = greeted()
         more = b"m" * 256
@@ -258,7 +256,7 @@ class ReceivedTests(SynchronousTestCase):
         ):
             self.assertEqual(plain(mux.receive_data(data)), events, data)
 
-    def test_opened_stream(self) -> None:
+    def test_peers_stream_knows_what_open_says(self) -> None:
         """The stream of a channel that the peer opens knows what the frame says."""
         mux = greeted()
         stream = opened(mux, b"\x00\x00\x00\x06\x04\x00\x00\x00\x01\x01\x04exec")
@@ -266,14 +264,14 @@ class ReceivedTests(SynchronousTestCase):
         self.assertFalse(stream.local)
         self.assertIs(mux.streams[1], stream)
 
-    def test_credit_is_added(self) -> None:
+    def test_credit_raises_what_may_be_sent(self) -> None:
         """CREDIT raises what this end may send."""
         near, _ = pair()
         stream = near.open("")
         near.receive_data(b"\x00\x00\x00\x04\x03\x00\x00\x00\x01\x00\x00\x00\x07")
         self.assertEqual(stream.credit, 1048576 + 7)
 
-    def test_long_bytes_are_not_copied(self) -> None:
+    def test_long_bytes_arrive_as_a_memoryview(self) -> None:
         """A value in fragments that is bytes arrives as a memoryview of just those bytes."""
         near, far = pair(None, Limits(1 << 24))
         stream = near.open("")
@@ -285,7 +283,7 @@ class ReceivedTests(SynchronousTestCase):
             assert isinstance(arrived[2], memoryview)
             self.assertEqual(arrived[2].obj, value)
 
-    def test_long_values(self) -> None:
+    def test_long_values_arrive_as_their_encoding(self) -> None:
         """Any other value in fragments arrives as its encoding, however long."""
         near, far = pair(None, Limits(1 << 24))
         stream = near.open("")
@@ -296,7 +294,7 @@ class ReceivedTests(SynchronousTestCase):
             assert arrived[0] == wire.EV_DATA
             self.assertEqual(arrived[2], value)
 
-    def test_bytes_with_a_wrong_length(self) -> None:
+    def test_bytes_with_a_wrong_length_arrive_as_they_came(self) -> None:
         """When there are more or fewer bytes than their header says they arrive as they came."""
         near, far = pair(None, Limits(1 << 26))
         stream = near.open("")
@@ -311,6 +309,6 @@ class ReceivedTests(SynchronousTestCase):
 class NameTests(SynchronousTestCase):
     """What messages call a frame."""
 
-    def test_names(self) -> None:
+    def test_frame_types_have_names_or_numbers(self) -> None:
         """The types of the specification by name, others by number."""
         self.assertEqual([frames.name(n) for n in (0, 9, 10)], ["HELLO", "GOAWAY", "type 10"])

@@ -26,7 +26,7 @@ SCRIPT = ROOT / "benchmarks" / "fuzz.py"
 class FuzzTests(SynchronousTestCase):
     """Whatever comes, all that may happen is an event."""
 
-    def test_short_run(self) -> None:
+    def test_short_run_finds_nothing_and_tries_all_kinds(self) -> None:
         """Nothing is found in some hundred cases; they are of all kinds."""
         report = fuzzkit.run(seed=20, count=150)
         self.assertEqual([str(finding) for finding in report.findings], [])
@@ -35,14 +35,14 @@ class FuzzTests(SynchronousTestCase):
             set(report.outcomes), {"exit", "taken", "frame", "channel", "value", "refused value"}
         )
 
-    def test_by_itself(self) -> None:
+    def test_case_alone_does_the_same_again(self) -> None:
         """A case does the same again without those before it."""
         both = [fuzzkit.run(seed=3, count=1, first=number).outcomes for number in range(6, 8)]
         whole = fuzzkit.run(seed=3, count=8).outcomes
         first = fuzzkit.run(seed=3, count=6).outcomes
         self.assertEqual(sum(both, first), whole)
 
-    def test_script(self) -> None:
+    def test_script_says_seed_cases_and_findings(self) -> None:
         """The script says what it did, and how to have it again."""
         if not SCRIPT.is_file():
             raise SkipTest("this is not a checkout: there are no benchmarks")
@@ -112,21 +112,21 @@ class FinderTests(SynchronousTestCase):
     def found(self, make_mux: Callable[..., Mux], count: int) -> list[fuzzkit.Finding]:
         return fuzzkit.run(seed=2, count=count, make_mux=make_mux).findings
 
-    def test_exception(self) -> None:
+    def test_exception_is_found_and_reproduced(self) -> None:
         """Another exception, with the case to reproduce it."""
         [finding, *_] = self.found(Surprised, 80)
         self.assertRegex(str(finding), r"^seed 2, case \d+: IndexError: list index out of range$")
         again = fuzzkit.run(2, 1, finding.case, make_mux=Surprised).findings
         self.assertEqual([str(other) for other in again], [str(finding)])
 
-    def test_memory(self) -> None:
+    def test_growing_memory_is_found(self) -> None:
         """Memory that grows with what arrives."""
         self.patch(fuzzkit, "MEMORY_FACTOR", 40)
         self.patch(fuzzkit, "MEMORY_FIXED", 1 << 20)
         problems = [str(finding.problem) for finding in self.found(Keeps, 40)]
         self.assertTrue(any("bytes of memory" in problem for problem in problems), problems)
 
-    def test_sides(self) -> None:
+    def test_faults_above_the_mux_are_found(self) -> None:
         """What goes wrong above the mux, at either side."""
 
         def fail(*_: object) -> None:
@@ -138,11 +138,11 @@ class FinderTests(SynchronousTestCase):
                 problems = [str(finding.problem) for finding in self.found(Mux, 60)]
                 self.assertIn("'fails'", problems)
 
-    def test_accounts(self) -> None:
+    def test_wrong_credit_is_found(self) -> None:
         """Credit that does not add up."""
         self.assertNotEqual(self.found(Forgets, 120), [])
 
-    def test_hang(self) -> None:
+    def test_hang_is_found(self) -> None:
         """A case that takes too long."""
         self.patch(fuzzkit, "TOO_LONG", 0.5)
         [finding, *_] = self.found(Hangs, 4)

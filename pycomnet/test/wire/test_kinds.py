@@ -153,13 +153,13 @@ class KindTests(_Case):
 
     @bounded
     @given(values)
-    def test_round_trip(self, value: Any) -> None:
+    def test_nested_values_keep_their_types(self, value: Any) -> None:
         """A value of these types, nested in any way, arrives with the same types."""
         self.assertEqual(shape(self.again(value)), shape(value))
 
     @bounded
     @given(st.integers(8, 18), st.binary(max_size=40))
-    def test_noise(self, code: int, data: bytes) -> None:
+    def test_extension_noise_is_a_value_or_a_named_error(self, code: int, data: bytes) -> None:
         """Any bytes in one of the extensions are a value, or an error with a name."""
         payload = b"\xc7" + bytes([len(data), code]) + data
         try:
@@ -168,7 +168,7 @@ class KindTests(_Case):
             self.assertTrue(str(problem))
             self.assertIsNone(problem.__context__)
 
-    def test_no_context(self) -> None:
+    def test_errors_hold_nothing_of_the_failed_conversion(self) -> None:
         """An error holds nothing of the conversion that failed, whatever the type and the depth."""
         for written in (
             "d6 09 07ea 0d 01",  # a date
@@ -186,7 +186,7 @@ class KindTests(_Case):
                 self.assertIsInstance(problem, (InvalidValue, ValueNotReceivable))
                 self.assertIsNone(problem.__context__, payload)
 
-    def test_fold(self) -> None:
+    def test_fold_of_a_repeated_hour_is_kept(self) -> None:
         """Which of the two hours it is that a clock shows twice."""
         berlin = zoneinfo.ZoneInfo("Europe/Berlin")
         for fold in (0, 1):
@@ -196,7 +196,7 @@ class KindTests(_Case):
             self.assertEqual(arrived.utcoffset(), when.utcoffset())
             self.assertEqual(self.again(datetime.time(1, fold=fold)).fold, fold)
 
-    def test_decimals(self) -> None:
+    def test_decimals_arrive_whatever_the_context(self) -> None:
         """Also those that are no numbers; the user's own context does not matter."""
         with decimal.localcontext(decimal.Context(prec=2, traps=[])):
             for text in ("NaN", "sNaN12", "-0", "0E-20", "1" * 60000, "Infinity"):
@@ -206,7 +206,7 @@ class KindTests(_Case):
         with self.assertRaises(ValueNotReceivable):
             self.codec.decode(b"\xc7\x17\x0c1E999999999999999999999")
 
-    def test_paths(self) -> None:
+    def test_other_systems_path_arrives_as_a_pure_one(self) -> None:
         """A path of another system arrives as a pure one."""
         path = pathlib.Path("/tmp/x")
         self.assertIs(type(self.again(path)), type(path))
@@ -224,7 +224,7 @@ class KindTests(_Case):
         problem: ValueNotSendable = self.assertRaises(ValueNotSendable, self.codec.encode, value)
         return problem
 
-    def test_zones(self) -> None:
+    def test_unknown_time_zones_are_refused_at_both_ends(self) -> None:
         """What has no key or is somebody's own class can't be sent; unknown ones not received."""
 
         class Own(datetime.tzinfo):
@@ -245,7 +245,7 @@ class KindTests(_Case):
 
     # -- registered types --
 
-    def test_registered(self) -> None:
+    def test_registered_types_arrive_as_what_they_were(self) -> None:
         """An Enum, a namedtuple and a dataclass arrive as what they were, in each other and as
         keys."""
         job = Job("x", datetime.date(2026, 1, 1))
@@ -260,7 +260,7 @@ class KindTests(_Case):
             self.assertEqual(arrived, value)
             self.assertIs(type(arrived), type(value))
 
-    def test_registered_errors(self) -> None:
+    def test_registered_functions_errors_name_the_place(self) -> None:
         """What goes wrong in either function is an error with the place, or of that value only."""
         problem = self.refused({"a": [Refusing(True)]})
         self.assertEqual(problem.path, 'value["a"][0]')
@@ -278,7 +278,7 @@ class KindTests(_Case):
         self.assertIn("register_type", str(received))
         self.refused(nested(17, Color.RED, lambda one: Point(one, None)))
 
-    def test_not_registered(self) -> None:
+    def test_senseless_registrations_are_refused(self) -> None:
         """Classes that can be sent as they are, names that are another's, and what is no class."""
         function: Callable[[Any], Any] = str
         for cls in (int, str, dict, datetime.date, Decimal, uuid.UUID, range, pathlib.Path("x")):
@@ -305,7 +305,7 @@ class PureKindTests(KindTests, SynchronousTestCase):
 
     make = PureCodec
 
-    def test_not_in_a_hello(self) -> None:
+    def test_hello_codec_makes_none_of_these_types(self) -> None:
         """What comes before a peer is known makes none of them, and runs nobody's function."""
         plain = PureCodec(kinds=False)
         kept: Any = OrderedDict()
@@ -335,7 +335,7 @@ class BothKindTests(SynchronousTestCase):
 
     @settings(bounded, max_examples=150)
     @given(values, st.data())
-    def test_same_of_mutated(self, value: Any, data: st.DataObject) -> None:
+    def test_both_codecs_read_mutated_bytes_alike(self, value: Any, data: st.DataObject) -> None:
         """They accept the same of what was changed on its way, and read the same in it."""
         payload = bytearray(PURE.encode(value))
         for _ in range(data.draw(st.integers(1, 3))):

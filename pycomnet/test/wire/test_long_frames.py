@@ -14,7 +14,7 @@ from pycomnet.wire.values import PureCodec
 class LongFrameTests(SynchronousTestCase):
     """Frames that are put together from pieces."""
 
-    def test_cut_anywhere(self) -> None:
+    def test_long_frames_arrive_whole_however_cut(self) -> None:
         """They come whole, on raw channels and within values, however they are cut."""
         for size in (1, 9, 700, 16393, 16394, 65545, 100_000):
             near, far = Mux(True), Mux(False, Limits(frame=RAW_FRAGMENT))
@@ -42,7 +42,7 @@ class LongFrameTests(SynchronousTestCase):
             self.assertEqual(values, [sent[:150_000]])
             self.assertEqual(far.lacking(), 0)
 
-    def test_lacking(self) -> None:
+    def test_lacking_says_what_the_begun_frame_lacks(self) -> None:
         """It is known what the frame lacks that has begun."""
         near, far = Mux(True), Mux(False)
         far.receive_data(near.data_to_send())

@@ -42,13 +42,13 @@ class OpenTests(SynchronousTestCase):
         )
         return str(error)
 
-    def test_before_the_hello(self) -> None:
+    def test_open_before_the_hello_is_refused(self) -> None:
         """Nothing is known of the peer's limits before its hello."""
         mux = Mux(True)
         mux.data_to_send()
         self.assertIn("hello", self.refused(mux))
 
-    def test_after_the_end(self) -> None:
+    def test_open_after_the_end_is_refused_with_the_reason(self) -> None:
         """Neither after a GOAWAY of either end nor after the peer broke the protocol."""
         mux = greeted()
         mux.goaway("exit", "tea time")
@@ -60,7 +60,7 @@ class OpenTests(SynchronousTestCase):
         mux.receive_data(frame(77))
         self.assertIn("unknown frame type 77", self.refused(mux))
 
-    def test_purpose(self) -> None:
+    def test_purpose_must_be_255_ascii_characters(self) -> None:
         """A purpose is up to 255 ASCII characters."""
         near, far = pair()
         self.assertIn("ASCII", self.refused(near, "caf\u00e9"))
@@ -69,7 +69,7 @@ class OpenTests(SynchronousTestCase):
         stream = opened(far, near.data_to_send())
         self.assertEqual(stream.purpose, "p" * 255)
 
-    def test_too_many(self) -> None:
+    def test_peers_channel_limit_is_kept(self) -> None:
         """The peer says how many channels may be open at a time; one that is over makes room."""
         mux = greeted(True, channels=2)
         stream = mux.open("")
@@ -82,7 +82,7 @@ class OpenTests(SynchronousTestCase):
         self.assertEqual(mux.open("").id, 5)
         self.assertIn("0 open", self.refused(greeted(True, channels=0)))
 
-    def test_ids_run_out(self) -> None:
+    def test_ids_are_not_used_again_when_they_run_out(self) -> None:
         """The last id is 2**32 - 1; ids are not used again."""
         mux = greeted(True)
         mux.table.next_id = 0xFFFFFFFD
@@ -94,7 +94,7 @@ class OpenTests(SynchronousTestCase):
             mux.receive_data(close(id))
         self.assertIn("all its channel ids", self.refused(mux))
 
-    def test_limits_are_checked(self) -> None:
+    def test_limits_out_of_range_are_refused(self) -> None:
         """Limits that a hello could not announce are refused."""
         for limits in (
             {"window": 1023},
@@ -117,7 +117,7 @@ class SendTests(SynchronousTestCase):
         self.stream = self.mux.open("")
         self.mux.data_to_send()
 
-    def test_token(self) -> None:
+    def test_token_shows_when_the_last_part_is_handed_over(self) -> None:
         """The token of a value that had to wait shows once the last of it has been handed over."""
         self.assertFalse(self.mux.send(self.stream, b"a" * 1500, "first"))
         self.assertFalse(self.mux.send(self.stream, b"b", "second"))
@@ -130,7 +130,7 @@ class SendTests(SynchronousTestCase):
         )
         self.assertEqual(self.mux.scheduler.sent, ["first", "second"])
 
-    def test_no_token(self) -> None:
+    def test_value_sent_at_once_leaves_no_token(self) -> None:
         """A value that goes at once needs none, one without leaves none."""
         self.assertTrue(self.mux.send(self.stream, b"a", "token"))
         self.assertFalse(self.mux.send(self.stream, b"a" * 1024))
@@ -138,7 +138,7 @@ class SendTests(SynchronousTestCase):
         self.mux.data_to_send()
         self.assertEqual(self.mux.scheduler.sent, [])
 
-    def test_closed_for_sending(self) -> None:
+    def test_send_after_end_or_close_is_refused(self) -> None:
         """Not after end, close, or the peer's close."""
         mux = greeted(True)
         ended, closed, refused = mux.open(""), mux.open(""), mux.open("")
@@ -150,7 +150,7 @@ class SendTests(SynchronousTestCase):
             self.assertRaises(LocalError, mux.send, stream, b"x")
             self.assertEqual(mux.immediate(stream, b"x"), None)
 
-    def test_too_long(self) -> None:
+    def test_value_over_4_gigabytes_is_refused(self) -> None:
         """A value is at most 2**32 - 1 bytes long, with its prefix; raw bytes may be more."""
 
         class Long(bytes):
@@ -162,7 +162,7 @@ class SendTests(SynchronousTestCase):
         self.assertIn("the limit is 4294967295", str(error))
         self.assertFalse(self.mux.send(self.mux.open("", raw=True), Long(), None, b"x"))
 
-    def test_unsend(self) -> None:
+    def test_value_is_taken_back_unless_begun(self) -> None:
         """A value of which nothing has gone can be taken back; a part of one can't."""
         self.mux.send(self.stream, b"a" * 1500, "first")
         self.mux.send(self.stream, b"b" * 1500, "second")
@@ -176,7 +176,7 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(self.mux.scheduler.sent, ["first", "second"])
         self.assertFalse(self.mux.unsend(self.stream, "second"))
 
-    def test_unsend_of_the_same_bytes(self) -> None:
+    def test_unsend_takes_back_the_one_with_the_token(self) -> None:
         """Of values that are the same only the one with the token is taken back."""
         self.mux.send(self.stream, b"x" * 960)
         tokens = [object() for _ in range(3)]
@@ -187,7 +187,7 @@ class SendTests(SynchronousTestCase):
         self.mux.data_to_send()
         self.assertEqual(self.mux.scheduler.sent, [tokens[0], tokens[2]])
 
-    def test_unsend_lets_the_next_go(self) -> None:
+    def test_unsend_lets_what_is_behind_go(self) -> None:
         """What was behind it is sent if the credit is enough for that, and the END after it."""
         self.mux.send(self.stream, b"x" * 700)
         self.mux.send(self.stream, b"long" * 100, "long")
@@ -197,7 +197,7 @@ class SendTests(SynchronousTestCase):
         self.mux.unsend(self.stream, "long")
         self.assertEqual(sent_types(self.mux), ["DATA", "END"])
 
-    def test_unsend_of_the_last(self) -> None:
+    def test_unsend_of_the_last_lets_end_or_close_go(self) -> None:
         """The END or CLOSE that waited for it goes."""
         for stop, sent in ((self.mux.end, "END"), (self.mux.close, "CLOSE")):
             stream = self.mux.open("", b"x" * 900)
@@ -207,7 +207,7 @@ class SendTests(SynchronousTestCase):
             self.mux.unsend(stream, "token")
             self.assertEqual(sent_types(self.mux), [sent])
 
-    def test_prefix(self) -> None:
+    def test_prefix_is_part_of_the_value_however_cut(self) -> None:
         """A prefix is part of the value wherever the value is cut."""
         for window in range(1024, 1100, 7):
             near, far = pair(None, Limits(window))
@@ -228,7 +228,7 @@ class SendTests(SynchronousTestCase):
         self.mux.send(self.stream, b"x", "second", b"pre")
         self.assertTrue(self.mux.unsend(self.stream, "second"))
 
-    def test_immediate(self) -> None:
+    def test_immediate_gives_a_frame_only_with_nothing_before_it(self) -> None:
         """It gives the frame only when nothing is to be written before it."""
         mux, stream = self.mux, self.stream
         self.assertEqual(mux.immediate(stream, b"x"), frame(DATA, 1, b"x"))
@@ -246,7 +246,7 @@ class SendTests(SynchronousTestCase):
         self.assertGreater(stream.credit, 65)
         self.assertEqual(mux.immediate(stream, b"x"), None)
 
-    def test_immediate_long(self) -> None:
+    def test_value_over_a_frame_is_not_immediate(self) -> None:
         """A value that has to be cut is not immediate."""
         mux = greeted(True, frame=1024)
         stream = mux.open("")
@@ -254,7 +254,7 @@ class SendTests(SynchronousTestCase):
         self.assertIsNotNone(mux.immediate(stream, b"x" * 1024))
         self.assertIsNone(mux.immediate(stream, b"x" * 1025))
 
-    def test_frame_limit(self) -> None:
+    def test_no_frame_exceeds_the_peers_limit(self) -> None:
         """No frame is longer than the peer accepts: not of a value, a result, an error, GOAWAY."""
         mux = greeted(True, frame=1024)
         error = {"code": "remote", "type": "X", "message": "m" * 3000, "formatted": "\u20ac" * 9999}
@@ -279,7 +279,7 @@ class SendTests(SynchronousTestCase):
 class CloseTests(SynchronousTestCase):
     """Ending and closing."""
 
-    def test_queued_goes_first(self) -> None:
+    def test_end_and_close_wait_for_what_is_queued(self) -> None:
         """END and CLOSE wait for what is queued; CLOSE ERROR does not."""
         for kind, sent in (
             (NORMAL, ["OPEN", "DATA", "CLOSE"]),
@@ -294,7 +294,7 @@ class CloseTests(SynchronousTestCase):
             mux.scheduler.congested = False
             self.assertEqual(sent_types(mux), sent)
 
-    def test_first_close_counts(self) -> None:
+    def test_second_close_counts_only_as_error_while_waiting(self) -> None:
         """A second close changes nothing, unless it is an error and the first still waits."""
         for second, kinds in ((NORMAL, [RESULT]), (RESULT, [RESULT]), (ERROR, [ERROR])):
             mux = greeted(True, window=1024)
@@ -308,7 +308,7 @@ class CloseTests(SynchronousTestCase):
             mux.close(stream, ERROR, b"\x80")
             self.assertEqual(mux.data_to_send(), b"")
 
-    def test_result_after_end(self) -> None:
+    def test_result_after_end_is_refused(self) -> None:
         """Who has said that no more comes can't send a result."""
         mux = greeted(True)
         stream = mux.open("", end=True)
@@ -317,7 +317,7 @@ class CloseTests(SynchronousTestCase):
         mux.close(stream, RESULT, b"\xc0")
         self.assertEqual(sent_types(mux), ["OPEN", "CLOSE"])
 
-    def test_end_twice(self) -> None:
+    def test_end_is_sent_once(self) -> None:
         """END is sent once, and not after OPEN has said so."""
         mux = greeted(True)
         for stream in (mux.open("", end=True), mux.open("")):
@@ -325,7 +325,7 @@ class CloseTests(SynchronousTestCase):
             mux.end(stream)
         self.assertEqual(sent_types(mux), ["OPEN", "OPEN", "END"])
 
-    def test_after_it_is_over(self) -> None:
+    def test_calls_for_a_channel_that_is_over_do_nothing(self) -> None:
         """Calls for a channel that is over do nothing: its user may not know yet."""
         mux = greeted()
         stream = opened(mux, open_frame(1) + close(1))
@@ -337,7 +337,7 @@ class CloseTests(SynchronousTestCase):
         self.assertFalse(mux.unsend(stream, None))
         self.assertEqual(mux.data_to_send(), b"")
 
-    def test_peer_closes_while_values_wait(self) -> None:
+    def test_peers_close_drops_values_that_wait(self) -> None:
         """What waits is dropped, its token never shows, and the channel is over."""
         near, far = pair(None, Limits(1024))
         stream = near.open("")
@@ -350,7 +350,7 @@ class CloseTests(SynchronousTestCase):
         self.assertEqual(near.scheduler.sent, [])
         self.assertEqual([left_over(near), left_over(far)], [[], []])
 
-    def test_both_wait(self) -> None:
+    def test_close_gets_through_when_both_ends_are_full(self) -> None:
         """Two ends that both send all before they receive: a close with values queued gets through.
 
         What the peer sends meanwhile is dropped, and its credit given back, until the CLOSE can go.
@@ -380,7 +380,7 @@ class CloseTests(SynchronousTestCase):
 class GoawayTests(SynchronousTestCase):
     """The end of a connection."""
 
-    def test_last(self) -> None:
+    def test_nothing_follows_goaway(self) -> None:
         """Nothing follows a GOAWAY, whatever the user still does."""
         mux = greeted(True)
         stream = mux.open("", b"x")
@@ -397,7 +397,7 @@ class GoawayTests(SynchronousTestCase):
         self.assertEqual(sent_types(mux), ["OPEN", "OPEN", "GOAWAY"])
         self.assertFalse(mux.has_data())
 
-    def test_answered(self) -> None:
+    def test_goaway_is_answered_once(self) -> None:
         """An end that was told goodbye can say so too, once, and sends nothing else."""
         near, far = pair()
         stream = near.open("")
@@ -411,7 +411,7 @@ class GoawayTests(SynchronousTestCase):
         far.goaway("exit", "bye")
         self.assertEqual(sent_types(far), ["GOAWAY"])
 
-    def test_hello_before_it(self) -> None:
+    def test_hello_precedes_goaway_for_garbage(self) -> None:
         """The hello still comes first when the peer's first bytes are wrong."""
         mux = Mux(True)
         mux.receive_data(b"SSH-2.0-OpenSSH_9.2p1\r\n")
@@ -421,7 +421,7 @@ class GoawayTests(SynchronousTestCase):
         mux.receive_data(hello(version=2))
         self.assertEqual(sent_types(mux), ["HELLO", "GOAWAY"])
 
-    def test_messages_are_cut(self) -> None:
+    def test_goaways_message_is_cut_to_fit(self) -> None:
         """A message of any length fits."""
         mux = greeted()
         mux.goaway("frame", "\u20ac" * 100000)
@@ -433,11 +433,11 @@ class GoawayTests(SynchronousTestCase):
 class PingTests(SynchronousTestCase):
     """Pings."""
 
-    def test_size(self) -> None:
+    def test_ping_of_another_size_is_refused(self) -> None:
         """A ping that would not be one is refused here."""
         self.assertRaises(LocalError, greeted().ping, b"1234567")
 
-    def test_before_the_hello(self) -> None:
+    def test_ping_goes_behind_the_hello(self) -> None:
         """A ping goes behind this end's hello."""
         mux = Mux(True)
         mux.ping(b"12345678")

@@ -89,7 +89,7 @@ class AskTests(SynchronousTestCase):
         self.assertEqual(frames(mux.data_to_send()), [(CLOSE, 1, b"\x02result")])
         self.assertEqual(left_over(mux), [])
 
-    def test_stream(self) -> None:
+    def test_call_gets_a_stream_when_wanted(self) -> None:
         """It gets a stream when one is wanted, and can get its reply by that, too."""
         mux = expecting()
         received(mux, CALL)
@@ -104,7 +104,7 @@ class AskTests(SynchronousTestCase):
         mux.reply(1, b"again")
         self.assertEqual(mux.data_to_send(), b"")
 
-    def test_given_up_early(self) -> None:
+    def test_call_closed_in_the_same_bytes_is_never_replied(self) -> None:
         """A call that is closed in the same bytes has a stream that says so."""
         mux = expecting()
         came, closed = received(mux, CALL + close(1, NORMAL, b""))
@@ -118,7 +118,7 @@ class AskTests(SynchronousTestCase):
         received(mux, b"")
         self.assertIsNone(mux.stream_of(1))
 
-    def test_bursts(self) -> None:
+    def test_calls_of_one_size_are_parsed_together(self) -> None:
         """Calls of one size are taken apart together, up to the first that is something else;
         so are results.
         """
@@ -144,7 +144,7 @@ class AskTests(SynchronousTestCase):
             assert mux.failed is not None
             self.assertEqual(mux.failed.code, "channel")
 
-    def test_bursts_of_results(self) -> None:
+    def test_results_together_reach_their_callers_however_cut(self) -> None:
         """Each result goes to its caller, wherever the bytes are cut."""
         results = [b"\x91\xc0"] * 12 + [b"longer"] + [b"\x91\xc0"] * 3
         for cut in range(0, 12 * 16, 5):
@@ -166,7 +166,7 @@ class AskTests(SynchronousTestCase):
             received(mux, close(ids[0], RESULT, b""))
             self.assertIsNone(mux.failed)
 
-    def test_withdrawn(self) -> None:
+    def test_cancelled_call_is_closed_and_its_result_dropped(self) -> None:
         """A call that is cancelled is closed; its result, on its way, is dropped."""
         mux = greeted(initiator=True)
         ids = [mux.call("ask", b"first", number) for number in range(3)]
@@ -181,7 +181,7 @@ class AskTests(SynchronousTestCase):
         mux.cancel_call(ids[1])
         self.assertEqual(mux.data_to_send(), b"")
 
-    def test_after_the_end(self) -> None:
+    def test_nothing_is_sent_for_calls_after_the_end(self) -> None:
         """Nothing is sent for calls once the connection is over."""
         mux = expecting()
         received(mux, CALL)
@@ -192,7 +192,7 @@ class AskTests(SynchronousTestCase):
         mux.close(stream, RESULT, b"x" * FRAGMENT)
         self.assertEqual(mux.data_to_send(), b"")
 
-    def test_other_purposes(self) -> None:
+    def test_unexpected_calls_are_ordinary_events(self) -> None:
         """What is not expected, or goes on, is the events that it was."""
         for data in (
             open_frame(1, FIRST | OPEN_END, b"first", b"asked"),
@@ -204,7 +204,7 @@ class AskTests(SynchronousTestCase):
             self.assertNotIn(EV_CALL, kinds)
             self.assertEqual(kinds[0], EV_OPENED)
 
-    def test_ask(self) -> None:
+    def test_short_call_is_the_same_on_the_wire(self) -> None:
         """A call sent the short way is on the wire what the long way has."""
         for first in (b"", b"first", b"x" * 65_531, b"x" * 65_532, b"x" * 100_000):
             short, long = greeted(initiator=True), greeted(initiator=True)
@@ -214,7 +214,7 @@ class AskTests(SynchronousTestCase):
                 self.assertEqual(short.data_to_send(), long.data_to_send())
             self.assertEqual(short.table.local_open, long.table.local_open)
 
-    def test_result(self) -> None:
+    def test_reply_ends_the_calls_channel(self) -> None:
         """The reply to a call ends its channel at the caller."""
         mux = greeted(initiator=True)
         for id in (1, 3):
@@ -230,7 +230,7 @@ class AskTests(SynchronousTestCase):
             self.assertEqual(mux.data_to_send(), b"")
             self.assertEqual(left_over(mux), [])
 
-    def test_long_replies(self) -> None:
+    def test_reply_too_long_or_congested_waits(self) -> None:
         """A reply that is too long for a frame, or comes while the transport is full, waits."""
         mux = expecting()
         received(mux, CALL)
@@ -247,7 +247,7 @@ class AskTests(SynchronousTestCase):
         self.assertEqual([f[0] for f in frames(mux.data_to_send())][-1], CLOSE)
         self.assertEqual(left_over(mux), [])
 
-    def test_limits(self) -> None:
+    def test_calls_have_the_limits_of_channels(self) -> None:
         """The limits are those of the long way."""
         for data, limits, code in (
             (
@@ -266,7 +266,7 @@ class AskTests(SynchronousTestCase):
             assert mux.failed is not None, data
             self.assertEqual(mux.failed.code, code)
 
-    def test_too_many(self) -> None:
+    def test_call_over_the_peers_limit_is_refused(self) -> None:
         """Asking more than the peer allows is refused here."""
         mux = greeted(initiator=True, channels=1)
         mux.call("ask", b"")
@@ -328,6 +328,6 @@ def check_same(data: list[bytes], replies: bool, together: bool) -> None:
 class SameTests(SynchronousTestCase):
     """The two ways compared."""
 
-    def test_same(self) -> None:
+    def test_short_and_long_calls_agree(self) -> None:
         """As :func:`check_same` says."""
         check_same()

@@ -45,7 +45,7 @@ class FairnessTests(SynchronousTestCase):
     def order(self, limit: int) -> list[int]:
         return [channel for _, channel, _ in frames(self.mux.data_to_send(limit))]
 
-    def test_small_beside_long(self) -> None:
+    def test_small_value_goes_next_not_behind_a_long_one(self) -> None:
         """A small value goes next, not behind the long one."""
         long, small = self.streams[:2]
         self.mux.send(long, bytes(4 << 20))
@@ -54,7 +54,7 @@ class FairnessTests(SynchronousTestCase):
             self.mux.send(small, b"x")
             self.assertEqual(self.order(1), [3, 1])
 
-    def test_queued_small_beside_long(self) -> None:
+    def test_queued_small_value_waits_for_one_fragment_each(self) -> None:
         """Also when it had to wait for room: it is behind one fragment of each channel at most."""
         self.mux.scheduler.congested = True
         for stream in self.streams[:3]:
@@ -63,13 +63,13 @@ class FairnessTests(SynchronousTestCase):
         self.mux.scheduler.congested = False
         self.assertEqual(self.order(4 * FRAGMENT)[:4], [1, 3, 5, 7])
 
-    def test_two_long_alternate(self) -> None:
+    def test_two_long_values_alternate(self) -> None:
         """Two long values arrive at the same pace."""
         for stream in self.streams[:2]:
             self.mux.send(stream, bytes(20 * FRAGMENT))
         self.assertEqual(self.order(1 << 30), [1, 3] * 20)
 
-    def test_many_long(self) -> None:
+    def test_four_long_values_take_turns_and_end_in_order(self) -> None:
         """Four take turns; each of the others is begun when one is complete, in order."""
         streams = self.streams + [self.mux.open("") for _ in range(4)]
         self.mux.data_to_send()
@@ -85,7 +85,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertFalse(self.mux.has_data())
         self.assertEqual((self.mux.scheduler.turns, len(self.mux.scheduler.waiting)), ({}, 0))
 
-    def test_many_endless(self) -> None:
+    def test_endless_values_make_room_after_a_megabyte(self) -> None:
         """Values without end make room for each other after a megabyte."""
         streams = self.streams + [self.mux.open("") for _ in range(4)]
         self.mux.data_to_send()
@@ -95,7 +95,7 @@ class FairnessTests(SynchronousTestCase):
         sent = [order.count(stream.id) for stream in streams]
         self.assertLessEqual(max(sent) - min(sent), 17, sent)
 
-    def test_small_beside_many_long(self) -> None:
+    def test_small_value_waits_only_for_those_taking_turns(self) -> None:
         """A small value is behind one fragment of each of those that take turns, not of all."""
         streams = self.streams + [self.mux.open("") for _ in range(20)]
         self.mux.data_to_send()
@@ -107,7 +107,7 @@ class FairnessTests(SynchronousTestCase):
         self.mux.scheduler.congested = False
         self.assertIn(1, self.order(5 * FRAGMENT)[:5])
 
-    def test_long_ones_are_closed(self) -> None:
+    def test_closed_long_values_let_the_others_get_on(self) -> None:
         """Of those that take turns, and of those that wait: the others get on."""
         streams = self.streams + [self.mux.open("") for _ in range(4)]
         self.mux.data_to_send()
@@ -122,7 +122,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertFalse(self.mux.has_data())
         self.assertEqual((self.mux.scheduler.turns, len(self.mux.scheduler.waiting)), ({}, 0))
 
-    def test_long_beside_endless_small(self) -> None:
+    def test_endless_small_values_leave_a_long_one_its_turn(self) -> None:
         """Small values without end do not keep a long one from its turn."""
         long, small = self.streams[:2]
         self.mux.send(long, bytes(10 * FRAGMENT))
@@ -132,14 +132,14 @@ class FairnessTests(SynchronousTestCase):
             self.assertEqual(self.order(1), [3] * 20 + [1])
         self.assertFalse(self.mux.has_data())
 
-    def test_a_ping_goes_first(self) -> None:
+    def test_ping_and_pong_go_first(self) -> None:
         """Whatever waits for its turn, a ping and an answer go before it."""
         self.mux.send(self.streams[0], bytes(4 << 20))
         self.mux.ping(b"12345678")
         self.mux.receive_data(frame(7, 0, b"12345678"))
         self.assertEqual([ftype for ftype, _, _ in frames(self.mux.data_to_send(1))], [7, 8, MORE])
 
-    def test_limit(self) -> None:
+    def test_portion_is_about_what_was_asked_for(self) -> None:
         """What is handed over at a time is about what was asked for."""
         for stream in self.streams:
             self.mux.send(stream, bytes(4 << 20))
@@ -147,7 +147,7 @@ class FairnessTests(SynchronousTestCase):
             size = len(self.mux.data_to_send(limit))
             self.assertTrue(limit <= size <= limit + FRAGMENT + 9, (limit, size))
 
-    def test_no_credit_no_turn(self) -> None:
+    def test_channel_without_credit_is_passed_over(self) -> None:
         """A channel without credit is passed over; the others are not held up."""
         mux = greeted(True, window=1024)
         stuck, other = mux.open(""), mux.open("")
@@ -157,7 +157,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertEqual(frames(mux.data_to_send()), [(DATA, 3, b"x")])
         self.assertFalse(mux.has_data())
 
-    def test_congested(self) -> None:
+    def test_congestion_keeps_values_in_their_queues(self) -> None:
         """Nothing is moved past the channels' queues while the transport takes no more."""
         mux, stream = self.mux, self.streams[0]
         mux.scheduler.congested = True
@@ -174,7 +174,7 @@ class FairnessTests(SynchronousTestCase):
 class FlowControlTests(SynchronousTestCase):
     """Credit."""
 
-    def test_nobody_receives(self) -> None:
+    def test_sender_waits_after_a_window(self) -> None:
         """What arrives is at most a window, then the sender waits."""
         for window in (1024, 5000, WINDOW):
             for size in (1, 100, 70000):
@@ -190,7 +190,7 @@ class FlowControlTests(SynchronousTestCase):
                 self.assertGreaterEqual(other.window, 0)
                 self.assertLess(stream.credit, min(size, 256) + COST)
 
-    def test_portions(self) -> None:
+    def test_credit_comes_back_in_half_windows(self) -> None:
         """Credit comes back in portions of half a window or more."""
         near, far = pair(None, Limits(10000))
         stream = near.open("")
@@ -209,7 +209,7 @@ class FlowControlTests(SynchronousTestCase):
         total = sum(number % 100 + COST for number in range(1000))
         self.assertEqual(sum(portions) + far.streams[1].unacked, total)
 
-    def test_fragments_while_wanted(self) -> None:
+    def test_wanted_fragments_are_credited_as_they_come(self) -> None:
         """The fragments of a value that somebody waits for are given back as they come."""
         mux = greeted(limits=Limits(1024))
         stream = opened(mux, open_frame(1))
@@ -221,7 +221,7 @@ class FlowControlTests(SynchronousTestCase):
         assert event[0] == wire.EV_DATA
         self.assertEqual((len(event[2]), event[3]), (44801, COST + 1))
 
-    def test_fragments_while_not_wanted(self) -> None:
+    def test_unwanted_fragments_are_not_credited(self) -> None:
         """Otherwise they are kept, until somebody waits, or not any more."""
         mux = greeted(limits=Limits(2048))
         stream = opened(mux, open_frame(1, FIRST | FIRST_MORE, bytes(300)))
@@ -239,7 +239,7 @@ class FlowControlTests(SynchronousTestCase):
         assert event[0] == wire.EV_DATA
         self.assertEqual(event[3], 1000 + 200 + 2 * COST)
 
-    def test_wanted_is_set_late(self) -> None:
+    def test_late_demand_credits_what_came_before(self) -> None:
         """Who only sets ``wanted`` still gets what came before with the next fragment."""
         mux = greeted(limits=Limits(2048))
         stream = opened(mux, open_frame(1) + frame(MORE, 1, PIECE) * 4)
@@ -248,7 +248,7 @@ class FlowControlTests(SynchronousTestCase):
         cost = 5 * (256 + COST)
         self.assertEqual(frames(mux.data_to_send()), [(CREDIT, 1, cost.to_bytes(4, "big"))])
 
-    def test_value_longer_than_the_window(self) -> None:
+    def test_value_longer_than_the_window_gets_through(self) -> None:
         """It gets through whatever the window, for values and raw bytes, from OPEN on."""
         for window in [*range(1024, 1100), *range(1100, 70000, 3001)]:
             for raw in (False, True):
@@ -263,7 +263,7 @@ class FlowControlTests(SynchronousTestCase):
                     near.receive_data(far.data_to_send())
                 self.assertEqual(len(near.streams[1].queue), 0, window)
 
-    def test_crumbs(self) -> None:
+    def test_no_fragment_is_under_256_bytes_for_want_of_credit(self) -> None:
         """No fragment is cut to less than 256 bytes for want of credit."""
         mux = greeted(True, window=1024)
         stream = mux.open("")
@@ -276,7 +276,7 @@ class FlowControlTests(SynchronousTestCase):
         mux.receive_data(credit(1, 1))
         self.assertEqual(frames(mux.data_to_send()), [(MORE, 1, bytes(256))])
 
-    def test_no_credit_when_it_is_over(self) -> None:
+    def test_ended_direction_gets_no_credit(self) -> None:
         """Nothing is given back for a direction that has ended, whoever ended it."""
         for data in (frame(7, 0, b"12345678"), frame(5, 1), close(1)):
             mux = greeted(limits=Limits(1024))
@@ -290,7 +290,7 @@ class FlowControlTests(SynchronousTestCase):
         mux.consumed(stream, 964)
         self.assertEqual(sent_types(mux), ["CLOSE"])
 
-    def test_credit_while_close_waits(self) -> None:
+    def test_values_dropped_while_close_waits_are_credited(self) -> None:
         """What comes while a CLOSE waits is dropped and given back, what was used before too."""
         mux = greeted(limits=Limits(2048), window=1024)
         stream = opened(mux, open_frame(1) + frame(DATA, 1, bytes(1500)))
@@ -306,7 +306,7 @@ class FlowControlTests(SynchronousTestCase):
         mux.receive_data(credit(1, 5000))
         self.assertEqual(sent_types(mux), ["DATA", "CLOSE"])
 
-    def test_each_channel_has_its_own(self) -> None:
+    def test_full_channel_holds_up_no_other(self) -> None:
         """A channel that nobody receives from holds up no other."""
         near, far = pair(None, Limits(1024))
         stuck, other = near.open(""), near.open("")
@@ -322,7 +322,7 @@ class FlowControlTests(SynchronousTestCase):
 class MemoryTests(SynchronousTestCase):
     """What is over leaves nothing."""
 
-    def test_ten_thousand_channels(self) -> None:
+    def test_ten_thousand_channels_leave_nothing(self) -> None:
         """Opened and closed in each of the ways, they leave nothing at either end."""
         near, far = pair()
         for number in range(10000):
@@ -344,7 +344,7 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual([left_over(near), left_over(far)], [[], []])
         self.assertEqual([len(near.scheduler.ready), len(far.scheduler.ready)], [0, 0])
 
-    def test_while_congested(self) -> None:
+    def test_channels_over_while_congested_do_not_pile_up(self) -> None:
         """Channels that are over while nothing can be written don't pile up in the queue."""
         mux = greeted()
         mux.scheduler.congested = True
@@ -355,7 +355,7 @@ class MemoryTests(SynchronousTestCase):
         self.assertLess(len(mux.scheduler.ready), 200)
         self.assertEqual(mux.streams, {})
 
-    def test_results_while_congested(self) -> None:
+    def test_results_while_congested_count_as_open_channels(self) -> None:
         """A peer that asks and never reads is stopped by the limit on channels.
 
         A result keeps its channel open until it has been handed over.
@@ -370,7 +370,7 @@ class MemoryTests(SynchronousTestCase):
         assert event[0] == wire.EV_FAILED
         self.assertEqual(event[1].code, "channels")
 
-    def test_results_after_congestion(self) -> None:
+    def test_results_after_congestion_go_in_portions(self) -> None:
         """They are handed over in portions, once the transport takes more."""
         mux = greeted()
         mux.scheduler.congested = True

@@ -44,7 +44,7 @@ from pycomnet.wire.mux import Limits
 class FrameTests(HostileCase):
     """Frames that are not well formed."""
 
-    def test_too_long(self) -> None:
+    def test_frame_over_the_limit_is_refused_by_its_header(self) -> None:
         """A frame over the limit is refused by its header; at the limit it is not."""
         limits = Limits(frame=2000)
         for ftype in (DATA, MORE, OPEN, GOAWAY):
@@ -59,12 +59,12 @@ class FrameTests(HostileCase):
         data = open_frame(1) + frame(DATA, 1, b"x" * 2000)
         self.assertEqual(plain(mux.receive_data(data))[1:], [(0, 1, b"x" * 2000, 2064)])
 
-    def test_unknown_type(self) -> None:
+    def test_unknown_frame_types_are_refused(self) -> None:
         """Every type above the last."""
         for ftype in range(10, 256):
             self.breaks("frame", f"unknown frame type {ftype}", frame(ftype))
 
-    def test_length_lies(self) -> None:
+    def test_wrong_length_is_found_at_a_later_header(self) -> None:
         """A length that is not the payload's makes a later header one that can't be."""
         payload = ormsgpack.packb("some value")
         good = frame(DATA, 1, payload)
@@ -76,7 +76,7 @@ class FrameTests(HostileCase):
             error = failure(mux, length.to_bytes(4, "big") + good[4:] + good * 4000)
             self.assertIn(error.code, ("frame", "channel", "hello", "window"))
 
-    def test_open(self) -> None:
+    def test_malformed_open_is_refused(self) -> None:
         """OPEN's flags, its purpose, and what fits together."""
         more = b"m" * 256
         for flags, first in (
@@ -104,7 +104,7 @@ class FrameTests(HostileCase):
                 first = b"x" if flags & FIRST else b""
                 self.assertIsNone(opened(greeted(), open_frame(1, flags, first)).app)
 
-    def test_more(self) -> None:
+    def test_more_under_256_bytes_or_raw_is_refused(self) -> None:
         """A fragment that more follow has at least 256 bytes, and none are on a raw channel."""
         for size in (0, 1, 255):
             self.breaks(
@@ -114,7 +114,7 @@ class FrameTests(HostileCase):
             )
         self.breaks("frame", "raw channel 1", open_frame(1, RAW) + frame(MORE, 1, PIECE))
 
-    def test_fixed_sizes(self) -> None:
+    def test_frames_of_fixed_size_refuse_others(self) -> None:
         """CREDIT, END, PING and PONG have just one size."""
         for data, message in (
             (frame(CREDIT, 1), "CREDIT of 0 bytes"),
@@ -130,12 +130,12 @@ class FrameTests(HostileCase):
         ):
             self.breaks("frame", message, open_frame(1) + data)
 
-    def test_close(self) -> None:
+    def test_malformed_close_is_refused(self) -> None:
         """CLOSE's kind, and that NORMAL has nothing behind it."""
         for payload in (b"", b"\x03", b"\xff", b"\x00x"):
             self.breaks("frame", "CLOSE with ", open_frame(1) + frame(CLOSE, 1, payload))
 
-    def test_goaway(self) -> None:
+    def test_malformed_goaway_is_refused(self) -> None:
         """GOAWAY is a map of two strings on channel 0."""
         for channel, payload in (
             (0, b""),
@@ -154,7 +154,7 @@ class FrameTests(HostileCase):
 class ChannelTests(HostileCase):
     """Channel ids, and frames that a channel can't have any more."""
 
-    def test_open_ids(self) -> None:
+    def test_open_with_wrong_parity_or_order_is_refused(self) -> None:
         """Parity, order, reuse, and 0; for both ends."""
         for initiator, first, bad in (
             (False, 5, (0, 2, 6, 5, 3, 1, 0xFFFFFFFE)),
@@ -168,13 +168,13 @@ class ChannelTests(HostileCase):
         self.breaks("channel", "ids are even", open_frame(1), greeted(True))
         opened(greeted(), open_frame(0xFFFFFFFF))
 
-    def test_never_opened(self) -> None:
+    def test_frame_for_a_channel_never_opened_is_refused(self) -> None:
         """No frame for an id that nobody opened."""
         for name, make in self.frames_for():
             for id in (0, 1, 2, 0xFFFFFFFF):
                 self.breaks("channel", f"{name} for channel {id}, which was never", make(id))
 
-    def test_over(self) -> None:
+    def test_data_for_a_channel_that_is_over_is_refused(self) -> None:
         """No DATA and MORE for a channel that is over; the rest may have been under way."""
         for name, make in self.frames_for():
             mux = greeted()
@@ -193,7 +193,7 @@ class ChannelTests(HostileCase):
         yield "END", lambda id: frame(END, id)
         yield "CLOSE", close
 
-    def test_after_end(self) -> None:
+    def test_data_after_end_is_refused(self) -> None:
         """Nothing of a value comes after END."""
         for data, message in (
             (frame(DATA, 1, b"x"), "data on channel 1 after its end"),
@@ -204,7 +204,7 @@ class ChannelTests(HostileCase):
             self.breaks("channel", message, open_frame(1) + frame(END, 1) + data)
             self.breaks("channel", message, open_frame(1, OPEN_END) + data)
 
-    def test_within_a_value(self) -> None:
+    def test_end_or_result_within_a_value_is_refused(self) -> None:
         """Neither END nor a result comes before a value is complete; an error may."""
         start = open_frame(1) + frame(MORE, 1, PIECE)
         self.breaks("frame", "END on channel 1 within a value", start + frame(END, 1))
@@ -213,7 +213,7 @@ class ChannelTests(HostileCase):
         events = plain(greeted().receive_data(start + close(1, ERROR, b"\x80")))
         self.assertEqual(events[1:], [(wire.EV_CLOSED, 1, ERROR, b"\x80")])
 
-    def test_too_many(self) -> None:
+    def test_peers_channels_over_the_limit_are_refused(self) -> None:
         """Channels that the peer has open at a time; its own closed ones make room."""
         mux = greeted(limits=Limits(channels=3))
         mux.receive_data(b"".join(open_frame(id) for id in (1, 3, 5)))
@@ -221,7 +221,7 @@ class ChannelTests(HostileCase):
         self.assertEqual(sorted(mux.streams), [1, 5, 7])
         self.breaks("channels", "over 3 open channels", open_frame(9), mux)
 
-    def test_ours_do_not_count(self) -> None:
+    def test_our_channels_do_not_count_for_the_peer(self) -> None:
         """What this end opened takes no room of the peer's."""
         mux = greeted(limits=Limits(channels=1))
         for _ in range(5):
@@ -233,7 +233,7 @@ class ChannelTests(HostileCase):
 class WindowTests(HostileCase):
     """Credit that the peer does not have, or gives too much of."""
 
-    def test_overrun(self) -> None:
+    def test_one_byte_over_the_credit_is_refused(self) -> None:
         """One byte too many in DATA, MORE or OPEN; the message has the window and the excess."""
         limits = Limits(window=1024)
         message = "channel 1: 1 bytes over its credit (the window is 1024)"
@@ -253,14 +253,14 @@ class WindowTests(HostileCase):
             self.assertIsNone(mux.failed)
             self.breaks("window", message, make(most + 1), greeted(limits=limits))
 
-    def test_empty_frames_cost(self) -> None:
+    def test_empty_frames_use_the_window_up(self) -> None:
         """Frames without a byte use the window up as well."""
         mux = greeted(limits=Limits(window=1024))
         data = open_frame(1) + frame(DATA, 1) * (1024 // COST)
         self.assertEqual(len([*flat(mux.receive_data(data))]), 1 + 1024 // COST)
         self.breaks("window", "64 bytes over", frame(DATA, 1), mux)
 
-    def test_run_beyond_the_window(self) -> None:
+    def test_run_beyond_the_window_gives_what_credit_covers(self) -> None:
         """Of values that come together, those that credit covers are given, as many as they are."""
         for fit in (1, 2, 5):
             mux = greeted(limits=Limits(window=1024))
@@ -273,7 +273,7 @@ class WindowTests(HostileCase):
             self.assertEqual([len(event[2]) for event in given], sizes[:fit])
             self.assertEqual([event[1] for event in given], [stream] * fit)
 
-    def test_after_close(self) -> None:
+    def test_dropped_data_counts_against_the_window(self) -> None:
         """What is dropped counts too, or the peer could send for ever."""
         mux = greeted(limits=Limits(window=1024))
         mux.close(opened(mux, open_frame(1)))
@@ -286,7 +286,7 @@ class WindowTests(HostileCase):
             mux.close(opened(mux, open_frame(1)))
             self.breaks("window", "channel 1", data, mux)
 
-    def test_too_much_credit(self) -> None:
+    def test_credit_over_2_31_is_refused(self) -> None:
         """Credit never rises above 2**31 - 1, not by adding it up either."""
         most = 0x7FFFFFFF - 1024
         mux = greeted(window=1024)
@@ -299,7 +299,7 @@ class WindowTests(HostileCase):
 class ValueTests(HostileCase):
     """A value that is put together from fragments."""
 
-    def test_too_long(self) -> None:
+    def test_fragmented_value_over_the_limit_is_refused(self) -> None:
         """Over the limit in the last fragment or before it, in OPEN's as well."""
         limits = Limits(value=1000)
         message = "channel 1: a value over 1000 bytes"
@@ -321,7 +321,7 @@ class ValueTests(HostileCase):
 class ControlTests(HostileCase):
     """Answers that the peer makes this end queue and does not read."""
 
-    def test_pings(self) -> None:
+    def test_unread_pongs_are_bounded(self) -> None:
         """PONGs up to the limit, then no more; reading them makes room."""
         ping = frame(PING, 0, b"12345678")
         mux = greeted(limits=Limits(control=17 * 100))
@@ -332,12 +332,12 @@ class ControlTests(HostileCase):
         mux.receive_data(ping * 100)
         self.breaks("control", "over 1700 bytes of responses", ping, mux)
 
-    def test_closes(self) -> None:
+    def test_unread_close_answers_are_bounded(self) -> None:
         """So do the answers to CLOSE."""
         data = b"".join(open_frame(id) + close(id) for id in range(1, 2001, 2))
         self.breaks("control", "responses", data, greeted(limits=Limits(control=5000)))
 
-    def test_credits(self) -> None:
+    def test_unread_credit_is_bounded(self) -> None:
         """And CREDIT: this end's user, who gives it, sees nothing; the next bytes fail."""
         mux = greeted(limits=Limits(window=1024, control=1300))
         stream = opened(mux, open_frame(1))
@@ -351,7 +351,7 @@ class ControlTests(HostileCase):
         self.assertIsNotNone(mux.failed)
         self.breaks("control", "over 1300 bytes", b"", mux)
 
-    def test_credits_for_what_is_dropped(self) -> None:
+    def test_unread_credit_for_dropped_values_is_bounded(self) -> None:
         """The same while a CLOSE waits behind what the peer gives no credit for."""
         mux = greeted(limits=Limits(window=1024, control=1300), window=1024)
         stream = opened(mux, open_frame(1))
@@ -360,7 +360,7 @@ class ControlTests(HostileCase):
         data = frame(DATA, 1, bytes(500)) * 101
         self.breaks("control", "over 1300 bytes", data, mux)
 
-    def test_the_default(self) -> None:
+    def test_a_million_pings_are_refused_by_default(self) -> None:
         """A million pings are not answered, let alone kept."""
         mux = greeted()
         lump = frame(PING, 0, b"12345678") * 10000

@@ -41,7 +41,7 @@ class TwoEndsTests(SynchronousTestCase):
 
     @bounded
     @given(LIMITS, LIMITS, st.lists(OPERATIONS, max_size=80), st.integers(0, 2), st.booleans())
-    def test_anything(
+    def test_model_holds_for_any_operations(
         self,
         near: Limits,
         far: Limits,
@@ -60,7 +60,9 @@ class TwoEndsTests(SynchronousTestCase):
 
     @bounded
     @given(st.lists(OPERATIONS, min_size=1, max_size=25), st.integers(0, 2))
-    def test_one_channel(self, operations: list[tuple[str, int, int, int]], closer: int) -> None:
+    def test_model_holds_on_one_channel(
+        self, operations: list[tuple[str, int, int, int]], closer: int
+    ) -> None:
         """The same on one channel, where more of what happens meets."""
         link = Link(Limits(1024), Limits(1024))
         link.settle()
@@ -92,7 +94,7 @@ class SplitTests(SynchronousTestCase):
         st.lists(st.integers(1, 3000), min_size=1),
         st.one_of(st.none(), st.tuples(st.integers(0, 1 << 20), st.integers(1, 255))),
     )
-    def test_splits(
+    def test_events_do_not_depend_on_random_cuts(
         self,
         operations: list[tuple[str, int, int, int]],
         cuts: list[int],
@@ -122,7 +124,7 @@ class SplitTests(SynchronousTestCase):
         self.assertEqual(found[0], found[1])
         self.assertEqual(found[0], found[2])
 
-    def test_every_cut(self) -> None:
+    def test_events_are_the_same_at_every_cut(self) -> None:
         """Cut in two at each place, a stream with one of each frame."""
         near = Mux(True)
         near.receive_data(hello())

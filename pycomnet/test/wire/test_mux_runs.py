@@ -38,7 +38,7 @@ def payloads(mux: Mux, data: bytes) -> list[bytes]:
 class SameSize(SynchronousTestCase):
     """Values of the same size, whatever they consist of."""
 
-    def test_header_inside(self) -> None:
+    def test_value_that_looks_as_a_header_stays_a_value(self) -> None:
         """A value that looks as the header that is between them."""
         for odd in (HEAD + b"1234567", b"1234567" + HEAD, b"123" + HEAD + b"4567"):
             for place in range(6):
@@ -60,7 +60,7 @@ class SameSize(SynchronousTestCase):
         ),
         st.integers(0, 400),
     )
-    def test_any(self, values: list[bytes], cut: int) -> None:
+    def test_runs_arrive_as_sent_however_cut(self, values: list[bytes], cut: int) -> None:
         """Cut anywhere, each arrives as it was sent."""
         data = b"".join(frame(DATA, 1, value) for value in values)
         mux = accepted()
@@ -68,7 +68,7 @@ class SameSize(SynchronousTestCase):
         used = sum(len(value) + FRAME_COST for value in values)
         self.assertEqual(mux.streams[1].window, mux.limits.window - used)
 
-    def test_over_the_window(self) -> None:
+    def test_run_over_the_window_gives_what_credit_covers(self) -> None:
         """Those for which there was credit arrive, and the next is the peer's mistake."""
         cost = 16 + FRAME_COST
         for room in (1, 2, 5):
@@ -80,7 +80,7 @@ class SameSize(SynchronousTestCase):
             came = [n for event in events[:-1] for n in (event[2] if event[0] == EV_RUN else [0])]
             self.assertEqual(len(came), room)
 
-    def test_other_channel(self) -> None:
+    def test_other_channels_values_are_not_in_the_run(self) -> None:
         """A value of another channel that is as long is none of the run's."""
         mux = accepted()
         mux.receive_data(open_frame(3))

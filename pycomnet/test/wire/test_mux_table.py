@@ -191,7 +191,7 @@ def effect(mux: Mux, data: bytes) -> str:
 class ChannelTableTests(SynchronousTestCase):
     """Each state of a channel and each frame for it."""
 
-    def test_table(self) -> None:
+    def test_channel_states_follow_the_table(self) -> None:
         """The mux does what the table says."""
         for state, names, entries in rows(CHANNELS):
             self.assertEqual(len(names), len(entries), state)
@@ -201,7 +201,7 @@ class ChannelTableTests(SynchronousTestCase):
                     effect(mux, channel_frame(name, channel)), entry, f"{name} when {state}"
                 )
 
-    def test_states_are_reached(self) -> None:
+    def test_each_row_reaches_a_state_of_its_own(self) -> None:
         """No two rows are the same state by a slip in how they are reached."""
         seen: dict[str, str] = {}
         same: list[tuple[str, str]] = []
@@ -216,7 +216,7 @@ class ChannelTableTests(SynchronousTestCase):
         # These two are one by the specification.
         self.assertEqual(same, [("peer-ended", "opened-with-end")])
 
-    def test_over_is_forgotten(self) -> None:
+    def test_channel_that_is_over_leaves_nothing(self) -> None:
         """A channel that is over leaves nothing behind."""
         for state in (
             "both-ended",
@@ -227,7 +227,7 @@ class ChannelTableTests(SynchronousTestCase):
         ):
             self.assertEqual(left_over(in_state(state)[0]), [], state)
 
-    def test_ends_it(self) -> None:
+    def test_last_frame_of_either_end_ends_the_channel(self) -> None:
         """What the peer answers to a CLOSE, and END, CLOSE when this end has sent END, ends it."""
         for state, names in (
             ("close-sent", ("END", "NORMAL", "ERROR", "RESULT")),
@@ -271,15 +271,14 @@ class ConnectionTableTests(SynchronousTestCase):
         mux.data_to_send()
         return mux
 
-    def test_table(self) -> None:
+    def test_connection_states_follow_the_table(self) -> None:
         """The mux does what the table says."""
         for state, names, entries in rows(CONNECTION):
             for name, entry in zip(names, entries, strict=True):
                 said = effect(self.mux(state), self.FRAMES[name])
                 self.assertEqual(said, entry, f"{name} when {state}")
 
-    def test_kept_apart(self) -> None:
-        """A frame for one channel changes no other."""
+    def test_frame_for_one_channel_changes_no_other(self) -> None:
         for name in ("DATA", "MORE", "CREDIT", "END", "NORMAL", "ERROR", "RESULT"):
             mux, _ = in_state("open")
             other = opened(mux, open_frame(9))
@@ -291,7 +290,7 @@ class ConnectionTableTests(SynchronousTestCase):
 class CrossingTests(SynchronousTestCase):
     """Frames that cross on their way."""
 
-    def test_after_goaway_in_one_lump(self) -> None:
+    def test_bytes_after_goaway_are_ignored(self) -> None:
         """What is in the same bytes as a GOAWAY but after it is not looked at."""
         goaway = ConnectionTableTests.FRAMES["GOAWAY"]
         data = open_frame(1) + goaway + frame(DATA, 1, b"x") + b"\xff" * 20
@@ -303,14 +302,14 @@ class CrossingTests(SynchronousTestCase):
             split += plain(mux.receive_data(bytes([byte])))
         self.assertEqual(split, events)
 
-    def test_close_crosses_close(self) -> None:
+    def test_crossing_closes_need_no_answer(self) -> None:
         """Both ends close at once: neither answers, both forget."""
         mux, channel = in_state("close-sent")
         self.assertEqual(mux.receive_data(close(channel, ERROR, b"\x80")), [])
         self.assertEqual(sent_types(mux), [])
         self.assertEqual(left_over(mux), [])
 
-    def test_close_crosses_end(self) -> None:
+    def test_end_crossing_close_ends_the_channel(self) -> None:
         """The peer's END is under way when this end closes: there is no answer to wait for."""
         mux, channel = in_state("close-sent")
         self.assertEqual(mux.receive_data(frame(END, channel)), [])
@@ -319,14 +318,14 @@ class CrossingTests(SynchronousTestCase):
         self.assertEqual(mux.receive_data(close(channel)), [])
         self.assertIsNone(mux.failed)
 
-    def test_bytes_of_a_hello_and_more(self) -> None:
+    def test_frames_right_behind_the_hello_are_taken(self) -> None:
         """Frames right behind the hello, in the same bytes, are taken."""
         mux = Mux(False)
         events = mux.receive_data(hello() + open_frame(1) + frame(HELLO + DATA, 1, b"x"))
         kinds = [event[0] for event in events]
         self.assertEqual(kinds, [wire.EV_HELLO, wire.EV_OPENED, wire.EV_DATA])
 
-    def test_last_answer_is_counted(self) -> None:
+    def test_channel_counts_as_open_until_its_close_is_sent(self) -> None:
         """A channel counts as open until its CLOSE has gone, whoever closes it."""
         mux = greeted(limits=Limits(channels=1))
         stream = opened(mux, open_frame(1))

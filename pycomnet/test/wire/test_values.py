@@ -177,7 +177,7 @@ class CodecTests(_Case):
 
     # -- valid ones --
 
-    def test_vectors(self) -> None:
+    def test_vectors_encode_and_decode(self) -> None:
         """Each vector is encoded to its bytes and decoded from them."""
         for name, value, written in VECTORS:
             data = unhex(written)
@@ -186,20 +186,22 @@ class CodecTests(_Case):
 
     @bounded
     @given(values)
-    def test_round_trip(self, value: object) -> None:
+    def test_nested_values_keep_their_types(self, value: object) -> None:
         """A value of any types, nested in any way, arrives with the same types."""
         self.assertEqual(shape(self.codec.decode(self.codec.encode(value))), shape(value))
 
     @bounded
     @given(values, st.binary(min_size=1))
-    def test_truncated_and_longer(self, value: object, rest: bytes) -> None:
+    def test_truncated_payload_is_invalid_and_longer_is_not(
+        self, value: object, rest: bytes
+    ) -> None:
         """No beginning of a payload is valid; what comes after it is ignored."""
         payload = self.codec.encode(value)
         self.assertEqual(shape(self.codec.decode(payload + rest)), shape(value))
         for length in {*range(min(30, len(payload))), *range(0, len(payload), 37)}:
             self.invalid(payload[:length])
 
-    def test_integers(self) -> None:
+    def test_integers_arrive_in_fewest_bytes(self) -> None:
         """Ints around every power of two arrive, in the fewest bytes."""
         for bits in (*range(140), 2047, 2048, 4096, 8 * 65536 - 1):
             for n in (2**bits - 1, 2**bits, 2**bits + 1):
@@ -213,12 +215,12 @@ class CodecTests(_Case):
                         self.assertTrue(payload.endswith(signed.to_bytes(size, "big", signed=True)))
                         self.assertLessEqual(len(payload), size + 6)
 
-    def test_other_forms(self) -> None:
+    def test_forms_that_senders_do_not_use_are_read(self) -> None:
         """A receiver reads the forms that a sender doesn't use: longer heads, float32 and so on."""
         for written, value in OTHER_FORMS:
             self.assertEqual(shape(self.codec.decode(unhex(written))), shape(value), written)
 
-    def test_buffers(self) -> None:
+    def test_buffers_are_sent_as_bytes(self) -> None:
         """Bytearrays and memoryviews are sent as their bytes, and can be decoded from."""
         for view in (
             bytearray(b"abc"),
@@ -239,7 +241,7 @@ class CodecTests(_Case):
                 self.codec.decode(memoryview(payload + payload)[len(payload) :]), decoded
             )
 
-    def test_large(self) -> None:
+    def test_100_megabytes_arrive(self) -> None:
         """100 MB of bytes, and a list of a million."""
         data = bytes(100_000_000)
         payload = self.codec.encode(data)
@@ -249,7 +251,7 @@ class CodecTests(_Case):
         many = [7] * 1_000_000
         self.assertTrue(self.codec.decode(self.codec.encode(many)) == many)
 
-    def test_depth(self) -> None:
+    def test_255_nested_containers_arrive(self) -> None:
         """255 containers in each other, and that again in each of 32 extensions."""
         makers: tuple[Callable[[Any], Any], ...] = (lambda x: [x], lambda x: {"k": x})
         for make in (*makers, lambda x: {1: x}):
@@ -278,7 +280,7 @@ class CodecTests(_Case):
             self.refused((full,))
             self.refused(nested(32, 1, lambda x, make=make: (nested(255, x, make),)))
 
-    def test_deeper_than_sent(self) -> None:
+    def test_receiver_takes_1022_containers_and_refuses_more(self) -> None:
         """A receiver takes 1022 containers and refuses what would be without end."""
         for head in (b"\x91", b"\x81\x01", b"\x81\xa1k"):
             self.codec.decode(head * 1022 + b"\x01")
@@ -290,7 +292,7 @@ class CodecTests(_Case):
 
     # -- what can't be sent --
 
-    def test_where(self) -> None:
+    def test_error_says_where_in_the_value(self) -> None:
         """The error says where in the value the thing is, and what."""
         thing = object()
         in_set = {"a": {frozenset([(1, thing)])}}
@@ -325,7 +327,7 @@ class CodecTests(_Case):
                 "others with register_type)",
             )
 
-    def test_other_types(self) -> None:
+    def test_types_that_resemble_are_refused(self) -> None:
         """Nothing else is sent, also not as something that it resembles."""
         pair = namedtuple("pair", "a b")
         number = enum.IntEnum("number", "one")
@@ -353,7 +355,7 @@ class CodecTests(_Case):
                 self.assertEqual(self.refused({0.5: 2, value: 1}).path, "key of value")
                 self.assertEqual(self.refused({value}).path, f"value{{<{name}>}}")
 
-    def test_no_code_runs(self) -> None:
+    def test_refused_values_run_no_code(self) -> None:
         """What can't be sent is not asked for anything."""
         for value in (Hostile(), *(hostile_subclass(base)() for base in SENT)):
             for outer in (value, [value], {"k": value}, (value,), {1: {2: value}}):
@@ -362,7 +364,7 @@ class CodecTests(_Case):
         self.refused({(1, Hostile()): 1})
         self.refused({Hostile()})
 
-    def test_cycles(self) -> None:
+    def test_value_that_holds_itself_is_refused(self) -> None:
         """What holds itself is refused, by its own name."""
         in_list: list[Any] = [1]
         in_list.append(in_list)
@@ -375,7 +377,7 @@ class CodecTests(_Case):
             self.assertEqual((error.path, error.type_name), ("value", type(value).__name__))
             self.assertIn("holds itself", str(error))
 
-    def test_limits(self) -> None:
+    def test_huge_integers_and_bytes_are_refused(self) -> None:
         """Ints of more than 65536 bytes, and anything of 4 GiB, are refused."""
         for n in (2 ** (8 * 65536 - 1), -(2 ** (8 * 65536 - 1)) - 1, 1 << 5_000_000):
             self.assertEqual(self.refused({"a": [n]}).path, 'value["a"][0]')
@@ -385,7 +387,7 @@ class CodecTests(_Case):
             self.assertEqual(self.refused(["a", view]).path, "value[1]")
             self.assertIn("4294967295", str(self.refused(view)))
 
-    def test_released(self) -> None:
+    def test_released_memoryview_is_refused(self) -> None:
         """A memoryview that has been released can't be sent."""
         view = memoryview(b"abc")
         view.release()
@@ -393,7 +395,7 @@ class CodecTests(_Case):
 
     # -- channels --
 
-    def test_channel_errors(self) -> None:
+    def test_channel_hooks_errors_become_codec_errors(self) -> None:
         """What dump_channel and load_channel raise makes the codec's own errors."""
 
         def fail(channel: object) -> Any:
@@ -414,7 +416,7 @@ class CodecTests(_Case):
         self.invalid(b"\xd6\x06\0\0\0\1")
         self.assertEqual(codec.decode(codec.encode([(1,)])), [(1,)])
 
-    def test_channel_classes(self) -> None:
+    def test_channel_subclasses_and_several_classes_are_channels(self) -> None:
         """Subclasses are channels, and there can be more than one class."""
 
         class Other:
@@ -426,7 +428,7 @@ class CodecTests(_Case):
         codec = self.make((Channel, Other), vectors.channel_id, Channel)
         self.assertEqual(codec.decode(codec.encode([Sub(1), Other()])), [Channel(1), Channel(7)])
 
-    def test_loaded_once(self) -> None:
+    def test_repeated_channel_is_loaded_once(self) -> None:
         """A channel that is twice in a value is loaded once, whatever else is in it."""
         loaded: list[int] = []
 
@@ -449,7 +451,7 @@ class CodecTests(_Case):
             self.assertEqual(codec.decode(codec.encode(value)), value)
             self.assertEqual(sorted(loaded), [1, 2])
 
-    def test_unhashable_channel(self) -> None:
+    def test_unhashable_channel_cannot_be_a_key(self) -> None:
         """A channel that can't be hashed can't be a key."""
 
         class Unhashable:
@@ -461,12 +463,12 @@ class CodecTests(_Case):
 
     # -- what isn't valid --
 
-    def test_invalid(self) -> None:
+    def test_invalid_bytes_are_refused(self) -> None:
         """Each way in which bytes are not a value."""
         for written in INVALID:
             self.invalid(unhex(written))
 
-    def test_lying_lengths(self) -> None:
+    def test_lengths_beyond_the_end_are_invalid(self) -> None:
         """A head that promises more than there is is an error, wherever it is."""
         sizes = {1: (0xC4, 0xC7, 0xD9), 2: (0xC5, 0xC8, 0xDA, 0xDC, 0xDE)}
         sizes[4] = (0xC6, 0xC9, 0xDB, 0xDD, 0xDF)
@@ -481,7 +483,7 @@ class CodecTests(_Case):
     @bounded
     @given(st.binary(max_size=60))
     @example(b"\xdf\xff\xff\xff\xff\xa1a\x01")
-    def test_noise(self, payload: bytes) -> None:
+    def test_any_bytes_are_a_value_or_invalid(self, payload: bytes) -> None:
         """Any bytes are a value or not valid, and nothing else."""
         outcome(self.codec.decode, payload)
 
@@ -491,7 +493,7 @@ class PureTests(CodecTests, SynchronousTestCase):
 
     make = PureCodec
 
-    def test_changed_meanwhile(self) -> None:
+    def test_value_changed_meanwhile_makes_no_invalid_bytes(self) -> None:
         """What another thread changes while it is encoded can't make bytes that aren't valid."""
         value: list[Any] = [Channel(1), {}, Channel(1)]
 
@@ -507,7 +509,7 @@ class PureTests(CodecTests, SynchronousTestCase):
         self.codec = codec
         self.assertIn("changed", str(self.refused({"v": value[0]})))
 
-    def test_recursion_limit(self) -> None:
+    def test_deep_values_do_not_use_the_stack(self) -> None:
         """Neither direction uses the interpreter's stack, however deep the value is."""
         deep = nested(32, 1, lambda x: (nested(254, x, lambda y: [y]),))
         limit = sys.getrecursionlimit()
@@ -520,7 +522,7 @@ class PureTests(CodecTests, SynchronousTestCase):
         sys.setrecursionlimit(depth + 30)
         PURE.decode(PURE.encode(deep))
 
-    def test_kept_keys(self) -> None:
+    def test_kept_keys_are_bounded(self) -> None:
         """Only so many keys are kept."""
         for n in range(3 * wire.MAX_KEYS):
             PURE.decode(PURE.encode({f"key {n}": 1}))
@@ -533,7 +535,7 @@ class RustTests(CodecTests, SynchronousTestCase):
 
     make = RustCodec
 
-    def test_not_too_old(self) -> None:
+    def test_ormsgpack_too_old_is_not_used(self) -> None:
         """An ormsgpack that a hostile payload brings down is not used."""
         path = Path(wire.__file__).with_name("rust.py")
         code = compile(path.read_text(), str(path), "exec")
@@ -557,7 +559,7 @@ class BothTests(SynchronousTestCase):
 
     @settings(bounded, max_examples=60)
     @given(values, st.data())
-    def test_same_of_mutated(self, value: object, data: st.DataObject) -> None:
+    def test_both_codecs_read_mutated_bytes_alike(self, value: object, data: st.DataObject) -> None:
         """They accept the same of what was changed on its way, and read the same in it."""
         payload = bytearray(PURE.encode(value))
         for _ in range(data.draw(st.integers(1, 4))):
@@ -575,7 +577,7 @@ class BothTests(SynchronousTestCase):
 
     @bounded
     @given(st.lists(values, min_size=2, max_size=6))
-    def test_same_of_runs(self, several: list[object]) -> None:
+    def test_run_decodes_to_what_each_is_alone(self, several: list[object]) -> None:
         """Values that are decoded together are what each is by itself."""
         payloads = [RUST.encode(value) for value in several]
         run = RUST.decode_run(payloads)
@@ -583,7 +585,7 @@ class BothTests(SynchronousTestCase):
             self.assertEqual(shape(run), shape([RUST.decode(each) for each in payloads]))
         self.assertIsNone(PURE.decode_run(payloads))
 
-    def test_runs(self) -> None:
+    def test_run_with_a_value_to_decode_alone_is_none(self) -> None:
         """Values are decoded together, but for those that have to be decoded alone."""
         several = [1, {"a": (2, None)}, b"x", "y", [3.5]]
         payloads = [RUST.encode(value) for value in several]
@@ -604,11 +606,11 @@ class BothTests(SynchronousTestCase):
             min_size=3,
         )
     )
-    def test_same_of_noise(self, payload: list[int]) -> None:
+    def test_both_codecs_read_noise_alike(self, payload: list[int]) -> None:
         """They read the same in bytes that nobody encoded."""
         self.assertEqual(outcome(RUST.decode, bytes(payload)), outcome(PURE.decode, bytes(payload)))
 
-    def test_make_codec(self) -> None:
+    def test_fast_codec_is_made_where_it_can_be_had(self) -> None:
         """The fast one where it can be had, and the pure one elsewhere or when asked for."""
         for made, name in ((make_codec(*CHANNELS), "rust"), (make_codec(*CHANNELS, True), "pure")):
             self.assertEqual(made.name, name)
@@ -686,12 +688,12 @@ class ProcessTests(SynchronousTestCase):
             input=input,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             cwd=Path(wire.__file__).parents[2],
         )
         return f"{ran.stdout}{ran.stderr}"
 
-    def test_bare(self) -> None:
+    def test_vectors_hold_in_a_bare_interpreter(self) -> None:
         """The vectors hold in an interpreter without packages, that is sent the source alone."""
         sources = [("far", ""), ("far.values", Path(wire.__file__).read_text())]
         sources.append(("far.kinds", Path(kinds.__file__).read_text()))
@@ -705,7 +707,7 @@ class ProcessTests(SynchronousTestCase):
             set(modules.split()), {"far", "far.values", "_struct", "struct", "itertools"}
         )
 
-    def test_small(self) -> None:
+    def test_hostile_payloads_take_neither_memory_nor_stack(self) -> None:
         """Hostile payloads take neither the memory nor the stack, and nor do the deepest values."""
         if not os.path.exists("/proc/self/status"):
             self.skipTest("needs /proc")

@@ -139,7 +139,7 @@ class Splicing(RelayCase):
         self.run_it()
         return near, stream, far, far.streams[0]
 
-    def test_both_ways(self) -> None:
+    def test_spliced_channels_carry_both_ways_in_order(self) -> None:
         """What comes on one goes on the other, what came before that too, in order."""
         near, stream, far, its = self.spliced()
         near.mux.send(stream, b"late")
@@ -148,7 +148,7 @@ class Splicing(RelayCase):
         self.assertEqual(far.data(), b"earlylate")
         self.assertEqual(near.data(), b"back")
 
-    def test_many_small(self) -> None:
+    def test_spliced_runs_of_short_pieces_arrive(self) -> None:
         """Runs of short pieces come through as they are."""
         near, stream, far, _ = self.spliced()
         for number in range(500):
@@ -156,7 +156,7 @@ class Splicing(RelayCase):
         self.run_it()
         self.assertEqual(far.data(), b"early" + b"".join(b"%d," % n for n in range(500)))
 
-    def test_back_pressure(self) -> None:
+    def test_spliced_sender_waits_and_nothing_is_lost(self) -> None:
         """While the one end takes nothing, the other's credit runs out, and nothing is lost."""
         near, _stream, far, its = self.spliced(Limits(window=65536))
         sent = 0
@@ -204,22 +204,21 @@ class Splicing(RelayCase):
         self.assertTrue(got == sent)
         return len(moves)
 
-    def test_long(self) -> None:
-        """What is long is moved by the system."""
+    def test_long_frames_are_moved_by_the_system(self) -> None:
         moves = self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), False)
         if hasattr(os, "splice"):
             self.assertGreater(moves, 5)
 
-    def test_long_cut(self) -> None:
+    def test_frames_too_long_for_the_receiver_are_cut(self) -> None:
         """Frames that are too long for the receiver are cut, and not moved."""
         self.assertEqual(self.long(None, False), 0)
 
-    def test_long_stalls(self) -> None:
+    def test_long_frames_arrive_through_a_full_pipe(self) -> None:
         """It comes whole also when the receiver's pipe is full in the midst of a frame."""
         self.long(None, True)
         self.long(Limits(WIDE_WINDOW, RAW_FRAGMENT), True)
 
-    def test_end(self) -> None:
+    def test_end_of_one_half_is_passed_on_after_its_data(self) -> None:
         """The end of one half is that of the other's, after what was sent."""
         near, stream, far, its = self.spliced()
         near.mux.send(stream, b"last")
@@ -231,7 +230,7 @@ class Splicing(RelayCase):
         self.run_it()
         self.assertEqual(near.data(), b"still")
 
-    def test_close(self) -> None:
+    def test_close_is_passed_on_with_its_error(self) -> None:
         """So is a close, with its error."""
         for kind, payload in ((NORMAL, b""), (ERROR, b"\x81\xa4code\xa1x")):
             near, _stream, far, its = self.spliced()
@@ -240,7 +239,7 @@ class Splicing(RelayCase):
             self.assertEqual(near.events[-1][0], EV_CLOSED)
             self.assertEqual(near.events[-1][2:], (kind, payload))
 
-    def test_lost(self) -> None:
+    def test_lost_connection_is_told_on_spliced_channels(self) -> None:
         """A connection that ends is told on the other's channels, with why."""
         near, stream, far, _its = self.spliced()
         os.close(far.write_fd)
@@ -255,7 +254,7 @@ class Splicing(RelayCase):
         self.run_it()
         self.assertEqual(near.lost, [])
 
-    def test_broken(self) -> None:
+    def test_protocol_violation_ends_its_own_connection_alone(self) -> None:
         """One that breaks the protocol loses its connection, and no other does."""
         near, _stream, far, _its = self.spliced()
         os.write(far.write_fd, b"\xff" * 64)
@@ -267,7 +266,7 @@ class Splicing(RelayCase):
 class Silence(RelayCase):
     """Whoever says nothing is asked, and then given up."""
 
-    def test_asked(self) -> None:
+    def test_silent_peer_is_asked_three_times_then_given_up(self) -> None:
         """Three times, at even intervals; an answer is enough."""
         now = [0.0]
         self.loop.now = lambda: now[0]
@@ -289,14 +288,14 @@ class Silence(RelayCase):
 class Signals(SynchronousTestCase):
     """What a signal reaches."""
 
-    def test_group(self) -> None:
+    def test_signal_reaches_a_process_with_or_without_a_group(self) -> None:
         """A process with a group of its own, and one that was forked a moment ago and has none."""
         for own in (True, False):
             with self.subTest(own):
-                process = subprocess.Popen(["sleep", "60"], start_new_session=own)
+                process = subprocess.Popen(["sleep", "1000"], start_new_session=own)
                 self.addCleanup(process.kill)
                 kill_group(process.pid, signal.SIGTERM)
-                self.assertEqual(process.wait(20), -signal.SIGTERM)
+                self.assertEqual(process.wait(60), -signal.SIGTERM)
         kill_group(process.pid, signal.SIGTERM)  # there is nobody any more
 
 
@@ -316,7 +315,7 @@ class Processes(RelayCase):
         self.addCleanup(os.close, its_input)
         return near, stream, its_input, its_output, pipes
 
-    def test_both_ways(self) -> None:
+    def test_processes_pipes_are_carried_both_ways(self) -> None:
         """What it writes comes, what is sent it reads; its end closes the channel."""
         near, stream, its_input, its_output, _ = self.carried()
         near.mux.send(stream, b"to it")
@@ -328,7 +327,7 @@ class Processes(RelayCase):
         self.run_it()
         self.assertEqual(near.events[-1][0], EV_CLOSED)
 
-    def test_full(self) -> None:
+    def test_sender_waits_for_a_process_that_reads_nothing(self) -> None:
         """While it reads nothing the sender's credit runs out; then all of it comes."""
         near, stream, its_input, its_output, _ = self.carried()
         self.addCleanup(os.close, its_output)
@@ -343,7 +342,7 @@ class Processes(RelayCase):
             self.run_it(1)
         self.assertFalse(stream.queue)
 
-    def test_closed(self) -> None:
+    def test_close_writes_what_was_sent_then_closes_pipes(self) -> None:
         """When the channel is closed what was sent is still written, and then both pipes close."""
         near, stream, its_input, its_output, _ = self.carried()
         near.mux.send(stream, b"last words")
@@ -355,7 +354,7 @@ class Processes(RelayCase):
             os.write(its_output, b"x")
         os.close(its_output)
 
-    def test_marker(self) -> None:
+    def test_bytes_before_the_marker_are_kept_aside(self) -> None:
         """What comes before the marker is kept aside, and what follows it is carried."""
         began: list[bytes] = []
         near, _, its_input, its_output, pipes = self.carried(first=b"letter", preamble=Preamble())
@@ -371,7 +370,7 @@ class Processes(RelayCase):
 class BeginWith(SynchronousTestCase):
     """What goes before the connection."""
 
-    def test_longer_than_a_pipe(self) -> None:
+    def test_all_of_a_long_beginning_precedes_the_hello(self) -> None:
         """All of it is written before the hello, also when a pipe does not hold it at once."""
         loop = Loop()
         ours, there = os.pipe(), os.pipe()

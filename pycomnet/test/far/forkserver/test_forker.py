@@ -46,7 +46,7 @@ class NurseryCase(SynchronousTestCase):
 class InReserve(NurseryCase):
     """When one in reserve is ended."""
 
-    def test_nobody_asks(self) -> None:
+    def test_unused_preforked_worker_is_ended_after_a_time(self) -> None:
         """It is told so by the end of its standard input, once its time is over."""
         forker = self.forker()
         self.assertIsNone(forker.check_time())
@@ -60,7 +60,7 @@ class InReserve(NurseryCase):
         self.assertIsNone(forker.preforked)
         self.assertEqual(os.read(stdin, 1), b"")
 
-    def test_killed(self) -> None:
+    def test_killed_preforked_worker_is_forgotten(self) -> None:
         """One that ended by itself is forgotten."""
         forker = self.forker()
         stdin = self.keep(forker)
@@ -69,7 +69,7 @@ class InReserve(NurseryCase):
         self.assertEqual(os.read(stdin, 1), b"")
         self.assertIsNone(forker.check_time())
 
-    def test_uncounted(self) -> None:
+    def test_preforked_worker_does_not_count_as_a_process(self) -> None:
         """It is none of the processes that there may be; those still to be forked are."""
         self.assertFalse(self.forker().is_full())
         forker: Any = self.forker(2)
@@ -94,8 +94,7 @@ class Turns(SynchronousTestCase):
         self.done.append(os.read(self.read_fd, 10).decode())
         self.loop.soon(lambda: self.done.append("soon"))
 
-    def test_soon(self) -> None:
-        """It is called once, after the events of a turn."""
+    def test_soon_is_called_once_after_a_turns_events(self) -> None:
         self.loop.watch(self.read_fd, select.POLLIN, self._readable)
         os.write(self.write_fd, b"x")
         self.loop.turn(10)
@@ -103,7 +102,7 @@ class Turns(SynchronousTestCase):
         self.loop.turn(0)
         self.assertEqual(self.done, ["x", "soon"])
 
-    def test_idle(self) -> None:
+    def test_idle_is_not_called_in_a_turn_with_events(self) -> None:
         """What waits for nothing to happen is not called in a turn in which something does."""
         self.loop.watch(self.read_fd, select.POLLIN, self._readable)
         self.loop.when_idle(lambda: self.done.append("idle"), 10)

@@ -16,7 +16,7 @@ class StandardPipes(SynchronousTestCase):
     def setUp(self) -> None:
         self.before = forking.Before()
 
-    def test_ends(self) -> None:
+    def test_standard_pipes_connect_and_are_remembered(self) -> None:
         """What is written at the one end of each is read at the other, and none is forgotten."""
         theirs, ours = self.before.standard_pipes()
         for fd in theirs + ours:
@@ -27,7 +27,7 @@ class StandardPipes(SynchronousTestCase):
             self.assertEqual(os.read(out, 10), b"x")
         self.assertGreaterEqual(self.before._highest, max(theirs + ours))
 
-    def test_no_more(self) -> None:
+    def test_pipes_made_are_closed_when_descriptors_run_out(self) -> None:
         """When there are no descriptors left, those that were made are closed."""
         made: list[int] = []
         pipe = os.pipe

@@ -22,7 +22,7 @@ class Moving(SynchronousTestCase):
             self.addCleanup(os.close, fd)
         return ends
 
-    def test_available(self) -> None:
+    def test_available_counts_bytes_in_a_pipe(self) -> None:
         """It is known how much there is; of what is no pipe, nothing."""
         read_fd, write_fd = self.pipe()
         self.assertEqual(available(read_fd), 0)
@@ -32,7 +32,7 @@ class Moving(SynchronousTestCase):
         self.addCleanup(os.close, null)
         self.assertEqual(available(null), 0)
 
-    def test_all(self) -> None:
+    def test_move_moves_as_much_as_asked_for(self) -> None:
         """All of it, and no more, is moved."""
         source, into = self.pipe()
         out, target = self.pipe()
@@ -41,7 +41,7 @@ class Moving(SynchronousTestCase):
         self.assertEqual(os.read(out, 30_000), (bytes(range(256)) * 100)[:20_000])
         self.assertEqual(available(source), 5_600)
 
-    def test_full(self) -> None:
+    def test_move_returns_what_the_target_does_not_take(self) -> None:
         """What the other end does not take is read."""
         source, into = self.pipe()
         out, target = self.pipe()
@@ -52,7 +52,7 @@ class Moving(SynchronousTestCase):
         self.assertTrue(os.read(out, 65536) + rest == data)
         self.assertTrue(rest)
 
-    def test_no_pipe(self) -> None:
+    def test_move_reads_what_cannot_be_moved(self) -> None:
         """What can't be moved is read."""
         source, into = self.pipe()
         os.write(into, b"data")

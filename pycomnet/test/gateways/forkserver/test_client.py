@@ -80,7 +80,7 @@ class ForkServerCase(GatewayCase):
 class NotShared(ForkServerCase):
     """What a fork would share, and these don't."""
 
-    async def test_as_started(self) -> None:
+    async def test_forked_process_is_as_if_started_alone(self) -> None:
         """Signal handlers, descriptors, session, arguments ... are as if it was started alone."""
         alone = await self.gateway(fork=False)
         expected = await alone.remote_exec(fingerprint).receive()
@@ -92,13 +92,13 @@ class NotShared(ForkServerCase):
                 links[:] = sorted(link.partition(":")[0] for link in links)
             self.assertEqual(got, expected)
 
-    async def test_random(self) -> None:
+    async def test_forked_gateways_have_random_numbers_of_their_own(self) -> None:
         """Each has random numbers of its own, also where the module was loaded before."""
         gateways = [await self.gateway() for _ in range(3)]
         numbers = [await gw.call("random:random") for gw in gateways]
         self.assertEqual(len(set(numbers)), 3)
 
-    async def test_random_loaded_before(self) -> None:
+    async def test_random_module_loaded_before_is_reseeded(self) -> None:
         """A generator that the supervisor had is seeded anew."""
         python = [sys.executable, "-X", "importtime=0"]
         self.patch(routes, "STARTUP", (*STARTUP, "PYCOMNET_TEST"))
@@ -111,7 +111,7 @@ class NotShared(ForkServerCase):
         one, two = [await gw.call("random:random") for gw in gateways]
         self.assertNotEqual(one, two)
 
-    async def test_directory(self) -> None:
+    async def test_directory_is_the_near_sides_at_that_time(self) -> None:
         """The working directory is the near side's at that time."""
         await self.gateway()
         directory = Path(self.mktemp()).absolute()
@@ -123,7 +123,7 @@ class NotShared(ForkServerCase):
         await gw.remote_exec("import os; os.chdir('/')").waitclose()
         self.assertEqual(await (await self.gateway()).call("os:getcwd"), str(directory))
 
-    async def test_umask(self) -> None:
+    async def test_umask_is_the_near_sides_at_that_time(self) -> None:
         """So is the umask: what a program makes private its gateways make private."""
         source = "import os; mask = os.umask(0); os.umask(mask); channel.send(mask)"
         self.addCleanup(os.umask, os.umask(0o022))
@@ -135,7 +135,7 @@ class NotShared(ForkServerCase):
             self.assertEqual(os.umask(mask), mask)
         self.assertEqual(len(self.supervisors()), 1)
 
-    async def test_environment(self) -> None:
+    async def test_environment_is_the_near_sides_at_that_time(self) -> None:
         """So is the environment, and what one changes no other has."""
         first = await self.gateway()
         self.patch(os, "environ", {**os.environ, "PYCOMNET_NEW": "\udcff new"})
@@ -152,7 +152,7 @@ class NotShared(ForkServerCase):
         third = await self.gateway()
         self.assertIsNone(await third.call("os:getenv", "PYCOMNET_OWN"))
 
-    async def test_startup_variables(self) -> None:
+    async def test_interpreter_variables_take_another_fork_server(self) -> None:
         """What an interpreter reads when it starts takes another one."""
         gateways = [await self.gateway(env={"PYTHONHASHSEED": seed}) for seed in ("1", "2", "1")]
         self.assertEqual(len(self.supervisors()), 2)
@@ -160,7 +160,7 @@ class NotShared(ForkServerCase):
         self.assertEqual(hashes[0], hashes[2])
         self.assertNotEqual(hashes[0], hashes[1])
 
-    async def test_modules(self) -> None:
+    async def test_forked_gateways_share_no_modules(self) -> None:
         """What one imports or sets, no other has."""
         one = await self.gateway()
         await one.remote_exec("import sys, decimal; sys.own = 1").waitclose()
@@ -168,7 +168,7 @@ class NotShared(ForkServerCase):
         source = "import sys; channel.send([hasattr(sys, 'own'), 'decimal' in sys.modules])"
         self.assertEqual(await two.remote_exec(source).receive(), [False, False])
 
-    async def test_output(self) -> None:
+    async def test_output_comes_under_each_gateways_own_name(self) -> None:
         """What each prints comes under its own name, from C and child processes too."""
         gateways = [await self.gateway(id=f"w{n}") for n in range(3)]
         source = "import os; print(word); os.write(1, word.encode()); os.system('echo ' + word)"
@@ -183,7 +183,7 @@ class NotShared(ForkServerCase):
 class Supervisors(ForkServerCase):
     """How a supervisor comes and goes."""
 
-    async def test_one(self) -> None:
+    async def test_gateways_of_an_interpreter_share_a_fork_server(self) -> None:
         """All gateways of an interpreter have one; another interpreter has another."""
         await self.group.makegateways([self.spec] * 5)
         self.assertEqual(len(self.supervisors()), 1)
@@ -197,7 +197,7 @@ class Supervisors(ForkServerCase):
         await self.assert_gone(*pids)
         self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
 
-    async def test_several(self) -> None:
+    async def test_only_a_first_gateway_is_started_alone(self) -> None:
         """Of several that are started together none is started alone; one that is the first is."""
         together = await self.group.makegateways(["popen"] * 3)
         self.assertEqual(len({self.fork_server_of(gw) for gw in together}), 1)
@@ -210,7 +210,7 @@ class Supervisors(ForkServerCase):
             await group.makegateways(["popen"])
             self.assertEqual(self.supervisors(), set())
 
-    async def test_senseless(self) -> None:
+    async def test_senseless_request_fails_alone(self) -> None:
         """A request that makes no sense fails; the fork server and its gateways go on."""
         gw = await self.gateway()
         near = self.fork_server_of(gw).link.connection
@@ -220,7 +220,7 @@ class Supervisors(ForkServerCase):
         self.assertEqual(await gw.call("operator:add", 1, 2), 3)
         self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
 
-    async def test_closed_at_once(self) -> None:
+    async def test_worker_unwanted_before_its_fork_is_gone(self) -> None:
         """A worker that nobody wants any more before it was forked is gone at once."""
         gw = await self.gateway()
         [server] = self.supervisors()
@@ -237,7 +237,7 @@ class Supervisors(ForkServerCase):
         while len(children(server) - {supervisor}) > 1:
             await deferLater(self.reactor, 0.01)
 
-    async def test_idle(self) -> None:
+    async def test_idle_fork_server_ends_after_a_while(self) -> None:
         """One without gateways stays for a while, and then ends."""
         self.patch(client, "IDLE_TIMEOUT", 0.01)
         gw = await self.gateway()
@@ -250,7 +250,7 @@ class Supervisors(ForkServerCase):
         await ended
         self.assertEqual(await (await self.gateway()).call("operator:add", 1, 2), 3)
 
-    async def test_idle_no_more(self) -> None:
+    async def test_fork_server_used_again_in_time_stays(self) -> None:
         """One that is used again in time stays."""
         gw = await self.gateway()
         [supervisor] = self.supervisors()
@@ -259,7 +259,7 @@ class Supervisors(ForkServerCase):
         self.assertEqual(self.supervisors(), {supervisor})
         self.assertIsNone(self.fork_server_of(again)._idle)
 
-    async def test_without_fork(self) -> None:
+    async def test_interpreter_without_fork_is_started_each_time(self) -> None:
         """An interpreter that can't fork is started for each gateway, and not asked twice."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
@@ -271,7 +271,7 @@ class Supervisors(ForkServerCase):
             self.assertEqual(self.supervisors(), set())
         self.assertEqual(len(self.group.fork_servers.without_fork), 1)
 
-    async def test_without_descriptors(self) -> None:
+    async def test_fork_server_without_descriptors_forwards_bytes(self) -> None:
         """A fork server that can't be given descriptors forks, too, and forwards the bytes."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
@@ -287,7 +287,7 @@ class Supervisors(ForkServerCase):
         self.assertEqual(await other.call("os:getcwd"), str(directory))
         self.assertEqual(len(self.supervisors()), 1)
 
-    async def test_tether(self) -> None:
+    async def test_worker_of_a_killed_supervisor_ends_alone(self) -> None:
         """A worker whose own supervisor is killed ends, even while that of its place is stopped."""
         gw = await self.gateway()
         [server] = self.supervisors()
@@ -301,14 +301,14 @@ class Supervisors(ForkServerCase):
             os.kill(server, signal.SIGCONT)
         await self.failure(gw.call("os:getpid"), pycomnet.ConnectionLost)
 
-    async def test_cancelled_beside_others(self) -> None:
+    async def test_cancelled_start_leaves_the_fork_server_to_others(self) -> None:
         """Cancelling one that waits for the supervisor leaves it to the others."""
         one, two = self.group.makegateway(self.spec), self.group.makegateway(self.spec)
         one.cancel()
         await self.failure(one, defer.CancelledError)
         self.assertEqual(await (await two).call("operator:add", 1, 2), 3)
 
-    async def test_many_at_once(self) -> None:
+    async def test_70_gateways_at_once_leave_no_descriptors(self) -> None:
         """More at once than may be asked for at a time; each has descriptors of its own."""
         # The reactor's own are there once it has run threads.
         await self.gateway()
@@ -334,7 +334,7 @@ class Supervisors(ForkServerCase):
             turns += 1
         self.assertEqual(left(), Counter())
 
-    async def test_failures_together(self) -> None:
+    async def test_failed_starts_are_told_together(self) -> None:
         """Those that fail are told of together; a follower waits for its master, and fails so."""
         told: list[Any] = []
         specs = [
@@ -353,7 +353,7 @@ class Supervisors(ForkServerCase):
         self.assertEqual([progress.done for progress in told], [1, 2, 3, 4])
         self.assertEqual(await error.gateways[0].call("operator:add", 1, 2), 3)
 
-    async def test_many_cancelled(self) -> None:
+    async def test_cancelled_makegateways_ends_all_that_start(self) -> None:
         """Cancelling ends those that are being started."""
         making = self.group.makegateways(["popen"] * 3)
         making.cancel()

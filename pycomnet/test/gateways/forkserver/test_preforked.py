@@ -24,7 +24,7 @@ with blocking.Group() as group:
     group.makegateway("popen//fork=yes//id=first")
     group.makegateway("popen//via=first")
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(1000)
 """
 
 
@@ -68,7 +68,7 @@ class PreforkedCase(ForkServerCase):
 class NotShared(PreforkedCase):
     """What a fork would share, and these don't."""
 
-    async def test_as_started(self) -> None:
+    async def test_preforked_process_is_as_if_started_alone(self) -> None:
         """Signal handlers, descriptors, session, arguments ... are as if it was started alone."""
         await self.reserve()
         alone = await self.group.makegateway("popen//fork=no")
@@ -79,14 +79,14 @@ class NotShared(PreforkedCase):
             links[:] = sorted(link.partition(":")[0] for link in links)
         self.assertEqual(got, expected)
 
-    async def test_random(self) -> None:
+    async def test_preforked_workers_have_random_numbers_of_their_own(self) -> None:
         """Each has random numbers of its own."""
         await self.reserve()
         gateways = [await self.taken() for _ in range(3)]
         numbers = [await gateway.call("random:random") for gateway in gateways]
         self.assertEqual(len(set(numbers)), 3)
 
-    async def test_options(self) -> None:
+    async def test_preforked_worker_takes_the_options_asked_for(self) -> None:
         """It has the environment, directory, priority and model that are asked for."""
         await self.reserve()
         directory = Path(self.mktemp()).absolute()
@@ -102,7 +102,7 @@ class NotShared(PreforkedCase):
         self.assertIsNone(await after.call("os:getenv", "PYCOMNET_OWN"))
         self.assertEqual(await after.call("os:getcwd"), os.getcwd())
 
-    async def test_errors(self) -> None:
+    async def test_preforked_workers_errors_and_output_are_its_own(self) -> None:
         """What can't be done for it is said as ever, and what it prints comes under its name."""
         await self.reserve()
         await self.in_reserve()
@@ -121,7 +121,7 @@ class NotShared(PreforkedCase):
 class Ending(PreforkedCase):
     """How it leaves."""
 
-    async def test_not_at_first(self) -> None:
+    async def test_first_gateway_has_no_preforked_worker(self) -> None:
         """A fork server with one gateway has none, nor one whose gateways are of this machine."""
         await self.group.makegateway("popen//fork=yes//id=first")
         await self.group.makegateway("popen")
@@ -129,7 +129,7 @@ class Ending(PreforkedCase):
         self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
         self.assertEqual(self.preforked_workers(), set())
 
-    async def test_killed_when_taken(self) -> None:
+    async def test_worker_killed_when_taken_is_replaced(self) -> None:
         """One that dies when it is taken, before it knows for what: another takes its place."""
         preforked = await self.reserve()
         os.kill(preforked, signal.SIGSTOP)  # it reads nothing any more
@@ -142,7 +142,7 @@ class Ending(PreforkedCase):
         self.assertNotEqual(gateway.info["pid"], preforked)
         self.assertEqual(await gateway.call("os:getenv", "PYCOMNET_OWN"), "x")
 
-    async def test_killed(self) -> None:
+    async def test_killed_preforked_worker_is_forgotten(self) -> None:
         """One that somebody kills is forgotten, and the next gateway is forked."""
         preforked = await self.reserve()
         [server] = self.supervisors()
@@ -153,7 +153,7 @@ class Ending(PreforkedCase):
         self.assertNotEqual(gateway.info["pid"], preforked)
         self.assertEqual(await gateway.call("operator:add", 1, 2), 3)
 
-    async def test_group_ends(self) -> None:
+    async def test_preforked_worker_ends_with_its_fork_server(self) -> None:
         """It goes with its fork server."""
         await self.reserve()
         [server] = self.supervisors()
@@ -161,7 +161,7 @@ class Ending(PreforkedCase):
         await self.group.terminate()
         await self.assert_gone(*pids)
 
-    async def test_near_side_killed(self) -> None:
+    async def test_preforked_worker_ends_with_a_killed_near_side(self) -> None:
         """It goes when the program that the fork server is for is killed."""
         near = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE)
         self.addCleanup(near.communicate)
@@ -174,7 +174,7 @@ class Ending(PreforkedCase):
         near.kill()
         await self.assert_gone(*pids - {near.pid})
 
-    async def test_place_killed(self) -> None:
+    async def test_preforked_worker_ends_with_a_killed_fork_server(self) -> None:
         """It goes when its fork server is killed."""
         preforked = await self.reserve()
         [server] = self.supervisors()

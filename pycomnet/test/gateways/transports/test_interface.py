@@ -6,10 +6,11 @@ import signal
 from typing import Any, cast
 
 from twisted.internet import defer
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pycomnet.deferred import OneShot
 from pycomnet.errors import ConnectionLost, GatewayDied, GatewayNotStarted
@@ -36,11 +37,12 @@ class Wire(StringTransport):
             protocol.connectionLost(Failure(ConnectionLost("cut here")))
 
 
-class ThreadlessClock(Clock):
+@implementer(IReactorFromThreads)
+class ThreadlessClock(MemoryReactorClock):
     """A clock that everybody calls from one thread."""
 
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        function(*args)
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
 
 
 class FakeGatewayTransport:
@@ -112,7 +114,7 @@ class Seam(SynchronousTestCase):
         self.gateway_transport.hello()
         self.assertEqual(self.successResultOf(starting)["info"]["python"], "3")
 
-    def test_end_unknown(self) -> None:
+    def test_unknown_end_is_told_as_the_lost_connection(self) -> None:
         """Where the end can't be seen, the error has what is known of the connection."""
         self.started()
         waiting = self.link.connection.ping()
@@ -125,7 +127,7 @@ class Seam(SynchronousTestCase):
         )
         self.assertEqual((error.exit_status, error.signal), (None, None))
 
-    def test_end_known(self) -> None:
+    def test_known_exit_status_is_in_the_error(self) -> None:
         """Where it can be seen, the error has that."""
         self.started()
         waiting = self.link.connection.ping()
@@ -136,7 +138,7 @@ class Seam(SynchronousTestCase):
         self.assertIn("is gone: status 4", str(error))
         self.assertEqual(error.exit_status, 4)
 
-    def test_goes_on(self) -> None:
+    def test_far_side_that_outlives_its_connection_is_terminated(self) -> None:
         """A connection that is cut while the far side goes on ends that."""
         self.started()
         waiting = self.link.connection.ping()
@@ -146,7 +148,7 @@ class Seam(SynchronousTestCase):
         self.assertIn("cut here, and the connection to nowhere goes on", str(error))
         self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
 
-    def test_goes_on_though_the_reason_is_known(self) -> None:
+    def test_known_reason_is_told_though_the_process_goes_on(self) -> None:
         """The reason is told also when what was told to end takes too long for that."""
         self.started()
         waiting = self.link.connection.ping()
@@ -159,7 +161,7 @@ class Seam(SynchronousTestCase):
         )
         self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
 
-    def test_refused(self) -> None:
+    def test_failed_connect_is_passed_on_and_all_is_ended(self) -> None:
         """What the transport says of why it can't connect is passed on; all is ended."""
         starting = self.link.start(10)
         self.gateway_transport.connecting.errback(
@@ -171,7 +173,7 @@ class Seam(SynchronousTestCase):
         self.assertEqual((error.exit_status, error.stderr), (3, "no\nno"))
         self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM])
 
-    def test_timeout_connecting(self) -> None:
+    def test_start_timeout_cancels_connecting(self) -> None:
         """The time to start in is for connecting, too; that is cancelled then."""
         starting = self.link.start(10)
         self.clock.advance(10)
@@ -179,15 +181,14 @@ class Seam(SynchronousTestCase):
         self.assertIn("no hello in 10 seconds", str(error))
         self.assertEqual(self.gateway_transport.asked, ["cancel", signal.SIGTERM])
 
-    def test_cancelled(self) -> None:
-        """Cancelling gives up connecting."""
+    def test_cancelled_start_gives_up_connecting(self) -> None:
         starting = self.link.start(10)
         starting.cancel()
         self.clock.advance(0)
         self.failureResultOf(starting, defer.CancelledError)
         self.assertEqual(self.gateway_transport.asked, ["cancel", signal.SIGTERM])
 
-    def test_end(self) -> None:
+    def test_end_waits_then_sends_sigterm_then_sigkill(self) -> None:
         """Ending waits, then asks in two ways, then waits for what must come."""
         self.started()
         self.gateway_transport.ends_at_kill = False
@@ -199,7 +200,7 @@ class Seam(SynchronousTestCase):
         self.assertEqual(self.gateway_transport.asked, [signal.SIGTERM, signal.SIGKILL])
         self.assertIsNone(self.successResultOf(ending))
 
-    def test_abandon(self) -> None:
+    def test_abandoned_connection_is_cut_once(self) -> None:
         """What nobody holds any more is cut; what is over already is left alone."""
         self.started()
         self.link.abandon()

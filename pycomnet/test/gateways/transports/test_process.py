@@ -35,7 +35,7 @@ class Writing(SynchronousTestCase):
             except BlockingIOError:
                 return data
 
-    def test_grows(self) -> None:
+    def test_full_pipe_is_made_larger(self) -> None:
         """A pipe that is full is made larger, and takes more at once."""
         data = os.urandom(2 * PIPE_LARGE)
         written = self.transport.writeSomeData(data)
@@ -43,7 +43,7 @@ class Writing(SynchronousTestCase):
         self.assertGreater(written, 65536)
         self.assertEqual(self.written(), data[:written])
 
-    def test_large_already(self) -> None:
+    def test_large_full_pipe_reports_what_it_took(self) -> None:
         """One that the other end has made as large is full: what it took goes once."""
         fcntl.fcntl(self.far_in, fcntl.F_SETPIPE_SZ, PIPE_LARGE)
         data = os.urandom(2 * PIPE_LARGE)
@@ -58,7 +58,7 @@ class Writing(SynchronousTestCase):
 class Numbers(TestCase):
     """A reactor knows descriptors by their numbers, and sees to several in one turn."""
 
-    async def test_not_used_again_in_a_turn(self) -> None:
+    async def test_closed_pipes_events_are_not_the_new_ones(self) -> None:
         """What was found on a pipe that is closed by then is not taken for that of a new one."""
         from twisted.internet import reactor
 

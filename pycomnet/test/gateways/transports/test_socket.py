@@ -18,13 +18,12 @@ from pycomnet.wire.mux import EV_GOAWAY, Mux
 class Addresses(SynchronousTestCase):
     """What a spec connects to."""
 
-    def test_plain(self) -> None:
+    def test_address_is_an_endpoint_or_host_and_port(self) -> None:
         """An endpoint string, or a host and port."""
         self.assertEqual(address(Spec.parse("socket=host:1")), "tcp:host:1")
         self.assertEqual(address(Spec.parse("socket=unix:/run/x")), "unix:/run/x")
 
-    def test_certificates(self) -> None:
-        """The certificates are the endpoint's."""
+    def test_certificates_become_the_endpoints(self) -> None:
         spec = Spec.parse("socket=tls:host:1//ca=a//cert=b//key=c")
         self.assertEqual(address(spec), "tls:host:1:trustRoots=a:certificate=b:privateKey=c")
         with self.assertRaisesRegex(PycomnetError, "has no TLS"):
@@ -52,7 +51,7 @@ class Strangers(SynchronousTestCase):
         """What the service has said."""
         return [tuple(event) for event in Mux(True).receive_data(transport.value())]
 
-    def test_silent(self) -> None:
+    def test_silent_stranger_is_dropped_after_a_time(self) -> None:
         """Who says nothing, or only a part of a hello, is dropped after a time."""
         for data in (b"", Mux(True).data_to_send()[:20]):
             client, transport = self.connect()
@@ -66,7 +65,7 @@ class Strangers(SynchronousTestCase):
         self.assertEqual(self.service.clients, {})
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_refused(self) -> None:
+    def test_stranger_without_token_is_told_and_dropped(self) -> None:
         """Who gives no token is told so; nothing is started, and what follows is not looked at."""
         client, transport = self.connect()
         for byte in Mux(True).data_to_send():
@@ -78,21 +77,21 @@ class Strangers(SynchronousTestCase):
         client.connectionLost()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_many(self) -> None:
+    def test_strangers_are_bounded_in_number(self) -> None:
         """There can't be any number of them."""
         self.service.strangers.most = 4
         connected = [self.connect()[1] for _ in range(5)]
         dropped = [one.disconnecting or one.disconnected for one in connected]
         self.assertEqual(dropped, [True] + [False] * 4)
 
-    def test_garbage(self) -> None:
+    def test_garbage_is_refused_at_once(self) -> None:
         """What is no hello is found out at once."""
         client, transport = self.connect()
         client.dataReceived(b"GET /")
         self.assertEqual(self.answer(transport)[-1][:2], (EV_GOAWAY, "hello"))
         client.connectionLost()
 
-    def test_taken(self) -> None:
+    def test_failure_to_listen_is_told_to_the_owner(self) -> None:
         """That it can't listen is told to whoever runs it."""
         service = GatewayService(
             SocketServiceConfiguration(listen="unix:/proc/nowhere/x"),

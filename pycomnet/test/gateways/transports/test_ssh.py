@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.gateways.spec import Spec
@@ -15,7 +16,7 @@ from pycomnet.gateways.transports.sshcommand import command, destination
 class Destinations(SynchronousTestCase):
     """Destinations as everybody but ssh writes them."""
 
-    def test_brackets_and_ports(self) -> None:
+    def test_brackets_are_removed_and_port_becomes_an_option(self) -> None:
         """Brackets are taken off, a port becomes an option; options are left alone."""
         for text, expected in (
             ("host", "host"),
@@ -32,7 +33,7 @@ class Destinations(SynchronousTestCase):
         ):
             self.assertEqual(" ".join(destination(text.split())), expected)
 
-    def test_command(self) -> None:
+    def test_command_has_the_parsed_destination(self) -> None:
         """It is what ssh is run with."""
         words = command(Spec.parse("ssh=root@[::1]:22"))
         self.assertEqual(words[:5], ("ssh", "-T", "-p", "22", "root@::1"))
@@ -45,7 +46,7 @@ class Group:
 class Banners(SynchronousTestCase):
     """What a host says before Python begins."""
 
-    def test_once(self) -> None:
+    def test_banner_is_shown_once_for_host_and_group(self) -> None:
         """Once for each host and group; all that comes later, and what is new, is shown."""
         group, shown = Group(), []  # type: ignore[var-annotated]
         begun: list[bool] = []
@@ -54,7 +55,9 @@ class Banners(SynchronousTestCase):
             def show(text: str) -> None:
                 shown.append((id, text))
 
-            request = GatewayRequest(Spec.parse(f"ssh={target}"), id, show, lambda: of, None)
+            request = GatewayRequest(
+                Spec.parse(f"ssh={target}"), id, show, lambda: of, MemoryReactorClock()
+            )
             return ssh.once(request, lambda: bool(begun)).output
 
         first, second, other = output("a"), output("b"), output("c", "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet.errors import StoreFailed
@@ -25,7 +26,7 @@ class DescriptionTests(SynchronousTestCase):
     def test_each_store_is_named_by_its_description(self) -> None:
         """Each kind has its description, and is named by it."""
         for description in ("memory:", "sqlite:names.sqlite"):
-            self.assertEqual(make_store(description, None).name, description)
+            self.assertEqual(make_store(description, Clock()).name, description)
 
     def test_unknown_store_is_refused_with_those_there_are(self) -> None:
         """What names no store is refused, with what would."""

@@ -1,21 +1,14 @@
-"""What lies between a far side and the program that uses it, so that another can go on; no I/O.
+"""Between a far side and its program, so that another program can continue; no I/O.
 
-Frames go through as they are, both ways, and so do credit and everything that it bounds: the two
-ends keep the protocol with each other. What is kept here is what another program needs to go on
-where one has stopped: of each channel its state, and every frame of the far side's whose value no
-program has taken. docs/architecture.rst, "The factory", says why that is enough.
+The relay passes frames on unchanged, both ways. So credit, and everything that credit bounds, is
+between the two ends. The relay keeps what another program needs to continue where one has stopped:
+the state of each channel, and each frame of the far side whose value no program has taken.
+docs/architecture/factory.rst says why that is enough.
 """
 
-from __future__ import annotations
-
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any
 
-import attrs
-
-from pycomnet.factory.framing import RelayedFrameReader, frame, read_credit, read_hello
-from pycomnet.wire.frames import (
+from ...wire.frames import (
     CLOSE,
     CREDIT,
     DATA,
@@ -33,124 +26,152 @@ from pycomnet.wire.frames import (
     PING,
     PONG,
     RAW,
+    RESULT,
     U32,
     frame_cost,
     name,
     run_cost,
 )
-from pycomnet.wire.mux import Limits, Mux, ProtocolError
-from pycomnet.wire.values import PureCodec
+from ...wire.mux import Limits, Mux, ProtocolError
+from ...wire.values import PureCodec
+from .framing import RelayedFrameReader, frame, read_credit, read_hello
 
-#: Bytes of values longer than a window that are kept until they are taken, of all channels of a far
-#: side together. A shorter one is always kept: credit bounds those.
+#: Bytes of values longer than a window that are kept until they are taken, for all channels of a
+#: far side together. Shorter values are always kept: credit bounds them.
 MAX_KEPT = 64 << 20
-#: What a window has more than a value may have that is held back until all of it has come: the cost
-#: of its frames, so that its sender never lacks the credit for the rest.
+#: A value of the program is held until it is complete if it is so much shorter than a window: the
+#: cost of its frames. So its sender never lacks the credit for the rest.
 HELD_MARGIN = 4096
 
 _plain = PureCodec()
+#: The first byte of a CLOSE that has a result.
+_GOOD = bytes(bytearray((RESULT,)))
 
 
-@attrs.frozen
-class Kept:
-    """A frame of the far side's that is kept.
+class Kept(object):
+    """A kept frame of the far side.
 
-    :ivar order: its place among all that came.
-    :ivar number: of the value that it is a piece of: the channel's first is 1; 0 for an end.
+    :ivar order: its place among all frames of the far side.
+    :ivar number: the number of its value in its channel, from 1 on; 0 for an end.
     :ivar data: the frame.
     :ivar long: whether the value is longer than a window.
     """
 
-    order: int
-    number: int
-    data: bytes
-    long: bool
+    __slots__ = ("order", "number", "data", "long")
+
+    def __init__(self, order, number, data, long):
+        self.order = order
+        self.number = number
+        self.data = data
+        self.long = long
 
     @property
-    def cost(self) -> int:
-        """What it costs of the channel's credit."""
+    def cost(self):
+        """Its cost in credit."""
         return run_cost(len(self.data), 1) if self.number else 0
 
 
-@attrs.define(eq=False)
-class ChannelRecord:
-    """What is kept of a channel.
+class ChannelRecord(object):
+    """The state of a channel.
 
-    :ivar near: whether the program opened it.
-    :ivar credit: what the program may still send.
-    :ivar far_credit: what the far side may still send.
-    :ivar kept: the far side's frames that nobody has taken, in order.
-    :ivar count: the far side's whole values that have come.
+    :ivar near: whether a program opened it.
+    :ivar credit: the program's credit.
+    :ivar far_credit: the far side's credit.
+    :ivar kept: the far side's frames whose values no program has taken, in order.
+    :ivar count: the number of complete values that the far side has sent.
     :ivar taken: how many of them a program has taken.
     :ivar size: bytes of the far side's value that is not complete yet.
     :ivar unkept: the number of a value that is too long to be kept; else 0.
-    :ivar swallow: credit of the program's that the far side has had before.
-    :ivar held: the frames of a value of the program's that is not complete yet.
-    :ivar begun: whether the far side has got the beginning of such a value.
+    :ivar swallow: credit from the program that the far side has had already: it is not passed on.
+    :ivar held: frames of a value of the program that is not complete yet.
+    :ivar begun: whether the beginning of such a value was passed on.
     :ivar ended: whether the program has ended its half.
-    :ivar closed: whether the program has closed it by itself.
+    :ivar closed: whether the program has closed it first.
     :ivar far_ended: whether the far side has ended its half, or closed it.
-    :ivar far_closed: whether it has closed it.
-    :ivar pending: whether its answer to a CLOSE that was sent here is still to come.
-    :ivar over: whether the program says no more on it.
-    :ivar done: whether the program has seen its end, and all that was before that.
-    :ivar known: whether the program that is there knows it.
+    :ivar far_closed: whether the far side has closed it.
+    :ivar pending: whether the far side still has to answer a CLOSE.
+    :ivar over: whether the program will send nothing more on it.
+    :ivar done: whether the program has seen its end, and everything before that.
+    :ivar known: whether the program that is attached knows it.
     """
 
-    id: int
-    purpose: str
-    raw: bool
-    near: bool
-    credit: int
-    far_credit: int
-    kept: deque[Kept] = attrs.field(factory=deque)
-    count: int = 0
-    taken: int = 0
-    size: int = 0
-    unkept: int = 0
-    swallow: int = 0
-    held: list[bytes] = attrs.field(factory=list)
-    held_size: int = 0
-    begun: bool = False
-    ended: bool = False
-    closed: bool = False
-    far_ended: bool = False
-    far_closed: bool = False
-    pending: bool = False
-    over: bool = False
-    done: bool = False
-    known: bool = True
+    #: the attributes that a copy of the relay needs (:meth:`Relay.snapshot`)
+    COPIED = (
+        "id",
+        "purpose",
+        "raw",
+        "near",
+        "credit",
+        "far_credit",
+        "swallow",
+        "ended",
+        "closed",
+        "far_ended",
+        "far_closed",
+        "pending",
+        "over",
+        "known",
+    )
+
+    __slots__ = COPIED + (
+        "kept",
+        "count",
+        "taken",
+        "size",
+        "unkept",
+        "held",
+        "held_size",
+        "begun",
+        "done",
+    )
+
+    def __init__(self, id, purpose, raw, near, credit, far_credit):
+        self.id = id
+        self.purpose = purpose
+        self.raw = raw
+        self.near = near
+        self.credit = credit
+        self.far_credit = far_credit
+        self.kept = deque()
+        self.count = self.taken = self.size = self.unkept = self.swallow = self.held_size = 0
+        self.held = []
+        self.begun = self.ended = self.closed = self.far_ended = self.far_closed = False
+        self.pending = self.over = self.done = False
+        self.known = True
 
     @property
-    def cost(self) -> int:
-        """What all that is kept costs."""
-        return sum(kept.cost for kept in self.kept)
+    def cost(self):
+        """The cost of all kept frames."""
+        return sum([kept.cost for kept in self.kept])
 
 
-class Relay:
+class Relay(object):
     """Between a far side and the program that uses it.
 
-    Whoever does the I/O writes what is in :attr:`to_far` and :attr:`to_program` and empties them.
+    The caller writes what is in :attr:`to_far` and :attr:`to_program`, and empties them.
 
-    :param max_kept: bytes of long values that are kept.
-    :param keeps: whether another program may go on. If not, what the far side says is the one
-        program's that comes, which is told nothing of channels before: to it all begins.
-    :ivar far: the far side's hello, once it has come.
-    :ivar attached: whether a program is there.
-    :ivar goodbye: whether the program has said that this is the end.
+    :param max_kept: bytes of values longer than a window that are kept.
+    :param keeps: whether another program may continue. If not, everything is for the one program
+        that is attached, and nothing is kept.
+    :ivar far: the far side's hello, once it has arrived.
+    :ivar attached: whether a program is attached.
+    :ivar goodbye: whether a program has sent GOAWAY, which ends the far side.
     :ivar long_kept: bytes that are kept of values longer than a window.
+    :ivar answers: for each id from :meth:`ask`: None until the answer has arrived; then the
+        encoding of the value, or no bytes if the far side refused.
     """
 
-    def __init__(self, max_kept: int = MAX_KEPT, keeps: bool = True) -> None:
+    def __init__(self, max_kept=MAX_KEPT, keeps=True):
         self.keeps = keeps
         self.limits = Limits()
-        self.far: dict[str, Any] | None = None
-        self.to_far: list[bytes] = [Mux(True, self.limits).data_to_send()]
-        self.to_program: list[bytes] = []
-        self.records: dict[int, ChannelRecord] = {}
+        self.far = None
+        self.to_far = [Mux(True, self.limits).data_to_send()]
+        self.to_program = []
+        self.records = {}
         self.attached = not keeps
         self.goodbye = False
         self.long_kept = 0
+        self.answers = {}
         self._max_kept = max_kept
         self._max_held = 0
         self._far_hello = b""
@@ -163,24 +184,23 @@ class Relay:
 
     # -- programs come and go --------------------------------------------------------------------
 
-    def attach(self) -> dict[str, Any]:
-        """A program comes; what it is to be sent is in :attr:`to_program`.
+    def attach(self):
+        """A program is attached. What it has to be sent first is in :attr:`to_program`.
 
-        :returns: what it has to know before its connection begins (docs/protocol.rst, "The
-            factory").
+        :returns: its ``state``, as in docs/protocol.rst, "The factory".
         """
         if not self.keeps:
             return {"channels": [], "next": self._next_id, "last": 0}
         self.attached = True
         self._reader = RelayedFrameReader(self.limits.frame)
         channels = []
-        again: list[Kept] = []
+        again = []
         for record in self.records.values():
             record.known = not record.closed
             if record.closed:
                 continue
             window = record.far_credit + record.cost
-            # Credit may have been given for pieces of a value that comes again.
+            # The last program may have given credit for pieces of a value that is sent again.
             record.swallow = max(window - self.limits.window, 0)
             again += record.kept
             channels.append(
@@ -195,11 +215,11 @@ class Relay:
                 ]
             )
         again.sort(key=lambda kept: kept.order)
-        self.to_program = [self._far_hello, *(kept.data for kept in again), self._parting]
+        self.to_program = [self._far_hello] + [kept.data for kept in again] + [self._parting]
         return {"channels": channels, "next": self._next_id, "last": self._last_far_id}
 
-    def detach(self) -> None:
-        """The program is gone: what it had begun to say and not finished is dropped."""
+    def detach(self):
+        """The program is gone: drop its values that are not complete."""
         self.attached = False
         self.to_program = []
         for record in self.records.values():
@@ -209,16 +229,16 @@ class Relay:
             elif record.unkept:
                 self._cut(record, "a value was too long to be kept for another program")
             record.begun = False
-            # The program may have taken what it had not given credit for yet.
+            # The program may have taken values that it had not given credit for yet.
             credit = self.limits.window - record.far_credit - record.cost
             if credit > 0 and not record.far_ended and not record.closed:
                 record.far_credit += credit
                 self.to_far.append(frame(CREDIT, record.id, U32.pack(credit)))
 
-    def _cut(self, record: ChannelRecord, message: str) -> None:
-        """End a channel that nobody can go on with, at both ends."""
+    def _cut(self, record, message):
+        """End a channel that no program can continue, at both ends."""
         error = _plain.encode({"code": "interrupted", "message": message})
-        closing = frame(CLOSE, record.id, bytes([ERROR]) + error)
+        closing = frame(CLOSE, record.id, bytearray((ERROR,)) + error)
         if not record.far_closed and not record.closed:
             self.to_far.append(closing)
             record.pending = not record.far_ended
@@ -232,11 +252,58 @@ class Relay:
         if not record.closed:
             self._keep(record, 0, closing)
 
-    def confirm(self, taken: Mapping[int, int], done: Iterable[int] = ()) -> None:
-        """The program has taken values.
+    def drop_part(self):
+        """The far side is gone: drop its frame that is not complete."""
+        self._far_reader.drop_part()
 
-        :param taken: how many of each channel's, from its first.
-        :param done: channels that are over, and of which it wants to know nothing more.
+    # -- a copy, at the far side -----------------------------------------------------------------
+
+    def snapshot(self):
+        """The state for a copy of this relay. From the same bytes the copy does the same.
+
+        :returns: bytes for :meth:`restore` of a relay that keeps nothing.
+        """
+        records = [
+            [getattr(record, key) for key in ChannelRecord.COPIED]
+            for record in self.records.values()
+        ]
+        value = [self.far["window"], self._max_held, self._next_id, self._last_far_id, records]
+        return _plain.encode(value)
+
+    def restore(self, snapshot):
+        """Become the copy of a relay.
+
+        :param snapshot: the other relay's :meth:`snapshot`.
+        """
+        window, self._max_held, self._next_id, self._last_far_id, records = _plain.decode(snapshot)
+        self.far = {"window": window}
+        self.to_far = []
+        self._far_reader.begin()
+        for values in records:
+            record = ChannelRecord(*values[:6])
+            for key, value in zip(ChannelRecord.COPIED, values):
+                setattr(record, key, value)
+            self.records[record.id] = record
+
+    def ask(self, purpose, value=None):
+        """Ask the far side something for the factory, by a channel that no program sees.
+
+        :returns: the channel's id, the key of the answer in :attr:`answers`.
+        """
+        id = self._next_id
+        self._next_id += 2
+        head = bytearray((FIRST | OPEN_END, len(purpose))) + purpose.encode("ascii")
+        self.to_far.append(frame(OPEN, id, bytes(head) + _plain.encode(value)))
+        self.answers[id] = None
+        return id
+
+    # -- what was taken --------------------------------------------------------------------------
+
+    def confirm(self, taken, done=()):
+        """The program has taken values: they need not be kept any more.
+
+        :param taken: a map: for each channel the number of its values, from the first on.
+        :param done: channels that are over, and whose end the program has seen.
         """
         for id, number in taken.items():
             record = self.records.get(id)
@@ -250,22 +317,23 @@ class Relay:
         for id in done:
             record = self.records.get(id)
             if record is not None:
-                # What makes it over may still be on its way.
+                # The frame that ends it may still be on its way.
                 record.done = True
                 self._settle(record)
 
-    def _settle(self, record: ChannelRecord) -> None:
+    def _settle(self, record):
         if record.over and (record.done or not self.keeps):
             self._forget(record)
 
-    # -- what the program says -------------------------------------------------------------------
+    # -- from the program ------------------------------------------------------------------------
 
-    def from_program(self, data: bytes) -> None:
+    def from_program(self, data):
         """Bytes from the program.
 
-        :raises ProtocolError: it broke the protocol.
+        :raises ProtocolError: the program broke the protocol. What precedes that was passed on.
         """
-        for kind, id, whole in self._reader.feed(data):
+        reader = self._reader
+        for kind, id, whole in reader.feed(data):
             if kind in (DATA, MORE):
                 self._program_data(kind, id, whole)
             elif kind == CREDIT:
@@ -277,21 +345,25 @@ class Relay:
                 self._program_end(kind, id, whole)
             elif kind == HELLO:
                 self._check_hello(whole)
-            elif kind != PONG:  # the far side's pings are answered here
+            elif kind != PONG:  # the relay answers the far side's pings itself
                 self.goodbye = self.goodbye or kind == GOAWAY
                 self.to_far.append(whole)
+        if reader.problem is not None:
+            raise reader.problem
 
-    def _check_hello(self, whole: bytes) -> None:
+    def _check_hello(self, whole):
         hello = read_hello(whole)
         for key in ("window", "frame", "channels"):
             expected = getattr(self.limits, key)
             if hello[key] != expected:
-                raise ProtocolError("hello", f"{key}: a factory needs {expected}, not {hello[key]}")
+                raise ProtocolError(
+                    "hello", "%s: a factory needs %d, not %d" % (key, expected, hello[key])
+                )
 
-    def _program_data(self, kind: int, id: int, whole: bytes) -> None:
+    def _program_data(self, kind, id, whole):
         record = self.records.get(id)
         if record is None:
-            raise ProtocolError("channel", f"{name(kind)} for channel {id}, which is not there")
+            self._not_there(kind, id)
         if record.closed or record.ended or record.over:
             return
         if kind == DATA and not record.held:
@@ -306,11 +378,11 @@ class Relay:
                 self._forward(record, one)
             record.begun = kind == MORE
 
-    def _forward(self, record: ChannelRecord, whole: bytes) -> None:
+    def _forward(self, record, whole):
         record.credit -= run_cost(len(whole), 1)
         self.to_far.append(whole)
 
-    def _program_credit(self, id: int, whole: bytes) -> None:
+    def _program_credit(self, id, whole):
         credit = read_credit(whole)
         record = self.records.get(id)
         if record is None or record.far_ended or record.closed:
@@ -321,14 +393,14 @@ class Relay:
         if credit:
             record.far_credit += credit
             if record.far_credit > MAX_CREDIT:
-                raise ProtocolError("window", f"channel {id}: credit over {MAX_CREDIT}")
+                raise ProtocolError("window", "channel %d: credit over %d" % (id, MAX_CREDIT))
             self.to_far.append(frame(CREDIT, id, U32.pack(credit)))
 
-    def _program_end(self, kind: int, id: int, whole: bytes) -> None:
+    def _program_end(self, kind, id, whole):
         record = self.records.get(id)
         if record is None or record.closed or record.over:
             return
-        # A CLOSE may come within a value, which is dropped then.
+        # If a CLOSE interrupts a value, the value is dropped.
         record.held, record.held_size, record.begun = [], 0, False
         self.to_far.append(whole)
         if kind == END:
@@ -336,7 +408,7 @@ class Relay:
             record.over = record.far_ended
             self._settle(record)
         elif record.far_closed:
-            record.over = True  # it answers
+            record.over = True  # this is the answer
             self._settle(record)
         else:
             record.closed = record.over = True
@@ -346,14 +418,15 @@ class Relay:
                 self._drop(record.kept.pop())
             self._forget(record)
 
-    # -- what the far side says ------------------------------------------------------------------
+    # -- from the far side -----------------------------------------------------------------------
 
-    def from_far(self, data: bytes) -> None:
+    def from_far(self, data):
         """Bytes from the far side.
 
-        :raises ProtocolError: it broke the protocol.
+        :raises ProtocolError: the far side broke the protocol.
         """
-        for kind, id, whole in self._far_reader.feed(data):
+        reader = self._far_reader
+        for kind, id, whole in reader.feed(data):
             if kind in (DATA, MORE):
                 self._far_data(kind, id, whole)
             elif kind == CREDIT:
@@ -379,22 +452,27 @@ class Relay:
                     self._parting = whole
                 if self.attached:
                     self.to_program.append(whole)
+        if reader.problem is not None:
+            raise reader.problem
 
-    def _tell(self, record: ChannelRecord, whole: bytes) -> None:
+    def _tell(self, record, whole):
         if self.attached and record.known:
             self.to_program.append(whole)
 
-    def _far_data(self, kind: int, id: int, whole: bytes) -> None:
+    def _far_data(self, kind, id, whole):
         record = self.records.get(id)
         if record is not None and record.pending:
-            return  # the CLOSE has not got there yet
+            return  # the far side has not received the CLOSE yet
         if record is None or record.far_ended:
-            raise ProtocolError("channel", f"{name(kind)} for channel {id}, which is not there")
+            self._not_there(kind, id)
         record.far_credit -= run_cost(len(whole), 1)
         self._came(record, whole, kind == DATA)
         self._tell(record, whole)
 
-    def _came(self, record: ChannelRecord, whole: bytes, last: bool) -> None:
+    def _not_there(self, kind, id):
+        raise ProtocolError("channel", "%s for channel %d, which is not there" % (name(kind), id))
+
+    def _came(self, record, whole, last):
         """Keep a piece of a value."""
         if not self.keeps:
             return
@@ -410,9 +488,7 @@ class Relay:
         if last:
             record.count, record.size = number, 0
 
-    def _keep(
-        self, record: ChannelRecord, number: int, whole: bytes, is_long: bool = False
-    ) -> None:
+    def _keep(self, record, number, whole, is_long=False):
         if not self.keeps:
             return
         self._order += 1
@@ -420,13 +496,16 @@ class Relay:
         if is_long:
             self.long_kept += len(whole)
 
-    def _drop(self, kept: Kept) -> None:
+    def _drop(self, kept):
         if kept.long:
             self.long_kept -= len(kept.data)
 
-    def _far_end(self, kind: int, id: int, whole: bytes) -> None:
+    def _far_end(self, kind, id, whole):
         record = self.records.get(id)
         if record is None:
+            if id in self.answers and kind == CLOSE:
+                good = whole[HEADER_SIZE : HEADER_SIZE + 1] == _GOOD
+                self.answers[id] = whole[HEADER_SIZE + 1 :] if good else b""
             return
         if record.pending:
             record.pending = False
@@ -435,7 +514,9 @@ class Relay:
                 self._forget(record)
             return
         if record.far_closed:
-            raise ProtocolError("channel", f"{name(kind)} for channel {id}, which it has closed")
+            raise ProtocolError(
+                "channel", "%s for channel %d, which it has closed" % (name(kind), id)
+            )
         record.far_ended = True
         record.far_closed = kind == CLOSE
         record.over = record.ended
@@ -445,14 +526,15 @@ class Relay:
 
     # -- both ------------------------------------------------------------------------------------
 
-    def _open(self, id: int, whole: bytes, near: bool) -> ChannelRecord:
+    def _open(self, id, whole, near):
         start = HEADER_SIZE + 2
-        if self.far is None or len(whole) < start or len(whole) < start + whole[start - 1]:
-            raise ProtocolError("frame", f"OPEN of {len(whole) - HEADER_SIZE} bytes")
+        head = bytearray(whole[HEADER_SIZE:start])
+        if self.far is None or len(head) < 2 or len(whole) < start + head[1]:
+            raise ProtocolError("frame", "OPEN of %d bytes" % (len(whole) - HEADER_SIZE))
         last = self._next_id - 2 if near else self._last_far_id
         if id % 2 != near or id <= last:
-            raise ProtocolError("channel", f"OPEN of channel {id} after {last}")
-        flags, size = whole[HEADER_SIZE], whole[start - 1]
+            raise ProtocolError("channel", "OPEN of channel %d after %d" % (id, last))
+        flags, size = head
         purpose = whole[start : start + size].decode("ascii", "replace")
         record = self.records[id] = ChannelRecord(
             id, purpose, bool(flags & RAW), near, self.far["window"], self.limits.window
@@ -469,15 +551,15 @@ class Relay:
         self._last_far_id = id
         record.far_credit -= cost
         if flags & FIRST:
-            # Another program knows that the channel is there: to it this is as DATA would be.
+            # To another program, which knows the channel, this is as if it had come as DATA.
             self._came(record, frame(MORE if more else DATA, id, first), not more)
         if flags & OPEN_END:
             record.far_ended = True
             self._keep(record, 0, frame(END, id))
         return record
 
-    def _forget(self, record: ChannelRecord) -> None:
-        """Let it go, unless the far side still has to answer."""
+    def _forget(self, record):
+        """Drop the record, unless the far side still has to answer."""
         record.closed = True
         while record.kept:
             self._drop(record.kept.pop())

@@ -1,0 +1,187 @@
+"""A program that has a far side which lingers by pipes of its own, as the factory sees it.
+
+What the two send does not pass through the factory. They write it to a journal, in memory that all
+three share. The factory reads the journal later, and gives it to the relay as if it had passed
+through. docs/architecture/factory.rst says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+from collections import deque
+
+from pycomnet.far.lingering.io import BACK, BEGIN, LEAVE, READ
+from pycomnet.far.lingering.journal import TO, WHOLE, WRITTEN, BrokenJournal, Journal
+from pycomnet.far.lingering.relay import Relay
+from pycomnet.net.descriptors import identity
+from pycomnet.wire.mux import ProtocolError
+
+#: A far side's answer: the encoding of True.
+_TRUE = b"\xc3"
+#: The memory must not become shorter: whoever then read it would be killed by SIGBUS. These are
+#: Linux's numbers, which not every Python has names for.
+_ALLOW_SEALING, _ADD_SEALS, _SEALS = 2, 1033, 1 | 2 | 4
+
+
+class ProgramBroke(Exception):
+    """The program broke the protocol."""
+
+
+class Handover:
+    """The pipes for one program, and the journal.
+
+    :param relay: the far side's.
+    :raises OSError: there are no descriptors left, or no memory.
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        #: what the program was sent, as far as it may not have been written to its pipe
+        self._told: deque[bytes] = deque()
+        #: how many bytes it was sent before those
+        self._position = 0
+        #: whether the far side writes nothing more to the journal
+        self._over = False
+        #: whether the program broke the protocol: what it says no longer counts
+        self._broken = False
+        self._fds: list[int] = []
+        try:
+            self._fds += os.pipe()
+            self._fds += os.pipe()
+            self.memory_fd = os.memfd_create("pycomnet-journal", os.MFD_CLOEXEC | _ALLOW_SEALING)
+            self._fds.append(self.memory_fd)
+            os.ftruncate(self.memory_fd, WHOLE)
+            self._journal = Journal(mmap.mmap(self.memory_fd, WHOLE))
+        except OSError:
+            self._close_fds()
+            raise
+        self._far_read, self.write_pipe, self.read_pipe, self._far_write = self._fds[:4]
+
+    def _close_fds(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    def close(self) -> None:
+        """It is over, or was never used."""
+        self._close_fds()
+        self._journal.close()
+        self._told.clear()
+
+    # -- the two steps ---------------------------------------------------------------------------
+
+    def asked(self) -> dict[str, object]:
+        """What the far side is told, so that it can open the pipes and the journal."""
+        return {
+            "pid": os.getpid(),
+            "read": [self._far_read, list(identity(self._far_read))],
+            "write": [self._far_write, list(identity(self._far_write))],
+            "memory": [self.memory_fd, list(identity(self.memory_fd))],
+        }
+
+    def begin(self) -> tuple[dict[str, object], bytes]:
+        """Write the snapshot. The far side uses the pipes once it is told :data:`BEGIN`.
+
+        :returns: what the program has to know, and what it reads before it reads its pipe.
+        """
+        relay = self._relay
+        state = relay.attach()
+        first, relay.to_program = b"".join(relay.to_program), []
+        relay.to_far = []
+        snapshot = relay.snapshot()
+        done = 0
+        while done < len(snapshot):
+            done += os.pwrite(self.memory_fd, snapshot[done:], WHOLE + done)
+        with contextlib.suppress(OSError):  # a kernel that can't seal
+            fcntl.fcntl(self.memory_fd, _ADD_SEALS, _SEALS)
+        for fd in (self._far_read, self._far_write):
+            self._fds.remove(fd)
+            os.close(fd)
+        return state, first
+
+    def give(self) -> tuple[int, int, int]:
+        """The program's descriptors: the pipe that it writes to, that it reads from, the journal.
+
+        The caller owns them from now on: it passes them on and closes them.
+        """
+        self._fds = []
+        return self.write_pipe, self.read_pipe, self.memory_fd
+
+    # -- what was said ---------------------------------------------------------------------------
+
+    def read(self) -> bool:
+        """Read the journal; whether there was anything.
+
+        All that the far side sent counts, whatever the program did.
+
+        :raises ProgramBroke: the program broke the protocol, or what it says was taken is invalid.
+            That is raised once; from then on what it says is ignored.
+        :raises ProtocolError: the far side broke the protocol.
+        """
+        relay, journal = self._relay, self._journal
+        problem: Exception | None = None
+        head: int | None = None
+        if not self._broken:
+            try:
+                # The program takes no value before that is in the journal, so this is read first.
+                head = journal.taken_head()
+            except BrokenJournal as broken:
+                problem = broken
+        try:
+            said = journal.read()
+        except BrokenJournal as broken:
+            raise ProtocolError("journal", str(broken)) from broken
+        for direction, data in said:
+            if direction == TO:
+                relay.from_far(data)
+            elif not self._broken:
+                try:
+                    relay.from_program(data)
+                except ProtocolError as broken:
+                    self._broken, problem = True, broken
+        if head is not None:
+            relay.confirm(*journal.read_taken(head))
+        relay.to_far = []  # the far side has it
+        self.keep_told()
+        if problem is not None:
+            self._broken = True
+            raise ProgramBroke(str(problem)) from problem
+        return bool(said)
+
+    def last_words(self, data: bytes) -> None:
+        """What a far side that has ended had not written yet. Its supervisor writes it."""
+        if not self._over:
+            with contextlib.suppress(ProgramBroke):
+                self.read()
+            self._over = True
+            self._relay.drop_part()
+        self._relay.from_far(data)
+        self.keep_told()
+
+    def keep_told(self) -> None:
+        """Keep what the program was sent until the far side has written it to the pipe."""
+        relay, told = self._relay, self._told
+        told += relay.to_program
+        relay.to_program = []
+        written = self._journal.numbers[WRITTEN]
+        while told and self._position + len(told[0]) <= written:
+            self._position += len(told.popleft())
+
+    def not_come(self, came: int) -> bytes:
+        """What the program was sent and has not received.
+
+        :param came: the number of bytes that it has received through its pipe.
+        """
+        rest = b"".join(self._told)
+        return rest[max(came - self._position, 0) :]
+
+
+def says_yes(answer: bytes | None) -> bool:
+    """Whether a far side answered that it can do what it was asked for."""
+    return answer == _TRUE
+
+
+__all__ = ["BACK", "BEGIN", "LEAVE", "READ", "Handover", "ProgramBroke", "says_yes"]

@@ -1,0 +1,80 @@
+"""When a far side of the factory's has not been used for so long that it is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+#: How often within the timeout a program that has the far side's pipes is asked whether it used it.
+IDLE_LOOKS = 4
+
+
+class IdleWatch:
+    """Ends a far side that is not used.
+
+    :param timeout: seconds; 0: never.
+    :param is_busy: called when the time is over; it may set :attr:`used`. Whether code runs there.
+    :param ask: asks the program whether it used the far side; :meth:`told` gets the answer.
+    :param expired: called when the far side was not used for that time.
+    :ivar used: when it was used last.
+    """
+
+    def __init__(
+        self,
+        timeout: float,
+        is_busy: Callable[[], bool],
+        ask: Callable[[], object],
+        expired: Callable[[], object],
+        reactor: Any,
+    ) -> None:
+        self.used: float = reactor.seconds()
+        self._timeout = timeout
+        self._is_busy = is_busy
+        self._ask = ask
+        self._expired = expired
+        self._reactor = reactor
+        self._call: Any = None
+        #: whether only the program knows, and how often in a row it said that it did not use it
+        self._asks = False
+        self._unused = 0
+
+    def start(self) -> None:
+        """The far side has started."""
+        if self._timeout:
+            self._call = self._reactor.callLater(self._timeout, self._look)
+
+    def stop(self) -> None:
+        """The far side has ended, or is told to end."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+
+    def ask_from_now_on(self) -> None:
+        """The program has the far side's pipes: only the program knows."""
+        self._asks = True
+        if self._call is not None:
+            self._call.reset(self._timeout / IDLE_LOOKS)
+
+    def told(self, idle: bool) -> None:
+        """The program's answer."""
+        if not self._asks or self._call is None or self._call.active():
+            return
+        self._unused = self._unused + 1 if idle else 0
+        if self._unused < IDLE_LOOKS:
+            self._call = self._reactor.callLater(self._timeout / IDLE_LOOKS, self._look)
+        else:
+            self._expired()
+
+    def _look(self) -> None:
+        if self._asks:
+            self._ask()
+            return
+        busy = self._is_busy()
+        left = self.used + self._timeout - self._reactor.seconds()
+        if busy or left > 0:
+            self._call = self._reactor.callLater(self._timeout if busy else left, self._look)
+        else:
+            self._expired()
+
+
+__all__ = ["IDLE_LOOKS", "IdleWatch"]

@@ -1,0 +1,42 @@
+"""What a far side's process writes to standard error, kept until a program is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet import defer
+
+#: Characters that are kept for a program. Then the process waits.
+MAX_SAID = 1 << 16
+
+
+class KeptOutput:
+    """Standard error of a far side that may have no program."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._room: defer.Deferred[None] | None = None
+
+    def keep(self, text: str) -> defer.Deferred[None] | None:
+        """Keep some text.
+
+        :returns: None, or what fires when there is room for more.
+        """
+        self._text += text
+        if len(self._text) < MAX_SAID:
+            return None
+        if self._room is None:
+            self._room = defer.Deferred()
+        return self._room
+
+    def give(self, tell: Callable[[str], object]) -> None:
+        """A program is there: tell it what was kept."""
+        if self._text:
+            text, self._text = self._text, ""
+            tell(text)
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.callback(None)
+
+
+__all__ = ["KeptOutput"]

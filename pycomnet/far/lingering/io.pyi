@@ -1,0 +1,31 @@
+from collections.abc import Mapping
+from mmap import mmap
+from typing import Any
+
+from ...wire.stream import Stream
+from ..connection import FarConnection, FileIO
+
+__all__ = ["BACK", "BEGIN", "LEAVE", "READ", "LingeringIO", "prepare"]
+
+BEGIN: bytes
+LEAVE: bytes
+READ: bytes
+BACK: bytes
+LOOK_AGAIN: float
+REST: int
+
+class Prepared:
+    read_fd: int
+    write_fd: int
+    memory_fd: int
+    memory: mmap
+    def __init__(self, asked: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
+    def read_snapshot(self) -> bytes: ...
+
+class LingeringIO(FileIO):
+    main: FileIO
+    def __init__(self, link: FarConnection) -> None: ...
+    def turn(self, stream: Stream, prepared: Prepared | None) -> None: ...
+
+def prepare(link: FarConnection, payload: bytes) -> Prepared | None: ...

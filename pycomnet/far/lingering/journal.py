@@ -1,0 +1,199 @@
+"""The journal: what a far side and its program tell each other, in memory that they share.
+
+The far side writes to it what it reads from the program, and what it is about to write to the
+program, before it does anything else with the bytes. The program writes how many values its user
+has taken. The factory reads both, later. The memory outlives the far side and the program, so the
+factory knows everything whichever of them is killed, and when.
+"""
+
+import os
+import struct
+
+try:
+    from _thread import allocate_lock
+except ImportError:  # Python 2
+    from thread import allocate_lock
+
+#: The numbers at the beginning, of 8 bytes each: bytes that the far side has put there in all, and
+#: how many of those the factory has read; bytes that the far side has written to the program;
+#: entries that the program has put there, and how many of those the factory has read.
+HEAD, TAIL, WRITTEN, TAKEN_HEAD, TAKEN_TAIL = range(5)
+#: Bytes for the numbers.
+START = 64
+#: Bytes of the ring for the far side's entries.
+SIZE = 1 << 18
+#: Bytes of the longest entry.
+PIECE = 1 << 14
+#: After so many bytes the far side tells the factory to read them.
+PORTION = SIZE // 4
+#: An entry of the program: a channel's id, whether it is done, how many values were taken.
+TAKEN = struct.Struct("=IIQ")
+TAKEN_ENTRIES = 4096
+#: Bytes of the whole journal. Behind it is the snapshot for the far side's copy of the relay.
+WHOLE = START + SIZE + TAKEN_ENTRIES * TAKEN.size
+#: The direction of an entry: from the program, or to it.
+FROM, TO = 0, 1
+
+#: Whether a number of 8 bytes is read and written as one: another process never sees half of it.
+ATOMIC = struct.calcsize("P") >= 8
+#: Whether this kind of processor shows its writes to other processors in their order.
+_ORDERED = os.name == "posix" and os.uname()[4] in ("x86_64", "i386", "i486", "i586", "i686")
+
+_entry = struct.Struct("=I")
+
+
+class BrokenJournal(Exception):
+    """The memory has what no correct process writes there."""
+
+
+class Journal(object):
+    """One end of a journal.
+
+    :param memory: an ``mmap`` of at least :data:`WHOLE` bytes.
+    """
+
+    def __init__(self, memory):
+        self._memory = memory
+        self.numbers = memoryview(memory)[:START].cast("Q")
+        self._lock = allocate_lock()
+        #: How far this end has read. The numbers in the memory can be changed by others.
+        self._tail = self._taken_tail = 0
+
+    def close(self):
+        """Release the memory."""
+        self.numbers.release()
+        try:
+            self._memory.close()
+        except BufferError:
+            pass  # PyPy: a view of it is not freed yet
+
+    def _in_order(self):
+        """Let other processors see what was done before this before what is done after it."""
+        if _ORDERED:
+            return
+        lock = self._lock
+        for _ in (1, 2):
+            lock.acquire()
+            lock.release()
+
+    # -- the far side ----------------------------------------------------------------------------
+
+    def room(self):
+        """The number of bytes that can be put now."""
+        numbers = self.numbers
+        return SIZE - (numbers[HEAD] - numbers[TAIL])
+
+    def put(self, direction, data, claim=None):
+        """Put an entry of up to :data:`PIECE` bytes, for which there is room.
+
+        :param claim: called when the entry is complete, directly before it counts.
+        """
+        head = self.numbers[HEAD]
+        self._write(head, _entry.pack(len(data) << 1 | direction) + data)
+        # If this process is killed before the next line the entry does not exist, and after it the
+        # entry is complete.
+        self._in_order()
+        if claim is not None:
+            claim()
+        self.numbers[HEAD] = head + _entry.size + len(data)
+
+    def _write(self, position, data):
+        begin = position % SIZE
+        end = begin + len(data)
+        if end <= SIZE:
+            self._memory[START + begin : START + end] = data
+        else:
+            split = SIZE - begin
+            self._memory[START + begin : START + SIZE] = data[:split]
+            self._memory[START : START + end - SIZE] = data[split:]
+
+    # -- the program -----------------------------------------------------------------------------
+
+    def put_taken(self, taken, done):
+        """Put what the program's user has taken; False if there is no room for all of it.
+
+        :param taken: a map: for each channel the number of its values, from the first on.
+        :param done: channels that are over, and whose end the user has seen.
+        """
+        numbers = self.numbers
+        head = numbers[TAKEN_HEAD]
+        if len(taken) + len(done) > TAKEN_ENTRIES - (head - numbers[TAKEN_TAIL]):
+            return False
+        for id, number in taken.items():
+            TAKEN.pack_into(self._memory, self._taken(head), id, 0, number)
+            head += 1
+        for id in done:
+            TAKEN.pack_into(self._memory, self._taken(head), id, 1, 0)
+            head += 1
+        self._in_order()
+        numbers[TAKEN_HEAD] = head
+        return True
+
+    def _taken(self, number):
+        return START + SIZE + number % TAKEN_ENTRIES * TAKEN.size
+
+    # -- the factory -----------------------------------------------------------------------------
+
+    def read(self):
+        """The far side's new entries: pairs of direction and bytes. Neighbours are joined.
+
+        :raises BrokenJournal: the numbers or the entries are invalid.
+        """
+        numbers = self.numbers
+        head, tail = numbers[HEAD], self._tail
+        if not 0 <= head - tail <= SIZE:
+            raise BrokenJournal("%d bytes in a journal of %d" % (head - tail, SIZE))
+        self._in_order()
+        begin, size = tail % SIZE, head - tail
+        memory = self._memory
+        data = memory[START + begin : START + min(begin + size, SIZE)]
+        if begin + size > SIZE:
+            data += memory[START : START + begin + size - SIZE]
+        said = []
+        pieces = []
+        position = 0
+        last = -1
+        while position < size:
+            if size - position < _entry.size:
+                raise BrokenJournal("half an entry")
+            (entry,) = _entry.unpack_from(data, position)
+            position += _entry.size
+            end = position + (entry >> 1)
+            if end > size:
+                raise BrokenJournal("an entry of %d bytes" % (entry >> 1))
+            if entry & 1 != last:
+                last = entry & 1
+                pieces = []
+                said.append((last, pieces))
+            pieces.append(data[position:end])
+            position = end
+        self._tail = numbers[TAIL] = head
+        return [(direction, b"".join(pieces)) for direction, pieces in said]
+
+    def taken_head(self):
+        """How many entries the program has put in all.
+
+        :raises BrokenJournal: that can't be.
+        """
+        numbers = self.numbers
+        head = numbers[TAKEN_HEAD]
+        if not 0 <= head - self._taken_tail <= TAKEN_ENTRIES:
+            raise BrokenJournal("%d entries of what was taken" % head)
+        self._in_order()
+        return head
+
+    def read_taken(self, head):
+        """What was taken up to an entry, as in :meth:`put_taken`."""
+        taken = {}
+        done = []
+        for number in range(self._taken_tail, head):
+            id, over, count = TAKEN.unpack_from(self._memory, self._taken(number))
+            if over:
+                done.append(id)
+            else:
+                taken[id] = max(count, taken.get(id, 0))
+        self._taken_tail = self.numbers[TAKEN_TAIL] = head
+        return taken, done
+
+
+__all__ = ["FROM", "PIECE", "PORTION", "TO", "WHOLE", "WRITTEN", "BrokenJournal", "Journal"]

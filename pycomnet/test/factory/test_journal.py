@@ -1,0 +1,226 @@
+"""The journal of what a far side and its program say, and what the factory finds out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.factory.handover import Handover, ProgramBroke, says_yes
+from pycomnet.far.lingering import journal as module
+from pycomnet.far.lingering.framing import frame
+from pycomnet.far.lingering.journal import FROM, PIECE, SIZE, TO, WHOLE, BrokenJournal, Journal
+from pycomnet.far.lingering.relay import Relay
+from pycomnet.wire.frames import CLOSE, DATA, OPEN, PING
+from pycomnet.wire.mux import Mux, ProtocolError
+from pycomnet.wire.values import PureCodec
+
+
+class Written(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.memory = mmap.mmap(-1, WHOLE)
+        self.writer, self.reader = Journal(self.memory), Journal(self.memory)
+
+    def test_order(self) -> None:
+        """What was said comes in its order, what one said in a row together."""
+        for direction, data in ((FROM, b"a"), (FROM, b"b"), (TO, b"c"), (FROM, b"")):
+            self.writer.put(direction, data)
+        self.assertEqual(self.reader.read(), [(FROM, b"ab"), (TO, b"c"), (FROM, b"")])
+        self.assertEqual(self.reader.read(), [])
+        self.assertEqual(self.writer.room(), SIZE)
+
+    def test_claim(self) -> None:
+        """What was collected elsewhere is claimed when it is in the journal, before it counts."""
+        seen: list[object] = []
+        self.writer.put(TO, b"frames", lambda: seen.append(self.reader.read()))
+        self.assertEqual((seen, self.reader.read()), ([[]], [(TO, b"frames")]))
+
+    def test_around(self) -> None:
+        """Many times as much as there is room for, in pieces of all sizes."""
+        sizes = [1, 1000, PIECE, PIECE - 4, 0, 7, 4099]
+        for number in range(500):
+            data = os.urandom(sizes[number % len(sizes)])
+            self.assertGreaterEqual(self.writer.room(), len(data) + 4)
+            self.writer.put(number % 2, data)
+            self.assertEqual(self.reader.read(), [(number % 2, data)])
+
+    def test_full(self) -> None:
+        """How much room there is shows how much was not read."""
+        count = 0
+        while self.writer.room() >= 1004:
+            self.writer.put(TO, b"x" * 1000)
+            count += 1
+        self.assertEqual(count, SIZE // 1004)
+        self.assertEqual(self.reader.read(), [(TO, b"x" * 1000 * count)])
+
+    def test_nonsense(self) -> None:
+        """Numbers and entries that can't be are refused."""
+        self.writer.numbers[module.HEAD] = SIZE + 1
+        self.assertRaises(BrokenJournal, self.reader.read)
+        self.writer.numbers[module.HEAD] = 2
+        self.assertRaises(BrokenJournal, self.reader.read)
+        self.writer.numbers[module.HEAD] = 0
+        self.writer.put(TO, b"")
+        struct.pack_into("=I", self.memory, module.START, 99)
+        self.assertRaises(BrokenJournal, self.reader.read)
+        self.writer.numbers[module.TAKEN_HEAD] = module.TAKEN_ENTRIES + 1
+        self.assertRaises(BrokenJournal, self.reader.taken_head)
+
+    def test_taken(self) -> None:
+        """The last number of each channel counts; when there is no room that is said."""
+        self.assertTrue(self.writer.put_taken({1: 5, 3: 2}, []))
+        self.assertTrue(self.writer.put_taken({1: 7}, [3]))
+        head = self.reader.taken_head()
+        self.assertTrue(self.writer.put_taken({1: 8}, []))
+        self.assertEqual(self.reader.read_taken(head), ({1: 7, 3: 2}, [3]))
+        self.assertEqual(self.reader.read_taken(self.reader.taken_head()), ({1: 8}, []))
+        rounds = 0
+        while self.writer.put_taken(dict.fromkeys(range(100), 1), []):
+            rounds += 1
+        self.assertEqual(rounds, module.TAKEN_ENTRIES // 100)
+        self.reader.read_taken(self.reader.taken_head())
+        self.assertTrue(self.writer.put_taken({1: 9}, []))
+
+
+class HandedOver(SynchronousTestCase):
+    """What the factory makes of it."""
+
+    def setUp(self) -> None:
+        self.relay = Relay()
+        self.relay.from_far(Mux(False).data_to_send())
+        self.handover = Handover(self.relay)
+        self.addCleanup(self.handover.close)
+        self.handover.begin()
+        fds = self.handover.give()
+        self.journal = Journal(mmap.mmap(fds[2], WHOLE))
+        for fd in fds:
+            os.close(fd)
+        hello = Mux(True).data_to_send()
+        opening = frame(OPEN, 1, b"\x00\x04test")
+        self.journal.put(FROM, hello + opening)
+
+    def test_relay_knows(self) -> None:
+        """What was said is kept as if it had come through here, but for what was taken."""
+        self.journal.put(TO, frame(DATA, 1, b"one") + frame(DATA, 1, b"two"))
+        self.journal.put_taken({1: 1}, [])
+        self.assertTrue(self.handover.read())
+        [kept] = self.relay.records[1].kept
+        self.assertEqual(kept.data, frame(DATA, 1, b"two"))
+        self.assertEqual(self.relay.to_far, [])
+        self.assertFalse(self.handover.read())
+
+    def test_rest(self) -> None:
+        """What the program was told and has not got, at whatever byte its pipe was cut off."""
+        self.handover.read()
+        frames = [frame(DATA, 1, bytes([number]) * 50) for number in range(3)]
+        for each in frames:
+            self.journal.put(TO, each)
+        size = len(frames[0])
+        self.journal.numbers[module.WRITTEN] = size
+        self.handover.read()
+        self.handover.last_words(frames[0])
+        whole = b"".join([*frames, frames[0]])
+        for came in range(size, len(whole) + 1):
+            self.assertEqual(self.handover.not_come(came), whole[came:])
+
+    def test_half_a_frame(self) -> None:
+        """What the far side was killed in the midst of noting was not written: it is dropped."""
+        self.journal.put(TO, frame(DATA, 1, b"x" * 50)[:20])
+        self.handover.last_words(frame(DATA, 1, b"last"))
+        self.assertEqual(self.handover.not_come(0), frame(DATA, 1, b"last"))
+        self.assertEqual(len(self.relay.records[1].kept), 1)
+
+    def test_broken(self) -> None:
+        """Who of the two did what can't be is told apart."""
+        self.handover.read()
+        self.journal.put(FROM, frame(DATA, 7, b""))
+        self.assertRaises(ProgramBroke, self.handover.read)
+        self.journal.put(TO, frame(DATA, 7, b""))
+        self.assertRaises(ProtocolError, self.handover.read)
+        self.journal.numbers[module.HEAD] += SIZE + 1
+        self.assertRaises(ProtocolError, self.handover.read)
+
+    def test_far_side_counts_whatever_its_program_does(self) -> None:
+        """What a program says that broke the protocol no longer counts; what the far side sent
+        does, in the same reading and later, and makes room in the journal."""
+        self.journal.put(FROM, frame(OPEN, 3, b"\x00\x04test") + frame(DATA, 7, b""))
+        self.journal.put(TO, frame(DATA, 1, b"one"))
+        self.assertRaises(ProgramBroke, self.handover.read)
+        self.journal.put(FROM, frame(OPEN, 5, b"\x00\x04test"))
+        self.journal.put(TO, frame(DATA, 3, b"two"))
+        self.journal.put_taken({1: 1}, [])
+        self.handover.read()
+        # What preceded the fault counts: the far side has it, too.
+        kept = {id: [one.data for one in record.kept] for id, record in self.relay.records.items()}
+        self.assertEqual(kept, {1: [frame(DATA, 1, b"one")], 3: [frame(DATA, 3, b"two")]})
+        self.assertEqual(self.journal.room(), SIZE)
+
+    def test_nonsense_of_what_was_taken(self) -> None:
+        """A program that has written over its part of the journal breaks nothing else."""
+        self.handover.read()
+        self.journal.numbers[module.TAKEN_HEAD] = 1 << 40
+        for value in (b"one", b"two"):
+            self.journal.put(TO, frame(DATA, 1, value))
+            with contextlib.suppress(ProgramBroke):
+                self.handover.read()
+            self.assertEqual(self.journal.room(), SIZE)
+        self.assertEqual(len(self.relay.records[1].kept), 2)
+
+    def test_memory_can_not_be_cut(self) -> None:
+        """Whoever has the journal can't make it shorter, which would kill all who read it."""
+        relay = Relay()
+        relay.from_far(Mux(False).data_to_send())
+        handover = Handover(relay)
+        self.addCleanup(handover.close)
+        handover.begin()
+        fds = handover.give()
+        try:
+            for size in (0, 1 << 20):
+                self.assertRaises(PermissionError, os.ftruncate, fds[2], size)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def test_asked(self) -> None:
+        """What the far side is asked, and what it says, is nothing of the program's."""
+        id = self.relay.ask("pipes", {"pid": 1})
+        self.assertEqual(self.relay.answers, {id: None})
+        state = self.relay.attach()
+        self.assertEqual((state["channels"], state["next"]), ([], id + 2))
+        self.relay.to_program = []
+        for answer, good in ((True, True), (False, False)):
+            closing = frame(CLOSE, id, b"\x02" + PureCodec().encode(answer))
+            self.relay.answers[id] = None
+            self.relay.from_far(closing)
+            self.assertEqual(says_yes(self.relay.answers[id]), good)
+        self.relay.from_far(frame(CLOSE, id, b"\x01" + PureCodec().encode({})))
+        self.assertFalse(says_yes(self.relay.answers[id]))
+        self.assertEqual(self.relay.to_program, [])
+
+    def test_copy(self) -> None:
+        """A copy does the same with the same bytes."""
+        self.handover.read()
+        self.relay.from_far(frame(DATA, 1, b"kept"))
+        self.relay.detach()
+        self.relay.attach()
+        self.relay.to_far, self.relay.to_program = [], []
+        copy = Relay(keeps=False)
+        copy.restore(self.relay.snapshot())
+        hello = Mux(True).data_to_send()
+        said = (
+            ("from_program", hello + frame(DATA, 1, b"there")),
+            ("from_far", frame(DATA, 1, b"back")),
+            ("from_program", frame(OPEN, 3, b"\x00\x04test")),
+            ("from_far", frame(PING, 0, b"12345678")),
+            ("from_program", frame(CLOSE, 1, b"\x00")),
+            ("from_far", frame(DATA, 1, b"late") + frame(CLOSE, 1, b"\x00")),
+        )
+        for name, data in said:
+            for relay in (self.relay, copy):
+                getattr(relay, name)(data)
+            self.assertEqual(copy.to_far, self.relay.to_far)
+            self.assertEqual(copy.to_program, self.relay.to_program)
+        self.assertEqual(copy.records.keys(), self.relay.records.keys())
