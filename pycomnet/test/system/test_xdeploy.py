@@ -148,7 +148,7 @@ async def test_asks_no_index_again(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_upgrade(place: Place, group: Any) -> None:
+async def test_upgrade_asks_the_index(place: Place, group: Any) -> None:
     """``upgrade`` asks the index; without it, what was resolved before is used."""
     gateway = await group.makegateway("popen")
     options = place.options()
@@ -200,7 +200,7 @@ def versions() -> list[Any]:
 
 @needs("pypy3")
 @pytest_twisted.ensureDeferred
-async def test_another_python(place: Place, group: Any) -> None:
+async def test_another_python_gets_its_wheels(place: Place, group: Any) -> None:
     """For PyPy its own wheels are taken, and markers are evaluated for it."""
     wheel(
         place.index,
@@ -242,7 +242,7 @@ async def test_interpreter_is_chosen(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_wheel(place: Place, group: Any) -> None:
+async def test_missing_wheel_is_named(place: Place, group: Any) -> None:
     """The error names the package that has no wheel for the far Python, and that Python."""
     wheel(place.index, "elsewhere", tag="cp27-cp27mu-win32")
     gateway = await group.makegateway("popen")
@@ -263,7 +263,7 @@ async def test_no_wheel(place: Place, group: Any) -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_refused(python: str, place: Place, group: Any) -> None:
+async def test_old_pythons_refuse(python: str, place: Place, group: Any) -> None:
     """Jython and Python 2.7 refuse, and the error says what to do."""
     if python == "python2.7":
         found = shutil.which(python)
@@ -281,7 +281,7 @@ async def test_refused(python: str, place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_directory_of_others(place: Place, group: Any) -> None:
+async def test_directory_of_others_is_refused(place: Place, group: Any) -> None:
     """A directory that others may write to is refused."""
     place.root.mkdir()
     place.root.chmod(0o777)
@@ -297,7 +297,7 @@ async def test_directory_of_others(place: Place, group: Any) -> None:
 
 @pytest.mark.parametrize("name", ["with blanks and 'quotes' and $dollars", "long" * 50])
 @pytest_twisted.ensureDeferred
-async def test_scripts_of_difficult_paths(name: str, place: Place, group: Any) -> None:
+async def test_scripts_of_difficult_paths_start(name: str, place: Place, group: Any) -> None:
     """A script starts though the path to its Python has blanks, or is too long for ``#!``."""
     gateway = await group.makegateway("popen")
     place.root = place.root / name
@@ -346,7 +346,7 @@ async def test_pip_accepts_it(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_sixteen_creators(place: Place, group: Any, tmp_path: Path) -> None:
+async def test_sixteen_creators_build_once(place: Place, group: Any, tmp_path: Path) -> None:
     """Four programs with four gateways each make the same at once: it is built once."""
     log = tmp_path / "builds"
     code = f"open({str(log)!r}, 'a').write('built')"
@@ -376,7 +376,7 @@ def request(place: Place) -> dict[str, Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_creator_dies(place: Place, group: Any) -> None:
+async def test_dead_creator_holds_nobody_up(place: Place, group: Any) -> None:
     """One that dies while it has the lock holds nobody up, and leaves nothing."""
     victim, heir = [await group.makegateway("popen") for _ in range(2)]
     pid = await victim.call("os:getpid")
@@ -398,7 +398,7 @@ async def test_creator_dies(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_dies_half_way(place: Place, group: Any) -> None:
+async def test_half_a_wheel_is_not_found(place: Place, group: Any) -> None:
     """What a creator had half received is not found, and not in the way."""
     victim, heir = [await group.makegateway("popen") for _ in range(2)]
     pid = await victim.call("os:getpid")
@@ -422,7 +422,7 @@ async def test_dies_half_way(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_cancelled(place: Place, group: Any, tmp_path: Path) -> None:
+async def test_cancelling_ends_the_build(place: Place, group: Any, tmp_path: Path) -> None:
     """Cancelling ends the build that runs for it, and the gateway can be used further."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -456,7 +456,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_full_disk(place: Place, group: Any, disk: Path) -> None:
+async def test_full_disk_leaves_nothing_half(place: Place, group: Any, disk: Path) -> None:
     """On a full disk there is an error that says so, nothing half made, and room again."""
     place.root = disk / "root"
     wheel(place.index, "large", files={"large.bin": os.urandom(3 << 20)})
@@ -499,7 +499,7 @@ OWN_TAG = (
 
 @needs("pypy3")
 @pytest_twisted.ensureDeferred
-async def test_built_there(place: Place, group: Any) -> None:
+async def test_unfit_wheel_is_built_there(place: Place, group: Any) -> None:
     """A wheel that fits not there is built there, offline, with what its build requires."""
     code = f"import tool; {OWN_TAG}"
     wheel(place.index, "tool")
@@ -515,7 +515,9 @@ async def test_built_there(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_sdist_remote_install(place: Place, group: Any, tmp_path: Path) -> None:
+async def test_project_is_installed_into_a_gateway(
+    place: Place, group: Any, tmp_path: Path
+) -> None:
     """A project is installed into a gateway's environment, with its dependencies."""
     source = project(tmp_path / "project", "mine", requires=("alpha",))
     (source / ".git").mkdir()
@@ -561,7 +563,7 @@ async def test_sdist_remote_install(place: Place, group: Any, tmp_path: Path) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_large_project(place: Place, group: Any, tmp_path: Path) -> None:
+async def test_large_project_is_installed(place: Place, group: Any, tmp_path: Path) -> None:
     """An sdist of more than 100 MiB, with a repository in its directory."""
     source = project(tmp_path / "project", "mine")
     with open(source / "large.bin", "wb") as file:
@@ -574,7 +576,7 @@ async def test_large_project(place: Place, group: Any, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_not_in_an_environment(group: Any, tmp_path: Path) -> None:
+async def test_project_needs_an_environment(group: Any, tmp_path: Path) -> None:
     """A project is installed only where a gateway is in an environment."""
     source = project(tmp_path / "project", "mine")
     gateway = await group.makegateway("popen")
@@ -588,7 +590,7 @@ async def test_not_in_an_environment(group: Any, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_swapped_and_removed(place: Place, group: Any) -> None:
+async def test_name_is_swapped_and_removed(place: Place, group: Any) -> None:
     """A name that means another set is swapped; who is in the old one runs on, and it stays."""
     gateway = await group.makegateway("popen")
     old = await xdeploy.create_venv_gateway(gateway, "work", "alpha", **place.options())
@@ -629,7 +631,7 @@ async def test_wheels_are_shared(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_interpreter_is_gone(place: Place, group: Any, tmp_path: Path) -> None:
+async def test_lost_interpreter_is_made_again(place: Place, group: Any, tmp_path: Path) -> None:
     """An environment whose interpreter is not what it was is made again."""
     python = tmp_path / "python3"
     python.symlink_to(sys.executable)
@@ -644,7 +646,7 @@ async def test_interpreter_is_gone(place: Place, group: Any, tmp_path: Path) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_far_index(place: Place, group: Any) -> None:
+async def test_far_pip_and_index_are_used(place: Place, group: Any) -> None:
     """With ``far`` the far machine's own pip and index are used."""
     sdist(place.index, "built", requires=("alpha",))
     env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(place.index)}
@@ -659,7 +661,7 @@ async def test_far_index(place: Place, group: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_wheel_that_leads_out(place: Place, group: Any) -> None:
+async def test_wheel_that_leads_out_is_refused(place: Place, group: Any) -> None:
     """A wheel whose files would be written elsewhere is refused at the far side."""
     path = wheel(place.index, "evil")
     with zipfile.ZipFile(path, "a") as archive:
@@ -672,7 +674,7 @@ async def test_wheel_that_leads_out(place: Place, group: Any) -> None:
     assert not list(place.root.rglob("outside.py"))
 
 
-def test_blocking(place: Place, tmp_path: Path) -> None:
+def test_blocking_twin_does_the_same(place: Place, tmp_path: Path) -> None:
     """The same without Deferreds."""
     source = project(tmp_path / "project", "mine")
     with near(BLOCKING, str(place.index), str(place.root), str(source)) as program:
@@ -691,7 +693,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=3 * PATIENCE)
 
 
-def test_command(place: Place, tmp_path: Path) -> None:
+def test_command_makes_and_runs(place: Place, tmp_path: Path) -> None:
     """``pycomnet venv`` makes one, runs commands in it, and says what it does."""
     where = ["--index", str(place.index), "--directory", str(place.root)]
     listed = tmp_path / "requirements.txt"
@@ -713,7 +715,7 @@ def test_command(place: Place, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_command_refuses(place: Place) -> None:
+def test_command_says_why_not(place: Place) -> None:
     """What it can't do it says, and exits with the status for that."""
     where = ["--index", str(place.index), "--directory", str(place.root)]
     for args, status, said in (

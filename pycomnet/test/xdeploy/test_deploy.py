@@ -97,7 +97,7 @@ class ConversationTests(SynchronousTestCase):
         failure = self.failureResultOf(defer.Deferred.fromCoroutine(deployment.run()), kind)
         return failure.getErrorMessage()
 
-    def test_ready(self) -> None:
+    def test_ready_is_held_until_closed(self) -> None:
         """What is there is held until the deployment is closed."""
         deployment = self.run_it({"waiting": 5}, {"ready": READY})
         self.assertEqual(
@@ -111,13 +111,13 @@ class ConversationTests(SynchronousTestCase):
         deployment.close()
         self.assertTrue(self.far.closed)
 
-    def test_absent(self) -> None:
+    def test_only_a_look_may_find_nothing(self) -> None:
         """Who only looks may find nothing."""
         self.assertEqual(self.run_it({"absent": True}, look=True).ready, {})
         self.assertTrue(self.far.request["look"])
         self.fails(xdeploy.DeploymentFailed, {"absent": True})
 
-    def test_no_message(self) -> None:
+    def test_hostile_message_is_an_error(self) -> None:
         """What a hostile far side may say is an error, and not a failure of this program."""
         for message in (
             5,
@@ -141,14 +141,14 @@ class ConversationTests(SynchronousTestCase):
             self.assertIn("no message", said, message)
             self.assertTrue(self.far.closed)
 
-    def test_errors(self) -> None:
+    def test_far_errors_keep_their_type(self) -> None:
         """A refusal is one, and other errors of the far side are told with their type."""
         refused = RemoteError("_pycomnet_xdeploy.interpreter.VenvRefused", "not here")
         self.assertEqual(self.fails(xdeploy.EnvironmentRefused, refused), "not here")
         said = self.fails(xdeploy.DeploymentFailed, RemoteError("OSError", "No space left"))
         self.assertIn("OSError: No space left", said)
 
-    def test_build_failed(self) -> None:
+    def test_build_output_is_whole(self) -> None:
         """A failed build's output is whole."""
         deployment = self.deployment({"failed": ["a-1.tar.gz", 1, "x" * 100000 + "end"]})
         failure = self.failureResultOf(
@@ -156,7 +156,7 @@ class ConversationTests(SynchronousTestCase):
         )
         self.assertEqual(failure.value.output, "x" * 100000 + "end")
 
-    def test_asks(self) -> None:
+    def test_key_does_not_depend_on_order(self) -> None:
         """What is asked for does not depend on the order of requirements."""
         self.run_it({"ready": READY}, requirements="a\nb")
         one = self.far.request
@@ -176,13 +176,13 @@ class BesideTests(SynchronousTestCase):
         gateway.spec, gateway.id = Spec.parse(text), "master"  # type: ignore[attr-defined]
         return beside(cast(Any, gateway), ("/py",), **changes)
 
-    def test_popen(self) -> None:
+    def test_popen_keeps_its_spec(self) -> None:
         """On this machine: the same, with another interpreter."""
         spec = self.spec("popen//id=x//nice=5//env:A=1//python=p", chdir="/d", env={"B": "2"})
         self.assertEqual(spec, Spec.parse("popen//nice=5//env:A=1//env:B=2//python=/py//chdir=/d"))
         self.assertEqual(spec.env, {"A": "1", "B": "2"})
 
-    def test_others(self) -> None:
+    def test_others_go_through_the_gateway(self) -> None:
         """Elsewhere: through the gateway's connection."""
         for text in ("ssh=host//env:A=1//nice=5", "socket=tcp:h:1//env:A=1//nice=5"):
             spec = self.spec(text, id="new")
@@ -204,7 +204,7 @@ class RealTests(TestCase):
         self.path.mkdir()
         self.options: dict[str, Any] = {"directory": str(self.path / "root")}
 
-    async def test_empty(self) -> None:
+    async def test_empty_environment_from_begin_to_end(self) -> None:
         """One without requirements, its list, and its end."""
         async with Group(self.reactor) as group:
             gateway = await group.makegateway("popen")
@@ -218,7 +218,7 @@ class RealTests(TestCase):
             await inside.exit()
             self.assertEqual((await xdeploy.prune(gateway, **self.options)).environments, 1)
 
-    async def test_project(self) -> None:
+    async def test_project_is_added(self) -> None:
         """A wheel from a directory, and a project that is added to it."""
         wheel(self.path / "index", "alpha")
         source = project(self.path / "project", "mine", requires=("alpha",))
@@ -253,19 +253,19 @@ class CommandTests(CommandCase):
             lambda program: make(program, Spec.parse("popen"), "work", [], command, directory=where)
         )
 
-    async def test_path(self) -> None:
+    async def test_prints_the_path_of_its_python(self) -> None:
         """Without a command it prints the interpreter's path."""
         self.assertEqual(await self.make(), 0)
         self.assertRegex(self.stdout, r"/root/environments/\w+/bin/python\n$")
 
-    async def test_command(self) -> None:
+    async def test_status_and_output_are_the_commands(self) -> None:
         """A command's output and status are those of ``pycomnet venv``."""
         code = "import sys; print(sys.prefix); print('e', file=sys.stderr); sys.exit(4)"
         self.assertEqual(await self.make("python", "-c", code), 4)
         self.assertRegex(self.stdout, r"/root/environments/\w+\n$")
         self.assertTrue(self.stderr.endswith("e\n"))
 
-    async def test_no_command(self) -> None:
+    async def test_missing_command_is_127(self) -> None:
         """One that is not there has the status of a shell."""
         self.assertEqual(await self.make("no-such-command"), 127)
         self.assertIn("no-such-command", self.stderr)

@@ -42,7 +42,7 @@ class DirectoryCase(SynchronousTestCase):
 class LockTests(DirectoryCase):
     """Locks, and files that are replaced."""
 
-    def test_excludes(self) -> None:
+    def test_lock_excludes_unless_shared(self) -> None:
         """Two can't have a lock, unless both share it."""
         lock = self.directory.lock("a")
         self.assertIsNone(self.directory.try_lock("a"))
@@ -55,7 +55,7 @@ class LockTests(DirectoryCase):
         again = self.directory.try_lock("a")
         again.release()
 
-    def test_waits(self) -> None:
+    def test_waiter_is_asked_and_can_stop(self) -> None:
         """Who waits is asked each time, and can stop."""
         lock = self.directory.lock("a")
         asked = []
@@ -75,7 +75,7 @@ class LockTests(DirectoryCase):
             self.assertRaises(EOFError, self.directory.lock, "a", stop)
         self.directory.lock("a").release()
 
-    def test_ends_with_its_holder(self) -> None:
+    def test_lock_ends_with_its_holder(self) -> None:
         """A process that is killed has no lock any more."""
         code = (
             "import fcntl, os, sys, time\n"
@@ -91,7 +91,7 @@ class LockTests(DirectoryCase):
             process.kill()
         self.directory.try_lock("a").release()
 
-    def test_json(self) -> None:
+    def test_json_is_replaced_whole(self) -> None:
         """A file is replaced whole; what is no map is as if it were not there."""
         path = str(self.path / "file")
         self.assertIsNone(read_json(path))
@@ -158,7 +158,7 @@ class FindTests(DirectoryCase):
         use.release()
         return True
 
-    def test_found(self) -> None:
+    def test_found_by_what_it_was_made_for_only(self) -> None:
         """It is found by what it was made for, and by nothing else."""
         self.assertTrue(self.found())
         self.assertFalse(self.found(name="other"))
@@ -166,19 +166,19 @@ class FindTests(DirectoryCase):
         self.assertFalse(self.found(upgrade=True))
         self.assertFalse(self.found(python=[sys.executable]))
 
-    def test_named_interpreter(self) -> None:
+    def test_found_by_its_named_interpreter(self) -> None:
         """With a named interpreter it is found by that name, whoever asks."""
         self.name({**self.request, "python": ["pypy3", "-O"]})
         self.assertTrue(self.found(python=["pypy3", "-O"]))
         self.assertFalse(self.found(python=["pypy3"]))
         self.assertFalse(self.found())
 
-    def test_interpreter_replaced(self) -> None:
+    def test_not_found_with_another_interpreter(self) -> None:
         """It is not found if its interpreter is another one by now."""
         self.patch(lookup, "stamp", lambda executable: "another")
         self.assertFalse(self.found())
 
-    def test_removed(self) -> None:
+    def test_not_found_when_removed(self) -> None:
         """It is not found if it, its interpreter or its name is gone."""
         python = Path(self.directory.path("environments", self.identity, "bin", "python"))
         target = os.readlink(python)
@@ -194,14 +194,14 @@ class FindTests(DirectoryCase):
         os.chmod(self.directory.root, 0o777)
         self.assertFalse(self.found())
 
-    def test_line_breaks(self) -> None:
+    def test_paths_may_have_line_breaks(self) -> None:
         """A path may have line breaks."""
         self.patch(lookup, "base_executable", lambda: "/a\nb/python")
         self.patch(lookup, "stamp", lambda executable: "x" if executable == "/a\nb/python" else "")
         self.name(self.request)
         self.assertTrue(self.found())
 
-    def test_stamp(self) -> None:
+    def test_replaced_interpreter_is_seen(self) -> None:
         """An interpreter that is replaced is seen."""
         path = self.path / "python"
         self.assertEqual(lookup.stamp(str(path)), "")
@@ -238,7 +238,7 @@ class StoreTests(DirectoryCase):
         [about] = self.read(self.add("a", files={"a.py": "", "b.py": ""}))
         self.assertEqual(len(about["code"][compiling.code_key()]), 2)
 
-    def test_listed(self) -> None:
+    def test_content_is_listed_and_compiled(self) -> None:
         """What it has is listed with hashes, and modules are compiled."""
         files = {"a/__init__.py": "x = 1\n", "a/bad.py": "this is no code", "a/b.txt": b"\0"}
         digest = self.add("a", files=files, executable=("a/b.txt",))
@@ -251,7 +251,7 @@ class StoreTests(DirectoryCase):
         self.assertEqual((site / "a/__init__.py").stat().st_mode & 0o111, 0)
         self.assertEqual(os.listdir(self.directory.path("new")), [])
 
-    def test_code_of_another(self) -> None:
+    def test_compiled_for_each_python(self) -> None:
         """A wheel that another Python has unpacked is compiled for this one when it is used."""
         digest = self.add("a")
         path = self.directory.path("wheels", digest, "wheel.json")
@@ -261,7 +261,7 @@ class StoreTests(DirectoryCase):
         write_json(path, about)
         self.assertEqual(set(self.read(digest)[0]["code"]), {"other-1", compiling.code_key()})
 
-    def test_received(self) -> None:
+    def test_received_only_with_its_hash(self) -> None:
         """It is received in pieces; other bytes than those of its hash are refused."""
         path = wheel(self.path, "a")
         data = path.read_bytes()
@@ -298,7 +298,7 @@ class StoreTests(DirectoryCase):
             self.assertIn(name.partition("\\")[0], str(error))
             self.assertEqual(os.listdir(self.directory.path("new")), [])
 
-    def test_no_wheel(self) -> None:
+    def test_what_is_no_wheel_is_refused(self) -> None:
         """What is no wheel is refused."""
         path = self.path / "a.whl"
         path.write_bytes(b"nothing")
@@ -315,7 +315,7 @@ class StoreTests(DirectoryCase):
 class ScriptTests(SynchronousTestCase):
     """First lines and entry points."""
 
-    def test_shebang(self) -> None:
+    def test_shebang_of_difficult_paths_is_the_shells(self) -> None:
         """A plain path is for the kernel; one with blanks, or too long, is for the shell."""
         self.assertEqual(scripts.shebang("/usr/bin/python"), "#!/usr/bin/python\n")
         longest = "/" + "a" * (scripts.MAX_SHEBANG - 4)
@@ -323,7 +323,7 @@ class ScriptTests(SynchronousTestCase):
         for path in (longest + "b", "/a b/python", "/a\tb/python"):
             self.assertTrue(scripts.shebang(path).startswith("#!/bin/sh\n"))
 
-    def test_entry_points(self) -> None:
+    def test_entry_points_become_scripts(self) -> None:
         """Those that ask for scripts, and of these no others' files."""
         text = (
             "[console_scripts]\none = a.b:c.d\ntwo=a:b [extra]\n../x = a:b\nbad = nothing\n"
@@ -336,7 +336,7 @@ class ScriptTests(SynchronousTestCase):
         compile(found["two"], "two", "exec")
         self.assertEqual(scripts.entry_scripts(""), [])
 
-    def test_own_interpreter(self) -> None:
+    def test_only_python_lines_are_replaced(self) -> None:
         """Only the lines that ask for Python are replaced."""
         for first in (b"#!python", b"#!pythonw", b"#!python\r", b"#!python -E"):
             data = scripts.with_interpreter(first + b"\nrest\n", "/p")
@@ -355,7 +355,7 @@ class InstallTests(DirectoryCase):
         self.assertEqual(os.listdir(self.directory.path("new")), [])
         return Path(self.directory.path("environments", identity))
 
-    def test_record(self) -> None:
+    def test_record_has_each_file_and_no_other(self) -> None:
         """RECORD has each file that was installed, with its hash and size, and no others."""
         made = self.make(
             self.add(
@@ -388,19 +388,19 @@ class InstallTests(DirectoryCase):
             {path.relative_to(made) for path in recorded}, own - {Path("xdeploy.json")}
         )
 
-    def test_order(self) -> None:
+    def test_identity_does_not_depend_on_order(self) -> None:
         """The identity does not depend on the order, but on each wheel."""
         self.assertEqual(environments.identity_of(["a", "b"]), environments.identity_of(["b", "a"]))
         self.assertNotEqual(environments.identity_of(["a"]), environments.identity_of(["a", "b"]))
 
-    def test_same_distribution(self) -> None:
+    def test_two_wheels_of_one_distribution_are_refused(self) -> None:
         """Two wheels of one distribution are refused, and nothing stays."""
         digests = [self.add("a"), self.add("a", "2.0")]
         self.assertRaisesRegex(VenvRefused, "distribution a", self.make, *digests)
         self.assertEqual(os.listdir(self.directory.path("environments")), [])
         self.assertEqual(os.listdir(self.directory.path("new")), [])
 
-    def test_shared_file(self) -> None:
+    def test_shared_file_leaves_the_store_unchanged(self) -> None:
         """A file that two wheels have is that of the second; the store's is unchanged."""
         one = self.add("one", files={"common.txt": "one"})
         two = self.add("two", files={"common.txt": "two"})
@@ -410,7 +410,7 @@ class InstallTests(DirectoryCase):
         kept = Path(self.directory.path("wheels", one, "site", "common.txt"))
         self.assertEqual(kept.read_text(), "one")
 
-    def test_copies(self) -> None:
+    def test_files_are_copied_where_links_fail(self) -> None:
         """Where the file system can't link, files are copied, with their times."""
 
         def refuse(source: str, target: str) -> None:
@@ -424,7 +424,7 @@ class InstallTests(DirectoryCase):
         self.assertFalse(path.samefile(kept))
         self.assertEqual(path.stat().st_mtime_ns, kept.stat().st_mtime_ns)
 
-    def test_runs(self) -> None:
+    def test_interpreter_runs_compiled_code_of_the_store(self) -> None:
         """Its interpreter knows that it is one, and imports the compiled code of the store."""
         digest = self.add("a")
         made = self.make(digest)
@@ -474,7 +474,7 @@ class SdistTests(SynchronousTestCase):
                 self.assertFalse((self.path / "x").exists())
                 self.patch(building, "tarfile", tarfile)
 
-    def test_links_within(self) -> None:
+    def test_links_within_an_sdist_are_kept(self) -> None:
         """Links within the sdist are kept."""
         path = self.archive(
             ("a", tarfile.DIRTYPE, ""), ("a/f", tarfile.REGTYPE, ""), ("a/l", tarfile.SYMTYPE, "f")
@@ -484,12 +484,12 @@ class SdistTests(SynchronousTestCase):
             found = building._unpack(path, str(self.path / way))
             self.assertEqual(os.readlink(os.path.join(found, "l")), "f")
 
-    def test_several(self) -> None:
+    def test_sdist_has_one_directory(self) -> None:
         """An sdist has one directory."""
         path = self.archive(("a", tarfile.DIRTYPE, ""), ("b", tarfile.DIRTYPE, ""))
         self.assertRaises(VenvRefused, building._unpack, path, str(self.path / "target"))
 
-    def test_backend_path(self) -> None:
+    def test_backend_is_imported_from_the_sdist_only(self) -> None:
         """A backend is imported from the sdist, and from nowhere else."""
         self.assertEqual(building._paths(str(self.path), ["."]), [str(self.path)])
         for bad in ("..", "/tmp", "a/../.."):

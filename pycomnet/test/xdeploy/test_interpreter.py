@@ -40,7 +40,7 @@ def interpreter(**changes: Any) -> FarInterpreter:
 class TagTests(SynchronousTestCase):
     """:meth:`FarInterpreter.tag_texts` and what uses it."""
 
-    def test_own(self) -> None:
+    def test_own_tags_are_those_of_packaging(self) -> None:
         """For this interpreter they are those that packaging finds."""
         mine = set(own_interpreter().tag_texts())
         theirs = {str(tag) for tag in tags.sys_tags()}
@@ -48,7 +48,7 @@ class TagTests(SynchronousTestCase):
         # Newer versions of packaging have one more kind.
         self.assertLessEqual({tag for tag in mine - theirs if "-none-any" not in tag}, set())
 
-    def test_own_markers(self) -> None:
+    def test_own_markers_are_those_of_packaging(self) -> None:
         """For this interpreter they have the values that packaging finds."""
         self.assertEqual(own_interpreter().markers, default_environment())
         self.assertTrue(own_interpreter().is_like_this_one())
@@ -59,7 +59,7 @@ class TagTests(SynchronousTestCase):
         found["markers"] = {**found["markers"], "python_full_version": "3.99.1"}
         self.assertFalse(FarInterpreter.of(found).is_like_this_one())
 
-    def test_glibc(self) -> None:
+    def test_wheels_for_its_glibc_and_older_ones(self) -> None:
         """Wheels for its C library and for older ones."""
         python = interpreter()
         for platform, takes in (
@@ -75,7 +75,7 @@ class TagTests(SynchronousTestCase):
             abi = "none" if platform == "any" else "cp311"
             self.assertEqual(python.takes(f"a-1-cp311-{abi}-{platform}.whl"), takes, platform)
 
-    def test_abis(self) -> None:
+    def test_its_abi_the_stable_one_and_none(self) -> None:
         """Its own, the stable one of it and of older versions, and none."""
         python = interpreter()
         for tag, takes in (
@@ -89,20 +89,20 @@ class TagTests(SynchronousTestCase):
         ):
             self.assertEqual(python.takes(f"a-1-{tag}-linux_x86_64.whl"), takes, tag)
 
-    def test_older(self) -> None:
+    def test_abi_had_an_m_before_3_8(self) -> None:
         """Before 3.8 the ABI had an m."""
         python = interpreter(version=[3, 6, 15])
         self.assertTrue(python.takes("a-1-cp36-cp36m-linux_x86_64.whl"))
         self.assertFalse(python.takes("a-1-cp36-cp36-linux_x86_64.whl"))
 
-    def test_free_threaded(self) -> None:
+    def test_free_threaded_builds_have_an_abi_of_their_own(self) -> None:
         """Free-threaded builds have an ABI of their own, and no stable one."""
         python = interpreter(version=[3, 13, 0], free_threaded=True)
         self.assertTrue(python.takes("a-1-cp313-cp313t-linux_x86_64.whl"))
         self.assertFalse(python.takes("a-1-cp313-cp313-linux_x86_64.whl"))
         self.assertFalse(python.takes("a-1-cp313-abi3-linux_x86_64.whl"))
 
-    def test_pypy(self) -> None:
+    def test_pypy_abi_has_two_versions(self) -> None:
         """PyPy's ABI has two versions."""
         python = interpreter(
             implementation="pypy", version=[3, 9, 16], suffix=".pypy39-pp73-x86_64-linux-gnu.so"
@@ -111,7 +111,7 @@ class TagTests(SynchronousTestCase):
         self.assertTrue(python.takes("a-1-py3-none-any.whl"))
         self.assertFalse(python.takes("a-1-cp39-cp39-linux_x86_64.whl"))
 
-    def test_other_systems(self) -> None:
+    def test_musl_arm_32_bits_and_macos(self) -> None:
         """musl, ARM, 32 bits on a kernel of 64, macOS."""
         for changes, platform in (
             ({"libc": ["musl", "1.2"]}, "musllinux_1_1_x86_64"),
@@ -127,7 +127,7 @@ class TagTests(SynchronousTestCase):
             interpreter(platform="linux-aarch64").takes("a-1-cp311-cp311-manylinux1_aarch64.whl")
         )
 
-    def test_built_here(self) -> None:
+    def test_built_here_needs_no_newer_libc(self) -> None:
         """What is built here is used where the C library is not older."""
         own = far.facts()
         plain = f"a-1-{tags.interpreter_name()}{tags.interpreter_version()}-none"
@@ -139,7 +139,7 @@ class TagTests(SynchronousTestCase):
         self.assertFalse(older.takes_built_here(name))
         self.assertTrue(older.takes_built_here("a-1-py3-none-any.whl"))
 
-    def test_key(self) -> None:
+    def test_key_holds_for_another_kernel_only(self) -> None:
         """What was resolved holds for another kernel, and not for another C library."""
         one = interpreter(markers={"platform_release": "6.1"})
         self.assertEqual(one.key, interpreter(markers={"platform_release": "6.2"}).key)
@@ -149,16 +149,16 @@ class TagTests(SynchronousTestCase):
 class CheckTests(SynchronousTestCase):
     """Which Pythons can make environments."""
 
-    def test_this_one(self) -> None:
+    def test_this_python_is_accepted(self) -> None:
         """This one can."""
         far.check()
 
-    def test_old(self) -> None:
+    def test_old_python_is_refused(self) -> None:
         """An old one says that it can't."""
         self.patch(sys, "version_info", (2, 7, 18))
         self.assertRaisesRegex(far.VenvRefused, "python=python3", far.check)
 
-    def test_without_venv(self) -> None:
+    def test_missing_module_is_named(self) -> None:
         """One that lacks a module names it."""
         with patch.dict(sys.modules, {"venv": None}):
             self.assertRaisesRegex(far.VenvRefused, "venv", far.check)

@@ -44,7 +44,7 @@ class CacheTests(PathCase):
         super().setUp()
         self.cache = WheelCache(self.path / "cache")
 
-    def test_plans(self) -> None:
+    def test_plan_holds_while_its_files_do(self) -> None:
         """A plan comes back as it was, until one of its files is gone or has changed."""
         wheel = self.cache.add(self.file("a-1-py3-none-any.whl"))
         source = self.cache.add(self.file("b-1.tar.gz", b"other"))
@@ -65,7 +65,7 @@ class CacheTests(PathCase):
             (self.path / "cache" / "plans" / "k.json").write_text(text)
             self.assertIsNone(self.cache.read_plan("k"), text)
 
-    def test_added_twice(self) -> None:
+    def test_same_file_is_kept_once(self) -> None:
         """The same file twice is one; names of the same content are several."""
         one = self.cache.add(self.file("a.whl"))
         self.assertEqual(self.cache.add(self.file("a.whl")), one)
@@ -73,7 +73,7 @@ class CacheTests(PathCase):
         self.assertEqual((other.sha256, other.name), (one.sha256, "b.whl"))
         self.assertEqual(one.path.read_bytes(), other.path.read_bytes())
 
-    def test_same_sdist(self) -> None:
+    def test_same_sources_are_the_same_sdist(self) -> None:
         """Two sdists of the same files are one, whatever their times; other files are another."""
         found = []
         for text, time in ((b"x", 1), (b"x", 2), (b"y", 1)):
@@ -86,7 +86,7 @@ class CacheTests(PathCase):
         self.assertEqual(found[0], found[1])
         self.assertNotEqual(found[0], found[2])
 
-    def test_built(self) -> None:
+    def test_built_wheel_is_found_by_its_sdist(self) -> None:
         """The wheel that was built of an sdist is found by the sdist."""
         source = self.cache.add(self.file("b-1.tar.gz"))
         self.assertIsNone(self.cache.read_built(source))
@@ -99,7 +99,7 @@ class CacheTests(PathCase):
 class IndexTests(PathCase):
     """:class:`PackageIndex`."""
 
-    def test_given(self) -> None:
+    def test_given_index_is_the_only_one(self) -> None:
         """An index that is given is the only one, whatever pip is configured for."""
         for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
             self.patch(os, "environ", {**os.environ, name: "elsewhere", "PIP_CERT": "kept"})
@@ -112,7 +112,7 @@ class IndexTests(PathCase):
         self.assertEqual(directory.arguments(), ["--no-index", "--find-links", str(self.path)])
         self.assertEqual(directory.environment()["PIP_NO_INDEX"], "1")
 
-    def test_configured(self) -> None:
+    def test_configured_index_is_part_of_the_key(self) -> None:
         """Without one, pip's configuration counts, and is part of what identifies it."""
         self.patch(os, "environ", {**os.environ, "PIP_INDEX_URL": "a"})
         one = PackageIndex()
@@ -144,7 +144,7 @@ class BuildSystemTests(PathCase):
                         tar.addfile(info, io.BytesIO(content))
         return build_system(path)
 
-    def test_said(self) -> None:
+    def test_backend_is_read_or_setuptools(self) -> None:
         """What is said counts; what is not said is setuptools' old way."""
         for kind in ("tar", "zip"):
             text = '[build-system]\nrequires = ["x"]\nbuild-backend = "b:c"\nbackend-path = ["."]\n'
@@ -156,7 +156,7 @@ class BuildSystemTests(PathCase):
             self.assertEqual(backend, LEGACY_BACKEND)
             self.assertIn("x", requires)
 
-    def test_setuptools(self) -> None:
+    def test_setuptools_may_need_wheel(self) -> None:
         """setuptools may need wheel, which it asks for only when it runs."""
         text = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"'
         self.assertEqual(self.read(text)[2], ["setuptools", "wheel"])
@@ -169,19 +169,19 @@ class BuildSystemTests(PathCase):
 class ProjectTests(PathCase):
     """Which paths are projects."""
 
-    def test_paths(self) -> None:
+    def test_directory_or_file_names_a_project(self) -> None:
         """A directory, or one of a project's files."""
         directory = project(self.path / "p", "mine")
         for path in (directory, directory / "pyproject.toml", str(directory / "setup.py")):
             self.assertEqual(project_directory(path), directory)
 
-    def test_none(self) -> None:
+    def test_other_paths_are_refused(self) -> None:
         """Other paths are refused."""
         directory = project(self.path / "p", "mine")
         for path in (self.path, directory / "mine.py", self.path / "nowhere", ""):
             self.assertRaises(InvalidRequirements, project_directory, path)
 
-    def test_made_sdist(self) -> None:
+    def test_sdists_of_tests_have_a_pyproject(self) -> None:
         """The sdists of these tests have what an sdist has."""
         with tarfile.open(sdist(self.path, "a")) as archive:
             self.assertIn("a-1.0/pyproject.toml", archive.getnames())
@@ -197,18 +197,18 @@ class ToolTests(TestCase):
 
         self.reactor: Any = reactor
 
-    async def test_output(self) -> None:
+    async def test_status_and_both_streams(self) -> None:
         """Its status, and what it wrote to both streams."""
         code = "import sys; print('a', flush=True); print('b', file=sys.stderr); sys.exit(3)"
         ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
         self.assertEqual((ran.status, ran.output), (3, "a\nb\n"))
 
-    async def test_not_found(self) -> None:
+    async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""
         with self.assertRaises(OSError):
             await run_tool(self.reactor, ["/nowhere/program"], os.environ)
 
-    async def test_cancelled(self) -> None:
+    async def test_cancelling_kills_what_it_started(self) -> None:
         """Cancelling kills it, and what it has started."""
         pipe = self.mktemp()
         os.mkfifo(pipe)
