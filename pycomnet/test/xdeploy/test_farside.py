@@ -16,7 +16,15 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.test.xdeploy.packages import wheel
-from pycomnet.xdeploy.farside import building, compiling, environments, lookup, scripts, wheels
+from pycomnet.xdeploy.farside import (
+    building,
+    compiling,
+    environments,
+    lookup,
+    scripts,
+    upkeep,
+    wheels,
+)
 from pycomnet.xdeploy.farside.directory import VenvDirectory, read_json, write_json
 from pycomnet.xdeploy.farside.interpreter import VenvRefused
 
@@ -500,3 +508,52 @@ class _Older:
     """``tarfile`` of a Python without filters."""
 
     open = staticmethod(tarfile.open)
+
+
+class UpkeepTests(DirectoryCase):
+    """Removing what is not needed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.digest = self.add("a")
+        self.add("unused")
+        self.identity = environments.identity_of([self.digest])
+        environments.make(self.directory, self.identity, [self.digest], {}, lambda *step: None)
+
+    def pruned(self) -> tuple[int, int]:
+        """How many environments and wheels were removed."""
+        counts = upkeep.pruned(self.directory.root)
+        return counts["environments"], counts["wheels"]
+
+    def test_unnamed_environment_and_its_wheels_go(self) -> None:
+        """What no name means goes, and the wheels that nothing has."""
+        self.assertEqual(self.pruned(), (1, 2))
+        for part in ("environments", "wheels", "new"):
+            self.assertEqual(os.listdir(self.directory.path(part)), [])
+
+    def test_used_environment_stays(self) -> None:
+        """What is in use stays, with its wheels."""
+        with self.directory.lock("use-" + self.identity, shared=True):
+            self.assertEqual(self.pruned(), (0, 1))
+        self.assertEqual(self.pruned(), (1, 1))
+
+    def test_nothing_goes_while_something_is_made(self) -> None:
+        """While anything is being made, nothing that it may need is removed."""
+        os.mkdir(self.directory.path("new", "x"))
+        with self.directory.lock("making", shared=True):
+            self.assertEqual(self.pruned(), (0, 0))
+            self.assertEqual(os.listdir(self.directory.path("new")), ["x"])
+        self.assertEqual(self.pruned(), (1, 2))
+        self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_environment_of_two_names_stays_for_the_other(self) -> None:
+        """Its files go with its last name."""
+        request = {"key": "k", "python": None}
+        for name in ("one", "two"):
+            record = lookup.record_of(request, self.identity, '{"requirements": []}')
+            self.directory.write_name(name, record)
+        root = self.directory.root
+        self.assertEqual(upkeep.removed(root, "one"), [True, False])
+        self.assertEqual(upkeep.removed(root, "one"), [False, False])
+        self.assertEqual(self.pruned(), (0, 1))
+        self.assertEqual(upkeep.removed(root, "two"), [True, True])

@@ -74,18 +74,23 @@ def _remove_unnamed(directory, identity):
     """Remove an environment if nobody needs it; return whether it was removed."""
     from .directory import remove_tree
 
-    with_use = directory.try_lock("use-" + identity)
-    if with_use is None:
+    # What is being made may need another environment, to build something in it.
+    making = directory.try_lock("making")
+    if making is None:
         return False
-    with with_use:
-        # Who makes it a name's takes the lock on its use before.
-        if any(other == identity for other, _ in directory.names().values()):
+    with making:
+        use = directory.try_lock("use-" + identity)
+        if use is None:
             return False
-        path = directory.path("environments", identity)
-        if not os.path.isdir(path):
-            return False
-        gone = directory.path("new", "gone-%s-%d" % (identity, os.getpid()))
-        os.rename(path, gone)
+        with use:
+            # Who makes it a name's takes the lock on its use before.
+            if any(other == identity for other, _ in directory.names().values()):
+                return False
+            path = directory.path("environments", identity)
+            if not os.path.isdir(path):
+                return False
+            gone = directory.path("new", "gone-%s-%d" % (identity, os.getpid()))
+            os.rename(path, gone)
         remove_tree(gone)
     return True
 
