@@ -127,7 +127,7 @@ async def test_gateway_in_an_environment(place: Place, group: Any) -> None:
     assert prefix.startswith(str(place.root))
     assert imported.startswith(prefix)
     assert inside.group is group
-    assert place.stages == ["resolve", "send", "install", "ready"]
+    assert place.stages == ["resolve", "send", "compile", "install", "ready"]
 
 
 @pytest_twisted.ensureDeferred
