@@ -95,7 +95,7 @@ class ConversationTests(SynchronousTestCase):
     def fails(self, kind: type[Exception], *messages: Any, **options: Any) -> str:
         deployment = self.deployment(*messages, **options)
         failure = self.failureResultOf(defer.Deferred.fromCoroutine(deployment.run()), kind)
-        return failure.getErrorMessage()
+        return str(failure.value)
 
     def test_ready_is_held_until_closed(self) -> None:
         """What is there is held until the deployment is closed."""
@@ -119,7 +119,7 @@ class ConversationTests(SynchronousTestCase):
 
     def test_hostile_message_is_an_error(self) -> None:
         """What a hostile far side may say is an error, and not a failure of this program."""
-        for message in (
+        messages: list[Any] = [
             5,
             {},
             {"ready": 5},
@@ -136,7 +136,8 @@ class ConversationTests(SynchronousTestCase):
             {"send": ["../../etc/passwd"]},
             {"send": [["unhashable"]]},
             {"failed": [1]},
-        ):
+        ]
+        for message in messages:
             said = self.fails(xdeploy.DeploymentFailed, message)
             self.assertIn("no message", said, message)
             self.assertTrue(self.far.closed)
