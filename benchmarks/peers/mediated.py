@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 import pycomnet
 
 #: The checkout's tests have servers that are ordinary processes.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 Figures = dict[str, float]
 

@@ -15,7 +15,7 @@ from typing import Any
 from measure import Amounts
 
 #: The checkout's tests have an sshd that is an ordinary process.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 DEPTHS = (0, 1, 2, 3)
 

@@ -14,7 +14,8 @@ from typing import Any
 from twisted.internet import defer
 
 from pycomnet import forks
-from pycomnet.blocking.wrapper import running_reactor, to_deferred_api, wait_for
+from pycomnet.blocking.waiting import running_reactor, wait_for
+from pycomnet.blocking.wrapper import to_deferred_api
 from pycomnet.gateways.pool.pool import Encoder, GatewayPool, PoolCall
 from pycomnet.gateways.pool.scheduler import NoGatewayLeft
 

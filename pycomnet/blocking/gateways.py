@@ -6,13 +6,12 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pycomnet.blocking.waiting import running_reactor, wait_for
 from pycomnet.blocking.wrapper import (
     Blocking,
     in_pool_thread,
-    running_reactor,
     to_blocking_api,
     to_deferred_api,
-    wait_for,
     wraps_class,
 )
 from pycomnet.channels import channel as _channel

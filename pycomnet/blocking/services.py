@@ -6,14 +6,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pycomnet.blocking.wrapper import (
-    Blocking,
-    running_reactor,
-    to_blocking_api,
-    to_deferred_api,
-    wait_for,
-    wraps_class,
-)
+from pycomnet.blocking.waiting import running_reactor, wait_for
+from pycomnet.blocking.wrapper import Blocking, to_blocking_api, to_deferred_api, wraps_class
 from pycomnet.errors import ChannelClosed
 from pycomnet.services import client as _client
 from pycomnet.services import context as _context

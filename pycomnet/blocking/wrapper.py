@@ -6,23 +6,19 @@ results are converted: an object of one API becomes the corresponding object of 
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from pycomnet import forks
-from pycomnet.blocking.reactorthread import thread as _thread
+from pycomnet.blocking.waiting import ENDINGS, wait_for
 from pycomnet.channels.callbacks import caller
-from pycomnet.errors import ConnectionLost, TimeoutExpired
 from pycomnet.far.live import Live
-from pycomnet.ranges import optional_real
 
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
@@ -30,108 +26,9 @@ _classes: dict[type, type] = {}
 _CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
 
 
-#: The operations for which threads wait; all of them end when the reactor does.
-_running: set[_Operation] = set()
-#: Methods that do nothing when the reactor has stopped, as it has ended all gateways by then; and
-#: nothing in a forked child, which must not end the parent's gateways.
-_ENDINGS = frozenset(("close", "exit", "shutdown", "terminate"))
-
-
-class _Operation:
-    """A call in the reactor's thread; another thread waits for its outcome."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._deferred: Deferred[Any] | None = None
-        self._given_up = False
-        self.outcome: Any = None
-        #: set when there is an outcome, and when it was cancelled
-        self.done = threading.Event()
-
-    def begin(self) -> None:
-        """Call the function. This runs in the reactor's thread, like the other methods."""
-        if not self._given_up:
-            self._deferred = maybeDeferred(self._function)
-            self._deferred.addBoth(self.finish)
-
-    def finish(self, outcome: Any) -> None:
-        if not self.done.is_set():
-            self.outcome = outcome
-            _running.discard(self)
-            self.done.set()
-
-    def give_up(self) -> None:
-        """Cancel it, if there is no outcome yet."""
-        self._given_up = True
-        if self._deferred is not None:
-            self._deferred.cancel()
-        self.finish(Failure(CancelledError()))
-
-
 def blocking_classes() -> dict[type, type]:
     """Class of the Deferred API -> blocking class."""
     return dict(_classes)
-
-
-def running_reactor() -> Any:
-    return _thread.start()
-
-
-def _end_operations() -> None:
-    for operation in list(_running):
-        operation.finish(Failure(_stopped()))
-
-
-_thread.when_stopped.append(_end_operations)
-
-
-def _forked() -> None:
-    """In a forked child: drop the operations of other threads, which belong to the parent."""
-    forks.keep(list(_running))
-    _running.clear()
-
-
-forks.call_in_child(_forked)
-
-
-def _stopped() -> ConnectionLost:
-    return ConnectionLost(
-        "the program is ending: the reactor has stopped, and all gateways with it"
-    )
-
-
-def wait_for(function: Callable[[], Any], timeout: float | None, what: str) -> Any:
-    """Call a function in the reactor's thread, and wait for the Deferred that it may return."""
-    # crochet.run_in_reactor is not used: it logs each result that nothing waits for any more, and
-    # it would lose a result that comes between a timeout and the cancellation.
-    timeout = optional_real("timeout", timeout)
-    reactor = _thread.start()
-    if _thread.in_it():
-        raise RuntimeError(f"{what} would block the reactor: use the Deferred API there")
-    if caller.get() is not None:
-        # In a callback: a channel for which it waits must not wait for the callback.
-        function = functools.partial(contextvars.copy_context().run, function)
-    operation = _Operation(function)
-    _running.add(operation)
-    if _thread.stopped:
-        operation.finish(None if what in _ENDINGS else Failure(_stopped()))
-    try:
-        reactor.callFromThread(operation.begin)
-        done = operation.done.wait(timeout)
-    except (KeyboardInterrupt, SystemExit):
-        reactor.callFromThread(operation.give_up)
-        raise
-    if not done:
-        reactor.callFromThread(operation.give_up)
-        operation.done.wait()
-    outcome = operation.outcome
-    if isinstance(outcome, Failure):
-        if what in _ENDINGS and _thread.stopped:
-            return None
-        if not done and outcome.check(CancelledError):
-            raise TimeoutExpired(f"{what} took longer than {timeout:g} seconds")
-        outcome.raiseException()
-    return outcome
 
 
 def to_blocking_api(value: Any) -> Any:
@@ -298,7 +195,7 @@ def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self._era != forks.era:
-            if name in _ENDINGS:
+            if name in ENDINGS:
                 return None
             self._check()
         timeout = None if own_timeout else kwargs.pop("timeout", None)
@@ -356,9 +253,7 @@ __all__ = [
     "Blocking",
     "blocking_classes",
     "in_pool_thread",
-    "running_reactor",
     "to_blocking_api",
     "to_deferred_api",
-    "wait_for",
     "wraps_class",
 ]

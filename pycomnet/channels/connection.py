@@ -27,8 +27,8 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.net import eager
-from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import BULK_SIZE, SMALL_SIZE
+from pycomnet.net.reactorpoll import BusyPoll
 from pycomnet.ranges import optional_real
 from pycomnet.text.logs import Logger
 from pycomnet.wire import mux as wire

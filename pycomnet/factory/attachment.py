@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from pycomnet.channels.channel import Channel, ChannelCore
 from pycomnet.channels.connection import Connection
-from pycomnet.factory.programs import ProgramConnection
+from pycomnet.factory.programconnection import ProgramConnection
 from pycomnet.far.lingering.framing import frame
 from pycomnet.net.descriptors import identity, send_descriptors
 from pycomnet.wire.frames import GOAWAY

@@ -43,9 +43,8 @@ from pycomnet.gateways.ending import StillRuns, TransportEnd
 from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
-from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.net import eager
-from pycomnet.net.descriptors import passes_descriptors
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.logs import Logger
 from pycomnet.wire.frames import GOAWAY
@@ -285,14 +284,13 @@ class KeptFarSide(Handing):
     @deferred
     async def _find_out(self, reason: Failure) -> None:
         """The connection is over: find out how the process ended."""
-        status = None
+        status, unknown = None, ""
         how = self._reason
         try:
             status = await self._transport_end.find_status()
-            how = how or self.gateway_transport.describe_end(status)
         except StillRuns:
-            how = how or self.gateway_transport.describe_end(None)
-            how = how or "its connection is over, and it goes on"
+            unknown = "its connection is over, and it goes on"
+        how = how or self.gateway_transport.describe_end(status) or unknown
         self._reason = how or reason.getErrorMessage()
         self._over(self._how_it_ended(status))
 
@@ -353,23 +351,6 @@ class KeptFarSide(Handing):
         self._pump()
         if self.ended is not None:
             attachment.finish()
-
-    def _release(self, connection: Connection) -> tuple[int, int] | None:
-        """Its pipes, which are its program's from now on; None if they can't be."""
-        transport: Any = self.transport
-        if self.route is not RouteState.OPEN or transport is None:
-            return None
-        pipes: tuple[int, int] | None = None
-        if passes_descriptors(connection.transport):
-            pipes = transport.release()
-        if pipes is None:
-            transport.resumeProducing()
-            self._keep_pipes()
-            return None
-        self._route_happens(RouteEvent.GIVE)
-        self.transport = None
-        self.idle.ask_from_now_on()
-        return pipes
 
     def from_program(self, attachment: Attachment, data: bytes) -> None:
         """Bytes from the program."""

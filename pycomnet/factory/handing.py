@@ -38,7 +38,7 @@ from pycomnet.far.lingering.journal import ATOMIC
 from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.net.descriptors import passes_descriptors
 from pycomnet.text.logs import Logger
 from pycomnet.wire.mux import ProtocolError
@@ -100,6 +100,28 @@ class Handing(Protocol):
 
     def _broke(self, problem: ProtocolError) -> None:
         raise NotImplementedError
+
+    def _keep_pipes(self) -> None:
+        raise NotImplementedError
+
+    # -- its own pipes ---------------------------------------------------------------------------
+
+    def _release(self, connection: Connection) -> tuple[int, int] | None:
+        """Its pipes, which are its program's from now on; None if they can't be."""
+        transport: Any = self.transport
+        if self.route is not RouteState.OPEN or transport is None:
+            return None
+        pipes: tuple[int, int] | None = None
+        if passes_descriptors(connection.transport):
+            pipes = transport.release()
+        if pipes is None:
+            transport.resumeProducing()
+            self._keep_pipes()
+            return None
+        self._route_happens(RouteEvent.GIVE)
+        self.transport = None
+        self.idle.ask_from_now_on()
+        return pipes
 
     # -- the states ------------------------------------------------------------------------------
 

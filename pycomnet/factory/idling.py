@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 #: How often within the timeout a program that has the far side's pipes is asked whether it used it.
 IDLE_LOOKS = 4
 
@@ -25,7 +27,7 @@ class IdleWatch:
         is_busy: Callable[[], bool],
         ask: Callable[[], object],
         expired: Callable[[], object],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         self.used: float = reactor.seconds()
         self._timeout = timeout

@@ -25,7 +25,7 @@ from pycomnet.channels.memory import MemoryAccount
 from pycomnet.deferred import deferred
 from pycomnet.errors import ConnectionLost, GatewayNotStarted, PycomnetError
 from pycomnet.factory.farside import KeptFarSide
-from pycomnet.factory.programs import ProgramConnection
+from pycomnet.factory.programconnection import ProgramConnection
 from pycomnet.factory.settings import Settings
 from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.limits import fork_server_limits

@@ -233,10 +233,11 @@ class FarConnection(Live):
         self._unclaimed = []
         #: streams of channels that nothing refers to any more, still to be closed
         self._dropped = []
-        self._role = allocate_lock()
+        #: held by the reader: the thread that reads at the moment
+        self._reading = allocate_lock()
         self._waiting = []
         self._turns = 0
-        self._wanted_role = False
+        self._reading_wanted = False
         self._reader_waiter = allocate_lock()
         self._reader_waiter.acquire()
         self._reader_sleeps = False
@@ -475,7 +476,7 @@ class FarConnection(Live):
         :returns: False if the time was over first.
         """
         end = None if timeout is None else now() + timeout
-        role = self._role
+        reading = self._reading
         if self.write_buffer is not None:
             if self.write_buffer.end != HEAD and not done():
                 with self.write_lock:
@@ -487,7 +488,7 @@ class FarConnection(Live):
                     timeout = end - now()
                     if timeout <= 0:
                         return False
-                if role.acquire(False):
+                if reading.acquire(False):
                     try:
                         while not done():
                             if end is not None:
@@ -496,29 +497,30 @@ class FarConnection(Live):
                                     return done()
                             self._read(True)
                     finally:
-                        role.release()
+                        reading.release()
                         self._turns += 1
                         if self._reader_sleeps:
                             self._reader_sleeps = False
                             self.wake_waiter(self._reader_waiter)
                 else:
-                    self._park(done, waiters, timeout)
+                    self._wait_to_be_woken(done, waiters, timeout)
             return True
         finally:
             # A thread that stops reading wakes another one that waits, to read on.
-            if self._waiting and not role.locked():
-                self._unpark()
+            if self._waiting and not reading.locked():
+                self._wake_waiter()
 
-    def _park(self, done, waiters, timeout):
+    def _wait_to_be_woken(self, done, waiters, timeout):
+        """Wait, as a waiter, until the reader has something or stops reading."""
         waiter = allocate_lock()
         waiter.acquire()
-        self._wanted_role = True
+        self._reading_wanted = True
         self._waiting.append(waiter)
         if waiters is not None:
             waiters.append(waiter)
         try:
             # Checked again now that the waiter is in the lists: nothing is missed in between.
-            if not done() and self._role.locked():
+            if not done() and self._reading.locked():
                 timed_acquire(waiter, timeout)
         finally:
             for where in (self._waiting, waiters):
@@ -528,7 +530,8 @@ class FarConnection(Live):
                 except ValueError:
                     pass
 
-    def _unpark(self):
+    def _wake_waiter(self):
+        """Wake the thread that has waited longest, so that it reads."""
         try:
             self.wake_waiter(self._waiting[0])
         except IndexError:
@@ -545,19 +548,19 @@ class FarConnection(Live):
     def _reader_thread(self):
         seen = -1
         while not self.closed:
-            if self._role.acquire(False):
-                self._wanted_role = False
+            if self._reading.acquire(False):
+                self._reading_wanted = False
                 try:
-                    while not self._wanted_role and not self.closed:
+                    while not self._reading_wanted and not self.closed:
                         self._read()
                 finally:
-                    self._role.release()
+                    self._reading.release()
                 if self._waiting:
-                    self._unpark()
+                    self._wake_waiter()
             elif seen == self._turns:
                 # One thread has been reading all the time. It wakes this one when it stops.
                 self._reader_sleeps = True
-                if self._role.locked():
+                if self._reading.locked():
                     self._reader_waiter.acquire()
                 elif self._reader_sleeps:
                     self._reader_sleeps = False

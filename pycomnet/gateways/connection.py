@@ -24,11 +24,14 @@ from pycomnet.errors import (
 )
 from pycomnet.far.live import Live
 from pycomnet.gateways.ending import StillRuns, TransportEnd
-from pycomnet.gateways.localfactory import FactoryGatewayTransport
 from pycomnet.gateways.output import OutputCallback, OutputSink
 from pycomnet.gateways.resumable import ResumableConnection
 from pycomnet.gateways.spec import Spec
-from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
+from pycomnet.gateways.transports.interface import (
+    GatewayRequest,
+    GatewayTransport,
+    LeavableTransport,
+)
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.text.printable import visible
 
@@ -221,7 +224,7 @@ class GatewayConnection(Live):
         """Leave the far side to the factory; fires when the factory has noticed it."""
         connection, transport = self.connection, self.transport
         assert isinstance(connection, ResumableConnection)
-        assert isinstance(transport, FactoryGatewayTransport)
+        assert isinstance(transport, LeavableTransport)
         self.ending = True
         if connection.lost is None:
             over: defer.Deferred[ConnectionLost] = defer.Deferred()

@@ -22,15 +22,11 @@ from pycomnet.errors import EndpointError, PycomnetError, SpecError
 from pycomnet.far.live import Live
 from pycomnet.gateways import transports
 from pycomnet.gateways.connection import START_TIMEOUT, GatewayConnection
+from pycomnet.gateways.factorytransport import FactoryGatewayTransport
 from pycomnet.gateways.forkserver.client import ForkServerClients
 from pycomnet.gateways.gateway import Gateway, end_times
 from pycomnet.gateways.limits import far_limits
-from pycomnet.gateways.localfactory import (
-    FactoryGatewayTransport,
-    LocalFactory,
-    Resumable,
-    default_path,
-)
+from pycomnet.gateways.localfactory import LocalFactory, Resumable, default_path
 from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback, PrefixedLines
 from pycomnet.gateways.resumable import ResumableConnection

@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 from pycomnet.far.lingering.journal import WHOLE, Journal
 from pycomnet.gateways.resumable import ResumableConnection
-from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.net.reactors import PipeReactor
 
 
 def open_journal(fds: tuple[int, ...]) -> Journal | None:
@@ -50,7 +51,7 @@ class HandedPipes(Protocol):
         fds: tuple[int, ...],
         journal: Journal,
         say: Callable[[dict[str, Any]], object],
-        reactor: Any,
+        reactor: PipeReactor,
     ) -> None:
         write_pipe, read_pipe = fds
         self._connection = connection

@@ -7,11 +7,8 @@ up within the offer, and never imported here.
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib.machinery
 import importlib.util
 import os
-import pkgutil
 import sys
 from collections import deque
 from collections.abc import Iterable
@@ -24,25 +21,27 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, CodeNotSendable, ConnectionLost, PycomnetError
-from pycomnet.far.modules import MODULE, NAMESPACE, PACKAGE, UNSENDABLE
+from pycomnet.far.modules import UNSENDABLE
+from pycomnet.gateways.modulefiles import (
+    SOURCES,
+    ModuleRefused,
+    check_within,
+    entry_of,
+    find_within,
+    kind_of,
+    names_in,
+    parts_of,
+    read_file,
+    source_of,
+)
 from pycomnet.text.logs import Logger
 
 log = Logger()
 
 #: The most bytes of further sources in one reply: so many are quickly sent over a slow line.
 MAX_SOURCES = 262144
-#: The most bytes of a module's source or of a data file: each is read in one piece.
-MAX_FILE = 67108864
-#: The most names in a reply about a directory.
-MAX_NAMES = 65536
 #: The far name of a program without a name of its own: a zip file or directory that is run.
 PROGRAM = "__program__"
-#: The suffixes of Python's source files.
-_SOURCES = tuple(importlib.machinery.SOURCE_SUFFIXES)
-
-
-class ModuleRefused(PycomnetError):
-    """A far side requested something that was not offered, or does not exist."""
 
 
 @attrs.frozen
@@ -157,9 +156,9 @@ class ModuleOffer:
             case {"source": [*names]}:
                 return self._sources(names)
             case {"data": [str(package), str(path)]}:
-                return _read(self._file(package, path))
+                return read_file(self._file(package, path))
             case {"names": [str(package), str(path)]}:
-                return _names(self._file(package, path))
+                return names_in(self._file(package, path))
         raise ModuleRefused("that is no question about a module")
 
     def _find(self, fullname: str) -> ModuleSpec | None:
@@ -177,26 +176,26 @@ class ModuleOffer:
             if spec is None or spec.submodule_search_locations is None:
                 return None
             within = list(spec.submodule_search_locations)
-            spec = _within(parts[at], within)
+            spec = find_within(parts[at], within)
             if spec is not None and spec.origin is not None and spec.has_location:
-                _check_within(spec.origin, within, fullname)
+                check_within(spec.origin, within, fullname)
             elif spec is not None:
                 for location in spec.submodule_search_locations or ():
-                    _check_within(location, within, fullname)
+                    check_within(location, within, fullname)
         return spec
 
     def _list(self, name: str) -> list[Any]:
         spec = self._find(name)
         if spec is None:
             return []
-        entries = [_entry(name, spec)]
-        for part in _parts(spec):
+        entries = [entry_of(name, spec)]
+        for part in parts_of(spec):
             try:
                 found = self._find(f"{name}.{part}")
             except ModuleRefused:
                 continue  # a link out of the package
             if found is not None:
-                entries.append(_entry(f"{name}.{part}", found))
+                entries.append(entry_of(f"{name}.{part}", found))
         return entries
 
     def _sources(self, names: list[Any]) -> dict[str, bytes]:
@@ -204,7 +203,7 @@ class ModuleOffer:
         size = 0
         for name in names:
             spec = self._find(name) if isinstance(name, str) else None
-            source = None if spec is None else _source(spec)
+            source = None if spec is None else source_of(spec)
             if source is None:
                 if not found:
                     raise ModuleRefused(f"there is no source of {str(name)[:200]}")
@@ -232,7 +231,7 @@ class ModuleOffer:
         for location in within:
             whole = os.path.join(location, *parts)
             if os.path.lexists(whole):
-                _check_within(whole, within, path)
+                check_within(whole, within, path)
                 return whole
         if within and not os.path.isdir(within[0]):
             return os.path.join(within[0], *parts)  # in a zip file, perhaps
@@ -286,21 +285,7 @@ def _log_failure(failure: Failure) -> None:
     log.failure("a far side's question about a module can't be answered", failure)
 
 
-# -- what is there -------------------------------------------------------------------------------
-
-
-def _within(name: str, directories: list[str]) -> ModuleSpec | None:
-    """Find a module in one of some directories."""
-    # By its last name only: for its full name the package would have to be imported here.
-    spec = importlib.machinery.PathFinder.find_spec(name, directories)
-    return None if spec is None else _frozen(spec)
-
-
-def _frozen(spec: ModuleSpec) -> ModuleSpec:
-    """Fix its locations: those of a namespace package change with ``sys.path``."""
-    if spec.submodule_search_locations is not None:
-        spec.submodule_search_locations = list(spec.submodule_search_locations)
-    return spec
+# -- what is offered ------------------------------------------------------------------------------
 
 
 def _is_path(text: str) -> bool:
@@ -321,7 +306,7 @@ def _by_name(name: str) -> ModuleOffer:
         raise CodeNotSendable(f"module {name}: it can't be found: {problem}") from None
     if spec is None:
         raise CodeNotSendable(f"module {name}: there is none of that name here")
-    if not spec.submodule_search_locations and _source(spec) is None:
+    if not spec.submodule_search_locations and source_of(spec) is None:
         raise CodeNotSendable(f"module {name} has no Python source, so it can't be sent")
     if spec.submodule_search_locations is not None and spec.origin is None:
         # A copy: the module that is imported here keeps its own list.
@@ -336,13 +321,13 @@ def _main() -> ModuleOffer:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name == "__main__":  # the __main__.py of a zip file or directory
-        _check_guard(_source(spec))
+        _check_guard(source_of(spec))
         return ModuleOffer({PROGRAM: OfferedRoot(_as_program(spec))}, main=PROGRAM)
     filename = getattr(main, "__file__", None)
     if spec is not None and spec.name:  # python -m
         name = spec.name.removesuffix(".__main__")
         top = _by_name(name.partition(".")[0])
-        _check_guard(_source(spec))
+        _check_guard(source_of(spec))
         return attrs.evolve(top, main=spec.name)
     if not filename or not os.path.isfile(filename):
         raise CodeNotSendable(
@@ -354,7 +339,7 @@ def _main() -> ModuleOffer:
     found = importlib.util.spec_from_file_location(name, os.path.abspath(filename))
     if found is None:
         raise CodeNotSendable(f"__main__ can't be sent: {filename!r} is no Python source")
-    _check_guard(_source(found))
+    _check_guard(source_of(found))
     return ModuleOffer({name: OfferedRoot(found)}, main=name)
 
 
@@ -396,18 +381,18 @@ def _directory(path: str) -> ModuleOffer:
         whole = os.path.join(path, file_name)
         if not name.isidentifier() or name in roots or name == "__pycache__":
             continue
-        if not file_name.endswith(_SOURCES) and not os.path.isdir(whole):
+        if not file_name.endswith(SOURCES) and not os.path.isdir(whole):
             continue
-        spec = _within(name, [path])
+        spec = find_within(name, [path])
         if spec is None:
             continue
         if spec.submodule_search_locations is not None and spec.origin is None:
             last.add(name)
-        elif not (spec.origin and _kind(spec) != UNSENDABLE):
+        elif not (spec.origin and kind_of(spec) != UNSENDABLE):
             continue
         try:
             for where in [spec.origin] if spec.origin else spec.submodule_search_locations or ():
-                _check_within(where, [path], name)
+                check_within(where, [path], name)
         except ModuleRefused:
             continue
         roots[name] = OfferedRoot(spec, named=False)
@@ -421,20 +406,10 @@ def _directory(path: str) -> ModuleOffer:
             own = PROGRAM
             roots[own] = OfferedRoot(_as_program(found.spec), named=False)
         try:
-            _check_guard(_source(roots[own].spec) if own in roots else None)
+            _check_guard(source_of(roots[own].spec) if own in roots else None)
         except CodeNotSendable:
             own = None
     return ModuleOffer(roots, frozenset(last), own if own in roots else None)
-
-
-def _check_within(path: str, roots: Iterable[str], name: str) -> None:
-    """Refuse a path that a symbolic link leads out of the roots."""
-    real = os.path.realpath(path)
-    for root in roots:
-        root = os.path.realpath(root)
-        if real == root or real.startswith(root.rstrip(os.sep) + os.sep):
-            return
-    raise ModuleRefused(f"{name[:200]} leads out of what was offered")
 
 
 def _is_same(module: Any, spec: ModuleSpec) -> bool:
@@ -451,86 +426,6 @@ def _found(module: str, path: str, value: Any) -> bool:
         if not name.isidentifier() or (found := getattr(found, name, None)) is None:
             return False
     return found is value or (hasattr(value, "__self__") and bool(found == value))
-
-
-def _kind(spec: ModuleSpec) -> int:
-    if spec.submodule_search_locations is not None and spec.origin is None:
-        return NAMESPACE
-    if spec.origin is None or not spec.origin.endswith(_SOURCES):
-        return UNSENDABLE
-    return MODULE if spec.submodule_search_locations is None else PACKAGE
-
-
-def _entry(name: str, spec: ModuleSpec) -> list[Any]:
-    kind = _kind(spec)
-    if kind == NAMESPACE:
-        return [name, kind, next(iter(spec.submodule_search_locations or ()), ""), b""]
-    source = _source(spec)
-    if source is None:
-        return [name, UNSENDABLE, spec.origin or name, b""]
-    return [name, kind, spec.origin, hashlib.sha256(source).digest()]
-
-
-def _source(spec: ModuleSpec) -> bytes | None:
-    if _kind(spec) in (NAMESPACE, UNSENDABLE) or spec.origin is None:
-        return None
-    get_data = getattr(spec.loader, "get_data", None)
-    if get_data is None:
-        return None
-    try:
-        if os.path.exists(spec.origin) and os.path.getsize(spec.origin) > MAX_FILE:
-            return None
-        data: bytes = get_data(spec.origin)
-    except OSError:
-        return None
-    return data
-
-
-def _parts(spec: ModuleSpec) -> list[str]:
-    """The names of what is directly in a package."""
-    locations = list(spec.submodule_search_locations or ())
-    names = {found.name for found in pkgutil.iter_modules(locations)}
-    for location in locations:
-        try:
-            with os.scandir(location) as entries:
-                names |= {entry.name for entry in entries if entry.is_dir()}
-        except OSError:
-            continue  # a zip file
-    names.discard("__pycache__")
-    return sorted(name for name in names if name.isidentifier())
-
-
-def _read(path: str) -> bytes:
-    try:
-        if os.path.isfile(path):
-            if os.path.getsize(path) > MAX_FILE:
-                raise ModuleRefused(f"{os.path.basename(path)!r} is longer than {MAX_FILE} bytes")
-            return Path(path).read_bytes()
-        if not os.path.lexists(path):
-            return _read_from_zip(path)
-    except OSError as problem:
-        raise ModuleRefused(f"{os.path.basename(path)!r}: {problem.strerror}") from None
-    raise ModuleRefused(f"{os.path.basename(path)!r} is no file")
-
-
-def _read_from_zip(path: str) -> bytes:
-    archive = path
-    while archive != os.path.dirname(archive):
-        archive = os.path.dirname(archive)
-        if os.path.isfile(archive):
-            importer: Any = pkgutil.get_importer(archive)
-            data: bytes = importer.get_data(path)
-            return data
-    raise ModuleRefused(f"there is no file {os.path.basename(path)!r}")
-
-
-def _names(path: str) -> list[list[Any]]:
-    try:
-        with os.scandir(path) as entries:
-            found = [[entry.name, entry.is_dir()] for entry in entries]
-    except OSError as problem:
-        raise ModuleRefused(f"{os.path.basename(path)!r}: {problem.strerror}") from None
-    return sorted(found)[:MAX_NAMES]
 
 
 __all__ = ["ModuleRefused", "ModuleSource", "ModuleOffer"]

@@ -32,7 +32,8 @@ from pycomnet.errors import PycomnetError
 from pycomnet.gateways.ending import EXIT_TIMEOUT
 from pycomnet.gateways.transports.boot import boot_code, own_interpreter
 from pycomnet.gateways.transports.bootstrap import AfterMarker
-from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
+from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.gateways.transports.process import LocalProcess, describe_status
 from pycomnet.gateways.transports.socket import KEEPALIVE
 from pycomnet.net import endpoints
 from pycomnet.net.reactors import GatewayReactor

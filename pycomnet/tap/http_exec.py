@@ -12,8 +12,8 @@ from twisted.python import usage
 from pycomnet.auth import tokens
 from pycomnet.errors import PycomnetError
 from pycomnet.mediator.server import service
-from pycomnet.mediator.server.mediator import MAX_PROCESSES
 from pycomnet.mediator.server.model import READERS, UserLimits, read_count, read_seconds
+from pycomnet.mediator.server.subprocesses import MAX_PROCESSES
 from pycomnet.net.clock import use_monotonic_clock
 from pycomnet.tap.endings import ExitStatus
 from pycomnet.tap.options import DaemonOptions

@@ -45,6 +45,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: ``services`` has the default context.
 REACTOR_USERS = frozenset({"aio", "blocking", "cli", "services", "__main__", "tap"})
 REACTOR = "twisted.internet.reactor"
+#: A module of ours, of those that can be named in a string.
+NAMED = re.compile(r"pycomnet(\.\w+)+")
 #: What a source has that may import it.
 REACTOR_IMPORT = re.compile(r"internet\.reactor|internet\s+import\s+(\([^)]*|[^\n(]*)\breactor\b")
 
@@ -69,6 +71,10 @@ IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}
 #: The one module that may use what Twisted does not promise to keep.
 TWISTED_PRIVATES = "pycomnet.net._twisted"
 
+#: Modules that are imported by a name in a string, from above: the module with the string, and what
+#: it names. docs/architecture.rst, "The layers", has the reasons.
+UPWARD = frozenset({("pycomnet.gateways.transports", "pycomnet.mediator.client.gatewaytransport")})
+
 #: What is imported for its types alone, and not for the clock that it has as well.
 TYPES_ONLY = frozenset({("pycomnet.wire.kinds", "datetime")})
 
@@ -86,10 +92,13 @@ class Module:
 
     :ivar imports: each as line, absolute dotted name, and whether it runs when the module is
         imported. For ``from a import b`` the name is ``a.b``, whatever ``b`` is.
+    :ivar named: the modules of this package that strings name, each with its line: these are loaded
+        by name, with ``import_module``.
     """
 
     is_package: bool
     imports: tuple[tuple[int, str, bool], ...]
+    named: tuple[tuple[int, str], ...] = ()
 
 
 #: The fields of a statement that hold further statements.
@@ -119,6 +128,21 @@ def named_reactors(node: ast.AST, at_import: bool = True) -> Iterator[tuple[int,
         yield from named_reactors(child, at_import and not inside)
 
 
+def named_modules(source: str) -> Iterator[tuple[int, str]]:
+    """The modules that strings name, as ``module`` or ``module:attribute``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            name = node.value.partition(":")[0]
+            if NAMED.fullmatch(name) and is_module(name):
+                yield node.lineno, name
+
+
+def is_module(name: str) -> bool:
+    """Whether there is a module or package of this dotted name."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return (path / "__init__.py").is_file() or path.with_suffix(".py").is_file()
+
+
 def imports(module: str, is_package: bool, source: str) -> Iterator[tuple[int, str, bool]]:
     """The imports of a source, as :attr:`Module.imports`.
 
@@ -145,7 +169,8 @@ def read(module: str, is_package: bool, source: str) -> Module:
     """Read a source. Of a test only an import of the reactor matters, so others aren't parsed."""
     if module.startswith("pycomnet.test.") and not REACTOR_IMPORT.search(source):
         return Module(is_package, ())
-    return Module(is_package, tuple(imports(module, is_package, source)))
+    named = named_modules(source) if NAMED.search(source) else ()
+    return Module(is_package, tuple(imports(module, is_package, source)), tuple(named))
 
 
 def room(name: str) -> str | None:
@@ -175,7 +200,8 @@ def check(modules: Mapping[str, Module]) -> list[str]:
         if here != "test" and here not in RANK:
             found.append(f"{module}: put {here!r} in a layer, in LAYERS of {__name__}")
             continue
-        for line, name, at_import in seen.imports:
+        strings = [(*one, False) for one in seen.named if (module, one[1]) not in UPWARD]
+        for line, name, at_import in (*seen.imports, *strings):
             where = f"{module}:{line}: imports {name}"
             there = room(name)
             is_reactor = name == REACTOR or name.startswith(REACTOR + ".")
@@ -217,13 +243,18 @@ def empty_layers(modules: Iterable[str], layers: Iterable[frozenset[str]] = LAYE
     ]
 
 
-def edges(modules: Mapping[str, Module]) -> dict[str, set[str]]:
-    """For each module but tests the modules that it imports, be it in a function."""
+def edges(modules: Mapping[str, Module], named: bool) -> dict[str, set[str]]:
+    """For each module but tests the modules that it imports, be it in a function.
+
+    :param named: with those that its strings name.
+    """
     found: dict[str, set[str]] = {}
     for module, seen in modules.items():
         if module.startswith("pycomnet.test"):
             continue
-        names = (name for _, name, _ in seen.imports)
+        names = [name for _, name, _ in seen.imports]
+        if named:
+            names += [name for _, name in seen.named if (module, name) not in UPWARD]
         # `from a import b`: `a.b` is a module, or `b` is a name in the module `a`.
         targets = {name if name in modules else name.rpartition(".")[0] for name in names}
         found[module] = {name for name in targets if name in modules and name != module}
@@ -240,10 +271,13 @@ def neighbours(one: str, other: str) -> tuple[str, str] | None:
 
 
 def cycles(modules: Mapping[str, Module]) -> list[str]:
-    """The packages that import each other, and more than two modules that do."""
-    between = edges(modules)
+    """The packages that import each other, and more than two modules that do.
+
+    A table that names modules in strings may be imported by these: it is loaded without them. So
+    for cycles of modules such names do not count.
+    """
     packages: dict[str, set[str]] = {}
-    for module, imported in between.items():
+    for module, imported in edges(modules, named=True).items():
         for other in imported:
             pair = neighbours(module, other)
             if pair is not None and all(
@@ -251,7 +285,7 @@ def cycles(modules: Mapping[str, Module]) -> list[str]:
             ):
                 packages.setdefault(pair[0], set()).add(pair[1])
     found = [f"packages in a cycle: {', '.join(cycle)}" for cycle in components(packages)]
-    for cycle in components(between):
+    for cycle in components(edges(modules, named=False)):
         if len(cycle) > 2:
             found.append(f"modules in a cycle: {', '.join(cycle)}")
     return found

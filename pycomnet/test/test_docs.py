@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from operator import attrgetter
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import pycomnet
+from pycomnet.test.docnames import PACKAGE, ROOT, missing_files, missing_names
+from pycomnet.test.importrules import UPWARD
 
-DOCS = Path(pycomnet.__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
+#: The pages beside those in architecture/ that are about the code.
+ABOUT_CODE = frozenset({"architecture", "glossary", "lifecycles", "protocol"})
 
 
 class PageTests(SynchronousTestCase):
@@ -48,8 +51,80 @@ class PageTests(SynchronousTestCase):
             if name:
                 attrgetter(name)(found)
 
+    def test_names_on_pages_exist(self) -> None:
+        """The modules, classes, members and files that the pages name are there.
+
+        The pages on the architecture, the protocol and the words are about this package alone, so
+        there each word in the form of a name is one of the package.
+        """
+        pages = [*DOCS.rglob("*.rst"), *ROOT.glob("*.rst")]
+        missing = {}
+        for page in pages:
+            about_code = page.parent.name == "architecture" or page.stem in ABOUT_CODE
+            found = missing_names(page.read_text(encoding="utf-8"), about_code)
+            if found:
+                missing[page.name] = found
+        self.assertEqual(missing, {})
+
+    def test_files_in_comments_exist(self) -> None:
+        """The files that comments and docstrings of the package name are there."""
+        tops = {path.name for path in (PACKAGE, *PACKAGE.iterdir(), *ROOT.iterdir())}
+        missing = {}
+        for source in PACKAGE.rglob("*.py"):
+            if PACKAGE / "test" not in source.parents:
+                found = missing_files(source.read_text(encoding="utf-8"))
+                found = [path for path in found if path.partition("/")[0] in tops]
+                if found:
+                    missing[source.name] = found
+        self.assertEqual(missing, {})
+
+    def test_imports_that_point_up_are_explained(self) -> None:
+        """Each module that a string may name from below is on the page about the layers."""
+        text = (DOCS / "architecture.rst").read_text(encoding="utf-8")
+        self.assertEqual([named for _, named in UPWARD if f"``{named}``" not in text], [])
+
     def test_architecture_pages_are_listed(self) -> None:
         """The index of the architecture has each of its pages, and nothing else."""
         text = (DOCS / "architecture.rst").read_text(encoding="utf-8")
         listed = set(re.findall(r"^   architecture/([\w-]+)$", text, re.M))
         self.assertEqual(listed, {path.stem for path in DOCS.glob("architecture/*.rst")})
+
+
+class CheckerTests(SynchronousTestCase):
+    """The checker of names finds each kind of name that isn't there, and no other."""
+
+    def test_missing_names_are_found(self) -> None:
+        """A module, a function, a class, a member, a word and a file that do not exist."""
+        for literal in (
+            "pycomnet.nowhere",
+            "pycomnet.wire.mux:Nothing",
+            "pycomnet.wire.mux:Mux.nothing",
+            "far.nowhere",
+            "Gateway.nothing",
+            "mux.scheduler.nothing",
+            "NoSuchClass",
+            "no_such_" + "function()",
+            "NO_SUCH_" + "CONSTANT",
+            "far/nowhere.py",
+            "python benchmarks/nowhere.py",
+        ):
+            self.assertEqual(len(missing_names(f"a ``{literal}`` b")), 1, literal)
+        self.assertEqual(missing_names(":class:`~pycomnet.Nothing`"), ["pycomnet.Nothing"])
+
+    def test_names_that_exist_are_not_found(self) -> None:
+        """Modules, functions, members that a base class has, files, and other libraries' names."""
+        for literal in (
+            "pycomnet.wire.mux:Mux.send",
+            "far.worker",
+            "GatewayDied.reason",
+            "FactoryService.startService",
+            "mux.scheduler.sent",
+            "subprocess.Popen",
+            "epoll_ctl",
+            "data_to_send(limit)",
+            "START_TIMEOUT",
+            "wire/mux.py",
+            "POST /exec/PID",
+        ):
+            self.assertEqual(missing_names(f"a ``{literal}`` b"), [], literal)
+        self.assertEqual(missing_names(":class:`~pycomnet.Group`"), [])

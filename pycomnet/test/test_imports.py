@@ -19,6 +19,7 @@ from pycomnet.test.importrules import (
     PACKAGE,
     PLUGINS,
     REACTOR,
+    UPWARD,
     Module,
     check,
     cycles,
@@ -114,6 +115,24 @@ class CheckerTests(SynchronousTestCase):
             self.assertIn("channel", self.found("pycomnet.far.main", source), source)
             self.assertIn("which is above it", self.found("pycomnet.far.main", source), source)
 
+    def test_name_in_a_string_is_an_import(self) -> None:
+        """A module that a string names is imported by that name, from above too."""
+        for source in (
+            'TABLE = {"http": ("pycomnet.mediator.client", None)}',
+            'STORES = {"far": "pycomnet.nameserver.stores.sqlite:make"}',
+            'def f():\n    return import_module("pycomnet.mediator.client")',
+        ):
+            self.assertIn("above", self.found("pycomnet.channels.channel", source), source)
+            self.assertEqual(self.found("pycomnet.cli.run", source), "", source)
+        for source in ('log = Logger("pycomnet.nowhere")', '"see pycomnet.mediator.client"'):
+            self.assertEqual(self.found("pycomnet.channels.channel", source), "", source)
+
+    def test_each_exception_is_still_needed(self) -> None:
+        """Each module that may be named from below is named there."""
+        modules = tree()
+        for module, named in UPWARD:
+            self.assertIn(named, [name for _, name in modules[module].named])
+
     def test_one_dot_in_init_is_the_package(self) -> None:
         """In an ``__init__`` one dot is the package itself."""
         self.assertIn("above", self.found("pycomnet.gateways", "from ..services import x", True))
@@ -207,6 +226,24 @@ class CheckerTests(SynchronousTestCase):
             )
             self.assertIn("packages in a cycle: ", found)
             self.assertIn(f"pycomnet.{one.replace('_', '.')}, ", found + ", ")
+
+    def test_name_in_a_string_makes_a_cycle_of_packages(self) -> None:
+        """A package that names a module of another one in a string depends on that package."""
+        sources = {
+            "pycomnet_gateways_spec": 'TABLE = ["pycomnet.mediator.client"]',
+            "pycomnet_mediator_client": "import pycomnet.gateways.spec",
+        }
+        [found] = self.cycles(**sources)
+        self.assertIn("packages in a cycle: pycomnet.gateways, pycomnet.mediator", found)
+
+    def test_modules_may_import_the_table_that_names_them(self) -> None:
+        """Modules may use the table that names them in strings."""
+        sources = {
+            "pycomnet_wire_frames": 'TABLE = ["pycomnet.wire.mux", "pycomnet.wire.flow"]',
+            "pycomnet_wire_mux": "from . import flow",
+            "pycomnet_wire_flow": "from . import frames",
+        }
+        self.assertEqual(self.cycles(**sources), [])
 
     def test_package_and_its_subpackage_may_use_each_other(self) -> None:
         """A package's modules and those of a package in it may use each other."""

@@ -29,13 +29,10 @@ from pycomnet.gateways.forkserver.client import ForkServerClient
 from pycomnet.gateways.forkserver.route import Route
 from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.process import (
-    ErrorPipe,
-    ErrorText,
-    ProcessTransport,
-    describe_status,
-)
+from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.gateways.transports.process import describe_status
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
+from pycomnet.gateways.transports.stderr import ErrorPipe, ErrorText
 
 #: The exit status of a fork server whose interpreter can't fork (far/forkserver/server.py).
 NO_FORK = 78

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 from twisted.internet import defer
@@ -106,3 +106,14 @@ class GatewayTransport(Protocol):
 
     def stderr_tail(self) -> str:
         """The last lines of its standard error."""
+
+
+@runtime_checkable
+class LeavableTransport(Protocol):
+    """What a transport has in addition if its server keeps far sides without their programs."""
+
+    def left(self) -> defer.Deferred[None]:
+        """The gateway's connection is closed, and the server is to keep the far side.
+
+        :returns: fires when the server knows that, so that another program can resume it.
+        """

@@ -16,7 +16,7 @@ from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransp
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
 
 
-def alone(request: GatewayRequest) -> ProcessGatewayTransport:
+def standalone_transport(request: GatewayRequest) -> ProcessGatewayTransport:
     """The transport of a gateway with a new interpreter."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "near": os.getpid()}
@@ -30,7 +30,9 @@ def alone(request: GatewayRequest) -> ProcessGatewayTransport:
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
     """The transport of a popen gateway's connection."""
     if request.spec.via is not None:
-        return ForkedGatewayTransport(request, routes.through)
+        return ForkedGatewayTransport(request, routes.via_route)
     if request.spec.fork is not False and routes.can_fork(request.spec):
-        return ForkedGatewayTransport(request, routes.here, alone, first_alone=True)
-    return alone(request)
+        return ForkedGatewayTransport(
+            request, routes.local_route, standalone_transport, first_alone=True
+        )
+    return standalone_transport(request)

@@ -10,7 +10,8 @@ from twisted.internet import defer
 from pycomnet.gateways.environment import too_long
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport, describe_status
+from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.gateways.transports.process import LocalProcess, describe_status
 
 
 class ProcessGatewayTransport:

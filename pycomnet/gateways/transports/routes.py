@@ -37,7 +37,7 @@ def has_fork_server(spec: Spec) -> bool:
     return spec.transport not in KEEPING and spec.fork is not False and can_fork(spec)
 
 
-def here(request: GatewayRequest) -> Route:
+def local_route(request: GatewayRequest) -> Route:
     """The route of a gateway on this machine."""
     argv = tuple(interpreter(request.spec))
     env = dict(os.environ)
@@ -64,7 +64,7 @@ def here(request: GatewayRequest) -> Route:
     return Route(FirstHop(key, opened, passes_descriptors=True, env=env))
 
 
-def through(request: GatewayRequest) -> Route:
+def via_route(request: GatewayRequest) -> Route:
     """The route of a gateway that is started from another one (``via``)."""
     spec = request.spec
     assert spec.via is not None
@@ -75,12 +75,12 @@ def through(request: GatewayRequest) -> Route:
     route = getattr(transport, "route", None)
     # The first may have been started alone although it could be forked; later ones are forked.
     if route is None or route.first_hop.key in request.group.fork_servers.without_fork:
-        route = inside(master)
-    found = behind(route, spec, master.info["executable"])
+        route = worker_route(master)
+    found = route_beyond(route, spec, master.info["executable"])
     return attrs.evolve(found, master=spec.via)
 
 
-class Inside:
+class WorkerChannelOwner:
     """The owner of channels on a gateway's own connection; does not keep the gateway alive."""
 
     def __init__(self, id: str) -> None:
@@ -90,14 +90,14 @@ class Inside:
         """Nothing refers to a channel any more."""
 
 
-def inside(master: Gateway) -> Route:
+def worker_route(master: Gateway) -> Route:
     """The route through a fork server that a gateway's worker starts, if none has forked that."""
     link = master.link
     argv = boot_argv([master.info["executable"] or "python3"])
 
     def opened(asked: GatewayRequest, descriptor_socket: int | None) -> GatewayTransport:
         near = link.connection
-        channel = Channel(near.open("channel", raw=True), Inside(link.id))
+        channel = Channel(near.open("channel", raw=True), WorkerChannelOwner(link.id))
         kwargs = {"raw": channel, "argv": list(argv), "config": {"fork_server": {}}}
         request = exec_request(
             "from _pycomnet.far.gateways import start; start(None, argv, config, raw)", kwargs
@@ -110,10 +110,10 @@ def inside(master: Gateway) -> Route:
         started.set_callback(lambda value: None, failed, NO_ENDMARKER)
         return ChannelGatewayTransport(asked, channel, f"the fork server behind gateway {link.id}")
 
-    return Route(FirstHop(("inside", id(link)), opened))
+    return Route(FirstHop(("worker", id(link)), opened))
 
 
-def behind(route: Route, spec: Spec, executable: str) -> Route:
+def route_beyond(route: Route, spec: Spec, executable: str) -> Route:
     """The route of a gateway that starts at the end of another route.
 
     :param executable: the interpreter at that end.
@@ -130,4 +130,4 @@ def behind(route: Route, spec: Spec, executable: str) -> Route:
     return attrs.evolve(route, argv=hop.argv)
 
 
-__all__ = ["behind", "can_fork", "has_fork_server", "here", "through"]
+__all__ = ["route_beyond", "can_fork", "has_fork_server", "local_route", "via_route"]

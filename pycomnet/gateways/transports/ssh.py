@@ -19,7 +19,7 @@ from pycomnet.gateways.transports.boot import worker_config
 from pycomnet.gateways.transports.forked import ForkedGatewayTransport
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.processgateway import ProcessGatewayTransport
-from pycomnet.gateways.transports.routes import can_fork, through
+from pycomnet.gateways.transports.routes import can_fork, via_route
 from pycomnet.gateways.transports.sshcommand import KEEPALIVE, command, fork_server_config
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _said: weakref.WeakKeyDictionary[Group, dict[tuple[str, str], str]] = weakref.WeakKeyDictionary()
 
 
-def once(request: GatewayRequest, begun: Callable[[], bool]) -> GatewayRequest:
-    """Show a host's output before Python begins there only once, and not for each gateway.
+def show_preamble_once(request: GatewayRequest, begun: Callable[[], bool]) -> GatewayRequest:
+    """Show a host's output before Python begins there once, and not for each gateway.
 
     This is a login banner, or ssh's own output. Lines that another gateway of the group has shown
     for the same target are left out.
@@ -56,7 +56,7 @@ def process(
 ) -> ProcessGatewayTransport:
     """The process of an ssh connection."""
     made: list[ProcessGatewayTransport] = []
-    asked = once(request, lambda: bool(made) and made[0].begun)
+    asked = show_preamble_once(request, lambda: bool(made) and made[0].begun)
     made.append(ProcessGatewayTransport(asked, list(argv), None, bootstrap_message, (), what))
     return made[0]
 
@@ -73,7 +73,7 @@ def route(request: GatewayRequest) -> Route:
     return Route(FirstHop(argv, opened, keepalive=spec.keepalive or KEEPALIVE))
 
 
-def alone(request: GatewayRequest) -> ProcessGatewayTransport:
+def standalone_transport(request: GatewayRequest) -> ProcessGatewayTransport:
     """The transport of a gateway with an ssh connection and an interpreter of its own."""
     spec = request.spec
     config = {**worker_config(spec, request.id), "update": spec.env}
@@ -83,7 +83,7 @@ def alone(request: GatewayRequest) -> ProcessGatewayTransport:
 def gateway_transport(request: GatewayRequest) -> GatewayTransport:
     """The transport of an ssh gateway's connection."""
     if request.spec.via is not None:
-        return ForkedGatewayTransport(request, through)
+        return ForkedGatewayTransport(request, via_route)
     if request.spec.fork is not False and can_fork(request.spec):
-        return ForkedGatewayTransport(request, route, alone)
-    return alone(request)
+        return ForkedGatewayTransport(request, route, standalone_transport)
+    return standalone_transport(request)

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 
-from pycomnet.gateways.transports.process import ErrorText
+from pycomnet.gateways.transports.stderr import ErrorText
 from pycomnet.mediator.client.inputs import PausableInput
 
 

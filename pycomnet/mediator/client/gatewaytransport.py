@@ -16,6 +16,7 @@ from pycomnet.gateways.lifecycle import step
 from pycomnet.gateways.transports.bootstrap import AfterMarker
 from pycomnet.gateways.transports.interface import GatewayRequest, GatewayTransport
 from pycomnet.gateways.transports.process import describe_status
+from pycomnet.mediator.client.httptransport import HTTPTransport
 from pycomnet.mediator.client.requests import MediatorClient, Server
 from pycomnet.mediator.client.states import (
     FAR_SIDE,
@@ -23,7 +24,6 @@ from pycomnet.mediator.client.states import (
     FarSideEvent,
     FarSideState,
 )
-from pycomnet.mediator.client.stream import HTTPTransport
 
 if TYPE_CHECKING:
     from pycomnet.channels.connection import Connection

@@ -22,7 +22,7 @@ from pycomnet.mediator.client.uploads import OCTETS, StreamingBody
 from pycomnet.net import eager
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.client.stream import HTTPTransport
+    from pycomnet.mediator.client.httptransport import HTTPTransport
     from pycomnet.net.backoff import Backoff
 
 #: Seconds for the first byte of a streaming response, which is sent at once. If it does not come, a

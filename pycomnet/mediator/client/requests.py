@@ -24,8 +24,8 @@ from pycomnet.errors import CertificateRefused, EndpointError, PycomnetError
 from pycomnet.gateways.spec import Spec
 from pycomnet.mediator.chunks import Chunks
 from pycomnet.net import _twisted, endpoints
-from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import tune_reading
+from pycomnet.net.reactorpoll import BusyPoll
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.ranges import NumberRefused, real, whole
 

@@ -26,7 +26,7 @@ from pycomnet.mediator.queues import OffsetError
 from pycomnet.mediator.server.sockets import NUMBERS, Socket
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.client.stream import HTTPTransport
+    from pycomnet.mediator.client.httptransport import HTTPTransport
 
 #: Seconds from the request for a WebSocket to the server's first message on it.
 OPEN_TIMEOUT = 10.0
@@ -110,9 +110,12 @@ async def over_websocket(stream: HTTPTransport) -> None:
     except defer.TimeoutError:
         link.drop()
         raise NoWebSocket("the server does not answer") from None
-    except BaseException:
+    except BaseException as problem:
         link.drop()
         link.check()
+        if isinstance(problem, Exception):
+            # The server has answered the request before: this is about WebSockets.
+            stream.failed(problem, "websocket")
         raise
     try:
         await link.closed

@@ -14,7 +14,8 @@ from pycomnet.auth.tokens import clean_environment
 from pycomnet.errors import SpecError
 from pycomnet.gateways.spec import Spec, split_command
 from pycomnet.gateways.transports.boot import boot_code, interpreter, prepare, worker_config
-from pycomnet.gateways.transports.process import LocalProcess, ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.gateways.transports.process import LocalProcess
 from pycomnet.mediator.server.model import HttpError, UserLimits
 from pycomnet.net.reactors import PipeReactor
 from pycomnet.wire.frames import WIDE_WINDOW

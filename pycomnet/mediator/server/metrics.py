@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.server.mediator import Mediator
     from pycomnet.mediator.server.model import End
     from pycomnet.mediator.server.session import MediatorSession
+    from pycomnet.mediator.server.subprocesses import Mediator
 
 #: The reasons that have a label of their own; any other is ``other``.
 REASONS = {

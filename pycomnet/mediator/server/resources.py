@@ -27,7 +27,7 @@ from pycomnet.net.endpoints import describe_address
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.server.mediator import Mediator
+    from pycomnet.mediator.server.subprocesses import Mediator
 
 log = Logger()
 

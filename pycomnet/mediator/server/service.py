@@ -20,10 +20,10 @@ from pycomnet.errors import PycomnetError
 from pycomnet.mediator.server.access import LOCAL_NAMES, Access, Names, Realm
 from pycomnet.mediator.server.audit import AuditLog
 from pycomnet.mediator.server.child import launcher
-from pycomnet.mediator.server.mediator import MAX_PROCESSES, Mediator
 from pycomnet.mediator.server.model import UserLimits
 from pycomnet.mediator.server.resources import destination, root
 from pycomnet.mediator.server.site import Site
+from pycomnet.mediator.server.subprocesses import MAX_PROCESSES, Mediator
 from pycomnet.net import endpoints
 from pycomnet.net.reactors import GatewayReactor
 from pycomnet.ranges import check_fields

@@ -19,8 +19,8 @@ from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.mediator.server.uploads import ForwardedBody
 from pycomnet.net import _twisted
-from pycomnet.net.busypoll import BusyPoll
 from pycomnet.net.eager import flush_now, tune_reading
+from pycomnet.net.reactorpoll import BusyPoll
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:

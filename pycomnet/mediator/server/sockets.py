@@ -18,11 +18,11 @@ from pycomnet.mediator.frames import HEADER, Frames, TooLong, frame
 from pycomnet.mediator.server.model import HttpError, User
 from pycomnet.mediator.server.session import MediatorSession
 from pycomnet.net import _twisted, eager
-from pycomnet.net.busypoll import BusyPoll
+from pycomnet.net.reactorpoll import BusyPoll
 from pycomnet.text.logs import Logger
 
 if TYPE_CHECKING:
-    from pycomnet.mediator.server.mediator import Mediator
+    from pycomnet.mediator.server.subprocesses import Mediator
 
 log = Logger()
 

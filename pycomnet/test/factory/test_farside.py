@@ -17,7 +17,7 @@ from pycomnet.channels.channel import Channel
 from pycomnet.channels.connection import Connection
 from pycomnet.deferred import OneShot
 from pycomnet.errors import GatewayNotStarted, PycomnetError
-from pycomnet.factory import attachment, farside
+from pycomnet.factory import attachment, handing
 from pycomnet.factory.farside import KeptFarSide
 from pycomnet.factory.service import FactoryConfiguration, FactoryService, Scope
 from pycomnet.factory.settings import Settings
@@ -25,8 +25,8 @@ from pycomnet.far.lingering.relay import Relay
 from pycomnet.gateways.ending import DRAIN_TIMEOUT
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.transports.interface import GatewayRequest
-from pycomnet.gateways.transports.process import ProcessTransport
-from pycomnet.gateways.transports.routes import here, through
+from pycomnet.gateways.transports.pipes import ProcessTransport
+from pycomnet.gateways.transports.routes import local_route, via_route
 from pycomnet.net.descriptors import identity
 from pycomnet.test.kit import MemoryTransport, Pair
 from pycomnet.wire.frames import GOAWAY, WINDOW
@@ -291,7 +291,7 @@ class GivenCase(FarSideCase):
     def setUp(self) -> None:
         super().setUp()
         self.sent: list[tuple[int, ...]] = []
-        self.patch(farside, "passes_descriptors", lambda transport: True)
+        self.patch(handing, "passes_descriptors", lambda transport: True)
         self.patch(attachment, "send_descriptors", self.send)
         reactor: Any = MemoryReactorClock()
         # Both ends of both pipes: what the far side reads, and what it writes.
@@ -433,7 +433,7 @@ class Given(GivenCase):
 
     def test_no_way(self) -> None:
         """To a program that can't be given them all goes on through here."""
-        self.patch(farside, "passes_descriptors", lambda transport: False)
+        self.patch(handing, "passes_descriptors", lambda transport: False)
         far = self.begun()
         hello = self.gateway_transport.far.mux.data_to_send()
         self.say(hello)
@@ -484,10 +484,10 @@ class Names(SynchronousTestCase):
             spec, "b", print, lambda: cast(Any, self.scope), MemoryReactorClock()
         )
         forked: Any = master.gateway_transport
-        forked.route = here(attrs.evolve(request, spec=Spec()))
-        route = through(request)
+        forked.route = local_route(attrs.evolve(request, spec=Spec()))
+        route = via_route(request)
         self.assertEqual((route.master, route.first_hop), ("a", forked.route.first_hop))
         self.assertEqual(route.path[0].argv[0], "other")
         forked.route = None
         with self.assertRaisesRegex(PycomnetError, "has no fork server that could start"):
-            through(request).first_hop.open(request, None)
+            via_route(request).first_hop.open(request, None)

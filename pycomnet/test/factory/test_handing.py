@@ -20,7 +20,7 @@ from pycomnet.factory.handing import PREPARE_TIMEOUT, TAKE_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE, READ
 from pycomnet.far.lingering.framing import RelayedFrameReader
 from pycomnet.far.lingering.journal import FROM, TO, WHOLE, Journal
-from pycomnet.gateways.transports.process import ProcessTransport
+from pycomnet.gateways.transports.pipes import ProcessTransport
 from pycomnet.test.factory.test_farside import FarSideCase
 from pycomnet.test.kit import MemoryTransport
 from pycomnet.wire.frames import HELLO, OPEN, RESULT

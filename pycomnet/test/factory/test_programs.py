@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.channels.connection import Connection
 from pycomnet.channels.core import NO_ENDMARKER
-from pycomnet.factory.programs import ProgramConnection
+from pycomnet.factory.programconnection import ProgramConnection
 from pycomnet.test.kit import MemoryTransport
 
 

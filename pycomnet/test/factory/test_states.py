@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pycomnet.errors import ConnectionLost, GatewayNotStarted
-from pycomnet.factory import farside
+from pycomnet.factory import handing
 from pycomnet.factory.farside import END_TIMEOUT
 from pycomnet.factory.handover import BACK, BEGIN, LEAVE
 from pycomnet.factory.states import (
@@ -251,4 +251,4 @@ class GivenTransitions(GivenCase):
 
     def patch_passes(self, passes: bool) -> None:
         """Whether a program can be given descriptors."""
-        self.patch(farside, "passes_descriptors", lambda transport: passes)
+        self.patch(handing, "passes_descriptors", lambda transport: passes)

@@ -120,7 +120,7 @@ class CollectingCase(SynchronousTestCase):
         self.near.end()
         self.assertTrue(self.over.wait(60))
         # Whoever reads has this; nobody begins to after the end.
-        self.assertTrue(self.link._role.acquire(timeout=60))
+        self.assertTrue(self.link._reading.acquire(timeout=60))
         self.near.io.close()
         self.near.stop()
 

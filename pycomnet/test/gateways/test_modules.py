@@ -17,7 +17,7 @@ from unittest.mock import patch  # of sys.path and sys.modules only
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.errors import CodeNotSendable, RemoteError
-from pycomnet.gateways import modules
+from pycomnet.gateways import modulefiles, modules
 from pycomnet.gateways.modules import PROGRAM, ModuleOffer, ModuleRefused, ModuleSource
 from pycomnet.test.kit import Pair
 
@@ -107,7 +107,7 @@ class Answers(Tree):
         self.assertEqual(offer.answer({"data": ["offeredpkg.data", "text.txt"]}), b"text")
         self.assertEqual(offer.answer({"names": ["offeredpkg", "data"]}), [["text.txt", False]])
         self.assertIn(["sub", True], offer.answer({"names": ["offeredpkg", ""]}))
-        self.patch(modules, "MAX_FILE", 3)
+        self.patch(modulefiles, "MAX_FILE", 3)
         self.assertIn(
             "longer than 3", self.refused(offer, {"data": ["offeredpkg.data", "text.txt"]})
         )

@@ -19,8 +19,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Request, TextMessage
 
 from pycomnet.auth.tokens import TokenChecker, new_token
+from pycomnet.mediator.client.httptransport import HTTPTransport
 from pycomnet.mediator.client.requests import MediatorClient, Server
-from pycomnet.mediator.client.stream import HTTPTransport
 from pycomnet.mediator.client.websocket import WebSocketLink
 from pycomnet.mediator.frames import HEADER
 from pycomnet.mediator.server.access import Access, Realm
@@ -147,12 +147,20 @@ class RecordingProtocol:
 class StreamCase(SynchronousTestCase):
     """A transport over HTTP without a server."""
 
-    def make_stream(self) -> None:
+    def make_stream(self, **about: object) -> None:
+        """Make it.
+
+        :param about: what the server has said of the far side.
+        """
         self.clock = Clock()
         self.client = RecordingClient()
         self.protocol = RecordingProtocol()
         self.stream = HTTPTransport(
-            cast(MediatorClient, self.client), {"pid": "1"}, "yes", lambda text: None, self.clock
+            cast(MediatorClient, self.client),
+            {"pid": "1", **about},
+            "yes",
+            lambda text: None,
+            self.clock,
         )
         self.stream.connect(self.protocol)
 

@@ -189,7 +189,11 @@ class Cable:
 
     def cut(self) -> None:
         """Both ends see their connection end, and can make no new one."""
-        self._listener.close()
+        if self._listener.fileno() >= 0:
+            # The thread waits in accept, which would otherwise take one more connection.
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._thread.join()
+            self._listener.close()
         for one in self._sockets:
             try:
                 one.shutdown(socket.SHUT_RDWR)

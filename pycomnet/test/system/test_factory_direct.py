@@ -210,6 +210,19 @@ async def test_given_up(started: Daemons) -> None:
     await group.close()
 
 
+@contextlib.contextmanager
+def one_descriptor_left() -> Iterator[None]:
+    """This process has a number for one more descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest_twisted.ensureDeferred
 async def test_no_descriptors_left(started: Daemons) -> None:
     """A program that has no number for a pipe has a gateway that passes through the factory."""
@@ -217,16 +230,10 @@ async def test_no_descriptors_left(started: Daemons) -> None:
     group = group_of(address)
     await (await group.makegateway()).exit()
     theirs = len(descriptors(daemon.pid))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
-    try:
+    with one_descriptor_left():
         gateway = await group.makegateway()
         assert await gateway.call("operator:add", 1, 2) == 3
         await gateway.exit()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     await settled(group, daemon.pid, theirs)
     await group.close()
 

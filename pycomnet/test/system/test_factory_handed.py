@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import time
@@ -21,7 +20,12 @@ from pycomnet.test.processes import resident, still_there, versioned_python
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.system.test_factory import PROGRAM, complete, group_of, resumable, start
-from pycomnet.test.system.test_factory_direct import descriptors, echo, settled
+from pycomnet.test.system.test_factory_direct import (
+    descriptors,
+    echo,
+    one_descriptor_left,
+    settled,
+)
 
 
 @pytest.fixture
@@ -276,19 +280,13 @@ async def test_no_descriptors_left(started: Daemons) -> None:
     group = group_of(address)
     await (await group.makegateway()).exit()
     theirs = len(descriptors(daemon.pid))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
-    try:
+    with one_descriptor_left():
         gateway = await group.makegateway("popen//id=x//linger=60")
         assert await gateway.call("operator:add", 1, 2) == 3
         await gateway.leave()
         gateway = await group.makegateway("popen//id=x//resume=yes")
         assert await gateway.call("operator:add", 1, 2) == 3
         await gateway.exit()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     await settled(group, daemon.pid, theirs)
     await group.close()
 
@@ -350,8 +348,10 @@ async def test_forks_and_closes(started: Daemons) -> None:
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     source = (
-        "import os, time\npid = os.fork()\nif not pid:\n"
-        "    time.sleep(1000)\nchannel.send([pid, channel.receive()])"
+        "import os, time\nreader, writer = os.pipe()\npid = os.fork()\nif not pid:\n"
+        "    os.close(reader)\n    os.close(writer)\n    time.sleep(1000)\n"
+        "os.close(writer)\nos.read(reader, 1)  # its fork has returned\n"
+        "channel.send([pid, channel.receive()])"
     )
     channel = gateway.remote_exec(source)
     await channel.send("x")

@@ -130,7 +130,7 @@ def test_compiled_code_for_another_python_is_refused_there() -> None:
         "gw = Group().makegateway('popen')\n"
         "far = gw._wrapped\n"
         "request = {'code': b'x', 'bytecode': 'cpython-9.9-00', 'name': 'f'}\n"
-        "from pycomnet.blocking.wrapper import wait_for\n"
+        "from pycomnet.blocking.waiting import wait_for\n"
         "def call():\n"
         "    c = far._connection\n"
         "    return c.open('call', c.encode(request), end=True).receive()\n"

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pycomnet.gateways.transports.process import PIPE_LARGE, ProcessTransport
+from pycomnet.gateways.transports.pipes import PIPE_LARGE, ProcessTransport
 
 
 class Writing(SynchronousTestCase):

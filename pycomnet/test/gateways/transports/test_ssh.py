@@ -58,7 +58,7 @@ class Banners(SynchronousTestCase):
             request = GatewayRequest(
                 Spec.parse(f"ssh={target}"), id, show, lambda: of, MemoryReactorClock()
             )
-            return ssh.once(request, lambda: bool(begun)).output
+            return ssh.show_preamble_once(request, lambda: bool(begun)).output
 
         first, second, other = output("a"), output("b"), output("c", "elsewhere")
         first("Welcome\r\nto this host\r\n")

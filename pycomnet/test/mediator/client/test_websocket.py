@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import defer, error
 from wsproto.events import Ping
 
 from pycomnet.mediator.server.sockets import MAX_UNREAD, Socket
-from pycomnet.test.mediator.kit import LinkCase
+from pycomnet.test.mediator.kit import LinkCase, StreamCase
 
 
 class LinkTests(LinkCase):
@@ -64,3 +65,33 @@ class LinkTests(LinkCase):
         for kind in kinds(Socket):
             for name in ("pauseProducing", "resumeProducing", "stopProducing"):
                 self.assertNotIn(name, vars(kind), kind)
+
+
+class UnopenedTests(StreamCase):
+    """A server to which no WebSocket can be opened, and that answers other requests."""
+
+    def endpointForURI(self, uri: object) -> Any:
+        """Where the server is: here."""
+        return self
+
+    def connect(self, factory: object) -> defer.Deferred[Any]:
+        """No connection is taken."""
+        return defer.fail(error.ConnectionRefusedError())
+
+    def test_transport_is_over_when_its_time_is(self) -> None:
+        """The answers to other requests do not make the transport wait for ever."""
+        self.make_stream(websocket=True)
+        client: Any = self.client
+        client.endpoints = self
+        over = self.stream.when_over()
+        self.stream.start()
+        for second in range(60):
+            self.assertNoResult(over)
+            for answer in client.answers:
+                if not answer.called:
+                    answer.callback({"ticket": f"number {second}"})
+            self.clock.advance(1)
+        self.assertGreater(len(client.answers), 10)
+        status, reason = self.successResultOf(over)
+        self.assertIsNone(status)
+        self.assertRegex(reason, "no WebSocket to http://server lasted for 60 s: .*refused")

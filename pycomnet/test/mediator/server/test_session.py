@@ -11,8 +11,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.mediator.server import session as sessions
-from pycomnet.mediator.server.mediator import Mediator
 from pycomnet.mediator.server.model import HttpError, User, UserLimits
+from pycomnet.mediator.server.subprocesses import Mediator
 from pycomnet.test.kit import first_cancels_rest
 
 ALICE = User("alice", UserLimits(processes=2, queue=100, linger=60, idle_timeout=0))

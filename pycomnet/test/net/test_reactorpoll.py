@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far import busypoll as rule
 from pycomnet.far.busypoll import MOST_QUICK, QUICK
-from pycomnet.net.busypoll import BLIND_WINDOW, READS_PER_TURN, BusyPoll
+from pycomnet.net.reactorpoll import BLIND_WINDOW, READS_PER_TURN, BusyPoll
 
 
 class EpollReactor:
