@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pycomnet.blocking import Gateway
-from pycomnet.blocking.wrapper import in_pool_thread, to_blocking_api, to_deferred_api, wait_for
+from pycomnet.blocking.waiting import wait_for
+from pycomnet.blocking.wrapper import in_pool_thread, to_blocking_api, to_deferred_api
 from pycomnet.xdeploy import project, upkeep, venvgateway
 from pycomnet.xdeploy.farcode import EnvironmentRefused
 from pycomnet.xdeploy.request import Venv, VenvProgress

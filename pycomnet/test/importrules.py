@@ -59,8 +59,8 @@ PYTHON_2 = {"__builtin__", "cStringIO", "Queue", "StringIO", "thread"} | {
 }
 STDLIB = frozenset(sys.stdlib_module_names) | PYTHON_2
 FAR_SIDE = {"wire": STDLIB | {"ormsgpack"}, "far": STDLIB}
-#: Packages of other rooms that are sent to a bare interpreter, too, when they are first needed.
-SENT = ("pycomnet.xdeploy.farside",)
+#: Packages that a far side is offered by a name of their own, when they are first needed.
+SENT = ("pycomnet.far.xdeploy",)
 
 #: No I/O, no clock, no randomness, no logging: these are passed in to the wire.
 IMPURE = frozenset({"asyncio", "logging", "multiprocessing", "os", "subprocess"}) | frozenset(

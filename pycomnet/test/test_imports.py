@@ -262,7 +262,7 @@ class CheckerTests(SynchronousTestCase):
 
     def test_what_is_sent_later_has_nothing_but_its_own_package(self) -> None:
         """What is sent later has nothing but the standard library and its own package."""
-        module = "pycomnet.xdeploy.farside.deploy"
+        module = "pycomnet.far.xdeploy.deploy"
         self.assertIn("bare", self.found(module, "import attrs"))
         self.assertIn("not sent", self.found(module, "from pycomnet.far import files"))
         self.assertEqual(self.found(module, "import fcntl\nfrom .wheels import add"), "")

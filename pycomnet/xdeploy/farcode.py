@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import RemoteError
+from pycomnet.far.xdeploy import lookup
 from pycomnet.gateways.modules import ModuleOffer, OfferedRoot
-from pycomnet.xdeploy.farside import lookup
 from pycomnet.xdeploy.resolve import DeploymentFailed
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class EnvironmentRefused(DeploymentFailed):
 
 def far_modules() -> ModuleOffer:
     """The offer of the far side's modules."""
-    directory = Path(__file__).with_name("farside")
+    directory = Path(lookup.__file__).parent
     spec = importlib.util.spec_from_file_location(
         FAR_PACKAGE, directory / "__init__.py", submodule_search_locations=[str(directory)]
     )
@@ -50,7 +50,7 @@ def start(gateway: Gateway, function: str, **kwargs: Any) -> Channel:
 def ask(gateway: Gateway, request: dict[str, Any]) -> Channel:
     """Ask the far side for an environment: the module that finds it is sent, the others offered.
 
-    :param request: as for ``serve`` in xdeploy/farside/lookup.py.
+    :param request: as for ``serve`` in far/xdeploy/lookup.py.
     :returns: the channel of the conversation.
     """
     gateway.offer_modules(far_modules()).addErrback(lambda _: None)

@@ -24,7 +24,7 @@ OTHER_FIRST_GLIBC = 17
 
 @attrs.frozen
 class FarInterpreter:
-    """An interpreter, as its far side describes it (xdeploy/farside/interpreter.py).
+    """An interpreter, as its far side describes it (far/xdeploy/interpreter.py).
 
     :ivar implementation: ``cpython``, ``pypy``.
     :ivar version: major, minor and micro version.
@@ -123,7 +123,7 @@ class FarInterpreter:
 @functools.cache
 def own_interpreter() -> FarInterpreter:
     """The interpreter that runs this program."""
-    from pycomnet.xdeploy.farside import interpreter
+    from pycomnet.far.xdeploy import interpreter
 
     ask: Callable[[], dict[str, Any]] = interpreter.facts
     return FarInterpreter.of(ask())

@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet import xdeploy
 from pycomnet.test.needs import needs
-from pycomnet.test.processes import still_there
+from pycomnet.test.processes import still_there, versioned_python
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy.farcode import ask
@@ -255,20 +255,23 @@ async def test_missing_wheel_is_named(place: Place, group: Any) -> None:
     assert place.environments() == []
 
 
+#: pyenv's, as what it has on the path may be a script that says that there is no such.
+PYTHON_2 = versioned_python("2.7")
+
+
 @pytest.mark.parametrize(
     "python",
     [
         pytest.param("jython", marks=needs("jython")),
-        "python2.7",
+        pytest.param(
+            PYTHON_2 or "", marks=pytest.mark.skipif(PYTHON_2 is None, reason="pyenv has no 2.7")
+        ),
     ],
+    ids=["jython", "2.7"],
 )
 @pytest_twisted.ensureDeferred
 async def test_old_pythons_refuse(python: str, place: Place, group: Any) -> None:
     """Jython and Python 2.7 refuse, and the error says what to do."""
-    if python == "python2.7":
-        found = shutil.which(python)
-        if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
-            pytest.skip("there is no Python 2.7")
     gateway = await group.makegateway("popen", python=python, timeout=3 * PATIENCE)
     problem = await failure(
         xdeploy.create_venv(gateway, "work", "beta", **place.options()), xdeploy.EnvironmentRefused

@@ -11,12 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pycomnet import xdeploy
 from pycomnet.errors import ChannelClosed, RemoteError
+from pycomnet.far.xdeploy import interpreter
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.spec import Spec
 from pycomnet.test.cli.case import CommandCase
 from pycomnet.test.xdeploy.packages import project, wheel
 from pycomnet.xdeploy.deploy import Deployment
-from pycomnet.xdeploy.farside import interpreter
 from pycomnet.xdeploy.plan import PackageIndex, WheelCache
 from pycomnet.xdeploy.request import VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements

@@ -15,8 +15,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.test.xdeploy.packages import wheel
-from pycomnet.xdeploy.farside import (
+from pycomnet.far.xdeploy import (
     building,
     compiling,
     environments,
@@ -25,8 +24,9 @@ from pycomnet.xdeploy.farside import (
     upkeep,
     wheels,
 )
-from pycomnet.xdeploy.farside.directory import VenvDirectory, read_json, write_json
-from pycomnet.xdeploy.farside.interpreter import VenvRefused
+from pycomnet.far.xdeploy.directory import VenvDirectory, read_json, write_json
+from pycomnet.far.xdeploy.interpreter import VenvRefused
+from pycomnet.test.xdeploy.packages import wheel
 
 #: What is raised for an sdist that leads out of its directory: by us, or by Python.
 REFUSALS: Any = (VenvRefused, tarfile.TarError)
@@ -60,15 +60,14 @@ class LockTests(DirectoryCase):
         lock.release()
         with self.directory.lock("a", shared=True), self.directory.lock("a", shared=True):
             self.assertIsNone(self.directory.try_lock("a"))
-        again = self.directory.try_lock("a")
-        again.release()
+        self.directory.lock("a").release()
 
     def test_waiter_is_asked_and_can_stop(self) -> None:
         """Who waits is asked each time, and can stop."""
         lock = self.directory.lock("a")
         asked = []
 
-        def wait(holder: int) -> None:
+        def wait(holder: int | None) -> None:
             asked.append(holder)
             if len(asked) == 3:
                 lock.release()
@@ -76,7 +75,7 @@ class LockTests(DirectoryCase):
         self.directory.lock("a", wait).release()
         self.assertEqual(asked, [os.getpid()] * 3)
 
-        def stop(holder: int) -> None:
+        def stop(holder: int | None) -> None:
             raise EOFError
 
         with self.directory.lock("a"):
@@ -97,7 +96,7 @@ class LockTests(DirectoryCase):
             process.stdout.readline()
             self.assertIsNone(self.directory.try_lock("a"))
             process.kill()
-        self.directory.try_lock("a").release()
+        self.directory.lock("a").release()
 
     def test_json_is_replaced_whole(self) -> None:
         """A file is replaced whole; what is no map is as if it were not there."""
@@ -156,7 +155,7 @@ class FindTests(DirectoryCase):
 
     def found(self, **changes: Any) -> bool:
         """Whether it is found by another request; then it is in use."""
-        channel = ScriptedChannel()
+        channel: Any = ScriptedChannel()
         use = lookup.find(channel, {**self.request, **changes})
         self.assertEqual(bool(channel.sent), use is not None)
         if use is None:
@@ -478,7 +477,7 @@ class SdistTests(SynchronousTestCase):
                 if way == "own" and hasattr(tarfile, "data_filter"):
                     self.patch(building, "tarfile", _Older())
                 target = self.path / f"{number}-{way}"
-                self.assertRaises(REFUSALS, building._unpack, path, str(target))
+                self.assertRaises(REFUSALS, building.unpack, path, str(target))
                 self.assertFalse((self.path / "x").exists())
                 self.patch(building, "tarfile", tarfile)
 
@@ -489,19 +488,19 @@ class SdistTests(SynchronousTestCase):
         )
         for way, module in (("new", tarfile), ("old", _Older())):
             self.patch(building, "tarfile", module)
-            found = building._unpack(path, str(self.path / way))
+            found = building.unpack(path, str(self.path / way))
             self.assertEqual(os.readlink(os.path.join(found, "l")), "f")
 
     def test_sdist_has_one_directory(self) -> None:
         """An sdist has one directory."""
         path = self.archive(("a", tarfile.DIRTYPE, ""), ("b", tarfile.DIRTYPE, ""))
-        self.assertRaises(VenvRefused, building._unpack, path, str(self.path / "target"))
+        self.assertRaises(VenvRefused, building.unpack, path, str(self.path / "target"))
 
     def test_backend_is_imported_from_the_sdist_only(self) -> None:
         """A backend is imported from the sdist, and from nowhere else."""
-        self.assertEqual(building._paths(str(self.path), ["."]), [str(self.path)])
+        self.assertEqual(building.import_paths(str(self.path), ["."]), [str(self.path)])
         for bad in ("..", "/tmp", "a/../.."):
-            self.assertRaises(VenvRefused, building._paths, str(self.path), [bad])
+            self.assertRaises(VenvRefused, building.import_paths, str(self.path), [bad])
 
 
 class _Older:

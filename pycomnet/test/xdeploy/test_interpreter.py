@@ -10,7 +10,7 @@ from packaging import tags
 from packaging.markers import default_environment
 from twisted.trial.unittest import SynchronousTestCase
 
-from pycomnet.xdeploy.farside import interpreter as far
+from pycomnet.far.xdeploy import interpreter as far
 from pycomnet.xdeploy.interpreter import FarInterpreter, own_interpreter
 
 

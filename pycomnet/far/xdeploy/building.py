@@ -56,7 +56,7 @@ def build_sdist(creation, build, identity, place):
     try:
         path = os.path.join(place, os.path.basename(name))
         receive_file(creation.channel, path, digest, size)
-        source = _unpack(path, os.path.join(place, "source"))
+        source = unpack(path, os.path.join(place, "source"))
         target = os.path.join(place, "wheel")
         os.mkdir(target)
         python = directory.path("environments", identity, "bin", "python")
@@ -87,7 +87,7 @@ def receive_file(channel, path, digest, size):
         )
 
 
-def _unpack(path, target):
+def unpack(path, target):
     """Unpack an sdist; return the directory in it."""
     os.mkdir(target)
     if path.endswith(".zip"):
@@ -134,7 +134,7 @@ def run_hook(python, source, target, name, backend, backend_path):
     :param backend_path: the directories to import it from, relative to the sdist's.
     :raises HookFailed: it failed.
     """
-    argv = [python, "-I", "-c", HOOK, backend, target] + _paths(source, backend_path)
+    argv = [python, "-I", "-c", HOOK, backend, target] + import_paths(source, backend_path)
     run(argv, source, name, os.path.join(target, "output"))
 
 
@@ -176,7 +176,7 @@ def run(argv, directory, name, output):
         raise HookFailed(name, status, text)
 
 
-def _paths(source, backend_path):
+def import_paths(source, backend_path):
     """The directories to import the backend from."""
     root = os.path.realpath(source)
     paths = [os.path.realpath(os.path.join(source, each)) for each in backend_path]
