@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 import pycomnet
 from pycomnet.far.rsync.files import TEMPORARY
 from pycomnet.test.needs import needs
 from pycomnet.test.processes import still_there, versioned_python
+from pycomnet.test.properties import given, settings
 from pycomnet.test.rsync.kit import sync, tree_of, write
 from pycomnet.test.system.daemons import COMMAND, PATIENCE, environment
 from pycomnet.test.system.sshd import Sshd, sshd
@@ -131,7 +132,7 @@ def compare(base: Path, old: Any, new: Any, exclude: list[str], include: list[st
 
 
 @needs("rsync")
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(old=TREES, new=TREES)
 def test_as_rsync_does(tmp_path_factory: Any, old: Any, new: Any) -> None:
     """Whatever is there and whatever is sent, the result is that of ``rsync -a --delete``."""
@@ -139,7 +140,7 @@ def test_as_rsync_does(tmp_path_factory: Any, old: Any, new: Any) -> None:
 
 
 @needs("rsync")
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     old=TREES,
     new=TREES,
