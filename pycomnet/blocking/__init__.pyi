@@ -12,7 +12,7 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import Progress
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.interface import Service
-from pycomnet.services.serverlimits import ServerLimits
+from pycomnet.services.server.limits import ServerLimits
 from random import Random
 from twisted.python.failure import Failure
 from types import ModuleType
