@@ -20,10 +20,10 @@ def same_bytes(
     """
 
     @given(values)
-    def test_same_bytes(self: SynchronousTestCase, value: Any) -> None:
+    def test_both_codecs_make_the_same_bytes(self: SynchronousTestCase, value: Any) -> None:
         """They make the same bytes of a value, and read each other's."""
         payload = one.encode(value)
         self.assertEqual(other.encode(value), payload)
         self.assertEqual(shape(other.decode(payload)), shape(value))
 
-    return test_same_bytes
+    return test_both_codecs_make_the_same_bytes
