@@ -47,6 +47,11 @@ class RelayedFrameReader(object):
         """
         if self._rest:
             data = self._rest + data
+        elif self._begun and len(data) >= HEADER_SIZE:
+            # Mostly it is one frame.
+            length, kind, id = HEADER.unpack_from(data)
+            if length + HEADER_SIZE == len(data) and HELLO < kind <= GOAWAY and length <= self._limit:
+                return ((kind, id, data),)
         frames = []
         position, end = 0, len(data)
         while end - position >= HEADER_SIZE:

@@ -130,23 +130,20 @@ class Program(object):
 
     def read(self, busy):
         """Bytes for the multiplexer; None: none for now; no bytes: it is time to leave."""
-        if busy:
-            self._wait.poll()
+        if self.broken:
+            return b""
+        # It is not read before there is something: a read in vain costs more than to wait for it.
+        if not (busy and self._wait.poll()):
+            self._sleep()
         size = self._size
         while True:
-            if self.broken:
-                return b""
             try:
                 data = os.read(self.read_fd, size)
                 break
             except OSError as error:
-                if error.errno not in _WAITS:
+                if self._leaving or error.errno not in _WAITS:
                     return b""
-                if self._leaving:
-                    return b""
-                for fd, _ in self._readable.poll():
-                    # What is in the pipe was sent: it is read before the program is left.
-                    self._leaving = self._leaving or fd != self.read_fd
+                self._sleep()
         if not data:
             return b""
         if busy:
@@ -169,6 +166,12 @@ class Program(object):
                 return None
             relay.to_far = []
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _sleep(self):
+        """Wait for bytes, or for the factory's word to leave."""
+        for fd, _ in self._readable.poll():
+            # What is in the pipe was sent: it is read before the program is left.
+            self._leaving = self._leaving or fd != self.read_fd
 
     def write(self, data, claim=None):
         """Write whole frames.
@@ -205,22 +208,20 @@ class Program(object):
 
         :param claim: for at most one entry: called before it counts.
         """
-        journal = self._journal
         size = len(data)
-        begin = 0
-        while begin < size:
-            piece = data if size <= PIECE else data[begin : begin + PIECE]
-            while journal.room() < len(piece) + 4:
-                time.sleep(LOOK_AGAIN)
-            journal.put(direction, piece, claim)
-            begin += len(piece)
-            self._due -= len(piece) + 4
-            if self._due <= 0:
-                self._due = PORTION
-                try:
-                    os.write(self.main.write_fd, READ)
-                except OSError:
-                    pass  # the factory is gone: this process ends soon, too
+        if size > PIECE:
+            for begin in range(0, size, PIECE):
+                self._note(direction, data[begin : begin + PIECE], claim)
+            return
+        while not self._journal.put(direction, data, claim):
+            time.sleep(LOOK_AGAIN)
+        self._due -= size + 4
+        if self._due <= 0:
+            self._due = PORTION
+            try:
+                os.write(self.main.write_fd, READ)
+            except OSError:
+                pass  # the factory is gone: this process ends soon, too
 
     def _identities(self):
         found = []
