@@ -1,7 +1,6 @@
 """Whole frames, cut out of a stream; their payloads are not decoded. No I/O."""
 
 from ...wire.frames import (
-    DATA,
     GOAWAY,
     HEADER,
     HEADER_SIZE,
@@ -40,18 +39,6 @@ class RelayedFrameReader(object):
         """Drop a frame that is not complete."""
         self._rest = b""
 
-    def channel_of_value(self, data):
-        """The channel, if bytes are one value in one DATA frame, and nothing precedes it; else 0.
-
-        Such a frame need not be given to :meth:`feed`.
-        """
-        if self._rest or not self._begun or len(data) < HEADER_SIZE:
-            return 0
-        length, kind, id = HEADER.unpack_from(data)
-        if kind != DATA or length + HEADER_SIZE != len(data) or length > self._limit:
-            return 0
-        return id
-
     def feed(self, data):
         """The frames that are complete: type, channel, and the whole frame.
 
@@ -60,6 +47,11 @@ class RelayedFrameReader(object):
         """
         if self._rest:
             data = self._rest + data
+        elif self._begun and len(data) >= HEADER_SIZE:
+            # Mostly it is one frame.
+            length, kind, id = HEADER.unpack_from(data)
+            if length + HEADER_SIZE == len(data) and HELLO < kind <= GOAWAY and length <= self._limit:
+                return ((kind, id, data),)
         frames = []
         position, end = 0, len(data)
         while end - position >= HEADER_SIZE:

@@ -156,15 +156,16 @@ class Program(object):
         relay = self._relay
         with self._lock:
             self._note(FROM, data)
-            if not relay.to_far and relay.passes_to_far(data):
-                return data
             try:
                 relay.from_program(data)
             except ProtocolError:
                 # The factory finds that in the journal. What precedes it counts, there and here.
                 self.broken = True
-            parts, relay.to_far = relay.to_far, []
-        return b"".join(parts) or None
+            parts = relay.to_far
+            if not parts:
+                return None
+            relay.to_far = []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _sleep(self):
         """Wait for bytes, or for the factory's word to leave."""
@@ -180,10 +181,12 @@ class Program(object):
         relay = self._relay
         with self._lock:
             self._note(TO, data, claim)
-            if not relay.passes_to_program(data):
-                relay.from_far(data)
-                parts, relay.to_program = relay.to_program, []
-                data = b"".join(parts)
+            relay.from_far(data)
+            parts = relay.to_program
+            if not parts:
+                return
+            relay.to_program = []
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
         size = len(data)
         begin = 0
         while begin < size and not self.gone:

@@ -43,8 +43,6 @@ MAX_KEPT = 64 << 20
 #: cost of its frames. So its sender never lacks the credit for the rest.
 HELD_MARGIN = 4096
 
-#: The cost in credit of a value in one frame, beside the bytes of the frame.
-_VALUE_COST = run_cost(0, 1)
 _plain = PureCodec()
 #: The first byte of a CLOSE that has a result.
 _GOOD = bytes(bytearray((RESULT,)))
@@ -329,26 +327,11 @@ class Relay(object):
 
     # -- from the program ------------------------------------------------------------------------
 
-    def passes_to_far(self, data):
-        """Whether bytes from the program are a value that is passed on as it is. It was noted then.
-
-        Most are: so this spares them :meth:`from_program`.
-        """
-        record = self.records.get(self._reader.channel_of_value(data))
-        if record is None or record.held or record.over or record.ended or record.closed:
-            return False
-        record.credit -= len(data) + _VALUE_COST
-        record.begun = False
-        return True
-
     def from_program(self, data):
         """Bytes from the program.
 
         :raises ProtocolError: the program broke the protocol. What precedes that was passed on.
         """
-        if self.passes_to_far(data):
-            self.to_far.append(data)
-            return
         reader = self._reader
         for kind, id, whole in reader.feed(data):
             if kind in (DATA, MORE):
@@ -436,20 +419,6 @@ class Relay(object):
             self._forget(record)
 
     # -- from the far side -----------------------------------------------------------------------
-
-    def passes_to_program(self, data):
-        """Whether bytes from the far side are a value that is passed on as it is, to a program for
-        which nothing is kept. It was noted then.
-
-        Most are: so this spares them :meth:`from_far`.
-        """
-        if self.keeps:
-            return False
-        record = self.records.get(self._far_reader.channel_of_value(data))
-        if record is None or record.pending or record.far_ended or not record.known:
-            return False
-        record.far_credit -= len(data) + _VALUE_COST
-        return True
 
     def from_far(self, data):
         """Bytes from the far side.
