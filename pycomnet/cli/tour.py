@@ -89,6 +89,22 @@ async def through_http(group: Group, spec: str) -> Any:
     return answer
 
 
+def prefix() -> str:
+    import sys
+
+    return sys.prefix
+
+
+async def in_environment(gateway: Gateway, directory: str) -> str:
+    from pycomnet import xdeploy
+
+    requirements = ""  # such as "requests>=2": wheels are found here, and sent
+    inside = await xdeploy.create_venv_gateway(gateway, "tour", requirements, directory=directory)
+    found: str = await inside.call(prefix)
+    await inside.exit()
+    return found
+
+
 def die(channel: Any) -> None:
     import os
     import signal
