@@ -161,11 +161,8 @@ class Program(object):
             except ProtocolError:
                 # The factory finds that in the journal. What precedes it counts, there and here.
                 self.broken = True
-            parts = relay.to_far
-            if not parts:
-                return None
-            relay.to_far = []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            parts, relay.to_far = relay.to_far, []
+        return b"".join(parts) or None
 
     def _sleep(self):
         """Wait for bytes, or for the factory's word to leave."""
@@ -182,11 +179,8 @@ class Program(object):
         with self._lock:
             self._note(TO, data, claim)
             relay.from_far(data)
-            parts = relay.to_program
-            if not parts:
-                return
-            relay.to_program = []
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts, relay.to_program = relay.to_program, []
+        data = b"".join(parts)
         size = len(data)
         begin = 0
         while begin < size and not self.gone:
@@ -370,8 +364,6 @@ class LingeringIO(FileIO):
         program = self.program
         if program is None:
             self.main.write(parts)
-        elif len(parts) == 1:
-            program.write(bytes(parts[0]))
         else:
             program.write(b"".join(parts))
 

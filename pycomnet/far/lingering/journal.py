@@ -103,8 +103,7 @@ class Journal(object):
             self._memory[START : START + end - _END] = entry[split:]
         # If this process is killed before the last line the entry does not exist, and after it the
         # entry is complete.
-        if not _ORDERED:
-            self._in_order()
+        self._in_order()
         if claim is not None:
             claim()
         numbers[HEAD] = self._head = stop
