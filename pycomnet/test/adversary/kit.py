@@ -25,7 +25,7 @@ import pycomnet
 from pycomnet.gateways import localfactory
 from pycomnet.nameserver.records import encode
 from pycomnet.net import endpoints
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.processes import processor_time, resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, environment
 from pycomnet.wire.frames import GOAWAY, HEADER, HEADER_SIZE, HELLO

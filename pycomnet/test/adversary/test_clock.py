@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import CALC, Http, Victim, in_thread, ready, start
 from pycomnet.test.system.daemons import Daemons
 

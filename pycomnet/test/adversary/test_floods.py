@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet import defer
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import MB, Victim, ready, start, withstands
 from pycomnet.test.system.daemons import daemons
 

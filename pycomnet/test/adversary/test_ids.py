@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import (
     Http,
     Victim,

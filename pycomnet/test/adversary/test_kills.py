@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import ALL, CALC, WITH_TOKENS, ready, start
 from pycomnet.test.processes import children, still_there
 from pycomnet.test.system.daemons import Daemons

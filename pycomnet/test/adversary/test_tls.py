@@ -16,7 +16,7 @@ import trustme
 from OpenSSL import SSL
 
 import pycomnet
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import (
     ALL,
     CALC,

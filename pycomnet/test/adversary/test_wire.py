@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 
 from pycomnet.nameserver.records import encode
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.adversary.kit import (
     CALC,
     INVOKE,

@@ -23,7 +23,7 @@ import pycomnet
 from pycomnet.errors import PycomnetError
 from pycomnet.nameserver.follow import follow
 from pycomnet.nameserver.records import encode
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.processes import processor_time, resident
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, daemons
 from pycomnet.wire.frames import CLOSE, HEADER, HEADER_SIZE, OPEN

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.errors import CallInterrupted
-from pycomnet.services.launcher import CLOSE_TIMEOUT
+from pycomnet.services.launch.launcher import CLOSE_TIMEOUT
 from pycomnet.test.processes import stop
 from pycomnet.test.system.daemons import PATIENCE, Daemon, Daemons, command, daemons
 

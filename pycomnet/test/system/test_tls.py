@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 import pycomnet
 from pycomnet.errors import CertificateRefused, EndpointError, ServiceUnreachable
 from pycomnet.net import endpoints
-from pycomnet.services.context import NAMESERVER
+from pycomnet.services.client.context import NAMESERVER
 from pycomnet.test.system.daemons import command, daemons
 
 AUTHORITY, OTHER = trustme.CA(), trustme.CA()
