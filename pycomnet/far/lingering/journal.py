@@ -102,11 +102,12 @@ class Journal(object):
             self._memory[begin:_END] = entry[:split]
             self._memory[START : START + end - _END] = entry[split:]
         # If this process is killed before the last line the entry does not exist, and after it the
-        # entry is complete.
+        # entry is complete. If a signal handler raises an exception between the two assignments
+        # there, which are done from left to right, the entry counts with the next one.
         self._in_order()
         if claim is not None:
             claim()
-        numbers[HEAD] = self._head = stop
+        self._head = numbers[HEAD] = stop
         return True
 
     # -- the program -----------------------------------------------------------------------------
