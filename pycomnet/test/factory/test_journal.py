@@ -19,6 +19,11 @@ from pycomnet.wire.mux import Mux, ProtocolError
 from pycomnet.wire.values import PureCodec
 
 
+def is_read(journal: Journal) -> bool:
+    """Whether the factory has read all that the far side has put there."""
+    return journal.numbers[module.HEAD] == journal.numbers[module.TAIL]
+
+
 class Written(SynchronousTestCase):
     def setUp(self) -> None:
         self.memory = mmap.mmap(-1, WHOLE)
@@ -30,7 +35,7 @@ class Written(SynchronousTestCase):
             self.writer.put(direction, data)
         self.assertEqual(self.reader.read(), [(FROM, b"ab"), (TO, b"c"), (FROM, b"")])
         self.assertEqual(self.reader.read(), [])
-        self.assertEqual(self.writer.room(), SIZE)
+        self.assertTrue(is_read(self.writer))
 
     def test_claim_is_called_before_the_entry_counts(self) -> None:
         """What was collected elsewhere is claimed when it is in the journal, before it counts."""
@@ -43,18 +48,30 @@ class Written(SynchronousTestCase):
         sizes = [1, 1000, PIECE, PIECE - 4, 0, 7, 4099]
         for number in range(500):
             data = os.urandom(sizes[number % len(sizes)])
-            self.assertGreaterEqual(self.writer.room(), len(data) + 4)
-            self.writer.put(number % 2, data)
+            self.assertTrue(self.writer.put(number % 2, data))
             self.assertEqual(self.reader.read(), [(number % 2, data)])
 
-    def test_room_shrinks_by_what_is_not_read(self) -> None:
-        """How much room there is shows how much was not read."""
-        count = 0
-        while self.writer.room() >= 1004:
-            self.writer.put(TO, b"x" * 1000)
+    def test_full_journal_takes_nothing_until_it_was_read(self) -> None:
+        """What there is no room for changes nothing; once the rest was read there is."""
+        count = claimed = 0
+
+        def claim() -> None:
+            nonlocal claimed
+            claimed += 1
+
+        while self.writer.put(TO, b"x" * 1000, claim):
             count += 1
-        self.assertEqual(count, SIZE // 1004)
+        self.assertEqual((count, claimed), (SIZE // 1004, count))
         self.assertEqual(self.reader.read(), [(TO, b"x" * 1000 * count)])
+        self.assertTrue(self.writer.put(TO, b"y" * 1000))
+        self.assertEqual(self.reader.read(), [(TO, b"y" * 1000)])
+
+    def test_writer_goes_on_where_it_knows_that_it_is(self) -> None:
+        """Where the far side writes next is what it knows, not what others put in the memory."""
+        self.writer.put(TO, b"one")
+        self.writer.numbers[module.HEAD] = 0
+        self.writer.put(TO, b"two")
+        self.assertEqual(self.reader.read(), [(TO, b"onetwo")])
 
     def test_impossible_numbers_and_entries_are_refused(self) -> None:
         """Numbers and entries that can't be are refused."""
@@ -156,7 +173,7 @@ class HandedOver(SynchronousTestCase):
         # What preceded the fault counts: the far side has it, too.
         kept = {id: [one.data for one in record.kept] for id, record in self.relay.records.items()}
         self.assertEqual(kept, {1: [frame(DATA, 1, b"one")], 3: [frame(DATA, 3, b"two")]})
-        self.assertEqual(self.journal.room(), SIZE)
+        self.assertTrue(is_read(self.journal))
 
     def test_impossible_taken_counts_lose_no_values(self) -> None:
         """A program that has written over its part of the journal breaks nothing else."""
@@ -166,7 +183,7 @@ class HandedOver(SynchronousTestCase):
             self.journal.put(TO, frame(DATA, 1, value))
             with contextlib.suppress(ProgramBroke):
                 self.handover.read()
-            self.assertEqual(self.journal.room(), SIZE)
+            self.assertTrue(is_read(self.journal))
         self.assertEqual(len(self.relay.records[1].kept), 2)
 
     def test_journals_memory_cannot_be_truncated(self) -> None:
