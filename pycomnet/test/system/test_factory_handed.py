@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 import pycomnet
 from pycomnet.test.needs import REQUIRE_ALL
-from pycomnet.test.processes import resident, still_there, versioned_python
+from pycomnet.test.processes import resident, still_there, stop, versioned_python
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.system.test_factory import PROGRAM, complete, group_of, resumable, start
@@ -44,13 +44,15 @@ def numbers(channel, size):
 
 
 @pytest_twisted.ensureDeferred
-async def test_factory_has_no_part(started: Daemons) -> None:
+async def test_values_pass_while_the_factory_is_stopped_and_are_known_later(
+    started: Daemons,
+) -> None:
     """Round trips and output pass while the factory stands still; later it knows all of it."""
     daemon, address = start(started)
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     channel = gateway.remote_exec(echo)
-    daemon.signal(signal.SIGSTOP)
+    stop(daemon.pid)
     try:
         for value in [*range(200), "x", os.urandom(50_000)]:
             await channel.send(value)
@@ -68,7 +70,7 @@ async def test_factory_has_no_part(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_much(started: Daemons) -> None:
+async def test_more_than_the_journal_holds_passes_both_ways(started: Daemons) -> None:
     """Far more than the journal has room for passes, both ways, and takes the factory no memory."""
     daemon, address = start(started)
     group = group_of(address)
@@ -90,7 +92,9 @@ async def test_much(started: Daemons) -> None:
 
 @pytest.mark.parametrize("size", [40, 3000, 60_000])
 @pytest_twisted.ensureDeferred
-async def test_killed_far_side(started: Daemons, size: int) -> None:
+async def test_values_of_a_killed_far_side_come_whole_and_then_its_end(
+    started: Daemons, size: int
+) -> None:
     """One that is killed while it writes: all that it had sent comes, whole, and how it ended."""
     _, address = start(started)
     group = group_of(address)
@@ -115,7 +119,7 @@ async def test_killed_far_side(started: Daemons, size: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_killed_often(started: Daemons) -> None:
+async def test_values_survive_many_killed_programs(started: Daemons) -> None:
     """Programs are killed in the midst of taking much, one after the other: nothing is missing."""
     _, address = start(started)
     group = group_of(address)
@@ -145,16 +149,16 @@ async def test_killed_often(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_both_killed(started: Daemons) -> None:
+async def test_values_survive_when_far_side_and_program_are_killed(started: Daemons) -> None:
     """A far side is killed, and then its program, which has not taken what the far side sent."""
     _, address = start(started)
     group = group_of(address)
     with near(PROGRAM, address, "idle", "popen//id=build//linger=60") as program:
         # A hundred values were sent when it says this, and it takes none of them.
         pid, id = program.line()
-        program.signal(signal.SIGSTOP)
+        stop(program.pid)
         os.kill(pid, signal.SIGKILL)
-        assert still_there([pid], 8) == []
+        assert still_there([pid]) == []
         program.signal(signal.SIGKILL)
         program.ended()
     [left] = await resumable(group, "build")
@@ -174,14 +178,14 @@ async def test_both_killed(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopped_program(started: Daemons) -> None:
+async def test_stopped_program_is_given_up_and_harms_nobody_later(started: Daemons) -> None:
     """A program that is stopped is given up: the far side, which could not write to it any more,
     goes on, and the next program misses nothing. If the first one goes on later it harms nobody."""
-    _, address = start(started, "--keepalive", "5")
+    _, address = start(started, "--keepalive", "3")
     group = group_of(address)
     with near(PROGRAM, address, "idle", "popen//id=build//linger=60") as program:
         pid, id = program.line()
-        program.signal(signal.SIGSTOP)
+        stop(program.pid)
         await resumable(group, "build")
         gateway = await group.makegateway("popen//id=build//resume=yes")
         assert gateway.info["pid"] == pid
@@ -193,18 +197,18 @@ async def test_stopped_program(started: Daemons) -> None:
         assert seen == list(range(10000))
         assert await gateway.call("operator:add", 1, 2) == 3
     await gateway.exit()
-    assert still_there([pid], 10) == []
+    assert still_there([pid]) == []
     await group.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_wait(started: Daemons) -> None:
+async def test_one_of_two_waiting_programs_gets_the_gateway(started: Daemons) -> None:
     """Two programs ask for one that is still another's, as it is stopped: one of them gets it."""
     _, address = start(started)
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     pid = gateway.info["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     await gateway.leave()
     others = [group_of(address) for _ in range(2)]
     asking = [other.makegateway("popen//id=x//resume=yes") for other in others]
@@ -222,7 +226,7 @@ async def test_two_wait(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_busy_far_side(started: Daemons) -> None:
+async def test_stopped_far_side_is_waited_for_and_still_ended_in_time(started: Daemons) -> None:
     """While a far side stands still the next program waits for it; it is ended when its time is
     over all the same."""
     from twisted.internet import reactor
@@ -232,7 +236,7 @@ async def test_busy_far_side(started: Daemons) -> None:
     gateway = await group.makegateway("popen//id=x//linger=60")
     pid = gateway.info["pid"]
     channel = gateway.remote_exec(echo)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     await channel.send("said")
     await gateway.leave()
     waiting = other.makegateway("popen//id=x//resume=yes")
@@ -243,38 +247,37 @@ async def test_busy_far_side(started: Daemons) -> None:
     assert await gateway.resumed[channel.id].receive() == "said"
     await gateway.leave()
     gateway = await group.makegateway("popen//id=x//resume=yes//linger=0.5")
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     await gateway.leave()
     await deferLater(reactor, 0.5)
     os.kill(pid, signal.SIGCONT)
-    assert still_there([pid], 10) == []
+    assert still_there([pid]) == []
     await group.close()
     await other.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_descriptors(started: Daemons) -> None:
+async def test_leaving_and_resuming_leaves_no_descriptors(started: Daemons) -> None:
     """Being left and gone on with leaves no descriptor behind in any of the three."""
     daemon, address = start(started)
     group = group_of(address)
     gateway = await group.makegateway("popen//id=x//linger=60")
     pid = gateway.info["pid"]
-    counts = []
+    processes = (daemon.pid, pid, "self")
     for turn in range(12):
         await gateway.leave()
         gateway = await group.makegateway("popen//id=x//resume=yes")
         assert await gateway.call("operator:add", turn, 1) == turn + 1
-        # Once it has answered, the factory has closed what it gave away.
-        await group.resumable()
-        if turn in (1, 11):
-            counts.append([len(descriptors(each)) for each in (daemon.pid, pid, "self")])
-    assert counts[0] == counts[1]
+        if turn == 1:
+            before = [len(descriptors(each)) for each in processes]
+    for each, most in zip(processes, before, strict=True):
+        await settled(group, each, most)
     await gateway.exit()
     await group.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_descriptors_left(started: Daemons) -> None:
+async def test_program_without_free_descriptors_is_relayed(started: Daemons) -> None:
     """A program that has no number for the pipes has it through the factory."""
     daemon, address = start(started)
     group = group_of(address)
@@ -293,7 +296,7 @@ async def test_no_descriptors_left(started: Daemons) -> None:
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.13", "pypy3"])
 @pytest_twisted.ensureDeferred
-async def test_pythons(started: Daemons, version: str) -> None:
+async def test_each_python_version_lingers(started: Daemons, version: str) -> None:
     """Far sides of other versions; the oldest has no memory to share, so all passes through."""
     python = shutil.which("pypy3") if version == "pypy3" else versioned_python(version)
     if python is None:
@@ -318,7 +321,7 @@ async def test_pythons(started: Daemons, version: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_port_and_back(started: Daemons) -> None:
+async def test_gateway_moves_between_pipes_and_a_port(started: Daemons) -> None:
     """One that was left by a program with pipes goes on with one on a port, and the other way."""
     token = started.directory / "token"
     daemon, address = start(started, "--port", "0", "--token-file", str(token))
@@ -342,7 +345,7 @@ async def test_port_and_back(started: Daemons) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_forks_and_closes(started: Daemons) -> None:
+async def test_forked_child_holds_no_pipes_and_closed_pipes_are_told(started: Daemons) -> None:
     """A child that the code there forks has nothing of it; code that closes the pipes is told."""
     _, address = start(started)
     group = group_of(address)

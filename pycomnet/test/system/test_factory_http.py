@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet.task import deferLater
 
 import pycomnet
-from pycomnet.test.processes import still_there
+from pycomnet.test.processes import still_there, stop
 from pycomnet.test.system.daemons import Daemons, daemons
 from pycomnet.test.system.mediators import Mediator
 from pycomnet.test.system.nearby import PATIENCE, near
@@ -29,7 +29,9 @@ def started(tmp_path_factory: Any) -> Iterator[Daemons]:
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 @pytest_twisted.ensureDeferred
-async def test_resumed(started: Daemons, websocket: str) -> None:
+async def test_http_gateway_is_left_and_resumed_with_its_values(
+    started: Daemons, websocket: str
+) -> None:
     """Values of all sizes, errors and output; left with what nobody has taken, and resumed."""
     mediator = Mediator(started)
     _, address = start(started)
@@ -63,11 +65,11 @@ async def test_resumed(started: Daemons, websocket: str) -> None:
     assert [value async for value in gateway.resumed[id]] == list(range(10, 1000))
     assert await gateway.call("operator:add", 1, 2) == 3
     await second.close()
-    assert still_there([pid], 8) == []
+    assert still_there([pid]) == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_endings(started: Daemons) -> None:
+async def test_each_end_of_an_http_gateway_is_told(started: Daemons) -> None:
     """How its process ended, what is wrong with a token, and a mediator that is killed are told."""
     mediator = Mediator(started, "--linger", "1")
     _, address = start(started)
@@ -88,12 +90,14 @@ async def test_endings(started: Daemons) -> None:
         await mediator.daemon.ended()
         with pytest.raises(pycomnet.GatewayDied, match="was out of reach for"):
             await waiting
-        assert still_there([pid], 8) == []
+        assert still_there([pid]) == []
 
 
 @pytest.mark.parametrize("kind", ["http", "fork=no"])
 @pytest_twisted.ensureDeferred
-async def test_through(started: Daemons, kind: str) -> None:
+async def test_via_gateways_without_a_supervisor_end_with_their_program(
+    started: Daemons, kind: str
+) -> None:
     """Gateways through one that no supervisor has started are this program's, and go with it."""
     _, address = start(started)
     spec = Mediator(started).spec() if kind == "http" else "popen//fork=no"
@@ -110,12 +114,14 @@ async def test_through(started: Daemons, kind: str) -> None:
         await outer.exit()
         with pytest.raises(pycomnet.GatewayDied, match="outer"):
             await innermost.newchannel().receive()
-        assert still_there(pids, 8) == []
+        assert still_there(pids) == []
 
 
 @pytest.mark.parametrize("websocket", ["yes", "no"])
 @pytest_twisted.ensureDeferred
-async def test_program_that_takes_nothing(started: Daemons, websocket: str) -> None:
+async def test_program_that_takes_nothing_stops_its_far_side_and_loses_nothing(
+    started: Daemons, websocket: str
+) -> None:
     """Its far side is stopped, in whatever is between; the next program gets all, in order."""
     from twisted.internet import reactor
 
@@ -125,11 +131,11 @@ async def test_program_that_takes_nothing(started: Daemons, websocket: str) -> N
     path = f"{started.directory}/sent"
     with near(PROGRAM, address, "flood", f"{spec}//id=far//linger=60", path) as program:
         ids = program.line()
-        program.signal(signal.SIGSTOP)
+        stop(program.pid)
         counts: list[int] = []
         end = time.monotonic() + PATIENCE
-        # Until it has sent nothing for some seconds.
-        while not (len(counts) > 6 and counts[-6:] == [counts[-1]] * 6):
+        # Until it has sent something, and then nothing for some seconds.
+        while not (len(counts) > 6 and counts[-1] and counts[-6:] == [counts[-1]] * 6):
             assert time.monotonic() < end
             await deferLater(reactor, 0.5)
             files = [f"{path}{number}" for number in range(4)]
