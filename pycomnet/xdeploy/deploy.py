@@ -6,16 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
 
 from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
+from pycomnet.services.threads import in_thread
 from pycomnet.xdeploy.farcode import ask, explained
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.plan import PackageIndex, Plan
 from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver
-from pycomnet.xdeploy.tool import in_thread
 
 if TYPE_CHECKING:
     from pycomnet.channels.channel import Channel
@@ -157,7 +158,7 @@ class Deployment:
             raise _no_message(facts) from None
         return Resolver(
             interpreter,
-            self._gateway.link.reactor,
+            IReactorThreads(self._gateway.link.reactor),
             # An index that is given is the far machine's.
             index=PackageIndex() if request.far else request.index,
             cache=request.cache,
@@ -166,7 +167,7 @@ class Deployment:
 
     async def _send_all(self, channel: Channel, digests: list[str]) -> None:
         """Send files one after the other; the far side knows how many bytes each has."""
-        reactor = self._gateway.link.reactor
+        reactor = IReactorThreads(self._gateway.link.reactor)
         files = self._plan.files()
         for digest in digests:
             with open(files[digest].path, "rb") as opened:

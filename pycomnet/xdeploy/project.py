@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet.interfaces import IReactorThreads
 
 from pycomnet.deferred import deferred
 from pycomnet.errors import RemoteError
@@ -56,7 +57,10 @@ class SetupFile:
         """
         request = request_for(gateway)
         sdist = await make_sdist(
-            self.directory, gateway.link.reactor, index=request.index, cache=request.cache
+            self.directory,
+            IReactorThreads(gateway.link.reactor),
+            index=request.index,
+            cache=request.cache,
         )
         name = sdist.name.rpartition("-")[0]
         others = [each for each in request.projects if each.name.rpartition("-")[0] != name]

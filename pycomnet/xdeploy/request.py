@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet.interfaces import IReactorThreads
 
 from pycomnet.gateways.spec import Spec
 from pycomnet.xdeploy.plan import PackageIndex, SourceFile, WheelCache
@@ -129,9 +130,13 @@ async def request_of(
     )
     given = options.install
     paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    reactor = IReactorThreads(gateway.link.reactor)
     sdists = [
         await make_sdist(
-            project_directory(path), gateway.link.reactor, index=request.index, cache=request.cache
+            project_directory(path),
+            IReactorThreads(gateway.link.reactor),
+            index=request.index,
+            cache=request.cache,
         )
         for path in paths
     ]

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorThreads
+
 from pycomnet.errors import PycomnetError
+from pycomnet.services.threads import in_thread
 from pycomnet.text.printable import visible
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.pipfor import NO_PIP
 from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile, WheelCache
 from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.tool import Ran, in_thread, run_tool
+from pycomnet.xdeploy.tool import Ran, run_tool
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,7 +66,7 @@ class Resolver:
     def __init__(
         self,
         interpreter: FarInterpreter,
-        reactor: Any,
+        reactor: IReactorThreads,
         *,
         index: PackageIndex | None = None,
         cache: WheelCache | None = None,
