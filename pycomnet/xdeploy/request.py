@@ -134,7 +134,7 @@ async def request_of(
     sdists = [
         await make_sdist(
             project_directory(path),
-            IReactorThreads(gateway.link.reactor),
+            reactor,
             index=request.index,
             cache=request.cache,
         )
