@@ -108,6 +108,8 @@ class Deployment:
                 self.ready = ready
             case {"waiting": int() | None as holder}:
                 progress(VenvProgress("waiting", detail=str(holder or "")))
+            case {"free": True}:
+                await channel.send(None)  # the far side tries again
             case {"progress": [str(stage), int(done), int(total)]}:
                 progress(VenvProgress(stage, done, total))
             case {"resolve": dict(facts)}:

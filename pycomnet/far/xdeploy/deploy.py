@@ -1,7 +1,7 @@
 """Makes the environment that the near side asks for (docs/architecture/xdeploy.rst).
 
 The conversation is on one channel. What comes from here are maps with one key: ``ready``,
-``waiting``, ``resolve``, ``send``, ``progress``, ``failed``.
+``waiting``, ``free``, ``resolve``, ``send``, ``progress``, ``failed``.
 """
 
 import time

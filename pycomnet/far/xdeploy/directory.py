@@ -52,14 +52,14 @@ class VenvDirectory(object):
         """Take a lock, and wait for it.
 
         :param name: the lock's name, which becomes a file's.
-        :param waits: waits a moment, each time that another has the lock, and may raise; it is
-            called with the process that has the lock, or None if that is not known.
+        :param waits: called with the lock when another has it; it returns when that may be over,
+            and may raise.
         :param shared: whether others may have it at the same time, if they share it, too.
         """
         lock = Lock(lock_path(self.root, name), shared)
         while not lock.take(waits is None):
             try:
-                waits(lock.holder())
+                waits(lock)
             except BaseException:
                 lock.release()
                 raise

@@ -111,6 +111,11 @@ class ConversationTests(SynchronousTestCase):
         deployment.close()
         self.assertTrue(self.far.closed)
 
+    def test_far_side_that_waits_gets_a_reply(self) -> None:
+        """When the lock is free that the far side waits for, it gets a reply, and tries again."""
+        self.run_it({"waiting": None}, {"free": True}, {"free": True}, {"ready": READY})
+        self.assertEqual(self.far.sent, [None, None])
+
     def test_only_a_look_may_find_nothing(self) -> None:
         """Who only looks may find nothing."""
         self.assertEqual(self.run_it({"absent": True}, look=True).ready, {})

@@ -6,10 +6,12 @@ import base64
 import csv
 import hashlib
 import os
+import queue
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +65,44 @@ class LockTests(DirectoryCase):
         self.directory.lock("a").release()
 
     def test_waiter_is_asked_and_can_stop(self) -> None:
-        """Who waits is asked each time, and can stop."""
+        """Who waits is asked each time that another has it, and can stop."""
         lock = self.directory.lock("a")
         asked = []
 
-        def wait(holder: int | None) -> None:
-            asked.append(holder)
+        def wait(wanted: lookup.Lock) -> None:
+            asked.append(wanted.holder())
             if len(asked) == 3:
                 lock.release()
 
         self.directory.lock("a", wait).release()
         self.assertEqual(asked, [os.getpid()] * 3)
 
-        def stop(holder: int | None) -> None:
+        def stop(wanted: lookup.Lock) -> None:
             raise EOFError
 
         with self.directory.lock("a"):
             self.assertRaises(EOFError, self.directory.lock, "a", stop)
+        self.directory.lock("a").release()
+
+    def test_waiter_hears_when_the_lock_is_free(self) -> None:
+        """The near side is told who has it, and then that it is free: nobody polls."""
+        lock = self.directory.lock("a")
+        channel: Any = WaitingChannel(lock.release)
+        wait = lookup.waits(channel)
+        self.directory.lock("a", wait).release()
+        self.assertEqual(channel.sent, [{"waiting": os.getpid()}, {"free": True}])
+
+    def test_waiter_ends_with_the_near_side(self) -> None:
+        """If the near side ends the channel meanwhile, nobody waits, and the lock is left alone."""
+
+        def end() -> None:
+            raise EOFError
+
+        channel: Any = WaitingChannel(end)
+        with self.directory.lock("a"):
+            self.assertRaises(EOFError, self.directory.lock, "a", lookup.waits(channel))
+            channel.ended = True
+        self.assertEqual(channel.said.get(timeout=60), {"free": True})
         self.directory.lock("a").release()
 
     def test_lock_ends_with_its_holder(self) -> None:
@@ -128,6 +151,31 @@ class ScriptedChannel:
 
     def send(self, value: Any) -> None:
         self.sent.append(value)
+
+
+class WaitingChannel(ScriptedChannel):
+    """A channel whose near side replies when it is told that a lock is free.
+
+    :param waits: called when the far side waits for that.
+    :ivar ended: whether the near side has ended it.
+    """
+
+    def __init__(self, waits: Callable[[], None]) -> None:
+        super().__init__()
+        self.waits = waits
+        self.ended = False
+        self.said: queue.Queue[Any] = queue.Queue()
+
+    def send(self, value: Any) -> None:
+        super().send(value)
+        if value == {"free": True}:
+            self.said.put(value)
+            if self.ended:
+                raise OSError("the channel is closed")
+
+    def receive(self) -> Any:
+        self.waits()
+        return self.said.get(timeout=60)
 
 
 class FindTests(DirectoryCase):
