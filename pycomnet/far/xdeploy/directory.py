@@ -5,7 +5,16 @@ import os
 import shutil
 
 from .interpreter import VenvRefused, check
-from .lookup import ABOUT, Lock, absolute, is_private, lock_path, name_path, read_record
+from .lookup import (
+    ABOUT,
+    Lock,
+    absolute,
+    is_private,
+    lock_path,
+    make_directory,
+    name_path,
+    read_record,
+)
 
 PARTS = ("wheels", "built", "environments", "names", "locks", "new")
 
@@ -30,7 +39,7 @@ class VenvDirectory(object):
         self.root = absolute(root)
         try:
             for part in PARTS:
-                os.makedirs(os.path.join(self.root, part), 0o755, exist_ok=True)
+                make_directory(self.root, part)
             private = is_private(self.root)
         except OSError as problem:
             raise VenvRefused(

@@ -26,6 +26,16 @@ def absolute(root):
     return os.path.abspath(os.path.expanduser(root)) if root else default_root()
 
 
+def make_directory(root, part):
+    """Make a part of the directory, and before it the directory, if they are not there.
+
+    Whatever the user's umask is, nobody else may write to them.
+    """
+    for path in (root, os.path.join(root, part)):
+        if not os.path.isdir(path):
+            os.makedirs(path, 0o755, exist_ok=True)
+
+
 def is_private(root):
     """Whether a directory belongs to this user, and nobody else may write to it."""
     found = os.stat(root)
@@ -230,9 +240,14 @@ def serve(channel, request):
         return
     if use is None:
         root = absolute(request["root"])
-        if not can or not os.path.isdir(os.path.join(root, "locks")):
-            _module(request, "directory" if can else "interpreter").prepare(request["root"])
-        lock = Lock(lock_path(root, "name-" + request["name"]), False)
+        if not can:
+            _module(request, "interpreter").prepare(request["root"])
+        try:
+            make_directory(root, "locks")
+            lock = Lock(lock_path(root, "name-" + request["name"]), False)
+        except (ImportError, OSError):
+            _module(request, "directory").prepare(request["root"])  # it says what is wrong
+            raise
         wait = waits(channel)
         with lock:
             while use is None and not lock.take():

@@ -134,6 +134,14 @@ class LockTests(DirectoryCase):
             self.assertIsNone(read_json(path))
         self.assertEqual(set(os.listdir(self.path)), {"root", "file"})
 
+    def test_directory_is_private_whatever_the_umask_is(self) -> None:
+        """Where the umask lets the group write, as in many systems, none is refused."""
+        self.addCleanup(os.umask, os.umask(0o002))
+        VenvDirectory(str(self.path / "new" / "root"))
+        lookup.make_directory(str(self.path / "other"), "locks")
+        for path in ("new/root", "new/root/wheels", "other", "other/locks"):
+            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
+
     def test_writable_by_others(self) -> None:
         """A directory that others may write to is refused."""
         os.chmod(self.directory.root, 0o775)
@@ -243,6 +251,14 @@ class FindTests(DirectoryCase):
         self.assertTrue(self.found())
         Path(lookup.name_path(self.directory.root, "work")).write_text("k\n")
         self.assertFalse(self.found())
+
+    def test_directory_is_private_whatever_the_umask_is(self) -> None:
+        """Where the umask lets the group write, as in many systems, none is refused."""
+        self.addCleanup(os.umask, os.umask(0o002))
+        VenvDirectory(str(self.path / "new" / "root"))
+        lookup.make_directory(str(self.path / "other"), "locks")
+        for path in ("new/root", "new/root/wheels", "other", "other/locks"):
+            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
 
     def test_writable_by_others(self) -> None:
         """Nothing is found in a directory that others may write to."""
