@@ -17,7 +17,7 @@ from pycomnet.rsync.result import SyncResult
 from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.interface import Service
-from pycomnet.services.serverlimits import ServerLimits
+from pycomnet.services.server.limits import ServerLimits
 from random import Random
 from twisted.python.failure import Failure
 from types import ModuleType

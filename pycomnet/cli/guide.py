@@ -24,7 +24,7 @@ from pycomnet.cli.tourdaemons import Daemons
 from pycomnet.errors import PycomnetError
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
 
 #: How many round trips are measured.
 ROUND_TRIPS = 1000

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
-from pycomnet.services.launchconfig import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
+from pycomnet.services.nameserveraddress import DEFAULT_NAMESERVER, NAMESERVER_VARIABLE
 
 if TYPE_CHECKING:
     from pycomnet.errors import ServiceError
     from pycomnet.net.reactors import GatewayReactor
-    from pycomnet.services.client import RemoteService
-    from pycomnet.services.context import Context
+    from pycomnet.services.client.context import Context
+    from pycomnet.services.client.remoteservice import RemoteService
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ class Target:
 
         :raises EndpointError: the nameserver's address is not valid.
         """
-        from pycomnet.services.context import Context
+        from pycomnet.services.client.context import Context
 
         return Context(reactor, nameserver=self.nameserver, timeout=self.timeout)
 

@@ -14,8 +14,8 @@ from pycomnet.errors import GatewayDied, RemoteError, ServiceNotFound, ServiceUn
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.gateways.group import Group
 from pycomnet.gateways.output import Output
-from pycomnet.services.client import RemoteService
-from pycomnet.services.context import Context
+from pycomnet.services.client.context import Context
+from pycomnet.services.client.remoteservice import RemoteService
 
 
 async def start(group: Group, number: int) -> list[Gateway]:

@@ -56,6 +56,7 @@ class Deployment:
                 if message == {"absent": True} and self._look:
                     return
                 await self._answer(channel, message)
+            request.progress(VenvProgress("ready"))
         except RemoteError as problem:
             raise explained(problem) from None
         except BaseException as problem:
@@ -63,7 +64,6 @@ class Deployment:
             if self._problem is not None:
                 raise DeploymentFailed(f"a wheel can't be read: {self._problem}") from problem
             raise
-        request.progress(VenvProgress("ready"))
 
     def close(self) -> None:
         """Let the environment go: from now on it may be removed, unless something uses it."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pycomnet.errors import RemoteError
+from pycomnet.far import xdeploy
 from pycomnet.far.xdeploy import lookup
-from pycomnet.gateways.modules import ModuleOffer, OfferedRoot
+from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.xdeploy.resolve import DeploymentFailed
 
 if TYPE_CHECKING:
@@ -26,12 +24,7 @@ class EnvironmentRefused(DeploymentFailed):
 
 def far_modules() -> ModuleOffer:
     """The offer of the far side's modules."""
-    directory = Path(lookup.__file__).parent
-    spec = importlib.util.spec_from_file_location(
-        FAR_PACKAGE, directory / "__init__.py", submodule_search_locations=[str(directory)]
-    )
-    assert isinstance(spec, ModuleSpec)
-    return ModuleOffer({FAR_PACKAGE: OfferedRoot(spec)})
+    return ModuleOffer.far_package(FAR_PACKAGE, xdeploy)
 
 
 def start(gateway: Gateway, function: str, **kwargs: Any) -> Channel:
