@@ -22,9 +22,10 @@ from pycomnet.services.threads import in_thread
 from pycomnet.text.printable import visible
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.pipfor import NO_PIP
-from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile, WheelCache
+from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile
 from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.tool import Ran, run_tool
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,10 +10,11 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorThreads
 
 from pycomnet.services.threads import in_thread
-from pycomnet.xdeploy.plan import PackageIndex, SourceFile, WheelCache
+from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, tail
 from pycomnet.xdeploy.tool import run_tool
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 #: What says that a directory is a project's.
 FILES = ("pyproject.toml", "setup.py")

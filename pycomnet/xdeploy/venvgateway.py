@@ -114,6 +114,7 @@ def create_venv(
     index: str | os.PathLike[str] | None = None,
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     far: bool = False,
+    compile: bool = True,
     directory: str | None = None,
     progress: Callable[[VenvProgress], Any] | None = None,
 ) -> Deferred[Venv]:
@@ -127,6 +128,7 @@ def create_venv(
         index=index,
         install=install,
         far=far,
+        compile=compile,
         directory=directory,
     )
     return _venv(progress, gateway, name, requirements, options)
@@ -158,6 +160,7 @@ def create_venv_gateway(
     index: str | os.PathLike[str] | None = None,
     install: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     far: bool = False,
+    compile: bool = True,
     directory: str | None = None,
     id: str | None = None,
     progress: Callable[[VenvProgress], Any] | None = None,
@@ -179,6 +182,9 @@ def create_venv_gateway(
         of directories, ``setup.py`` or ``pyproject.toml``.
     :param far: whether the far machine's own pip resolves the requirements, with the index that it
         is configured for; or with ``index``, an address that is good there.
+    :param compile: whether modules are compiled when the environment is made, as pip does it: once
+        on each host. If not, as with uv, each is compiled in each environment when it is first
+        imported; a new host is ready sooner.
     :param directory: where environments are kept there; by default
         ``~/.local/share/pycomnet/xdeploy``.
     :param id: the new gateway's name in its group.
@@ -196,6 +202,7 @@ def create_venv_gateway(
         index=index,
         install=install,
         far=far,
+        compile=compile,
         directory=directory,
     )
     return _venv_gateway(progress, gateway, name, requirements, options, id)

@@ -110,6 +110,7 @@ class Creation(object):
                 digests,
                 {"interpreter": facts()["markers"]["python_full_version"]},
                 self.progress,
+                self.request["compile"],
             )
         return True
 

@@ -230,7 +230,8 @@ def serve(channel, request):
     :param request: a map: ``name``, ``key`` (which identifies the requirements), ``python`` (the
         interpreter that the user named, or None), ``root`` (the directory, or None), ``upgrade``
         (whether to resolve the requirements in any case), ``about`` (text that is kept with the
-        name), ``look`` (whether only to find it, as another interpreter would make it),
+        name), ``look`` (whether only to find it, as another interpreter would make it), ``compile``
+        (whether modules are compiled when it is made),
         ``package`` (the name of the package that makes environments).
     """
     can = sys.version_info >= (3, 6) and not sys.platform.startswith("java")

@@ -374,6 +374,7 @@ def request(place: Place) -> dict[str, Any]:
         "upgrade": False,
         "about": "{}",
         "look": False,
+        "compile": True,
     }
 
 
@@ -712,8 +713,25 @@ def test_command_makes_and_runs(place: Place, tmp_path: Path) -> None:
     assert command("popen", "work", "alpha", *where, "--", "nowhere").returncode == 127
     kill = ["python", "-c", "import os; os.kill(os.getpid(), 15)"]
     assert command("popen", "work", "alpha", *where, "--", *kill).returncode == 128 + 15
+    at = where[2:]
+    listed_there = command("list", "popen", *at)
+    assert re.fullmatch(r"work\t3\.\d+\.\S+\talpha 1\.0, beta 2\.0\n", listed_there.stdout)
+    assert command("remove", "popen", "work", *at).returncode == 0
+    assert command("remove", "popen", "work", *at).returncode == 1
+    assert command("prune", "popen", *at).stdout.startswith("removed 0 environments and 2 wheels")
     source = project(tmp_path / "project", "mine")
-    ran = command("popen", "app", "--install", str(source), *where, "--", "python", "-m", "mine")
+    ran = command(
+        "popen",
+        "app",
+        "--no-compile",
+        "--install",
+        str(source),
+        *where,
+        "--",
+        "python",
+        "-m",
+        "mine",
+    )
     assert ran.returncode == 0, ran.stderr
 
 

@@ -17,10 +17,11 @@ from pycomnet.gateways.spec import Spec
 from pycomnet.test.cli.case import CommandCase
 from pycomnet.test.xdeploy.packages import project, wheel
 from pycomnet.xdeploy.deploy import Deployment
-from pycomnet.xdeploy.plan import PackageIndex, WheelCache
+from pycomnet.xdeploy.plan import PackageIndex
 from pycomnet.xdeploy.request import VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.venvgateway import beside
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 READY = {
     "identity": "0" * 32,

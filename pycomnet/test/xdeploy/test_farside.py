@@ -285,9 +285,19 @@ class FindTests(DirectoryCase):
 class StoreTests(DirectoryCase):
     """Unpacking wheels, and compiling them."""
 
-    def read(self, *digests: str) -> Any:
+    def read(self, *digests: str, compiled: bool = True) -> Any:
         """What the store knows of wheels; they are compiled."""
-        return compiling.read_wheels(self.directory, digests, lambda number: None)
+        return compiling.read_wheels(self.directory, digests, compiled, lambda number: None)
+
+    def test_compiled_only_when_that_is_wanted(self) -> None:
+        """Nothing is compiled unless it is wanted; what was compiled before is used anyway."""
+        digest = self.add("a")
+        self.assertEqual(self.read(digest, compiled=False)[0]["code"], {})
+        site = Path(self.directory.path("wheels", digest, "site"))
+        self.assertEqual(list(site.rglob("*.pyc")), [])
+        found = self.read(digest)
+        self.assertEqual(len(list(site.rglob("*.pyc"))), 1)
+        self.assertEqual(self.read(digest, compiled=False), found)
 
     def test_compiled_beside_each_other(self) -> None:
         """Many modules are compiled by several processes, with the same result."""
