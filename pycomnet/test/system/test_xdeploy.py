@@ -503,10 +503,21 @@ OWN_TAG = (
 @needs("pypy3")
 @pytest_twisted.ensureDeferred
 async def test_unfit_wheel_is_built_there(place: Place, group: Any) -> None:
-    """A wheel that fits not there is built there, offline, with what its build requires."""
-    code = f"import tool; {OWN_TAG}"
+    """A wheel that fits not there is built there, offline, with what its build requires.
+
+    Its ``pyproject.toml`` requires one package, and its backend asks for another.
+    """
+    code = f"import tool, generator; {OWN_TAG}"
     wheel(place.index, "tool")
-    sdist(place.index, "native", code=code, build_requires=("tool",), requires=("beta",))
+    wheel(place.index, "generator")
+    sdist(
+        place.index,
+        "native",
+        code=code,
+        build_requires=("tool",),
+        asks=("generator>=1",),
+        requires=("beta",),
+    )
     gateway = await group.makegateway("popen//python=pypy3")
     inside = await xdeploy.create_venv_gateway(gateway, "work", "native", **place.options())
     assert await inside.call(versions) == ["pypy", [["beta", "2.0"], ["native", "1.0"]]]
