@@ -13,18 +13,25 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThread
 
 import pycomnet
 from pycomnet import xdeploy
-from pycomnet.test.needs import needs
+from pycomnet.test.needs import missing, needs
 from pycomnet.test.processes import still_there, versioned_python
 from pycomnet.test.system.nearby import PATIENCE, near
 from pycomnet.test.xdeploy.packages import project, sdist, wheel
 from pycomnet.xdeploy.farcode import ask
+from pycomnet.xdeploy.interpreter import own_interpreter
+from pycomnet.xdeploy.plan import PackageIndex
+from pycomnet.xdeploy.requirements import Requirements
+from pycomnet.xdeploy.resolve import Resolver
+from pycomnet.xdeploy.wheelcache import WheelCache
 
 #: Programs that make environments, and print what they see as JSON.
 BLOCKING = str(Path(__file__).with_name("venv_blocking.py"))
@@ -224,6 +231,40 @@ async def test_another_python_gets_its_wheels(place: Place, group: Any) -> None:
 
 
 @needs("pypy3")
+@pytest_twisted.ensureDeferred
+async def test_newest_pip_resolves_for_another_python(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest pip that the index has still lets itself be told of another interpreter."""
+    argv = [sys.executable, "-m", "pip", "install", "-q", "--target", str(tmp_path / "pip"), "pip"]
+    got = await deferToThread(
+        subprocess.run, argv, capture_output=True, text=True, timeout=3 * PATIENCE
+    )
+    if got.returncode:
+        missing(f"no index has pip: {got.stderr[-500:]}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "pip"))
+    own = own_interpreter()
+    older = attrs.evolve(
+        own,
+        version=(3, 8, 1),
+        markers={**own.markers, "python_version": "3.8", "python_full_version": "3.8.1"},
+    )
+    wheel(place.index, "gamma", "1.0", tag="cp38-none-any", requires=("old; python_version<'3.9'",))
+    wheel(place.index, "gamma", "2.0", python=">=3.9")
+    wheel(place.index, "old")
+    from twisted.internet import reactor
+
+    resolver = Resolver(
+        older,
+        IReactorThreads(reactor),
+        index=PackageIndex(str(place.index)),
+        cache=WheelCache(tmp_path / "wheels"),
+    )
+    plan = await resolver.resolve(Requirements.of("gamma"))
+    names = [file.name for file in plan.wheels]
+    assert names == ["gamma-1.0-cp38-none-any.whl", "old-1.0-py3-none-any.whl"]
+
+
 @pytest_twisted.ensureDeferred
 async def test_interpreter_is_chosen(place: Place, group: Any) -> None:
     """``python=`` names the environment's interpreter; it is not started if it is there already."""
