@@ -77,7 +77,12 @@ for _command in COMMANDS:
     venv_command.add_command(_command)
 
 
-@venv_command.command("make", cls=_WithCommand, options_metavar="[OPTIONS]")
+@venv_command.command(
+    "make",
+    cls=_WithCommand,
+    options_metavar="[OPTIONS]",
+    short_help="Make an environment; the word may be left out.",
+)
 @click.option(
     "-r",
     "--requirement",

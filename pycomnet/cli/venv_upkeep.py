@@ -64,7 +64,7 @@ def remove_command(spec: str, name: str, directory: str | None) -> None:
     _run(remove, parse_spec(spec), name, directory)
 
 
-@click.command("prune")
+@click.command("prune", short_help="Remove what no name means and no gateway uses.")
 @directory_option
 @click.argument("spec")
 def prune_command(spec: str, directory: str | None) -> None:
