@@ -131,6 +131,8 @@ def run_job(
         else:
             path.write_bytes(b"x" + data)
         del data
+        later = time.time() + 10  # rsync compares seconds only
+        os.utime(path, (later, later))
         took, wire = timed(send, source, first)
         check(source, first)
         return {job: took, f"{job}_wire": wire / size * 100}
