@@ -44,19 +44,29 @@ MODE = 0o7777
 class ListedDirectory(object):
     """What is known of a directory while its entries come.
 
-    :ivar open: it, open; None where it is not there yet, as nothing is to be changed; False if it
-        can't be made or opened.
+    :param tree: the tree that it is in; None where it is not there yet, as nothing is to be
+        changed; False if it can't be made or opened.
     :ivar there: the names in it.
     :ivar listed: the names that the other end has.
     """
 
-    __slots__ = ("listed", "open", "path", "there")
+    __slots__ = ("listed", "path", "there", "tree")
 
-    def __init__(self, path, opened, there=()):
+    def __init__(self, path, tree, there=()):
         self.path = path
-        self.open = opened
+        self.tree = tree
         self.there = frozenset(there)
         self.listed = set()
+
+    @property
+    def open(self):
+        """It, open; None or False where it is not there.
+
+        The tree is asked each time: between two entries it may have closed it.
+
+        :raises OSError: it is no longer there.
+        """
+        return self.tree.directory(self.path) if self.tree else self.tree
 
     def path_of(self, name):
         """The path of an entry of it."""
@@ -125,7 +135,7 @@ class Comparison(object):
                 elif kind in (FILE, LEADER):
                     extra = batch.sizes[each]
                 try:
-                    if directory.open is False:
+                    if directory.tree is False:
                         raise OSError(None, "its directory can't be made or opened")
                     if name in refused:
                         raise names.NameRefused(refused[name])
@@ -169,9 +179,15 @@ class Comparison(object):
 
         Most of a tree that was sent before is. So this is fast, and leaves the rest to others.
         """
-        opened, receiver = directory.open, self._receiver
-        if not opened or receiver.checksum or receiver.owners or not self._flavour.is_exact:
+        receiver = self._receiver
+        if receiver.checksum or receiver.owners or not self._flavour.is_exact:
             return places
+        try:
+            opened = directory.open
+        except (OSError, IOError):
+            opened = None
+        if not opened:
+            return places  # whoever looks again, says why
         there, mask, native = directory.there, receiver.mask, self._flavour.native
         status_of, regular = opened.status, stat.S_IFREG
         names_, kinds, modes, sizes, times = (
@@ -217,31 +233,30 @@ class Comparison(object):
         if self._current is not None and self._current.path == path:
             return self._current
         receiver = self._receiver
-        opened = None
+        tree = receiver.tree
         there = ()
         if path:
             for part in path.split(b"/"):
                 check_name(part)
         if path in self._finish.unmade:
-            opened = None if self._dry_run else False
-        elif receiver.tree is not None:
+            tree = None if self._dry_run else False
+        elif tree is not None:
             try:
-                opened = receiver.tree.directory(path)
-                there = opened.names()
+                there = tree.directory(path).names()
             except (OSError, IOError, names.NameRefused):
-                opened = False
-        if not path and opened:
+                tree = False
+        if not path and tree:
             mode, time = receiver.root_mode, receiver.root_time
-            as_wanted = self._is_as(opened, opened.own_status(), mode, time)
+            as_wanted = self._is_as(tree.root, tree.root.own_status(), mode, time)
             self._finish.directory(b"", mode, time, as_wanted)
-        self._current = ListedDirectory(path, opened, there)
+        self._current = ListedDirectory(path, tree, there)
         return self._current
 
     def _leave(self, directory, flags):
         if not flags & LAST:
             return
         self._current = None
-        if directory.open and not flags & INCOMPLETE:
+        if directory.tree and not flags & INCOMPLETE:
             extra = directory.there - directory.listed
             if extra:
                 self._finish.extra(directory.path, self._folding.unlike(directory, extra))
@@ -249,7 +264,7 @@ class Comparison(object):
     def _status(self, entry):
         """The status of what is there in an entry's place, or None."""
         directory = entry.directory
-        if directory.open is None:
+        if directory.tree is None:
             return None
         if entry.name in directory.there or not self._flavour.is_exact:
             return directory.open.status(entry.native)

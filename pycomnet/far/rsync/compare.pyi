@@ -7,11 +7,13 @@ USEFUL: int
 MODE: int
 
 class ListedDirectory:
-    open: Any
     path: bytes
+    tree: Any
     there: frozenset[bytes]
     listed: set[bytes]
-    def __init__(self, path: bytes, opened: Any, there: Iterable[bytes] = ()) -> None: ...
+    def __init__(self, path: bytes, tree: Any, there: Iterable[bytes] = ()) -> None: ...
+    @property
+    def open(self) -> Any: ...
     def path_of(self, name: bytes) -> bytes: ...
 
 class TreeEntry:

@@ -87,9 +87,18 @@ class Finish(object):
         if first not in self.leaders:
             raise OSError(None, NO_LEADER)
         leader_path, leader = self.leaders[first]
-        source = receiver.tree.directory(leader_path)
-        target = receiver.tree.directory(path)
-        other = source.status(native(leader))
+        with receiver.tree.hold(leader_path) as source, receiver.tree.hold(path) as target:
+            self._link_in(source, native(leader), target, path, name)
+
+    def _link_in(self, source, leader, target, path, name):
+        """Make a file's other name.
+
+        :param source: the directory of the file, and ``leader`` its name there.
+        :param target: the directory at ``path`` that gets the other name.
+        """
+        receiver = self._receiver
+        native = receiver.flavour.native
+        other = source.status(leader)
         if other is None:
             raise OSError(None, NO_LEADER)
         status = target.status(native(name))
@@ -100,7 +109,7 @@ class Finish(object):
         made = native(temporary_name(name))
         if target.status(made) is not None:
             target.remove(made)
-        target.link(source, native(leader), made)
+        target.link(source, leader, made)
         target.rename(made, native(name))
         self.touched.add(path)
 

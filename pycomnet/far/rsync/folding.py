@@ -57,8 +57,11 @@ class Folding(object):
     def folds(self, directory):
         """Whether the file system of a directory folds names."""
         receiver = self._receiver
-        opened = directory.open
-        if not opened or receiver.dry_run:
+        try:
+            opened = None if receiver.dry_run else directory.open
+        except (OSError, IOError):
+            opened = None
+        if not opened:
             return receiver.flavour.name == "nt"
         device = opened.own_status().st_dev
         if device not in self._known:

@@ -8,7 +8,7 @@ import stat
 
 from . import names
 from .blocks import block_size, check_block, choose_marker, sums
-from .compare import MODE, Comparison, ListedDirectory
+from .compare import MODE, Comparison
 from .compose import Basis, Composer, ContentRefused, Pieces, unpack
 from .entries import BadBatch, binary, numbers_from, numbers_of
 from .files import NewFile, TemporaryNames, is_left, read_at, temporary_name, write_short
@@ -111,9 +111,6 @@ class Receiver(object):
         for number in numbers_from("Q", message[1]):
             entry = self.pending.pop(number)
             try:
-                entry.directory = ListedDirectory(
-                    entry.directory.path, self.tree.directory(entry.directory.path)
-                )
                 status = entry.directory.open.status(entry.native)
                 if status is None:
                     raise OSError(None, "it vanished meanwhile")
