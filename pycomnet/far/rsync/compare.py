@@ -22,6 +22,7 @@ from .entries import (
     SKIPPED,
     UNLESS_EQUAL,
     WHOLE,
+    BadBatch,
     ReceivedBatch,
     binary,
     check_name,
@@ -68,6 +69,17 @@ class ListedDirectory(object):
         """
         return self.tree.directory(self.path) if self.tree else self.tree
 
+    def list(self, listed):
+        """These names have come.
+
+        :raises BadBatch: one of them came before: what was made of it could be turned into
+            something else.
+        """
+        before = len(self.listed)
+        self.listed.update(listed)
+        if len(self.listed) != before + len(listed):
+            raise BadBatch("a name is listed twice in the directory %r" % (self.path,))
+
     def path_of(self, name):
         """The path of an entry of it."""
         return self.path + b"/" + name if self.path else name
@@ -108,6 +120,8 @@ class Comparison(object):
         self._folding = Folding(receiver)
         #: the directory whose entries are not all here
         self._current = None
+        #: paths of the directories whose entries were all here
+        self._complete = set()
 
     def compare(self, message):
         """Compare a list; return the reply."""
@@ -119,7 +133,7 @@ class Comparison(object):
         for path, count, flags in batch.directories:
             directory = self._enter(path)
             listed = batch.names[at : at + count]
-            directory.listed.update(listed)
+            directory.list(listed)
             refused = self._folding.conflicts(directory, listed)
             places = range(at, at + count)
             for each in places if refused else self._unlike(directory, batch, places):
@@ -232,6 +246,10 @@ class Comparison(object):
     def _enter(self, path):
         if self._current is not None and self._current.path == path:
             return self._current
+        if self._current is not None or path in self._complete:
+            raise BadBatch(
+                "the directory %r is listed twice, or before another one's end" % (path,)
+            )
         receiver = self._receiver
         tree = receiver.tree
         there = ()
@@ -256,6 +274,7 @@ class Comparison(object):
         if not flags & LAST:
             return
         self._current = None
+        self._complete.add(directory.path)
         if directory.tree and not flags & INCOMPLETE:
             extra = directory.there - directory.listed
             if extra:
@@ -299,12 +318,19 @@ class Comparison(object):
         elif (
             is_directory(self._flavour, status)  # removed when the content is here
             and not self._receiver.deletes
-            and directory.open.child(entry.native).names()
+            and self._has_names(directory.open, entry.native)
         ):
             raise OSError(None, NOT_EMPTY)
         if not self._dry_run:
             self._receiver.pending[entry.number] = entry
         return need
+
+    def _has_names(self, opened, native):
+        inner = opened.child(native)
+        try:
+            return bool(inner.names())
+        finally:
+            inner.close()
 
     def _digest(self, entry):
         """The digest of a short file that is here; None if it can't be read."""

@@ -99,7 +99,7 @@ class Finish(object):
         receiver = self._receiver
         native = receiver.flavour.native
         other = source.status(leader)
-        if other is None:
+        if other is None or not stat.S_ISREG(other.st_mode):
             raise OSError(None, NO_LEADER)
         status = target.status(native(name))
         if status is not None and _same_file(status, other):
@@ -123,8 +123,8 @@ class Finish(object):
             opened = receiver.tree.directory(parent)
             name = receiver.flavour.native(last)
             status = opened.status(name)
-            if status is None:
-                return
+            if status is None or not is_directory(receiver.flavour, status):
+                return  # another entry has replaced it
         # The time first: the owner can set it whatever the mode is, on some systems.
         if time_of(status) != time:
             if name is None:

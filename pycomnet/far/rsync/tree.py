@@ -121,8 +121,35 @@ class AtDirectory(object):
         os.rmdir(name, dir_fd=self.descriptor)
 
     def chmod(self, name, mode):
-        """Set the mode of what is no link."""
-        os.chmod(name, mode, dir_fd=self.descriptor)
+        """Set the mode of what is no link.
+
+        :raises OSError: it is a link.
+        """
+        try:
+            descriptor = self.open(name)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+            return self._chmod_unreadable(name, mode)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def _chmod_unreadable(self, name, mode):
+        """Set the mode of what can't be opened to read."""
+        if not hasattr(os, "O_PATH"):
+            # Not Linux: a link's own mode is set, if it is one.
+            os.chmod(name, mode, dir_fd=self.descriptor, follow_symlinks=False)
+            return
+        flags = os.O_PATH | os.O_NOFOLLOW | _CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=self.descriptor)
+        try:
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            os.chmod("/proc/self/fd/%d" % descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""
@@ -231,8 +258,14 @@ class PathDirectory(object):
         self._os.rmdir(self._at(name))
 
     def chmod(self, name, mode):
-        """Set the mode of what is no link."""
-        self._os.chmod(self._at(name), mode)
+        """Set the mode of what is no link.
+
+        :raises OSError: it is a link.
+        """
+        path = self._at(name)
+        if self._flavour.is_link(self._os.lstat(path)):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        self._os.chmod(path, mode)
 
     def chown(self, name, owner, group):
         """Set owner and group, of a link its own."""

@@ -44,7 +44,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
-from pycomnet.far.rsync.entries import BadBatch
+from pycomnet.far.rsync.entries import BadBatch, numbers_of
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
 from pycomnet.far.rsync.scan import Batch
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
@@ -662,6 +662,50 @@ class HostileTests(CaseTests):
         done = sender.run(self.destination)
         self.assertEqual(os.listdir(self.outside), [])
         self.assertEqual(set(done["failed"]), {b"link/x"})
+
+    def test_names_that_come_twice(self) -> None:
+        """A name that is listed twice, and a directory that is, end the run."""
+        for lists, names_ in (
+            ([[b"", 2, 1]], [b"x", b"x"]),
+            ([[b"", 1, 0], [b"", 1, 1]], [b"x", b"x"]),
+            ([[b"", 1, 1], [b"", 1, 1]], [b"x", b"y"]),
+            ([[b"", 1, 0], [b"x", 0, 1], [b"", 1, 1]], [b"x", b"y"]),
+        ):
+            sender = self.hostile(
+                directories=lists, names=names_, kinds=bytearray([0, 2]), texts=[b"/"],
+                modes=[0o777] * 2, sizes=[0, 0], times=[NOON] * 2,
+            )  # fmt: skip
+            self.assertRaises(BadBatch, sender.run, self.destination)
+
+    def test_leader_that_is_a_link(self) -> None:
+        """No other name is made of what is no regular file, also if the system would."""
+        os.symlink(self.outside, f"{self.destination}/a")
+        sender = self.hostile(
+            directories=[[b"", 2, 1]], names=[b"a", b"b"], kinds=bytearray([5, 4]), firsts=[0],
+            modes=[0o644] * 2, sizes=[0, 0], times=[NOON] * 2,
+        )  # fmt: skip
+        equal = ["equal", numbers_of("Q", [0])]
+        with mock.patch.object(sender, "_content", lambda *_: sender._messages.append(equal)):
+            done = sender.run(self.destination)
+        self.assertEqual(set(done["failed"]), {b"b"})
+        self.assertEqual(os.listdir(self.destination), ["a"])
+
+    def test_directory_that_is_swapped_meanwhile(self) -> None:
+        """A directory that somebody swaps for a link during the run does not lend it its mode."""
+        self.in_source("d/file", b"content")
+        os.chmod(f"{self.source}/d", 0o755)
+        os.chmod(self.outside, 0o700)
+        sender = Sender(self.source)
+        written = sender._got_written
+
+        def swap(numbers: bytes) -> None:
+            written(numbers)
+            shutil.rmtree(f"{self.destination}/d")
+            os.symlink(self.outside, f"{self.destination}/d")
+
+        with mock.patch.object(sender, "_got_written", swap):
+            sender.run(self.destination)
+        self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
 
     def test_columns_that_do_not_fit(self) -> None:
         """A list whose columns differ in length ends the run."""

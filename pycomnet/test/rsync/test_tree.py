@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycomnet.far.rsync import names, scan, tree
-from pycomnet.far.rsync.tree import Tree, open_tree
+from pycomnet.far.rsync.tree import PathDirectory, Tree, open_tree
 from pycomnet.test.rsync.kit import Sender, write
 from pycomnet.test.rsync.test_cases import NOON, CaseTests
 
@@ -110,13 +111,35 @@ class TreeTests(CaseTests):
             opened.directory(b"b/c")
         self.assertRaises(OSError, held.names)
 
+    def test_mode_of_a_link(self) -> None:
+        """The mode of what a link points to is not changed, whatever the directory is opened by."""
+        os.chmod(self.in_source("private", b"content"), 0o600)
+        os.symlink(f"{self.source}/private", f"{self.destination}/link")
+        os.symlink(self.source, f"{self.destination}/directories")
+        os.chmod(self.source, 0o700)
+        by_path = PathDirectory(self.destination.encode(), names.Posix())
+        for opened in (self.open().root, by_path):
+            for name in (b"link", b"directories"):
+                self.assertRaises(OSError, opened.chmod, name, 0o777)
+                with mock.patch.object(opened, "open", side_effect=PermissionError(13, "no")):
+                    self.assertRaises(OSError, opened.chmod, name, 0o777)
+        self.assertEqual(stat.S_IMODE(os.stat(f"{self.source}/private").st_mode), 0o600)
+        self.assertEqual(stat.S_IMODE(os.stat(self.source).st_mode), 0o700)
+
+    def test_mode_of_what_is_not_readable(self) -> None:
+        """What can't be opened to read gets its mode all the same."""
+        opened = self.open("d").root
+        with mock.patch.object(opened, "open", side_effect=PermissionError(13, "no")):
+            opened.chmod(b"d", 0o751)
+        self.assertEqual(stat.S_IMODE(os.stat(f"{self.destination}/d").st_mode), 0o751)
+
     def test_closed_is_an_error(self) -> None:
         """A directory that was closed is not the next one that is opened, nor the current one."""
         opened = self.open("a", "b")
         first = opened.directory(b"a")
         opened.forget(b"a")
         opened.directory(b"b")
-        for function, given in (
+        for function, arguments in (
             (first.names, ()),
             (first.status, (b"file",)),
             (first.own_status, ()),
@@ -124,6 +147,6 @@ class TreeTests(CaseTests):
             (first.remove, (b"file",)),
             (first.child, (b"b",)),
         ):
-            self.assertRaises(OSError, function, *given)
+            self.assertRaises(OSError, function, *arguments)
         first.close()
         self.assertEqual(opened.directory(b"b").names(), [b"file"])
