@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import random
+import re
+import stat
 
 from .entries import DIGEST
 
@@ -16,6 +18,8 @@ except ImportError:  # Windows
 LOCK = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 #: What temporary names begin with.
 TEMPORARY = b".pycomnet-"
+#: A temporary name: 20 digits; those of the probes for names that fold have one of four endings.
+_TEMPORARY_NAME = re.compile(b"\\.pycomnet-[0-9a-f]{20}(?:[Aa]|\xc3\xa9|e\xcc\x81)?\\Z")
 
 
 def temporary_name(name):
@@ -27,6 +31,11 @@ def other_temporary_name():
     """A temporary name that nobody else has."""
     number = random.SystemRandom().getrandbits(80)
     return TEMPORARY + ("%020x" % number).encode("ascii")
+
+
+def is_temporary(name):
+    """Whether a name has the form of the temporary ones. A user's may have it, too."""
+    return name.startswith(TEMPORARY) and _TEMPORARY_NAME.match(name) is not None
 
 
 class TemporaryNames(object):
@@ -181,6 +190,49 @@ def write_short(directory, native, temporary, name, data, mode, time, owner=None
 def directory_is_at(directory):
     """Whether a directory is a descriptor, so that files have all that descriptors have."""
     return hasattr(directory, "descriptor")
+
+
+def remove_left(directory, name, dry_run=False):
+    """Remove a temporary file that a run has left which has ended.
+
+    :param directory: where it is, open.
+    :param name: its name, in the system's form.
+    :param dry_run: only say whether it would be removed.
+    :returns: whether it was: it stays if it is no regular file, another user's, or in use.
+    """
+    status = directory.status(name)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return False
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return False
+    try:
+        descriptor = directory.open(name)
+    except (OSError, IOError):
+        return False
+    try:
+        if not is_left(descriptor):
+            return False
+        if can_lock(descriptor) and not is_at(directory, name, descriptor):
+            return False  # it has just been finished, or removed
+        if not dry_run and can_lock(descriptor):
+            directory.remove(name)  # while it is locked: nobody else takes the name
+            return True
+    finally:
+        os.close(descriptor)
+    if not dry_run:
+        directory.remove(name)
+    return True
+
+
+def can_lock(descriptor):
+    """Whether this system locks files."""
+    return fcntl is not None and type(descriptor) is int
+
+
+def is_at(directory, name, descriptor):
+    """Whether the file that is open has that name."""
+    status, own = directory.status(name), os.fstat(descriptor)
+    return status is not None and (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino)
 
 
 def is_left(descriptor):

@@ -5,7 +5,7 @@ import os
 import stat
 
 from .entries import MADE, binary
-from .files import TEMPORARY, is_left, temporary_name
+from .files import is_left, is_temporary, remove_left, temporary_name
 from .tree import is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
@@ -143,10 +143,12 @@ class Finish(object):
         receiver = self._receiver
         deleted = []
         for path, found in self._extra:
-            if not receiver.deletes or not clean:
-                found = [name for name in found if name.startswith(TEMPORARY)]
+            left_only = not receiver.deletes or not clean
+            if left_only:
+                found = [name for name in found if is_temporary(name)]
             if not found:
                 continue
+            remove = self._remove_left if left_only else self._remove
             try:
                 opened = receiver.tree.directory(path)
             except OSError:
@@ -154,7 +156,7 @@ class Finish(object):
             for name in found:
                 whole = path + b"/" + name if path else name
                 try:
-                    if self._remove(opened, whole, name) and not name.startswith(TEMPORARY):
+                    if remove(opened, whole, name):
                         deleted.append(binary(whole))
                 except (OSError, IOError) as error:
                     receiver.fail(whole, reason_of(error))
@@ -164,6 +166,13 @@ class Finish(object):
                 deleted = []
         if deleted:
             receiver.send(["deleted", deleted])
+
+    def _remove_left(self, opened, path, name):
+        """Remove a file that a run has left which has ended; False if it is none, or excluded."""
+        receiver = self._receiver
+        if not receiver.filter.takes(path):
+            return False
+        return remove_left(opened, receiver.flavour.native(name), receiver.dry_run)
 
     def _remove(self, opened, path, name):
         """Remove an entry and what is in it; False if something in it is excluded, and stays."""
@@ -176,7 +185,11 @@ class Finish(object):
         if not receiver.filter.takes(path + b"/" if enters else path):
             return False
         if not enters:
-            if name.startswith(TEMPORARY) and self._is_in_use(opened, native):
+            if (
+                is_temporary(name)
+                and stat.S_ISREG(status.st_mode)
+                and self._is_in_use(opened, native)
+            ):
                 return False
             if not receiver.dry_run:
                 opened.remove(native)

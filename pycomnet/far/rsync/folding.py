@@ -71,6 +71,7 @@ class Folding(object):
     def _probe(self, opened):
         native = self._receiver.flavour.native
         base = other_temporary_name()
+        # After a kill what is left is known by its name: is_temporary.
         for made, other in ((b"A", b"a"), (b"\xc3\xa9", b"e\xcc\x81")):
             name = native(base + made)
             try:
