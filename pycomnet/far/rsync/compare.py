@@ -28,7 +28,7 @@ from .entries import (
     check_name,
     numbers_of,
 )
-from .files import digest_of, read_at, temporary_name
+from .files import digest_of, other_temporary_name, read_at, temporary_name
 from .finish import NOT_EMPTY, make_room, reason_of
 from .folding import Folding
 from .times import Times
@@ -411,9 +411,7 @@ class Comparison(object):
         if status is None:
             made = entry.native
         else:
-            made = flavour.native(temporary_name(entry.name))
-            if opened.status(made) is not None:
-                opened.remove(made)
+            made = flavour.native(other_temporary_name())
         try:
             opened.symlink(flavour.link_text(text), made)
         except OSError as error:
@@ -421,16 +419,16 @@ class Comparison(object):
             if remedy is None:
                 raise
             raise OSError(error.errno, remedy)
-        if entry.owner:
-            opened.chown(made, *entry.owner)
-        opened.utime(made, entry.time)
-        if status is not None:
-            try:
+        try:
+            if entry.owner:
+                opened.chown(made, *entry.owner)
+            opened.utime(made, entry.time)
+            if status is not None:
                 if is_directory(flavour, status):
                     make_room(self._receiver, entry.directory.path, opened, entry.name)
                 opened.rename(made, entry.native)
-            except (OSError, IOError):
-                opened.remove(made)
-                raise
+        except (OSError, IOError):
+            opened.remove(made)
+            raise
         self._finish.touched.add(entry.directory.path)
         return MADE

@@ -5,7 +5,7 @@ import os
 import stat
 
 from .entries import MADE, binary
-from .files import is_left, is_temporary, remove_left, temporary_name
+from .files import is_left, is_temporary, other_temporary_name, remove_left
 from .tree import is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
@@ -106,11 +106,13 @@ class Finish(object):
             return
         if status is not None and is_directory(receiver.flavour, status):
             make_room(receiver, path, target, name)
-        made = native(temporary_name(name))
-        if target.status(made) is not None:
-            target.remove(made)
+        made = native(other_temporary_name())
         target.link(source, leader, made)
-        target.rename(made, native(name))
+        try:
+            target.rename(made, native(name))
+        except (OSError, IOError):
+            target.remove(made)
+            raise
         self.touched.add(path)
 
     def _end_directory(self, path, mode, time):
