@@ -6,7 +6,7 @@ import stat
 
 from .entries import MADE, binary
 from .files import is_left, is_temporary, other_temporary_name, remove_left
-from .tree import is_directory, time_of
+from .tree import Tree, is_directory, time_of
 
 NO_LEADER = "the file that it is another name of is not there"
 NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
@@ -178,6 +178,55 @@ class Finish(object):
 
     def _remove(self, opened, path, name):
         """Remove an entry and what is in it; False if something in it is excluded, and stays."""
+        gone = self._remove_or_enter(opened, path, name)
+        if gone is not None:
+            return gone
+        receiver = self._receiver
+        native = receiver.flavour.native(name)
+        # A tree of its own: it may be of any depth, and closes nothing that others have open.
+        tree = Tree(opened.child(native), receiver.flavour)
+        try:
+            all_gone = self._remove_in(tree, path)
+        finally:
+            tree.close()
+        if all_gone and not receiver.dry_run:
+            receiver.tree.forget(path)
+            opened.rmdir(native)
+        return all_gone
+
+    def _remove_in(self, tree, whole):
+        """Remove what is in a tree; False if something in it is excluded, and stays.
+
+        :param whole: the path of the tree's root.
+        """
+        receiver = self._receiver
+        #: path in the tree, names that are left to remove, whether all in it was removed
+        levels = [[b"", sorted(tree.root.names(), reverse=True), True]]
+        while True:
+            path, left, all_gone = level = levels[-1]
+            if left:
+                name = left.pop()
+                below = path + b"/" + name if path else name
+                gone = self._remove_or_enter(tree.directory(path), whole + b"/" + below, name)
+                if gone is None:
+                    found = tree.directory(below).names()
+                    levels.append([below, sorted(found, reverse=True), True])
+                elif not gone:
+                    level[2] = False
+                continue
+            levels.pop()
+            if not levels:
+                return all_gone
+            if not all_gone:
+                levels[-1][2] = False
+            elif not receiver.dry_run:
+                receiver.tree.forget(whole + b"/" + path)
+                tree.forget(path)
+                parent, _, name = path.rpartition(b"/")
+                tree.directory(parent).rmdir(receiver.flavour.native(name))
+
+    def _remove_or_enter(self, opened, path, name):
+        """Remove an entry: whether it was; None if it is a directory, which can be entered now."""
         receiver = self._receiver
         native = receiver.flavour.native(name)
         status = opened.status(native)
@@ -198,17 +247,7 @@ class Finish(object):
             return True
         if not receiver.dry_run and status.st_mode & 0o700 != 0o700:
             opened.chmod(native, stat.S_IMODE(status.st_mode) | 0o700)
-        inner = opened.child(native)
-        try:
-            all_gone = True
-            for each in sorted(inner.names()):
-                all_gone = self._remove(inner, path + b"/" + each, each) and all_gone
-        finally:
-            inner.close()
-        if all_gone and not receiver.dry_run:
-            receiver.tree.forget(path)
-            opened.rmdir(native)
-        return all_gone
+        return None
 
     def _is_in_use(self, opened, native):
         try:

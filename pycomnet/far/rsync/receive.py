@@ -85,6 +85,8 @@ class Receiver(object):
             self.finish.run(self._ended)
             self.send(["done"])
         finally:
+            for number in list(self.bases):
+                self._close_basis(number)
             if self.tree is not None:
                 self.tree.close()
 

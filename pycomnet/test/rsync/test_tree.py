@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from unittest import mock
 
 from hypothesis import given, settings
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 
 from pycomnet.far.rsync import names, scan, tree
 from pycomnet.far.rsync.tree import PathDirectory, Tree, open_tree
-from pycomnet.test.rsync.kit import Sender, write
+from pycomnet.test.rsync.kit import CutOff, Sender, sync, write
 from pycomnet.test.rsync.test_cases import NOON, CaseTests
 
 
@@ -78,6 +82,65 @@ class OpenDirectoryTests(CaseTests):
             for number in range(0, 30, 3):
                 self.in_destination(f"many/f{number}", b"old %d" % number, NOON - 1)
         self.assert_sent(lists_first, kept, most, hard_links=True)
+
+
+class DescriptorTests(CaseTests):
+    """What is open after a run, and how much at once."""
+
+    def assert_nothing_left_open(self, run: Callable[[], object]) -> None:
+        """Fail if a run leaves descriptors open."""
+        before = os.listdir("/proc/self/fd")
+        run()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+    def test_directories_in_the_place_of_files(self) -> None:
+        """A directory that is looked at, as a file shall be in its place, is closed."""
+        for number in range(5):
+            self.in_source(f"f{number}", b"content")
+            os.makedirs(f"{self.destination}/f{number}")
+        self.assert_nothing_left_open(lambda: sync(self.source, self.destination))
+        self.assert_equal_trees()
+
+    def test_run_that_ends_early(self) -> None:
+        """The old files that new ones take parts from are closed when the connection is lost."""
+        for number in range(3):
+            content = os.urandom(300000)
+            self.in_source(f"f{number}", content[::-1])
+            self.in_destination(f"f{number}", content, NOON - 1)
+
+        def run() -> None:
+            self.assertRaises(CutOff, Sender(self.source, cut=100000).run, self.destination)
+
+        self.assert_nothing_left_open(run)
+
+    def test_deeper_than_python_recurses(self) -> None:
+        """A tree of any depth is sent and deleted; few of its directories are open at once."""
+        base = os.path.dirname(self.source)
+        # trial, which removes it before its next run, recurses as well.
+        self.addCleanup(subprocess.run, ["rm", "-rf", base], check=True)
+        depth = sys.getrecursionlimit() + 200
+        descriptor = os.open(self.source, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir("d", dir_fd=descriptor)
+            inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+        os.close(descriptor)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        few = len(os.listdir("/proc/self/fd")) + 2 * tree.KEPT + 20
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most[1]))
+        try:
+            done = sync(self.source, self.destination)
+            self.assertEqual((done["failed"], len(done["made"])), ({}, depth))
+            empty = os.path.join(base, "empty")
+            os.mkdir(empty)
+            for full in (self.destination, self.source):
+                done = sync(empty, full, delete=True)
+                self.assertEqual((done["failed"], done["deleted"]), ({}, [b"d"]))
+                self.assertEqual(os.listdir(full), [])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
 
 
 class TreeTests(CaseTests):
