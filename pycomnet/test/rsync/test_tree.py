@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from hypothesis import given, settings
@@ -32,7 +33,7 @@ class OpenDirectoryTests(CaseTests):
             os.symlink(f"to {number}", f"{self.source}/many/l{number}")
             self.in_source(f"many/f{number}", b"file %d" % number)
 
-    def assert_sent(self, lists_first: int, kept: int, most: int, **options: object) -> None:
+    def assert_sent(self, lists_first: int, kept: int, most: int, **options: Any) -> None:
         """Send it all, the content after so many lists; the trees are equal."""
         with (
             mock.patch.object(tree, "KEPT", kept),
