@@ -49,15 +49,20 @@ class ListedDirectory(object):
         changed; False if it can't be made or opened.
     :ivar there: the names in it.
     :ivar listed: the names that the other end has.
+    :ivar lowered: these with small ASCII letters.
+    :ivar folded: form as :func:`.folding.fold` makes it -> the name; None as long as all are ASCII
+        and differ.
     """
 
-    __slots__ = ("listed", "path", "there", "tree")
+    __slots__ = ("folded", "listed", "lowered", "path", "there", "tree")
 
     def __init__(self, path, tree, there=()):
         self.path = path
         self.tree = tree
         self.there = frozenset(there)
         self.listed = set()
+        self.lowered = set()
+        self.folded = None
 
     @property
     def open(self):
@@ -351,7 +356,9 @@ class Comparison(object):
         opened = entry.directory.open
         changed = self._set_owner(entry, status)
         is_link = self._flavour.is_link(status)
-        if not is_link and self._flavour.modes and stat.S_IMODE(status.st_mode) != entry.mode:
+        # Who sets an owner takes the set-user-id bits away.
+        other = changed or stat.S_IMODE(status.st_mode) != entry.mode
+        if other and not is_link and self._flavour.modes:
             changed = CHANGED
             if not self._dry_run:
                 opened.chmod(entry.native, entry.mode)

@@ -11,6 +11,8 @@ class ListedDirectory:
     tree: Any
     there: frozenset[bytes]
     listed: set[bytes]
+    lowered: set[bytes]
+    folded: dict[bytes | str, bytes] | None
     def __init__(self, path: bytes, tree: Any, there: Iterable[bytes] = ()) -> None: ...
     @property
     def open(self) -> Any: ...

@@ -41,7 +41,7 @@ import stat
 from typing import Any
 from unittest import mock
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
 from pycomnet.far.rsync.entries import BadBatch, numbers_of
@@ -250,6 +250,17 @@ class WindowsTests(CaseTests):
         self.assertEqual(done["sent"], [b"b"])
         self.assertEqual(tree_of(self.destination)[b"a"][3], b"old")
 
+    def test_case_in_several_lists(self) -> None:
+        """Of names that come in several lists the later ones are refused, with both names."""
+        for name in ("Name", "b", "c", "name", "\xc4", "\xe4"):
+            self.in_source(name, name.encode())
+        for most in (1, 2, 4):
+            with mock.patch.multiple(scan, FIRST_BATCH=most, BATCH=most):
+                done = self.send()
+            self.assertEqual(set(done["failed"]) - {b"Name", "\xc4".encode()},
+                             {b"name", "\xe4".encode()})  # fmt: skip
+            self.assertIn("'Name', 'name'", done["failed"][b"name"])
+
     def test_another_case(self) -> None:
         """With delete, what is listed in another case is not deleted."""
         self.in_source("File", b"new content")
@@ -442,6 +453,19 @@ class ContentTests(CaseTests):
 
 
 class AttributeTests(CaseTests):
+    def test_owner_and_set_user_id(self) -> None:
+        """A file that gets another owner keeps the set-user-id bit of its mode, in one run."""
+        if os.getuid():
+            raise SkipTest("only root gives files to others")
+        for root, owner in ((self.source, 1234), (self.destination, 1235)):
+            write(f"{root}/file", b"content", NOON)
+            os.chown(f"{root}/file", owner, owner)
+            os.chmod(f"{root}/file", 0o4755)
+        sync(self.source, self.destination, owners=True)
+        status = os.stat(f"{self.destination}/file")
+        self.assertEqual((status.st_uid, stat.S_IMODE(status.st_mode)), (1234, 0o4755))
+        self.assert_nothing_to_do(owners=True)
+
     def test_mode_alone(self) -> None:
         """A mode that has changed alone is set, as it is, in one run (case 20)."""
         path = self.in_source("file", b"content")
