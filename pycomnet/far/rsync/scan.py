@@ -20,7 +20,7 @@ from .entries import (
     LINK_INTO_TREE,
     SKIPPED,
 )
-from .files import TEMPORARY
+from .files import is_temporary
 from .finish import reason_of
 from .tree import time_of
 
@@ -194,7 +194,7 @@ class Scan(object):
         except OSError:
             return False
         mode = status.st_mode
-        if mode & 0o170000 != 0o100000 or (name[:1] == b"." and name.startswith(TEMPORARY)):
+        if mode & 0o170000 != 0o100000 or (name[:1] == b"." and is_temporary(name)):
             return False
         batch = self._batch
         batch.names.append(name)
@@ -221,14 +221,15 @@ class Scan(object):
             self._add(name, SKIPPED)
             return True
         kind = stat.S_IFMT(status.st_mode)
-        if name.startswith(TEMPORARY):
-            return False
         if self._filter is not None and not self._filter.takes(
             path + b"/" if kind == stat.S_IFDIR else path
         ):
             return False
         if self._options.takes is not None and not self._options.takes(path):
             self._add(name, SKIPPED)
+            return True
+        if is_temporary(name) and kind in (stat.S_IFREG, stat.S_IFLNK):
+            self._skip(name, "its name is one of the temporary files of such runs")
             return True
         if self._flavour.is_link(status):
             return self._link(name, path, status, below)

@@ -75,13 +75,20 @@ class Sender:
     """The sending end of one run, without a gateway: it runs in turns with the receiver.
 
     :param cut: bytes of raw content after which the connection is lost.
+    :param lists_first: after so many lists what was asked for is sent before the next one; None:
+        all lists are sent first.
     :ivar outcome: kind -> paths: ``sent``, ``made``, ``changed``, ``equal``, ``deleted``; for
         ``failed``, ``skipped`` and ``noted`` a dict of paths to reasons.
     :ivar literal: bytes of content that were sent.
     """
 
     def __init__(
-        self, source: str | bytes, cut: int | None = None, scan: Any = None, **options: Any
+        self,
+        source: str | bytes,
+        cut: int | None = None,
+        scan: Any = None,
+        lists_first: int | None = None,
+        **options: Any,
     ) -> None:
         self.options: SyncOptions = make_options(**options)
         self.scan = scan or Scan(os.fsencode(source), self.options)
@@ -98,6 +105,8 @@ class Sender:
             "skipped": {},
             "noted": {},
         }
+        self._lists_first = lists_first
+        self._lists: deque[list[Any]] = deque()
         self._messages: deque[list[Any]] = deque()
         self._batches: list[Batch] = []
         self._sums: dict[int, Sums] = {}
@@ -108,14 +117,14 @@ class Sender:
         """Send it all to a receiver here."""
         for batch in self.scan.batches():
             self._batches.append(batch)
-            self._messages.append(batch.message())
+            self._lists.append(batch.message())
             for number, reason in batch.skipped:
                 self.outcome["skipped"][self._path(number)] = reason
             for number, reason in batch.noted:
                 self.outcome["noted"][self._path(number)] = reason
             for path, reason in batch.failed:
                 self.outcome["failed"][path] = reason
-        self._messages.append(["end", self.scan.clean])
+        self._lists.append(["end", self.scan.clean])
         status = os.stat(self.scan.root)
         options = {
             "root": os.fsencode(destination),
@@ -144,6 +153,10 @@ class Sender:
 
     def receive(self) -> list[Any]:
         """The next message to the receiver."""
+        if self._lists and (self._lists_first != 0 or not self._messages):
+            if self._lists_first:
+                self._lists_first -= 1
+            return self._lists.popleft()
         if not self._messages:
             raise CutOff("nothing more comes")
         return self._messages.popleft()

@@ -229,6 +229,17 @@ class HostileFarSideTests(RSyncCase):
         self.assertEqual([path for path, _ in result.failed], ["link/x"])
         self.assertEqual(os.listdir(self.outside), [])
 
+    async def test_directory_that_becomes_a_link(self) -> None:
+        """An empty directory whose name is listed again as a link does not lend it its mode."""
+        os.chmod(self.outside, 0o700)
+        directory = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 1]])
+        link = batch([b"d"], [entries.LINK], [[b"", 1, 1]], [self.outside.encode()])
+        link[1] = 1
+        open_directory = batch([b"d"], [entries.DIRECTORY], [[b"", 1, 0]])
+        for lists in ([directory, link], [open_directory, link]):
+            self.assertIn("listed twice", await self.refused(*lists, ["end", True]))
+            self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
+
     async def test_links_that_were_not_asked_for(self) -> None:
         """With ``links="skip"`` a link that is sent all the same is not made."""
         result = await self.fetch_from(
