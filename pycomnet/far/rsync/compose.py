@@ -153,7 +153,8 @@ class Composer(object):
             elif code == END:
                 return self._end(pieces.exactly(32))
             elif code == ABORT:
-                raise ContentRefused("it changed while it was read")
+                # Sending it again does not help if it can't be written.
+                raise self.problem or ContentRefused("it changed while it was read")
             else:
                 raise ValueError("a piece of a file begins with %r" % (code,))
 

@@ -44,9 +44,10 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
-from pycomnet.far.rsync.entries import BadBatch
+from pycomnet.far.rsync.entries import ABORT, BadBatch
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.tree import AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789
@@ -407,6 +408,34 @@ class ContentTests(CaseTests):
         self.in_destination((TEMPORARY + b"0" * 20).decode(), b"left")
         sync(self.source, self.destination)
         self.assertEqual(os.listdir(self.destination), [])
+
+    def test_given_up_and_not_writable(self) -> None:
+        """A file that can't be made here, and that its sender gives up, has failed once."""
+        self.in_source("full", b"1" * 100000)
+        self.in_source("other", b"2")
+        create = AtDirectory.create
+
+        class GivingUp(Sender):
+            """Says of each long file that it has changed meanwhile."""
+
+            def _content(self, number: int, digest: bytes = b"") -> None:
+                if self._path(number) != b"full":
+                    super()._content(number, digest)
+                    return
+                self._messages.append(["long", number, 4096, NOON, 0o644, False])
+                self.raw.put(ABORT)
+
+        def full(directory: AtDirectory, name: bytes) -> int:
+            if name == temporary_name(b"full") or not refused:
+                refused.append(name)
+                raise OSError(28, "No space left on device")
+            return create(directory, name)
+
+        refused: list[bytes] = []
+        with mock.patch.object(AtDirectory, "create", full):
+            outcome = GivingUp(self.source).run(self.destination)
+        self.assertEqual(outcome["failed"], {b"full": "No space left on device"})
+        self.assertEqual(outcome["sent"], [b"other"])
 
     def test_unreadable_file(self) -> None:
         """What can't be read has failed; the old content keeps its old time (case 21)."""
