@@ -28,6 +28,7 @@ from pycomnet.far.rsync.entries import (
 )
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.tree import time_of
 from pycomnet.gateways.gateway import Gateway
 from pycomnet.rsync import matching
 from pycomnet.rsync.lines import Lines
@@ -102,7 +103,7 @@ class Session:
         asked = {
             "root": self._destination,
             "mode": status.st_mode & 0o7777,
-            "time": status.st_mtime_ns,
+            "time": time_of(status),
             "rules": [list(rule) for rule in options.rules],
             "delete": options.delete,
             "dry_run": options.dry_run,
@@ -378,7 +379,7 @@ class Session:
 
     async def _begin(self, number: int, file: LongFile, block: int) -> None:
         assert file.status is not None
-        time, mode = file.status.st_mtime_ns, file.status.st_mode & 0o7777
+        time, mode = time_of(file.status), file.status.st_mode & 0o7777
         await self._lines.send(["long", number, block, time, mode, file.is_sparse])
 
     async def _end(self, file: LongFile, digest: bytes, block: int) -> None:

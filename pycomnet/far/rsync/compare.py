@@ -22,6 +22,7 @@ from .entries import (
     SKIPPED,
     UNLESS_EQUAL,
     WHOLE,
+    BadBatch,
     ReceivedBatch,
     binary,
     check_name,
@@ -98,10 +99,16 @@ class Comparison(object):
         self._folding = Folding(receiver)
         #: the directory whose entries are not all here
         self._current = None
+        #: the number of the next list's first entry
+        self._next = 0
 
     def compare(self, message):
         """Compare a list; return the reply."""
         batch = ReceivedBatch(message)
+        if batch.first != self._next:
+            # Entries in between would count as deleted.
+            raise BadBatch("a list from entry %r on, expected %d" % (batch.first, self._next))
+        self._next += len(batch.names)
         need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
         texts, firsts = iter(batch.texts), iter(batch.firsts)
         owners = batch.owners if self._receiver.owners else ()

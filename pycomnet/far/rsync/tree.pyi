@@ -2,6 +2,8 @@ from os import stat_result
 from typing import Any
 
 AT: bool
+EARLIEST: int
+LATEST: int
 KEPT: int
 
 def time_of(status: stat_result) -> int: ...

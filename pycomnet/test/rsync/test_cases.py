@@ -41,13 +41,13 @@ import stat
 from typing import Any
 from unittest import mock
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
-from pycomnet.far.rsync.entries import ABORT, BadBatch
+from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
 from pycomnet.far.rsync.scan import Batch
-from pycomnet.far.rsync.tree import AtDirectory
+from pycomnet.far.rsync.tree import LATEST, AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789
@@ -345,6 +345,27 @@ class TimeTests(CaseTests):
         self.in_destination("file", b"two", NOON // 1000 * 1000)
         self.assertEqual(sync(self.source, self.destination)["sent"], [b"file"])
         self.assert_equal_trees()
+
+    def test_outside_of_64_bits(self) -> None:
+        """A time that no list can have becomes the nearest that one can; the result says so."""
+        self.in_source("other", b"other")
+        paths = [self.in_source("directory/file", b"content"), f"{self.source}/directory"]
+        os.symlink("nowhere", f"{self.source}/link")
+        paths.append(f"{self.source}/link")
+        for path in (*paths, self.source):
+            os.utime(path, ns=(10**19, 10**19), follow_symlinks=False)
+            if os.lstat(path).st_mtime_ns != 10**19:
+                raise SkipTest("this file system has no such times")
+        outcome = sync(self.source, self.destination, delete=True)
+        self.assertEqual(sorted(outcome["noted"]), [b"directory", b"directory/file", b"link"])
+        self.assertIn("2262", outcome["noted"][b"directory"])
+        self.assertEqual((outcome["failed"], outcome["deleted"]), ({}, []))
+        arrived = tree_of(self.destination)
+        self.assertEqual(arrived[b"directory/file"][2:4], (LATEST, b"content"))
+        self.assertEqual(arrived[b"directory"][2], LATEST)
+        self.assertEqual(arrived[b"other"], tree_of(self.source)[b"other"])
+        again = sync(self.source, self.destination)
+        self.assertEqual((again["sent"], again["changed"]), ([], []))
 
     def test_coarse_file_system(self) -> None:
         """Where times have seconds only, a truncated one is the same."""
@@ -691,6 +712,14 @@ class HostileTests(CaseTests):
         done = sender.run(self.destination)
         self.assertEqual(os.listdir(self.outside), [])
         self.assertEqual(set(done["failed"]), {b"link/x"})
+
+    def test_lists_with_a_gap(self) -> None:
+        """A list that does not go on where the last ended is refused: nothing counts as deleted."""
+        kept = self.in_destination("a", b"old")
+        listed = {"names": [b"b"], "kinds": bytearray([FILE]), "directories": [[b"", 1, LAST]]}
+        sender = self.hostile(first=1, **listed)
+        self.assertRaises(BadBatch, sender.run, self.destination)
+        self.assertTrue(os.path.exists(kept))
 
     def test_columns_that_do_not_fit(self) -> None:
         """A list whose columns differ in length ends the run."""

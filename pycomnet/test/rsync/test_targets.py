@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from twisted.internet import defer
+from twisted.trial.unittest import SkipTest
 
 import pycomnet
+from pycomnet.far.rsync import scan
+from pycomnet.far.rsync.tree import LATEST
 from pycomnet.rsync import longfile, session, source
 from pycomnet.rsync.longfile import LongFile
+from pycomnet.rsync.options import make_options
 from pycomnet.test.gateways.case import GatewayCase
 from pycomnet.test.processes import stop
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.waiting import until
 
+T = TypeVar("T")
 NOON = 1700000000123456789
+
+
+async def must(found: defer.Deferred[T | None]) -> T:
+    """What fires with something, not None."""
+    result = await found
+    assert result is not None
+    return result
 
 
 class RSyncCase(GatewayCase):
@@ -186,6 +198,38 @@ class TroubleTests(RSyncCase):
         sync.add_target(await self.gateway(), self.target())
         problem = await self.failure(sync.send(), pycomnet.SyncError)
         self.assertIn("nowhere", str(problem))
+
+    async def test_source_that_breaks_off(self) -> None:
+        """A function that decides and fails, fails the run for each target, also a later one."""
+        for name in "abcd":
+            self.in_source(name)
+
+        def takes(path: str) -> bool:
+            return path != "b" or bool(1 // 0)
+
+        options = make_options(takes_path=takes)
+        with mock.patch.multiple(scan, FIRST_BATCH=1, BATCH=1):
+            tree = source.Source(self.source, options, self.reactor)
+            batch, _ = await must(tree.batch(0))
+            self.assertEqual(batch.names, [b"a"])
+            for _ in range(2):
+                await self.failure(tree.batch(1), ZeroDivisionError)
+            self.assertIs((await must(tree.batch(0)))[0], batch)
+
+    async def test_odd_times(self) -> None:
+        """Times that no list can have: all arrives at each target."""
+        for name, size in (("short", 1), ("long", 100000)):
+            os.utime(self.in_source(name, b"x" * size), ns=(10**19, 10**19))
+        os.utime(self.source, ns=(10**19, 10**19))
+        if os.stat(self.source).st_mtime_ns != 10**19:
+            raise SkipTest("this file system has no such times")
+        gateway = await self.gateway()
+        for run in (self.send(gateway), pycomnet.fetch(gateway, self.source, self.target(1))):
+            result = await run
+            self.assertEqual(sorted(result.sent), ["long", "short"])
+            self.assertEqual([path for path, _ in result.noted], ["long", "short"])
+        self.assertEqual(os.stat(f"{self.target()}/long").st_mtime_ns, LATEST)
+        self.assertEqual((await self.send(gateway)).sent, [])
 
     async def test_target_that_is_a_file(self) -> None:
         """A target that can't be made is an error of that target."""
