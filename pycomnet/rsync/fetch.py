@@ -389,7 +389,9 @@ class FetchReceiver(Receiver):
             if found is not None:
                 ranges = self._ranges(number, sums, *found)
         except OSError:  # what can't be read is no basis
-            self._close_basis(number)
+            basis = self.bases.pop(number, None)
+            if basis is not None:
+                basis.close()
         self._run.put(["parts", number, numbers_of("Q", ranges)])
 
     def _ranges(self, number: int, sums: Sums, size: int, descriptor: int) -> list[int]:

@@ -15,6 +15,7 @@ import pycomnet
 from pycomnet.far.rsync import entries, scan
 from pycomnet.far.rsync.blocks import SUM
 from pycomnet.rsync import fetch
+from pycomnet.rsync.matching import Matcher
 from pycomnet.test.rsync.kit import tree_of, write
 from pycomnet.test.rsync.test_targets import NOON, RSyncCase
 
@@ -175,7 +176,7 @@ class FetchTests(RSyncCase):
             write(f"{self.target()}/{name}", b"old" * 30000, NOON)
         gateway = await self.gateway()
         before = os.listdir("/proc/self/fd")
-        with mock.patch.object(fetch.Matcher, "steps", side_effect=[OSError(5, "I/O"), iter([])]):
+        with mock.patch.object(Matcher, "steps", side_effect=[OSError(5, "I/O"), iter([])]):
             result = await pycomnet.fetch(gateway, self.source, self.target())
         self.assertEqual(sorted(result.sent), ["long", "other"])
         self.assert_arrived()
