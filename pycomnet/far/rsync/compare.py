@@ -127,10 +127,16 @@ class Comparison(object):
         self._current = None
         #: paths of the directories whose entries were all here
         self._complete = set()
+        #: the number of the next list's first entry
+        self._next = 0
 
     def compare(self, message):
         """Compare a list; return the reply."""
         batch = ReceivedBatch(message)
+        if batch.first != self._next:
+            # Entries in between would count as deleted.
+            raise BadBatch("a list from entry %r on, expected %d" % (batch.first, self._next))
+        self._next += len(batch.names)
         need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
         texts, firsts = iter(batch.texts), iter(batch.firsts)
         owners = batch.owners if self._receiver.owners else ()

@@ -20,6 +20,8 @@ AT = all(
     function in getattr(os, "supports_dir_fd", ())
     for function in (os.open, os.stat, os.mkdir, os.rename, os.unlink, os.rmdir, os.utime)
 ) and os.listdir in getattr(os, "supports_fd", ())
+#: The first and the last time that a list can have, in nanoseconds: in the years 1677 and 2262.
+EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1
 #: Directories that are kept open.
 KEPT = 32
 #: The descriptor of a directory that was closed: a number that no open file has. (With -1 or None
@@ -28,11 +30,13 @@ CLOSED = 0x7FFFFFFF
 
 
 def time_of(status):
-    """The time of the last change, in nanoseconds."""
+    """The time of the last change, in nanoseconds; the nearest one that a list can have."""
     found = getattr(status, "st_mtime_ns", None)
     if found is None:
         found = int(status.st_mtime * 1000000 + 0.5) * 1000
-    return found
+    if EARLIEST <= found <= LATEST:
+        return found
+    return LATEST if found > 0 else EARLIEST
 
 
 def is_directory(flavour, status):

@@ -3,6 +3,8 @@ from os import stat_result
 from typing import Any
 
 AT: bool
+EARLIEST: int
+LATEST: int
 KEPT: int
 CLOSED: int
 

@@ -29,6 +29,7 @@ from pycomnet.far.rsync.entries import (
 from pycomnet.far.rsync.files import digest_of
 from pycomnet.far.rsync.receive import Receiver
 from pycomnet.far.rsync.scan import Batch, Scan
+from pycomnet.far.rsync.tree import time_of
 from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
 from pycomnet.rsync.options import SyncOptions, make_options
 
@@ -129,7 +130,7 @@ class Sender:
         options = {
             "root": os.fsencode(destination),
             "mode": status.st_mode & 0o7777,
-            "time": status.st_mtime_ns,
+            "time": time_of(status),
             "rules": self.options.rules,
             "delete": self.options.delete,
             "dry_run": self.options.dry_run,
@@ -196,7 +197,7 @@ class Sender:
             self._messages.append(["equal", numbers_of("Q", [number])])
             return
         self.literal += len(data)
-        mode, time = status.st_mode & 0o7777, status.st_mtime_ns
+        mode, time = status.st_mode & 0o7777, time_of(status)
         if len(data) <= SHORT:
             self._messages.append([
                 "short", numbers_of("Q", [number]), numbers_of("I", [len(data)]),

@@ -44,9 +44,10 @@ from unittest import mock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pycomnet.far.rsync import names, scan, times
-from pycomnet.far.rsync.entries import BadBatch, numbers_of
+from pycomnet.far.rsync.entries import ABORT, FILE, LAST, BadBatch, numbers_of
 from pycomnet.far.rsync.files import TEMPORARY, temporary_name
 from pycomnet.far.rsync.scan import Batch
+from pycomnet.far.rsync.tree import LATEST, AtDirectory
 from pycomnet.test.rsync.kit import CutOff, FakeWindows, Sender, sync, tree_of, write
 
 NOON = 1700000000123456789
@@ -356,6 +357,27 @@ class TimeTests(CaseTests):
         self.assertEqual(sync(self.source, self.destination)["sent"], [b"file"])
         self.assert_equal_trees()
 
+    def test_outside_of_64_bits(self) -> None:
+        """A time that no list can have becomes the nearest that one can; the result says so."""
+        self.in_source("other", b"other")
+        paths = [self.in_source("directory/file", b"content"), f"{self.source}/directory"]
+        os.symlink("nowhere", f"{self.source}/link")
+        paths.append(f"{self.source}/link")
+        for path in (*paths, self.source):
+            os.utime(path, ns=(10**19, 10**19), follow_symlinks=False)
+            if os.lstat(path).st_mtime_ns != 10**19:
+                raise SkipTest("this file system has no such times")
+        outcome = sync(self.source, self.destination, delete=True)
+        self.assertEqual(sorted(outcome["noted"]), [b"directory", b"directory/file", b"link"])
+        self.assertIn("2262", outcome["noted"][b"directory"])
+        self.assertEqual((outcome["failed"], outcome["deleted"]), ({}, []))
+        arrived = tree_of(self.destination)
+        self.assertEqual(arrived[b"directory/file"][2:4], (LATEST, b"content"))
+        self.assertEqual(arrived[b"directory"][2], LATEST)
+        self.assertEqual(arrived[b"other"], tree_of(self.source)[b"other"])
+        again = sync(self.source, self.destination)
+        self.assertEqual((again["sent"], again["changed"]), ([], []))
+
     def test_coarse_file_system(self) -> None:
         """Where times have seconds only, a truncated one is the same."""
         self.in_source("file", b"content", NOON)
@@ -418,6 +440,34 @@ class ContentTests(CaseTests):
         self.in_destination((TEMPORARY + b"0" * 20).decode(), b"left")
         sync(self.source, self.destination)
         self.assertEqual(os.listdir(self.destination), [])
+
+    def test_given_up_and_not_writable(self) -> None:
+        """A file that can't be made here, and that its sender gives up, has failed once."""
+        self.in_source("full", b"1" * 100000)
+        self.in_source("other", b"2")
+        create = AtDirectory.create
+
+        class GivingUp(Sender):
+            """Says of each long file that it has changed meanwhile."""
+
+            def _content(self, number: int, digest: bytes = b"") -> None:
+                if self._path(number) != b"full":
+                    super()._content(number, digest)
+                    return
+                self._messages.append(["long", number, 4096, NOON, 0o644, False])
+                self.raw.put(ABORT)
+
+        def full(directory: AtDirectory, name: bytes) -> int:
+            if name == temporary_name(b"full") or not refused:
+                refused.append(name)
+                raise OSError(28, "No space left on device")
+            return create(directory, name)
+
+        refused: list[bytes] = []
+        with mock.patch.object(AtDirectory, "create", full):
+            outcome = GivingUp(self.source).run(self.destination)
+        self.assertEqual(outcome["failed"], {b"full": "No space left on device"})
+        self.assertEqual(outcome["sent"], [b"other"])
 
     def test_unreadable_file(self) -> None:
         """What can't be read has failed; the old content keeps its old time (case 21)."""
@@ -730,6 +780,14 @@ class HostileTests(CaseTests):
         with mock.patch.object(sender, "_got_written", swap):
             sender.run(self.destination)
         self.assertEqual(stat.S_IMODE(os.stat(self.outside).st_mode), 0o700)
+
+    def test_lists_with_a_gap(self) -> None:
+        """A list that does not go on where the last ended is refused: nothing counts as deleted."""
+        kept = self.in_destination("a", b"old")
+        listed = {"names": [b"b"], "kinds": bytearray([FILE]), "directories": [[b"", 1, LAST]]}
+        sender = self.hostile(first=1, **listed)
+        self.assertRaises(BadBatch, sender.run, self.destination)
+        self.assertTrue(os.path.exists(kept))
 
     def test_columns_that_do_not_fit(self) -> None:
         """A list whose columns differ in length ends the run."""
