@@ -37,6 +37,10 @@ else:
 #: What builds an sdist that does not say it (PEP 517).
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 LEGACY_REQUIRES = ("setuptools>=40.8.0", "wheel")
+#: Said where sdists are not taken.
+ONLY_WHEELS = (
+    " (only wheels are taken: the far side is not trusted, and could choose whose build runs here)"
+)
 #: The most characters of a tool's output in an error's message; ``output`` has all of it.
 MAX_SHOWN = 4000
 
@@ -64,6 +68,8 @@ class Resolver:
     """Resolves requirements for one interpreter.
 
     :param told: called with what it does now: ``"resolve"`` or ``"build NAME"``.
+    :param builds_here: whether pip may take sdists of the index, whose builds run on this machine:
+        also to learn what they depend on.
     """
 
     def __init__(
@@ -74,12 +80,14 @@ class Resolver:
         index: PackageIndex | None = None,
         cache: WheelCache | None = None,
         told: Callable[[str], object] = lambda stage: None,
+        builds_here: bool = True,
     ) -> None:
         self._interpreter = interpreter
         self._reactor = reactor
         self._index = PackageIndex() if index is None else index
         self._cache = cache or WheelCache()
         self._told = told
+        self._builds_here = builds_here
 
     async def resolve(
         self,
@@ -113,7 +121,7 @@ class Resolver:
         """What a plan is kept under; None if it may be another one next time."""
         if not requirements.fixed or projects:
             return None
-        wanted = [requirements.lines, self._interpreter.key, self._index.key()]
+        wanted = [requirements.lines, self._interpreter.key, self._index.key(), self._builds_here]
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
     async def _download(
@@ -138,11 +146,14 @@ class Resolver:
                 )
             )
             facts = str(path)
-        ran = await self._pip(facts, "download", "--dest", str(files), "--requirement", str(wanted))
+        options = [] if self._builds_here else ["--only-binary", ":all:"]
+        options += ["--dest", str(files), "--requirement", str(wanted)]
+        ran = await self._pip(facts, "download", *options)
         if ran.status:
+            where = "" if self._builds_here else ONLY_WHEELS
             raise ResolutionFailed(
-                f"nothing can be found for {requirements or 'the project'} that "
-                f"{self._interpreter} can use:\n{_essence(ran.output)}",
+                f"nothing can be found for {requirements if requirements.lines else 'the project'} "
+                f"that {self._interpreter} can use{where}:\n{_essence(ran.output)}",
                 ran.output,
             )
         return [
@@ -195,6 +206,7 @@ class Resolver:
             index=self._index,
             cache=self._cache,
             told=self._told,
+            builds_here=self._builds_here,
         )
         try:
             plan = await inner.resolve(Requirements.of(requires))

@@ -11,13 +11,13 @@ import sys
 
 from . import wheels
 from .compiling import code_key, read_wheels
-from .directory import remove_tree, write_json
+from .directory import clear, remove_tree, write_json
 from .interpreter import VenvRefused, mark
 from .lookup import ABOUT, base_executable
 from .scripts import entry_scripts, shebang, with_interpreter
 
 #: A change of what environments are made of needs another number.
-FORMAT = 1
+FORMAT = 2
 
 
 def identity_of(sources):
@@ -57,12 +57,9 @@ def make(directory, identity, digests, about, progress, compiled=True):
             progress("install", number + 1, len(digests))
         about = dict(about, identity=identity, wheels=sorted(digests), packages=installed)
         write_json(os.path.join(place, ABOUT), about)
-        if os.path.lexists(target):  # one whose interpreter is gone
-            os.rename(target, directory.fresh("old-" + identity) + "/it")
-            remove_tree(directory.path("new", "old-" + identity))
-        os.rename(place, target)
+        directory.put(place, "environments", identity)  # perhaps for one whose interpreter is gone
     except BaseException:
-        remove_tree(place)
+        clear(place)
         raise
 
 

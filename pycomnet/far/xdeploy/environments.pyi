@@ -3,7 +3,7 @@ from typing import Any, Final
 
 from .directory import VenvDirectory
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 def identity_of(sources: Iterable[str]) -> str: ...
 def make(

@@ -18,7 +18,7 @@ def listed(root):
                     "identity": identity,
                     "path": directory.path("environments", identity),
                     "packages": about["packages"],
-                    "requirements": kept["requirements"],
+                    "requirements": kept.get("requirements", []),
                     "interpreter": about["interpreter"],
                 }
             )
@@ -72,7 +72,7 @@ def _directory(root):
 
 def _remove_unnamed(directory, identity):
     """Remove an environment if nobody needs it; return whether it was removed."""
-    from .directory import remove_tree
+    from .directory import clear
 
     # What is being made may need another environment, to build something in it.
     making = directory.try_lock("making")
@@ -89,15 +89,14 @@ def _remove_unnamed(directory, identity):
             path = directory.path("environments", identity)
             if not os.path.isdir(path):
                 return False
-            gone = directory.path("new", "gone-%s-%d" % (identity, os.getpid()))
-            os.rename(path, gone)
-        remove_tree(gone)
+            gone = directory.take_away(path)
+    clear(gone)
     return True
 
 
 def _remove_wheel(directory, digest):
     """Remove a wheel that is in no environment; return whether it was removed."""
-    from .directory import remove_tree
+    from .directory import clear
 
     lock = directory.try_lock("wheel-" + digest)
     if lock is None:
@@ -112,9 +111,8 @@ def _remove_wheel(directory, digest):
                 about = directory.environment(identity)
                 if about is not None and digest in about["wheels"]:
                     return False
-            gone = directory.path("new", "gone-%s-%d" % (digest, os.getpid()))
-            os.rename(directory.path("wheels", digest), gone)
-    remove_tree(gone)
+            gone = directory.take_away(directory.path("wheels", digest))
+    clear(gone)
     return True
 
 

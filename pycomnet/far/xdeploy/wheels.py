@@ -8,9 +8,10 @@ import base64
 import hashlib
 import os
 import posixpath
+import stat
 import zipfile
 
-from .directory import remove_tree, write_json
+from .directory import clear, write_json
 from .interpreter import VenvRefused
 
 #: What a wheel may put elsewhere than into ``site-packages`` (the wheel's ``.data`` directory).
@@ -44,9 +45,9 @@ def receive(directory, digest, size, pieces, progress):
             )
         unpack(path, place)
         os.remove(path)
-        os.rename(place, directory.path("wheels", digest))
+        directory.put(place, "wheels", digest)
     except BaseException:
-        remove_tree(place)
+        clear(place)
         raise
 
 
@@ -62,9 +63,9 @@ def add(directory, path):
             place = directory.fresh(digest)
             try:
                 unpack(path, place)
-                os.rename(place, directory.path("wheels", digest))
+                directory.put(place, "wheels", digest)
             except BaseException:
-                remove_tree(place)
+                clear(place)
                 raise
     return digest
 
@@ -152,15 +153,11 @@ def _extract(archive, info, root, name):
             found.update(piece)
             size += len(piece)
             file.write(piece)
-    if (info.external_attr >> 16) & 0o111:
-        os.chmod(path, 0o755 & ~_umask())
+        if (info.external_attr >> 16) & 0o111:
+            # Who may read it may run it. The umask can only be read by setting it, for all threads.
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            os.chmod(path, mode | (mode & 0o444) >> 2)
     return [name, _as_record(found), size]
-
-
-def _umask():
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def record_hash(data):

@@ -21,6 +21,7 @@ from pycomnet.far.xdeploy import (
     building,
     compiling,
     environments,
+    interpreter,
     lookup,
     scripts,
     upkeep,
@@ -140,7 +141,7 @@ class LockTests(DirectoryCase):
         VenvDirectory(str(self.path / "new" / "root"))
         lookup.make_directory(str(self.path / "other"), "locks")
         for path in ("new/root", "new/root/wheels", "other", "other/locks"):
-            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
+            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o700)
 
     def test_writable_by_others(self) -> None:
         """A directory that others may write to is refused."""
@@ -252,14 +253,6 @@ class FindTests(DirectoryCase):
         Path(lookup.name_path(self.directory.root, "work")).write_text("k\n")
         self.assertFalse(self.found())
 
-    def test_directory_is_private_whatever_the_umask_is(self) -> None:
-        """Where the umask lets the group write, as in many systems, none is refused."""
-        self.addCleanup(os.umask, os.umask(0o002))
-        VenvDirectory(str(self.path / "new" / "root"))
-        lookup.make_directory(str(self.path / "other"), "locks")
-        for path in ("new/root", "new/root/wheels", "other", "other/locks"):
-            self.assertEqual((self.path / path).stat().st_mode & 0o777, 0o755)
-
     def test_writable_by_others(self) -> None:
         """Nothing is found in a directory that others may write to."""
         os.chmod(self.directory.root, 0o777)
@@ -310,6 +303,42 @@ class StoreTests(DirectoryCase):
         tag = sys.implementation.cache_tag
         self.assertEqual(names, [f"m{n}.{tag}.pyc" for n in range(5)])
         self.assertEqual(self.read(digest), [about])
+
+    def test_compiled_whatever_this_process_is_told(self) -> None:
+        """Options that let this process look for code elsewhere, or for other code, don't count."""
+        self.patch(sys, "pycache_prefix", str(self.path / "elsewhere"))
+        digest = self.add("a")
+        site = Path(self.directory.path("wheels", digest, "site"))
+        [about] = self.read(digest)
+        self.assertEqual(about["code"][compiling.code_key()], [compiling.code_name("a.py")])
+        self.assertTrue((site / compiling.code_name("a.py")).exists())
+        self.assertFalse((self.path / "elsewhere").exists())
+
+    def test_compiled_in_an_optimizing_process(self) -> None:
+        """``python -O`` compiles what others can use, too."""
+        digest = self.add("a")
+        code = (
+            "import sys\nfrom pycomnet.far.xdeploy import compiling, directory\n"
+            "root, digest = sys.argv[1:]\n"
+            "where = directory.VenvDirectory(root)\n"
+            "[about] = compiling.read_wheels(where, [digest], True, print)\n"
+        )
+        argv = [sys.executable, "-O", "-c", code, self.directory.root, digest]
+        subprocess.run(argv, check=True, capture_output=True)
+        [about] = self.read(digest, compiled=False)
+        self.assertEqual(about["code"][compiling.code_key()], [compiling.code_name("a.py")])
+
+    def test_umask_is_not_touched(self) -> None:
+        """What may be executed follows the umask, which is never set: threads share it."""
+        umask = os.umask
+        for mask, expected in ((0o077, 0o700), (0o022, 0o755), (0o027, 0o750)):
+            self.addCleanup(umask, umask(mask))
+            self.patch(os, "umask", lambda mask: self.fail("the umask was set"))
+            name = f"a{mask}"
+            digest = self.add(name, files={"run": "", "text": ""}, executable=("run",))
+            site = Path(self.directory.path("wheels", digest, "site"))
+            self.assertEqual((site / "run").stat().st_mode & 0o777, expected)
+            self.assertEqual((site / "text").stat().st_mode & 0o111, 0)
 
     def test_compilers_die(self) -> None:
         """If a process that compiles dies, the modules are compiled here."""
@@ -473,6 +502,12 @@ class InstallTests(DirectoryCase):
         """The identity does not depend on the order, but on each wheel."""
         self.assertEqual(environments.identity_of(["a", "b"]), environments.identity_of(["b", "a"]))
         self.assertNotEqual(environments.identity_of(["a"]), environments.identity_of(["a", "b"]))
+
+    def test_identity_depends_on_the_system(self) -> None:
+        """What was made on one host is not for an unlike one that has the same home."""
+        one = environments.identity_of(["a"])
+        self.patch(interpreter, "libc", lambda: ("glibc", "2.5"))
+        self.assertNotEqual(environments.identity_of(["a"]), one)
 
     def test_two_wheels_of_one_distribution_are_refused(self) -> None:
         """Two wheels of one distribution are refused, and nothing stays."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -103,6 +106,66 @@ class CacheTests(PathCase):
         self.assertEqual([file.path.exists() for file in made], [False, False, True, True])
         self.assertEqual(cache.prune(), 0)
 
+    def test_several_threads_add_the_same(self) -> None:
+        """One that is done while another is in the middle is not in its way, nor is it cut."""
+        data = bytes(100000)
+        barrier = threading.Barrier(2, timeout=60)
+        rename, replace = os.rename, os.replace
+
+        def across(source: str, target: str) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        def both(source: Any, target: Any) -> None:
+            barrier.wait()  # both are complete, and none has its place
+            replace(source, target)
+
+        self.patch(shutil, "copyfile", self.halting(barrier))
+        self.patch(os, "rename", across)  # as from a /tmp in memory: files are copied
+        self.patch(os, "replace", both)
+        found: list[Any] = []
+
+        def run(number: int) -> None:
+            try:
+                place = self.path / str(number)
+                place.mkdir()
+                (place / "a.whl").write_bytes(data)
+                found.append(self.cache.add(place / "a.whl"))
+                self.cache.write_built(found[-1], found[-1])
+            except BaseException as problem:
+                found.append(problem)
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.patch(os, "rename", rename)
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[0].path.read_bytes(), data)
+        self.assertEqual(self.cache.read_built(found[0]), found[0])
+        self.assertEqual(os.listdir(self.cache.path / "new"), [])
+
+    def halting(self, barrier: threading.Barrier) -> Any:
+        """A copy that lets the other thread get as far before it ends."""
+        copyfile = shutil.copyfile
+
+        def copy(source: Any, target: Any, **options: Any) -> Any:
+            barrier.wait()
+            return copyfile(source, target, **options)
+
+        return copy
+
+    def test_damaged_file_is_replaced(self) -> None:
+        """One that has other bytes by now is replaced by what is added."""
+        one = self.cache.add(self.file("a.whl"))
+        for damaged in (b"daat", b"da"):
+            one.path.write_bytes(damaged)
+            self.assertEqual(self.cache.add(self.file("a.whl")), one)
+            self.assertEqual(one.path.read_bytes(), b"data")
+        self.cache.forget(one)
+        self.cache.forget(one)
+        self.assertFalse(one.path.exists())
+
     def test_same_file_is_kept_once(self) -> None:
         """The same file twice is one; names of the same content are several."""
         one = self.cache.add(self.file("a.whl"))
@@ -160,6 +223,38 @@ class IndexTests(PathCase):
         self.patch(os, "environ", {**os.environ, "PIP_INDEX_URL": "b"})
         self.assertNotEqual(one.key(), key)
         self.assertNotEqual(PackageIndex("c").key(), key)
+
+    def test_directory_is_the_one_that_was_meant(self) -> None:
+        """A relative path means another directory in another place, and the same one later."""
+        for name in ("one", "two"):
+            (self.path / name / "wheels").mkdir(parents=True)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.path / "one")
+        one = PackageIndex("wheels")
+        os.chdir(self.path / "two")
+        two = PackageIndex("wheels")
+        self.assertNotEqual(one.key(), two.key())
+        where = str(self.path / "one" / "wheels")
+        self.assertEqual(one.arguments(), ["--no-index", "--find-links", where])
+        self.assertEqual(one.environment()["PIP_FIND_LINKS"], where)
+        self.assertEqual(one.key(), PackageIndex(where).key())
+
+    def test_configuration_files_are_part_of_the_key(self) -> None:
+        """What pip is configured for in its files counts as what is in variables."""
+        self.patch(os, "environ", {**os.environ, "XDG_CONFIG_HOME": str(self.path)})
+        given = PackageIndex("http://127.0.0.1/simple").key()
+        found = []
+        (self.path / "pip").mkdir()
+        for text in (
+            None,
+            "[global]\nindex-url = http://a/\n",
+            "[global]\nindex-url = http://b/\n",
+        ):
+            if text is not None:
+                (self.path / "pip" / "pip.conf").write_text(text)
+            found.append(str(PackageIndex().key()))
+        self.assertEqual(len(set(found)), 3)
+        self.assertEqual(PackageIndex("http://127.0.0.1/simple").key(), given)
 
 
 class BuildSystemTests(PathCase):
