@@ -16,12 +16,18 @@ from twisted.python.failure import Failure
 from pycomnet.errors import ChannelClosed, ConnectionLost, RemoteError
 from pycomnet.services.threads import in_thread
 from pycomnet.text.printable import visible
-from pycomnet.xdeploy.farcode import ask, explained
+from pycomnet.xdeploy.farcode import ask, explained, no_message
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.plan import PackageIndex, Plan, SourceFile
 from pycomnet.xdeploy.request import Venv, VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.resolve import BuildFailed, DeploymentFailed, Resolver, tail
+from pycomnet.xdeploy.resolve import (
+    BuildFailed,
+    DeploymentFailed,
+    ResolutionFailed,
+    Resolver,
+    tail,
+)
 from pycomnet.xdeploy.wheelcache import WheelCache
 
 if TYPE_CHECKING:
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a wheel that are sent at a time.
 PIECE = 1 << 18
+#: What pip says if there is no version that fits.
+NOT_FOUND = ("No matching distribution found", "ResolutionImpossible")
 
 
 class Deployment:
@@ -102,12 +110,12 @@ class Deployment:
                 try:
                     packages = dict(json.loads(about)["packages"])
                 except (ValueError, KeyError, TypeError, RecursionError):
-                    raise _no_message(ready) from None
+                    raise no_message(ready) from None
                 if not all(isinstance(text, str) for text in itertools.chain(*packages.items())):
-                    raise _no_message(ready)
+                    raise no_message(ready)
                 python = f"{path}/bin/python"
                 return Venv(self._request.name, identity, path, python, packages, made)
-        raise _no_message(ready)
+        raise no_message(ready)
 
     def _is_place(self, root: str, identity: str, path: str) -> bool:
         """Whether an environment may be there: in the directory that was asked for."""
@@ -142,7 +150,7 @@ class Deployment:
             case {"failed": [str(name), int(status), str(output)]}:
                 raise self._build_failed(name, status, output)
             case _:
-                raise _no_message(message)
+                raise no_message(message)
 
     def _is_planned(self, digest: object) -> bool:
         return isinstance(digest, str) and digest in self._plan.files()
@@ -177,7 +185,7 @@ class Deployment:
         try:
             interpreter = FarInterpreter.of(facts)
         except (KeyError, ValueError):
-            raise _no_message(facts) from None
+            raise no_message(facts) from None
         reactor = IReactorThreads(self._gateway.link.reactor)
         # There are some thousands. From then on they are known.
         await in_thread(reactor, interpreter.tag_texts)
@@ -210,7 +218,13 @@ class Deployment:
             self._problem = failure.value
             channel.close(f"a wheel can't be read: {failure.getErrorMessage()}")
 
-    def _build_failed(self, name: str, status: int, output: str) -> BuildFailed:
+    def _build_failed(self, name: str, status: int, output: str) -> DeploymentFailed:
+        if self._request.far and any(text in output for text in NOT_FOUND):
+            return ResolutionFailed(
+                f"the far machine's pip finds nothing for {self._request.requirements}:\n"
+                f"{tail(output)}",
+                output,
+            )
         here = [build.output for build in self._plan.builds if build.sdist.name == name]
         tried = "".join(f"\nWhen it was tried here:\n{tail(text)}" for text in here if text)
         return BuildFailed(
@@ -249,10 +263,6 @@ class _Reader:
                 "removed; try again"
             )
         return piece
-
-
-def _no_message(message: object) -> DeploymentFailed:
-    return DeploymentFailed(f"the far side sent what is no message: {message!r:.200}")
 
 
 __all__ = ["Deployment"]

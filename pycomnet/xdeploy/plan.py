@@ -102,12 +102,10 @@ class PackageIndex:
         return None if self.given is None or "://" in self.given else os.path.abspath(self.given)
 
     def arguments(self) -> list[str]:
-        """pip's options."""
-        if self.given is None:
-            return []
+        """pip's options. Others see them, so an address, which may have a password, is none."""
         if self.directory is not None:
             return ["--no-index", "--find-links", self.directory]
-        return ["--index-url", self.given]
+        return []
 
     def environment(self) -> dict[str, str]:
         """The environment of pip: an index that is given is the only one."""

@@ -25,7 +25,7 @@ from pycomnet.text.printable import visible
 from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.pipfor import NO_PIP
 from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile
-from pycomnet.xdeploy.requirements import Requirements
+from pycomnet.xdeploy.requirements import InvalidRequirements, Requirements
 from pycomnet.xdeploy.tool import Ran, run_tool
 from pycomnet.xdeploy.wheelcache import WheelCache
 
@@ -210,6 +210,10 @@ class Resolver:
         )
         try:
             plan = await inner.resolve(Requirements.of(requires))
+        except InvalidRequirements as problem:
+            raise BuildFailed(
+                f"{sdist.name}: what its build requires is wrong: {problem}"
+            ) from None
         except ResolutionFailed as problem:
             raise BuildFailed(
                 f"{sdist.name} has no wheel that {self._interpreter} can use. It was to be built "
@@ -268,14 +272,28 @@ def build_system(path: Path) -> tuple[str, list[str], list[str]]:
         table = tomllib.loads("" if text is None else text.decode())
     except (ValueError, UnicodeError) as problem:
         raise BuildFailed(f"{path.name}: its pyproject.toml can't be read: {problem}") from None
-    system: Mapping[str, Any] = table.get("build-system", {})
-    requires = list(system.get("requires", LEGACY_REQUIRES))
+    system: Any = table.get("build-system", {})
+    if not isinstance(system, Mapping):
+        raise BuildFailed(f"{path.name}: expected a table [build-system], not {system!r:.100}")
     backend = system.get("build-backend")
+    requires = list(_texts(path, system, "requires", LEGACY_REQUIRES))
+    backend_path = list(_texts(path, system, "backend-path", ()))
+    if not isinstance(backend, (str, type(None))):
+        raise BuildFailed(f"{path.name}: expected build-backend as text, not {backend!r:.100}")
     if backend is None:
         return LEGACY_BACKEND, ["."], list(dict.fromkeys([*requires, *LEGACY_REQUIRES]))
     if backend.startswith("setuptools."):
         requires.append("wheel")  # which setuptools asks for when it runs, until 70.1
-    return backend, list(system.get("backend-path", ())), requires
+    return backend, backend_path, requires
+
+
+def _texts(
+    path: Path, system: Mapping[str, Any], key: str, default: tuple[str, ...]
+) -> Iterable[str]:
+    found = system.get(key, default)
+    if not isinstance(found, (list, tuple)) or not all(isinstance(each, str) for each in found):
+        raise BuildFailed(f"{path.name}: expected {key} as a list of texts, not {found!r:.100}")
+    return found
 
 
 def _pyproject(path: Path) -> bytes | None:

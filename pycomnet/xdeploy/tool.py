@@ -8,11 +8,15 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 import attrs
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+
+#: The most bytes of what a program writes that are kept.
+MAX_OUTPUT = 1 << 20
 
 
 @attrs.frozen
@@ -20,7 +24,7 @@ class Ran:
     """How a program ended.
 
     :ivar status: its exit status, or minus the signal that ended it.
-    :ivar output: what it wrote to its standard output and error.
+    :ivar output: what it wrote to its standard output and error; of much, the begin and the end.
     """
 
     status: int
@@ -49,8 +53,10 @@ class _Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        output, _ = process.communicate()
-        return Ran(process.returncode, output.decode("utf-8", "replace"))
+        assert process.stdout is not None
+        with process.stdout as stream:
+            output = _bounded(stream)
+        return Ran(process.wait(), output)
 
     def end(self) -> None:
         with self._lock:
@@ -58,6 +64,19 @@ class _Program:
             if self._process is not None and self._process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _bounded(stream: IO[bytes]) -> str:
+    """What a stream has, to its end; of much, the begin and the end."""
+    half = MAX_OUTPUT // 2
+    begin = stream.read(half)
+    end, size = b"", len(begin)
+    while piece := stream.read(half):
+        size += len(piece)
+        end = (end + piece)[-half:]
+    left_out = size - len(begin) - len(end)
+    cut = b"\n... %d bytes ...\n" % left_out if left_out else b""
+    return (begin + cut + end).decode("utf-8", "replace")
 
 
 def run_tool(

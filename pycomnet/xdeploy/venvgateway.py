@@ -174,6 +174,7 @@ def create_venv_gateway(
 
     The environment is made if there is none of that name for these requirements. Wheels are found
     or built here, for the interpreter there, and sent. The far machine needs no pip and no network.
+    For a gateway that is not trusted only wheels are taken from the index: nothing of it is built.
 
     :param gateway: where; over any transport.
     :param name: the environment's name there, for the user that the gateway runs as.

@@ -142,7 +142,7 @@ def hook_argv(python, source, target, backend, backend_path):
     return [python, "-I", "-c", HOOK, backend, target] + import_paths(source, backend_path)
 
 
-def run(argv, directory, name, output, channel):
+def run(argv, directory, name, output, channel, more=None):
     """Run a program that builds, until it ends or the near side ends the channel.
 
     :param argv: the interpreter and its arguments.
@@ -151,6 +151,7 @@ def run(argv, directory, name, output, channel):
     :param output: the file for what it writes.
     :param channel: the conversation. The near side has nothing to send, until it is told that the
         program has ended, and replies.
+    :param more: variables that are set for it.
     :raises HookFailed: it failed.
     :raises EOFError: the near side has ended the channel; then the program is killed, and what it
         started.
@@ -159,6 +160,7 @@ def run(argv, directory, name, output, channel):
     environment["PATH"] = os.path.dirname(argv[0]) + os.pathsep + environment.get("PATH", "")
     for variable in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(variable, None)
+    environment.update(more or {})
     with open(output, "wb") as file:
         process = subprocess.Popen(
             argv,

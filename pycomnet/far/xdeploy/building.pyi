@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..channel import FarChannel
@@ -20,7 +20,12 @@ def hook_argv(
     python: str, source: str, target: str, backend: str, backend_path: Sequence[str]
 ) -> list[str]: ...
 def run(
-    argv: Sequence[str], directory: str, name: str, output: str, channel: FarChannel
+    argv: Sequence[str],
+    directory: str,
+    name: str,
+    output: str,
+    channel: FarChannel,
+    more: Mapping[str, str] | None = None,
 ) -> None: ...
 def read_output(path: str) -> str: ...
 def import_paths(source: str, backend_path: Sequence[str]) -> list[str]: ...

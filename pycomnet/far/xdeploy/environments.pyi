@@ -22,6 +22,7 @@ class Layout:
     paths: dict[str, str]
     headers: str
     made: set[str]
+    own: set[str]
     def __init__(self, place: str, target: str) -> None: ...
     def directory(self, path: str) -> None: ...
 

@@ -44,10 +44,10 @@ def resolve(creation, plan):
         argv += ["--wheel-dir", target, "--requirement", wanted]
         if plan["index"] and os.path.isdir(plan["index"]):
             argv += ["--no-index", "--find-links", plan["index"]]
-        elif plan["index"]:
-            argv += ["--index-url", plan["index"]]
+        # Others can see what a program is started with, and an address may have a password in it.
+        more = {"PIP_INDEX_URL": plan["index"]} if plan["index"] else {}
         output = os.path.join(place, "output")
-        run(argv, place, "the requirements", output, channel)
+        run(argv, place, "the requirements", output, channel, more)
         wheels = []
         for name in sorted(os.listdir(target)):
             path = os.path.join(target, name)

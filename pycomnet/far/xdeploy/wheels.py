@@ -13,6 +13,7 @@ import zipfile
 
 from .directory import clear, write_json
 from .interpreter import VenvRefused
+from .scripts import entry_scripts
 
 #: What a wheel may put elsewhere than into ``site-packages`` (the wheel's ``.data`` directory).
 SCHEMES = ("scripts", "data", "headers", "purelib", "platlib")
@@ -79,8 +80,10 @@ def unpack(path, place):
     try:
         with zipfile.ZipFile(path) as archive:
             about = _unpack(archive, place)
-    except (zipfile.BadZipFile, KeyError, UnicodeError) as problem:
-        raise VenvRefused("a wheel can't be unpacked: %s" % (problem,))
+    except (VenvRefused, OSError):
+        raise  # such as no room on the disk
+    except Exception as problem:  # what is no zip file, and how, has many kinds of errors
+        raise VenvRefused("a wheel can't be unpacked: %s: %s" % (type(problem).__name__, problem))
     write_json(os.path.join(place, "wheel.json"), about)
 
 
@@ -107,10 +110,15 @@ def _unpack(archive, place):
         "entry_points": "",
     }
     signed = (dist_info + "/RECORD", dist_info + "/RECORD.jws", dist_info + "/RECORD.p7s")
+    seen = set()
     for info in infos:
         name = info.filename
         _check_name(name)
-        if name in signed or name == dist_info + "/INSTALLER":
+        if name in seen:
+            raise VenvRefused("a wheel has the file %r twice" % (name,))
+        seen.add(name)
+        # Code is compiled here, and replaces what a wheel brings.
+        if name in signed or name == dist_info + "/INSTALLER" or "/__pycache__/" in "/" + name:
             continue
         if name.startswith(data):
             scheme, _, rest = name[len(data) :].partition("/")
@@ -123,6 +131,7 @@ def _unpack(archive, place):
     entry_points = dist_info + "/entry_points.txt"
     if entry_points in archive.namelist():
         about["entry_points"] = archive.read(entry_points).decode("utf-8")
+        entry_scripts(about["entry_points"])  # what is wrong is wrong now
     installer = os.path.join(place, "site", dist_info, "INSTALLER")
     with open(installer, "wb") as file:
         file.write(b"pycomnet\n")

@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -420,6 +421,22 @@ class StoreTests(DirectoryCase):
             archive.writestr("a-1.dist-info/WHEEL", "")
         self.assertRaises(VenvRefused, wheels.add, self.directory, str(path))
         self.assertRaisesRegex(VenvRefused, "version 2.0", self.add, "a", wheel_version="2.0")
+        self.assertRaisesRegex(VenvRefused, "unpacked", self.add, "a", entry_points="no section")
+        self.assertEqual(os.listdir(self.directory.path("wheels")), [])
+
+    def test_broken_wheel_is_refused(self) -> None:
+        """One with a file twice, or whose bytes are damaged, is refused; the error says why."""
+        path = wheel(self.path / "index", "a", files={"a.py": "x = 1\n" * 1000})
+        data = bytearray(path.read_bytes())
+        at = data.index(b"a.py") + len(b"a.py")
+        data[at : at + 4] = b"\xff\xff\xff\xff"
+        path.write_bytes(data)
+        self.assertRaisesRegex(VenvRefused, "unpacked", wheels.add, self.directory, str(path))
+        path = wheel(self.path / "index", "b")
+        with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("b.py", "other")
+        self.assertRaisesRegex(VenvRefused, "twice", wheels.add, self.directory, str(path))
 
 
 class ScriptTests(SynchronousTestCase):
@@ -475,6 +492,9 @@ class InstallTests(DirectoryCase):
                     "zeta-1.0.data/scripts/run": "#!python\n",
                     "zeta-1.0.data/data/share/page": "page",
                     "zeta-1.0.data/platlib/low.py": "",
+                    # What is compiled here and what entry points ask for takes the place of these.
+                    f"zeta/__pycache__/__init__.{sys.implementation.cache_tag}.pyc": "old",
+                    "zeta-1.0.data/scripts/zeta": "#!python\n",
                 },
                 entry_points="[console_scripts]\nzeta = zeta:x\n",
             )
@@ -490,6 +510,7 @@ class InstallTests(DirectoryCase):
                 self.assertEqual(int(size), len(data))
             else:
                 self.assertTrue(name.endswith((".pyc", "/RECORD")), name)
+        self.assertEqual(len({name for name, _, _ in rows}), len(rows))
         recorded = {(site / name).resolve() for name, _, _ in rows}
         plain = self.make(self.add("other", files={}))
         basis = {path.relative_to(plain) for path in plain.rglob("*")}
@@ -515,6 +536,18 @@ class InstallTests(DirectoryCase):
         self.assertRaisesRegex(VenvRefused, "distribution a", self.make, *digests)
         self.assertEqual(os.listdir(self.directory.path("environments")), [])
         self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_files_of_the_environment_are_not_a_wheels(self) -> None:
+        """A wheel can't replace the interpreter, nor what says that this is an environment."""
+        for number, options in enumerate(
+            (
+                {"files": {"a0-1.0.data/scripts/python": "#!python\n"}},
+                {"files": {"a1-1.0.data/data/pyvenv.cfg": ""}},
+                {"entry_points": "[console_scripts]\npython3 = a:b\n"},
+            )
+        ):
+            digest = self.add(f"a{number}", **options)
+            self.assertRaisesRegex(VenvRefused, "the environment's", self.make, digest)
 
     def test_shared_file_leaves_the_store_unchanged(self) -> None:
         """A file that two wheels have is that of the second; the store's is unchanged."""

@@ -26,7 +26,7 @@ from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
 from pycomnet.xdeploy.sdist import project_directory
-from pycomnet.xdeploy.tool import run_tool
+from pycomnet.xdeploy.tool import MAX_OUTPUT, run_tool
 from pycomnet.xdeploy.wheelcache import MAX_AGE, MIN_AGE, WheelCache
 
 
@@ -205,8 +205,9 @@ class IndexTests(PathCase):
         for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
             self.patch(os, "environ", {**os.environ, name: "elsewhere", "PIP_CERT": "kept"})
         url = PackageIndex("http://127.0.0.1/simple")
-        self.assertEqual(url.arguments(), ["--index-url", "http://127.0.0.1/simple"])
+        self.assertEqual(url.arguments(), [], "others can see what a program is started with")
         env = url.environment()
+        self.assertEqual(env["PIP_INDEX_URL"], "http://127.0.0.1/simple")
         self.assertEqual(env["PIP_CERT"], "kept")
         self.assertNotIn("elsewhere", env.values())
         directory = PackageIndex(str(self.path))
@@ -296,7 +297,15 @@ class BuildSystemTests(PathCase):
 
     def test_broken(self) -> None:
         """What can't be read is an error that names the sdist."""
-        self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", self.read, "[build-system")
+        for text in (
+            "[build-system",
+            "build-system = 5",
+            "[build-system]\nrequires = 'x'",
+            "[build-system]\nrequires = [5]",
+            "[build-system]\nrequires = []\nbuild-backend = 5",
+            "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = 'x'",
+        ):
+            self.assertRaisesRegex(BuildFailed, "a-1.tar.gz", self.read, text)
 
 
 class ProjectTests(PathCase):
@@ -335,6 +344,15 @@ class ToolTests(TestCase):
         code = "import sys; print('a', flush=True); print('b', file=sys.stderr); sys.exit(3)"
         ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
         self.assertEqual((ran.status, ran.output), (3, "a\nb\n"))
+
+    async def test_much_output_is_cut_in_the_middle(self) -> None:
+        """Of much output the begin and the end are kept."""
+        code = "print('begin')\nfor _ in range(20): print('x' * (1 << 20))\nprint('end')"
+        ran = await run_tool(self.reactor, [sys.executable, "-c", code], os.environ)
+        self.assertTrue(ran.output.startswith("begin\nx"))
+        self.assertTrue(ran.output.endswith("x\nend\n"))
+        self.assertIn(" bytes ...\n", ran.output)
+        self.assertLess(len(ran.output), MAX_OUTPUT + 100)
 
     async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""
