@@ -9,7 +9,6 @@ import json
 import re
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from pycomnet.xdeploy.interpreter import FarInterpreter
 from pycomnet.xdeploy.pipfor import NO_PIP
 from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan, SourceFile
 from pycomnet.xdeploy.requirements import InvalidRequirements, Requirements
-from pycomnet.xdeploy.tool import Ran, run_tool
+from pycomnet.xdeploy.tool import Ran, run_tool, scratch
 from pycomnet.xdeploy.wheelcache import WheelCache
 
 if sys.version_info >= (3, 11):
@@ -110,7 +109,7 @@ class Resolver:
             if plan is not None:
                 return plan
         self._told("resolve")
-        with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as name:
+        async with scratch(self._reactor) as name:
             files = await self._download(requirements, projects, Path(name))
             plan = await self._planned(files)
         if key is not None:
@@ -184,7 +183,7 @@ class Resolver:
         output = ""
         if built is None:
             self._told(f"build {sdist.name}")
-            with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as place:
+            async with scratch(self._reactor) as place:
                 ran = await self._pip(
                     "-", "wheel", "--no-deps", "--wheel-dir", place, str(sdist.path)
                 )
@@ -235,7 +234,7 @@ class Resolver:
         runs on this machine. A backend that can't run here is not asked; then the build there may
         fail, and says what it lacks.
         """
-        with tempfile.TemporaryDirectory(prefix="pycomnet-xdeploy-") as place:
+        async with scratch(self._reactor) as place:
             result = Path(place) / "result"
             try:
                 source = await in_thread(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import IO
 
 import attrs
 from twisted.internet import defer
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+
+from pycomnet.services.threads import in_thread
 
 #: The most bytes of what a program writes that are kept.
 MAX_OUTPUT = 1 << 20
@@ -98,4 +102,18 @@ def run_tool(
     return ended
 
 
-__all__ = ["Ran", "run_tool"]
+@contextlib.asynccontextmanager
+async def scratch(reactor: IReactorThreads) -> AsyncIterator[str]:
+    """A directory for the time of a block.
+
+    What is in it may be large, so it is removed in a thread. What a killed program still writes
+    there does not hide why it was killed.
+    """
+    place = tempfile.mkdtemp(prefix="pycomnet-xdeploy-")
+    try:
+        yield place
+    finally:
+        await in_thread(reactor, shutil.rmtree, place, True)
+
+
+__all__ = ["MAX_OUTPUT", "Ran", "run_tool", "scratch"]

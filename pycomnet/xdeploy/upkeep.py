@@ -7,7 +7,7 @@ import attrs
 from pycomnet.deferred import deferred
 from pycomnet.errors import RemoteError
 from pycomnet.gateways.gateway import Gateway
-from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained, far_modules, no_message
+from pycomnet.xdeploy.farcode import FAR_PACKAGE, explained, far_modules, no_message, start
 from pycomnet.xdeploy.requirements import check_name
 
 
@@ -88,14 +88,27 @@ async def remove_venv(gateway: Gateway, name: str, *, directory: str | None = No
     Its files are removed, too, unless another name means the same environment, or a gateway is in
     it: then :func:`prune` removes them later. Wheels stay in the store until :func:`prune`.
 
+    If it is just being made, this waits until it is.
+
     :returns: fires with whether there was one; fails as :func:`list`. Cancelling it changes nothing
-        there.
+        there any more.
     """
-    match await _call(gateway, "removed", directory, check_name(name)):
-        case [bool(found), bool()]:
-            return found
-        case other:
-            raise no_message(other)
+    channel = start(gateway, "upkeep:remove", root=directory, name=check_name(name))
+    try:
+        while True:
+            match await channel.receive():
+                case {"waiting": int() | None}:
+                    pass  # for another program that makes it
+                case {"free": True}:
+                    await channel.send(None)  # the far side tries again
+                case {"removed": [bool(found), bool()]}:
+                    return found
+                case other:
+                    raise no_message(other)
+    except RemoteError as problem:
+        raise explained(problem) from None
+    finally:
+        channel.close()
 
 
 @deferred

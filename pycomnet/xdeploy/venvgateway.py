@@ -33,7 +33,12 @@ _venvs: weakref.WeakKeyDictionary[Gateway, tuple[Venv, VenvRequest]] = weakref.W
 
 def remember(gateway: Gateway, venv: Venv, request: VenvRequest) -> None:
     """Remember in which environment a gateway is."""
-    _venvs[gateway] = venv, request
+    # Who is told of steps may refer to the gateway, which then would never go.
+    _venvs[gateway] = venv, attrs.evolve(request, progress=_nothing)
+
+
+def _nothing(progress: VenvProgress) -> None:
+    pass
 
 
 def venv_of(gateway: Gateway) -> Venv:

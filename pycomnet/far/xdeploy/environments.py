@@ -166,7 +166,7 @@ def install(source, wheel, layout):
             link(own, path, layout)
         rows[posixpath.relpath(os.path.join(where, name), site)] = (digest, size)
     for name, text in entry_scripts(wheel["entry_points"]):
-        data = (shebang(layout.python) + text).encode("utf-8")
+        data = (shebang(layout.python) + text).encode("utf-8", "surrogateescape")
         path = os.path.join(layout.place, layout.paths["scripts"], name)
         digest, size = _write_script(path, data, layout)
         row = posixpath.relpath(os.path.join(layout.paths["scripts"], name), site)

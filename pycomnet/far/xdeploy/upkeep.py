@@ -3,6 +3,7 @@
 import os
 
 from .interpreter import check
+from .lookup import waits
 
 
 def listed(root):
@@ -25,13 +26,22 @@ def listed(root):
     return found
 
 
-def removed(root, name):
+def remove(channel, root, name):
+    """Remove a name, and send ``{"removed": ...}``, what :func:`removed` returns.
+
+    If it is just being made, this waits, and the near side is told; it ends with the near side.
+    """
+    channel.send({"removed": removed(root, name, waits(channel))})
+
+
+def removed(root, name, waits=None):
     """Remove a name, and its environment, if no other name means that and nobody uses it.
 
+    :param waits: as for :meth:`VenvDirectory.lock`.
     :returns: whether there was such a name; and whether its environment is gone, too.
     """
     directory = _directory(root)
-    with directory.lock("name-" + name):
+    with directory.lock("name-" + name, waits):
         identity = directory.remove_name(name)
     if identity is None:
         return [False, False]

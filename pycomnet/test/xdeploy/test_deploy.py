@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +23,7 @@ from pycomnet.xdeploy.deploy import Deployment
 from pycomnet.xdeploy.plan import PackageIndex, SourceFile
 from pycomnet.xdeploy.request import VenvProgress, VenvRequest
 from pycomnet.xdeploy.requirements import Requirements
-from pycomnet.xdeploy.venvgateway import beside
+from pycomnet.xdeploy.venvgateway import beside, remember, request_for
 from pycomnet.xdeploy.wheelcache import WheelCache
 
 READY = {
@@ -80,8 +82,8 @@ class ScriptedFarSide:
     def offer_modules(self, offer: object) -> defer.Deferred[None]:
         return defer.succeed(None)
 
-    def remote_exec(self, code: object, request: dict[str, Any]) -> Any:
-        self.request = request
+    def remote_exec(self, code: object, request: Any = None, given: Any = None) -> Any:
+        self.request = request or given
         return self
 
     def receive(self) -> defer.Deferred[Any]:
@@ -274,7 +276,6 @@ class HostileUpkeepTests(SynchronousTestCase):
         wrong += [{}, {**listed, "packages": {"a": 1}}, {**listed, "requirements": [[]]}]
         rows: list[tuple[Any, list[Any]]] = [
             (xdeploy.list, [5, None, [5], *([each] for each in wrong)]),
-            (lambda gateway: xdeploy.remove(gateway, "work"), [5, [], ["a"], {0: True}]),
             (xdeploy.prune, [5, {}, {"environments": "1", "wheels": 1, "bytes": 1}]),
         ]
         for function, answers in rows:
@@ -283,9 +284,21 @@ class HostileUpkeepTests(SynchronousTestCase):
                 gateway.call = lambda *args, answer=answer: defer.succeed(answer)
                 failure = self.failureResultOf(function(gateway), xdeploy.DeploymentFailed)
                 self.assertIn("no message", str(failure.value))
+        for answer in (5, {"removed": [1, 2]}, {"removed": True}, {"waiting": "\x1b[2J"}):
+            gateway = ScriptedFarSide(answer)
+            failure = self.failureResultOf(
+                xdeploy.remove(gateway, "work"), xdeploy.DeploymentFailed
+            )
+            self.assertIn("no message", str(failure.value))
         gateway.call = lambda *args: defer.succeed([listed])
         [found] = self.successResultOf(xdeploy.list(gateway))
         self.assertEqual((found.name, found.requirements), ("work", ("a",)))
+
+    def test_removal_waits_and_is_over(self) -> None:
+        """Whoever removes what is being made replies when that may be over, and then is done."""
+        far: Any = ScriptedFarSide({"waiting": 5}, {"free": True}, {"removed": [True, False]})
+        self.assertTrue(self.successResultOf(xdeploy.remove(far, "work")))
+        self.assertEqual((far.sent, far.closed), ([None], True))
 
 
 class OpenFarSide(ScriptedFarSide):
@@ -355,6 +368,32 @@ class SendTests(TestCase):
             self.assertIn(str(file.path), said)
             self.assertLess(sum(map(len, self.far.sent[1:])), len(data))
             self.assertFalse(file.path.exists())
+
+
+class MemoryTests(SynchronousTestCase):
+    """What is remembered of gateways."""
+
+    def test_gateway_goes_though_its_progress_refers_to_it(self) -> None:
+        """What is told of steps may refer to the gateway; it is not kept."""
+        gateway: Any = ScriptedFarSide()
+        request = VenvRequest(
+            name="work",
+            requirements=Requirements.of(""),
+            python=None,
+            upgrade=False,
+            index=PackageIndex(),
+            projects=(),
+            directory=None,
+            far=False,
+            progress=lambda step, gateway=gateway: None,
+            cache=WheelCache(self.mktemp()),
+        )
+        remember(gateway, cast(Any, None), request)
+        self.assertEqual(request_for(gateway).name, "work")
+        reference = weakref.ref(gateway)
+        del gateway, request
+        gc.collect()
+        self.assertIsNone(reference())
 
 
 class BesideTests(SynchronousTestCase):
@@ -440,6 +479,18 @@ class RealTests(TestCase):
             self.assertEqual(found.packages, {"alpha": "1.0", "mine": "1.0"})
             channel = inside.remote_exec("import mine; channel.send(mine.VERSION)")
             self.assertEqual(await channel.receive(), "1.0")
+
+    async def test_projects_that_are_added_at_once_are_all_there(self) -> None:
+        """Of two projects that are installed at once, none is lost."""
+        sources = [project(self.path / name, name) for name in ("one", "two")]
+        self.patch_cache()
+        async with Group(self.reactor) as group:
+            gateway = await group.makegateway("popen")
+            inside = await xdeploy.create_venv_gateway(gateway, "work", **self.options)
+            made = await defer.gatherResults(
+                [xdeploy.SetupFile(source).sdist_remote_install(inside) for source in sources]
+            )
+            self.assertEqual([sorted(each.packages) for each in made], [["one"], ["one", "two"]])
 
     def patch_cache(self) -> None:
         """Use a cache of this test."""

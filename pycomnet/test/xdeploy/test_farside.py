@@ -450,6 +450,31 @@ class ScriptTests(SynchronousTestCase):
         for path in (longest + "b", "/a b/python", "/a\tb/python"):
             self.assertTrue(scripts.shebang(path).startswith("#!/bin/sh\n"))
 
+    def test_scripts_of_difficult_paths_run_without_a_warning(self) -> None:
+        """The shell starts the interpreter of any path; for Python its line is a plain string."""
+        for number, name in enumerate(
+            (
+                "a b",
+                "it's $HOME",
+                "`x` \\U \\$",
+                "''' \" ",
+                "a \\",
+                "new\nline",
+                "' '''Q",
+                "x" * 200,
+            )
+        ):
+            place = Path(self.mktemp()).absolute() / name
+            place.mkdir(parents=True)
+            python = place / "python"
+            python.symlink_to(sys.executable)
+            script = Path(f"script{number}").absolute()
+            script.write_text(scripts.shebang(str(python)) + "import sys\nprint(sys.argv[1:])\n")
+            script.chmod(0o755)
+            env = {**os.environ, "PYTHONWARNINGS": "error"}
+            ran = subprocess.run([script, "$x", "y z"], capture_output=True, text=True, env=env)
+            self.assertEqual((ran.stdout, ran.stderr), ("['$x', 'y z']\n", ""), name)
+
     def test_entry_points_become_scripts(self) -> None:
         """Those that ask for scripts, and of these no others' files."""
         text = (
@@ -686,6 +711,23 @@ class UpkeepTests(DirectoryCase):
             self.assertEqual(os.listdir(self.directory.path("new")), ["x"])
         self.assertEqual(self.pruned(), (1, 2))
         self.assertEqual(os.listdir(self.directory.path("new")), [])
+
+    def test_waiter_ends_with_the_near_side_and_removes_nothing(self) -> None:
+        """While a name is being made, its removal waits; if it is given up, the name stays."""
+        record = lookup.record_of({"key": "k", "python": None}, self.identity, "{}")
+        self.directory.write_name("work", record)
+        making = self.directory.lock("name-work")
+
+        def end() -> None:
+            raise EOFError
+
+        given_up: Any = WaitingChannel(end)
+        self.assertRaises(EOFError, upkeep.remove, given_up, self.directory.root, "work")
+        self.assertEqual(given_up.sent, [{"waiting": os.getpid()}])
+        given_up.ended = True
+        channel: Any = WaitingChannel(making.release)
+        upkeep.remove(channel, self.directory.root, "work")
+        self.assertEqual(channel.sent[-2:], [{"free": True}, {"removed": [True, True]}])
 
     def test_environment_of_two_names_stays_for_the_other(self) -> None:
         """Its files go with its last name."""

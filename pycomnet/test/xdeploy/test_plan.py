@@ -26,7 +26,7 @@ from pycomnet.xdeploy.plan import FarBuild, PackageIndex, Plan
 from pycomnet.xdeploy.requirements import InvalidRequirements
 from pycomnet.xdeploy.resolve import LEGACY_BACKEND, BuildFailed, build_system
 from pycomnet.xdeploy.sdist import project_directory
-from pycomnet.xdeploy.tool import MAX_OUTPUT, run_tool
+from pycomnet.xdeploy.tool import MAX_OUTPUT, run_tool, scratch
 from pycomnet.xdeploy.wheelcache import MAX_AGE, MIN_AGE, WheelCache
 
 
@@ -353,6 +353,26 @@ class ToolTests(TestCase):
         self.assertTrue(ran.output.endswith("x\nend\n"))
         self.assertIn(" bytes ...\n", ran.output)
         self.assertLess(len(ran.output), MAX_OUTPUT + 100)
+
+    async def test_scratch_is_removed_in_a_thread(self) -> None:
+        """A large directory does not hold the program up, nor does what can't be removed."""
+        threads: list[Any] = []
+        rmtree = shutil.rmtree
+
+        def remove(*args: Any) -> None:
+            threads.append(threading.current_thread())
+            rmtree(*args)
+
+        self.patch(shutil, "rmtree", remove)
+        with self.assertRaises(ZeroDivisionError):
+            async with scratch(self.reactor) as place:
+                self.assertTrue(os.path.isdir(place))
+                raise ZeroDivisionError
+        self.assertFalse(os.path.exists(place))
+        self.assertNotIn(threading.current_thread(), threads)
+        async with scratch(self.reactor) as place:
+            os.rmdir(place)
+        self.assertEqual(len(threads), 2)
 
     async def test_missing_program_is_an_error(self) -> None:
         """A program that is not there is an error."""
