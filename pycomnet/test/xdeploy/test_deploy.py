@@ -26,7 +26,7 @@ from pycomnet.xdeploy.requirements import Requirements
 from pycomnet.xdeploy.venvgateway import beside, remember, request_for
 from pycomnet.xdeploy.wheelcache import WheelCache
 
-READY = {
+READY: dict[str, Any] = {
     "identity": "0" * 32,
     "path": "/root/environments/" + "0" * 32,
     "root": "/root",
@@ -307,15 +307,18 @@ class OpenFarSide(ScriptedFarSide):
     def __init__(self, reactor: Any, *messages: Any) -> None:
         super().__init__(*messages)
         self.reactor = reactor
-        self.waiting: defer.Deferred[Any] = defer.Deferred()
+        self.waiting: list[defer.Deferred[Any]] = []
 
     def receive(self) -> defer.Deferred[Any]:
-        return super().receive() if self.messages else self.waiting
+        if self.messages:
+            return super().receive()
+        self.waiting.append(defer.Deferred())
+        return self.waiting[-1]
 
     def close(self, error: object = None) -> None:
         super().close(error)
-        if not self.waiting.called:
-            self.waiting.errback(ChannelClosed("closed"))
+        while self.waiting:
+            self.waiting.pop().errback(ChannelClosed("closed"))
 
 
 class SendTests(TestCase):
@@ -376,6 +379,10 @@ class MemoryTests(SynchronousTestCase):
     def test_gateway_goes_though_its_progress_refers_to_it(self) -> None:
         """What is told of steps may refer to the gateway; it is not kept."""
         gateway: Any = ScriptedFarSide()
+
+        def told(step: VenvProgress, gateway: Any = gateway) -> None:
+            pass
+
         request = VenvRequest(
             name="work",
             requirements=Requirements.of(""),
@@ -385,13 +392,13 @@ class MemoryTests(SynchronousTestCase):
             projects=(),
             directory=None,
             far=False,
-            progress=lambda step, gateway=gateway: None,
+            progress=told,
             cache=WheelCache(self.mktemp()),
         )
         remember(gateway, cast(Any, None), request)
         self.assertEqual(request_for(gateway).name, "work")
         reference = weakref.ref(gateway)
-        del gateway, request
+        del gateway, request, told
         gc.collect()
         self.assertIsNone(reference())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pycomnet.far.xdeploy import directory, environments, lookup, upkeep
+from pycomnet.far.xdeploy import directory, environments, lookup, upkeep, wheels
 from pycomnet.far.xdeploy.directory import VenvDirectory, clear, read_json, remove_tree
 from pycomnet.far.xdeploy.interpreter import VenvRefused
 from pycomnet.test.xdeploy.packages import wheel
@@ -208,13 +208,12 @@ class DamageTests(DirectoryCase):
     def test_damaged_wheel_is_received_again(self) -> None:
         """A wheel whose list is damaged is not there, and takes its place again."""
         path = wheel(self.path / "index", "a")
-        digest = self.add("a")
+        digest = wheels.add(self.directory, str(path))
         listed = Path(self.directory.path("wheels", digest, "wheel.json"))
         whole = listed.read_text()
         listed.write_text(whole[:50])
         self.assertFalse(self.directory.has_wheel(digest))
-        self.assertEqual(self.add("a"), digest)
-        self.assertTrue(path.exists())
+        self.assertEqual(wheels.add(self.directory, str(path)), digest)
         self.assertEqual(listed.read_text(), whole)
         self.assertEqual(os.listdir(self.directory.path("new")), [])
 

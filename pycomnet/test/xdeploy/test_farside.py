@@ -564,13 +564,12 @@ class InstallTests(DirectoryCase):
 
     def test_files_of_the_environment_are_not_a_wheels(self) -> None:
         """A wheel can't replace the interpreter, nor what says that this is an environment."""
-        for number, options in enumerate(
-            (
-                {"files": {"a0-1.0.data/scripts/python": "#!python\n"}},
-                {"files": {"a1-1.0.data/data/pyvenv.cfg": ""}},
-                {"entry_points": "[console_scripts]\npython3 = a:b\n"},
-            )
-        ):
+        rows: list[dict[str, Any]] = [
+            {"files": {"a0-1.0.data/scripts/python": "#!python\n"}},
+            {"files": {"a1-1.0.data/data/pyvenv.cfg": ""}},
+            {"entry_points": "[console_scripts]\npython3 = a:b\n"},
+        ]
+        for number, options in enumerate(rows):
             digest = self.add(f"a{number}", **options)
             self.assertRaisesRegex(VenvRefused, "the environment's", self.make, digest)
 
