@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from random import Random
+from typing import Any
 
 from twisted.internet import defer, task
 
@@ -18,6 +19,7 @@ from pycomnet.services.binary import BlockLimits
 from pycomnet.services.client import RemoteService
 from pycomnet.services.deadlines import Deadlines
 from pycomnet.services.instances import AddressRoute, NamedRoute
+from pycomnet.services.login import as_credentials
 from pycomnet.services.pool import Pool, PooledServer
 from pycomnet.wire.frames import MAX_VALUE
 from pycomnet.wire.mux import Limits
@@ -55,6 +57,9 @@ class Context(Live):
         the connection.
     :param max_items: elements, keys and values of one value, at all depths, 1024 at least. A value
         with more ends the connection.
+    :param credentials: who this client is, for servers that ask: one of
+        :class:`pycomnet.ext.access.Password`, ``Token``, ``ClientCertificate`` and ``PeerUser``, or
+        a list, of which the first is given that a server takes.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Context(Live):
         blocks: BlockLimits | None = None,
         max_value: int = VALUE,
         max_items: int = ITEMS,
+        credentials: Any = None,
     ) -> None:
         if balance not in ("round_robin", "least_pending"):
             raise ValueError(f"balance: round_robin or least_pending, not {balance!r}")
@@ -80,6 +86,7 @@ class Context(Live):
         self.keepalive = optional_real("keepalive", keepalive)
         self.silence = optional_real("silence", silence)
         self.random = random or Random()
+        self.credentials = as_credentials(credentials)
         self.blocks = blocks or BlockLimits()
         self.limits = Limits(
             value=whole("max_value", max_value, LEAST_VALUE, MAX_VALUE),

@@ -12,6 +12,7 @@ from pycomnet.errors import (
     ConnectionLost,
     DeadlineExceeded,
     ServerLeaving,
+    Unauthenticated,
     from_map,
 )
 from pycomnet.wire.frames import ERROR, RESULT
@@ -169,6 +170,11 @@ class PendingCall:
         if isinstance(problem, ServerLeaving):
             self.peer.drop(self.connection)
             if not self.files and self.repeats < MOST_TURNS:
+                self._call_again(deferred)
+                return
+        if isinstance(problem, Unauthenticated) and problem.reason == "expired":
+            self.peer.log_in_again(self.connection)
+            if not self.files and self.repeats < MOST_REPEATS and self.service.context.credentials:
                 self._call_again(deferred)
                 return
         deferred.errback(Failure(problem))

@@ -23,6 +23,7 @@ from pycomnet.far.live import Live
 from pycomnet.net import endpoints
 from pycomnet.services.blocks import Owner
 from pycomnet.services.liveness import Liveness
+from pycomnet.services.login import address_with, choose, log_in
 
 if TYPE_CHECKING:
     from pycomnet.services.context import Context
@@ -148,6 +149,8 @@ class PooledServer:
         self.probe = 0.0
         #: interface -> its methods that may be called again, from the last hello
         self.services: dict[str, dict[str, Any]] = {}
+        #: the kinds of credentials that it takes, from the last hello
+        self._kinds: object = None
         #: the longest request that it takes, in bytes
         self.longest = 1 << 32
         #: whether there has ever been a connection
@@ -193,7 +196,8 @@ class PooledServer:
         context = self._context
         connection = ClientConnection(self, context)
         try:
-            endpoint = endpoints.client_endpoint(context.reactor, self.address)
+            address = address_with(context.credentials, self.address)
+            endpoint = endpoints.client_endpoint(context.reactor, address)
             await endpoint.connect(_OneConnection(connection))
         except (defer.CancelledError, EndpointError):
             raise
@@ -220,11 +224,49 @@ class PooledServer:
         info = hello["info"]
         services = info.get("services")
         self.services = services if isinstance(services, dict) else {}
+        self._kinds = info.get("login")
+        try:
+            await self._log_in(connection)
+        except BaseException:
+            connection.abort(ConnectionLost("the login failed"))
+            raise
         longest = info.get("request")
         self.longest = longest if isinstance(longest, int) else 1 << 32
         self.is_back()
         self.known = True
         self.connection = connection
+        return connection
+
+    async def _log_in(self, connection: ClientConnection) -> None:
+        """Give the server the credentials that it takes, if there are any."""
+        credentials = choose(
+            self._context.credentials, self._kinds, connection.transport, self.address
+        )
+        if credentials is not None:
+            reply = await log_in(connection, credentials, self.address)
+            self.services = reply["services"]
+
+    def log_in_again(self, connection: ClientConnection) -> None:
+        """What the server knew of this client does not count any more: give credentials anew.
+
+        Calls wait meanwhile.
+        """
+        if self.connection is not connection or not self._context.credentials:
+            return
+        self.connection = None
+        connected = self._connected = OneShot(self._give_up)
+        self._attempt = self._again(connection)
+        self._attempt.addBoth(self._attempted)
+        connected.follow(self._attempt)
+
+    @deferred
+    async def _again(self, connection: ClientConnection) -> ClientConnection:
+        try:
+            await self._log_in(connection)
+        finally:
+            # Also if they are refused: calls that run go on, and others may need no login.
+            if connection.lost is None:
+                self.connection = connection
         return connection
 
     def _set_aside(self, seconds: float = SET_ASIDE) -> None:

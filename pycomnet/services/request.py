@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
+from pycomnet.auth.users import User
 from pycomnet.errors import ConnectionLost
 from pycomnet.far.live import Live
 
@@ -64,9 +65,13 @@ class Request(Live):
         return self.connection.session(self.interface)
 
     @property
-    def user(self) -> str | None:
-        """The caller's name in its TLS certificate; None if there is none."""
-        return self.connection.user
+    def user(self) -> User | None:
+        """The caller: ``.name``, ``.roles`` and ``.how``, what proved the name.
+
+        Where the method's rule asked for credentials, it is the user whom that rule let in. Without
+        a login it is the name in the client's TLS certificate; None if there is none.
+        """
+        return self.connection.user_of(self.interface, self.method)
 
     @property
     def peer(self) -> str:
@@ -93,6 +98,7 @@ class ServerCall:
         "asked",
         "blocks",
         "bucket",
+        "called",
         "connection",
         "expires",
         "held",
@@ -121,6 +127,8 @@ class ServerCall:
         #: bytes of its blocks in memory
         self.blocks = 0
         self.streaming = streaming
+        #: of a stream: the interface and the method, once that runs
+        self.called: tuple[str, str] | None = None
         #: whether the request has arrived
         self.asked = False
         #: the length of its deadline in seconds, and the reactor's time of the deadline

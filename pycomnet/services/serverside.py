@@ -10,6 +10,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from pycomnet.auth.users import User
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import (
     ConnectionLost,
@@ -22,6 +23,7 @@ from pycomnet.errors import (
 from pycomnet.net import endpoints
 from pycomnet.net.eager import BULK_SIZE
 from pycomnet.services.blocks import OutgoingBlocks, Owner
+from pycomnet.services.guarding import Caller, LoginCall, has_head
 from pycomnet.services.pending import NOTHING
 from pycomnet.services.request import Request, ServerCall
 from pycomnet.services.serverlimits import PEEK
@@ -57,7 +59,11 @@ class ServerConnection(Connection):
         self.bulk_size = server.limits.read
         self.small_size = min(self.small_size, self.bulk_size)
         self.make_handle = Owner(self)
-        self.acceptors = {"invoke": self._invoked, "stream": self._streamed}
+        self.acceptors = {
+            "invoke": self._invoked,
+            "stream": self._streamed,
+            "login": self._logging_in,
+        }
         self.mux.expect_calls(("invoke",))
         self.peer = ""
         self.long: dict[ServerCall, None] = {}
@@ -69,6 +75,11 @@ class ServerConnection(Connection):
         self._user: str | None = None
         self._user_known = False
         self._hello: Any = None
+        #: what access control knows of the client, and its ``heads``; None where all may call all
+        self.caller: Caller | None = None
+        self.heads: frozenset[bytes] | None = None
+        #: the login that is under way
+        self.login: LoginCall | None = None
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -78,6 +89,7 @@ class ServerConnection(Connection):
             transport.setTcpNoDelay(True)
         super().connectionMade()
         self.server.strangers.arrived(transport)
+        self.ask_gate()
         self._hello = self.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.when_ready().addCallbacks(self._greeted, self._greeted)
 
@@ -136,6 +148,21 @@ class ServerConnection(Connection):
             self._hello.cancel()
             self._hello = None
 
+    def ask_gate(self) -> None:
+        """Ask the server's access control, if it has one by now, who the client is."""
+        gate = self.server.gate
+        if gate is not None and self.caller is None and self.transport is not None:
+            self.caller = gate.connected(self)
+            self.heads = self.caller.heads
+
+    def user_of(self, interface: str, method: str) -> User | None:
+        """The user that calls a method: the one who has logged in, else the certificate's name."""
+        if self.caller is not None:
+            found = self.caller.user(interface, method)
+            if found is not None:
+                return found
+        return None if self.user is None else User(self.user, how="certificate")
+
     @property
     def user(self) -> str | None:
         """The name in the client's certificate."""
@@ -176,6 +203,7 @@ class ServerConnection(Connection):
             or server.running >= server.limits.running
             or server.leaving
             or held.size + len(payload) > held.most
+            or (self.heads is not None and not has_head(payload, self.heads))
         ):
             self._call_of(id, False).arrived(payload, 0)
             return
@@ -236,9 +264,12 @@ class ServerConnection(Connection):
     def _streamed(self, stream: Stream) -> ServerCall:
         return ServerCall(self, stream, True)
 
+    def _logging_in(self, stream: Stream) -> LoginCall:
+        return LoginCall(self, stream)
+
     # -- answering -------------------------------------------------------------------------------
 
-    def answer(self, call: ServerCall, answer: list[Any]) -> None:
+    def answer(self, call: ServerCall | LoginCall, answer: Any) -> None:
         """Send a call's result."""
         if call.over:
             return
@@ -271,7 +302,7 @@ class ServerConnection(Connection):
         return outgoing
 
     def refuse(
-        self, call: ServerCall, problem: BaseException, failure: Failure | None = None
+        self, call: ServerCall | LoginCall, problem: BaseException, failure: Failure | None = None
     ) -> None:
         """Send the reason why a call has no result."""
         if call.over:
