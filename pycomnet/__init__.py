@@ -60,6 +60,13 @@ if TYPE_CHECKING:
     from pycomnet.gateways.pool.scheduler import NoGatewayLeft as NoGatewayLeft
     from pycomnet.gateways.spec import Spec as Spec
     from pycomnet.nameserver.follow import follow as follow
+    from pycomnet.rsync.fetch import fetch as fetch
+    from pycomnet.rsync.options import SyncError as SyncError
+    from pycomnet.rsync.result import SyncEvent as SyncEvent
+    from pycomnet.rsync.result import SyncFailures as SyncFailures
+    from pycomnet.rsync.result import SyncResult as SyncResult
+    from pycomnet.rsync.result import TargetResult as TargetResult
+    from pycomnet.rsync.rsync import RSync as RSync
     from pycomnet.services.binary import Binary as Binary
     from pycomnet.services.binary import BlockLimits as BlockLimits
     from pycomnet.services.binary import ReceivedFile as ReceivedFile
@@ -115,6 +122,7 @@ _WHERE = {
     "PeerSilent": "pycomnet.errors",
     "ProtocolViolation": "pycomnet.errors",
     "PycomnetError": "pycomnet.errors",
+    "RSync": "pycomnet.rsync.rsync",
     "ReceivedFile": "pycomnet.services.binary",
     "RemoteError": "pycomnet.errors",
     "RemoteService": "pycomnet.services.client",
@@ -136,6 +144,11 @@ _WHERE = {
     "Spec": "pycomnet.gateways.spec",
     "SpecError": "pycomnet.errors",
     "StoreFailed": "pycomnet.errors",
+    "SyncError": "pycomnet.rsync.options",
+    "SyncEvent": "pycomnet.rsync.result",
+    "SyncFailures": "pycomnet.rsync.result",
+    "SyncResult": "pycomnet.rsync.result",
+    "TargetResult": "pycomnet.rsync.result",
     "TokenError": "pycomnet.errors",
     "TooManyRegistrations": "pycomnet.errors",
     "UnknownInterface": "pycomnet.errors",
@@ -145,6 +158,7 @@ _WHERE = {
     "ValueNotSendable": "pycomnet.wire.values",
     "configure": "pycomnet.services.default",
     "connect": "pycomnet.services.default",
+    "fetch": "pycomnet.rsync.fetch",
     "follow": "pycomnet.nameserver.follow",
     "interface": "pycomnet.services.interface",
     "locate": "pycomnet.services.default",

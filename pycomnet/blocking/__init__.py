@@ -45,6 +45,10 @@ def __getattr__(name: str) -> Any:
         from pycomnet.blocking import executor
 
         return executor.GatewayExecutor
+    if name in ("RSync", "fetch"):
+        from pycomnet.blocking import rsync
+
+        return getattr(rsync, name)
     if name not in _SERVICES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pycomnet.blocking import services
@@ -61,11 +65,13 @@ __all__ = [
     "GatewayExecutor",
     "Group",
     "MultiChannel",
+    "RSync",
     "RemoteService",
     "RemoteStream",
     "ServiceServer",
     "configure",
     "connect",
+    "fetch",
     "locate",
     "nameserver",
 ]

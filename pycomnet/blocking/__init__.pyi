@@ -10,6 +10,11 @@ from pycomnet.gateways.modules import ModuleOffer
 from pycomnet.gateways.output import OutputCallback
 from pycomnet.gateways.spec import Spec
 from pycomnet.gateways.starting import Progress
+from pycomnet.rsync.options import AnyPath
+from pycomnet.rsync.options import LinkPolicy
+from pycomnet.rsync.result import SyncEvent
+from pycomnet.rsync.result import SyncResult
+from pycomnet.rsync.result import TargetResult
 from pycomnet.services.binary import BlockLimits
 from pycomnet.services.interface import Service
 from pycomnet.services.serverlimits import ServerLimits
@@ -544,6 +549,60 @@ class MultiChannel:
         :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
         """
 
+class RSync:
+    """Makes directories at gateways equal to a directory here.
+
+    Only what differs is sent. Files are compared by size and by the time of their last change,
+    in
+    nanoseconds, so a file whose content was changed without changing either is not noticed,
+    unless
+    ``checksum`` is true. Parts of a long file that the target has, in its old file or in what an
+    interrupted run has left, are not sent.
+
+    Each file is read once for all targets. A slow target does not slow down the others, and one
+    that dies fails alone.
+
+    :param source: a directory. What is in it will be in the targets' directories.
+    :param exclude: patterns of what takes no part, as rsync's: ``*.pyc``, ``/build/``,
+        ``docs/**/tmp``. What they match is neither sent nor deleted.
+    :param include: patterns of what takes part though ``exclude`` matches it.
+    :param takes: a function: path relative to ``source`` -> whether it takes part. It is called
+        in
+        a thread. What it leaves out is neither sent nor deleted.
+    :param delete: whether what is not in the source is deleted at the targets. Nothing is
+        deleted
+        if a part of the source could not be read.
+    :param links: what is done with symbolic links. ``keep``: a link with the same text is made;
+        but
+        an absolute link into the source becomes one to the same place at the target. ``copy``:
+        what
+        it points to is sent. ``skip``: it is not sent. ``error``: it is reported as failed.
+    :param outside: the same for links that lead out of the source, or nowhere. By default as
+        ``links``.
+    :param hard_links: whether several names of one file become that at the targets, too.
+    :param checksum: whether the content of all files of equal size is compared.
+    :param owners: whether owners and groups are set, by number; this needs root at the target.
+    :param compress: whether content is compressed. By default where the line is slow.
+    :param dry_run: whether nothing is changed, and the result says what would be.
+    :raises ValueError: an argument is not valid.
+    """
+    def __init__(self, source: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., takes: Callable[[str], bool] | None = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., compress: bool | None = ..., dry_run: bool = ...) -> None: ...
+    def add_target(self, gateway: Gateway, path: AnyPath, delete: bool | None = ..., finished: Callable[[TargetResult], object] | None = ..., *, timeout: float | None = ...) -> None:
+        """Add a target.
+
+        :param path: a directory at the gateway, relative to its working directory; ``~`` stands
+            for
+            its user's home. It is made if it is not there.
+        :param delete: as for the constructor, for this target.
+        :param finished: called with the :class:`TargetResult` when this target is finished,
+            whatever the others do. ``send`` waits for what it returns.
+        :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+        """
+    def events(self) -> Iterator[SyncEvent]:
+        """As :meth:`pycomnet.RSync.events`."""
+    def send(self, progress: Callable[[SyncEvent], object] | None = ..., *, timeout: float | None = ...) -> SyncResult:
+        """As :meth:`pycomnet.RSync.send`; ``progress`` is called in this thread."""
+
 class RemoteService:
     """A remote service, whose methods can be called.
 
@@ -669,6 +728,25 @@ def connect(address: str, interface: str | None = ..., *, timeout: float | None 
     :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
     """
 
+def fetch(gateway: Gateway, source: AnyPath, destination: AnyPath, *, exclude: Iterable[str | bytes] = ..., include: Iterable[str | bytes] = ..., delete: bool = ..., links: LinkPolicy = ..., outside: LinkPolicy | None = ..., hard_links: bool = ..., checksum: bool = ..., owners: bool = ..., dry_run: bool = ..., progress: Callable[[SyncEvent], object] | None = ..., timeout: float | None = ...) -> TargetResult:
+    """Make a directory here equal to a directory at a gateway.
+
+    As :class:`~pycomnet.RSync`, the other way. Whatever the far side sends, nothing is written
+    outside of ``destination``. Set-user-id and set-group-id bits are not taken over, unless
+    ``owners`` is true.
+
+    :param source: the directory at the gateway, relative to its working directory; ``~`` stands
+        for its user's home.
+    :param destination: the directory here. It is made if it is not there.
+    :param progress: called with each :class:`SyncEvent`.
+    :returns: a :class:`TargetResult`: ``sent`` has what came. Raises
+        :class:`SyncError` if the source is no directory, or the far side does not keep to the
+        protocol; with :class:`ConnectionLost`. Cancelling it ends the run: each file here is
+        whole
+        then, old or new, and the next run goes on from there.
+    :param timeout: seconds; then it is cancelled and raises TimeoutExpired.
+    """
+
 def locate(interface: str, service: str | None = ..., *, timeout: float | None = ...) -> RemoteService:
     """As :meth:`Context.locate`, with the default context.
 
@@ -690,11 +768,13 @@ __all__ = [
     "GatewayExecutor",
     "Group",
     "MultiChannel",
+    "RSync",
     "RemoteService",
     "RemoteStream",
     "ServiceServer",
     "configure",
     "connect",
+    "fetch",
     "locate",
     "nameserver",
 ]

@@ -23,6 +23,7 @@ from typing import Any
 from pycomnet import blocking
 from pycomnet.blocking.wrapper import Blocking, blocking_classes
 from pycomnet.gateways import group
+from pycomnet.rsync import fetch, rsync
 from pycomnet.services import context, default, server
 
 PATH = Path(__file__).with_name("__init__.pyi")
@@ -36,10 +37,13 @@ HEAD = '''\
 MAKERS: dict[str, type] = {
     "Context": context.Context,
     "Group": group.Group,
+    "RSync": rsync.RSync,
     "ServiceServer": server.ServiceServer,
 }
-#: The functions of the default context, which get a timeout.
-FUNCTIONS = ("connect", "locate", "nameserver")
+#: The functions that get a timeout.
+FUNCTIONS = ("connect", "fetch", "locate", "nameserver")
+#: The functions, other than those of the default context, that are as in the Deferred API.
+SOURCES: dict[str, Any] = {"fetch": fetch.fetch}
 #: Attributes whose class the Deferred API's own layer must not know.
 ATTRIBUTES = {("Channel", "gateway"): "Gateway"}
 #: The longest line of a docstring.
@@ -187,8 +191,9 @@ class _Writer:
         maker = MAKERS.get(name)
         if maker is not None:
             signature = inspect.signature(maker.__init__)  # type: ignore[misc]
+            has_reactor = "reactor" in signature.parameters  # which comes first
             given = [
-                each if each.name == "self" else each.replace(kind=_keyword(each))
+                each.replace(kind=_keyword(each)) if has_reactor and each.name != "self" else each
                 for each in signature.parameters.values()
                 if each.name != "reactor"
             ]
@@ -324,7 +329,9 @@ def stub() -> str:
         if inspect.isclass(value) and issubclass(value, Blocking):
             writer.cls(name, value, sources.get(value))
         else:
-            function = getattr(default, name, value) if name != "ChannelGateway" else value
+            function = SOURCES.get(name) or getattr(default, name, value)
+            if name == "ChannelGateway":
+                function = value
             signature = inspect.signature(function)
             parameters = list(signature.parameters.values())
             doc = function.__doc__

@@ -23,7 +23,7 @@ from pycomnet.far.live import Live
 #: The Deferred API's class -> the blocking one.
 _classes: dict[type, type] = {}
 #: Names of arguments that are callbacks: they are called in a thread, not in the reactor's.
-_CALLBACKS = frozenset(("callback", "errback", "output", "progress"))
+_CALLBACKS = frozenset(("callback", "errback", "finished", "output", "progress"))
 
 
 def blocking_classes() -> dict[type, type]:

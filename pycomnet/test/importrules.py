@@ -34,7 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gateways"}),
     frozenset({"mediator", "factory"}),
     frozenset({"services", "nameserver"}),
-    frozenset({"ext"}),
+    frozenset({"ext", "rsync"}),
     frozenset({""}),  # pycomnet itself: the public names of all below
     frozenset({"aio", "blocking"}),
     frozenset({"cli", "__main__", "tap", "twisted.plugins"}),

@@ -14,8 +14,13 @@ from typing import Any
 
 #: Bytes for its ``struct crypt_data``: libxcrypt's takes 32 KiB, and the old glibc's 128.
 DATA_SIZE = 1 << 18
-#: A hash that each libcrypt can compute, to see whether it works: the password is "x".
-_PROBE = "$5$rounds=1000$probe$"
+#: prefix -> the cheapest setting, to see whether this libcrypt knows it.
+_PROBES = {
+    "$5$": "$5$rounds=1000$probe$",
+    "$6$": "$6$rounds=1000$probe$",
+    "$y$": "$y$j75$F5Jx5fExrKuPp53xLKQ..1$",
+    "$gy$": "$gy$j75$F5Jx5fExrKuPp53xLKQ..1$",
+}
 
 
 @functools.cache
@@ -51,8 +56,8 @@ def crypt(password: bytes, setting: str) -> str | None:
 @functools.cache
 def knows(prefix: str) -> bool:
     """Whether libcrypt can compute hashes that begin so: ``$y$``, ``$6$`` ..."""
-    probes = {"$y$": "$y$j75$probeprobe$", "$gy$": "$gy$j75$probeprobe$", "$7$": "$7$2..../..../p$"}
-    return crypt(b"x", probes.get(prefix, prefix + _PROBE[3:])) is not None
+    probe = _PROBES.get(prefix, f"{prefix}probe$")
+    return crypt(b"x", probe) is not None
 
 
 def verify(password: bytes, hashed: str) -> bool:

@@ -63,7 +63,7 @@ class HashTests(SynchronousTestCase):
 
         found = {
             "bcrypt": library.bcrypt.using(rounds=4).hash("secret"),
-            "argon2": library.argon2.using(time_cost=1, memory_cost=8).hash("secret"),
+            "argon2": library.argon2.using(time_cost=1, memory_cost=32).hash("secret"),
             "sha512-crypt": library.sha512_crypt.using(rounds=1000).hash("secret"),
             "sha256-crypt": library.sha256_crypt.using(rounds=1000).hash("secret"),
             "apr1": library.apr_md5_crypt.hash("secret"),
@@ -107,8 +107,6 @@ class HashTests(SynchronousTestCase):
         """As Debian's shadow has it."""
         if not knows("$y$"):
             raise SkipTest("this system's libcrypt has no yescrypt")
-        hashed = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"
-        self.assertEqual(crypt(b"hello", hashed) == hashed, verify(b"hello", hashed))
         made = crypt(b"secret", "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$")
         assert made is not None
         self.assertTrue(verify(b"secret", made))

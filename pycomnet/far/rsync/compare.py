@@ -1,0 +1,359 @@
+"""Compares the entries that the other end lists with what is here.
+
+What needs no content is made at once: directories, links, modes, times.
+"""
+
+import os
+import stat
+
+from . import names
+from .entries import (
+    CHANGED,
+    DELTA,
+    DIRECTORY,
+    FILE,
+    HARD_LINK,
+    INCOMPLETE,
+    LAST,
+    LEADER,
+    LINK,
+    LINK_INTO_TREE,
+    MADE,
+    SKIPPED,
+    UNLESS_EQUAL,
+    WHOLE,
+    ReceivedBatch,
+    binary,
+    check_name,
+    numbers_of,
+)
+from .files import digest_of, read_at, temporary_name
+from .finish import NOT_EMPTY, make_room, reason_of
+from .folding import Folding
+from .times import Times
+from .tree import is_directory
+
+#: A file up to this size comes whole, with others in one message.
+SHORT = 65536
+#: An old file of at least this size may have parts of a long new one.
+USEFUL = 16384
+#: The bits of a mode that are kept.
+MODE = 0o7777
+
+
+class ListedDirectory(object):
+    """What is known of a directory while its entries come.
+
+    :ivar open: it, open; None where it is not there yet, as nothing is to be changed; False if it
+        can't be made or opened.
+    :ivar there: the names in it.
+    :ivar listed: the names that the other end has.
+    """
+
+    __slots__ = ("listed", "open", "path", "there")
+
+    def __init__(self, path, opened, there=()):
+        self.path = path
+        self.open = opened
+        self.there = frozenset(there)
+        self.listed = set()
+
+    def path_of(self, name):
+        """The path of an entry of it."""
+        return self.path + b"/" + name if self.path else name
+
+
+class TreeEntry(object):
+    """An entry as it shall be.
+
+    :ivar directory: its :class:`ListedDirectory`.
+    :ivar native: its name, in the system's form.
+    :ivar owner: user and group, or None.
+    """
+
+    __slots__ = ("directory", "mode", "name", "native", "number", "owner", "time")
+
+    def __init__(self, directory, number, name, native, mode, time, owner):
+        self.directory = directory
+        self.number = number
+        self.name = name
+        self.native = native
+        self.mode = mode
+        self.time = time
+        self.owner = owner
+
+
+class Comparison(object):
+    """Compares, and replies to each list.
+
+    :param receiver: the receiver.
+    """
+
+    def __init__(self, receiver):
+        self._receiver = receiver
+        self._finish = receiver.finish
+        self._flavour = receiver.flavour
+        self._dry_run = receiver.dry_run
+        self._times = Times(receiver)
+        self._folding = Folding(receiver)
+        #: the directory whose entries are not all here
+        self._current = None
+
+    def compare(self, message):
+        """Compare a list; return the reply."""
+        batch = ReceivedBatch(message)
+        need, kinds, digests, done, what = [], bytearray(), [], [], bytearray()
+        texts, firsts = iter(batch.texts), iter(batch.firsts)
+        owners = batch.owners if self._receiver.owners else ()
+        at = 0
+        for path, count, flags in batch.directories:
+            directory = self._enter(path)
+            refused = self._folding.conflicts(directory, batch.names[at : at + count])
+            for each in range(at, at + count):
+                name, kind = batch.names[each], batch.kinds[each]
+                number = batch.first + each
+                check_name(name)
+                directory.listed.add(name)
+                extra = None
+                if kind in (LINK, LINK_INTO_TREE):
+                    extra = next(texts)
+                elif kind == HARD_LINK:
+                    extra = next(firsts)
+                elif kind == SKIPPED:
+                    continue
+                elif kind in (FILE, LEADER):
+                    extra = batch.sizes[each]
+                try:
+                    if directory.open is False:
+                        raise OSError(None, "its directory can't be made or opened")
+                    if name in refused:
+                        raise names.NameRefused(refused[name])
+                    entry = TreeEntry(
+                        directory,
+                        number,
+                        name,
+                        self._flavour.native(name),
+                        batch.modes[each] & self._receiver.mask,
+                        batch.times[each],
+                        owners[2 * each : 2 * each + 2] or None,
+                    )
+                    if kind in (LINK, LINK_INTO_TREE) and not self._receiver.links:
+                        raise OSError(None, "it is a link, and none was asked for")
+                    result = self._one(entry, kind, extra)
+                except (OSError, IOError, names.NameRefused) as error:
+                    self._receiver.fail(number, reason_of(error))
+                    continue
+                if isinstance(result, tuple):
+                    need.append(number)
+                    kinds.append(result[0])
+                    digests.append(result[1])
+                elif result:
+                    done.append(number)
+                    what.append(result)
+            at += count
+            self._leave(directory, flags)
+        return [
+            "need",
+            batch.first,
+            len(batch.names),
+            numbers_of("Q", need),
+            binary(bytes(kinds)),
+            binary(b"".join(digests)),
+            numbers_of("Q", done),
+            binary(bytes(what)),
+        ]
+
+    def _one(self, entry, kind, extra):
+        """Compare an entry: return a need and its digest; or what was done."""
+        if kind == LEADER:
+            self._finish.leaders[entry.number] = entry.directory.path, entry.name
+        if kind in (FILE, LEADER):
+            return self._file(entry, extra)
+        if kind == DIRECTORY:
+            return self._directory(entry)
+        if kind == HARD_LINK:
+            return self._finish.hard_link(entry, extra)
+        if kind in (LINK, LINK_INTO_TREE):
+            return self._link(entry, extra, kind == LINK_INTO_TREE)
+        raise OSError(None, "an entry of the unknown kind %d" % kind)
+
+    def _enter(self, path):
+        if self._current is not None and self._current.path == path:
+            return self._current
+        receiver = self._receiver
+        opened = None
+        there = ()
+        if path:
+            for part in path.split(b"/"):
+                check_name(part)
+        if path in self._finish.unmade:
+            opened = None if self._dry_run else False
+        elif receiver.tree is not None:
+            try:
+                opened = receiver.tree.directory(path)
+                there = opened.names()
+            except (OSError, IOError, names.NameRefused):
+                opened = False
+        if not path and opened:
+            mode, time = receiver.root_mode, receiver.root_time
+            as_wanted = self._is_as(opened, opened.own_status(), mode, time)
+            self._finish.directory(b"", mode, time, as_wanted)
+        self._current = ListedDirectory(path, opened, there)
+        return self._current
+
+    def _leave(self, directory, flags):
+        if not flags & LAST:
+            return
+        self._current = None
+        if directory.open and not flags & INCOMPLETE:
+            extra = directory.there - directory.listed
+            if extra:
+                self._finish.extra(directory.path, self._folding.unlike(directory, extra))
+
+    def _status(self, entry):
+        """The status of what is there in an entry's place, or None."""
+        directory = entry.directory
+        if directory.open is None:
+            return None
+        if entry.name in directory.there or not self._flavour.is_exact:
+            return directory.open.status(entry.native)
+        return None
+
+    def _is_as(self, opened, status, mode, time):
+        same_mode = not self._flavour.modes or stat.S_IMODE(status.st_mode) == mode
+        return same_mode and self._times.same(opened, status, time)
+
+    # -- single entries --------------------------------------------------------------------------
+
+    def _file(self, entry, size):
+        directory = entry.directory
+        status = self._status(entry)
+        need = WHOLE, b""
+        if status is None:
+            if size > SHORT and temporary_name(entry.name) in directory.there:
+                need = DELTA, b""
+        elif stat.S_ISREG(status.st_mode):
+            if status.st_size == size:
+                if not self._receiver.checksum and self._times.same(
+                    directory.open, status, entry.time
+                ):
+                    return self.set_attributes(entry, status)
+                if size <= SHORT:
+                    digest = self._digest(entry)
+                    need = (UNLESS_EQUAL, digest) if digest is not None else need
+            if size > SHORT and (
+                status.st_size >= USEFUL or temporary_name(entry.name) in directory.there
+            ):
+                need = DELTA, b""
+        elif (
+            is_directory(self._flavour, status)  # removed when the content is here
+            and not self._receiver.deletes
+            and directory.open.child(entry.native).names()
+        ):
+            raise OSError(None, NOT_EMPTY)
+        if not self._dry_run:
+            self._receiver.pending[entry.number] = entry
+        return need
+
+    def _digest(self, entry):
+        """The digest of a short file that is here; None if it can't be read."""
+        try:
+            descriptor = entry.directory.open.open(entry.native)
+        except (OSError, IOError):
+            return None
+        try:
+            data = read_at(descriptor)(0, SHORT + 1)
+        except (OSError, IOError):
+            return None
+        finally:
+            os.close(descriptor)
+        return digest_of(data)
+
+    def set_attributes(self, entry, status):
+        """Give what is there the owner, mode and time that it shall have; return what was done."""
+        opened = entry.directory.open
+        changed = self._set_owner(entry, status)
+        is_link = self._flavour.is_link(status)
+        if not is_link and self._flavour.modes and stat.S_IMODE(status.st_mode) != entry.mode:
+            changed = CHANGED
+            if not self._dry_run:
+                opened.chmod(entry.native, entry.mode)
+        if not self._times.same(opened, status, entry.time):
+            changed = changed if is_link else CHANGED
+            if not self._dry_run:
+                opened.utime(entry.native, entry.time)
+        return changed
+
+    def _set_owner(self, entry, status):
+        if not entry.owner or (status.st_uid, status.st_gid) == tuple(entry.owner):
+            return 0
+        if not self._dry_run:
+            entry.directory.open.chown(entry.native, *entry.owner)
+        return CHANGED
+
+    def _directory(self, entry):
+        directory = entry.directory
+        path = directory.path_of(entry.name)
+        status = self._status(entry)
+        if status is not None and is_directory(self._flavour, status):
+            as_wanted = self._is_as(directory.open, status, entry.mode, entry.time)
+            self._finish.directory(path, entry.mode, entry.time, as_wanted)
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & 0o700 != 0o700 and self._flavour.modes and not self._dry_run:
+                # Else nothing in it could be changed. It gets its mode at the end.
+                directory.open.chmod(entry.native, mode | 0o700)
+                self._finish.touched.add(path)
+            return self._set_owner(entry, status) or (0 if as_wanted else CHANGED)
+        self._finish.unmade.add(path)
+        if self._dry_run:
+            return MADE
+        if status is not None:
+            directory.open.remove(entry.native)
+        directory.open.mkdir(entry.native)
+        if entry.owner:
+            directory.open.chown(entry.native, *entry.owner)
+        self._finish.unmade.discard(path)
+        self._finish.directory(path, entry.mode, entry.time, False)
+        self._finish.touched.add(directory.path)
+        return MADE
+
+    def _link(self, entry, text, into_tree):
+        opened = entry.directory.open
+        flavour = self._flavour
+        if into_tree:
+            # An absolute link into the tree there points to the same place in this one.
+            root = flavour.text_of(self._receiver.root).rstrip(b"/")
+            text = root + b"/" + text if text else root or b"/"
+        status = self._status(entry)
+        if status is not None and flavour.is_link(status):
+            there = flavour.text_of(opened.readlink(entry.native))
+            if there == text:
+                return self.set_attributes(entry, status)
+        if self._dry_run:
+            return MADE
+        if status is None:
+            made = entry.native
+        else:
+            made = flavour.native(temporary_name(entry.name))
+            if opened.status(made) is not None:
+                opened.remove(made)
+        try:
+            opened.symlink(flavour.link_text(text), made)
+        except OSError as error:
+            remedy = flavour.link_remedy(error)
+            if remedy is None:
+                raise
+            raise OSError(error.errno, remedy)
+        if entry.owner:
+            opened.chown(made, *entry.owner)
+        opened.utime(made, entry.time)
+        if status is not None:
+            try:
+                if is_directory(flavour, status):
+                    make_room(self._receiver, entry.directory.path, opened, entry.name)
+                opened.rename(made, entry.native)
+            except (OSError, IOError):
+                opened.remove(made)
+                raise
+        self._finish.touched.add(entry.directory.path)
+        return MADE

@@ -1,0 +1,247 @@
+"""What comes last: hard links, deletions, and the modes and times of directories."""
+
+import errno
+import os
+import stat
+
+from .entries import MADE, binary
+from .files import TEMPORARY, is_left, temporary_name
+from .tree import is_directory, time_of
+
+NO_LEADER = "the file that it is another name of is not there"
+NOT_EMPTY = "there is a directory that is not empty: it is replaced with delete only"
+#: Paths in a message about deletions.
+TOLD = 500
+
+
+class Finish(object):
+    """Collects what comes last, and does it.
+
+    :param receiver: the receiver.
+    :ivar leaders: number -> directory's path and name of a file that hard links refer to.
+    :ivar unmade: paths of directories that are not there (yet).
+    :ivar touched: paths of directories in which something was changed.
+    """
+
+    def __init__(self, receiver):
+        self._receiver = receiver
+        self.leaders = {}
+        self.unmade = set()
+        self.touched = set()
+        self._directories = []
+        self._links = []
+        self._extra = []
+
+    def directory(self, path, mode, time, as_wanted):
+        """A directory that is there, with the mode and time that it shall have."""
+        self._directories.append((path, mode, time, as_wanted))
+
+    def extra(self, path, found):
+        """Names that only this end has, in a directory."""
+        self._extra.append((path, sorted(found)))
+
+    def hard_link(self, entry, first):
+        """Another name of a file that comes earlier in the list; return what is done."""
+        if first not in self.leaders:
+            raise OSError(None, NO_LEADER)
+        path, leader = self.leaders[first]
+        self._links.append((entry.directory.path, entry.name, entry.number, first))
+        if entry.name in entry.directory.there:
+            status = entry.directory.open.status(entry.native)
+            try:
+                opened = self._receiver.tree.directory(path)
+                other = opened.status(self._receiver.flavour.native(leader))
+            except OSError:
+                other = None
+            if status is not None and other is not None and _same_file(status, other):
+                return 0
+        return MADE
+
+    def run(self, clean):
+        """Do it.
+
+        :param clean: whether the other end could read all of its tree: only then is anything
+            deleted.
+        """
+        receiver = self._receiver
+        if not receiver.dry_run:
+            for link in self._links:
+                try:
+                    self._make_link(*link)
+                except (OSError, IOError) as error:
+                    path = link[0] + b"/" + link[1] if link[0] else link[1]
+                    receiver.fail(path, reason_of(error))
+        self._delete(clean)
+        if receiver.dry_run:
+            return
+        for path, mode, time, as_wanted in reversed(self._directories):
+            if not as_wanted or path in self.touched:
+                try:
+                    self._end_directory(path, mode, time)
+                except (OSError, IOError) as error:
+                    receiver.fail(path, reason_of(error))
+
+    def _make_link(self, path, name, number, first):
+        receiver = self._receiver
+        native = receiver.flavour.native
+        if first not in self.leaders:
+            raise OSError(None, NO_LEADER)
+        leader_path, leader = self.leaders[first]
+        source = receiver.tree.directory(leader_path)
+        target = receiver.tree.directory(path)
+        other = source.status(native(leader))
+        if other is None:
+            raise OSError(None, NO_LEADER)
+        status = target.status(native(name))
+        if status is not None and _same_file(status, other):
+            return
+        if status is not None and is_directory(receiver.flavour, status):
+            make_room(receiver, path, target, name)
+        made = native(temporary_name(name))
+        if target.status(made) is not None:
+            target.remove(made)
+        target.link(source, native(leader), made)
+        target.rename(made, native(name))
+        self.touched.add(path)
+
+    def _end_directory(self, path, mode, time):
+        receiver = self._receiver
+        if not path:
+            opened, name = receiver.tree.root, None
+            status = opened.own_status()
+        else:
+            parent, _, last = path.rpartition(b"/")
+            opened = receiver.tree.directory(parent)
+            name = receiver.flavour.native(last)
+            status = opened.status(name)
+            if status is None:
+                return
+        # The time first: the owner can set it whatever the mode is, on some systems.
+        if time_of(status) != time:
+            if name is None:
+                own_utime(opened, time)
+            else:
+                opened.utime(name, time)
+        if receiver.flavour.modes and stat.S_IMODE(status.st_mode) != mode:
+            if name is None:
+                own_chmod(opened, mode)
+            else:
+                opened.chmod(name, mode)
+
+    # -- deletions -------------------------------------------------------------------------------
+
+    def _delete(self, clean):
+        receiver = self._receiver
+        deleted = []
+        for path, found in self._extra:
+            if not receiver.deletes or not clean:
+                found = [name for name in found if name.startswith(TEMPORARY)]
+            if not found:
+                continue
+            try:
+                opened = receiver.tree.directory(path)
+            except OSError:
+                continue  # another entry has replaced it
+            for name in found:
+                whole = path + b"/" + name if path else name
+                try:
+                    if self._remove(opened, whole, name) and not name.startswith(TEMPORARY):
+                        deleted.append(binary(whole))
+                except (OSError, IOError) as error:
+                    receiver.fail(whole, reason_of(error))
+            self.touched.add(path)
+            if len(deleted) >= TOLD:
+                receiver.send(["deleted", deleted])
+                deleted = []
+        if deleted:
+            receiver.send(["deleted", deleted])
+
+    def _remove(self, opened, path, name):
+        """Remove an entry and what is in it; False if something in it is excluded, and stays."""
+        receiver = self._receiver
+        native = receiver.flavour.native(name)
+        status = opened.status(native)
+        if status is None:
+            return False
+        enters = is_directory(receiver.flavour, status)
+        if not receiver.filter.takes(path + b"/" if enters else path):
+            return False
+        if not enters:
+            if name.startswith(TEMPORARY) and self._is_in_use(opened, native):
+                return False
+            if not receiver.dry_run:
+                opened.remove(native)
+            return True
+        if not receiver.dry_run and status.st_mode & 0o700 != 0o700:
+            opened.chmod(native, stat.S_IMODE(status.st_mode) | 0o700)
+        inner = opened.child(native)
+        try:
+            all_gone = True
+            for each in sorted(inner.names()):
+                all_gone = self._remove(inner, path + b"/" + each, each) and all_gone
+        finally:
+            inner.close()
+        if all_gone and not receiver.dry_run:
+            receiver.tree.forget(path)
+            opened.rmdir(native)
+        return all_gone
+
+    def _is_in_use(self, opened, native):
+        try:
+            descriptor = opened.open(native)
+        except (OSError, IOError):
+            return False
+        try:
+            return not is_left(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def make_room(self, path, opened, name):
+        """Remove a directory where something else comes."""
+        whole = path + b"/" + name if path else name
+        native = self._receiver.flavour.native(name)
+        try:
+            opened.rmdir(native)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not self._receiver.deletes:
+                raise OSError(None, NOT_EMPTY)
+            if not self._remove(opened, whole, name):
+                raise OSError(None, "there is a directory with something in it that is excluded")
+        self._receiver.tree.forget(whole)
+        self.touched.add(path)
+
+
+def make_room(receiver, path, opened, name):
+    """Remove a directory where something else comes."""
+    receiver.finish.make_room(path, opened, name)
+
+
+def _same_file(status, other):
+    return (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
+
+
+def own_utime(opened, time):
+    """Set the time of an open directory itself."""
+    if hasattr(opened, "descriptor"):
+        os.utime(opened.descriptor, ns=(time, time))
+    else:
+        opened.utime(opened.path[:0], time)
+
+
+def own_chmod(opened, mode):
+    """Set the mode of an open directory itself."""
+    if hasattr(opened, "descriptor"):
+        os.fchmod(opened.descriptor, mode)
+    else:
+        opened.chmod(opened.path[:0], mode)
+
+
+def reason_of(error):
+    """Why something failed, as text, for people."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+
+
+__all__ = ["NOT_EMPTY", "Finish", "make_room", "reason_of"]

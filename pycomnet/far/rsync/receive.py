@@ -1,0 +1,281 @@
+"""Receives a tree: compares it with what is there, says what it needs, and makes it so.
+
+The messages are in docs/protocol.rst, "rsync".
+"""
+
+import os
+import stat
+
+from . import names
+from .blocks import block_size, check_block, choose_marker, sums
+from .compare import MODE, Comparison, ListedDirectory
+from .entries import BadBatch, binary, numbers_from, numbers_of
+from .files import (
+    Composer,
+    ContentRefused,
+    NewFile,
+    Pieces,
+    is_left,
+    read_at,
+    temporary_name,
+    unpack,
+    write_all,
+)
+from .finish import Finish, make_room, reason_of
+from .patterns import Filter
+from .tree import is_directory, open_tree
+
+
+class Receiver(object):
+    """The receiving end.
+
+    :param channel: carries the messages.
+    :param data: the raw channel with the content of long files.
+    :param options: a map: ``root``; ``mode`` and ``time`` of the root; ``rules``, ``delete``,
+        ``dry_run``, ``checksum``, ``owners``.
+    :param flavour: of :mod:`.names`.
+    :param system: as ``os``.
+    :ivar pending: number -> the entry of a file whose content is needed.
+    """
+
+    def __init__(self, channel, data, options, flavour=None, system=os):
+        self._channel = channel
+        self._pieces = Pieces(data)
+        self.flavour = flavour or names.of_this_system()
+        self.filter = Filter(options.get("rules") or ())
+        self.deletes = bool(options.get("delete"))
+        self.dry_run = bool(options.get("dry_run"))
+        self.checksum = bool(options.get("checksum"))
+        self.owners = bool(options.get("owners")) and self.flavour.modes
+        self.links = options.get("links", True)
+        self.mask = options.get("mask", MODE)
+        self.root_mode = options["mode"] & self.mask
+        self.root_time = options["time"]
+        self._system = system
+        expand = system.path.expanduser
+        self.root = system.path.abspath(expand(self.flavour.root(options["root"])))
+        self.tree = None
+        self.pending = {}
+        self.finish = Finish(self)
+        self._comparison = Comparison(self)
+        #: number -> what reads the basis of a long file, and its descriptor, while it is being sent
+        self.readers = {}
+        #: whether the list has ended, and was complete
+        self._ended = None
+        #: number or path, and reason, to be told with the next message
+        self._failures = []
+
+        self.handlers = {
+            "list": lambda message: self.send(self._comparison.compare(message)),
+            "short": self._short,
+            "long": self._long,
+            "sums": self._sums,
+            "equal": self._equal,
+            "unreadable": self._unreadable,
+            "end": self._end,
+        }
+
+    def run(self):
+        """Receive all."""
+        self.tree = open_tree(self.root, self.flavour, not self.dry_run, self._system)
+        try:
+            while self._ended is None or self.pending:
+                message = self._channel.receive()
+                self.handlers[message[0]](message)
+            self.finish.run(self._ended)
+            self.send(["done"])
+        finally:
+            if self.tree is not None:
+                self.tree.close()
+
+    def fail(self, which, reason):
+        """An entry failed.
+
+        :param which: its number; or its path, as on the wire, if it is not the other end's.
+        """
+        self._failures.append([binary(which) if isinstance(which, bytes) else which, reason])
+        self.finish.leaders.pop(which, None)
+
+    def send(self, message):
+        """Send a message, after the failures that came before."""
+        if self._failures:
+            failures, self._failures = self._failures, []
+            self._channel.send(["failed", failures])
+        self._channel.send(message)
+
+    def _end(self, message):
+        self._ended = bool(message[1])
+
+    def _unreadable(self, message):
+        """Files that the other end can't read after all: what is here stays as it is."""
+        for number in numbers_from("Q", message[1]):
+            self.pending.pop(number, None)
+            self.finish.leaders.pop(number, None)
+            self._close_basis(number)
+
+    def _equal(self, message):
+        """Files whose content is what it shall be: set the rest."""
+        done = []
+        for number in numbers_from("Q", message[1]):
+            entry = self.pending.pop(number)
+            try:
+                entry.directory = ListedDirectory(
+                    entry.directory.path, self.tree.directory(entry.directory.path)
+                )
+                status = entry.directory.open.status(entry.native)
+                if status is None:
+                    raise OSError(None, "it vanished meanwhile")
+                self._comparison.set_attributes(entry, status)
+                done.append(number)
+            except (OSError, IOError) as error:
+                self.fail(number, reason_of(error))
+        self.send(["same", numbers_of("Q", done)])
+
+    # -- content ---------------------------------------------------------------------------------
+
+    def _short(self, message):
+        """Short files, whole: their numbers, sizes, times and modes, and their content."""
+        _, numbers, sizes, times, modes, content, unpacked = message
+        if unpacked:
+            content = unpack(content, unpacked)
+        if sum(numbers_from("I", sizes)) != len(content):
+            raise BadBatch("short files whose content has another size")
+        sizes, modes = numbers_from("I", sizes), numbers_from("I", modes)
+        times = numbers_from("q", times)
+        at = 0
+        done = []
+        for place, number in enumerate(numbers_from("Q", numbers)):
+            data = content[at : at + sizes[place]]
+            at += sizes[place]
+            entry = self.pending.pop(number)
+            entry.time, entry.mode = times[place], modes[place] & self.mask
+            try:
+                opened = self.tree.directory(entry.directory.path)
+                new = NewFile(opened, self.flavour.native, entry.name)
+                try:
+                    if data:
+                        write_all(new.descriptor, data)
+                    self._commit(new, entry, opened)
+                except BaseException:
+                    new.discard()
+                    raise
+                done.append(number)
+            except (OSError, IOError) as error:
+                self.fail(number, reason_of(error))
+        self.send(["written", numbers_of("Q", done)])
+
+    def _commit(self, new, entry, opened):
+        path = entry.directory.path
+        self.finish.touched.add(path)
+        try:
+            new.commit(entry.mode, entry.time, entry.owner)
+        except OSError:
+            status = opened.status(entry.native)
+            if status is None or not is_directory(self.flavour, status):
+                raise
+            make_room(self, path, opened, entry.name)
+            opened.rename(self.flavour.native(new.temporary), entry.native)
+
+    def _long(self, message):
+        """A long file; its content is on the raw channel."""
+        _, number, block, time, mode, is_sparse = message
+        check_block(block)
+        entry = self.pending.pop(number)
+        entry.time, entry.mode = time, mode & self.mask
+        basis, descriptor = self.readers.pop(number, (None, None))
+        new = None
+        composer = Composer(self._pieces, None, basis, block, is_sparse)
+        try:
+            try:
+                opened = self.tree.directory(entry.directory.path)
+                new = NewFile(opened, self.flavour.native, entry.name)
+                composer.output = new.descriptor
+            except (OSError, IOError) as error:
+                composer.problem = error
+            composer.run()
+            self._commit(new, entry, opened)
+            left = self.flavour.native(temporary_name(entry.name))
+            if new.temporary != temporary_name(entry.name) and opened.status(left) is not None:
+                opened.remove(left)  # what an earlier run has left: its basis
+        except ContentRefused as error:
+            new.discard()
+            self.pending[number] = entry
+            self.send(["again", number, reason_of(error)])
+        except (OSError, IOError) as error:
+            if new is not None:
+                new.discard()
+            self.fail(number, reason_of(error))
+            self.send(["written", numbers_of("Q", [])])
+        else:
+            self.send(["written", numbers_of("Q", [number])])
+        finally:
+            if new is not None:
+                new.close()  # after the end of the connection it stays, to go on from
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _sums(self, message):
+        """The other end asks for the sums of what is here of a long file."""
+        number = message[1]
+        entry = self.pending[number]
+        self._close_basis(number)
+        try:
+            found = self.basis(entry)
+        except (OSError, IOError):
+            found = None
+        if found is None:
+            self._send_sums(number, 0, 0, b"", b"", True)
+            return
+        size, descriptor = found
+        block = block_size(size)
+        read = read_at(descriptor)
+        self.readers[number] = read, descriptor
+        marker = b""
+        try:
+            marker = choose_marker(read, size, block)
+            for part in sums(read, size, block, marker):
+                self._send_sums(number, size, block, marker, part, False)
+        except (OSError, IOError):
+            pass  # what can't be read is no basis
+        self._send_sums(number, size, block, marker, b"", True)
+
+    def _send_sums(self, number, size, block, marker, part, complete):
+        self.send(["sums", number, size, block, binary(marker), binary(part), complete])
+
+    def basis(self, entry):
+        """The old file, or what an earlier run left of the new one: size and descriptor, or None.
+
+        The longer one is taken.
+        """
+        opened = self.tree.directory(entry.directory.path)
+        best = None
+        for name in (entry.native, self.flavour.native(temporary_name(entry.name))):
+            status = opened.status(name)
+            if status is None or not stat.S_ISREG(status.st_mode):
+                continue
+            if best is not None and status.st_size <= best[0]:
+                continue
+            try:
+                descriptor = opened.open(name)
+            except (OSError, IOError):
+                continue
+            if name != entry.native and not is_left(descriptor):
+                os.close(descriptor)  # another run is writing it
+                continue
+            if best is not None:
+                os.close(best[1])
+            best = status.st_size, descriptor  # Jython has no fstat
+        return best
+
+    def _close_basis(self, number):
+        _, descriptor = self.readers.pop(number, (None, None))
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def receive(channel, data, options):
+    """Receive a tree at the far side."""
+    try:
+        Receiver(channel, data, options).run()
+    except (OSError, IOError, names.NameRefused, BadBatch) as error:
+        channel.send(["stopped", reason_of(error)])

@@ -1,0 +1,317 @@
+"""Sends a tree from the far side: announces its entries, and serves what is needed of them.
+
+The messages are in docs/protocol.rst, "rsync". It does one thing after the other, and finds no
+blocks: that is the near side's work in both directions.
+"""
+
+import os
+import stat
+import struct
+
+from . import names
+from .blocks import TreeDigest, block_size, choose_marker, sums
+from .compare import SHORT
+from .entries import (
+    ABORT,
+    COPY,
+    DELTA,
+    DIGEST,
+    END,
+    HOLE,
+    LITERAL,
+    PIECE,
+    UNLESS_EQUAL,
+    binary,
+    numbers_from,
+    numbers_of,
+)
+from .files import digest_of, read_at
+from .finish import reason_of
+from .patterns import Filter
+from .scan import Scan
+from .tree import time_of
+
+#: The most lists that were not replied to.
+LISTS = 16
+#: Files and bytes of a message with short files.
+GROUP_FILES, GROUP_BYTES = 128, 262144
+#: How often a file that changes while it is read is sent again.
+TRIES = 3
+#: A short file that has grown up to this size since it was listed is still sent in one piece.
+MOST = 1048576
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+CHANGED = "it changed each time while it was read: try again later"
+
+
+class SendOptions(object):
+    """What to send: as :class:`~.scan.Scan` wants it."""
+
+    def __init__(self, options):
+        rules = options.get("rules")
+        self.filter = Filter(rules) if rules else None
+        self.takes = None
+        self.links = options["links"]
+        self.outside = options["outside"]
+        self.hard_links = bool(options.get("hard_links"))
+        self.owners = bool(options.get("owners"))
+
+
+class Sender(object):
+    """The sending end.
+
+    :param channel: carries the messages.
+    :param data: the raw channel for the content of long files.
+    """
+
+    def __init__(self, channel, data, options, flavour=None):
+        self._channel = channel
+        self._data = data
+        self._scan = Scan(options["root"], SendOptions(options), flavour)
+        self._follows = "copy" in (options["links"], options["outside"])
+        #: number of the first -> paths and sizes, for lists that were not replied to
+        self._announced = {}
+        #: number -> path of what is needed
+        self._paths = {}
+        self._attempts = {}
+
+    def run(self):
+        """Send all."""
+        status = os.stat(self._scan.root)
+        if not stat.S_ISDIR(status.st_mode):
+            raise OSError(None, "it is no directory")
+        self._channel.send(["root", status.st_mode & 0o7777, time_of(status)])
+        handlers = {
+            "need": self._need,
+            "sums": self._sums,
+            "parts": lambda message: self._long(message[1], message[2]),
+            "again": lambda message: self._again(message[1]),
+            "settled": self._settled,
+        }
+        batches = self._scan.batches()
+        ended = False
+        while True:
+            if not ended and len(self._announced) < LISTS:
+                batch = next(batches, None)
+                if batch is not None:
+                    self._announce(batch)
+                else:
+                    ended = True
+                    self._channel.send(["end", self._scan.clean])
+                continue
+            message = self._channel.receive()
+            if message[0] == "done":
+                return
+            handlers[message[0]](message)
+
+    def _announce(self, batch):
+        paths = batch.paths()
+        first = batch.first
+        told = [
+            [[binary(paths[number - first]), reason] for number, reason in batch.skipped],
+            [[binary(paths[number - first]), reason] for number, reason in batch.noted],
+            [[binary(path), reason] for path, reason in batch.failed],
+        ]
+        if any(told):
+            self._channel.send(["told"] + told)
+        self._announced[first] = paths, batch.sizes
+        self._channel.send(batch.message())
+
+    def _settled(self, message):
+        for number in numbers_from("Q", message[1]):
+            self._paths.pop(number, None)
+
+    def _need(self, message):
+        _, first, numbers, kinds, digests = message
+        paths, sizes = self._announced.pop(first)
+        group = []
+        size = at = 0
+        wholes = []
+        for number, kind in zip(numbers_from("Q", numbers), bytearray(kinds)):
+            self._paths[number] = paths[number - first]
+            digest = None
+            if kind == UNLESS_EQUAL:
+                digest = digests[at : at + DIGEST]
+                at += DIGEST
+            length = sizes[number - first]
+            if length > SHORT:
+                if kind != DELTA:  # else the other end asks for its sums, or for parts
+                    wholes.append(number)
+                continue
+            group.append((number, digest))
+            size += length
+            if len(group) >= GROUP_FILES or size >= GROUP_BYTES:
+                self._short(group)
+                group, size = [], 0
+        if group:
+            self._short(group)
+        for number in wholes:
+            self._long(number, None)
+
+    def _unreadable(self, number, reason):
+        self._paths.pop(number, None)
+        self._channel.send(["unreadable", numbers_of("Q", [number]), [reason]])
+
+    def _again(self, number):
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        if self._attempts[number] >= TRIES:
+            self._unreadable(number, CHANGED)
+        else:
+            self._long(number, None)
+
+    def _whole_path(self, number):
+        return self._scan.path(self._paths[number])
+
+    def _open(self, path):
+        """Open a regular file; return its descriptor and its status."""
+        flags = _FLAGS if self._follows else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags)
+        status = self._status(path)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise OSError(None, "it is no regular file any more")
+        return descriptor, status
+
+    def _status(self, path):
+        # By its path, as Jython has no fstat.
+        return os.stat(path) if self._follows else os.lstat(path)
+
+    def _short(self, group):
+        """Send short files, in one message."""
+        found, contents, times, modes, equal = [], [], [], [], []
+        for number, digest in group:
+            try:
+                data, status = self._read(self._whole_path(number))
+            except (OSError, IOError) as error:
+                self._unreadable(number, reason_of(error))
+                continue
+            if digest is not None and digest_of(data) == bytes(digest):
+                equal.append(number)
+                continue
+            found.append(number)
+            contents.append(data)
+            times.append(time_of(status))
+            modes.append(status.st_mode & 0o7777)
+        if equal:
+            self._channel.send(["equal", numbers_of("Q", equal)])
+        if found:
+            self._channel.send(
+                [
+                    "short",
+                    numbers_of("Q", found),
+                    numbers_of("I", [len(data) for data in contents]),
+                    numbers_of("q", times),
+                    numbers_of("I", modes),
+                    binary(b"".join(contents)),
+                    0,
+                ]
+            )
+
+    def _read(self, path):
+        """One whole state of a short file, and its status."""
+        descriptor, status = self._open(path)
+        try:
+            read = read_at(descriptor)
+            for _ in range(TRIES):
+                if status.st_size > MOST:
+                    raise OSError(None, "it grew meanwhile: try again")
+                data = read(0, status.st_size + 1)
+                after = self._status(path)
+                if _print_of(after) == _print_of(status) and len(data) == status.st_size:
+                    return data, status
+                status = after
+        finally:
+            os.close(descriptor)
+        raise OSError(None, CHANGED)
+
+    def _sums(self, message):
+        """Send the sums of a long file's blocks."""
+        number = message[1]
+        size, block, marker = 0, 0, b""
+        try:
+            descriptor, status = self._open(self._whole_path(number))
+        except (OSError, IOError) as error:
+            self._unreadable(number, reason_of(error))
+            return
+        try:
+            size = status.st_size
+            block = block_size(size)
+            read = read_at(descriptor)
+            marker = choose_marker(read, size, block)
+            for part in sums(read, size, block, marker):
+                self._send_sums(number, size, block, marker, part, False)
+        except (OSError, IOError):
+            pass  # then it is sent whole, and fails
+        finally:
+            os.close(descriptor)
+        self._send_sums(number, size, block, marker, b"", True)
+
+    def _send_sums(self, number, size, block, marker, part, complete):
+        self._channel.send(["sums", number, size, block, binary(marker), binary(part), complete])
+
+    def _long(self, number, parts):
+        """Send a long file.
+
+        :param parts: offset and size, one after the other, of what the other end has of it; None:
+            nothing.
+        """
+        path = self._whole_path(number)
+        try:
+            descriptor, status = self._open(path)
+        except (OSError, IOError) as error:
+            self._unreadable(number, reason_of(error))
+            return
+        try:
+            size = status.st_size
+            block = block_size(size)
+            is_sparse = getattr(status, "st_blocks", size) * 512 < size
+            mode = status.st_mode & 0o7777
+            self._channel.send(["long", number, block, time_of(status), mode, is_sparse])
+            digest = TreeDigest(block)
+            try:
+                self._content(read_at(descriptor), size, parts, digest, is_sparse)
+                whole = _print_of(self._status(path)) == _print_of(status)
+            except (OSError, IOError):
+                whole = False
+            self._data.send(END + digest.digest() if whole else ABORT)
+        finally:
+            os.close(descriptor)
+
+    def _content(self, read, size, parts, digest, is_sparse):
+        numbers = numbers_from("Q", parts) if parts else ()
+        at = 0
+        for offset, length in list(zip(numbers[::2], numbers[1::2])) + [(size, 0)]:
+            while at < offset:
+                data = _exactly(read, at, min(PIECE, offset - at))
+                digest.update(data)
+                at += len(data)
+                if is_sparse and not data.strip(b"\0"):
+                    self._data.send(HOLE + struct.pack(">Q", len(data)))
+                else:
+                    self._data.send(LITERAL + struct.pack(">I", len(data)) + data)
+            if length:
+                self._data.send(COPY + struct.pack(">QQ", offset, length))
+                end = offset + length
+                while at < end:
+                    data = _exactly(read, at, min(PIECE, end - at))
+                    digest.update(data)
+                    at += len(data)
+
+
+def _exactly(read, offset, size):
+    data = read(offset, size)
+    if len(data) < size:
+        raise OSError(None, "it became shorter while it was read")
+    return data
+
+
+def _print_of(status):
+    """What changes with a file."""
+    return status.st_size, time_of(status), status.st_ctime, status.st_ino
+
+
+def send(channel, data, options):
+    """Send a tree from the far side."""
+    try:
+        Sender(channel, data, options).run()
+    except (OSError, IOError, names.NameRefused) as error:
+        channel.send(["stopped", reason_of(error)])

@@ -1,0 +1,312 @@
+"""The directories of a destination: each operation takes a name in an open directory.
+
+Where the system can, a directory is a descriptor, and was reached from the root step by step
+without following a link. So whoever swaps a parent for a link while this runs can't lead it
+elsewhere.
+"""
+
+import errno
+import os
+import stat
+
+#: Flags to open a directory, where they are there.
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+#: Whether directories are descriptors.
+AT = all(
+    function in getattr(os, "supports_dir_fd", ())
+    for function in (os.open, os.stat, os.mkdir, os.rename, os.unlink, os.rmdir, os.utime)
+) and os.listdir in getattr(os, "supports_fd", ())
+#: Directories that are kept open.
+KEPT = 32
+
+
+def time_of(status):
+    """The time of the last change, in nanoseconds."""
+    found = getattr(status, "st_mtime_ns", None)
+    if found is None:
+        found = int(status.st_mtime * 1000000 + 0.5) * 1000
+    return found
+
+
+def is_directory(flavour, status):
+    """Whether it is a directory, and no link or junction to one."""
+    return stat.S_ISDIR(status.st_mode) and not flavour.is_link(status)
+
+
+class AtDirectory(object):
+    """A directory as a descriptor."""
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+
+    def close(self):
+        """Close it."""
+        os.close(self.descriptor)
+
+    def child(self, name):
+        """Open a directory in it.
+
+        :raises OSError: it is none; a link to one neither.
+        """
+        return AtDirectory(os.open(name, _DIRECTORY | _CLOEXEC, dir_fd=self.descriptor))
+
+    def names(self):
+        """The names in it."""
+        return [os.fsencode(name) for name in os.listdir(self.descriptor)]
+
+    def status(self, name):
+        """As ``lstat``; None if there is nothing of that name."""
+        try:
+            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+    def own_status(self):
+        """The directory's own."""
+        return os.fstat(self.descriptor)
+
+    def mkdir(self, name):
+        """Make a directory that only its owner can use."""
+        os.mkdir(name, 0o700, dir_fd=self.descriptor)
+
+    def symlink(self, text, name):
+        """Make a link."""
+        os.symlink(text, name, dir_fd=self.descriptor)
+
+    def readlink(self, name):
+        """A link's text."""
+        return os.readlink(name, dir_fd=self.descriptor)
+
+    def link(self, source, source_name, name):
+        """Make a hard link to a file of another directory."""
+        given = {"src_dir_fd": source.descriptor, "dst_dir_fd": self.descriptor}
+        try:
+            os.link(source_name, name, follow_symlinks=False, **given)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.link(source_name, name, **given)  # PyPy; the source was looked at, and is no link
+
+    def create(self, name):
+        """Make a file that was not there, for its owner only; return its descriptor."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self.descriptor)
+
+    def open(self, name):
+        """Open a file to read it; return its descriptor."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOEXEC
+        return os.open(name, flags, dir_fd=self.descriptor)
+
+    def rename(self, name, other):
+        """Rename within the directory; what had the other name is replaced."""
+        os.rename(name, other, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def remove(self, name):
+        """Remove what is no directory."""
+        os.unlink(name, dir_fd=self.descriptor)
+
+    def rmdir(self, name):
+        """Remove an empty directory."""
+        os.rmdir(name, dir_fd=self.descriptor)
+
+    def chmod(self, name, mode):
+        """Set the mode of what is no link."""
+        os.chmod(name, mode, dir_fd=self.descriptor)
+
+    def chown(self, name, owner, group):
+        """Set owner and group, of a link its own."""
+        os.chown(name, owner, group, dir_fd=self.descriptor, follow_symlinks=False)
+
+    def utime(self, name, time):
+        """Set the time of the last change, in nanoseconds; of a link its own."""
+        os.utime(name, ns=(time, time), dir_fd=self.descriptor, follow_symlinks=False)
+
+
+class PathDirectory(object):
+    """A directory by its path: Python 2, Jython, Windows.
+
+    :param path: in the system's form.
+    :param flavour: of :mod:`.names`.
+    :param system: the functions: ``os``.
+    """
+
+    def __init__(self, path, flavour, system=os):
+        self.path = path
+        self._flavour = flavour
+        self._os = system
+        self._join = system.path.join
+
+    def _at(self, name):
+        return self._flavour.long(self._join(self.path, name))
+
+    def close(self):
+        """Nothing to do."""
+
+    def child(self, name):
+        """A directory in it."""
+        status = self.status(name)
+        if status is None or not is_directory(self._flavour, status):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return PathDirectory(self._join(self.path, name), self._flavour, self._os)
+
+    def names(self):
+        """The names in it, in the wire's form."""
+        wire = self._flavour.wire
+        return [wire(name) for name in self._os.listdir(self._flavour.long(self.path))]
+
+    def status(self, name):
+        """As ``lstat``; None if there is nothing of that name."""
+        try:
+            return self._os.lstat(self._at(name))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+    def own_status(self):
+        """The directory's own."""
+        return self._os.stat(self._flavour.long(self.path))
+
+    def mkdir(self, name):
+        """Make a directory that only its owner can use."""
+        self._os.mkdir(self._at(name), 0o700)
+
+    def symlink(self, text, name):
+        """Make a link."""
+        if not hasattr(self._os, "symlink"):
+            raise OSError(errno.ENOSYS, "this Python can't make links: links='copy' copies")
+        # Windows has to know beforehand whether a link is one to a directory.
+        if self._flavour.name == "nt":
+            target = self._join(self.path, text)
+            self._os.symlink(text, self._at(name), self._os.path.isdir(target))
+        else:
+            self._os.symlink(text, self._at(name))
+
+    def readlink(self, name):
+        """A link's text."""
+        return self._os.readlink(self._at(name))
+
+    def link(self, source, source_name, name):
+        """Make a hard link to a file of another directory."""
+        self._os.link(source._at(source_name), self._at(name))  # noqa: SLF001 - of this class
+
+    def create(self, name):
+        """Make a file that was not there, for its owner only; return its descriptor."""
+        system = self._os
+        flags = system.O_RDWR | system.O_CREAT | system.O_EXCL | _BINARY
+        return system.open(self._at(name), flags, 0o600)
+
+    def open(self, name):
+        """Open a file to read it; return its descriptor."""
+        flags = self._os.O_RDONLY | _BINARY | getattr(self._os, "O_NONBLOCK", 0)
+        return self._os.open(self._at(name), flags)
+
+    def rename(self, name, other):
+        """Rename within the directory; what had the other name is replaced."""
+        replace = getattr(self._os, "replace", self._os.rename)
+        replace(self._at(name), self._at(other))
+
+    def remove(self, name):
+        """Remove what is no directory; a junction is not one either."""
+        path = self._at(name)
+        status = self._os.lstat(path)
+        if self._flavour.name == "nt" and stat.S_ISDIR(status.st_mode):
+            self._os.rmdir(path)  # the junction, or the link to a directory, itself
+        else:
+            self._os.remove(path)
+
+    def rmdir(self, name):
+        """Remove an empty directory."""
+        self._os.rmdir(self._at(name))
+
+    def chmod(self, name, mode):
+        """Set the mode of what is no link."""
+        self._os.chmod(self._at(name), mode)
+
+    def chown(self, name, owner, group):
+        """Set owner and group, of a link its own."""
+        self._os.lchown(self._at(name), owner, group)
+
+    def utime(self, name, time):
+        """Set the time of the last change; of a link, where the system can."""
+        system = self._os
+        path = self._at(name)
+        if system.utime in getattr(system, "supports_follow_symlinks", ()):
+            system.utime(path, ns=(time, time), follow_symlinks=False)
+        elif not self._flavour.is_link(system.lstat(path)):
+            if hasattr(system, "supports_follow_symlinks"):
+                system.utime(path, ns=(time, time))
+            else:
+                system.utime(path, (time / 1e9, time / 1e9))
+
+
+class Tree(object):
+    """The directories below a root; the last used ones are kept open.
+
+    :param root: the root, open.
+    :param flavour: of :mod:`.names`.
+    """
+
+    def __init__(self, root, flavour):
+        self.root = root
+        self._native = flavour.native
+        self._open = {}
+        self._order = []
+
+    def directory(self, path):
+        """The directory of a path, relative to the root, as on the wire.
+
+        :raises OSError: there is none; links are not followed.
+        """
+        if not path:
+            return self.root
+        found = self._open.get(path)
+        if found is not None:
+            return found
+        parent, _, name = path.rpartition(b"/")
+        made = self.directory(parent).child(self._native(name))
+        self._open[path] = made
+        self._order.append(path)
+        if len(self._order) > KEPT:
+            self._open.pop(self._order.pop(0)).close()
+        return made
+
+    def forget(self, path):
+        """A directory is being removed: close it, and what is below it."""
+        for each in list(self._order):
+            if each == path or each.startswith(path + b"/"):
+                self._order.remove(each)
+                self._open.pop(each).close()
+
+    def close(self):
+        """Close all."""
+        for each in self._order:
+            self._open.pop(each).close()
+        self._order = []
+        self.root.close()
+
+
+def open_tree(path, flavour, make=False, system=os):
+    """Open a destination.
+
+    :param path: the path of its root, in the system's form.
+    :param make: whether it is made, with its parents, if it is not there.
+    :returns: a :class:`Tree`, or None if there is none and none is made.
+    """
+    whole = system.path.abspath(path)
+    long_form = flavour.long(whole)
+    if not system.path.isdir(long_form):
+        if system.path.lexists(long_form):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not make:
+            return None
+        system.makedirs(long_form)
+    if AT and system is os and flavour.name == "posix":
+        # The root itself may be a link: the user has named it.
+        descriptor = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
+        return Tree(AtDirectory(descriptor), flavour)
+    return Tree(PathDirectory(whole, flavour, system), flavour)

@@ -1,0 +1,1 @@
+"""rsync: makes directories elsewhere equal to one here, or one here to one elsewhere."""

@@ -1,0 +1,118 @@
+"""A target's two channels: messages; and the content of long files, compressed if that helps."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from pycomnet.channels.channel import Channel
+from pycomnet.far.rsync.entries import LITERAL, PACKED
+from pycomnet.far.rsync.files import UNPACKED
+from pycomnet.rsync.options import SyncError
+from pycomnet.rsync.result import TargetResult
+
+#: Bytes a second of a line that is slower than zlib: what it carries is compressed.
+SLOW = 20000000
+#: Compressed content that has more than this part of its size is not worth it.
+WORTH = 0.9
+#: Pieces that are sent as they are, after one that was not worth it.
+PAUSE = 16
+#: Bytes after which the line's speed is known.
+MEASURED = 2097152
+LEVEL = 1
+#: Bytes of a frame's header, and the most of its payload.
+HEADER, FRAME = 9, 65536
+
+
+class Lines:
+    """Sends to a target, and counts.
+
+    :param compress: True and False: always and never; None: where the line is slow.
+    :param clock: seconds, monotonic.
+    :param in_thread: runs a function in a thread.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        data: Channel,
+        result: TargetResult,
+        compress: bool | None,
+        clock: Callable[[], float],
+        in_thread: Callable[..., Any],
+    ) -> None:
+        self.channel = channel
+        self.data = data
+        self._result = result
+        self._compress = compress
+        self._clock = clock
+        self._in_thread = in_thread
+        self._sent = 0
+        self._took = 0.0
+        self._pause = 0
+
+    async def send(self, message: list[Any]) -> None:
+        """Send a message."""
+        self._count(20 + sum(len(each) for each in message if isinstance(each, bytes)))
+        await self.channel.send(message)
+
+    async def receive(self) -> list[Any]:
+        """Receive a message."""
+        message = await self.channel.receive()
+        if not isinstance(message, list):
+            raise SyncError(f"the other end sent {type(message).__name__}, not a message")
+        size = 20 + sum(len(each) for each in message if isinstance(each, bytes))
+        self._result.bytes_received += size + HEADER * (1 + size // FRAME)
+        return message
+
+    async def raw(self, data: bytes) -> None:
+        """Send bytes on the raw channel."""
+        self._count(len(data))
+        sent = self.data.send(data)
+        if sent.called:
+            # There was room: this says nothing about the line but that it is fast enough.
+            await sent
+            self._measure(len(data), 0.0)
+            return
+        began = self._clock()
+        await sent
+        self._measure(len(data), self._clock() - began)
+
+    async def literal(self, data: bytes) -> None:
+        """Send content, compressed if that is faster."""
+        self._result.literal += len(data)
+        packed = await self.packed(data)
+        if packed is None:
+            await self.raw(LITERAL + struct.pack(">I", len(data)) + data)
+        else:
+            await self.raw(PACKED + struct.pack(">II", len(packed), len(data)) + packed)
+
+    async def packed(self, data: bytes) -> bytes | None:
+        """Compress content; None if it is to be sent as it is."""
+        if not 512 <= len(data) <= UNPACKED or not self._compresses():
+            return None
+        packed: bytes = await self._in_thread(zlib.compress, data, LEVEL)
+        if len(packed) > len(data) * WORTH:
+            self._pause = PAUSE
+            return None
+        return packed
+
+    def _compresses(self) -> bool:
+        if self._compress is not None:
+            return self._compress
+        if self._pause:
+            self._pause -= 1
+            return False
+        return self._sent >= MEASURED and self._took > 0 and self._sent / self._took < SLOW
+
+    def _measure(self, size: int, seconds: float) -> None:
+        self._sent += size
+        self._took += seconds
+        if self._sent > 4 * MEASURED:  # what is long ago counts less
+            self._sent //= 2
+            self._took /= 2
+
+    def _count(self, size: int) -> None:
+        self._result.bytes_sent += size + HEADER * (1 + size // FRAME)

@@ -1,0 +1,238 @@
+"""Finds the blocks of an old file in a new one, wherever they have moved to.
+
+The other end has sent the sums of the old file's blocks (:mod:`pycomnet.far.rsync.blocks`). The new
+file is read once. While block follows block, each is found where it is expected, by one SHA-256. If
+one isn't there, the next is looked for in its old place. Then the marker is looked for, at the
+speed of C. The bytes behind it, a block's anchor, say which block it may be and where that begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from pycomnet.far.rsync.blocks import FOLLOWING, NO_ANCHOR, SUM, TreeDigest
+from pycomnet.far.rsync.entries import PIECE
+
+#: Bytes of the new file that are read at a time.
+READ = 4194304
+#: Blocks in which anchors are looked for before the expected place is tried again, and at least so
+#: many bytes. Half of what is read at a time is more than that.
+AHEAD, AHEAD_BYTES = 4, 65536
+#: Blocks with one anchor that are tried.
+TRIED = 4
+#: Markers are looked at up to one in so many bytes: where there are more, the content repeats.
+OFTEN = 16
+
+
+@attrs.frozen
+class Literal:
+    """Bytes that the other end does not have."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Copy:
+    """Bytes of the old file."""
+
+    offset: int
+    size: int
+
+
+class More:
+    """The next step needs more sums than have come."""
+
+
+MORE = More()
+
+
+class Sums:
+    """The sums of an old file, as they come.
+
+    :param size: its size.
+    :param block: the size of its blocks.
+    :param marker: what anchors stand behind.
+    :ivar complete: whether all have come.
+    """
+
+    def __init__(self, size: int, block: int, marker: bytes) -> None:
+        self.size = size
+        self.block = block
+        self.marker = marker
+        self.complete = False
+        self.strong: list[bytes] = []
+        #: where the anchor is, in each block
+        self.places: list[int] = []
+        #: the bytes of an anchor -> the blocks that have it
+        self.anchors: dict[bytes, list[int]] = {}
+
+    def add(self, part: bytes) -> None:
+        """The next sums, joined."""
+        anchors = self.anchors
+        for strong, place, following in SUM.iter_unpack(part):
+            if place != NO_ANCHOR:
+                found = anchors.setdefault(following, [])
+                if len(found) < TRIED:
+                    found.append(len(self.strong))
+            self.strong.append(strong)
+            self.places.append(place)
+
+    @property
+    def whole(self) -> int:
+        """The number of blocks that have the full size."""
+        return min(self.size // self.block, len(self.strong)) if self.block else 0
+
+
+class Matcher:
+    """Compares a new file with the sums of an old one.
+
+    :param read: reads the new file: offset, size -> bytes; fewer only at its end.
+    :param size: the new file's size.
+    :ivar digest: of the new file's content, when all was compared.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int, sums: Sums) -> None:
+        self._read = read
+        self._size = size
+        self._sums = sums
+        self.digest = b""
+        self._tree = TreeDigest(sums.block)
+        #: what was read, and the offset of its first byte
+        self._data = b""
+        self._view = memoryview(b"")
+        self._base = 0
+        #: digests of blocks of the new file at multiples of the block size
+        self._known: dict[int, bytes] = {}
+        #: up to where the digest goes
+        self._digested = 0
+
+    def steps(self) -> Iterator[Literal | Copy | More]:
+        """What the new file is made of, in order.
+
+        :raises OSError: it can't be read, or has become shorter.
+        """
+        sums, block, size = self._sums, self._sums.block, self._size
+        at = literal = expected = 0
+        copied: Copy | None = None
+        while at < size:
+            self._fill(literal, at)
+            while expected >= len(sums.strong) and not sums.complete:
+                yield MORE
+            length = self._match(expected, at)
+            if length:
+                # There is no literal behind a pending copy.
+                yield from self._literals(literal, at)
+                offset = expected * block
+                if copied is not None and copied.offset + copied.size == offset:
+                    copied = Copy(copied.offset, copied.size + length)
+                else:
+                    if copied is not None:
+                        yield copied
+                    copied = Copy(offset, length)
+                at += length
+                literal = at
+                expected += 1
+                continue
+            if copied is not None:
+                yield copied
+                copied = None
+            while not sums.complete:
+                yield MORE
+            at, expected = self._search(at, expected)
+            if at - literal >= PIECE:
+                yield from self._literals(literal, at)
+                literal = at
+        if copied is not None:
+            yield copied
+        yield from self._literals(literal, size)
+        self._digest_to(size)
+        self.digest = self._tree.digest()
+
+    def _fill(self, keep: int, at: int) -> None:
+        """Have the bytes from ``keep`` on, and enough of them behind ``at``."""
+        end = self._base + len(self._data)
+        if end >= min(self._size, at + READ // 2):
+            return
+        self._digest_to(keep)
+        kept = self._data[keep - self._base :]
+        wanted = min(READ, self._size - end)
+        data = self._read(end, wanted)
+        if len(data) < wanted:
+            raise OSError(None, "it became shorter while it was read")
+        self._data = kept + data
+        self._view = memoryview(self._data)
+        self._base = keep
+
+    def _digest_to(self, end: int) -> None:
+        block = self._sums.block
+        at = self._digested
+        while at < end:
+            known = self._known.pop(at, None)
+            if known is not None and at + block <= end:
+                self._tree.add(known, block)
+                at += block
+            else:
+                stop = min(end, at + block - at % block)
+                self._tree.update(self._view[at - self._base : stop - self._base])
+                at = stop
+        self._digested = end
+
+    def _literals(self, begin: int, end: int) -> Iterator[Literal]:
+        for at in range(begin, end, PIECE):
+            yield Literal(self._data[at - self._base : min(end, at + PIECE) - self._base])
+
+    def _match(self, index: int, at: int) -> int:
+        """The length of an old block if it is the new file's content at a place, else 0."""
+        sums, block = self._sums, self._sums.block
+        if index >= len(sums.strong):
+            return 0
+        length = min(block, sums.size - index * block)
+        if at + length > self._size:
+            return 0
+        begin = at - self._base
+        digest = hashlib.sha256(self._view[begin : begin + length]).digest()
+        if at % block == 0 and length == block:
+            self._known[at] = digest
+        return length if digest.startswith(sums.strong[index]) else 0
+
+    def _search(self, at: int, expected: int) -> tuple[int, int]:
+        """A block was not where it was expected: find where the next one is, and which it is."""
+        block, size = self._sums.block, self._size
+        if at + block < size and self._match(expected + 1, at + block):
+            return at + block, expected + 1
+        ahead = max(AHEAD * block, AHEAD_BYTES)
+        end = min(size, at + ahead)
+        found = self._anchored(at, end)
+        if found is not None:
+            return found
+        if end == size:
+            return size, expected
+        return end, expected + ahead // block
+
+    def _anchored(self, at: int, end: int) -> tuple[int, int] | None:
+        """The first block that is found by an anchor in a part of the new file."""
+        sums, block, base, data = self._sums, self._sums.block, self._base, self._data
+        marker, mark = sums.marker, len(sums.marker)
+        if not marker:
+            return None
+        place = at - base
+        left = (end - at) // OFTEN + 64
+        while left:
+            left -= 1
+            place = data.find(marker, place, end - base)
+            if place < 0:
+                return None
+            place += mark
+            for index in sums.anchors.get(data[place : place + FOLLOWING], ()):
+                begin = place + base - sums.places[index]
+                if begin < at or not self._match(index, begin):
+                    continue
+                while index and begin - block >= at and self._match(index - 1, begin - block):
+                    index -= 1
+                    begin -= block
+                return begin, index
+            place += 1 - mark
+        return None

@@ -1,0 +1,297 @@
+"""The source of a run: its list and its files' content, read once for all targets.
+
+Reading is done in threads. What was read is kept as long as others may still want it, up to a fixed
+number of bytes; a target that has fallen further behind reads again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+
+from pycomnet.deferred import OneShot, deferred
+from pycomnet.far.rsync.entries import numbers_of
+from pycomnet.far.rsync.scan import Batch, Scan
+from pycomnet.rsync.longfile import LongFile, fingerprint
+from pycomnet.rsync.options import SyncOptions
+
+T = TypeVar("T")
+
+#: Bytes of content that are kept for targets that are a little behind.
+KEPT = 16777216
+#: A short file that has grown up to this size since it was listed is still sent in one piece.
+MOST = 1048576
+#: How often a file that changes while it is read is read again.
+TRIES = 3
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class ChangedWhileRead(OSError):
+    """A file changed each time while it was read."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "it changed each time while it was read: try again later")
+
+
+@attrs.define
+class Shorts:
+    """The content of short files.
+
+    :ivar numbers: theirs; ``datas``, ``times`` and ``modes`` in the same order.
+    :ivar failed: number and reason of those that can't be read.
+    """
+
+    numbers: list[int] = attrs.field(factory=list)
+    datas: list[bytes] = attrs.field(factory=list)
+    times: list[int] = attrs.field(factory=list)
+    modes: list[int] = attrs.field(factory=list)
+    failed: list[tuple[int, str]] = attrs.field(factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return sum(map(len, self.datas))
+
+    @property
+    def content(self) -> bytes:
+        """The content of all, joined."""
+        return b"".join(self.datas)
+
+    def without(self, numbers: set[int]) -> Shorts:
+        """Those of other numbers."""
+        kept = [place for place, number in enumerate(self.numbers) if number not in numbers]
+        return Shorts(
+            [self.numbers[place] for place in kept],
+            [self.datas[place] for place in kept],
+            [self.times[place] for place in kept],
+            [self.modes[place] for place in kept],
+        )
+
+    def message(self) -> list[object]:
+        """Its form on the wire, without the content."""
+        return [
+            "short",
+            numbers_of("Q", self.numbers),
+            numbers_of("I", [len(data) for data in self.datas]),
+            numbers_of("q", self.times),
+            numbers_of("I", self.modes),
+        ]
+
+
+class Source:
+    """A tree that is sent to one or more targets.
+
+    :param reactor: has the threads in which it is read.
+    :raises OSError: there is no such directory.
+    """
+
+    def __init__(
+        self, root: str | bytes | os.PathLike[str], options: SyncOptions, reactor: IReactorThreads
+    ) -> None:
+        self.scan = Scan(os.path.abspath(os.fsencode(root)), options)
+        self.status = os.stat(self.scan.root)
+        if not stat.S_ISDIR(self.status.st_mode):
+            raise NotADirectoryError(f"{os.fsdecode(self.scan.root)!r} is no directory")
+        # Links are followed when a file is opened where they are copied.
+        follows = "copy" in (options.links, options.outside)
+        self._flags = _FLAGS if follows else _FLAGS | os.O_NOFOLLOW
+        self._reactor = reactor
+        self._iterator: Iterator[Batch] = self.scan.batches()
+        #: the batches that somebody may still need, by their place
+        self._batches: dict[int, tuple[Batch, list[object]]] = {}
+        self._made = 0
+        self._ended = False
+        self._next: OneShot[None] | None = None
+        #: what was read, with the numbers of a message as the key
+        self._shorts: OrderedDict[bytes, OneShot[Shorts]] = OrderedDict()
+        self._shorts_size = 0
+        self._longs: dict[int, LongFile] = {}
+        #: file and offset of what is kept of long files, the oldest first, and its size
+        self._units: OrderedDict[tuple[LongFile, int], int] = OrderedDict()
+        self._units_size = 0
+        #: reader -> the place of the first batch that it may still need
+        self._positions: dict[object, int] = {}
+
+    def in_thread(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Run a function in a thread."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+    # -- the list --------------------------------------------------------------------------------
+
+    @deferred
+    async def batch(self, place: int) -> tuple[Batch, list[object]] | None:
+        """The batch at a place, and its message; None behind the last."""
+        while place >= self._made and not self._ended:
+            if self._next is None:
+                self._next = waited = OneShot[None]()
+                self._read_next(waited)
+            await self._next.when_fired()
+        return self._batches[place] if place < self._made else None
+
+    def _read_next(self, waited: OneShot[None]) -> None:
+        def read() -> tuple[Batch, list[object]] | None:
+            batch = next(self._iterator, None)
+            return None if batch is None else (batch, batch.message())
+
+        def done(found: tuple[Batch, list[object]] | None) -> None:
+            if found is None:
+                self._ended = True
+            else:
+                self._batches[self._made] = found
+                self._made += 1
+            self._next = None
+            waited.fire(None)
+
+        def failed(failure: Any) -> None:
+            self._next = None
+            waited.fail(failure.value)
+
+        self.in_thread(read).addCallbacks(done, failed)
+
+    def join(self, reader: object) -> None:
+        """Somebody will read all of it. All have to join before the first reads."""
+        self._positions[reader] = 0
+
+    def done_with(self, reader: object, place: int) -> None:
+        """A reader needs a batch, and those before it, no more."""
+        self._positions[reader] = place + 1
+        self._drop_batches()
+
+    def leave_list(self, reader: object) -> None:
+        """A reader needs no more batches."""
+        self._positions.pop(reader, None)
+        self._drop_batches()
+
+    def _drop_batches(self) -> None:
+        lowest = min(self._positions.values(), default=self._made)
+        while self._batches and min(self._batches) < lowest:
+            del self._batches[min(self._batches)]
+
+    # -- short files -----------------------------------------------------------------------------
+
+    def shorts(self, paths: list[tuple[int, bytes]]) -> Deferred[Shorts]:
+        """Read short files.
+
+        :param paths: number and path of each.
+        """
+        key = struct.pack(f">{len(paths)}Q", *(number for number, _ in paths))
+        known = self._shorts.get(key)
+        if known is None:
+            known = self._shorts[key] = OneShot[Shorts]()
+            reading = self.in_thread(self._read_shorts, paths)
+            if len(self._positions) > 1:
+                reading.addCallback(self._keep, key)
+            else:
+                reading.addCallback(self._forget, key)
+            known.follow(reading)
+        return known.when_fired()
+
+    def _keep(self, shorts: Shorts, key: bytes) -> Shorts:
+        self._shorts_size += shorts.size
+        while self._shorts_size > KEPT:
+            for oldest, one in self._shorts.items():
+                if one.result is not None:
+                    self._shorts_size -= one.result.size
+                    del self._shorts[oldest]
+                    break
+            else:
+                break
+        return shorts
+
+    def _forget(self, shorts: Shorts, key: bytes) -> Shorts:
+        self._shorts.pop(key, None)
+        return shorts
+
+    def _read_shorts(self, paths: list[tuple[int, bytes]]) -> Shorts:
+        found = Shorts()
+        for number, path in paths:
+            try:
+                data, status = read_short(os.path.join(self.scan.root, path), self._flags)
+            except OSError as problem:
+                found.failed.append((number, problem.strerror or str(problem)))
+                continue
+            found.numbers.append(number)
+            found.datas.append(data)
+            found.times.append(status.st_mtime_ns)
+            found.modes.append(status.st_mode & 0o7777)
+        return found
+
+    # -- long files ------------------------------------------------------------------------------
+
+    def long(self, number: int, path: bytes) -> LongFile:
+        """A long file; whoever gets it first opens it, and whoever leaves it last closes it."""
+        found = self._longs.get(number)
+        if found is not None and found.changed and not found.users:
+            self._drop_file(found)
+        if found is None or found.changed:
+            whole = os.path.join(self.scan.root, path)
+            found = self._longs[number] = LongFile(
+                number, whole, self._flags, self.in_thread, self.keep_unit
+            )
+        found.users += 1
+        return found
+
+    def leave(self, file: LongFile) -> None:
+        """A target needs it no more."""
+        file.users -= 1
+        if not file.users and not (file.units and len(self._positions) > 1):
+            self._drop_file(file)
+
+    def keep_unit(self, file: LongFile, offset: int, size: int) -> None:
+        """Something of a long file was read: others may want it soon, if there are others."""
+        if len(self._positions) < 2:
+            file.units.pop(offset, None)
+            return
+        self._units[file, offset] = size
+        self._units_size += size
+        while self._units_size > KEPT:
+            (oldest, place), length = self._units.popitem(last=False)
+            self._units_size -= length
+            oldest.units.pop(place, None)
+            if not oldest.users and not oldest.units:
+                self._drop_file(oldest)
+
+    def _drop_file(self, file: LongFile) -> None:
+        for place in list(file.units):
+            self._units_size -= self._units.pop((file, place), 0)
+        file.units.clear()
+        if self._longs.get(file.number) is file:
+            del self._longs[file.number]
+        file.close()
+
+    def close(self) -> None:
+        """The run is over: close all files."""
+        for file in list(self._longs.values()):
+            self._drop_file(file)
+
+
+def read_short(path: bytes, flags: int) -> tuple[bytes, os.stat_result]:
+    """Read a file in one piece: one whole state of it.
+
+    :raises OSError: it can't be read, or changed each time meanwhile.
+    """
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        for _ in range(TRIES):
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "it is no regular file any more")
+            if status.st_size > MOST:
+                raise OSError(None, "it grew meanwhile: try again")
+            data = os.pread(descriptor, status.st_size + 1, 0)
+            after = os.fstat(descriptor)
+            if fingerprint(after) == fingerprint(status) and len(data) == status.st_size:
+                return data, status
+            status = after
+    finally:
+        os.close(descriptor)
+    raise ChangedWhileRead

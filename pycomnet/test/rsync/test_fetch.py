@@ -1,0 +1,269 @@
+"""Trees from gateways, also from those that would do harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from typing import Any
+from unittest import mock
+
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.far.rsync import entries
+from pycomnet.rsync import fetch
+from pycomnet.test.rsync.kit import tree_of, write
+from pycomnet.test.rsync.test_targets import NOON, RSyncCase
+
+#: A far side that sends what it is told, and then waits.
+SCRIPTED = """
+for message in messages:
+    channel.send(message)
+for piece in pieces:
+    data.send(piece)
+for message in channel:
+    pass
+"""
+
+
+def batch(
+    names: list[bytes], kinds: list[int], directories: Any = None, texts: Any = (), size: int = 0
+) -> list[Any]:
+    """A list as a far side would send it."""
+    count = len(names)
+    return entries.pack(
+        0, directories or [[b"", count, 1]], names, bytearray(kinds), [0o644] * count,
+        [size] * count, [NOON] * count, texts, [], [],
+    )  # fmt: skip
+
+
+class FetchTests(RSyncCase):
+    async def fetch(self, **options: Any) -> pycomnet.TargetResult:
+        gateway = await self.gateway()
+        result = await pycomnet.fetch(gateway, self.source, self.target(), **options)
+        result.raise_for_failures()
+        return result
+
+    async def test_everything(self) -> None:
+        """A tree comes; then there is nothing to do; then only what has changed comes."""
+        self.fill()
+        os.link(f"{self.source}/middle", f"{self.source}/short/other")
+        first = await self.fetch(hard_links=True)
+        self.assert_arrived()
+        self.assertEqual((len(first.sent), first.entries), (303, 316))
+        second = await self.fetch(hard_links=True)
+        self.assertEqual((second.sent, second.made, second.changed), ([], [], []))
+        with open(f"{self.source}/long", "rb") as file:
+            content = file.read()
+        self.in_source("long", b"front" + content[:1000000] + b"middle" + content[1000000:])
+        os.remove(f"{self.source}/short/2/2")
+        third = await self.fetch(hard_links=True, delete=True)
+        self.assert_arrived()
+        self.assertEqual((third.sent, third.deleted), (["long"], ["short/2/2"]))
+        self.assertLess(third.bytes_received, 100000)
+        self.assertGreater(third.matched, 2900000)
+
+    async def test_dry_run(self) -> None:
+        """Nothing is changed, and the result says what would be."""
+        self.in_source("a/b", b"content")
+        result = await self.fetch(dry_run=True)
+        self.assertEqual((result.sent, result.made), (["a/b"], ["a"]))
+        self.assertFalse(os.path.exists(self.target()))
+
+    async def test_what_is_said(self) -> None:
+        """What is skipped, noted or failed there is in the result, and is an event."""
+        self.in_source("a", b"content")
+        os.mkfifo(f"{self.source}/fifo")
+        os.symlink("/nowhere", f"{self.source}/link")
+        found: list[pycomnet.SyncEvent] = []
+        result = await self.fetch(exclude=["*.pyc"], progress=found.append)
+        self.assertEqual(result.skipped, [("fifo", "it is a FIFO")])
+        self.assertEqual([path for path, _ in result.noted], ["link"])
+        self.assertEqual(
+            [(event.kind, event.path) for event in found],
+            [("skipped", "fifo"), ("noted", "link"), ("made", "link"), ("sent", "a"),
+             ("finished", "")],
+        )  # fmt: skip
+
+    async def test_checksum(self) -> None:
+        """Content is compared if asked."""
+        for name, size in (("short", 10), ("long", 100000)):
+            self.in_source(name, b"1" * size)
+            write(f"{self.target()}/{name}", b"2" * size, NOON)
+        self.in_source("equal", b"x")
+        write(f"{self.target()}/equal", b"x", NOON)
+        self.assertEqual((await self.fetch()).sent, [])
+        self.assertEqual(sorted((await self.fetch(checksum=True)).sent), ["long", "short"])
+        self.assert_arrived()
+
+    async def test_sparse_file(self) -> None:
+        """Holes stay holes."""
+        path = self.in_source("sparse")
+        with open(path, "r+b") as file:
+            file.truncate(20000000)
+            file.seek(10000000)
+            file.write(b"data" * 50000)
+        result = await self.fetch()
+        self.assert_arrived()
+        self.assertLess(result.bytes_received, 1000000)
+        self.assertLess(os.stat(f"{self.target()}/sparse").st_blocks * 512, 2000000)
+
+    async def test_set_user_id(self) -> None:
+        """A program does not get the rights of this end's user."""
+        os.chmod(self.in_source("program", b"x"), 0o6755)
+        await self.fetch()
+        self.assertEqual(stat.S_IMODE(os.stat(f"{self.target()}/program").st_mode), 0o755)
+        self.assertEqual((await self.fetch()).changed, [])
+
+    async def test_no_such_source(self) -> None:
+        """A source that is not there is an error, in words."""
+        gateway = await self.gateway()
+        problem = await self.failure(
+            pycomnet.fetch(gateway, f"{self.base}/nowhere", self.target()), pycomnet.SyncError
+        )
+        self.assertIn("No such file", str(problem))
+        self.assertFalse(os.path.exists(self.target()))
+
+    async def test_gateway_dies(self) -> None:
+        """The end of the gateway is the error; the next run goes on from there."""
+        self.fill()
+        gateway = await self.gateway()
+
+        killed: list[int] = []
+
+        def kill(event: pycomnet.SyncEvent) -> None:
+            if event.kind == "sent" and not killed:
+                killed.append(gateway.info["pid"])
+                os.kill(killed[0], signal.SIGKILL)
+
+        running = pycomnet.fetch(gateway, self.source, self.target(), progress=kill)
+        await self.failure(running, pycomnet.ConnectionLost)
+        await self.fetch()
+        self.assert_arrived()
+
+    async def test_cancelled(self) -> None:
+        """Cancelling ends the run, and another goes on."""
+        self.fill()
+        gateway = await self.gateway()
+        first: defer.Deferred[None] = defer.Deferred()
+
+        def note(event: pycomnet.SyncEvent) -> None:
+            if not first.called:
+                first.callback(None)
+
+        running = pycomnet.fetch(gateway, self.source, self.target(), progress=note)
+        await first
+        running.cancel()
+        await self.failure(running, defer.CancelledError)
+        await self.fetch()
+        self.assert_arrived()
+
+
+class HostileFarSideTests(RSyncCase):
+    """A far side that would write outside of the destination (case 18)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.outside = os.path.join(self.base, "outside")
+        os.makedirs(self.outside)
+
+    async def fetch_from(
+        self, *messages: list[Any], pieces: tuple[bytes, ...] = (), **options: Any
+    ) -> pycomnet.TargetResult:
+        """Fetch from a far side that sends this."""
+        gateway = await self.gateway()
+        told = [["root", 0o755, NOON], *messages]
+        code = f"messages, pieces = {told!r}, {pieces!r}\n{SCRIPTED}"
+        with mock.patch.object(fetch, "SEND", code):
+            return await pycomnet.fetch(gateway, "x", self.target(), **options)
+
+    async def refused(self, *messages: list[Any], pieces: tuple[bytes, ...] = ()) -> str:
+        """What the run fails with."""
+        running = defer.Deferred.fromCoroutine(self.fetch_from(*messages, pieces=pieces))
+        problem = await self.failure(running, pycomnet.SyncError)
+        self.assertEqual(os.listdir(self.outside), [])
+        self.assertEqual(sorted(os.listdir(self.base)), self.there)
+        return str(problem)
+
+    @property
+    def there(self) -> list[str]:
+        return ["outside", "source", "target0"]
+
+    async def test_names(self) -> None:
+        """``..``, an absolute name and one with a separator are refused."""
+        for name in (b"..", b"../x", b"/etc/x", b"a/b", b"."):
+            self.assertIn("no name", await self.refused(batch([name], [entries.FILE])))
+
+    async def test_directories(self) -> None:
+        """So are directories that lead out."""
+        for path in (b"..", b"../outside", b"/etc", b"a/../.."):
+            message = batch([b"x"], [entries.FILE], [[path, 1, 1]])
+            self.assertIn("no name", await self.refused(message))
+
+    async def test_parent_that_becomes_a_link(self) -> None:
+        """A directory that is sent again as a link is not followed."""
+        result = await self.fetch_from(
+            batch(
+                [b"link", b"x"],
+                [entries.LINK, entries.FILE],
+                [[b"", 1, 1], [b"link", 1, 1]],
+                [self.outside.encode()],
+            ),
+            ["end", True],
+        )
+        self.assertEqual([path for path, _ in result.failed], ["link/x"])
+        self.assertEqual(os.listdir(self.outside), [])
+
+    async def test_links_that_were_not_asked_for(self) -> None:
+        """With ``links="skip"`` a link that is sent all the same is not made."""
+        result = await self.fetch_from(
+            batch([b"link"], [entries.LINK], None, [b"/etc"]), ["end", True], links="skip"
+        )
+        self.assertEqual([path for path, _ in result.failed], ["link"])
+        self.assertEqual(os.listdir(self.target()), [])
+
+    async def test_nonsense(self) -> None:
+        """Messages that are none end the run, with an error."""
+        listed = batch([b"x"], [entries.FILE], size=100000)
+        number = entries.numbers_of("Q", [0])
+        for messages, pieces in (
+            ([["nothing"]], ()),
+            ([[]], ()),
+            ([["list", 0]], ()),
+            ([["short", number, b"", b"", b"", b"", 0]], ()),
+            ([listed, ["short", number, b"\0\0\0\5", b"\0" * 8, b"\0" * 4, b"x", 0]], ()),
+            ([listed, ["short", number, b"", b"", b"", b"x" * 20, 2**31]], ()),
+            ([listed, ["long", 0, 0, NOON, 0, False]], ()),
+            ([listed, ["long", 0, 4096, NOON, 0, False]], (b"?",)),
+            ([listed, ["long", 0, 4096, NOON, 0, False]], (b"L\xff\xff\xff\xff",)),
+            ([listed, ["long", 0, 4096, NOON, 0, False]], (b"H" + b"\x7f" * 8,)),
+            ([listed, ["sums", 0, 2**60, 3, b"", b"", True]], ()),
+            ([listed, ["unreadable", number, []]], ()),
+        ):
+            await self.refused(*messages, pieces=pieces)
+            self.assertNotIn("x", os.listdir(self.target()))
+
+    async def test_wrong_digest(self) -> None:
+        """Content that is not what its digest says is asked for again, and not taken."""
+        listed = batch([b"x"], [entries.FILE], size=100000)
+        result = await self.fetch_from(
+            listed,
+            ["long", 0, 4096, NOON, 0o644, False],
+            ["unreadable", entries.numbers_of("Q", [0]), ["given up"]],
+            ["end", True],
+            pieces=(b"L\0\0\0\1x", b"E" + bytes(32)),
+        )
+        self.assertEqual(result.failed, [("x", "given up")])
+        self.assertEqual(os.listdir(self.target()), [])
+
+    async def test_tree(self) -> None:
+        """The scripted far side does work when it does no harm."""
+        result = await self.fetch_from(
+            batch([b"x"], [entries.FILE], size=1),
+            ["short", entries.numbers_of("Q", [0]), entries.numbers_of("I", [1]),
+             entries.numbers_of("q", [NOON]), entries.numbers_of("I", [0o644]), b"x", 0],
+            ["end", True],
+        )  # fmt: skip
+        self.assertEqual(result.sent, ["x"])
+        self.assertEqual(tree_of(self.target())[b"x"][3], b"x")

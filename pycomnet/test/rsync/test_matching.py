@@ -1,0 +1,189 @@
+"""Blocks of an old file are found in a new one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from unittest import mock
+
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from pycomnet.far.rsync import blocks
+from pycomnet.far.rsync.blocks import TreeDigest, block_size, choose_marker, sums
+from pycomnet.rsync import matching
+from pycomnet.rsync.matching import Copy, Literal, Matcher, Sums
+from pycomnet.test.properties import given
+
+MEGABYTE = 1048576
+
+
+def reader(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, size: data[offset : offset + size]
+
+
+def sums_of(old: bytes, block: int | None = None) -> Sums:
+    """All sums of a content."""
+    block = block or block_size(len(old))
+    marker = choose_marker(reader(old), len(old), block)
+    found = Sums(len(old), block, marker)
+    for part in sums(reader(old), len(old), block, marker):
+        found.add(part)
+    found.complete = True
+    return found
+
+
+def match(old: bytes, new: bytes, block: int | None = None) -> tuple[int, int]:
+    """Check that the new content comes out; return the bytes of literals, and of sums."""
+    found = sums_of(old, block)
+    matcher = Matcher(reader(new), len(new), found)
+    made = []
+    literal = 0
+    for step in matcher.steps():
+        if isinstance(step, Literal):
+            made.append(step.data)
+            literal += len(step.data)
+        else:
+            assert isinstance(step, Copy), step
+            made.append(old[step.offset : step.offset + step.size])
+            assert len(made[-1]) == step.size
+    assert b"".join(made) == new
+    tree = TreeDigest(found.block)
+    tree.update(new)
+    assert tree.digest() == matcher.digest
+    return literal, blocks.SUM.size * len(found.strong)
+
+
+def content(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+class MatcherTests(SynchronousTestCase):
+    def test_equal(self) -> None:
+        """Of an equal file nothing is sent, and one piece is copied."""
+        old = content(3 * MEGABYTE + 777)
+        steps = list(Matcher(reader(old), len(old), sums_of(old)).steps())
+        self.assertEqual(steps, [Copy(0, len(old))])
+
+    def test_changed_in_place(self) -> None:
+        """Of two changed bytes one block is sent, and the sums are under one percent."""
+        old = content(8 * MEGABYTE)
+        new = old[: 3 * MEGABYTE] + b"xy" + old[3 * MEGABYTE + 2 :]
+        literal, size = match(old, new)
+        self.assertEqual(literal, block_size(len(old)))
+        self.assertLess(size, len(old) // 100)
+
+    def test_byte_in_front(self) -> None:
+        """A byte put in front costs a byte."""
+        old = content(8 * MEGABYTE)
+        self.assertEqual(match(old, b"x" + old)[0], 1)
+
+    def test_inserted_and_removed(self) -> None:
+        """What was inserted is sent, with less than two blocks for each place."""
+        old = content(4 * MEGABYTE)
+        block = block_size(len(old))
+        places = sorted(random.Random(2).sample(range(len(old)), 20))
+        new = b""
+        last = 0
+        for place in places:
+            new += old[last:place] + b"inserted"
+            last = place + 5
+        self.assertLess(match(old, new + old[last:])[0], 20 * (2 * block + 8))
+
+    def test_moved(self) -> None:
+        """Parts in another order are found."""
+        old = content(4 * MEGABYTE)
+        parts = [old[at : at + MEGABYTE] for at in range(0, len(old), MEGABYTE)]
+        block = block_size(len(old))
+        self.assertLess(match(old, b"".join(parts[::-1]))[0], 8 * 4 * block)
+
+    def test_text(self) -> None:
+        """In text, a marker is found as well."""
+        numbers = random.Random(3)
+        lines = [
+            b"%d: the quick brown fox %d\n" % (n, numbers.randrange(10**6)) for n in range(50000)
+        ]
+        new = [b"a new first line\n", *lines[:20000], b"another\n", *lines[20100:]]
+        old = b"".join(lines)
+        self.assertLess(match(old, b"".join(new))[0], 4 * block_size(len(old)))
+
+    def test_repeated_content(self) -> None:
+        """Content without any structure takes no more time than other content."""
+        looked = []
+
+        class Counting(bytes):
+            def find(self, *args: object) -> int:
+                looked.append(args)
+                return super().find(*args)  # type: ignore[arg-type]
+
+        old = bytes(MEGABYTE)
+        new = b"a" + old + b"b" * MEGABYTE
+        with mock.patch.object(matching, "OFTEN", 64):
+            match(old, new)
+            matcher = Matcher(lambda o, s: Counting(new[o : o + s]), len(new), sums_of(old))
+            list(matcher.steps())
+        self.assertLess(len(looked), len(new) // 32)
+
+    def test_all_new(self) -> None:
+        """Of another content all is sent."""
+        new = content(MEGABYTE, 5)
+        self.assertEqual(match(content(MEGABYTE, 4), new)[0], len(new))
+
+    def test_grown_and_truncated(self) -> None:
+        """Of a file that has grown only the new end is sent, of a shorter one at most a block."""
+        old = content(MEGABYTE + 100)
+        self.assertEqual(match(old, old + b"more")[0], 4)
+        self.assertLess(match(old, old[:-50000])[0], block_size(len(old)))
+
+    def test_file_that_becomes_shorter(self) -> None:
+        """If the new file ends early, that is an error."""
+        old = content(MEGABYTE)
+        matcher = Matcher(reader(old[:1000]), len(old), sums_of(old))
+        self.assertRaises(OSError, list, matcher.steps())
+
+    @given(st.data())
+    def test_any_edits(self, data: st.DataObject) -> None:
+        """Whatever was edited, the new content comes out."""
+        letters = data.draw(st.sampled_from([b"a", b"ab", bytes(range(256))]))
+        numbers = random.Random(data.draw(st.integers(0, 10**9)))
+        old = bytes(numbers.choices(letters, k=data.draw(st.integers(1, 200))))
+        new = old
+        for _ in range(data.draw(st.integers(0, 4))):
+            at, length = numbers.randrange(len(new) + 1), numbers.randrange(30)
+            put = bytes(numbers.choices(letters, k=numbers.randrange(30)))
+            moved = new[at : at + length] if numbers.random() < 0.5 else b""
+            new = moved + new[:at] + put + new[at + length :]
+        with mock.patch.multiple(matching, READ=512, PIECE=16, AHEAD_BYTES=16):
+            match(old, new, data.draw(st.sampled_from([4, 8, 16])))
+
+
+class TreeDigestTests(SynchronousTestCase):
+    @given(st.binary(max_size=100), st.lists(st.integers(0, 30)), st.sampled_from([4, 16]))
+    def test_any_pieces(self, data: bytes, cuts: list[int], block: int) -> None:
+        """The digest does not depend on the pieces in which the content comes."""
+        whole = TreeDigest(block)
+        whole.update(data)
+        parts = TreeDigest(block)
+        at = 0
+        for cut in cuts:
+            parts.update(data[at : at + cut])
+            at += cut
+        parts.update(data[at:])
+        self.assertEqual(parts.digest(), whole.digest())
+
+    @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 20))
+    def test_holes(self, before: int, hole: int, after: int) -> None:
+        """A hole is as many zeros."""
+        one, other = TreeDigest(16), TreeDigest(16)
+        one.update(b"x" * before + bytes(hole) + b"y" * after)
+        other.update(b"x" * before)
+        other.hole(hole)
+        other.update(b"y" * after)
+        self.assertEqual(one.digest(), other.digest())
+
+    def test_size_counts(self) -> None:
+        """Content that ends with zeros is not the same as without them."""
+        one, other = TreeDigest(16), TreeDigest(16)
+        one.update(bytes(16))
+        other.update(bytes(32))
+        self.assertNotEqual(one.digest(), other.digest())

@@ -1,0 +1,356 @@
+"""Runs with real gateways: several targets, and what happens to them meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+from unittest import mock
+
+from twisted.internet import defer
+
+import pycomnet
+from pycomnet.rsync import longfile, session, source
+from pycomnet.rsync.longfile import LongFile
+from pycomnet.test.gateways.case import GatewayCase
+from pycomnet.test.rsync.kit import tree_of, write
+
+NOON = 1700000000123456789
+
+
+class RSyncCase(GatewayCase):
+    """A source, and gateways."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.base = os.path.realpath(self.mktemp())
+        self.source = os.path.join(self.base, "source")
+        os.makedirs(self.source)
+
+    def in_source(self, path: str, content: bytes = b"", time: int | None = NOON) -> str:
+        whole = os.path.join(self.source, path)
+        write(whole, content, time)
+        return whole
+
+    def fill(self) -> None:
+        """Make a source with some of everything."""
+        for number in range(300):
+            self.in_source(f"short/{number % 10}/{number}", b"%d" % number * (number % 50))
+        self.in_source("long", os.urandom(3000000))
+        self.in_source("middle", os.urandom(70000))
+        self.in_source("empty")
+        os.symlink("long", f"{self.source}/link")
+
+    def target(self, number: int = 0) -> str:
+        return os.path.join(self.base, f"target{number}")
+
+    async def send(self, gateway: pycomnet.Gateway, **options: Any) -> pycomnet.TargetResult:
+        """One run to one target; the result must be complete."""
+        sync = pycomnet.RSync(self.source, **options)
+        sync.add_target(gateway, self.target())
+        result = await sync.send()
+        result.raise_for_failures()
+        return result.targets[0]
+
+    def assert_arrived(self, number: int = 0) -> None:
+        self.assertEqual(tree_of(self.target(number)), tree_of(self.source))
+
+
+class RunTests(RSyncCase):
+    async def test_everything(self) -> None:
+        """A tree arrives; then there is nothing to do; then only what has changed is sent."""
+        self.fill()
+        gateway = await self.gateway()
+        first = await self.send(gateway)
+        self.assert_arrived()
+        self.assertEqual(len(first.sent), 303)
+        self.assertEqual(len(first.made), 12)
+        self.assertEqual(first.entries, 315)
+        self.assertGreater(first.bytes_sent, first.literal)
+        second = await self.send(gateway)
+        self.assertEqual((second.sent, second.made, second.changed), ([], [], []))
+        self.assertLess(second.bytes_sent, 20000)
+        with open(f"{self.source}/long", "r+b") as file:
+            file.seek(1500000)
+            file.write(b"changed")
+        self.in_source("short/1/new", b"new")
+        os.remove(f"{self.source}/short/2/2")
+        third = await self.send(gateway, delete=True)
+        self.assert_arrived()
+        self.assertEqual(sorted(third.sent), ["long", "short/1/new"])
+        self.assertEqual(third.deleted, ["short/2/2"])
+        self.assertLess(third.literal, 20000)
+        self.assertGreater(third.matched, 2900000)
+
+    async def test_targets(self) -> None:
+        """Many targets get the same from one reading of the source."""
+        self.fill()
+        gateways = [await self.gateway() for _ in range(4)]
+        sync = pycomnet.RSync(self.source)
+        for number, gateway in enumerate(gateways):
+            sync.add_target(gateway, self.target(number))
+        reads = []
+        read = LongFile._read_unit
+
+        def counted(file: LongFile, offset: int, size: int) -> bytes:
+            reads.append(offset)
+            return read(file, offset, size)
+
+        with mock.patch.object(LongFile, "_read_unit", counted):
+            result = await sync.send()
+        result.raise_for_failures()
+        for number in range(4):
+            self.assert_arrived(number)
+        self.assertEqual(
+            sorted(reads), [0, 0, longfile.UNIT, 2 * longfile.UNIT]
+        )  # of two long files
+
+    async def test_sparse_file(self) -> None:
+        """A file with holes keeps them, when it is new and when it has changed."""
+        path = self.in_source("sparse")
+        with open(path, "r+b") as file:
+            file.truncate(50000000)
+            file.seek(20000000)
+            file.write(b"data" * 50000)
+        gateway = await self.gateway()
+        first = await self.send(gateway)
+        self.assertLess(first.bytes_sent, 500000)
+        self.assert_arrived()
+        blocks = os.stat(path).st_blocks
+        self.assertLess(blocks * 512, 1000000)
+        self.assertLess(os.stat(f"{self.target()}/sparse").st_blocks, blocks + 64)
+        with open(path, "r+b") as file:
+            file.seek(40000000)
+            file.write(b"more")
+        await self.send(gateway)
+        self.assert_arrived()
+        self.assertLess(os.stat(f"{self.target()}/sparse").st_blocks, blocks + 512)
+
+    async def test_compressed(self) -> None:
+        """What is compressed arrives as it was; what can't be made smaller is not."""
+        self.in_source("text", b"the same line again\n" * 100000)
+        self.in_source("short", b"the same line again\n" * 1000)
+        self.in_source("random", os.urandom(500000))
+        result = await self.send(await self.gateway(), compress=True)
+        self.assert_arrived()
+        self.assertLess(result.bytes_sent, 600000)
+        self.assertGreater(result.literal, 2500000)
+
+    async def test_events(self) -> None:
+        """Each thing that happens is an event, and the last says that the target is finished."""
+        self.in_source("a", b"content")
+        os.mkfifo(f"{self.source}/fifo")
+        gateway = await self.gateway()
+        sync = pycomnet.RSync(self.source)
+        sync.add_target(gateway, self.target())
+        found = [(event.kind, event.path, event.reason) async for event in sync.events()]
+        self.assertEqual(
+            found,
+            [("skipped", "fifo", "it is a FIFO"), ("sent", "a", ""), ("finished", "", "")],
+        )
+
+    async def test_takes(self) -> None:
+        """A function may decide what takes part."""
+        self.in_source("a/b")
+        self.in_source("c")
+        write(f"{self.target()}/c", b"mine")
+        result = await self.send(await self.gateway(), takes=lambda path: path != "c", delete=True)
+        self.assertEqual(result.sent, ["a/b"])
+        self.assertEqual(result.deleted, [])
+
+    async def test_relative_path_and_home(self) -> None:
+        """A target's path is relative to the gateway's directory; ``~`` is its user's home."""
+        self.in_source("a", b"content")
+        gateway = await self.group.makegateway(f"popen//chdir={self.base}//env:HOME={self.base}")
+        for path, there in (("one/two", "one/two"), ("~/three", "three")):
+            sync = pycomnet.RSync(self.source)
+            sync.add_target(gateway, path)
+            (await sync.send()).raise_for_failures()
+            self.assertEqual(os.listdir(os.path.join(self.base, there)), ["a"])
+
+
+class TroubleTests(RSyncCase):
+    async def test_no_target(self) -> None:
+        """A run without a target fails at once, and so does one without a source."""
+        sync = pycomnet.RSync(self.source)
+        await self.failure(sync.send(), pycomnet.SyncError)
+        sync = pycomnet.RSync(os.path.join(self.base, "nowhere"))
+        sync.add_target(await self.gateway(), self.target())
+        problem = await self.failure(sync.send(), pycomnet.SyncError)
+        self.assertIn("nowhere", str(problem))
+
+    async def test_target_that_is_a_file(self) -> None:
+        """A target that can't be made is an error of that target."""
+        self.in_source("a")
+        write(self.target(), b"")
+        sync = pycomnet.RSync(self.source)
+        sync.add_target(await self.gateway(), self.target())
+        result = await sync.send()
+        self.assertFalse(result.ok)
+        problem = self.assertRaises(pycomnet.SyncFailures, result.raise_for_failures)
+        self.assertIn("Not a directory", str(problem))
+        self.assertIs(problem.result, result)
+
+    async def test_slow_and_dying_targets(self) -> None:
+        """A target that stands still and one that dies keep nobody else (case 23)."""
+        self.fill()
+        gateways = [await self.gateway() for _ in range(4)]
+        slow, dying = gateways[1], gateways[2]
+        slow_pid = slow.info["pid"]
+        finished: dict[int, pycomnet.TargetResult] = {}
+        others: defer.Deferred[None] = defer.Deferred()
+
+        def is_finished(number: int) -> Any:
+            def note(result: pycomnet.TargetResult) -> None:
+                finished[number] = result
+                if {0, 2, 3} <= set(finished) and not others.called:
+                    others.callback(None)
+
+            return note
+
+        sync = pycomnet.RSync(self.source)
+        for number, gateway in enumerate(gateways):
+            sync.add_target(gateway, self.target(number), finished=is_finished(number))
+
+        def at_first(event: pycomnet.SyncEvent) -> None:
+            if event.kind == "sent" and event.target.startswith(dying.id):
+                os.kill(dying.info["pid"], signal.SIGKILL)
+
+        os.kill(slow_pid, signal.SIGSTOP)
+        try:
+            running = sync.send(at_first)
+            await others
+            self.assertNotIn(1, finished)
+        finally:
+            os.kill(slow_pid, signal.SIGCONT)
+        result = await running
+        for number in (0, 1, 3):
+            self.assertTrue(result.targets[number].ok)
+            self.assert_arrived(number)
+        dead = result.targets[2]
+        self.assertIsInstance(dead.error, pycomnet.ConnectionLost)
+        self.assertLess(0, len(dead.sent))
+        self.assertIn("entries were done before", next(dead.problems()))
+
+    async def test_cancelled(self) -> None:
+        """Cancelling ends the run; another then goes on, and leaves nothing behind."""
+        self.fill()
+        gateway = await self.gateway()
+        sync = pycomnet.RSync(self.source)
+        sync.add_target(gateway, self.target())
+        first: defer.Deferred[None] = defer.Deferred()
+
+        def note(event: pycomnet.SyncEvent) -> None:
+            if not first.called:
+                first.callback(None)
+
+        running = sync.send(note)
+        await first
+        running.cancel()
+        await self.failure(running, defer.CancelledError)
+        await self.send(gateway)
+        self.assert_arrived()
+
+    async def test_file_that_grows(self) -> None:
+        """Of a file that grows while it is sent one state arrives, and the next run sees that."""
+        path = self.in_source("log", b"line\n" * 1000000)
+        gateway = await self.gateway()
+        unit = LongFile.unit
+
+        async def grow(file: LongFile, offset: int, size: int) -> bytes:
+            if not offset:
+                with open(path, "ab") as log:
+                    log.write(b"another line\n")
+            return await unit(file, offset, size)
+
+        with mock.patch.object(LongFile, "unit", grow):
+            result = await self.send(gateway)
+        self.assertEqual(result.sent, ["log"])
+        with open(f"{self.target()}/log", "rb") as file:
+            self.assertEqual(file.read(), b"line\n" * 1000000)
+        self.assertEqual((await self.send(gateway)).sent, ["log"])
+        self.assert_arrived()
+
+    async def test_file_that_changes(self) -> None:
+        """A file that changes in place while it is read is read again; if always, it has failed."""
+        path = self.in_source("file", b"a" * 3000000)
+        write(f"{self.target()}/file", b"old", NOON - 1)
+        gateway = await self.gateway()
+        unit = LongFile.unit
+        left = [1]
+
+        async def change(file: LongFile, offset: int, size: int) -> bytes:
+            data = await unit(file, offset, size)
+            if not offset and left[0]:
+                left[0] -= 1
+                with open(path, "r+b") as changed:
+                    changed.write(b"%d" % left[0])
+            return data
+
+        with mock.patch.object(LongFile, "unit", change):
+            self.assertEqual((await self.send(gateway)).sent, ["file"])
+            self.assert_arrived()
+            left[0] = 1000
+            write(path, b"b" * 3000000)
+            sync = pycomnet.RSync(self.source)
+            sync.add_target(gateway, self.target())
+            with mock.patch.object(session, "DELTA", -1):  # whole, so that units are read
+                result = (await sync.send()).targets[0]
+        self.assertEqual(len(result.failed), 1)
+        self.assertIn("changed each time", result.failed[0][1])
+        with open(f"{self.target()}/file", "rb") as file:
+            self.assertEqual(file.read(1), b"0")  # what the first run has sent
+
+    async def test_file_that_vanishes(self) -> None:
+        """A file that is gone when it would be read has failed; the rest goes on."""
+        long, short = self.in_source("long", b"x" * 100000), self.in_source("short", b"x")
+        self.in_source("other", b"x")
+        gateway = await self.gateway()
+        batch = source.Source.batch
+
+        def remove(tree: source.Source, place: int) -> Any:
+            def gone(found: Any) -> Any:
+                for path in (long, short):
+                    if os.path.exists(path):
+                        os.remove(path)
+                return found
+
+            return batch(tree, place).addCallback(gone)
+
+        sync = pycomnet.RSync(self.source)
+        sync.add_target(gateway, self.target())
+        with mock.patch.object(source.Source, "batch", remove):
+            result = (await sync.send()).targets[0]
+        self.assertEqual(sorted(path for path, _ in result.failed), ["long", "short"])
+        self.assertEqual(result.sent, ["other"])
+        self.assertEqual(os.listdir(self.target()), ["other"])
+
+    async def test_nothing_is_left_open(self) -> None:
+        """After a run no descriptor is open that was not before."""
+        self.fill()
+        gateway = await self.gateway()
+        await self.send(gateway)
+        before = sorted(os.listdir("/proc/self/fd"))
+        os.remove(f"{self.target()}/long")
+        await self.send(gateway)
+        self.assertEqual(sorted(os.listdir("/proc/self/fd")), before)
+
+    async def test_other_end_that_says_nonsense(self) -> None:
+        """A target whose messages are none is an error of that target, in words."""
+        self.in_source("a")
+        gateway = await self.gateway()
+        for code in (
+            "channel.send(['need', 0, 5])",
+            "channel.send(['written', b'12345678'])",
+            "channel.send(17)",
+            "channel.send(['need', 0, 1, b'x' * 80, b'', b'', b'', b''])",
+            "channel.send(['failed', [[999, 'x']]])",
+            "channel.close()",
+        ):
+            sync = pycomnet.RSync(self.source)
+            sync.add_target(gateway, self.target())
+            with mock.patch.object(session, "RECEIVE", f"{code}\nchannel.receive()"):
+                result = (await sync.send()).targets[0]
+            self.assertIsInstance(result.error, pycomnet.PycomnetError, code)
