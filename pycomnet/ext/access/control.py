@@ -24,6 +24,7 @@ from pycomnet.ext.access.checkers import Checker, Login, identify, kinds_of, tak
 from pycomnet.ext.access.messages import LoginMessage, read_message
 from pycomnet.ext.access.rules import AskedCall, Rule
 from pycomnet.ext.access.throttle import Throttle
+from pycomnet.ext.access.turns import Turns
 from pycomnet.ranges import check_fields
 from pycomnet.services.guarding import RULE, make_heads
 from pycomnet.services.threads import MethodThreads
@@ -133,7 +134,7 @@ class AccessControl:
         self._threads = MethodThreads(reactor, self.limits.checks, threads)
         #: others for reading files and fetching keys: these may take long, and compute nothing
         self._readers = MethodThreads(reactor, 1, threads)
-        self._slots = defer.DeferredSemaphore(self.limits.checks)
+        self._turns = Turns(self.limits.checks)
         self._rules: dict[tuple[str, str], Rule | None] = {}
         #: the checkers of all rules
         self._checkers: dict[Any, None] = {}
@@ -309,14 +310,14 @@ class AccessControl:
                 wait = self.throttle.wait(place, user) if guessed else 0.0
                 if wait:
                     await task.deferLater(self.reactor, wait)
-                await self._slots.acquire()
+                await self._turns.acquire()
                 try:
                     # Others of the same place may have failed while this one waited for its turn.
                     if guessed and self.throttle.wait(place, user):
                         continue
                     found, broken = await self._check(given, checkers)
                 finally:
-                    self._slots.release()
+                    self._turns.release()
                 break
             if found:
                 if guessed:

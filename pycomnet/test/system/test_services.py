@@ -60,7 +60,7 @@ class Who(pycomnet.Service):
 
     @pycomnet.method()
     def user(self, request):
-        return request.user
+        return request.user and request.user.name
 """
 WHO = "org.example.who"
 REGISTERED = r"registered '(\S+)' at (\S+): \S+ \(lease \d+, fence (\d+)"
