@@ -32,8 +32,20 @@ from pycomnet.net import private
 #: Environment variables that a client's token may come from: itself, and a file that has it.
 TOKEN_VARIABLE = "PYCOMNET_TOKEN"
 TOKEN_FILE_VARIABLE = "PYCOMNET_TOKEN_FILE"
+#: ... and those of other credentials of a client.
+USER_VARIABLE = "PYCOMNET_USER"
+PASSWORD_VARIABLE = "PYCOMNET_PASSWORD"
+CERTIFICATE_VARIABLE = "PYCOMNET_CERTIFICATE"
+PRIVATE_KEY_VARIABLE = "PYCOMNET_PRIVATE_KEY"
 #: Environment variables with credentials: not for children, whose code is somebody else's.
-CREDENTIAL_VARIABLES = (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)
+CREDENTIAL_VARIABLES = (
+    TOKEN_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+    USER_VARIABLE,
+    PASSWORD_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    PRIVATE_KEY_VARIABLE,
+)
 #: Characters of a token below which it is refused: what can be guessed protects nothing.
 MIN_LENGTH = 16
 #: Bytes of a token file that are looked at: more than this isn't one.

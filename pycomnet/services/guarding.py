@@ -61,6 +61,9 @@ class AccessGate(Protocol):
         :raises AccessConfigError: a rule can't be used.
         """
 
+    def unruled(self) -> list[str]:
+        """The interfaces with a method that has no rule."""
+
     def kinds(self) -> list[str]:
         """The kinds of credentials that it takes."""
 

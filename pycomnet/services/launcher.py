@@ -25,6 +25,7 @@ from pycomnet.net import endpoints
 from pycomnet.net.reactors import EndpointReactor
 from pycomnet.services.blocked import BlockWatch, codes
 from pycomnet.services.context import Context
+from pycomnet.services.guarding import AccessGate
 from pycomnet.services.instances import ADDRESSES
 from pycomnet.services.interface import Service
 from pycomnet.services.launchconfig import Entry, LaunchConfig
@@ -139,6 +140,7 @@ def launch(
     loaded: list[Loaded],
     reactor: EndpointReactor,
     failed: Callable[[PycomnetError], object],
+    access: AccessGate | None = None,
 ) -> Launcher:
     """A launcher that logs what blocks the reactor, after a third of a lease at most."""
 
@@ -146,7 +148,7 @@ def launch(
         return codes(made.server.functions())
 
     watch = BlockWatch(reactor, methods, config.ttl / RENEWALS)
-    made = Launcher(config, loaded, reactor, failed, watch=watch)
+    made = Launcher(config, loaded, reactor, failed, watch=watch, access=access)
     return made
 
 
@@ -163,6 +165,7 @@ class Launcher(service.Service):
     :param nameserver: the nameserver's proxy; for tests.
     :param watch: logs what blocks the reactor; started and stopped with the launcher.
     :param resolve: looks up a host's IP addresses, in a thread; for tests.
+    :param access: who may call what; by default it goes by the services' rules, if they have any.
     :ivar addresses: the addresses that it listens on.
     :ivar registrations: one for each name.
     """
@@ -179,10 +182,11 @@ class Launcher(service.Service):
         nameserver: NameserverProxy | None = None,
         resolve: Callable[[str], list[str]] = _numbers,
         watch: BlockWatch | None = None,
+        access: AccessGate | None = None,
     ) -> None:
         #: the context in which the services call other services; it has the nameserver
         self.context = Context(reactor, nameserver=config.nameserver)
-        self.server = ServiceServer(reactor, context=self.context)
+        self.server = ServiceServer(reactor, context=self.context, access=access)
         self.addresses: list[str] = []
         self.registrations: list[Registration] = []
         self._config = config
@@ -241,6 +245,7 @@ class Launcher(service.Service):
     async def _listen(self) -> None:
         for one in self._loaded:
             await self.server.add(one.service)
+        self._check_exposure()
         for description in self._config.listen:
             self.addresses.append(await self.server.listen(description))
         for one in self._loaded:
@@ -250,6 +255,30 @@ class Launcher(service.Service):
                 interfaces=", ".join(one.service.interfaces),
                 addresses=", ".join(self.addresses),
             )
+
+    def _check_exposure(self) -> None:
+        """Refuse to let everybody call what has no rule.
+
+        :raises LaunchFailed: other machines could, and that was not asked for.
+        """
+        readable = self._config.readable
+        if not readable or self._config.insecure:
+            return
+        gate = self.server.gate
+        unruled = [name for one in self._loaded for name in one.service.interfaces]
+        if gate is not None:
+            unruled = gate.unruled()
+        if unruled:
+            raise LaunchFailed(
+                f"{readable[0]!r} can be reached from other machines, without TLS, and "
+                f"{unruled[0]} has no access rule: everybody there could call it. Give it a rule "
+                "(pycomnet.ext.access) and listen with TLS, listen on "
+                "tcp:PORT:interface=127.0.0.1 or unix:PATH, or say --insecure"
+            )
+        self.log.warn(
+            "nobody can log in over {address} from other machines: credentials are sent over TLS",
+            address=readable[0],
+        )
 
     async def _start(self) -> None:
         if self._listening is not None:

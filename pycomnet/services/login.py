@@ -35,6 +35,9 @@ class CallerCredentials(Protocol):
 
     kind: str
 
+    def suits(self, address: str) -> bool:
+        """Whether they are for the server at an address."""
+
     def address(self, address: str) -> str:
         """The address to connect to with them: with the certificate's files, for example."""
 
@@ -73,7 +76,8 @@ def is_private(transport: Any) -> bool:
 def address_with(credentials: Iterable[CallerCredentials], address: str) -> str:
     """The address to connect to with credentials."""
     for one in credentials:
-        address = one.address(address)
+        if one.suits(address):
+            address = one.address(address)
     return address
 
 
@@ -89,7 +93,7 @@ def choose(
         return None
     obstacle = None
     for one in credentials:
-        if one.kind in kinds:
+        if one.kind in kinds and one.suits(address):
             found = one.obstacle(transport)
             if found is None:
                 return one

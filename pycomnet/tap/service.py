@@ -41,12 +41,18 @@ Addresses are Twisted endpoint strings: tcp:2013, tcp:0:interface=127.0.0.1 (any
 unix:/run/calc, tls:2013:privateKey=key.pem:certKey=cert.pem:clientCAs=ca.pem; and to connect,
 tcp:HOST:PORT, tls:HOST:PORT:trustRoots=ca.pem, unix:PATH.
 
+Who may call a service is for its access rules to say (pycomnet.ext.access). A service without a
+rule is for this machine: it does not start where other machines could call it without TLS, unless
+you say --insecure. With TLS, calls without a rule are refused there, unless the configuration says
+access = "allow" or the endpoint asks for clients' certificates.
+
 If a module can't be imported, an address is in use, the name is taken, or the nameserver does not
 answer in time, it exits with status 1 and an error message.
 
 Examples:
   twistd -n {NAME} calc
-  twistd -n {NAME} --listen tcp:2013 --advertise calc.example.org calc
+  twistd -n {NAME} --listen tls:2013:privateKey=key.pem:certKey=cert.pem calc
+  twistd -n {NAME} --listen tcp:2013 --insecure --advertise calc.example.org calc
   twistd -n {NAME} --nameserver tcp:ns.example.org:2012 --name calc-1 --wait shop.calc:Calc
   twistd {NAME} --config services.toml
 """
@@ -89,6 +95,12 @@ Examples:
     ]
     optFlags = [
         ["wait", "w", "Wait for ever for the nameserver, and for a name that is taken."],
+        [
+            "insecure",
+            None,
+            "Let everybody who can connect call services without an access rule, also from other "
+            "machines and without TLS.",
+        ],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.(toml|json)")})
 
@@ -120,8 +132,9 @@ Examples:
                 settings[key] = seconds(self, key) if timed else self[key]
         if self["listen"]:
             settings["listen"] = self["listen"]
-        if self["wait"]:
-            settings["wait"] = True
+        for key in ("wait", "insecure"):
+            if self[key]:
+                settings[key] = True
         where = path if path is not None else "options"
         return make_config(settings, self["modules"], where)
 
@@ -139,6 +152,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    from pycomnet.ext.access.control import AccessControl
     from pycomnet.services.launcher import launch, load_all
     from pycomnet.tap.descriptors import allow_connections
     from pycomnet.tap.endings import ExitStatus
@@ -158,5 +172,9 @@ def makeService(options: Options) -> IService:
         status.fail(reactor, problem)
 
     allow_connections()
-    launcher: IService = launch(options["launch"], loaded, reactor, failed)
+    config: LaunchConfig = options["launch"]
+    access = None
+    if config.denies or config.audit_calls:
+        access = AccessControl(reactor, deny=config.denies, audit_calls=config.audit_calls)
+    launcher: IService = launch(config, loaded, reactor, failed, access)
     return launcher

@@ -20,7 +20,13 @@ from pycomnet.errors import AccessConfigError, CredentialsNotSent, Forbidden, Un
 from pycomnet.ext.access.audit import NAMESPACE as AUDIT_NAMESPACE
 from pycomnet.ext.access.checkers import AnyOf, Checker, Login
 from pycomnet.ext.access.control import AccessControl, AccessLimits
-from pycomnet.ext.access.credentials import ClientCertificate, Password, PeerUser, Token
+from pycomnet.ext.access.credentials import (
+    AtAddress,
+    ClientCertificate,
+    Password,
+    PeerUser,
+    Token,
+)
 from pycomnet.ext.access.jwt import Jwt
 from pycomnet.ext.access.named import Certificates, PeerUsers
 from pycomnet.ext.access.passwords import PasswordFile
@@ -34,6 +40,7 @@ __all__ = [
     "AccessLimits",
     "AnyOf",
     "AskedCall",
+    "AtAddress",
     "Certificates",
     "Checker",
     "ClientCertificate",

@@ -23,8 +23,8 @@ from pycomnet.ext.access.audit import AuditTrail, Refusals
 from pycomnet.ext.access.checkers import Checker, Login, identify, kinds_of, takes
 from pycomnet.ext.access.messages import LoginMessage, read_message
 from pycomnet.ext.access.rules import AskedCall, Rule
+from pycomnet.ext.access.slots import CheckSlots
 from pycomnet.ext.access.throttle import Throttle
-from pycomnet.ext.access.turns import Turns
 from pycomnet.ranges import check_fields
 from pycomnet.services.guarding import RULE, make_heads
 from pycomnet.services.threads import MethodThreads
@@ -134,7 +134,7 @@ class AccessControl:
         self._threads = MethodThreads(reactor, self.limits.checks, threads)
         #: others for reading files and fetching keys: these may take long, and compute nothing
         self._readers = MethodThreads(reactor, 1, threads)
-        self._turns = Turns(self.limits.checks)
+        self._slots = CheckSlots(self.limits.checks)
         self._rules: dict[tuple[str, str], Rule | None] = {}
         #: the checkers of all rules
         self._checkers: dict[Any, None] = {}
@@ -310,14 +310,14 @@ class AccessControl:
                 wait = self.throttle.wait(place, user) if guessed else 0.0
                 if wait:
                     await task.deferLater(self.reactor, wait)
-                await self._turns.acquire()
+                await self._slots.acquire()
                 try:
                     # Others of the same place may have failed while this one waited for its turn.
                     if guessed and self.throttle.wait(place, user):
                         continue
                     found, broken = await self._check(given, checkers)
                 finally:
-                    self._turns.release()
+                    self._slots.release()
                 break
             if found:
                 if guessed:

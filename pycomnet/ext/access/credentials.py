@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import attrs
@@ -33,6 +34,10 @@ class Credentials:
     """
 
     kind = ""
+
+    def suits(self, address: str) -> bool:
+        """Whether they are for the server at an address."""
+        return True
 
     def address(self, address: str) -> str:
         """The address to connect to with them."""
@@ -158,4 +163,43 @@ class PeerUser(Credentials):
         return "the system tells a process's user over a unix socket only: connect to unix:PATH"
 
 
-__all__ = ["ClientCertificate", "Credentials", "Password", "PeerUser", "Token"]
+class AtAddress(Credentials):
+    """Credentials for some servers only.
+
+    :param pattern: of addresses, with a shell's wildcards: ``tls:*.example.org:*``. The address is
+        compared without its options.
+    """
+
+    def __init__(self, pattern: str, credentials: Credentials) -> None:
+        self.pattern = pattern
+        self.credentials = credentials
+        self.kind = credentials.kind
+
+    def __repr__(self) -> str:
+        return f"AtAddress({self.pattern!r}, {self.credentials!r})"
+
+    def suits(self, address: str) -> bool:
+        endpoint = attrs.evolve(endpoints.parse(address), options={})
+        return fnmatchcase(str(endpoint), self.pattern) and self.credentials.suits(address)
+
+    def address(self, address: str) -> str:
+        return self.credentials.address(address)
+
+    def obstacle(self, transport: Any) -> str | None:
+        return self.credentials.obstacle(transport)
+
+    def message(self) -> defer.Deferred[Sequence[str]]:
+        return self.credentials.message()
+
+    def refused(self) -> None:
+        self.credentials.refused()
+
+
+__all__ = [
+    "AtAddress",
+    "ClientCertificate",
+    "Credentials",
+    "Password",
+    "PeerUser",
+    "Token",
+]

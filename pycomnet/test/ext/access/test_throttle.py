@@ -127,7 +127,7 @@ class GuessTests(AccessCase):
         """Nothing runs in one while a guesser waits, and the others' logins do."""
         self.guess(50)
         self.assertEqual(self.network.threads, [])
-        self.assertEqual(self.control._turns.free, self.control.limits.checks)
+        self.assertEqual(self.control._slots.free, self.control.limits.checks)
 
     def test_one_login_of_a_connection_at_a_time(self) -> None:
         """Another is refused while one is under way."""
@@ -155,5 +155,5 @@ class GuessTests(AccessCase):
         self.network.cut()
         self.network.wait(60, 5)
         self.assertEqual(self.control._waiting, 0)
-        self.assertEqual(self.control._turns.free, self.control.limits.checks)
+        self.assertEqual(self.control._slots.free, self.control.limits.checks)
         self.failure(self.shop_for().invoke("buy"), Unauthenticated)

@@ -1,4 +1,4 @@
-"""Turns: how many of those who want something have it at a time."""
+"""Slots: how many credentials are checked at a time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 from twisted.internet import defer
 
 
-class Turns:
-    """A semaphore whose waiters, when they have their turn, may give it back at once.
+class CheckSlots:
+    """A semaphore whose waiters, when they have a slot, may give it back at once.
 
     With :class:`~twisted.internet.defer.DeferredSemaphore` each of them would do that within the
     one before: a thousand are more than Python's stack holds.
 
-    :param count: how many have their turn at a time.
-    :ivar free: how many more could have it now.
+    :param count: how many slots there are.
+    :ivar free: how many are free.
     """
 
     def __init__(self, count: int) -> None:
@@ -23,7 +23,7 @@ class Turns:
         self._giving = False
 
     def acquire(self) -> defer.Deferred[None]:
-        """Fires when it is this one's turn, in the order of the calls. Cancelling it gives up."""
+        """Fires when a slot is free, in the order of the calls. Cancelling it gives up."""
         if self.free and not self._waiting:
             self.free -= 1
             return defer.succeed(None)
@@ -32,7 +32,7 @@ class Turns:
         return waiting
 
     def release(self) -> None:
-        """Give a turn back."""
+        """Give a slot back."""
         self.free += 1
         if self._giving:
             return
@@ -45,4 +45,4 @@ class Turns:
             self._giving = False
 
 
-__all__ = ["Turns"]
+__all__ = ["CheckSlots"]
