@@ -46,7 +46,7 @@ class Asking:
 
     nameserver: str
     timeout: float
-    identity: Identity = Identity()
+    identity: Identity = attrs.Factory(Identity)
 
     def context(self, reactor: EndpointReactor) -> Context:
         """A context that calls this nameserver.

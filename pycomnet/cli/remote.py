@@ -41,7 +41,7 @@ class Target:
     address: str | None
     service: str | None
     timeout: float
-    identity: Identity = Identity()
+    identity: Identity = attrs.Factory(Identity)
 
     def context(self, reactor: GatewayReactor) -> Context:
         """A context to call the service with.

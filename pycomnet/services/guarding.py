@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost, Unauthenticated
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Caller(Protocol):
     def identity(self) -> Hashable:
         """Who it is, as a part of a session's key."""
 
-    def user(self, interface: str, method: str) -> User | None:
+    def user(self, interface: str, method: str) -> Principal | None:
         """The user that calls a method."""
 
     def refusal(self, interface: str, method: str, size: int) -> Exception | None:

@@ -303,10 +303,7 @@ class Service:
 
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
-        """What this service offers: its interfaces, their methods, and their documentation.
-
-        It has what the caller may call.
-        """
+        """What this service offers: its interfaces, their methods, and their documentation."""
         return describe(self, caller=request.connection.caller)
 
 

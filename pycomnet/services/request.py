@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import ConnectionLost
 from pycomnet.far.live import Live
 
@@ -65,7 +65,7 @@ class Request(Live):
         return self.connection.session(self.interface)
 
     @property
-    def user(self) -> User | None:
+    def user(self) -> Principal | None:
         """The caller: ``.name``, ``.roles`` and ``.how``, what proved the name.
 
         Where the method's rule asked for credentials, it is the user whom that rule let in. Without

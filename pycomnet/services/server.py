@@ -43,10 +43,7 @@ class _Introspection(Service):
 
     @method("introspect", idempotent=True)
     def introspect(self, request: Any) -> dict[str, Any]:
-        """The interfaces of all services, their methods, and the documentation of each.
-
-        It has what the caller may call.
-        """
+        """The interfaces of all services, their methods, and the documentation of each."""
         return describe(*self._server.services, caller=request.connection.caller)
 
     @method("stat", idempotent=True)

@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.channels.connection import Connection
 from pycomnet.errors import (
     ConnectionLost,
@@ -155,13 +155,13 @@ class ServerConnection(Connection):
             self.caller = gate.connected(self)
             self.heads = self.caller.heads
 
-    def user_of(self, interface: str, method: str) -> User | None:
+    def user_of(self, interface: str, method: str) -> Principal | None:
         """The user that calls a method: the one who has logged in, else the certificate's name."""
         if self.caller is not None:
             found = self.caller.user(interface, method)
             if found is not None:
                 return found
-        return None if self.user is None else User(self.user, how="certificate")
+        return None if self.user is None else Principal(self.user, how="certificate")
 
     @property
     def user(self) -> str | None:

@@ -15,7 +15,7 @@ docs/howto/access.rst says how to use it; docs/architecture/access.rst how it wo
 
 from __future__ import annotations
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import AccessConfigError, CredentialsNotSent, Forbidden, Unauthenticated
 from pycomnet.ext.access.audit import NAMESPACE as AUDIT_NAMESPACE
 from pycomnet.ext.access.checkers import AnyOf, Checker, Login
@@ -55,7 +55,7 @@ __all__ = [
     "TokenFile",
     "Token",
     "Unauthenticated",
-    "User",
+    "Principal",
     "auth",
     "public",
     "rule",

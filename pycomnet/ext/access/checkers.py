@@ -14,8 +14,8 @@ from twisted.internet import defer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pycomnet.auth.principal import Principal
 from pycomnet.auth.tokens import IBearerToken
-from pycomnet.auth.users import User
 from pycomnet.ext.access.messages import IClientCertificate, IPeerUser
 
 #: The kind of credentials of each interface of twisted.cred.
@@ -38,7 +38,7 @@ class Login:
     :ivar expires: the time (``time.time()``) at which it ends by itself, or None.
     """
 
-    user: User
+    user: Principal
     stamp: Any = attrs.field(default=None, repr=False)
     expires: float | None = None
 
@@ -154,7 +154,7 @@ async def identify(checker: Any, credentials: Any, kind: str, run: RunInThread) 
         name = name.decode("utf-8", "replace")
     if not isinstance(name, str) or not name:  # twisted.cred's ANONYMOUS is an empty tuple
         raise UnauthorizedLogin("the checker knows no name")
-    return Login(User(name, how=kind))
+    return Login(Principal(name, how=kind))
 
 
 __all__ = [

@@ -15,8 +15,8 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
+from pycomnet.auth.principal import Principal
 from pycomnet.auth.strangers import origin
-from pycomnet.auth.users import User
 from pycomnet.deferred import deferred
 from pycomnet.errors import AccessConfigError, ConnectionLost, Forbidden, Unauthenticated
 from pycomnet.ext.access.audit import AuditTrail, Refusals
@@ -90,7 +90,7 @@ class CallerState:
         """The user's name; None if nobody has logged in."""
         return next((login.user.name for login in self.logins.values()), None)
 
-    def user(self, interface: str, method: str) -> User | None:
+    def user(self, interface: str, method: str) -> Principal | None:
         rule = self._control.rule_of(interface, method)
         for checker in (rule.checkers or ()) if rule is not None else ():
             if checker in self.logins:

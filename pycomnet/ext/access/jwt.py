@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import attrs
 from twisted.cred.error import UnauthorizedLogin
 
+from pycomnet.auth.principal import Principal
 from pycomnet.auth.tokens import IBearerToken
-from pycomnet.auth.users import User
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.checkers import Checker, Login
 from pycomnet.ext.access.libraries import load_library
@@ -226,7 +226,7 @@ class Jwt(Checker):
         name = claims[self._user]
         if not isinstance(name, str) or not name:
             raise UnauthorizedLogin("the token has no user")
-        return Login(User(name, self._roles_of(claims), "jwt"), kid, expires)
+        return Login(Principal(name, self._roles_of(claims), "jwt"), kid, expires)
 
     def _key(self, kid: Any) -> _Key | None:
         if kid is not None and not isinstance(kid, str):

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 from twisted.cred.error import UnauthorizedLogin
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.messages import IClientCertificate, IPeerUser
@@ -76,7 +76,7 @@ class NamedUsers(FileChecker[_Names]):
             roles = {user: frozenset(found) for user, found in self._groups.items()}
         return _Names(users, roles)
 
-    def _user(self, names: tuple[str, ...], known: _Names) -> User:
+    def _user(self, names: tuple[str, ...], known: _Names) -> Principal:
         """The user of the first name that is known.
 
         :raises UnauthorizedLogin: none is.
@@ -85,7 +85,7 @@ class NamedUsers(FileChecker[_Names]):
             user = name if known.users is None else known.users.get(name)
             if user:
                 roles = self._own_roles(names) if known.roles is None else known.roles.get(user)
-                return User(user, roles or frozenset(), self._how())
+                return Principal(user, roles or frozenset(), self._how())
         raise UnauthorizedLogin("nobody here has this name")
 
     def _how(self) -> str:

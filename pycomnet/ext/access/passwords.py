@@ -13,7 +13,7 @@ import attrs
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.hashes import verify
 from pycomnet.ext.access.passwordfile import (
@@ -120,7 +120,7 @@ class PasswordFile(FileChecker[_Users]):
         if not verify(credentials.password, entry.hashed):
             raise UnauthorizedLogin("no such user, or a wrong password")
         roles = users.groups.get(name, frozenset())
-        return Login(User(name, roles, "password"), users.stamp(name))
+        return Login(Principal(name, roles, "password"), users.stamp(name))
 
     def holds(self, login: Login) -> bool:
         users = self.latest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.errors import Forbidden, Unauthenticated
 from pycomnet.ext.access.checkers import Login, flatten
 from pycomnet.services.guarding import RULE
@@ -34,7 +34,7 @@ class AskedCall:
 
     interface: str
     method: str
-    user: User | None
+    user: Principal | None
     size: int
     connection: ServerConnection
 

@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 from twisted.cred.error import UnauthorizedLogin
 
+from pycomnet.auth.principal import Principal
 from pycomnet.auth.tokens import IBearerToken, KnownToken, digest, load_tokens
-from pycomnet.auth.users import User
 from pycomnet.errors import AccessConfigError
 from pycomnet.ext.access.checkers import Login
 from pycomnet.ext.access.reloading import FileChecker
@@ -25,7 +25,7 @@ KEYS = ("roles", "expires")
 @attrs.frozen
 class _Holder:
     token: KnownToken
-    user: User
+    user: Principal
     expires: float | None
 
 
@@ -72,7 +72,7 @@ class TokenFile(FileChecker[tuple[_Holder, ...]]):
         if "expires" in token.options:
             where = f"tokens file {self.path}, [{token.name}]"
             expires = parse_time(token.options["expires"], where)
-        return _Holder(token, User(token.name, roles, "token"), expires)
+        return _Holder(token, Principal(token.name, roles, "token"), expires)
 
     def check(self, credentials: Any) -> Login:
         hashed = digest(credentials.token)

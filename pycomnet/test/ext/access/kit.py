@@ -9,7 +9,7 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import defer
 
-from pycomnet.auth.users import User
+from pycomnet.auth.principal import Principal
 from pycomnet.ext import access
 from pycomnet.ext.access.checkers import Login
 from pycomnet.services.context import Context
@@ -43,7 +43,7 @@ class Table(access.Checker):
         found = self.users.get(name)
         if found is None or found[0].encode() != credentials.password:
             raise UnauthorizedLogin("no")
-        return Login(User(name, frozenset(found[1].split()), "password"), found, self.expires)
+        return Login(Principal(name, frozenset(found[1].split()), "password"), found, self.expires)
 
     def refresh(self) -> bool:
         return True

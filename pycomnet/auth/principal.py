@@ -6,7 +6,7 @@ import attrs
 
 
 @attrs.frozen
-class User:
+class Principal:
     """A user, as credentials or a certificate proved them.
 
     :ivar name: the user's name.
@@ -22,4 +22,4 @@ class User:
         return self.name
 
 
-__all__ = ["User"]
+__all__ = ["Principal"]
